@@ -1,0 +1,1 @@
+"""aelab: a laboratory for autoencoders of small images."""

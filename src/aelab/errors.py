@@ -1,0 +1,119 @@
+"""The exception tree, and the words "did you mean".
+
+    AelabError               anything that ends in one message instead of a traceback
+    ├── UserError            something the user can mend (exit code 2)
+    │   ├── ConfigError      the experiment file: file, line, key, value, what is possible
+    │   │   └── RefusedError a block asked for something only --trust allows
+    │   ├── DataError        missing, corrupt or unexpected data files
+    │   ├── ShapeError       sizes that do not fit together
+    │   ├── StoreError       a run directory that cannot be read, written, or is not ours
+    │   └── MissingExtra     an optional package that is not installed
+    ├── Problems             several errors of one file at once (exit code 2)
+    └── RunFailed            training itself failed (exit code 1)
+
+A message says where, what was given, what is possible, and what to type. Imports nothing of the house.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Where:
+    """A place in a file; lines and columns count from 1."""
+
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        return ": ".join(part for part in (place, self.key) if part)
+
+    def at(self, **changes: object) -> Where:
+        """The same place with some parts replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+class AelabError(Exception):
+    """Anything that ends in one message instead of a traceback.
+
+    Args:
+        message: what is wrong, with the given value and what is possible.
+        where: the place in a file, if there is one.
+        hint: what to type or change.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where and str(self.where) else self.message
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class UserError(AelabError):
+    """Something the user can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """The experiment file is wrong."""
+
+
+class RefusedError(ConfigError):
+    """A block asked for something that the restricted evaluator does not allow."""
+
+
+class DataError(UserError):
+    """A data file is missing, corrupt, or not what it should be."""
+
+
+class ShapeError(UserError):
+    """Sizes that do not fit together."""
+
+
+class StoreError(UserError):
+    """A run directory that cannot be read or written."""
+
+
+class MissingExtra(UserError):
+    """An optional package is needed; the message says the command that installs it."""
+
+
+class Problems(UserError):
+    """Several errors at once, in the order of the file."""
+
+    def __init__(self, errors: Sequence[AelabError]) -> None:
+        self.errors = list(errors)
+        super().__init__("\n".join(str(error) for error in self.errors))
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RunFailed(AelabError):
+    """At least one run failed; the others are unaffected."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest of `choices`, or an empty string."""
+    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def one_of(choices: Iterable[str], *, limit: int = 40) -> str:
+    """A sorted, comma-separated list of what is possible."""
+    names = sorted(choices)
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,115 @@
+"""What rooms hand to each other. Imports nothing of the house.
+
+Shape letters used in every docstring:
+    B batch, C channels, H height, W width, D latent size, N images in a set, K stacked runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class Output(NamedTuple):
+    """What a model returns; a pytree, so that it survives `torch.func.vmap`.
+
+    Attributes:
+        reconstruction: (B, C, H, W), nominally 0..1, not clamped.
+        latent: what the decoder was given, (B, D) or any (B, ...).
+        posterior: parameters of the code's distribution by name, each (B, D);
+            `mean` and `log_std` for a Gaussian code; empty for a plain autoencoder.
+    """
+
+    reconstruction: Tensor
+    latent: Tensor
+    posterior: dict[str, Tensor]
+
+
+class TermSpec(NamedTuple):
+    """One wished-for term of an objective, in plain words; `losses` makes the formula from it.
+
+    Attributes:
+        name: how the term is called in metrics and tables, for instance `l1` or `kl`.
+        formula: a name known to `losses`, or a callable `(reconstruction, target) -> Tensor`.
+        weight: factor in the total.
+        options: keyword arguments of the formula (reduction, free_bits_nats, warmup_images, ...).
+    """
+
+    name: str
+    formula: str | Callable[..., Tensor]
+    weight: float = 1.0
+    options: Mapping[str, Any] = {}  # noqa: RUF012  (never written to)
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What training needs of a model. Any `nn.Module` is adapted by `models.as_model`.
+
+    `noise_shape` is the shape of one image's noise, None where the model needs none.
+    `terms` are the terms the model wishes for; empty lets the file's `loss_function` decide.
+    """
+
+    noise_shape: tuple[int, ...] | None
+    terms: tuple[TermSpec, ...]
+
+    def __call__(self, images: Tensor, noise: Tensor | None = None) -> Output: ...
+
+    def encode(self, images: Tensor) -> Tensor: ...
+
+    def decode(self, latent: Tensor) -> Tensor: ...
+
+
+#: A random change of a batch: (images (B, C, H, W) float 0..1, generator) -> same layout.
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Provenance(NamedTuple):
+    """Where images came from, so that nothing is silently substituted.
+
+    Attributes:
+        name: data set name, for instance `mnist`.
+        source: path, download address or the word `generated`.
+        count: number of images.
+        sha256: of the decoded source content (before resizing), hexadecimal.
+        note: what a reader of a comparison must know, for instance "not the author's tiles".
+    """
+
+    name: str
+    source: str
+    count: int
+    sha256: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A loaded image set: one tensor near the compute.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8 0..255, or float32 0..1 where a per-sample function made it so.
+            May be memory-mapped.
+        labels: (N,) int64 or None.
+        augment: random batch changes applied in this order in training.
+        provenance: one entry a source.
+        content_sha256: of `pixels` after resizing: equal hash means equal training images.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    augment: tuple[Augment, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
+    content_sha256: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
