@@ -1,0 +1,29 @@
+# The two commands of the README, and what they need. Nothing here is required to use aelab as a package.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/aelab run experiments/quickstart.yml
+	$(BIN)/aelab table experiments/quickstart.yml
+	$(BIN)/aelab report experiments/quickstart.yml --out runs/quickstart/report.html
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.installed
+	scripts/check
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/startup.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/install
+	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
