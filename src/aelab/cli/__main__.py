@@ -1,0 +1,5 @@
+"""`python -m aelab.cli`."""
+
+from aelab.cli.main import main
+
+main()

@@ -1,0 +1,328 @@
+"""Verbs, options and exit codes.
+
+Exit codes: 0 all well; 1 at least one run failed; 2 a mistake in the file or the call;
+130 after Ctrl-C and 143 after SIGTERM, both with everything saved.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aelab.errors import AelabError, UserError
+
+app = typer.Typer(
+    name="aelab",
+    help="A laboratory for autoencoders of small images: one YAML file in, a trained comparison out.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[Path, typer.Argument(help="Experiment file (YAML).", show_default=False)]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(help="Experiment file, run folders or globs; default: every run.", show_default=False),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
+Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matches this glob.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Data = Annotated[
+    list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        from aelab._version import __version__
+
+        print(f"aelab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def check(
+    file: File,
+    only: Only = None,
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """List the runs of a file with parameters, images, FLOPs, time and memory; find every mistake."""
+    from aelab import lab
+    from aelab.cli import listing
+
+    with _progress_line("building models"):
+        plan = lab.check(file, only=only, runs=runs, data=data or (), trust=trust)
+    _write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
+    if plan.problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def run(
+    file: File,
+    only: Only = None,
+    max_inputs: Annotated[
+        int | None, typer.Option("--max-inputs", help="Train for this many images instead of the file's.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    load: Annotated[
+        str | None, typer.Option("--load", help="Start from the weights of RUN[@images].")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw stored results of the selected runs away and start over.")
+    ] = False,
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and failures.")] = False,
+) -> None:
+    """Train every run of a file. The same command again skips what is finished and continues the rest."""
+    from aelab import lab
+    from aelab.cli.progress import draw
+    from aelab.lab.events import MatrixFinished, RunInterrupted
+    from aelab.lab.stop import StopRequest
+
+    with StopRequest() as stop:
+        events = lab.run(
+            file,
+            only=only,
+            max_inputs=max_inputs,
+            device=device,
+            load=load,
+            retry_failed=retry_failed,
+            restart=restart,
+            runs=runs,
+            data=data or (),
+            trust=trust,
+            stop=stop,
+        )
+        last: Any = None
+        for last in draw(events, quiet=quiet):
+            if isinstance(last, RunInterrupted):
+                print(f"continue with: {_same_command()}", file=sys.stderr)
+    if stop.exit_code:
+        raise typer.Exit(stop.exit_code)
+    if isinstance(last, MatrixFinished) and last.failed:
+        print(f"retry with: {_same_command()} --retry-failed", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(
+    sources: Sources = None,
+    sort: Annotated[
+        list[str] | None, typer.Option("--sort", "-s", help="Column; -NAME or NAME- descends. Repeatable.")
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", "-i", help="One more column: any logged term.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Drop a column.")] = None,
+    average: Annotated[
+        str | None, typer.Option("--average", "-a", help="Average over the values of this matrix key.")
+    ] = None,
+    average_std: Annotated[
+        list[str] | None,
+        typer.Option("--average-std", help="With --average: also min, max and std of this column."),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--format", "-f", help="terminal, markdown, csv, json or html.")
+    ] = "terminal",
+    only: Only = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """One row a run: settings, best and last loss, meter, trend, parameters, minutes, images/s."""
+    from aelab import lab
+
+    if output == "terminal" and not sys.stdout.isatty():
+        output = "markdown"
+    text = lab.table(
+        sources or (),
+        sort=sort or (),
+        include=include or (),
+        exclude=exclude or (),
+        average=average,
+        average_std=average_std or (),
+        format="json" if as_json else output,
+        only=only,
+        runs=runs,
+    )
+    _write(text, out)
+
+
+@app.command()
+def plot(
+    sources: Sources = None,
+    term: Annotated[str, typer.Option("--term", "-t", help="Logged term: loss, l1, kl, learnrate ...")] = "loss",
+    x: Annotated[str, typer.Option("--x", help="images or seconds.")] = "images",
+    group: Annotated[str | None, typer.Option("--group", "-g", help="One colour a value of this key.")] = None,
+    log_y: Annotated[
+        bool | None, typer.Option("--log-y/--linear-y", help="Default: where it helps.")
+    ] = None,
+    log_x: Annotated[bool | None, typer.Option("--log-x/--linear-x")] = None,
+    band: Annotated[bool, typer.Option("--band/--no-band", help="Seeds as a mean line with a band.")] = True,
+    only: Only = None,
+    runs: Runs = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG or SVG file.")] = Path("plot.png"),
+) -> None:
+    """Curves of any logged term, training and validation side by side, as PNG or SVG."""
+    from aelab import lab
+
+    path = lab.plot(
+        sources or (),
+        out=out,
+        term=term,
+        x=x,
+        group=group,
+        log_y=log_y,
+        log_x=log_x,
+        band=band,
+        only=only,
+        runs=runs,
+    )
+    print(path)
+
+
+@app.command()
+def report(
+    sources: Sources = None,
+    title: Annotated[str | None, typer.Option("--title")] = None,
+    only: Only = None,
+    runs: Runs = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file.")] = Path("report.html"),
+) -> None:
+    """One self-contained HTML page: table, curves, reproductions, configurations. Opens offline."""
+    from aelab import lab
+
+    print(lab.report(sources or (), out=out, title=title, only=only, runs=runs))
+
+
+@app.command()
+def ls(
+    sources: Sources = None,
+    only: Only = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List stored runs: state, images, best loss, age, size on disk."""
+    from aelab import lab
+
+    _write(lab.ls(sources or (), only=only, runs=runs, format="json" if as_json else "text"), None)
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="Data set; default: list them all.")] = None,
+    resize: Annotated[
+        int | None, typer.Option("--resize", help="Compare native, nearest and bilinear at N pixels.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Contact sheet (PNG); default: NAME.png.")
+    ] = None,
+    roots: Data = None,
+    as_json: Json = False,
+) -> None:
+    """List data sets, or show one: contact sheet, statistics, and what resizing does to it."""
+    from aelab import lab
+    from aelab.cli import listing
+
+    with _progress_line("reading data"):
+        shown = lab.data(name, resize=resize, out=out, data=roots or ())
+    _write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
+
+
+@app.command()
+def rm(
+    sources: Annotated[list[str], typer.Argument(help="Run folders or globs.", show_default=False)],
+    checkpoints_only: Annotated[
+        bool, typer.Option("--checkpoints", help="Keep curves and pictures, drop the states.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Delete stored runs, or only their checkpoints."""
+    from aelab import lab
+
+    found = lab.find_runs(sources, runs=runs)
+    what = "the checkpoints of " if checkpoints_only else ""
+    print("\n".join(run.folder for run in found))
+    if not yes and not typer.confirm(f"delete {what}{len(found)} runs?"):
+        raise typer.Exit(2)
+    lab.rm(found, checkpoints_only=checkpoints_only)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the file format, for editors."""
+    import json
+
+    from aelab.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text)
+    else:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}") from error
+        print(out)
+
+
+def _same_command() -> str:
+    import shlex
+
+    return shlex.join(["aelab", *sys.argv[1:]])
+
+
+@contextmanager
+def _progress_line(what: str) -> Iterator[None]:
+    """A spinner on a terminal, nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+def main() -> None:
+    """Entry point: runs a verb; a mistake of the user ends in one message, never a traceback."""
+    try:
+        app()
+    except AelabError as error:
+        print(f"aelab: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `aelab table | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,170 @@
+"""Drawing a matrix's events: one live line a run on a terminal, plain lines elsewhere (stderr)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from aelab.lab import events as ev
+
+#: Seconds between two plain lines of one run.
+PLAIN_INTERVAL_SECONDS = 10.0
+
+
+class Screen(Protocol):
+    """Something that shows events."""
+
+    def show(self, event: ev.Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def draw(events: Iterable[ev.Event], *, quiet: bool = False) -> Iterator[ev.Event]:
+    """Shows each event on stderr and passes it on."""
+    console = Console(stderr=True)
+    screen: Screen = LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(quiet)
+    try:
+        for event in events:
+            screen.show(event)
+            yield event
+    finally:
+        screen.close()
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3:05 min`, `2:10 h`; a dash where unknown."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def _finished(event: ev.RunFinished) -> str:
+    loss = f"loss {event.loss:.6g}, " if event.loss is not None else ""
+    return f"{event.images:,} images, {loss}{duration(event.seconds)} ({event.reason})"
+
+
+class PlainScreen:
+    """Lines for a file or a pipe: starts, ends, and a progress line every few seconds."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._last_line = 0.0
+
+    def show(self, event: ev.Event) -> None:
+        text = self._text(event)
+        if text and not (self._quiet and isinstance(event, ev.RunProgress | ev.RunStarted)):
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+    def _text(self, event: ev.Event) -> str | None:
+        match event:
+            case ev.MatrixStarted():
+                notes = "".join(f"\nnote: {note}" for note in event.notes)
+                return f"{len(event.names)} runs{notes}"
+            case ev.RunStarted():
+                at = f", continues at {event.images:,} images" if event.images else ""
+                notes = "".join(f"\n  note: {note}" for note in event.notes)
+                return (
+                    f"[{event.number}] {event.name}: {event.parameters:,} parameters, "
+                    f"{event.threads} thread{'s' * (event.threads > 1)}{at}{notes}"
+                )
+            case ev.RunProgress():
+                if time.monotonic() - self._last_line < PLAIN_INTERVAL_SECONDS:
+                    return None
+                self._last_line = time.monotonic()
+                return f"  {event.name}: {progress_text(event)}"
+            case ev.RunFinished():
+                return f"  finished {event.name}: {_finished(event)}"
+            case _:
+                return outcome_text(event)
+
+
+def progress_text(event: ev.RunProgress) -> str:
+    """`12,000/60,000 images, loss 0.0312, 410 images/s, 2:04 min left`."""
+    of = f"/{event.max_images:,}" if event.max_images else ""
+    return (
+        f"{event.images:,}{of} images, loss {event.loss:.5g}, "
+        f"{event.images_per_second:,.0f} images/s, {duration(event.seconds_left)} left"
+    )
+
+
+def outcome_text(event: ev.Event) -> str | None:
+    """The line for events that end or skip something."""
+    match event:
+        case ev.RunSkipped():
+            return f"  skipped {event.name}: {event.reason}"
+        case ev.RunErred():
+            return f"  FAILED {event.name}: {event.message}"
+        case ev.RunInterrupted():
+            return f"  stopped {event.name} at {event.images:,} images; everything is saved"
+        case ev.MatrixFinished():
+            return (
+                f"{event.finished} finished, {event.skipped} skipped, {event.failed} failed"
+                + (", interrupted" if event.interrupted else "")
+            )
+        case _:
+            return None
+
+
+class LiveScreen:
+    """One live line a run: name, bar, images, loss, images/s, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._validation: dict[str, str] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self._progress.start()
+
+    def show(self, event: ev.Event) -> None:
+        match event:
+            case ev.MatrixStarted():
+                self._progress.print(f"[bold]{len(event.names)} runs[/bold]")
+                for note in event.notes:
+                    self._progress.print(f"note: {note}", style="yellow", markup=False)
+            case ev.RunStarted():
+                for note in event.notes:
+                    self._progress.print(f"note: {note}", style="yellow", markup=False)
+                self._tasks[event.name] = self._progress.add_task(
+                    event.name.replace("[", r"\["),
+                    total=event.max_images,
+                    completed=event.images,
+                    text=f"{event.parameters:,} parameters",
+                )
+            case ev.RunProgress():
+                text = f"loss {event.loss:.4g}{self._validation.get(event.name, '')}"
+                rate = f"{event.images_per_second:,.0f} images/s"
+                self._update(event.name, event.images, f"{text} {rate} {duration(event.seconds_left)} left")
+            case ev.RunValidated():
+                self._validation[event.name] = f" (validation {event.loss:.4g})"
+            case ev.RunFinished():
+                self._update(event.name, event.images, _finished(event))
+                self._progress.stop_task(self._tasks[event.name])
+            case _:
+                text_or_none = outcome_text(event)
+                if text_or_none:
+                    self._progress.print(text_or_none, markup=False)
+
+    def _update(self, name: str, images: int, text: str) -> None:
+        self._progress.update(self._tasks[name], completed=images, text=text)
+
+    def close(self) -> None:
+        self._progress.stop()

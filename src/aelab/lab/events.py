@@ -1,0 +1,119 @@
+"""What happens while a matrix runs, as plain records. The command line draws them; scripts read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class MatrixStarted:
+    """First event: what is going to happen.
+
+    Attributes:
+        names: every selected run, in order.
+        notes: what the reader of the results must know (legacy objective, substituted data).
+    """
+
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins or continues at `images`."""
+
+    name: str
+    number: int
+    parameters: int
+    images: int
+    max_images: int | None
+    threads: int
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A log point.
+
+    Attributes:
+        loss: mean training loss since the last log point.
+        images_per_second: of training, validation not counted.
+        seconds_left: until `max_images`, None where no end is set.
+    """
+
+    name: str
+    images: int
+    max_images: int | None
+    loss: float
+    images_per_second: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class RunValidated:
+    """A validation; `loss` is the total of the run's objective."""
+
+    name: str
+    images: int
+    loss: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run is done; `reason` says why it ended there."""
+
+    name: str
+    images: int
+    loss: float | None
+    seconds: float
+    reason: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunSkipped:
+    """A run that was not trained now, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunErred:
+    """A run that failed; the matrix goes on."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunInterrupted:
+    """A run that was stopped by request; everything up to `images` is saved."""
+
+    name: str
+    images: int
+
+
+@dataclass(frozen=True)
+class MatrixFinished:
+    """Last event: counts by outcome."""
+
+    finished: int
+    skipped: int
+    failed: int
+    interrupted: bool
+
+
+Event = (
+    MatrixStarted
+    | RunStarted
+    | RunProgress
+    | RunValidated
+    | RunFinished
+    | RunSkipped
+    | RunErred
+    | RunInterrupted
+    | MatrixFinished
+)

@@ -1,0 +1,103 @@
+"""The house is as it is drawn: arrows go down only, and importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "aelab"
+
+#: room -> rooms it may import (design: "Rooms"); `errors` is open to all.
+MAY_IMPORT = {
+    "errors": set(),
+    "types": set(),
+    "_version": set(),
+    "ops": {"types"},
+    "config": set(),
+    "runs": {"config", "_version"},
+    "data": {"types", "ops"},
+    "models": {"types", "ops"},
+    "losses": {"types", "ops"},
+    "train": {"types", "ops"},
+    "analysis": {"runs"},
+    "report": {"runs", "analysis"},
+    "catalogue": {"config", "data", "models", "losses", "train", "types"},
+    "lab": {
+        "config", "runs", "data", "models", "losses", "train", "ops", "analysis", "report",
+        "catalogue", "types", "_version",
+    },
+    "cli": {"lab", "_version", "config"},
+    "__init__": {"lab", "catalogue", "_version"},
+    "__main__": {"cli"},
+}  # fmt: skip
+
+#: rooms whose import must not bring these heavy packages along.
+LIGHT = {"config": "torch", "runs": "torch", "analysis": "torch", "report": "torch", "cli.main": "torch",
+         "lab": "torch"}  # fmt: skip
+
+
+def _room(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0].removesuffix(".py")
+
+
+def _imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = (
+                [f"aelab.{alias.name}" for alias in node.names]
+                if node.module == "aelab"
+                else [node.module]
+            )
+        for name in names:
+            if name.startswith("aelab."):
+                rooms.add(name.split(".")[1])
+    return rooms
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
+    room = _room(path)
+    assert room in MAY_IMPORT, f"room {room!r} is not in the table"
+    forbidden = _imported_rooms(path) - MAY_IMPORT[room] - {room, "errors"}
+    assert not forbidden, f"{room} imports {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_there_are_no_relative_imports(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+
+
+@pytest.mark.parametrize("room", sorted(LIGHT))
+def test_a_light_room_does_not_load_heavy_packages(room: str) -> None:
+    heavy = LIGHT[room]
+    code = f"import sys, aelab.{room}; assert {heavy!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_every_module_changes_no_global_state() -> None:
+    modules = sorted(
+        ".".join(("aelab", *path.relative_to(SOURCE).with_suffix("").parts))
+        for path in SOURCE.rglob("*.py")
+        if path.name not in {"__main__.py", "__init__.py"}
+    )
+    code = (
+        "import importlib, logging, random, signal, os, sys, torch\n"
+        "state = lambda: (logging.root.level, list(logging.root.handlers), random.getstate(),\n"
+        "    torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state().sum().item(),\n"
+        "    signal.getsignal(signal.SIGTERM), sorted(os.environ), os.getcwd())\n"
+        "before = state()\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "after = state()\n"
+        "assert before == after, (before, after)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
