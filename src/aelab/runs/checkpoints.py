@@ -1,0 +1,260 @@
+"""The kept states of a run: a pair of files each, tensors and numbers.
+
+The pair is replaced as one: both new files are written beside the old ones with `.new` at the end,
+numbers last, then both are renamed. Numbers with `.new` at the end are the promise that the new
+pair is complete; whoever finds them reads (or, as the writer, finishes) the new pair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import StoreError, UserError
+from aelab.runs.atomic import (
+    explain,
+    make_folder,
+    read_json,
+    sync_folder,
+    with_numbers,
+    write_bytes,
+    write_json,
+)
+
+FORMAT = 1
+_ATTEMPTS = 5
+_KEPT = re.compile(r"images-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One stored state.
+
+    Attributes:
+        name: `latest`, `best`, or `images-000100000`.
+        folder: where its two files are.
+    """
+
+    name: str
+    folder: Path
+
+    @property
+    def tensors_path(self) -> Path:
+        """The safetensors file."""
+        new = self.folder / f"{self.name}.safetensors.new"
+        promised = (self.folder / f"{self.name}.json.new").exists()
+        return new if promised and new.exists() else self.folder / f"{self.name}.safetensors"
+
+    @property
+    def json_path(self) -> Path:
+        """The file with the numbers."""
+        new = self.folder / f"{self.name}.json.new"
+        return new if new.exists() else self.folder / f"{self.name}.json"
+
+    @property
+    def images(self) -> int:
+        """How many images the state had seen."""
+        kept = _KEPT.fullmatch(self.name)
+        return int(kept.group(1)) if kept else int(self.about()["images"])
+
+    def about(self) -> dict[str, Any]:
+        """The JSON file: `images`, `metrics_offset` in bytes, `tensors` {bytes, sha256}, `numbers`.
+
+        Raises:
+            StoreError: if it is missing, damaged, or of a newer format.
+        """
+        about: dict[str, Any] = with_numbers(read_json(self.json_path))
+        if about.get("format", 0) > FORMAT:
+            raise StoreError(
+                f"{self.json_path} has checkpoint format {about['format']}; this aelab reads up "
+                f"to {FORMAT}",
+                hint="pip install --upgrade aelab",
+            )
+        missing = {"images", "metrics_offset", "numbers"} - set(about)
+        if missing:
+            raise StoreError(f"{self.json_path} lacks {', '.join(sorted(missing))}")
+        return about
+
+    def read(self) -> tuple[bytes, dict[str, Any]]:
+        """The tensors file's bytes, checked against their hash, and the caller's `numbers`.
+
+        Raises:
+            StoreError: if a file is missing or damaged.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                about, path = self.about(), self.tensors_path
+                data = path.read_bytes()
+            except (OSError, StoreError) as error:
+                if attempt + 1 < _ATTEMPTS:  # a writer may be replacing the pair right now
+                    time.sleep(0.02)
+                    continue
+                if isinstance(error, OSError):
+                    raise explain(error, self.tensors_path, "read") from error
+                raise
+            if hashlib.sha256(data).hexdigest() == about["tensors"]["sha256"]:
+                return data, about["numbers"]
+            time.sleep(0.02)
+        raise StoreError(
+            f"{path} is damaged: its {len(data):,} bytes do not have the hash noted when they "
+            "were written",
+            hint="use another checkpoint of the run (RUN@images), or train afresh with --restart",
+        )
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Every state in `folder`: kept ones by images, then `best`, then `latest`."""
+    try:
+        names = {entry.name.removesuffix(".new") for entry in os.scandir(folder)}
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise explain(error, folder, "read") from error
+    found = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    found = [name for name in found if name in ("best", "latest") or _KEPT.fullmatch(name)]
+    order = {"best": 1, "latest": 2}
+    found.sort(key=lambda name: (order.get(name, 0), name))
+    return [Checkpoint(name, folder) for name in found]
+
+
+def save_checkpoint(
+    folder: Path, name: str, images: int, tensors: bytes, numbers: Mapping[str, Any], offset: int
+) -> Checkpoint:
+    """Write one state; a crash or a full disk at any moment leaves the old pair or the new one.
+
+    Args:
+        folder: the run's `checkpoints`; made if missing.
+        name: `latest`, `best`, or `images-000100000`.
+        images: images seen.
+        tensors: a safetensors file's bytes.
+        numbers: what JSON can hold.
+        offset: length of the metrics in bytes at this moment.
+    """
+    make_folder(folder)
+    settle(folder)
+    about = {
+        "format": FORMAT,
+        "images": images,
+        "metrics_offset": offset,
+        "tensors": {"bytes": len(tensors), "sha256": hashlib.sha256(tensors).hexdigest()},
+        "numbers": dict(numbers),
+    }
+    write_bytes(folder / f"{name}.safetensors.new", tensors)
+    write_json(folder / f"{name}.json.new", about)
+    settle(folder)
+    return Checkpoint(name, folder)
+
+
+def copy_checkpoint(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """The same state under another name; by a hard link where the file system has them."""
+    folder = checkpoint.folder
+    settle(folder)
+    if checkpoint.name == name:
+        return checkpoint
+    for ending in ("safetensors", "json"):
+        _link(folder / f"{checkpoint.name}.{ending}", folder / f"{name}.{ending}.new")
+    sync_folder(folder)
+    settle(folder)
+    return Checkpoint(name, folder)
+
+
+def settle(folder: Path) -> None:
+    """Finish or discard half-replaced pairs. Only the run's writer may call this."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".new"))
+        promised = {name.removesuffix(".json.new") for name in names if name.endswith(".json.new")}
+        for name in sorted(names, key=lambda name: name.endswith(".json.new")):
+            stem = name.removesuffix(".new").rpartition(".")[0]
+            if stem in promised:  # tensors first: the numbers are the promise
+                os.replace(folder / name, folder / name.removesuffix(".new"))
+            else:
+                (folder / name).unlink()
+        if names:
+            sync_folder(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
+def superfluous(images: Iterable[int], keep: str | int) -> list[int]:
+    """Which kept states may go, by the rule `keep`; `best` and `latest` always stay besides.
+
+    Args:
+        images: images seen, of each kept state.
+        keep: `best+latest` (no others), `all`, a number N (N states spread evenly over the images
+            so far, the newest among them), `last N` (the N newest) or `every N` (those at or
+            first after a multiple of N images).
+
+    Raises:
+        UserError: for any other rule.
+    """
+    have = sorted(set(images))
+    kind, count = _parse_keep(keep)
+    if kind == "all":
+        return []
+    if kind == "last":
+        stay = set(have[-count:]) if count else set()
+    elif kind == "every":
+        firsts: dict[int, int] = {}
+        for number in have:
+            firsts.setdefault(number // count, number)
+        stay = set(firsts.values())
+    else:
+        stay = set(_evenly(have, count))
+    return [number for number in have if number not in stay]
+
+
+def _parse_keep(keep: str | int) -> tuple[str, int]:
+    if keep == "all":
+        return "all", 0
+    if keep == "best+latest":
+        return "last", 0
+    if isinstance(keep, int) and not isinstance(keep, bool) and keep >= 0:
+        return "evenly", keep
+    match = re.fullmatch(r"(last|every) +([\d_,]+)", str(keep))
+    count = int(re.sub("[_,]", "", match.group(2)) or 0) if match else 0
+    if match is None or (match.group(1) == "every" and count < 1):
+        raise UserError(
+            f"keep_checkpoints: {keep!r} is no rule",
+            hint="possible: best+latest, all, a number N (spread evenly), `last N`, "
+            "`every N` (images)",
+        )
+    return match.group(1), count
+
+
+def _evenly(have: list[int], count: int) -> list[int]:
+    """`count` of `have`, thinned one by one where neighbours are nearest; the newest stays."""
+    stay = list(have)
+    while len(stay) > count:
+        if len(stay) == 1:
+            return []
+        gaps = [
+            (stay[i + 1] - (stay[i - 1] if i else 0), i) for i in range(len(stay) - 1)
+        ]  # what would be empty without state i
+        del stay[min(gaps)[1]]
+    return stay
+
+
+def _link(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise explain(error, target) from error

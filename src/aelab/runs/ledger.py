@@ -1,0 +1,148 @@
+"""The metrics of one run: a file that only grows, one JSON object a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import StoreError
+from aelab.runs.atomic import explain, to_json, with_numbers, write_all
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Add `rows` at the end of the file, all or none; a torn last line is removed first.
+
+    Args:
+        path: the file; made if it is missing.
+        rows: numbers and short texts by name; `split` is written first.
+
+    Returns:
+        The file's length in bytes afterwards.
+
+    Raises:
+        StoreError: if the system refuses (full disk, permissions); the file is then as before.
+    """
+    text = "".join(to_json({"split": row.get("split"), **row}) + "\n" for row in rows)
+    data = text.encode(errors="backslashreplace")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            start = _end_of_last_line(descriptor)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            try:
+                write_all(descriptor, data)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, start)
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise explain(error, path) from error
+    return start + len(data)
+
+
+def settled_length(path: Path) -> int:
+    """The file's length in bytes, 0 if there is none, once the disk has all of it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        os.close(descriptor)
+
+
+def truncate_rows(path: Path, length: int) -> None:
+    """Forget everything after the first `length` bytes: rows younger than a checkpoint.
+
+    Raises:
+        StoreError: if the file is shorter than that, or cannot be changed.
+    """
+    try:
+        size = path.stat().st_size if path.exists() else 0
+        if size < length:
+            raise StoreError(
+                f"{path} has {size:,} bytes, but its checkpoint was saved at {length:,}: "
+                "rows were deleted by hand",
+                hint="restore the file from a copy, or train this run afresh with --restart",
+            )
+        if size > length:
+            os.truncate(path, length)
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def read_rows(path: Path, split: str | None = None) -> list[dict[str, Any]]:
+    """The rows of the file in order; of one `split` only, if given.
+
+    A torn last line (somebody is writing, or was killed) is left out. Reading one split does not
+    parse the others, which matters in a table of hundreds of runs.
+
+    Raises:
+        StoreError: if the file is unreadable or a line before the last is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    data = data[: data.rfind(b"\n") + 1]
+    lines = data.splitlines() if split is None else _lines_with(data, f'"{split}"'.encode())
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            if data.endswith(line + b"\n") and line is lines[-1]:
+                break
+            number = data[: data.find(line)].count(b"\n") + 1
+            raise StoreError(
+                f"{path}:{number}: this line is no valid JSON: {line[:60]!r}",
+                hint="delete the line, or restore the file from a copy",
+            ) from error
+        if split is None or row.get("split") == split:
+            # Non-finite numbers are the only quoted values besides the split.
+            rows.append(with_numbers(row) if line.count(b'"') > 2 * len(row) + 2 else row)
+    return rows
+
+
+def _lines_with(data: bytes, word: bytes) -> list[bytes]:
+    lines = []
+    found = data.find(word)
+    while found >= 0:
+        end = data.index(b"\n", found)
+        lines.append(data[data.rfind(b"\n", 0, found) + 1 : end])
+        found = data.find(word, end)
+    return lines
+
+
+def _end_of_last_line(descriptor: int) -> int:
+    """Where the next row belongs; cuts off a torn last line, which a killed writer may leave."""
+    end = size = os.fstat(descriptor).st_size
+    position = size
+    while position > 0:
+        start = max(0, position - 65536)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        block = os.read(descriptor, position - start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        position, end = start, start
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
