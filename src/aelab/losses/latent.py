@@ -1,0 +1,151 @@
+"""Formulas about the latent: KL divergences and statistics of the code.
+
+Everywhere `log_std` is the natural logarithm of the standard deviation.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from aelab.errors import ConfigError, ShapeError
+from aelab.losses.reconstruction import per_image
+from aelab.types import Output
+
+
+def gaussian_kl_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
+    """KL divergence of N(mean, exp(log_std)^2) from N(0, 1), for each latent dimension.
+
+    Args:
+        mean: (B, D), any real.
+        log_std: (B, D), natural logarithm of the standard deviation (not of the variance).
+
+    Returns:
+        (B, D), nats; at least 0, and 0 exactly at mean = log_std = 0.
+
+    Raises:
+        ShapeError: if the two shapes differ.
+
+    Source: Kingma & Welling 2014, arXiv:1312.6114, appendix B.
+    """
+    _same_posterior(mean, log_std)
+    return 0.5 * (mean.square() + torch.expm1(2 * log_std) - 2 * log_std)
+
+
+def gaussian_kl(
+    mean: Tensor,
+    log_std: Tensor,
+    reduction: Literal["sum", "mean"] = "sum",
+    free_bits_nats: float = 0.0,
+) -> Tensor:
+    """KL divergence of the code from the standard normal, summed over the latent.
+
+    Args:
+        mean: (B, D), any real.
+        log_std: (B, D), natural logarithm of the standard deviation (not of the variance).
+        reduction: `sum` over the latent, or `mean` over it.
+        free_bits_nats: below this value (of one dimension of one image) a dimension is free: it
+            counts as this value and gets no gradient. The value reported is the one with the
+            floor.
+
+    Returns:
+        (B,), nats per image (per dimension for `mean`); at least D * free_bits_nats.
+
+    Raises:
+        ShapeError: if the two shapes differ.
+
+    Source: Kingma & Welling 2014, arXiv:1312.6114, appendix B; free bits: Kingma et al. 2016,
+        arXiv:1606.04934, section 2.3 (there of the batch's mean, here of each image, so that the
+        value does not depend on the batch).
+    """
+    kl = gaussian_kl_per_dim(mean, log_std)
+    if free_bits_nats:
+        kl = kl.clamp(min=free_bits_nats)
+    return per_image(kl, reduction)
+
+
+def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+    """The term that the documents' systems called KL: sigma stands where a log-variance belongs.
+
+    -1/2 sum(1 + sigma - mean^2 - exp(sigma)). Its optimum over sigma > 0 is at sigma -> 0, so
+    that the code becomes noiseless and shrinks. It is no divergence; the published numbers need it.
+
+    Args:
+        mean: (B, D), any real.
+        sigma: (B, D), standard deviation, above 0.
+        reduction: `sum` over the latent, or `mean` over it.
+
+    Returns:
+        (B,), above 0, no unit.
+
+    Raises:
+        ShapeError: if the two shapes differ.
+    """
+    _same_posterior(mean, sigma)
+    # expm1: near the optimum sigma is ~1e-4, where 1 + sigma - exp(sigma) would round to 0.
+    return per_image(0.5 * (mean.square() + torch.expm1(sigma) - sigma), reduction)
+
+
+def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
+    """How far a batch of codes is from mean 0 and standard deviation `target_std`.
+
+    |target_std - mean over dimensions of the unbiased standard deviation over the batch| plus
+    |mean of all code values|. Of a batch of one image only the second part.
+
+    Args:
+        latent: (B, ...), any real.
+        target_std: the wished-for standard deviation.
+
+    Returns:
+        (B,), the batch's value for each image; at least 0.
+
+    Source: the documents' `TrainAutoencoderSpecial`.
+    """
+    codes = latent.reshape(latent.shape[0], -1)
+    if codes.shape[1] == 0:
+        raise ConfigError(
+            "the term feature_statistics needs a latent, and this model does not tell its own",
+            hint="build the model as EncoderDecoder(encoder, decoder)",
+        )
+    value = codes.mean().abs()
+    if codes.shape[0] > 1:
+        value = value + (target_std - codes.std(dim=0).mean()).abs()
+    return value.expand(codes.shape[0])
+
+
+def gaussian_kl_term(
+    output: Output, reduction: Literal["sum", "mean"] = "sum", free_bits_nats: float = 0.0
+) -> Tensor:
+    """`gaussian_kl` of a model's output."""
+    mean, log_std = _posterior(output, "kl")
+    return gaussian_kl(mean, log_std, reduction, free_bits_nats)
+
+
+def legacy_kl_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+    """`legacy_kl` of a model's output."""
+    mean, log_std = _posterior(output, "legacy_kl")
+    return legacy_kl(mean, torch.exp(log_std), reduction)
+
+
+def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:
+    """`feature_statistics` of a model's output."""
+    return feature_statistics(output.latent, target_std)
+
+
+def _posterior(output: Output, term: str) -> tuple[Tensor, Tensor]:
+    try:
+        return output.posterior["mean"], output.posterior["log_std"]
+    except KeyError:
+        raise ConfigError(
+            f"the term {term} needs a Gaussian code, and this model has none",
+            hint="use VariationalAutoencoder, or take the term out of the objective",
+        ) from None
+
+
+def _same_posterior(mean: Tensor, other: Tensor) -> None:
+    if mean.shape != other.shape:
+        raise ShapeError(
+            f"the posterior's mean is {tuple(mean.shape)}, but its spread {tuple(other.shape)}"
+        )

@@ -1,0 +1,185 @@
+"""From what a file says to a formula: names, aliases, functions of torch, one's own callables."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.losses.latent import feature_statistics_term, gaussian_kl_term, legacy_kl_term
+from aelab.losses.reconstruction import (
+    Reduction,
+    bce,
+    bce_logits,
+    huber,
+    l1,
+    l2,
+    per_image,
+    same_shape,
+)
+
+Formula = Callable[..., Tensor]
+
+#: (reconstruction, target) -> (B,).
+RECONSTRUCTIONS: dict[str, Formula] = {
+    "l1": l1,
+    "l2": l2,
+    "bce": bce,
+    "bce_logits": bce_logits,
+    "huber": huber,
+}
+
+#: Output -> (B,). `kl` is the Gaussian one, or the legacy one under the `legacy` setting.
+PENALTIES: dict[str, Formula] = {
+    "kl": gaussian_kl_term,
+    "gaussian_kl": gaussian_kl_term,
+    "legacy_kl": legacy_kl_term,
+    "feature_statistics": feature_statistics_term,
+}
+
+#: Other names that old files use.
+ALIASES: dict[str, str] = {
+    "mae": "l1",
+    "mse": "l2",
+    "binary_cross_entropy": "bce",
+    "binary_cross_entropy_with_logits": "bce_logits",
+    "huber_loss": "huber",
+    "l1_loss": "l1",
+    "mse_loss": "l2",
+    "ce": "cross_entropy",
+}
+
+
+@cache
+def torch_losses() -> dict[str, Formula]:
+    """The functions of `torch.nn.functional` with (input, target, reduction), by name."""
+    found = {}
+    for name in dir(F):
+        function = getattr(F, name)
+        if name.startswith("_") or not callable(function):
+            continue
+        try:
+            parameters = list(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            continue
+        if parameters[:2] == ["input", "target"] and "reduction" in parameters:
+            found[name] = function
+    return found
+
+
+@cache
+def torch_loss_classes() -> dict[str, type[nn.Module]]:
+    """The loss classes of `torch.nn`, by name; they are built without arguments."""
+    return {
+        name: getattr(nn.modules.loss, name)
+        for name in nn.modules.loss.__all__
+        if name.endswith("Loss")
+    }
+
+
+def loss_names() -> list[str]:
+    """Every name that a term's formula may have."""
+    return sorted({*RECONSTRUCTIONS, *PENALTIES, *ALIASES, *torch_losses(), *torch_loss_classes()})
+
+
+def find_formula(formula: str | Formula) -> tuple[str, Formula, bool]:
+    """Looks a formula up.
+
+    Args:
+        formula: a name of `loss_names()`, or a callable `(reconstruction, target) -> Tensor`.
+
+    Returns:
+        Its usual name (`reconstruction` for a callable), the function, and whether it is a penalty (takes the model's output)
+        instead of a reconstruction (takes reconstruction and target).
+
+    Raises:
+        ConfigError: unknown name; the message tells the nearest and all possible ones.
+    """
+    if not isinstance(formula, str):
+        if not callable(formula):
+            raise ConfigError(f"a loss must be a name or a function, not {formula!r}")
+        return "reconstruction", partial(apply_callable, formula), False
+    name = ALIASES.get(formula, formula)
+    if name in RECONSTRUCTIONS:
+        return name, RECONSTRUCTIONS[name], False
+    if name in PENALTIES:
+        return name, PENALTIES[name], True
+    if name in torch_losses():
+        return name, partial(apply_torch_loss, torch_losses()[name]), False
+    if name in torch_loss_classes():
+        return name, partial(apply_callable, _build(torch_loss_classes()[name])), False
+    raise ConfigError(
+        f"unknown loss {formula!r}{did_you_mean(formula, loss_names())}",
+        hint=f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *ALIASES})}, "
+        "any loss of torch.nn.functional, or a function (reconstruction, target)",
+    )
+
+
+def apply_torch_loss(
+    function: Formula,
+    reconstruction: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    **options: Any,
+) -> Tensor:
+    """A loss of `torch.nn.functional` as values per image."""
+    same_shape(reconstruction, target)
+    return per_image(function(reconstruction, target, reduction="none", **options), reduction)
+
+
+def apply_callable(
+    function: Formula, reconstruction: Tensor, target: Tensor, reduction: Reduction = "mean"
+) -> Tensor:
+    """Any callable as values per image; a single value for the batch counts for every image.
+
+    Raises:
+        ConfigError: the result is neither one value nor values per image.
+    """
+    value = function(reconstruction, target)
+    num_images = target.shape[0]
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value.expand(num_images)
+    if isinstance(value, Tensor) and value.shape[0] == num_images:
+        return per_image(value, reduction)
+    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    raise ConfigError(
+        f"the loss {callable_name(function)} must return one value or one per image "
+        f"({num_images} here), not {found}"
+    )
+
+
+def callable_name(function: Formula) -> str:
+    """How a message calls a callable."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def check_options(name: str, function: Formula, options: Mapping[str, Any]) -> None:
+    """Raises a `ConfigError` for an option that the formula does not take."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    possible = [key for key in parameters if key not in ("output", "reconstruction", "target")]
+    for key in options:
+        if key not in possible:
+            possible_words = one_of([*possible, "weight", "formula", "warmup_images"])
+            raise ConfigError(
+                f"the loss {name} has no option {key!r}{did_you_mean(key, possible)}",
+                hint=f"possible: {possible_words}",
+            )
+
+
+def _build(loss: type[nn.Module]) -> nn.Module:
+    try:
+        if "reduction" in inspect.signature(loss).parameters:
+            return loss(reduction="none")
+        return loss()
+    except TypeError as error:
+        raise ConfigError(
+            f"torch.nn.{loss.__name__} needs arguments: {error}",
+            hint=f"write it as a block: nn.{loss.__name__}(...)",
+        ) from None

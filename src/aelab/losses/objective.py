@@ -1,0 +1,218 @@
+"""`Objective`: named terms and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, one_of
+from aelab.losses.names import check_options, find_formula
+from aelab.types import Output, TermSpec
+
+#: Columns of the metrics that a term may not be called like.
+RESERVED = frozenset(
+    {"loss", "images", "seconds", "epoch", "split", "learnrate", "wall_seconds", "batches"}
+)
+
+
+class Term:
+    """One term: a formula with its options, a weight, and a warm-up.
+
+    Args:
+        spec: the wish.
+        legacy_kl: whether the formula `kl` means the legacy one.
+
+    Attributes:
+        is_reconstruction: whether it compares the reconstruction with the target.
+
+    Raises:
+        ConfigError: unknown formula or option, or a value that makes no sense.
+    """
+
+    def __init__(self, spec: TermSpec, *, legacy_kl: bool = False) -> None:
+        if not spec.name.isidentifier() or spec.name in RESERVED:
+            raise ConfigError(
+                f"a term of the objective cannot be called {spec.name!r}",
+                hint=f"use letters, digits and _, and none of {one_of(RESERVED)}",
+            )
+        formula = spec.formula
+        if formula == "kl" and legacy_kl:
+            formula = "legacy_kl"
+        options = dict(spec.options)
+        self.name = spec.name
+        self.weight = number(spec.weight, f"{spec.name}: weight")
+        self.warmup_images = number(options.pop("warmup_images", 0), f"{spec.name}: warmup_images")
+        if self.warmup_images < 0:
+            raise ConfigError(f"{spec.name}: warmup_images must be at least 0")
+        self.formula_name, function, is_penalty = find_formula(formula)
+        self.is_reconstruction = not is_penalty
+        check_options(self.formula_name, function, options)
+        if options.get("reduction", "mean") not in ("mean", "sum"):
+            raise ConfigError(
+                f"{spec.name}: reduction must be 'mean' or 'sum', not {options['reduction']!r}"
+            )
+        self.options = options
+        self.function = partial(function, **options)
+        self.module = formula if isinstance(formula, nn.Module) else None
+
+    def __call__(self, output: Output, target: Tensor) -> Tensor:
+        if self.is_reconstruction:
+            return self.function(output.reconstruction, target)
+        return self.function(output)
+
+    def weight_at(self, images_seen: int) -> float:
+        """The weight after `images_seen` training images; rises linearly during the warm-up."""
+        if self.warmup_images and images_seen < self.warmup_images:
+            return self.weight * images_seen / self.warmup_images
+        return self.weight
+
+
+class Objective(nn.Module):
+    """What is minimised: the sum of weight x value over named terms, for each image.
+
+    A module, so that `to(device)` moves formulas with parameters of their own; those are frozen.
+
+    Args:
+        terms: at least one; names must differ.
+        legacy_kl: whether the formula `kl` means the legacy one.
+
+    Attributes:
+        names: of the terms, in order.
+
+    Raises:
+        ConfigError: no term, a name twice, an unknown formula or option.
+    """
+
+    def __init__(self, terms: Sequence[TermSpec], *, legacy_kl: bool = False) -> None:
+        super().__init__()
+        self.terms = [Term(spec, legacy_kl=legacy_kl) for spec in terms]
+        self.names = tuple(term.name for term in self.terms)
+        if not self.terms:
+            raise ConfigError("the objective has no term", hint="give a loss_function: l1")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise ConfigError(f"the objective has two terms called {name!r}")
+        self.modules_of_terms = nn.ModuleList(
+            term.module for term in self.terms if term.module is not None
+        )
+        self.requires_grad_(False)
+
+    def forward(self, output: Output, target: Tensor, images_seen: int) -> dict[str, Tensor]:
+        """The unweighted value (B,) of every term, by name.
+
+        Args:
+            output: of the model.
+            target: images (B, C, H, W), 0..1.
+            images_seen: training images before this batch.
+
+        Raises:
+            ShapeError: reconstruction and target differ in shape.
+            ConfigError: a term needs what this model's output does not have.
+        """
+        return {term.name: term(output, target) for term in self.terms}
+
+    def weights(self, images_seen: int) -> dict[str, float]:
+        """The weight of every term after `images_seen` training images, by name."""
+        return {term.name: term.weight_at(images_seen) for term in self.terms}
+
+    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
+        """The weighted sum (B,) of the values of `forward`."""
+        total: Tensor | None = None
+        for name, weight in self.weights(images_seen).items():
+            value = values[name] if weight == 1.0 else values[name] * weight
+            total = value if total is None else total + value
+        assert total is not None  # the constructor refuses an objective without terms
+        return total
+
+    def describe(self) -> str:
+        """One line in words: `l1 + 0.001 kl (gaussian_kl, reduction=sum)`."""
+        return " + ".join(_describe(term) for term in self.terms)
+
+
+def make_objective(
+    model_terms: Sequence[TermSpec] = (),
+    *,
+    loss_function: str | Callable[..., Tensor] = "l1",
+    objective: Mapping[str, Any] | None = None,
+    legacy_kl: bool = False,
+    feature_loss_weight: float | None = None,
+) -> Objective:
+    """The objective of a run from what the model wishes and the file says.
+
+    Args:
+        model_terms: `model.terms`.
+        loss_function: the reconstruction, where neither model nor `objective` has one.
+        objective: the file's own terms, which replace the model's altogether: name -> weight, or
+            name -> {weight, formula, warmup_images, and the formula's options}. The formula is
+            the name's, or the model's term of the same name.
+        legacy_kl: whether the formula `kl` means the legacy one.
+        feature_loss_weight: adds the penalty `feature_statistics` with this weight.
+
+    Raises:
+        ConfigError: unknown term, formula or option; nothing compares with the images.
+    """
+    if objective is not None:
+        specs = [_spec(name, wish, model_terms) for name, wish in objective.items()]
+    else:
+        specs = list(model_terms)
+        if not any(Term(spec).is_reconstruction for spec in specs):
+            name, _, _ = find_formula(loss_function)
+            specs.insert(0, TermSpec(name, loss_function))
+    if feature_loss_weight:
+        specs.append(
+            TermSpec("feature_statistics", "feature_statistics", float(feature_loss_weight))
+        )
+    result = Objective([_tidy(spec) for spec in specs], legacy_kl=legacy_kl)
+    if not any(term.is_reconstruction for term in result.terms):
+        raise ConfigError(
+            f"no term of the objective compares with the images: {one_of(result.names)}",
+            hint="add one, for instance l1: 1",
+        )
+    return result
+
+
+def number(value: Any, what: str) -> float:
+    """`value` as a float.
+
+    Raises:
+        ConfigError: it is no number; `what` is named.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{what} must be a number, not {value!r}")
+    return float(value)
+
+
+def _spec(name: str, wish: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
+    same = next((term for term in model_terms if term.name == name), None)
+    formula: str | Callable[..., Tensor] = same.formula if same is not None else name
+    if isinstance(wish, Mapping):
+        options = dict(wish)
+        weight = options.pop("weight", 1.0)
+        formula = options.pop("formula", formula)
+    else:
+        options, weight = {}, wish
+    if formula is name:
+        find_formula(name)
+    return TermSpec(name, formula, number(weight, f"{name}: weight"), options)
+
+
+def _tidy(spec: TermSpec) -> TermSpec:
+    """Names an alias by its usual name."""
+    if spec.name != spec.formula:
+        return spec
+    usual, _, _ = find_formula(spec.formula)
+    return spec._replace(name=usual)
+
+
+def _describe(term: Term) -> str:
+    options = dict(term.options)
+    if term.warmup_images:
+        options["warmup_images"] = int(term.warmup_images)
+    details = [f"{key}={value}" for key, value in options.items()]
+    if term.formula_name != term.name:
+        details.insert(0, term.formula_name)
+    weight = "" if term.weight == 1.0 else f"{term.weight:g} "
+    return f"{weight}{term.name}" + (f" ({', '.join(details)})" if details else "")

@@ -1,0 +1,191 @@
+"""`Autoencoder` composes encoder, bottleneck and decoder; the documents' names are its presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError
+from aelab.models.blocks import Conv2dBlock
+from aelab.models.bottlenecks import Gaussian, Identity, VariationalEncoder
+from aelab.models.reshaping import FlattenPixels, UnflattenPixels
+from aelab.models.shapes import image_shape
+from aelab.types import Output, TermSpec
+
+#: The file's `legacy` setting decides (`None`), or the model does.
+KLKind = Literal["gaussian", "legacy"]
+
+
+class Autoencoder(nn.Module):
+    """Encoder, bottleneck and decoder, orthogonal parts.
+
+    Args:
+        encoder: images (B, C, H, W) to features.
+        bottleneck: (features, noise) to (latent, posterior): `Identity`, `Gaussian`, ...
+        decoder: latent to images (B, C, H, W).
+        terms: what the model wishes its objective to be; empty lets the file decide.
+
+    Attributes:
+        noise_shape: shape of one image's noise, None where the bottleneck needs none.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        bottleneck: nn.Module,
+        decoder: nn.Module,
+        terms: Sequence[TermSpec] = (),
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.bottleneck = bottleneck
+        self.decoder = decoder
+        self.terms = tuple(terms)
+        self.noise_shape: tuple[int, ...] | None = getattr(bottleneck, "noise_shape", None)
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        latent, posterior = self.bottleneck(self.encoder(images), noise)
+        return Output(self.decoder(latent), latent, posterior)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The mean code, (B, D)."""
+        latent: Tensor = self.bottleneck(self.encoder(images), None)[0]
+        return latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images (B, C, H, W), nominally 0..1, not clamped."""
+        images: Tensor = self.decoder(latent)
+        return images
+
+
+class EncoderDecoder(Autoencoder):
+    """A plain autoencoder; the file's `loss_function` decides how it is trained.
+
+    Args:
+        encoder: images to the latent. A `VariationalEncoder` brings its bottleneck with it; the
+            code is then sampled, but nothing keeps its distribution near the prior.
+        decoder: latent to images.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        if isinstance(encoder, VariationalEncoder):
+            super().__init__(encoder.encoder, encoder.bottleneck, decoder)
+        else:
+            super().__init__(encoder, Identity(), decoder)
+
+
+class VariationalAutoencoder(Autoencoder):
+    """A Gaussian code, a reconstruction term and a KL term.
+
+    The reconstruction is a mean over channels and pixels, the KL a sum over the latent in nats, so
+    the beta of a per-image evidence bound is `kl_loss_weight * C * H * W`: with weight 1 the
+    correct KL collapses the code. Use about `1 / (C * H * W)`, or the legacy formula.
+
+    Args:
+        encoder: a `VariationalEncoder`.
+        decoder: latent to images.
+        reconstruction_loss: name or function known to `losses`.
+        reconstruction_loss_weight: factor of the reconstruction in the total.
+        kl_loss_weight: factor of the KL in the total.
+        kl: `gaussian` for the correct formula, `legacy` for the one behind the published numbers,
+            None to let the file's `legacy` setting decide.
+
+    Raises:
+        ConfigError: `encoder` has no Gaussian bottleneck.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        reconstruction_loss: str | Callable[[Tensor, Tensor], Tensor] = "l2",
+        reconstruction_loss_weight: float = 1.0,
+        kl_loss_weight: float = 1.0,
+        kl: KLKind | None = None,
+    ) -> None:
+        if not isinstance(encoder, VariationalEncoder):
+            raise ConfigError(
+                f"VariationalAutoencoder: encoder must be a VariationalEncoder, "
+                f"not {type(encoder).__name__}",
+                hint="write VariationalEncoder(encoder, encoder_dims, latent_dims)",
+            )
+        terms = variational_terms(
+            reconstruction_loss, reconstruction_loss_weight, kl_loss_weight, kl
+        )
+        super().__init__(encoder.encoder, encoder.bottleneck, decoder, terms)
+
+
+class VariationalAutoencoderConv(Autoencoder):
+    """Convolutions straight into a Gaussian code, and the way back: the documents' overnight model.
+
+    Args:
+        shape: (C, H, W) of the images.
+        latent_dims: D.
+        kernel_size: one integer, or one a layer.
+        channels: of each convolution's output.
+        encoder_dims: width of a linear layer between the convolutions and the code; None for none.
+        dropout: probability before the code, 0..1; the documents' runs had 0.5.
+        act_last_layer: ReLU after the last layer, so that the output is at least 0, as in the
+            documents' runs; False leaves it unbounded.
+        reconstruction_loss, reconstruction_loss_weight, kl_loss_weight, kl: as in
+            `VariationalAutoencoder`.
+
+    Raises:
+        ShapeError: the images are too small for the convolutions.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dims: int,
+        kernel_size: int | Sequence[int] = 15,
+        channels: Sequence[int] = (16, 32),
+        encoder_dims: int | None = None,
+        dropout: float = 0.5,
+        act_last_layer: bool = True,
+        reconstruction_loss: str | Callable[[Tensor, Tensor], Tensor] = "l2",
+        reconstruction_loss_weight: float = 1.0,
+        kl_loss_weight: float = 1.0,
+        kl: KLKind | None = None,
+    ) -> None:
+        shape = image_shape(shape, "VariationalAutoencoderConv")
+        convolution = Conv2dBlock((shape[0], *channels), kernel_size, act_fn=nn.ReLU)
+        encoded_shape = convolution.get_output_shape(shape)
+        num_features = math.prod(encoded_shape)
+        encoder: list[nn.Module] = [convolution, FlattenPixels(), nn.Dropout(dropout)]
+        if encoder_dims is not None:
+            encoder.append(nn.Linear(num_features, encoder_dims))
+        decoder = nn.Sequential(
+            nn.Linear(latent_dims, num_features),
+            UnflattenPixels(encoded_shape),
+            convolution.create_transposed(act_last_layer=act_last_layer),
+        )
+        terms = variational_terms(
+            reconstruction_loss, reconstruction_loss_weight, kl_loss_weight, kl
+        )
+        bottleneck = Gaussian(num_features if encoder_dims is None else encoder_dims, latent_dims)
+        super().__init__(nn.Sequential(*encoder), bottleneck, decoder, terms)
+
+
+def variational_terms(
+    reconstruction_loss: str | Callable[[Tensor, Tensor], Tensor],
+    reconstruction_loss_weight: float,
+    kl_loss_weight: float,
+    kl: KLKind | None,
+) -> tuple[TermSpec, ...]:
+    """The wished-for terms of a variational autoencoder: reconstruction and `kl`.
+
+    Raises:
+        ConfigError: unknown `kl`.
+    """
+    formulas = {None: "kl", "gaussian": "gaussian_kl", "legacy": "legacy_kl"}
+    if kl not in formulas:
+        raise ConfigError(f"kl must be 'gaussian', 'legacy' or None, not {kl!r}")
+    name = reconstruction_loss if isinstance(reconstruction_loss, str) else "reconstruction"
+    return (
+        TermSpec(name, reconstruction_loss, float(reconstruction_loss_weight)),
+        TermSpec("kl", formulas[kl], float(kl_loss_weight)),
+    )

@@ -1,0 +1,254 @@
+"""`Conv2dBlock`: a plain stack of convolutions, forward or transposed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, ShapeError
+from aelab.models.activations import Activation, make_activation
+from aelab.models.reshaping import DepthToSpace, SpaceToDepth
+from aelab.models.shapes import conv_size, conv_transpose_size, per_layer, words
+
+
+class Conv2dBlock(nn.Module):
+    """`len(channels) - 1` unpadded convolutions, each followed by its activation.
+
+    After every convolution but the last come batch normalisation and channel dropout, where asked
+    for; after the last comes the pooling. With `space_to_depth` every convolution is followed by
+    `SpaceToDepth` (the next one sees four times the channels); transposed, every one is preceded
+    by `DepthToSpace`.
+
+    Args:
+        channels: of the input and of every layer's output; at least two numbers.
+        kernel_size: one integer, or one a layer.
+        stride: one integer, or one a layer; transposed layers pad their output by `stride - 1`.
+        groups: one integer, or one a layer.
+        pool_kernel_size: size and stride of a pooling after the last layer; 0 for none.
+        pool_type: `max` or `avg`.
+        act_fn: one activation shared by all layers: name, class, module or None.
+        act_last_layer: True: `act_fn` after the last layer too; False or None: nothing;
+            else an activation of its own.
+        bias: of every convolution.
+        transpose: transposed convolutions instead.
+        batch_norm: batch normalisation after every layer but the last.
+        space_to_depth: halve (transposed: double) height and width at every layer.
+        dropout: probability of dropping a channel after every layer but the last, 0..1.
+        cheap: each convolution as a depthwise one followed by a 1x1 one.
+
+    Raises:
+        ShapeError: wrong numbers of channels, kernels, strides or groups; and from the
+            `get_..._shape` methods where an image does not fit.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        kernel_size: int | Sequence[int] = 5,
+        stride: int | Sequence[int] = 1,
+        groups: int | Sequence[int] = 1,
+        pool_kernel_size: int = 0,
+        pool_type: Literal["max", "avg"] = "max",
+        act_fn: Activation = None,
+        act_last_layer: bool | Activation = True,
+        bias: bool = True,
+        transpose: bool = False,
+        batch_norm: bool = False,
+        space_to_depth: bool = False,
+        dropout: float = 0.0,
+        cheap: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = [int(count) for count in channels]
+        self.num_layers = len(self.channels) - 1
+        if self.num_layers < 1 or min(self.channels) < 1:
+            raise ShapeError(
+                "Conv2dBlock: channels needs at least two positive numbers (input and one layer), "
+                f"not {self.channels}"
+            )
+        self.kernel_size = per_layer(kernel_size, self.num_layers, "kernel_size", "Conv2dBlock")
+        self.stride = per_layer(stride, self.num_layers, "stride", "Conv2dBlock")
+        self.groups = per_layer(groups, self.num_layers, "groups", "Conv2dBlock")
+        if pool_type not in ("max", "avg"):
+            raise ConfigError(f"Conv2dBlock: pool_type must be max or avg, not {pool_type!r}")
+        self.pool_kernel_size, self.pool_type = int(pool_kernel_size), pool_type
+        self.bias, self.transpose, self.batch_norm = bias, transpose, batch_norm
+        self.space_to_depth, self.dropout, self.cheap = space_to_depth, float(dropout), cheap
+        self.act_last_layer: bool | Activation = act_last_layer
+        self._activation_argument = act_fn
+        self._act_fn = make_activation(act_fn, in_place=True)
+        self.layers = nn.Sequential(*self._make_layers())
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.layers(x)
+        return features
+
+    def get_output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """(C, H, W) that comes out for an input of (H, W) or (C, H, W).
+
+        Raises:
+            ShapeError: the input does not fit; the message names the layer and the sizes.
+        """
+        height, width = (int(size) for size in shape[-2:])
+        if len(shape) == 3 and shape[0] != self.num_input_channels:
+            raise ShapeError(
+                f"Conv2dBlock: takes {self.num_input_channels} channels, but the input "
+                f"{words(shape)} has {shape[0]}"
+            )
+        for index in range(self.num_layers):
+            height, width = self._layer_output(index, height, width)
+        if self.pool_kernel_size:
+            pooled = height // self.pool_kernel_size, width // self.pool_kernel_size
+            if min(pooled) < 1:
+                raise ShapeError(
+                    f"Conv2dBlock: pooling of {self.pool_kernel_size} does not fit into "
+                    f"{words((height, width))}"
+                )
+            height, width = pooled
+        return self.num_output_channels, height, width
+
+    def get_input_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """(C, H, W) that the transposed block makes of an output of (H, W) or (C, H, W)."""
+        height, width = (int(size) for size in shape[-2:])
+        for index in reversed(range(self.num_layers)):
+            height, width = self._layer_output(index, height, width, transpose=not self.transpose)
+        return self.num_input_channels, height, width
+
+    def create_transposed(self, act_last_layer: bool | Activation = None) -> Conv2dBlock:
+        """A block of fresh weights that goes the way back: everything reversed, transpose flipped.
+
+        Args:
+            act_last_layer: as in the constructor; None keeps this block's setting.
+
+        Raises:
+            ConfigError: a block with pooling has no way back.
+        """
+        if self.pool_kernel_size:
+            raise ConfigError(
+                "Conv2dBlock: a block with pooling cannot be transposed",
+                hint="use stride or space_to_depth instead of pool_kernel_size",
+            )
+        return type(self)(
+            channels=self.channels[::-1],
+            kernel_size=self.kernel_size[::-1],
+            stride=self.stride[::-1],
+            groups=self.groups[::-1],
+            act_fn=self._activation_argument,
+            act_last_layer=self.act_last_layer if act_last_layer is None else act_last_layer,
+            bias=self.bias,
+            transpose=not self.transpose,
+            batch_norm=self.batch_norm,
+            space_to_depth=self.space_to_depth,
+            dropout=self.dropout,
+            cheap=self.cheap,
+        )
+
+    @property
+    def num_input_channels(self) -> int:
+        """Channels that `forward` takes."""
+        return self.channels[0] * (4 if self.space_to_depth and self.transpose else 1)
+
+    @property
+    def num_output_channels(self) -> int:
+        """Channels that `forward` gives."""
+        return self.channels[-1] * (4 if self.space_to_depth and not self.transpose else 1)
+
+    def _make_layers(self) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for index in range(self.num_layers):
+            is_last = index == self.num_layers - 1
+            if self.space_to_depth and self.transpose:
+                layers.append(DepthToSpace())
+            layers += self._make_convolutions(index)
+            if self.space_to_depth and not self.transpose:
+                layers.append(SpaceToDepth())
+            if self.batch_norm and not is_last:
+                layers.append(nn.BatchNorm2d(self._width_after(index)))
+            if self.dropout and not is_last:
+                layers.append(nn.Dropout2d(self.dropout))
+            if self.pool_kernel_size and is_last:
+                pool = nn.MaxPool2d if self.pool_type == "max" else nn.AvgPool2d
+                layers.append(pool(self.pool_kernel_size))
+            activation = self._last_activation() if is_last else self._act_fn
+            if activation is not None:
+                layers.append(activation)
+        return layers
+
+    def _make_convolutions(self, index: int) -> list[nn.Module]:
+        width_in = self.channels[index]
+        width_out = self.channels[index + 1]
+        if self.space_to_depth and not self.transpose and index > 0:
+            width_in *= 4
+        if self.space_to_depth and self.transpose and index < self.num_layers - 1:
+            width_out *= 4
+        kernel_size, stride, groups = (
+            self.kernel_size[index],
+            self.stride[index],
+            self.groups[index],
+        )
+        if width_in % groups or width_out % groups:
+            raise ShapeError(
+                f"Conv2dBlock: layer {index + 1} ({width_in} -> {width_out} channels) cannot be "
+                f"split into {groups} groups"
+            )
+        inner_out, inner_groups = (width_in, width_in) if self.cheap else (width_out, groups)
+        first: nn.Module
+        if self.transpose:
+            first = nn.ConvTranspose2d(
+                width_in,
+                inner_out,
+                kernel_size,
+                stride,
+                output_padding=stride - 1,
+                groups=inner_groups,
+                bias=self.bias,
+            )
+        else:
+            first = nn.Conv2d(
+                width_in, inner_out, kernel_size, stride, groups=inner_groups, bias=self.bias
+            )
+        if not self.cheap:
+            return [first]
+        return [first, nn.Conv2d(width_in, width_out, 1, groups=groups, bias=self.bias)]
+
+    def _width_after(self, index: int) -> int:
+        return self.channels[index + 1] * (4 if self.space_to_depth else 1)
+
+    def _last_activation(self) -> nn.Module | None:
+        if self.act_last_layer is True:
+            return self._act_fn
+        if self.act_last_layer is False or self.act_last_layer is None:
+            return None
+        return make_activation(self.act_last_layer, in_place=True)
+
+    def _layer_output(
+        self, index: int, height: int, width: int, transpose: bool | None = None
+    ) -> tuple[int, int]:
+        transpose = self.transpose if transpose is None else transpose
+        kernel_size, stride = self.kernel_size[index], self.stride[index]
+        if transpose:
+            factor = 2 if self.space_to_depth else 1
+            return (
+                conv_transpose_size(height * factor, kernel_size, stride),
+                conv_transpose_size(width * factor, kernel_size, stride),
+            )
+        sizes = conv_size(height, kernel_size, stride), conv_size(width, kernel_size, stride)
+        place = (
+            f"Conv2dBlock: layer {index + 1} of {self.num_layers} "
+            f"(kernel {kernel_size}, stride {stride})"
+        )
+        if min(height, width) < kernel_size:
+            raise ShapeError(
+                f"{place} does not fit into its {words((height, width))} input",
+                hint="use a smaller kernel_size, fewer channels (layers), or larger images",
+            )
+        if not self.space_to_depth:
+            return sizes
+        if sizes[0] % 2 or sizes[1] % 2:
+            raise ShapeError(
+                f"{place} gives {words(sizes)}, but space_to_depth needs even sizes",
+                hint="change kernel_size or the image size by one",
+            )
+        return sizes[0] // 2, sizes[1] // 2

@@ -1,0 +1,89 @@
+"""Bottlenecks: from the encoder's features to the latent that the decoder is given.
+
+A bottleneck is called with (features, noise) and returns (latent, posterior). `noise_shape` is the
+shape of one image's noise, or None; noise None gives the mean code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ShapeError
+
+
+class Identity(nn.Module):
+    """The features are the latent: a plain autoencoder."""
+
+    noise_shape: tuple[int, ...] | None = None
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return features, {}
+
+
+class Gaussian(nn.Module):
+    """A diagonal Gaussian code: latent = mean + exp(log_std) * noise.
+
+    `log_std` is the natural logarithm of the standard deviation (not of the variance), here and
+    in every formula of `losses`.
+
+    Args:
+        num_features: of one image after flattening.
+        latent_dims: D.
+
+    Attributes:
+        linear_mu: features to the mean.
+        linear_sigma: features to the logarithm of the standard deviation.
+
+    Raises:
+        ShapeError: in `forward`, if the features have another size.
+
+    Source: Kingma & Welling 2014, arXiv:1312.6114, section 2.4.
+    """
+
+    def __init__(self, num_features: int, latent_dims: int) -> None:
+        super().__init__()
+        self.num_features, self.latent_dims = int(num_features), int(latent_dims)
+        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        self.linear_mu = nn.Linear(self.num_features, self.latent_dims)
+        self.linear_sigma = nn.Linear(self.num_features, self.latent_dims)
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        features = features.reshape(features.shape[0], -1)
+        if features.shape[1] != self.num_features:
+            raise ShapeError(
+                f"Gaussian: the encoder gives {features.shape[1]} numbers an image, "
+                f"but {self.num_features} were announced",
+                hint=f"use {features.shape[1]} as encoder_dims",
+            )
+        mean = self.linear_mu(features)  # (B, D)
+        log_std = self.linear_sigma(features)  # (B, D)
+        latent = mean if noise is None else mean + torch.exp(log_std) * noise
+        return latent, {"mean": mean, "log_std": log_std}
+
+
+class VariationalEncoder(nn.Module):
+    """An encoder with a Gaussian bottleneck, as `VariationalAutoencoder` takes it.
+
+    Called alone it returns the latent, that is the mean code without noise.
+
+    Args:
+        encoder: any module of images to features.
+        encoder_dims: numbers that `encoder` gives for one image.
+        latent_dims: D.
+
+    Source: the documents' `VariationalEncoder`: mu = linear(h), sigma = exp(linear(h)).
+    """
+
+    def __init__(self, encoder: nn.Module, encoder_dims: int, latent_dims: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.bottleneck = Gaussian(encoder_dims, latent_dims)
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        latent: Tensor = self.bottleneck(self.encoder(images), noise)[0]
+        return latent

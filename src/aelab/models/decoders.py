@@ -1,0 +1,121 @@
+"""Decoders: a latent (B, D) to images (B, C, H, W)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from aelab.errors import ShapeError
+from aelab.models.activations import Activation, make_activation
+from aelab.models.blocks import Conv2dBlock
+from aelab.models.encoders import hidden_layers
+from aelab.models.reshaping import Reshape, UnflattenPixels
+from aelab.models.shapes import image_shape, words
+
+
+class DecoderConv2d(nn.Module):
+    """One linear layer and a stack of transposed convolutions; the mirror of `EncoderConv2d`.
+
+    Args:
+        shape: (C, H, W) of the images.
+        code_size: D, length of the latent.
+        kernel_size, stride, groups: one integer, or one a layer.
+        channels: of each transposed convolution's *input*, first layer first.
+        activation: between the transposed convolutions.
+        activation_last_layer: after the last one; None leaves the output unbounded.
+        space_to_depth: as in `Conv2dBlock`.
+        legacy_linear: leave out the activations between the layers. The published comparison of
+            data sets (November 2023) was made with a decoder that had this bug.
+
+    Attributes:
+        linear: latent to the first feature map, pixel by pixel.
+        convolution: the transposed `Conv2dBlock`.
+        encoded_shape: (C, H, W) of the first feature map.
+
+    Raises:
+        ShapeError: no feature map gives exactly `shape`.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        kernel_size: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        groups: int | Sequence[int] = 1,
+        channels: Sequence[int] = (16, 32),
+        activation: Activation = "relu",
+        activation_last_layer: Activation = None,
+        space_to_depth: bool = False,
+        legacy_linear: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape = image_shape(shape, "DecoderConv2d")
+        self.code_size = int(code_size)
+        convolution = Conv2dBlock(
+            channels=(*channels, self.shape[0]),
+            kernel_size=kernel_size,
+            stride=stride,
+            groups=groups,
+            act_fn=None if legacy_linear else activation,
+            act_last_layer=activation_last_layer,
+            transpose=True,
+            space_to_depth=space_to_depth,
+        )
+        self.encoded_shape = convolution.get_input_shape(self.shape)
+        result = convolution.get_output_shape(self.encoded_shape)
+        if result != self.shape:
+            raise ShapeError(
+                f"DecoderConv2d: kernel_size {kernel_size} with stride {stride} gives "
+                f"{words(result)} images, not {words(self.shape)}",
+                hint=f"use shape={result}, or another kernel_size or stride",
+            )
+        self.linear = nn.Linear(self.code_size, math.prod(self.encoded_shape))
+        self.unflatten = UnflattenPixels(self.encoded_shape)
+        self.convolution = convolution
+
+    def forward(self, latent: Tensor) -> Tensor:
+        images: Tensor = self.convolution(self.unflatten(self.linear(latent)))
+        return images
+
+
+class DecoderMLP(nn.Module):
+    """Linear layers from the latent to the image; the mirror of `EncoderMLP`.
+
+    Args:
+        shape: (C, H, W) of the images.
+        code_size: D, length of the latent.
+        hidden: width of each hidden layer, first layer first.
+        act_fn: activation after every hidden layer.
+        activation_last_layer: after the last one; None leaves the output unbounded.
+        normalization: `bn1d`, `layernorm`, `rms` or None, before each hidden activation.
+        dropout: probability after each hidden activation, 0..1.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        hidden: Sequence[int] = (256,),
+        act_fn: Activation = nn.ReLU,
+        activation_last_layer: Activation = None,
+        normalization: str | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.shape = image_shape(shape, "DecoderMLP")
+        self.code_size = int(code_size)
+        widths = [self.code_size, *hidden]
+        last = make_activation(activation_last_layer, in_place=True)
+        self.layers = nn.Sequential(
+            *hidden_layers(widths, act_fn, normalization, dropout),
+            nn.Linear(widths[-1], math.prod(self.shape)),
+            *([last] if last is not None else []),
+            Reshape(self.shape),
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        images: Tensor = self.layers(latent)
+        return images

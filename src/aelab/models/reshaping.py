@@ -1,0 +1,111 @@
+"""Parts that move numbers around without computing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from aelab.errors import ShapeError
+from aelab.models.shapes import words
+
+
+class Reshape(nn.Module):
+    """Gives every image's numbers the stated shape, in row-major order.
+
+    Args:
+        shape: (C, H, W) or any other shape without the batch axis.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(int(size) for size in shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], *self.shape)
+
+    def extra_repr(self) -> str:
+        return f"shape={self.shape}"
+
+
+class FlattenPixels(nn.Module):
+    """(B, C, H, W) -> (B, H*W*C), pixel by pixel.
+
+    Pixel by pixel and not channel by channel, because convolutions are fastest in the
+    channels-last memory format, where this order is free; the order is the same in every memory
+    format, so a stored model means the same on every machine.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+
+class UnflattenPixels(nn.Module):
+    """(B, H*W*C) -> (B, C, H, W), the inverse of `FlattenPixels`.
+
+    Args:
+        shape: (C, H, W).
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.channels, self.height, self.width = (int(size) for size in shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(x.shape[0], self.height, self.width, self.channels)
+        return x.permute(0, 3, 1, 2)
+
+    def extra_repr(self) -> str:
+        return f"shape=({self.channels}, {self.height}, {self.width})"
+
+
+class SpaceToDepth(nn.Module):
+    """(B, C, H, W) -> (B, 4C, H/2, W/2): every 2x2 square becomes four blocks of C channels.
+
+    The blocks hold the pixels of (row, column) parity (0,0), (1,0), (0,1), (1,1), in this order
+    (`torch.nn.PixelUnshuffle` interleaves them by channel instead).
+
+    Raises:
+        ShapeError: in `forward`, if height or width is odd.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        if height % 2 or width % 2:
+            raise ShapeError(f"SpaceToDepth needs even sizes, not {words((height, width))}")
+        x = x.reshape(batch, channels, height // 2, 2, width // 2, 2)
+        x = x.permute(0, 5, 3, 1, 2, 4)  # (B, column parity, row parity, C, H/2, W/2)
+        return x.reshape(batch, 4 * channels, height // 2, width // 2)
+
+
+class DepthToSpace(nn.Module):
+    """(B, 4C, H, W) -> (B, C, 2H, 2W), the exact inverse of `SpaceToDepth`.
+
+    Raises:
+        ShapeError: in `forward`, if the channels are no multiple of four.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        if channels % 4:
+            raise ShapeError(f"DepthToSpace needs a multiple of 4 channels, not {channels}")
+        x = x.reshape(batch, 2, 2, channels // 4, height, width)
+        x = x.permute(0, 3, 4, 2, 5, 1)  # (B, C, H, row parity, W, column parity)
+        return x.reshape(batch, channels // 4, 2 * height, 2 * width)
+
+
+class SpaceToDepthPool(nn.Module):
+    """Halves height and width by `SpaceToDepth` and mixes back to the same number of channels.
+
+    Args:
+        channels: of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.space_to_depth = SpaceToDepth()
+        self.mix = nn.Conv2d(4 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(self.space_to_depth(x))
+        return mixed
