@@ -10,6 +10,7 @@
     │   └── MissingExtra     an optional package that is not installed
     ├── Problems             several errors of one file at once (exit code 2)
     └── RunFailed            training itself failed (exit code 1)
+        └── DivergedError    a loss or a weight is no longer finite
 
 A message says where, what was given, what is possible, and what to type. Imports nothing of the house.
 """
@@ -104,6 +105,10 @@ class Problems(UserError):
 
 class RunFailed(AelabError):
     """At least one run failed; the others are unaffected."""
+
+
+class DivergedError(RunFailed):
+    """Training made a loss or a weight infinite or not a number."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

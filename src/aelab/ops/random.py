@@ -1,0 +1,79 @@
+"""Keyed random numbers: every draw is a function of (seed, purpose, index), so no state is stored.
+
+`index` is usually the number of images seen. A run that stops and goes on reseeds to the same
+numbers; a slice of a stack of runs draws what the single run draws.
+
+torch's CPU generator ignores seed bits above 32 (`seed << 32 | step` repeats itself), therefore
+the key is mixed down to 32 well-distributed bits first. Values are pinned by tests: for ever.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+
+
+def keyed_seed(seed: int, purpose: str, index: int = 0) -> int:
+    """A well-mixed 32-bit seed for one draw.
+
+    Args:
+        seed: the seed of the run; any integer (its low 64 bits count).
+        purpose: what is drawn, for instance `latent`; different words give unrelated numbers.
+        index: which draw of that purpose, usually the images seen (its low 64 bits count).
+
+    Returns:
+        0 .. 2**32 - 1, the same on every machine and version.
+    """
+    wide = 0xFFFFFFFFFFFFFFFF
+    key = (seed & wide).to_bytes(8, "little") + (index & wide).to_bytes(8, "little")
+    return murmur3(key + purpose.encode())
+
+
+def murmur3(key: bytes, seed: int = 0) -> int:
+    """MurmurHash3_x86_32 of `key`.
+
+    Returns:
+        0 .. 2**32 - 1.
+
+    Source: Austin Appleby, SMHasher, MurmurHash3.cpp (public domain), 2011.
+    """
+    mixed = seed
+    whole = len(key) & ~3
+    for start in range(0, whole, 4):
+        mixed ^= _scramble(int.from_bytes(key[start : start + 4], "little"))
+        mixed = _rotate(mixed, 13) * 5 + 0xE6546B64 & _MASK
+    if whole < len(key):
+        mixed ^= _scramble(int.from_bytes(key[whole:], "little"))
+    mixed ^= len(key)
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6B & _MASK
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35 & _MASK
+    return mixed ^ mixed >> 16
+
+
+def keyed_generator(
+    seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A new generator on `device`, seeded by `keyed_seed(seed, purpose, index)`.
+
+    In a loop, reseed one generator instead: `generator.manual_seed(keyed_seed(...))`.
+    """
+    return torch.Generator(device=device).manual_seed(keyed_seed(seed, purpose, index))
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of `n` images in one epoch.
+
+    Returns:
+        (n,) int64 on the CPU, each of 0 .. n-1 once.
+    """
+    return torch.randperm(n, generator=keyed_generator(seed, "order", epoch))
+
+
+def _rotate(word: int, bits: int) -> int:
+    return (word << bits | word >> 32 - bits) & _MASK
+
+
+def _scramble(word: int) -> int:
+    return _rotate(word * 0xCC9E2D51 & _MASK, 15) * 0x1B873593 & _MASK

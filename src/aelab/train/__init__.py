@@ -1,0 +1,45 @@
+"""Training: THE loop (`fit`), a step, validation, optimisers, schedules, the state of a run.
+
+Knows images as tensors, models and objectives by what they can be asked; must not know which
+parts exist, where results are written, or who looks at them.
+"""
+
+from aelab.train.batches import Batches
+from aelab.train.evaluate import evaluate
+from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
+from aelab.train.loop import fit
+from aelab.train.machine import allocator_environment, choose_threads, keep_freed_memory
+from aelab.train.optimizers import OPTIMIZERS, make_optimizer
+from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
+from aelab.train.settings import Choice, FitSettings, as_choice
+from aelab.train.state import State, load_state, load_weights, make_state, state_dict
+from aelab.train.step import ObjectiveLike, step
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "TORCH_SCHEDULERS",
+    "Batches",
+    "CheckpointDue",
+    "Choice",
+    "Event",
+    "Finished",
+    "FitSettings",
+    "Logged",
+    "ObjectiveLike",
+    "State",
+    "Validated",
+    "allocator_environment",
+    "as_choice",
+    "choose_threads",
+    "evaluate",
+    "fit",
+    "keep_freed_memory",
+    "load_state",
+    "load_weights",
+    "make_optimizer",
+    "make_schedule",
+    "make_state",
+    "state_dict",
+    "step",
+]

@@ -1,0 +1,51 @@
+"""What `fit` yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Mean training losses since the last log.
+
+    Attributes:
+        images: images seen. seconds: training time. epoch: completed passes.
+        terms: `loss` and the unweighted terms by name, weighted by image.
+        learnrate: of the first parameter group, at the latest batch.
+    """
+
+    images: int
+    seconds: float
+    epoch: int
+    terms: dict[str, float]
+    learnrate: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Validation losses; `is_best` when the loss is the lowest of the run so far."""
+
+    images: int
+    seconds: float
+    epoch: int
+    terms: dict[str, float]
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointDue:
+    """The settings ask for a checkpoint now; weights and losses are known to be finite."""
+
+    images: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end. `reason`: `max_images`, `max_epochs`, `min_loss` or `stopped` (can be continued)."""
+
+    images: int
+    reason: str
+
+
+Event = Logged | Validated | CheckpointDue | Finished

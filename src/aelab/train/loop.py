@@ -1,0 +1,238 @@
+"""THE loop: a generator that trains and says when something is to be logged or saved.
+
+Pure: it prints nothing and writes no file. What is due follows from the counters in `State`, never
+from the moment, so that a run may stop between any two batches and continue as if it had not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from aelab.errors import DivergedError
+from aelab.train.batches import Batches, Draws, TrainSets
+from aelab.train.evaluate import evaluate, noise_shape_of
+from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
+from aelab.train.machine import prepared_process
+from aelab.train.settings import FitSettings
+from aelab.train.state import State
+from aelab.train.step import ObjectiveLike, step
+from aelab.types import Images
+
+
+def fit(
+    state: State,
+    objective: ObjectiveLike,
+    train: Images | Sequence[tuple[int, Images]],
+    validation: Images | None,
+    settings: FitSettings,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train `state` until the settings say stop; control comes back at every event.
+
+    The generator may be closed at any event. Between events it asks `should_stop` after each
+    batch; then it yields `Finished(reason="stopped")`, and the state can be stored and continued.
+
+    Args:
+        train: one set, or (first epoch, set) pairs.
+        validation: without it there are no `Validated` events.
+
+    Yields:
+        `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`.
+
+    Raises:
+        DivergedError: a loss or weight is not finite; noticed at the next log, validation or
+            checkpoint, because looking each batch would make the device wait.
+    """
+    draws = Draws(settings.seed, state.device)
+    sets = TrainSets(train, state.device, state.channels_last)
+    held_out = None
+    if validation is not None:
+        held_out = Batches(validation, state.device, state.channels_last)
+    with prepared_process(state.threads, state.device, settings.deterministic):
+        while True:
+            reason = finish_reason(state, settings)
+            if log_due(state, settings, final=reason is not None):
+                yield read_window(state, settings)
+            if held_out is not None and validation_due(state, settings, final=reason is not None):
+                yield validate(state, objective, held_out, settings)
+                reason = finish_reason(state, settings)
+            if checkpoint_due(state, settings):
+                check_finite(state, settings)
+                yield CheckpointDue(state.images)
+            if reason is not None:
+                yield Finished(state.images, reason)
+                return
+            if should_stop():
+                check_finite(state, settings)
+                yield Finished(state.images, "stopped")
+                return
+            started = time.perf_counter()
+            train_batch(state, objective, sets.at(state.epoch), draws, settings)
+            state.seconds += time.perf_counter() - started
+
+
+def train_batch(
+    state: State,
+    objective: ObjectiveLike,
+    batches: Batches,
+    draws: Draws,
+    settings: FitSettings,
+) -> None:
+    """Cut the next batch, draw its random numbers, make the step, move the clock."""
+    if not state.model.training:
+        state.model.train()
+    start, stop = state.images_in_epoch, state.images_in_epoch + settings.batch_size
+    part = slice(start, min(stop, len(batches)))
+    index = batches.order(settings.seed, state.epoch)[part] if settings.shuffle else part
+    now = state.images
+    target = batches.gather(index)
+    target = batches.transformed(target, batches.augment, draws, "augment", now)
+    inputs = batches.transformed(target, settings.input_transforms, draws, "input", now)
+    if settings.training_noise:
+        inputs = inputs + settings.training_noise * draws.normal(inputs.shape, "training", now)
+        target = inputs if settings.noise_in_target else target
+    shape = noise_shape_of(state.model)
+    noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
+    draws.reseed_default(now)
+    state.schedule.before_batch(now)
+    step(state, objective, inputs, target, noise, settings, end_of_epoch=stop >= len(batches))
+    state.images += len(target)
+    state.images_in_epoch += len(target)
+    state.batches += 1
+    if stop >= len(batches):
+        state.epoch, state.images_in_epoch = state.epoch + 1, 0
+    if state.steps:
+        state.schedule.after_batch()
+
+
+def finish_reason(state: State, settings: FitSettings) -> str | None:
+    """Why the run is over, or None."""
+    if settings.max_images is not None and state.images >= settings.max_images:
+        return "max_images"
+    if settings.max_epochs is not None and state.epoch >= settings.max_epochs:
+        return "max_epochs"
+    if settings.min_loss is None or state.best_loss is None:
+        return None
+    return "min_loss" if state.best_loss <= settings.min_loss else None
+
+
+def log_due(state: State, settings: FitSettings, *, final: bool) -> bool:
+    """Whether a multiple of `log_every_images` was passed; at the end, whether any is unread."""
+    if state.window_images == 0:
+        return False
+    return final or _passed(state.images, state.logged_at, settings.log_every_images)
+
+
+def validation_due(state: State, settings: FitSettings, *, final: bool) -> bool:
+    """By images, by epochs, and at the end unless that was just done.
+
+    Legacy: by images, the first validation comes right after the first batch.
+    """
+    if state.validated_at == state.images:
+        return False
+    if final:
+        return True
+    if settings.legacy_validation and settings.validate_every_images and state.validated_at < 0:
+        return state.images > 0
+    done = max(state.validated_at, 0)
+    by_epoch = _passed(state.epoch, state.validated_epoch, settings.validate_every_epochs)
+    return by_epoch or _passed(state.images, done, settings.validate_every_images)
+
+
+def checkpoint_due(state: State, settings: FitSettings) -> bool:
+    """By images or by epochs; remembers that it was asked."""
+    by_images = _passed(state.images, state.checkpointed_at, settings.checkpoint_every_images)
+    by_epoch = _passed(state.epoch, state.checkpointed_epoch, settings.checkpoint_every_epochs)
+    if by_images or by_epoch:
+        state.checkpointed_at, state.checkpointed_epoch = state.images, state.epoch
+    return by_images or by_epoch
+
+
+def read_window(state: State, settings: FitSettings) -> Logged:
+    """Mean losses since the last log; the one place where training waits for the device."""
+    started = time.perf_counter()
+    terms = check_finite(state, settings)
+    state.seconds += time.perf_counter() - started
+    state.last_loss, state.last_loss_images = terms["loss"], state.images
+    state.window, state.window_images, state.window_terms = None, 0, []
+    state.logged_at = state.images
+    learnrate = float(state.optimizer.param_groups[0]["lr"])
+    return Logged(state.images, state.seconds, state.epoch, terms, learnrate)
+
+
+def validate(
+    state: State, objective: ObjectiveLike, held_out: Batches, settings: FitSettings
+) -> Validated:
+    """Evaluate, remember the best, tell the schedule."""
+    terms = evaluate(
+        state.evaluated_model,
+        objective,
+        held_out,
+        settings,
+        images_seen=state.images,
+        channels_last=state.channels_last,
+        bfloat16=state.bfloat16,
+    )
+    _refuse_non_finite(state, settings, terms, "validation")
+    loss = terms["loss"]
+    is_best = state.best_loss is None or loss < state.best_loss
+    if is_best:
+        state.best_loss, state.best_images = loss, state.images
+    state.validated_at, state.validated_epoch = state.images, state.epoch
+    state.schedule.after_validation(loss)
+    return Validated(state.images, state.seconds, state.epoch, terms, is_best)
+
+
+def check_finite(state: State, settings: FitSettings) -> dict[str, float]:
+    """Mean losses of the open window, and a look at every weight; waits for the device.
+
+    Raises:
+        DivergedError: a loss or weight is not finite.
+    """
+    terms: dict[str, float] = {}
+    if state.window is not None:
+        means = (state.window / state.window_images).tolist()
+        terms = dict(zip(["loss", *state.window_terms], means, strict=True))
+    _refuse_non_finite(state, settings, terms, "training")
+    norms = torch.stack(torch._foreach_norm([p.detach() for p in state.model.parameters()]))
+    if not math.isfinite(norms.sum().item()):
+        _refuse_non_finite(state, settings, {"a weight": math.nan}, "training")
+    return terms
+
+
+def _refuse_non_finite(
+    state: State, settings: FitSettings, terms: dict[str, float], where: str
+) -> None:
+    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
+    if not bad:
+        return
+    values = ", ".join(f"{name} = {value}" for name, value in bad.items())
+    last = "no finite loss was logged before"
+    if state.last_loss is not None:
+        last = f"last finite loss {state.last_loss:.6g} at {state.last_loss_images:,} images"
+    raise DivergedError(
+        f"{where} diverged between {state.logged_at:,} and {state.images:,} images: "
+        f"{values}; {last}",
+        hint=_way_out(state, settings),
+    )
+
+
+def _way_out(state: State, settings: FitSettings) -> str:
+    ways = [f"learnrate: {settings.learnrate / 3:.2g} (was {settings.learnrate:g})"]
+    if settings.gradient_clip_norm is None and settings.gradient_clip_value is None:
+        ways.append("gradient_clipping: {norm: 1}")
+    if settings.scheduler is None or "armup" not in settings.scheduler.name:
+        ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")
+    if state.bfloat16:
+        ways.append("precision: float32")
+    return "try " + ", or ".join(ways) + "; stored checkpoints are from before"
+
+
+def _passed(count: int, done: int, every: int | None) -> bool:
+    """Whether a multiple of `every` lies in (done, count]."""
+    return every is not None and count // every > done // every

@@ -1,0 +1,94 @@
+"""What the machine offers: threads, precision, allocator."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+#: glibc returns memory to the system at once above these sizes; a training step then pays page
+#: faults for every activation. 32 MiB is the largest threshold that glibc accepts.
+_TRIM_BYTES = 4_000_000_000
+_MMAP_BYTES = 32 * 1024 * 1024
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def free_cores() -> int:
+    """Cores this process may use minus the load of the last minute; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    cores = float(allowed or os.cpu_count() or 1)
+    cores = min(cores, _cgroup_cores())
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, math.floor(cores - load + 0.5))
+
+
+def choose_threads(jobs: int = 1) -> int:
+    """CPU threads for each of `jobs` runs at once: free cores divided among them, at least 1.
+
+    Too many threads cost far more than too few: two threads beside one other busy process ran at
+    a third of the speed of one thread.
+    """
+    return max(1, free_cores() // max(1, jobs))
+
+
+def choose_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether the model computes in bfloat16.
+
+    `auto` says yes on CUDA with bfloat16 units only: on CPUs without them it is 2.5 times slower.
+    """
+    if precision == "bfloat16":
+        return True
+    return precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+
+
+def allocator_environment() -> dict[str, str]:
+    """Environment variables for a child process whose allocator shall keep freed memory."""
+    return {
+        "MALLOC_TRIM_THRESHOLD_": str(_TRIM_BYTES),
+        "MALLOC_MMAP_THRESHOLD_": str(_TRIM_BYTES),
+    }
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator of this very process to keep freed memory; False elsewhere."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    # mallopt takes an int: 2 GiB - 1 is the most that fits.
+    trim = mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    return bool(trim and mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES))
+
+
+@contextlib.contextmanager
+def prepared_process(threads: int, device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Threads, allocator and determinism for a training; threads and flags are put back after."""
+    before = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cpu":
+        torch.set_num_threads(threads)
+        keep_freed_memory()
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(strict)
+
+
+def _cgroup_cores() -> float:
+    """The CPU quota of a container, infinite without one."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError):
+        return math.inf

@@ -1,0 +1,266 @@
+"""Learning-rate schedules: closed forms of images seen, and any scheduler of torch by name.
+
+A closed form needs no state: the factor at any image count is known. torch's schedulers count
+batches; they are wrapped, and their state (plain numbers) is stored with the run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.train.settings import Choice, as_choice
+
+#: images seen -> factor of the base learning rate
+Factor = Callable[[int], float]
+
+
+class Schedule(Protocol):
+    """What the loop does with any schedule."""
+
+    def before_batch(self, images: int) -> None: ...
+    def after_batch(self) -> None: ...
+    def after_validation(self, loss: float) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def constant(*, max_images: int | None) -> Factor:
+    """Always 1."""
+    return lambda images: 1.0
+
+
+def cosine(*, max_images: int | None, eta_min_factor: float = 0.0) -> Factor:
+    """From 1 down to `eta_min_factor` along half a cosine over the run; flat afterwards.
+
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
+    """
+    horizon = _horizon(max_images, "cosine")
+    return lambda images: _half_cosine(images / horizon, eta_min_factor)
+
+
+def warmup_cosine(
+    *, max_images: int | None, warmup_images: int = 10_000, final_factor: float = 0.0
+) -> Factor:
+    """Linearly from 0 to 1 over `warmup_images`, then along half a cosine to `final_factor`."""
+    horizon = _horizon(max_images, "WarmupCosine")
+    if not 0 <= warmup_images < horizon:
+        raise ConfigError(f"warmup_images is {warmup_images}; possible: 0 to max_inputs, {horizon}")
+
+    def factor(images: int) -> float:
+        if images < warmup_images:
+            # The first batch would learn nothing at exactly 0.
+            return max(images, 1) / warmup_images
+        return _half_cosine((images - warmup_images) / (horizon - warmup_images), final_factor)
+
+    return factor
+
+
+def linear(*, max_images: int | None, final_factor: float = 0.0) -> Factor:
+    """Linearly from 1 to `final_factor` over the run; flat afterwards."""
+    horizon = _horizon(max_images, "linear")
+    return lambda images: 1.0 + (final_factor - 1.0) * min(images / horizon, 1.0)
+
+
+def step(*, max_images: int | None, every_images: int, factor: float = 0.1) -> Factor:
+    """Times `factor` after each `every_images`."""
+    if every_images <= 0:
+        raise ConfigError(f"every_images is {every_images}; it must be above 0")
+    return lambda images: factor ** (images // every_images)
+
+
+#: Closed forms by name. `CosineAnnealingWarmupLR` of the old project scaled only the rate it
+#: reported, so what it did is the plain cosine.
+SCHEDULES: dict[str, Callable[..., Factor]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "linear": linear,
+    "step": step,
+    "WarmupCosine": warmup_cosine,
+    "CosineAnnealingWarmupLR": cosine,
+}
+
+
+class ClosedForm:
+    """A schedule without state."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, factor: Factor) -> None:
+        self._optimizer = optimizer
+        self._base = [float(group["lr"]) for group in optimizer.param_groups]
+        self._factor = factor
+
+    def before_batch(self, images: int) -> None:
+        """Write the learning rate at this image count into the groups."""
+        factor = self._factor(images)
+        for group, base in zip(self._optimizer.param_groups, self._base, strict=True):
+            group["lr"] = base * factor
+
+    def after_batch(self) -> None:
+        """Nothing: the next factor follows from the images."""
+
+    def after_validation(self, loss: float) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+
+class TorchSchedule:
+    """A scheduler of torch, stepped once a batch (on the validation loss: once a validation)."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._on_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+    def before_batch(self, images: int) -> None:
+        """Nothing: torch's schedulers count batches, not images."""
+
+    def after_batch(self) -> None:
+        """One step, unless the scheduler has come to its end (OneCycleLR refuses to go on)."""
+        total = getattr(self._scheduler, "total_steps", None)
+        at_end = total is not None and self._scheduler.last_epoch + 1 >= total
+        if not self._on_loss and not at_end:
+            self._scheduler.step()
+
+    def after_validation(self, loss: float) -> None:
+        """One step of ReduceLROnPlateau."""
+        if self._on_loss:
+            self._scheduler.step(loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(_plain(self._scheduler.state_dict()))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._scheduler.load_state_dict(_from_plain(state))
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer,
+    choice: Choice | None,
+    *,
+    max_images: int | None,
+    batch_size: int,
+) -> Schedule:
+    """The schedule of a run, by name.
+
+    `CosineAnnealingLR` without `T_max` is the closed form over `max_images`; with `T_max`
+    (batches) it is torch's own. OneCycleLR's `total_steps` defaults to the batches of the run.
+
+    Raises:
+        ConfigError: unknown name or argument, or no horizon where one is needed.
+    """
+    if choice is None:
+        return ClosedForm(optimizer, constant(max_images=max_images))
+    name, arguments = choice.name, dict(choice.arguments)
+    if name == "CosineAnnealingLR" and not {"T_max", "last_epoch"} & set(arguments):
+        base = float(optimizer.param_groups[0]["lr"])
+        eta_min = _arguments_of(torch.optim.lr_scheduler.CosineAnnealingLR, name, arguments).get(
+            "eta_min", 0.0
+        )
+        return ClosedForm(optimizer, cosine(max_images=max_images, eta_min_factor=eta_min / base))
+    if name in SCHEDULES:
+        known = _arguments_of(SCHEDULES[name], name, arguments)
+        return ClosedForm(optimizer, SCHEDULES[name](max_images=max_images, **known))
+    if name == "OneCycleLR":
+        arguments.setdefault("max_lr", float(optimizer.param_groups[0]["lr"]))
+        if not {"total_steps", "epochs"} & set(arguments):
+            arguments["total_steps"] = -(-_horizon(max_images, name) // batch_size)
+    return TorchSchedule(_torch_scheduler(optimizer, name, arguments))
+
+
+def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dict[str, Any]) -> Any:
+    """A scheduler of torch; those that take schedulers get them by name too."""
+    part = TORCH_SCHEDULERS.get(name)
+    if part is None:
+        possible = {*SCHEDULES, *TORCH_SCHEDULERS}
+        raise ConfigError(
+            f"unknown scheduler '{name}'{did_you_mean(name, possible)}",
+            hint=f"possible: {one_of(possible)}",
+        )
+    arguments = _arguments_of(part, name, arguments)
+    if "schedulers" in arguments:
+        arguments["schedulers"] = [
+            _torch_scheduler(optimizer, *_named(inner)) for inner in arguments["schedulers"]
+        ]
+    try:
+        if name == "ChainedScheduler":
+            return part(arguments["schedulers"], optimizer=optimizer)
+        return part(optimizer, **arguments)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"scheduler {name}: {error}") from error
+
+
+def _named(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    choice = as_choice(given)
+    return choice.name, dict(choice.arguments)
+
+
+def _all_of_torch() -> dict[str, Any]:
+    room = torch.optim.lr_scheduler
+    names = [n for n in dir(room) if n.endswith(("LR", "Restarts", "Scheduler", "OnPlateau"))]
+    return {n: getattr(room, n) for n in names if n not in ("LRScheduler", "_LRScheduler")}
+
+
+#: Every scheduler of torch.
+TORCH_SCHEDULERS: dict[str, Any] = _all_of_torch()
+
+
+def _arguments_of(part: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    possible = set(inspect.signature(part).parameters) - {"optimizer", "max_images", "self"}
+    for argument in arguments:
+        if argument not in possible:
+            raise ConfigError(
+                f"scheduler {name} has no argument '{argument}'{did_you_mean(argument, possible)}",
+                hint=f"possible: {one_of(possible) or 'none'}",
+            )
+    return dict(arguments)
+
+
+def _half_cosine(progress: float, final: float) -> float:
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _horizon(max_images: int | None, name: str) -> int:
+    if max_images is None:
+        raise ConfigError(
+            f"scheduler {name} must know where the run ends", hint="set max_inputs: 1_000_000"
+        )
+    return max_images
+
+
+_NON_FINITE = ("inf", "-inf", "nan")
+
+
+def _plain(value: Any) -> Any:
+    """Scheduler state as strict JSON can hold it.
+
+    Functions and tables of milestones are left out: the arguments in the file make them again.
+    Non-finite numbers become words.
+    """
+    if isinstance(value, Mapping):
+        kept = {k: v for k, v in value.items() if not callable(v) and not isinstance(v, Counter)}
+        return {str(k): _plain(v) for k, v in kept.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _from_plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_from_plain(v) for v in value]
+    return float(value) if isinstance(value, str) and value in _NON_FINITE else value

@@ -1,0 +1,146 @@
+"""One optimiser step's worth of work on one batch, without waiting for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aelab.train.settings import FitSettings
+from aelab.train.state import State
+from aelab.types import Output
+
+
+class ObjectiveLike(Protocol):
+    """What training needs of an objective.
+
+    Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
+    per-sample values (B,) by term; `total` adds them up with their weights, (B,).
+    """
+
+    def __call__(
+        self, output: Output, target: Tensor, images_seen: int
+    ) -> Mapping[str, Tensor]: ...
+
+    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor: ...
+
+
+def step(
+    state: State,
+    objective: ObjectiveLike,
+    inputs: Tensor,
+    target: Tensor,
+    noise: Tensor | None,
+    settings: FitSettings,
+    *,
+    end_of_epoch: bool = False,
+) -> None:
+    """Forward, backward, and the optimiser where `gradient_accumulation` is reached.
+
+    Adds the loss and every term to `state.window`; counters of the clock are the caller's.
+
+    Args:
+        inputs, target: (B, C, H, W).
+        noise: (B, *model.noise_shape), drawn for the whole batch, or None.
+        end_of_epoch: left-over gradients are applied.
+    """
+    size = len(inputs)
+    # Accumulated gradients are sums over images divided by `batch_size`; `_update` mends that to
+    # the mean over all images. Without accumulation they are the batch's mean at once.
+    averaged = settings.gradient_accumulation > 1 and not settings.sum_gradients
+    divisor = settings.batch_size if averaged else size
+    piece = settings.micro_batch_size or size
+    for start in range(0, size, piece):
+        part = slice(start, start + piece)
+        values, total = forward(
+            state.model,
+            objective,
+            inputs[part],
+            target[part],
+            None if noise is None else noise[part],
+            images_seen=state.images,
+            bfloat16=state.bfloat16,
+        )
+        (total.sum() / divisor).backward()  # type: ignore[no-untyped-call]
+        _add_to_window(state, values, total)
+    state.window_images += size
+    state.accumulated_images += size
+    state.accumulated_batches += 1
+    if end_of_epoch or state.accumulated_batches >= settings.gradient_accumulation:
+        _update(state, settings, averaged)
+
+
+def forward(
+    model: nn.Module,
+    objective: ObjectiveLike,
+    inputs: Tensor,
+    target: Tensor,
+    noise: Tensor | None,
+    *,
+    images_seen: int,
+    bfloat16: bool = False,
+) -> tuple[Mapping[str, Tensor], Tensor]:
+    """The unweighted terms (B,) and their weighted total (B,) of a batch, float32."""
+    if bfloat16:
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            output = model(inputs, noise)
+        output = _as_float32(output)
+    else:
+        output = model(inputs, noise)
+    values = objective(output, target, images_seen)
+    return values, objective.total(values, images_seen)
+
+
+def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
+    """(1 + T,) float64: the sum of the total, then of each term, on the device."""
+    with torch.no_grad():
+        return torch.stack([total.sum(), *(value.sum() for value in values.values())]).double()
+
+
+def _add_to_window(state: State, values: Mapping[str, Tensor], total: Tensor) -> None:
+    sums = sums_of(values, total)
+    if state.window is None:
+        state.window, state.window_terms = sums, list(values)
+    else:
+        state.window += sums
+
+
+def _update(state: State, settings: FitSettings, averaged: bool) -> None:
+    """Clip, step, average the weights, clear the gradients."""
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    if averaged and state.accumulated_images != settings.batch_size:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, settings.batch_size / state.accumulated_images)
+    if settings.gradient_clip_value is not None:
+        nn.utils.clip_grad_value_(parameters, settings.gradient_clip_value)
+    if settings.gradient_clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, settings.gradient_clip_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.steps += 1
+    state.accumulated_images = state.accumulated_batches = 0
+    if state.ema is not None and settings.ema_decay is not None:
+        _average_weights(state.ema, state.model, settings.ema_decay, first=state.steps == 1)
+
+
+@torch.no_grad()
+def _average_weights(ema: nn.Module, model: nn.Module, decay: float, *, first: bool) -> None:
+    """ema = decay ema + (1 - decay) model; the first time, and buffers always: a copy.
+
+    Equal to `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+    """
+    kept: list[Tensor] = list(ema.parameters())
+    present: list[Tensor] = list(model.parameters())
+    torch._foreach_lerp_(kept, present, 1.0 if first else 1.0 - decay)
+    for averaged, buffer in zip(ema.buffers(), model.buffers(), strict=True):
+        averaged.copy_(buffer)
+
+
+def _as_float32(output: Output) -> Output:
+    return Output(
+        output.reconstruction.float(),
+        output.latent.float() if output.latent.is_floating_point() else output.latent,
+        {name: value.float() for name, value in output.posterior.items()},
+    )
