@@ -1,0 +1,134 @@
+"""Closed forms against torch's own schedulers, and the names a file may use."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from aelab.errors import ConfigError
+from aelab.train import SCHEDULES, TORCH_SCHEDULERS, Choice, make_schedule
+
+
+def an_optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=lr, momentum=0.9)
+
+
+def rates(choice: Choice | None, steps: int, *, batch: int = 10, lr: float = 0.1) -> list[float]:
+    optimizer = an_optimizer(lr)
+    schedule = make_schedule(optimizer, choice, max_images=steps * batch, batch_size=batch)
+    found = []
+    for number in range(steps):
+        schedule.before_batch(number * batch)
+        found.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.after_batch()
+    return found
+
+
+def torch_rates(make: object, steps: int) -> list[float]:
+    optimizer = an_optimizer()
+    scheduler = make(optimizer)  # type: ignore[operator]
+    found = []
+    for _ in range(steps):
+        found.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize("name", ["cosine", "CosineAnnealingLR", "CosineAnnealingWarmupLR"])
+def test_cosine_equals_torch_iterated(name: str) -> None:
+    expected = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 500), 500)
+    assert rates(Choice(name), 500) == pytest.approx(expected, abs=1e-7)
+
+
+def test_cosine_with_a_floor_equals_torch() -> None:
+    room = torch.optim.lr_scheduler
+    expected = torch_rates(lambda o: room.CosineAnnealingLR(o, 300, eta_min=0.02), 300)
+    found = rates(Choice("CosineAnnealingLR", {"eta_min": 0.02}), 300)
+    assert found == pytest.approx(expected, abs=1e-7)
+
+
+def test_step_equals_torch() -> None:
+    expected = torch_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, 20, 0.5), 100)
+    found = rates(Choice("step", {"every_images": 200, "factor": 0.5}), 100)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_warmup_rises_linearly_and_ends_at_the_final_factor() -> None:
+    factor = SCHEDULES["WarmupCosine"](max_images=10_000, warmup_images=1000, final_factor=0.1)
+    assert factor(500) == 0.5
+    assert factor(1000) == 1.0
+    assert factor(5500) == pytest.approx(0.55)
+    assert factor(10_000) == pytest.approx(0.1)
+    assert factor(12_345) == pytest.approx(0.1)  # does not rise again
+
+
+def test_a_cosine_does_not_rise_after_its_end() -> None:
+    factor = SCHEDULES["cosine"](max_images=1000)
+    assert factor(1000) == factor(1064) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("StepLR", {"step_size": 3}),
+        ("MultiStepLR", {"milestones": [2, 5]}),
+        ("ExponentialLR", {"gamma": 0.8}),
+        ("ConstantLR", {}),
+        ("LinearLR", {}),
+        ("PolynomialLR", {"total_iters": 10}),
+        ("CosineAnnealingLR", {"T_max": 7}),
+        ("CosineAnnealingWarmRestarts", {"T_0": 4}),
+        ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3}),
+        ("OneCycleLR", {"max_lr": 0.2, "total_steps": 12}),
+    ],
+)
+def test_torch_schedulers_are_stepped_as_by_hand(name: str, arguments: dict) -> None:
+    expected = torch_rates(lambda o: getattr(torch.optim.lr_scheduler, name)(o, **arguments), 11)
+    assert rates(Choice(name, arguments), 11) == expected
+
+
+def test_onecycle_needs_no_arguments_and_survives_its_end() -> None:
+    optimizer = an_optimizer()
+    schedule = make_schedule(optimizer, Choice("OneCycleLR"), max_images=100, batch_size=30)
+    for _ in range(9):  # 4 are planned; partial batches of epochs make more
+        optimizer.step()
+        schedule.after_batch()
+    assert optimizer.param_groups[0]["lr"] < 1e-5
+
+
+def test_chained_schedulers_are_named_inside() -> None:
+    inner = [{"ExponentialLR": {"gamma": 0.5}}, "ConstantLR"]
+    found = rates(Choice("ChainedScheduler", {"schedulers": inner}), 3)
+    assert found == pytest.approx([0.1 / 3, 0.05 / 3, 0.025 / 3])
+
+
+def test_every_scheduler_of_torch_is_known() -> None:
+    assert {"CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau", "SequentialLR"} <= set(
+        TORCH_SCHEDULERS
+    )
+    assert "LRScheduler" not in TORCH_SCHEDULERS
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (Choice("CosineAnealingLR"), "did you mean 'CosineAnnealingLR'"),
+        (Choice("cosine", {"eta": 1}), "no argument 'eta'"),
+        (Choice("StepLR", {"step": 1}), "did you mean 'step_size'"),
+        (Choice("StepLR"), "step_size"),
+        (Choice("WarmupCosine", {"warmup_images": 5000}), "warmup_images is 5000"),
+    ],
+)
+def test_wrong_schedulers_are_refused(choice: Choice, message: str) -> None:
+    with warnings.catch_warnings(), pytest.raises(ConfigError, match=message):
+        make_schedule(an_optimizer(), choice, max_images=1000, batch_size=10)
+
+
+def test_a_cosine_without_an_end_says_what_to_set() -> None:
+    with pytest.raises(ConfigError, match="max_inputs"):
+        make_schedule(an_optimizer(), Choice("cosine"), max_images=None, batch_size=10)
