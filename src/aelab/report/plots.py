@@ -1,0 +1,346 @@
+"""Curves of runs as pictures: any logged term, a panel for training and one for validation.
+
+Draws with `Figure` and the Agg or SVG writer directly; there is no window, no global state, and
+the same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from aelab.errors import UserError, one_of
+from aelab.report import series
+from aelab.report.series import Points, Rows
+from aelab.runs.record import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: More lines than this are all drawn, but no longer all named.
+LEGEND_LINES = 40
+
+#: Set only while drawing, never for the whole process.
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": "#30343b",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "axes.grid.which": "major",
+    "grid.color": "#e3e5e9",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": "#5b616b",
+    "ytick.color": "#5b616b",
+    "text.color": "#22262c",
+    "svg.hashsalt": "aelab",
+    "svg.fonttype": "path",
+    "path.simplify": False,
+}
+
+
+@dataclass
+class Line:
+    """One entry of the picture: a run, or the repeats of a setting as a band."""
+
+    label: str
+    runs: list[int]
+    colour: str
+    dash: tuple[float, ...] = ()
+    curves: dict[str, list[Points]] = field(default_factory=dict)
+
+    def last(self, splits: Sequence[str]) -> float:
+        """The last finite value in the last of `splits` that has one; infinite without any."""
+        for split in reversed(splits):
+            ends = [y for curve in self.curves.get(split, ()) for y in curve.y[-1:]]
+            finite = [value for value in ends if math.isfinite(value)]
+            if finite:
+                return sum(finite) / len(finite)
+        return math.inf
+
+
+def plot(
+    runs: Sequence[Run],
+    *,
+    term: str = "loss",
+    x: Literal["images", "seconds"] = "images",
+    splits: Sequence[str] = ("train", "validation"),
+    group: str | None = None,
+    band: bool = True,
+    log_y: bool | None = None,
+    log_x: bool | None = None,
+    smooth: float = 0.0,
+    size: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Curves of one term, a panel for each split that logged it.
+
+    Args:
+        runs: any number, finished or not; a run without lines is left out.
+        term: a column of the metrics: `loss`, or a term such as `kl`.
+        x: the clock, `images` seen or `seconds` of training.
+        splits: which panels, of `train` and `validation`.
+        group: a matrix key; one colour for each of its values. Default: one colour a run.
+        band: draw repeats of a setting (trials, seeds) as their mean with a shade from the lowest
+            to the highest; else one line each.
+        log_y: a logarithmic axis; None decides: values are positive and their range exceeds 8.
+        log_x: a logarithmic axis; None is linear.
+        smooth: 0 draws what was logged; above 0 and below 1, the weight of the past in a running
+            mean, with the logged values pale behind it.
+        size: width and height in inches; None leaves room for the legend.
+        title: a heading over the panels.
+
+    Returns:
+        A matplotlib figure that no window shows; write it with `save`.
+
+    Raises:
+        UserError: unknown term, clock, split or group, naming what there is.
+    """
+    if x not in series.X_LABELS:
+        raise UserError(f"x is {x!r}; possible are: {one_of(series.X_LABELS)}")
+    if not 0.0 <= smooth < 1.0:
+        raise UserError(f"smooth is {smooth!r}; possible are 0 (off) to 0.999")
+    for split in splits:
+        if split not in ("train", "validation"):
+            raise UserError(f"no split {split!r}; possible are: train, validation")
+    all_rows: list[Rows] = [run.metrics() for run in runs]
+    series.require_term(term, all_rows)
+    heading, lines = make_lines(runs, group=group, band=band)
+    for line in lines:
+        for split in splits:
+            curves = [series.points(all_rows[number], term, x, split) for number in line.runs]
+            line.curves[split] = [curve for curve in curves if curve.x]
+    lines = [line for line in lines if any(line.curves.values())]
+    panels = [split for split in splits if any(line.curves[split] for line in lines)]
+    if not panels:
+        raise UserError(f"{term!r} was not logged in: {one_of(splits)}")
+    if group is None:  # the legend then reads from top to bottom like the ends of the lines
+        lines.sort(key=lambda line: line.last(panels), reverse=True)
+    return _draw(
+        lines, panels, smooth=smooth, title=title, size=size, heading=group or heading,
+        y_label=_y_label(runs, term), x_label=series.X_LABELS[x], log_y=log_y, log_x=bool(log_x),
+    )  # fmt: skip
+
+
+def make_lines(
+    runs: Sequence[Run], *, group: str | None = None, band: bool = True
+) -> tuple[str, list[Line]]:
+    """What is drawn as one line each, with colours and dashes, and the legend's heading."""
+    together: dict[tuple[str, ...], list[int]] = {}
+    for number, run in enumerate(runs):
+        key = series.setting(run) if band else (str(number),)
+        together.setdefault(key, []).append(number)
+    heading, names = series.labels(runs, trials=not band)
+    colours = series.group_colours(runs, group) if group else {}
+    lines = []
+    for place, members in enumerate(together.values()):
+        if group:
+            value = (runs[members[0]].record.get("matrix") or {}).get(group)
+            label = series.value_text(value)
+            lines.append(Line(label, members, colours[label]))
+            continue
+        turn, colour = divmod(place, len(series.PALETTE))
+        dash = series.DASHES[turn % len(series.DASHES)]
+        count = f" ({len(members)} runs)" if len(members) > 1 else ""
+        lines.append(Line(names[members[0]] + count, members, series.PALETTE[colour], dash))
+    if group:
+        lines.sort(key=lambda line: list(colours).index(line.label))
+    return heading, lines
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG or SVG, by the name's ending; no date, so equal runs, equal bytes.
+
+    Raises:
+        UserError: for another ending, or a folder that cannot be written to.
+    """
+    import matplotlib
+
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "svg"):
+        raise UserError(f"{path}: a plot is written as .png or .svg", hint="choose such a name")
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            figure.savefig(path, format=kind, dpi=144, metadata=metadata)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def _y_label(runs: Sequence[Run], term: str) -> str:
+    units = {**series.UNITS}
+    for run in runs:
+        units.update(run.record.get("units") or {})
+    return f"{term} ({units[term]})" if units.get(term) else term
+
+
+def _draw(
+    lines: list[Line], panels: list[str], *, smooth: float, title: str | None, heading: str,
+    size: tuple[float, float] | None, y_label: str, x_label: str, log_y: bool | None, log_x: bool,
+) -> Figure:  # fmt: skip
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        entries = _legend_entries(lines)
+        height = max(4.2, 0.9 + 0.175 * len(entries))
+        figure = Figure(figsize=size or (4.9 * len(panels) + 2.2, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        everything = [
+            y for line in lines for split in panels for c in line.curves[split] for y in c.y
+        ]
+        logarithmic = series.log_helps(everything) if log_y is None else log_y
+        for number, (panel, split) in enumerate(zip(axes, panels, strict=True)):
+            for line in lines:
+                _draw_line(panel, line, split, smooth)
+            panel.set_title(split)
+            panel.set_xlabel(x_label)
+            if number == 0:
+                panel.set_ylabel(y_label)
+            panel.tick_params(labelleft=True)
+            _scale_axes(panel, log_x, logarithmic)
+        _draw_legend(figure, entries, heading, more=len(lines) > LEGEND_LINES)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def _scale_axes(panel: Axes, log_x: bool, log_y: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if log_x:
+        panel.set_xscale("log")
+    else:
+        panel.set_xlim(left=0)
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    if log_y:
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+        panel.grid(visible=True, which="minor", axis="y", linewidth=0.3)
+
+
+def short_number(value: float) -> str:
+    """`0`, `250k`, `1.5M`: images on an axis."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _draw_line(panel: Axes, line: Line, split: str, smooth: float) -> None:
+    curves = line.curves[split]
+    if not curves:
+        return
+    style: dict[str, Any] = {"color": line.colour, "linewidth": 1.4, "label": line.label}
+    if line.dash:
+        style["dashes"] = line.dash
+    if len(curves) > 1:
+        x, low, mean, high = mean_and_band(curves)
+        panel.fill_between(x, low, high, color=line.colour, alpha=0.18, linewidth=0)
+        curve = Points(x, mean)
+    else:
+        curve = curves[0]
+    if len(curve.x) == 1:
+        style["marker"] = "o"
+    if smooth > 0:
+        panel.plot(curve.x, curve.y, color=line.colour, linewidth=0.7, alpha=0.3)
+        curve = Points(curve.x, smoothed(curve.y, smooth))
+    panel.plot(curve.x, curve.y, **style)
+    for member in curves:
+        _mark_end(panel, member, line.colour)
+
+
+def _mark_end(panel: Axes, curve: Points, colour: str) -> None:
+    """A cross where the values stop being finite, so that a diverged run does not look finished."""
+    finite = [i for i, value in enumerate(curve.y) if math.isfinite(value)]
+    if finite and finite[-1] < len(curve.y) - 1:
+        place = finite[-1]
+        panel.plot(
+            [curve.x[place]], [curve.y[place]], marker="x", color=colour, markersize=7,
+            markeredgewidth=2, linestyle="none", label="_not finite from here",
+        )  # fmt: skip
+
+
+def mean_and_band(
+    curves: Sequence[Points],
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Clock, lowest, mean and highest of several curves.
+
+    Each is interpolated to the clock values of all, within its own reach only; a curve counts
+    where it is finite, so a half-finished repeat narrows the band but does not end it.
+
+    Args:
+        curves: at least one; clocks may differ.
+
+    Returns:
+        Four lists of equal length.
+    """
+    import numpy as np
+
+    clock = np.unique(np.concatenate([curve.x for curve in curves]))
+    stacked = np.full((len(curves), len(clock)), np.nan)
+    for row, curve in zip(stacked, curves, strict=True):
+        xs, ys = np.asarray(curve.x, float), np.asarray(curve.y, float)
+        fine = np.isfinite(ys)
+        if fine.any():
+            row[:] = np.interp(clock, xs[fine], ys[fine], left=np.nan, right=np.nan)
+    used = np.isfinite(stacked).any(axis=0)
+    clock, stacked = clock[used], stacked[:, used]
+    parts = clock, np.nanmin(stacked, 0), np.nanmean(stacked, 0), np.nanmax(stacked, 0)
+    low, mean, high = parts[1].tolist(), parts[2].tolist(), parts[3].tolist()
+    return clock.tolist(), low, mean, high
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """Running mean with exponentially fading past, unbiased at the start; NaN stays NaN."""
+    total = norm = 0.0
+    result = []
+    for value in values:
+        if math.isnan(value):
+            result.append(math.nan)
+            continue
+        total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
+        result.append(total / norm)
+    return result
+
+
+def _legend_entries(lines: list[Line]) -> list[Line]:
+    """One entry a label, the best lines if there are too many."""
+    unique = list({line.label: line for line in lines}.values())
+    return unique[-LEGEND_LINES:]
+
+
+def _draw_legend(figure: Figure, entries: list[Line], heading: str, more: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    if len(entries) == 1 and not heading:
+        return
+    handles = [
+        Line2D([], [], color=line.colour, linewidth=1.8, label=line.label, dashes=line.dash)
+        if line.dash
+        else Line2D([], [], color=line.colour, linewidth=1.8, label=line.label)
+        for line in entries
+    ]
+    note = f"{heading}\n(the {len(entries)} best)" if more else heading
+    legend = figure.legend(
+        handles=handles, loc="outside right upper", frameon=False, title=note or None,
+        fontsize=8.5 if len(entries) <= 20 else 7.5, handlelength=2.6, labelspacing=0.35,
+        alignment="left",
+    )  # fmt: skip
+    legend.get_title().set_fontweight("bold")

@@ -1,0 +1,204 @@
+"""Lines of a picture: which runs, what they are called, what colour they have, which points.
+
+Shared by the plots and the page, so that a run has the same name and colour in both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aelab.errors import UserError, did_you_mean, one_of
+from aelab.runs.record import Run
+
+#: Okabe & Ito's colours for colour-blind readers, without yellow and black, and a grey.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#767676")
+
+#: Dash patterns in points (on, off, ...); each goes through all colours before the next is used.
+DASHES: tuple[tuple[float, ...], ...] = (
+    (), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2), (10, 3), (3, 1.5, 1, 1.5, 1, 1.5),
+)  # fmt: skip
+
+#: Columns of a metrics line that are no terms of the objective.
+CLOCKS = ("split", "images", "seconds", "epoch")
+
+#: What one unit of a term is; a run may say more in `run.json` under `units`.
+UNITS = {"kl": "nats per image"}
+
+X_LABELS = {"images": "images seen", "seconds": "training seconds"}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Points:
+    """One curve: `x` and `y` of equal length, in the order of the file; y may hold NaN."""
+
+    x: list[float]
+    y: list[float]
+
+
+def points(rows: Rows, term: str, x: str, split: str) -> Points:
+    """The curve of `term` over `x` in `split`; lines without the term are left out."""
+    chosen = [row for row in rows if row.get("split") == split and term in row and x in row]
+    ys = [_number(row[term]) for row in chosen]
+    return Points([float(row[x]) for row in chosen], ys)
+
+
+def _number(value: Any) -> float:
+    """A float; NaN for infinities and whatever is no number, because neither can be drawn."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value) if math.isfinite(value) else math.nan
+
+
+def logged_terms(all_rows: Sequence[Rows]) -> list[str]:
+    """Names of everything logged: `loss` first, `learnrate` last, others as they appear."""
+    names = {
+        key: None
+        for rows in all_rows
+        for row in rows
+        for key, value in row.items()
+        if key not in CLOCKS and not isinstance(value, str | bool)
+    }
+    rank = {"loss": -1, "learnrate": 1}
+    return sorted(names, key=lambda name: rank.get(name, 0))
+
+
+def require_term(term: str, all_rows: Sequence[Rows]) -> None:
+    """Raise UserError where no run has logged `term`."""
+    terms = logged_terms(all_rows)
+    if not terms:
+        raise UserError(
+            "nothing was logged yet in these runs, so there is nothing to draw",
+            hint="wait for the first validation, or run the experiment: aelab run FILE",
+        )
+    if term not in terms:
+        raise UserError(
+            f"no run has logged a term {term!r}; logged are: {one_of(terms)}"
+            f"{did_you_mean(term, terms)}"
+        )
+
+
+def value_text(value: Any) -> str:
+    """A matrix value as people write it: `0.0003`, `1,28,28`, `mnist`."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ",".join(value_text(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def matrix_keys(runs: Sequence[Run]) -> list[str]:
+    """Matrix keys of all runs, in order of appearance."""
+    return list(dict.fromkeys(key for run in runs for key in run.record.get("matrix") or {}))
+
+
+def varying_keys(runs: Sequence[Run]) -> list[str]:
+    """Matrix keys whose value is not the same in all runs."""
+    return [key for key in matrix_keys(runs) if len({_text(run, key) for run in runs}) > 1]
+
+
+def _text(run: Run, key: str) -> str:
+    return value_text((run.record.get("matrix") or {}).get(key))
+
+
+def name_of(run: Run) -> str:
+    """The run's resolved experiment name; its folder's name where the record is silent."""
+    return str(run.record.get("name") or run.path.name)
+
+
+def labels(runs: Sequence[Run], *, trials: bool = True) -> tuple[str, list[str]]:
+    """A heading and one short label a run: the values of what varies.
+
+    Falls back to whole names where that would call two runs the same (runs of two files).
+
+    Args:
+        runs: any number.
+        trials: append `#2` to repeats of the same setting.
+
+    Returns:
+        Heading such as `ds, res`, and labels such as `mnist, 28`; the heading is empty for names.
+    """
+    keys = varying_keys(runs)
+    short = [", ".join(_text(run, key) for key in keys) for run in runs]
+    counted = [f"{text} {_trial(run)}".strip() for text, run in zip(short, runs, strict=True)]
+    if len(set(counted)) < len(runs) or (not keys and not any(map(_trial, runs))):
+        return "", [name_of(run) for run in runs]
+    return ", ".join(keys), counted if trials else short
+
+
+def _trial(run: Run) -> str:
+    trial = run.record.get("trial")
+    return "" if trial is None else f"#{trial}"
+
+
+def setting(run: Run) -> tuple[str, ...]:
+    """Equal for repeats of the same setting: experiment and matrix values, not seed or trial."""
+    matrix = run.record.get("matrix") or {}
+    values = [f"{key}={value_text(value)}" for key, value in matrix.items() if key != "seed"]
+    if run.record.get("trial") is None and "seed" not in matrix:
+        return (name_of(run), *values)
+    return (str(run.record.get("experiment")), *values)
+
+
+def group_colours(runs: Sequence[Run], key: str) -> dict[str, str]:
+    """Text of each value of a matrix key -> colour; numbers get an ordered scale.
+
+    Raises:
+        UserError: if no run has that key.
+    """
+    keys = matrix_keys(runs)
+    if key not in keys:
+        raise UserError(
+            f"cannot group by {key!r}: these runs have "
+            + (f"the matrix keys {one_of(keys)}{did_you_mean(key, keys)}" if keys else "no matrix")
+        )
+    values = {_text(run, key): (run.record.get("matrix") or {}).get(key) for run in runs}
+    numbers = {
+        text: float(value)
+        for text, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    if len(numbers) == len(values) > 2:
+        ordered = sorted(numbers, key=numbers.__getitem__)
+        return {text: _ramp(i / (len(ordered) - 1)) for i, text in enumerate(ordered)}
+    return {text: PALETTE[i % len(PALETTE)] for i, text in enumerate(values)}
+
+
+def _ramp(position: float) -> str:
+    """A colour of a scale for ordered values, 0..1: dark blue over green to orange."""
+    stops = ((38, 70, 160), (0, 140, 150), (90, 165, 70), (230, 150, 20))
+    scaled = position * (len(stops) - 1)
+    low = min(int(scaled), len(stops) - 2)
+    pairs = zip(stops[low], stops[low + 1], strict=True)
+    mixed = [round(a + (b - a) * (scaled - low)) for a, b in pairs]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def thin(ys: Sequence[float], limit: int) -> list[int]:
+    """Positions of at most `limit` points that keep the first, the last and every extreme.
+
+    The curve is cut into equal buckets; of each the lowest and the highest point stay, so a spike
+    of a single point survives. A bucket with NaN keeps its first NaN, so a gap survives as well.
+    """
+    if len(ys) <= limit:
+        return list(range(len(ys)))
+    a_bucket = 3 if any(map(math.isnan, ys)) else 2
+    buckets = max(1, (limit - 2) // a_bucket)
+    kept = {0, len(ys) - 1}
+    for bucket in range(buckets):
+        place = range(len(ys) * bucket // buckets, len(ys) * (bucket + 1) // buckets)
+        finite = [i for i in place if not math.isnan(ys[i])]
+        if finite:
+            kept |= {min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)}
+        kept |= set([i for i in place if math.isnan(ys[i])][:1])
+    return sorted(kept)
+
+
+def log_helps(values: Sequence[float]) -> bool:
+    """Whether a logarithmic axis shows more: all values positive and a range ratio above 8."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 8
