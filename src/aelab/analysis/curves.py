@@ -1,0 +1,62 @@
+"""Rows of metrics as columns: what plots and statistics work on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+#: Entries of a row that tell when it was written and are no terms of the objective.
+CLOCKS = ("images", "seconds", "epoch")
+
+
+class Curve(NamedTuple):
+    """One quantity over a clock, both as plain lists of equal length."""
+
+    x: list[float]
+    y: list[float]
+
+
+def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Rows as one list of numbers per name, all of the same length; NaN where a row lacks it."""
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row if name != "split")
+    return {name: [_number(row.get(name)) for row in rows] for name in names}
+
+
+def curve(rows: Iterable[Mapping[str, Any]], term: str = "loss", x: str = "images") -> Curve:
+    """One term over images or seconds; rows lacking either are left out, NaN losses stay.
+
+    Args:
+        rows: rows of metrics of one split.
+        term: `loss` or another logged name.
+        x: `images`, `seconds` or `epoch`.
+    """
+    pairs = [(_number(row[x]), _number(row[term])) for row in rows if x in row and term in row]
+    return Curve([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def term_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every logged quantity in order of first appearance, clocks left out."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if name != "split" and name not in CLOCKS]
+
+
+def in_blocks(points: Curve, most: int) -> Curve:
+    """The curve as at most `most` means of neighbouring points; shorter curves stay as they are."""
+    count = len(points.x)
+    if count <= most:
+        return points
+    edges = [round(i * count / most) for i in range(most + 1)]
+    spans = list(itertools.pairwise(edges))
+    return Curve(
+        [math.fsum(points.x[a:b]) / (b - a) for a, b in spans],
+        [math.fsum(points.y[a:b]) / (b - a) for a, b in spans],
+    )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, Sequence) or value is None:
+        return math.nan
+    return float(value)

@@ -1,0 +1,246 @@
+"""What one run contributes to a table: plain values by column, and how they are printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from aelab.analysis.trend import Trend, run_trend
+from aelab.errors import StoreError
+from aelab.runs.record import Run
+
+Kind = Literal["text", "value", "loss", "count", "minutes", "rate"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        key: its fixed name; matrix keys are `matrix.NAME`, included terms `term.NAME`.
+        header: what stands over it.
+        kind: how its values are printed and aligned.
+        aliases: other names under which one may sort or exclude it.
+    """
+
+    key: str
+    header: str
+    kind: Kind = "text"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is right-aligned."""
+        return self.kind not in ("text", "value")
+
+    def named(self, header: str) -> Column:
+        """The same column under another header; the old one still finds it."""
+        return replace(self, header=header, aliases=(*self.aliases, self.header))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a table may say about one run; `cells` by column key, None where unknown."""
+
+    run: Run
+    cells: dict[str, Any]
+    trend: Trend | None
+    problems: list[str]
+
+    @property
+    def loss(self) -> float | None:
+        """The last validation loss."""
+        loss: float | None = self.cells["loss"]
+        return loss
+
+    @property
+    def seed(self) -> int | None:
+        """The run's seed."""
+        seed: int | None = self.run.record.get("seed")
+        return seed
+
+
+@dataclass
+class Table:
+    """A table before it is printed.
+
+    Attributes:
+        columns: in order.
+        rows: one dictionary of values by column key each; None is a blank cell.
+        facts: for each row, the runs it stands for.
+        notes: lines below the table.
+    """
+
+    columns: list[Column]
+    rows: list[dict[str, Any]]
+    facts: list[list[Facts]]
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(run: Run, no_effect: set[str]) -> Facts:
+    """Read one run; a damaged metrics file is a problem of the run, not of the table.
+
+    Args:
+        run: a stored run, finished or not.
+        no_effect: matrix keys that made no difference to it; their cells are blank.
+    """
+    record, status = run.record, run.status
+    problems = _problems(run)
+    trend = None
+    try:
+        trend = run_trend(run)
+    except StoreError as error:
+        problems.append(error.message)
+    last, best = status.get("last") or {}, status.get("best") or {}
+    seconds = status.get("seconds")
+    cells: dict[str, Any] = {
+        "id": record.get("matrix_id") or None,
+        "run": run.folder,
+        "slug": record.get("matrix_slug") or None,
+        "loss": _float(last.get("loss")),
+        "images": clock(run),
+        "best": _float(best.get("loss")),
+        "best_at": best.get("images"),
+        "parameters": (record.get("parameters") or {}).get("model"),
+        "minutes": None if seconds is None else seconds / 60,
+        "throughput": _throughput(status),
+        "trend": trend.verdict if trend and trend.verdict != "too few points" else None,
+        "state": _state(run, problems),
+        "objective": _legacy(record),
+        "seed": record.get("seed"),
+        "trial": record.get("trial"),
+        "epoch": status.get("epoch"),
+        "seconds": seconds,
+        "experiment": record.get("experiment"),
+        "flops": record.get("flops_per_image"),
+        "encoder": (record.get("parameters") or {}).get("encoder"),
+        "decoder": (record.get("parameters") or {}).get("decoder"),
+        "latent": record.get("latent_shape"),
+        "data": data_words(record),
+    }
+    for key, value in record["matrix"].items():
+        cells[f"matrix.{key}"] = None if key in no_effect else value
+    for key, value in (record.get("extra") or {}).items():
+        cells[f"extra.{key}"] = value
+    return Facts(run, cells, trend, problems)
+
+
+def clock(run: Run) -> int | None:
+    """Images the loss belongs to: at most `max_inputs`, which the last batch may pass."""
+    last = run.status.get("last") or {}
+    images = last.get("images", run.status.get("images"))
+    if images is None:
+        return None
+    limit = run.record.get("max_inputs")
+    return min(int(images), int(limit)) if limit else int(images)
+
+
+def term_value(run: Run, name: str) -> float | None:
+    """The last logged value of a term: of validation, or of training where only that has it.
+
+    Args:
+        run: a stored run.
+        name: a term (`kl`), or `validation_kl`, `train_kl`, `validation.kl` for one split only.
+    """
+    split, bare = _split_of(name)
+    if split != "train":
+        last = run.status.get("last") or {}
+        for candidate in (bare, name):
+            if _float(last.get(candidate)) is not None:
+                return _float(last[candidate])
+    for source in ("validation", "train"):
+        if split in (None, source):
+            for row in reversed(run.metrics(source)):
+                if bare in row:
+                    return _float(row[bare])
+    return None
+
+
+def logged_terms(runs: Sequence[Run]) -> list[str]:
+    """Names that `term_value` knows for at least one of the runs."""
+    names: dict[str, None] = {}
+    for run in runs:
+        for row in (run.status.get("last") or {}, *run.metrics("train")[-1:]):
+            names.update(dict.fromkeys(name for name in row if name != "split"))
+    return [name for name in names if name not in ("images", "seconds", "epoch")]
+
+
+def data_words(record: Mapping[str, Any]) -> str | None:
+    """The training data in a few words: `mnist, 60,000 images`; None where it is not noted."""
+    entries = (record.get("data") or {}).get("train") or []
+    words = [f"{entry.get('name')}, {entry.get('count', 0):,} images" for entry in entries]
+    return " + ".join(words) or None
+
+
+def show(value: Any, kind: Kind) -> str:
+    """A cell as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(show(entry, kind) for entry in value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return " ".join(str(value).split())
+    if not math.isfinite(value):
+        return str(value)
+    if kind == "minutes":
+        return f"{value:.2f}"
+    if kind in ("count", "rate"):
+        return f"{round(value):,}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _split_of(name: str) -> tuple[str | None, str]:
+    for split in ("validation", "train"):
+        if name.startswith((f"{split}_", f"{split}.")):
+            return split, name[len(split) + 1 :]
+    return None, name
+
+
+def _problems(run: Run) -> list[str]:
+    problems = []
+    error = run.status.get("error")
+    if error:
+        kind, message = error.get("type"), error.get("message", "")
+        problems.append(f"{kind}: {message}" if kind else str(message))
+    loss = _float((run.status.get("last") or {}).get("loss"))
+    if loss is not None and not math.isfinite(loss):
+        problems.append(f"the loss is {loss}")
+    if run.status.get("note"):
+        problems.append(str(run.status["note"]))
+    return problems
+
+
+def _state(run: Run, problems: Sequence[str]) -> str:
+    words = run.state_words
+    if run.state == "running":
+        words += progress_words(run)
+    if run.state == "failed" and problems:
+        first = " ".join(problems[0].split())
+        words += f": {first[:97]}..." if len(first) > 100 else f": {first}"
+    return words
+
+
+def progress_words(run: Run) -> str:
+    """` 43 %` of `max_inputs`, or nothing where that is not known."""
+    images, limit = run.status.get("images"), run.record.get("max_inputs")
+    return f" {100 * min(images / limit, 1):.0f} %" if images is not None and limit else ""
+
+
+def _legacy(record: Mapping[str, Any]) -> str | None:
+    legacy = record.get("legacy") or []
+    return f"legacy ({', '.join(str(name) for name in legacy)})" if legacy else None
+
+
+def _throughput(status: Mapping[str, Any]) -> float | None:
+    rate = _float(status.get("images_per_second"))
+    if rate is None and status.get("seconds") and status.get("images"):
+        rate = status["images"] / status["seconds"]
+    return rate
+
+
+def _float(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)

@@ -1,0 +1,109 @@
+"""What the store holds, at a glance: `aelab ls`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aelab.report.cells import Column, Table, clock, show
+from aelab.report.render import render
+from aelab.runs.record import Run
+from aelab.runs.status import age_seconds
+from aelab.runs.store import Store
+
+_COLUMNS = [
+    Column("run", "run"),
+    Column("state", "state"),
+    Column("progress", "images", "count"),
+    Column("best", "best loss", "loss"),
+    Column("age", "last sign"),
+    Column("size", "size", "count"),
+]
+
+
+def listing(store: Store, patterns: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One dictionary a run: `name`, `folder`, `state`, `images`, `max_inputs`, `losses`, ...
+
+    Args:
+        store: where to look.
+        patterns: which runs, as in `Store.select`; none means all, unreadable ones included.
+
+    Raises:
+        StoreError: if a pattern fits nothing.
+    """
+    if patterns:
+        return [_entry(run) for run in store.select(patterns)]
+    found = store.scan()
+    unreadable = [
+        {"name": None, "folder": None, "state": "unreadable", "problems": [problem.message]}
+        for problem in found.problems
+    ]
+    return [_entry(run) for run in found.runs] + unreadable
+
+
+def render_listing(entries: Sequence[dict[str, Any]], format: str = "terminal") -> str:
+    """The listing as text: `terminal`, `markdown`, `csv`, or `json`."""
+    if format == "json":
+        from aelab.runs.atomic import to_json
+
+        return to_json(list(entries), indent=2)
+    rows = [
+        {
+            "run": entry["folder"],
+            "state": entry["state"] if entry["folder"] else "; ".join(entry["problems"]),
+            "progress": _progress(entry),
+            "best": ((entry.get("losses") or {}).get("best") or {}).get("loss"),
+            "age": age_words(entry.get("age_seconds")),
+            "size": size_words(entry.get("bytes")),
+        }
+        for entry in entries
+    ]
+    return render(Table(list(_COLUMNS), rows, [[] for _ in rows]), format)
+
+
+def age_words(seconds: float | None) -> str | None:
+    """`12 s ago`, `5 min ago`, `3 h ago`, `2 days ago`."""
+    if seconds is None:
+        return None
+    for limit, unit, word in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{max(seconds, 0) / unit:.0f} {word} ago"
+    return f"{seconds / 86400:.0f} days ago"
+
+
+def size_words(size: float | None) -> str | None:
+    """`950 B`, `12 kB`, `3.4 MB`, in powers of 1000."""
+    if size is None:
+        return None
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+
+
+def _entry(run: Run) -> dict[str, Any]:
+    status, record = run.status, run.record
+    error = status.get("error")
+    return {
+        "name": record["name"],
+        "folder": run.folder,
+        "path": str(run.path),
+        "experiment": record.get("experiment"),
+        "matrix": record["matrix"],
+        "parameters": record.get("parameters") or {},
+        "state": run.state_words,
+        "images": clock(run) if status.get("images") is None else status["images"],
+        "max_inputs": record.get("max_inputs"),
+        "losses": {"last": status.get("last"), "best": status.get("best")},
+        "problems": [error.get("message", "")] if error else [],
+        "age_seconds": age_seconds(status),
+        "bytes": run.size_bytes(),
+    }
+
+
+def _progress(entry: dict[str, Any]) -> str | None:
+    images, limit = entry.get("images"), entry.get("max_inputs")
+    if images is None:
+        return None
+    return f"{show(images, 'count')} of {show(limit, 'count')}" if limit else show(images, "count")

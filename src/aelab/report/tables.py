@@ -1,0 +1,345 @@
+"""The result table: runs as rows, settings and outcomes as columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from aelab.analysis.effects import without_effect
+from aelab.errors import UserError, did_you_mean, one_of
+from aelab.report.cells import Column, Facts, Kind, Table, gather, logged_terms, term_value
+from aelab.report.render import render
+from aelab.report.repeats import average_rows, merge_repeats
+from aelab.runs.record import Run
+from aelab.runs.store import natural
+
+Format = Literal["markdown", "terminal", "csv", "json", "html"]
+FORMATS: tuple[Format, ...] = ("markdown", "terminal", "csv", "json", "html")
+
+#: Columns after the losses, in order; `legacy` says how the old runner called them.
+OUTCOMES = (
+    Column("parameters", "parameters", "count", ("model params", "params")),
+    Column("minutes", "minutes", "minutes", ("train time (minutes)",)),
+    Column("throughput", "images/s", "rate", ("throughput",)),
+    Column("trend", "trend", "text"),
+    Column("objective", "objective", "text", ("legacy",)),
+    Column("note", "note", "text"),
+    Column("state", "state", "text", ("error",)),
+)
+#: Columns shown only when asked for by `include`.
+OPTIONAL = {
+    column.key: column
+    for column in (
+        Column("slug", "matrix_slug"),
+        Column("run", "run", "text", ("folder", "name")),
+        Column("images", "images", "count"),
+        Column("best_at", "best at (images)", "count"),
+        Column("seed", "seed", "count"),
+        Column("trial", "trial", "count"),
+        Column("epoch", "epoch", "count"),
+        Column("seconds", "seconds", "rate"),
+        Column("experiment", "experiment"),
+        Column("flops", "FLOPs per image", "count"),
+        Column("encoder", "encoder parameters", "count"),
+        Column("decoder", "decoder parameters", "count"),
+        Column("latent", "latent shape", "value"),
+        Column("data", "data"),
+    )
+}
+
+
+def table(
+    runs: Sequence[Run],
+    *,
+    sort: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    average: str | None = None,
+    average_std: Sequence[str] = (),
+    format: Format = "markdown",
+    each: bool = False,
+    legacy_headers: bool = False,
+) -> str:
+    """The result table as text. Arguments as in `make_table`, besides:
+
+    Args:
+        format: `markdown`, `terminal`, `csv`, `json` (a list of runs) or `html`.
+
+    Raises:
+        UserError: for an unknown column or format, with the nearest name.
+    """
+    if format not in FORMATS:
+        raise UserError(
+            f"unknown table format {format!r}{did_you_mean(format, FORMATS)}",
+            hint=f"possible: {one_of(FORMATS)}",
+        )
+    made = make_table(
+        runs,
+        sort=sort,
+        include=include,
+        exclude=exclude,
+        average=average,
+        average_std=average_std,
+        each=each or format == "json",
+        legacy_headers=legacy_headers,
+    )
+    return render(made, format, by_run=average is None)
+
+
+def make_table(
+    runs: Sequence[Run],
+    *,
+    sort: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    average: str | None = None,
+    average_std: Sequence[str] = (),
+    each: bool = False,
+    legacy_headers: bool = False,
+) -> Table:
+    """The result table as values.
+
+    Args:
+        runs: stored runs, finished or not.
+        sort: columns to sort by, the first is primary; `-name` or `name-` descends. A part of a
+            column's name will do.
+        include: more columns: a logged term (`kl`, `train_kl`) or one of `OPTIONAL`.
+        exclude: columns to leave out.
+        average: a matrix key over which to average.
+        average_std: with `average`: columns that get smallest, largest and standard deviation.
+        each: show repeated runs (seeds, trials, settings without effect) one by one; otherwise
+            they are one row with mean and spread.
+        legacy_headers: the old runner's columns and headers, for comparison with its tables.
+
+    Raises:
+        UserError: for an unknown column, with the nearest name.
+    """
+    runs = sorted(runs, key=_run_order)
+    no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
+    facts = [gather(run, no_effect[str(run.path)]) for run in runs]
+    matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
+    included = [_included(name, runs, matrix) for name in include]
+    for fact in facts:
+        _add_terms(fact, included)
+    notes = _number_notes(facts)
+    columns = _columns(facts, matrix, included, legacy_headers)
+    if average is not None:
+        rows, groups, columns = average_rows(facts, columns, average, average_std)
+    elif each or legacy_headers:
+        rows, groups = [dict(fact.cells) for fact in facts], [[fact] for fact in facts]
+    else:
+        rows, groups, columns, more = merge_repeats(facts, columns)
+        notes += more
+    made = Table(columns, rows, groups, notes)
+    _add_meter(made)
+    _sort(made, sort)
+    made.columns = _without(made.columns, exclude)
+    return made
+
+
+def meter(losses: Sequence[float | None]) -> list[str]:
+    """Stars that grow with the loss: 1 for the best to 21 for the worst.
+
+    Args:
+        losses: any; None, NaN and infinities get no star.
+
+    Returns:
+        One text a loss; all empty where fewer than two different losses are finite.
+
+    Source: the runner of the founding documents, int((loss - min) / (max - min) * 20 + 1).
+    """
+    finite = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    if low == high:
+        return ["" for _ in losses]
+    return [
+        "*" * int((loss - low) / (high - low) * 20 + 1)
+        if loss is not None and math.isfinite(loss)
+        else ""
+        for loss in losses
+    ]
+
+
+def _run_order(run: Run) -> Any:
+    record = run.record
+    number = str(record.get("matrix_id") or "")
+    return (
+        natural(str(record.get("experiment") or "")),
+        natural(number) if number else natural(run.folder),
+        record.get("trial") or 0,
+        natural(run.folder),
+    )
+
+
+def _columns(
+    facts: list[Facts], matrix: list[str], included: list[Column], legacy: bool
+) -> list[Column]:
+    """Every column that has something to say, in the order of the old runner's table."""
+    columns = [Column("id", "matrix_id" if legacy else "id", "text", ("matrix_id",))]
+    if not legacy and (not matrix or _many_experiments(facts)):
+        columns = [OPTIONAL["run"]]
+    for key in matrix:
+        kind: Kind = "loss" if _all_numbers(facts, f"matrix.{key}") else "value"
+        columns.append(Column(f"matrix.{key}", key, kind))
+    if legacy:
+        columns.append(OPTIONAL["slug"])
+    columns += _loss_columns(facts, legacy)
+    columns.append(Column("meter", "meter"))
+    if not legacy:
+        columns.append(Column("best", "best loss", "loss"))
+    extra = dict.fromkeys(key for fact in facts for key in fact.cells if key.startswith("extra."))
+    columns += included
+    columns += [Column(key, key.removeprefix("extra."), "loss") for key in extra]
+    outcomes: Sequence[Column] = OUTCOMES
+    if legacy:
+        outcomes = [column.named(column.aliases[0]) for column in OUTCOMES[:3]]
+    columns += [column for column in outcomes if legacy or _worth_showing(facts, column.key)]
+    return list({column.key: column for column in columns}.values())
+
+
+def _loss_columns(facts: list[Facts], legacy: bool) -> list[Column]:
+    clocks = sorted({f.cells["images"] for f in facts if f.loss is not None})
+    if legacy:  # one column for each number of images, as the old runner had it
+        for fact in facts:
+            if fact.loss is not None:
+                fact.cells[f"loss@{fact.cells['images']}"] = fact.loss
+        return [
+            Column(f"loss@{images}", f"validation loss ({images:,} steps)", "loss")
+            for images in clocks
+        ]
+    if len(clocks) == 1:
+        header = f"validation loss ({clocks[0]:,} images)"
+        return [Column("loss", header, "loss", ("validation loss", "validation_loss"))]
+    return [
+        Column("loss", "validation loss", "loss", ("validation_loss",)),
+        Column("images", "images", "count"),
+    ]
+
+
+def _worth_showing(facts: list[Facts], key: str) -> bool:
+    values = [fact.cells.get(key) for fact in facts]
+    if key == "state":
+        return any(value != "finished" for value in values)
+    return any(value is not None for value in values)
+
+
+def _many_experiments(facts: list[Facts]) -> bool:
+    ids = [fact.cells["id"] for fact in facts if not fact.run.record.get("trial")]
+    return len({fact.cells["experiment"] for fact in facts}) > 1 or len(set(ids)) < len(ids)
+
+
+def _all_numbers(facts: list[Facts], key: str) -> bool:
+    values = [fact.cells[key] for fact in facts if fact.cells.get(key) is not None]
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _included(name: str, runs: Sequence[Run], matrix: Sequence[str]) -> Column:
+    for column in (*OPTIONAL.values(), *OUTCOMES):
+        if name in (column.key, column.header, *column.aliases):
+            return column
+    if any(term_value(run, name) is not None for run in runs) or not runs:
+        return Column(f"term.{name}", name, "loss")
+    choices = [*logged_terms(runs), *OPTIONAL]
+    raise UserError(
+        f"--include: no run has logged {name!r}{did_you_mean(name, choices)}",
+        hint=f"possible: {one_of(choices)}; with `train_` or `validation_` before a term: "
+        "of that split",
+    )
+
+
+def _add_terms(fact: Facts, included: Sequence[Column]) -> None:
+    for column in included:
+        if column.key.startswith("term."):
+            fact.cells[column.key] = term_value(fact.run, column.header)
+
+
+def _number_notes(facts: list[Facts]) -> list[str]:
+    """Lines on the data of the runs; where a source has a remark, the runs' `note` points to it."""
+    lines: dict[str, str] = {}
+    for fact in facts:
+        data, marks = fact.run.record.get("data") or {}, []
+        for entry in (*(data.get("train") or []), *(data.get("validation") or [])):
+            line = (
+                f"{entry.get('name')}: {entry.get('count', 0):,} images from {entry.get('source')}"
+                f", sha256 {str(entry.get('sha256', ''))[:12]}"
+            )
+            line += f": {entry['note']}" if entry.get("note") else ""
+            mark = lines.setdefault(line, f"[{len(lines) + 1}]")
+            if entry.get("note") and mark not in marks:
+                marks.append(mark)
+        fact.cells["note"] = ", ".join(marks) or None
+    return [f"{mark} {line}" for line, mark in lines.items()]
+
+
+def _add_meter(made: Table) -> None:
+    losses = [_row_loss(row) for row in made.rows]
+    for row, stars in zip(made.rows, meter(losses), strict=True):
+        row["meter"] = stars or None
+    if not any(row["meter"] for row in made.rows):
+        made.columns = [column for column in made.columns if column.key != "meter"]
+
+
+def _row_loss(row: dict[str, Any]) -> float | None:
+    loss: float | None = row.get("loss")
+    return loss
+
+
+def _sort(made: Table, keys: Sequence[str]) -> None:
+    order = list(range(len(made.rows)))
+    for name in reversed(keys):
+        key, descending = _sort_key(made.columns, name)
+        values = [row.get(key) for row in made.rows]
+        empty = [i for i in order if values[i] is None]
+        filled = [i for i in order if values[i] is not None]
+        filled.sort(key=lambda i: _comparable(values[i]), reverse=descending)
+        order = filled + empty  # what has no value comes last either way
+    made.rows = [made.rows[i] for i in order]
+    made.facts = [made.facts[i] for i in order]
+
+
+def _sort_key(columns: list[Column], name: str) -> tuple[str, bool]:
+    exact = {word: column for column in reversed(columns) for word in _words(column)}
+    if name.lower() in exact:
+        return exact[name.lower()].key, False
+    descending = name.startswith("-") or name.endswith("-")
+    return _find(columns, name.strip("-") if descending else name).key, descending
+
+
+def _find(columns: list[Column], name: str) -> Column:
+    """The column called `name`, or the first whose name contains it."""
+    wanted = name.lower()
+    for column in columns:
+        if wanted in _words(column):
+            return column
+    for column in columns:
+        if wanted and any(wanted in word for word in _words(column)):
+            return column
+    headers = [column.header for column in columns]
+    raise UserError(
+        f"the table has no column {name!r}{did_you_mean(name, headers)}",
+        hint=f"possible: {', '.join(headers)}",
+    )
+
+
+def _without(columns: list[Column], names: Sequence[str]) -> list[Column]:
+    """Leaves columns out; those that happen to have nothing to say just now need not be there."""
+    sometimes = {word for column in (*OUTCOMES, *OPTIONAL.values()) for word in _words(column)}
+    sometimes |= {"meter", "±", "runs", "differs from best"}
+    absent = sometimes - {word for column in columns for word in _words(column)}
+    unwanted = {_find(columns, name).key for name in names if name.lower() not in absent}
+    return [column for column in columns if column.key not in unwanted]
+
+
+def _words(column: Column) -> list[str]:
+    bare = column.key.partition(".")[2]
+    names = (column.header, column.key, bare, *column.aliases)
+    return [name.lower() for name in names if name]
+
+
+def _comparable(value: Any) -> tuple[int, float, list[tuple[int, int, str]]]:
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, int | float):
+        return (1, 0.0, []) if math.isnan(value) else (0, float(value), [])
+    return 2, 0.0, natural(str(value))
