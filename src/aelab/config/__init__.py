@@ -1,0 +1,36 @@
+"""What to run: one YAML file in, a list of fully resolved runs out.
+
+`load` reads the file with positions, `$extends`, `matrix` and `$filter`; `evaluate` turns a block
+of Python into a value under restriction. This room knows no torch: the names that a block may
+use, and the attributes it may read, are handed to it by the catalogue.
+"""
+
+from __future__ import annotations
+
+from aelab.config.blocks import Block, Scope, evaluate, evaluate_run
+from aelab.config.experiment import Experiment, RunSpec, load
+from aelab.config.guards import FrozenModule
+from aelab.config.identity import FORMAT_VERSION
+from aelab.config.schema import json_schema
+from aelab.config.settings import Choice, Clipping, Settings
+from aelab.config.slugs import legacy_folders, legible_folder, matrix_slug, slug_forms
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Block",
+    "Choice",
+    "Clipping",
+    "Experiment",
+    "FrozenModule",
+    "RunSpec",
+    "Scope",
+    "Settings",
+    "evaluate",
+    "evaluate_run",
+    "json_schema",
+    "legacy_folders",
+    "legible_folder",
+    "load",
+    "matrix_slug",
+    "slug_forms",
+]

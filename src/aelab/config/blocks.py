@@ -1,0 +1,325 @@
+"""Blocks: small pieces of Python in a YAML file, whose last expression is their value.
+
+text -> syntax tree with the file's line numbers -> imports resolved -> `{...}[constant]` reduced
+     -> checked and rewritten (policy) -> run among guarded names -> value
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards
+from aelab.config.legacy import resolve_imports
+from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
+from aelab.errors import AelabError, ConfigError, RefusedError, Where, did_you_mean
+
+if TYPE_CHECKING:
+    from aelab.config.experiment import RunSpec
+
+#: Names that old files found in scope, and that only --trust gives.
+OLD_NAMESPACE = frozenset(
+    "json os re random itertools secrets shutil sys ast Path np numpy yaml tqdm pd pandas "
+    "transformers torchaudio subprocess pickle io importlib inspect types gc".split()
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of Python in a file.
+
+    Attributes:
+        text: after substitution.
+        where: file, the line and column of the first line of text, and the key.
+    """
+
+    text: str
+    where: Where = Where()  # noqa: RUF009  (frozen)
+
+
+@dataclass(frozen=True)
+class ParsedBlock:
+    """A block as a tree, before restriction.
+
+    Attributes:
+        body: all statements but the last.
+        value: the last expression.
+        old_paths: import paths of the old program that it used.
+    """
+
+    body: list[ast.stmt]
+    value: ast.expr
+    old_paths: tuple[str, ...] = ()
+
+
+@dataclass
+class Scope:
+    """The names that the blocks of one run share; nothing of it outlives the run.
+
+    Args:
+        names: the catalogue: name -> part.
+        attributes: exact type -> what a block may do with it (see `guards`).
+        variables: typed matrix values by name.
+        trust: run blocks as plain Python.
+        folder: under trust, imports are also looked for here.
+        places: where each variable was defined, for messages.
+
+    Raises:
+        ConfigError: a variable has the name of a part.
+    """
+
+    names: Mapping[str, Any]
+    attributes: AttributeTable = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    trust: bool = False
+    folder: Path | None = None
+    places: Mapping[str, Where] = field(default_factory=dict)
+    extra_values: dict[str, Any] = field(default_factory=dict)
+    printed: list[str] = field(default_factory=list)
+    namespace: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = {**CORE_NAMES, **self.names}
+        for name in self.variables:
+            if name in self.names and name not in CORE_NAMES:
+                message = f"the matrix key '{name}' already names a part of the catalogue"
+                hint = f"rename it, for instance to 'the_{name}'"
+                raise ConfigError(message, where=self.places.get(name), hint=hint)
+        variables = {k: v for k, v in self.variables.items() if k not in CORE_NAMES}
+        self.namespace = {**parts, **variables, "EXTRA_VALUES": self.extra_values}
+        if self.trust:
+            self.namespace["__builtins__"] = builtins
+        else:
+            self.namespace |= guards({**CORE_ATTRIBUTES, **self.attributes})
+            self.namespace |= {"__builtins__": {}, "print": self.print}
+        self.namespace["__name__"] = "aelab_block"
+
+    def define(self, name: str, value: Any) -> None:
+        """Give later blocks a name; the underscore names are the guards' own."""
+        if name.startswith("_"):
+            raise RefusedError(f"a block cannot define '{name}' (it begins with an underscore)")
+        self.namespace[name] = value
+
+    def print(self, *values: object) -> None:
+        """What `print` does in a block: the line is kept in `printed`."""
+        self.printed.append(" ".join(map(str, values)))
+
+
+def parse_block(
+    block: Block,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
+    folder: Path | None = None,
+) -> ParsedBlock:
+    """The tree of a block, imports resolved and dictionaries of choices reduced.
+
+    Args:
+        block: the text and its place.
+        variables: typed matrix values, which may choose in `{...}[name]`.
+        trust: do not refuse anything.
+        folder: under trust, imports found here stay imports.
+
+    Raises:
+        ConfigError: the text is no Python, or it has no value.
+        RefusedError: it uses what only --trust allows (the first such place).
+    """
+    errors, parsed = inspect_block(block, variables, trust=trust, folder=folder)
+    if errors:
+        raise errors[0]
+    assert parsed is not None
+    return parsed
+
+
+def inspect_block(
+    block: Block,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
+    folder: Path | None = None,
+) -> tuple[list[ConfigError], ParsedBlock | None]:
+    """Like `parse_block`, but with every error of the block instead of the first."""
+    try:
+        tree = _syntax_tree(block)
+    except ConfigError as error:
+        return [error], None
+    body, refused, old = resolve_imports(tree.body, block.where, trust=trust, folder=folder)
+    tree.body = body
+    errors: list[ConfigError] = list(refused)
+    chooser = _Choices(variables or {}, tree, block.where)
+    tree = chooser.visit(tree)
+    errors += chooser.errors
+    if not trust:
+        errors += refusals(tree, block.where)
+    try:
+        statements, value = _split_value(tree.body, block.where)
+    except ConfigError as error:
+        return errors or [error], None
+    return errors, ParsedBlock(statements, value, tuple(old))
+
+
+def evaluate(block: Block, scope: Scope) -> Any:
+    """The value of a block; its assignments stay in the scope for later blocks of the run.
+
+    Raises:
+        RefusedError: the block asked for what only --trust allows.
+        ConfigError: anything else that went wrong, with file, line, column and key.
+        AelabError: errors of the parts themselves, with the place added.
+    """
+    parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
+    body, value = _compile(parsed, block.where, trust=scope.trust)
+    context = _importable(scope.folder) if scope.trust and scope.folder else nullcontext()
+    try:
+        with context:
+            exec(body, scope.namespace)
+            return eval(value, scope.namespace)
+    except AelabError as error:
+        if error.where is None or error.where.line is None:
+            error.where = _failing_place(error.__traceback__, block.where)
+        raise
+    except NameError as error:
+        raise _unknown_name(error, scope, block) from None
+    except Exception as error:
+        place = _failing_place(error.__traceback__, block.where)
+        raise ConfigError(f"{type(error).__name__}: {error}", where=place) from error
+
+
+def evaluate_run(run: RunSpec, scope: Scope) -> dict[str, Any]:
+    """All blocks of a run in order: `globals` become names of the scope, the others are returned.
+
+    Returns:
+        key -> value, for `model`, `train_set`, ...
+    """
+    values = {}
+    for key, block in run.blocks.items():
+        value = evaluate(block, scope)
+        if key.startswith("globals."):
+            scope.define(key.removeprefix("globals."), value)
+        else:
+            values[key] = value
+    return values
+
+
+def _syntax_tree(block: Block) -> ast.Module:
+    text = block.text if "\n" in block.text.strip() else block.text.strip(" ")
+    first, indent = (block.where.line or 1) - 1, (block.where.column or 1) - 1
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        line = first + (error.lineno or 1)
+        place = block.where.at(line=line, column=indent + (error.offset or 1))
+        shown = (error.text or "").strip()
+        raise ConfigError(f"this is not Python: {error.msg}: {shown}", where=place) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"this is not Python: {error}", where=block.where) from None
+    shift = {"lineno": first, "end_lineno": first, "col_offset": indent, "end_col_offset": indent}
+    for node in ast.walk(tree):
+        for name, amount in shift.items():
+            if hasattr(node, name):
+                setattr(node, name, getattr(node, name) + amount)
+    return tree
+
+
+class _Choices(ast.NodeTransformer):
+    """Reduces `{"a": x, "b": y}["a"]` to `x`: `y` is neither built nor part of the identity."""
+
+    def __init__(self, variables: Mapping[str, Any], tree: ast.AST, where: Where) -> None:
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        rebound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+        self.variables = {k: v for k, v in variables.items() if k not in rebound}
+        self.where = where
+        self.errors: list[ConfigError] = []
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if not isinstance(node.value, ast.Dict) or not isinstance(node.ctx, ast.Load):
+            return self.generic_visit(node)
+        keys = node.value.keys
+        if not all(isinstance(key, ast.Constant) for key in keys):
+            return self.generic_visit(node)
+        match node.slice:
+            case ast.Constant(value=wanted):
+                pass
+            case ast.Name(id=name) if name in self.variables:
+                wanted = self.variables[name]
+            case _:
+                return self.generic_visit(node)
+        branches = {key.value: value for key, value in zip(keys, node.value.values, strict=True)
+                    if isinstance(key, ast.Constant)}  # fmt: skip
+        try:
+            chosen: ast.AST = self.visit(branches[wanted])
+            return chosen
+        except (KeyError, TypeError):
+            self.errors.append(self.missing(node, wanted, list(branches)))
+            return node
+
+    def missing(self, node: ast.Subscript, wanted: Any, keys: list[Any]) -> ConfigError:
+        possible = ", ".join(repr(key) for key in keys)
+        near = did_you_mean(str(wanted), [str(key) for key in keys])
+        place = self.where.at(line=node.slice.lineno, column=node.slice.col_offset + 1)
+        return ConfigError(f"no choice {wanted!r}; possible: {possible}{near}", where=place)
+
+
+def _split_value(body: list[ast.stmt], where: Where) -> tuple[list[ast.stmt], ast.expr]:
+    """All statements but the value, and the value."""
+    last = body[-1] if body else None
+    if isinstance(last, ast.Expr):
+        return body[:-1], last.value
+    if isinstance(last, ast.Assign):
+        target = last.targets[0]
+        if isinstance(target, ast.Name):
+            return body, ast.copy_location(ast.Name(target.id, ast.Load()), target)
+        return body[:-1], last.value
+    if last is None:
+        raise ConfigError("is empty; it must end in an expression, which is its value", where=where)
+    message = "the last line must be an expression or an assignment: it is the value of the block"
+    raise ConfigError(message, where=where.at(line=last.lineno, column=last.col_offset + 1))
+
+
+def _compile(parsed: ParsedBlock, where: Where, *, trust: bool) -> tuple[Any, Any]:
+    if not trust:
+        return compile_body(parsed.body, where), compile_value(parsed.value, where)
+    body = ast.Module(body=parsed.body, type_ignores=[])
+    return (
+        compile(body, str(where.file), "exec"),
+        compile(ast.Expression(body=parsed.value), str(where.file), "eval"),
+    )
+
+
+def _failing_place(trace: TracebackType | None, where: Where) -> Where:
+    """The innermost line of the file that the traceback went through."""
+    place = where
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename == str(where.file):
+            positions = list(code.co_positions())[trace.tb_lasti // 2]
+            column = positions[2]
+            place = where.at(line=trace.tb_lineno, column=None if column is None else column + 1)
+        trace = trace.tb_next
+    return place
+
+
+def _unknown_name(error: NameError, scope: Scope, block: Block) -> ConfigError:
+    name = error.name or str(error)
+    place = _failing_place(error.__traceback__, block.where)
+    if not scope.trust and (hasattr(builtins, name) or name in OLD_NAMESPACE):
+        return RefusedError(f"a block cannot use '{name}'", where=place, hint=TRUST_HINT)
+    known = [known for known in scope.namespace if not known.startswith("_")]
+    near = did_you_mean(name, known)
+    return ConfigError(f"'{name}' is neither a part nor defined before{near}", where=place)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Imports are also looked for in `folder`."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

@@ -1,0 +1,256 @@
+"""What restricted code meets while it runs: default-deny for attributes, items, loops, writes.
+
+One table decides: exact type -> what may be done with it. Besides attribute names a row may hold
+
+    "for"              it may be iterated over
+    "[]"               it may be indexed
+    "[] ="             its items may be set or deleted
+    "with"             it may stand after `with`
+    "requires_grad ="  that attribute may be set
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from types import GeneratorType, MappingProxyType
+from typing import Any
+
+from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack_sequence
+
+from aelab.config.policy import TRUST_HINT, WRITABLE_ATTRIBUTE
+from aelab.errors import RefusedError, did_you_mean, one_of
+
+AttributeTable = Mapping[type, frozenset[str]]
+
+
+class FrozenModule:
+    """A list of names that looks like a module: `math.prod` works, `math.__loader__` does not.
+
+    Args:
+        name: what messages call it.
+        members: everything it holds.
+    """
+
+    __slots__ = ("_members", "_name")
+
+    def __init__(self, name: str, members: Mapping[str, Any]) -> None:
+        self._name = name
+        self._members = MappingProxyType(dict(members))
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {len(self._members)} names>"
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached under --trust: restricted code never performs a real attribute access.
+        try:
+            return members_of(self)[name]
+        except KeyError:
+            raise AttributeError(f"{self._name}.{name} is not offered") from None
+
+
+def members_of(module: FrozenModule) -> Mapping[str, Any]:
+    """Name -> value, read-only."""
+    members: Mapping[str, Any] = object.__getattribute__(module, "_members")
+    return members
+
+
+def name_of(module: FrozenModule) -> str:
+    """What messages call it."""
+    return str(object.__getattribute__(module, "_name"))
+
+
+def refuse(message: str) -> RefusedError:
+    """The error for anything only --trust allows."""
+    return RefusedError(message, hint=TRUST_HINT)
+
+
+def guards(attributes: AttributeTable) -> dict[str, Any]:
+    """The functions that RestrictedPython's rewritten code calls, over one attribute table."""
+
+    def allowed(value: object, right: str) -> bool:
+        return right in attributes.get(type(value), ())
+
+    def get_attribute(value: Any, name: str) -> Any:
+        if type(value) is FrozenModule:
+            return member(value, name)
+        if name.startswith("_") or not allowed(value, name):
+            raise refuse(_no_attribute(value, name, attributes.get(type(value), frozenset())))
+        return getattr(value, name)
+
+    def get_item(value: Any, index: Any) -> Any:
+        if not allowed(value, "[]"):
+            raise refuse(f"a block cannot index a {kind(value)}")
+        return value[index]
+
+    def iterate(value: Any) -> Iterator[Any]:
+        if not allowed(value, "for"):
+            raise refuse(f"a block cannot iterate over a {kind(value)}")
+        return iter(value)
+
+    def enter(value: Any) -> Any:
+        if not allowed(value, "with"):
+            raise refuse(f"a block cannot use 'with' on a {kind(value)}")
+        return value
+
+    def write(value: Any) -> Any:
+        if allowed(value, "[] ="):
+            return value if type(value) in (list, dict) else _refused_write(value)
+        if allowed(value, f"{WRITABLE_ATTRIBUTE} ="):
+            return _GradientSwitch(value)
+        return _refused_write(value)
+
+    return {
+        "_getattr_": get_attribute,
+        "_getitem_": get_item,
+        "_getiter_": iterate,
+        "_iter_unpack_sequence_": guarded_iter_unpack_sequence,
+        "_unpack_sequence_": guarded_unpack_sequence,
+        "_write_": write,
+        "_inplacevar_": in_place,
+        "_apply_": apply,
+        "_context_": enter,
+    }
+
+
+def member(module: FrozenModule, name: str) -> Any:
+    """`module.name`, or a refusal that lists what there is."""
+    members = members_of(module)
+    if name not in members:
+        title = name_of(module)
+        near = did_you_mean(name, members)
+        possible = one_of(members, limit=12)
+        raise refuse(f"'{title}.{name}' is not offered; possible: {possible}{near}")
+    return members[name]
+
+
+def kind(value: object) -> str:
+    """How messages call the type of a value."""
+    return type(value).__name__
+
+
+def in_place(sign: str, left: Any, right: Any) -> Any:
+    """`left += right` as `left + right`: nothing that others hold is changed."""
+    return _OPERATORS[sign](left, right)
+
+
+def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`f(*args, **kwargs)`; what can be reached can be called."""
+    return function(*args, **kwargs)
+
+
+class _GradientSwitch:
+    """Stands for a parameter on the left of `parameter.requires_grad = ...`."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, target: Any) -> None:
+        object.__setattr__(self, "_target", target)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != WRITABLE_ATTRIBUTE or not isinstance(value, bool):
+            raise refuse(f"a block cannot set '.{name}'; possible: .requires_grad = True or False")
+        setattr(object.__getattribute__(self, "_target"), name, value)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise refuse("a block cannot set items of a tensor")
+
+    def __delitem__(self, index: Any) -> None:
+        raise refuse("a block cannot delete items of a tensor")
+
+
+def _refused_write(value: object) -> Any:
+    raise refuse(f"a block cannot change a {kind(value)}; possible: lists and dictionaries")
+
+
+def _no_attribute(value: object, name: str, row: frozenset[str]) -> str:
+    possible = sorted(
+        right for right in row if right.isidentifier() and right not in ("for", "with")
+    )
+    offers = f"; possible: {one_of(possible)}{did_you_mean(name, possible)}" if possible else ""
+    return f"a block cannot reach '.{name}' of a {kind(value)}{offers}"
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+=": operator.add,
+    "-=": operator.sub,
+    "*=": operator.mul,
+    "/=": operator.truediv,
+    "%=": operator.mod,
+    "**=": operator.pow,
+    "<<=": operator.lshift,
+    ">>=": operator.rshift,
+    "|=": operator.or_,
+    "^=": operator.xor,
+    "&=": operator.and_,
+    "//=": operator.floordiv,
+    "@=": operator.matmul,
+}
+
+
+def _own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A Python function around a built-in one, which would carry its module in `__self__`."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = function.__name__
+    return call
+
+
+_CLASSES = (
+    "bool dict enumerate filter float frozenset int list map range reversed set str tuple zip"
+).split()
+_FUNCTIONS = "abs all any divmod isinstance len max min pow round sorted sum".split()
+_MATH = (
+    "ceil comb copysign cos degrees exp fabs factorial floor fmod gcd hypot isclose isfinite isinf "
+    "isnan isqrt lcm log log10 log1p log2 perm pow prod radians sin sqrt tan tanh trunc"
+).split()
+
+#: `math` as blocks see it.
+MATH = FrozenModule(
+    "math",
+    {
+        **{name: _own(getattr(math, name)) for name in _MATH},
+        **{name: getattr(math, name) for name in ("e", "inf", "nan", "pi", "tau")},
+    },
+)
+
+#: What every block and filter may use, without any catalogue.
+CORE_NAMES: Mapping[str, Any] = MappingProxyType(
+    {
+        **{name: getattr(builtins, name) for name in _CLASSES},
+        **{name: _own(getattr(builtins, name)) for name in _FUNCTIONS},
+        "math": MATH,
+    }
+)
+
+_ITERATORS: tuple[type, ...] = (
+    enumerate, zip, map, filter, reversed, GeneratorType, set, frozenset,
+    type({}.keys()), type({}.values()), type({}.items()),
+    type(iter([])), type(iter(())), type(reversed([])), type(iter(range(0))), itertools.chain,
+)  # fmt: skip
+
+#: What may be done with Python's own values. No `format`, no `encode`, nothing with an underscore.
+CORE_ATTRIBUTES: AttributeTable = MappingProxyType(
+    {
+        str: frozenset(
+            "[] for count endswith find index isalnum isalpha isdigit join lower lstrip replace "
+            "rsplit rstrip split splitlines startswith strip title upper zfill".split()
+        ),
+        list: frozenset(
+            {"[] =", *"[] for append copy count extend index insert pop reverse sort".split()}
+        ),
+        dict: frozenset(
+            {"[] =", *"[] for copy get items keys pop setdefault update values".split()}
+        ),
+        tuple: frozenset("[] for count index".split()),
+        range: frozenset("[] for".split()),
+        float: frozenset(["is_integer"]),
+        **{iterator: frozenset(["for"]) for iterator in _ITERATORS},
+        set: frozenset("for add copy difference discard intersection union update".split()),
+    }
+)

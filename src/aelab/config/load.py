@@ -1,0 +1,153 @@
+"""Files: reading them, following `$extends`, merging, and writing a resolved one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aelab.config.document import Entry, Table, Text, Tree, old_booleans, parse
+from aelab.errors import ConfigError, Problems, RefusedError, Where
+
+EXTENDS = "$extends"
+#: Chains of `$extends` longer than this are a mistake.
+MOST_PARENTS = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file with its parents merged in.
+
+    Attributes:
+        table: top-level keys; the child's win, shallowly.
+        text: of the file itself, as given.
+        parents: path -> text, nearest first.
+        notes: warnings about all of these files.
+    """
+
+    table: Table
+    text: str
+    parents: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_source(path: Path, *, trust: bool = False) -> Source:
+    """Read a file and what it extends.
+
+    Args:
+        path: of the YAML file; messages use it as given.
+        trust: allow `$extends` to leave the file's folder.
+
+    Raises:
+        Problems: unreadable, not YAML, a key twice, a cycle of `$extends`, climbing out.
+    """
+    text = _read(path, Where(str(path)))
+    table = parse(text, str(path))
+    notes = old_booleans(table)
+    root = path.resolve().parent
+    chain, parents = [path.resolve()], {}
+    merged, child = dict(table.entries), path
+    entry = merged.pop(EXTENDS, None)
+    while entry is not None:
+        parent = _parent_path(entry, child, root, trust=trust)
+        if parent.resolve() in chain or len(chain) > MOST_PARENTS:
+            names = " -> ".join(p.name for p in [*chain, parent])
+            raise Problems([ConfigError(f"extends itself: {names}", where=entry.where)])
+        chain.append(parent.resolve())
+        parents[str(parent)] = _read(parent, entry.where)
+        above = parse(parents[str(parent)], str(parent))
+        notes += old_booleans(above)
+        entry, child = above.entries.get(EXTENDS), parent
+        inherited = {k: e for k, e in above.entries.items() if k != EXTENDS}
+        merged = {**inherited, **merged}
+    return Source(Table(merged, table.where), text, parents, tuple(notes))
+
+
+def overridden(table: Table, changes: Mapping[str, Any], origin: str = "command line") -> Table:
+    """The same table with some top-level scalars replaced, as options of the command line do."""
+    entries = dict(table.entries)
+    for key, value in changes.items():
+        where = Where(origin, key=key)
+        entries[key] = Entry(where, Text(str(value), value, "plain", where))
+    return Table(entries, table.where)
+
+
+def write_yaml(keys: Mapping[str, Any]) -> str:
+    """YAML that `parse` reads back to the same values; several lines of text become `|` blocks."""
+    lines: list[str] = []
+    for key, value in keys.items():
+        lines += _write_entry(key, value, 0)
+    return "\n".join(lines) + "\n"
+
+
+def _write_entry(key: str, value: Any, depth: int) -> list[str]:
+    pad = "  " * depth
+    name = key if key.replace("_", "").isalnum() and not key[0].isdigit() else json.dumps(key)
+    if isinstance(value, dict) and value:
+        below = [line for k, v in value.items() for line in _write_entry(str(k), v, depth + 1)]
+        return [f"{pad}{name}:", *below]
+    if isinstance(value, str) and "\n" in value and _fits_literally(value):
+        keep = "|" if value.endswith("\n") else "|-"
+        return [
+            f"{pad}{name}: {keep}",
+            *(f"{pad}  {line}".rstrip() for line in value.rstrip("\n").split("\n")),
+        ]
+    return [f"{pad}{name}: {_inline(value)}"]
+
+
+def _fits_literally(text: str) -> bool:
+    """Whether a `|` block gives exactly this text back."""
+    body = text.removesuffix("\n")
+    return (
+        not body.startswith((" ", "\n"))
+        and not body.endswith("\n")
+        and body.replace("\n", "").isprintable()
+        and not any(line != line.rstrip() for line in body.split("\n"))
+    )
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_inline(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(str(k))}: {_inline(v)}' for k, v in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _read(path: Path, where: Where) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        nearby = (
+            sorted(p.name for p in path.parent.glob("*.y*ml"))[:12] if path.parent.is_dir() else []
+        )
+        hint = f"in {path.parent} there is: {', '.join(nearby)}" if nearby else None
+        raise Problems([ConfigError(f"there is no file {path}", where=where, hint=hint)]) from None
+    except UnicodeDecodeError as error:
+        raise Problems([ConfigError(f"{path} is not UTF-8 text: {error}", where=where)]) from None
+    except OSError as error:
+        raise Problems(
+            [ConfigError(f"cannot read {path}: {error.strerror}", where=where)]
+        ) from None
+
+
+def _parent_path(entry: Entry, child: Path, root: Path, *, trust: bool) -> Path:
+    name = _file_name(entry.tree)
+    if name is None:
+        raise Problems([ConfigError("must be the path of another YAML file", where=entry.where)])
+    parent = child.parent / name
+    if not trust and not parent.resolve().is_relative_to(root):
+        message = f"given {name!r}; without --trust it must stay in the folder {root.name}/"
+        raise Problems([RefusedError(message, where=entry.where)])
+    return parent
+
+
+def _file_name(tree: Tree) -> str | None:
+    return (
+        tree.text if isinstance(tree, Text) and isinstance(tree.value, str) and tree.text else None
+    )
