@@ -1,0 +1,51 @@
+"""Channels: grey from colour, colour from grey, and transparency on black."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aelab.errors import ShapeError
+
+#: Weights of red, green and blue in grey; as the documents' tool and torchvision (ITU-R BT.601).
+LUMA = (0.2989, 0.587, 0.114)
+
+
+def convert_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Images with another number of channels: 3 to 1 by luma, 1 to any number by repetition.
+
+    Args:
+        pixels: (..., C, H, W), uint8 0..255 or float.
+        channels: how many are wanted.
+
+    Returns:
+        (..., channels, H, W) of the same dtype, a view where channels are repeated;
+        uint8 is rounded to the nearest.
+
+    Raises:
+        ShapeError: for any other pair, for instance 2 to 5.
+    """
+    given = pixels.shape[-3]
+    if given == channels:
+        return pixels
+    if given == 1:
+        return pixels.expand(*pixels.shape[:-3], channels, *pixels.shape[-2:])
+    if given == 3 and channels == 1:
+        red, green, blue = (pixels[..., i : i + 1, :, :] for i in range(3))
+        whole = not pixels.is_floating_point()
+        first = red.float() if whole else red
+        grey = (first * LUMA[0]).add(green, alpha=LUMA[1]).add(blue, alpha=LUMA[2])
+        return grey.round_().clamp_(0, 255).to(pixels.dtype) if whole else grey
+    raise ShapeError(
+        f"cannot turn {given} channels into {channels}",
+        hint="possible: 3 -> 1 (luma), 1 -> any number (repeated), or the same number",
+    )
+
+
+def composite_on_black(pixels: Tensor) -> Tensor:
+    """(..., 2 or 4, H, W) uint8 with alpha last -> (..., 1 or 3, H, W) uint8: colour times alpha."""
+    if pixels.shape[-3] not in (2, 4):
+        raise ShapeError(f"expected 2 or 4 channels (the last is alpha), got {pixels.shape[-3]}")
+    colour = pixels[..., :-1, :, :].to(torch.int32)
+    alpha = pixels[..., -1:, :, :].to(torch.int32)
+    return ((colour * alpha + 127) // 255).to(torch.uint8)
