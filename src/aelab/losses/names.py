@@ -94,8 +94,9 @@ def find_formula(formula: str | Formula) -> tuple[str, Formula, bool]:
         formula: a name of `loss_names()`, or a callable `(reconstruction, target) -> Tensor`.
 
     Returns:
-        Its usual name (`reconstruction` for a callable), the function, and whether it is a penalty (takes the model's output)
-        instead of a reconstruction (takes reconstruction and target).
+        Its usual name (`reconstruction` for a callable), the function, and whether it is a
+        penalty (takes the model's output) instead of a reconstruction (takes reconstruction and
+        target).
 
     Raises:
         ConfigError: unknown name; the message tells the nearest and all possible ones.
@@ -160,10 +161,10 @@ def callable_name(function: Formula) -> str:
 
 def check_options(name: str, function: Formula, options: Mapping[str, Any]) -> None:
     """Raises a `ConfigError` for an option that the formula does not take."""
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return
-    possible = [key for key in parameters if key not in ("output", "reconstruction", "target")]
+    if isinstance(function, partial) and function.func is apply_torch_loss:
+        function = function.args[0]
+    taken = {"output", "reconstruction", "input", "target", "size_average", "reduce"}
+    possible = [key for key in inspect.signature(function).parameters if key not in taken]
     for key in options:
         if key not in possible:
             possible_words = one_of([*possible, "weight", "formula", "warmup_images"])

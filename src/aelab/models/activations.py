@@ -12,10 +12,15 @@ from aelab.errors import ConfigError, did_you_mean, one_of
 
 Activation = nn.Module | type[nn.Module] | str | Callable[[Tensor], Tensor] | None
 
+# They need arguments, or change the number of channels.
+_NEED_MORE = frozenset(
+    {"GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "Threshold"}
+)
+
 _CLASSES: dict[str, type[nn.Module]] = {
     name.lower(): getattr(_torch_activations, name)
     for name in _torch_activations.__all__
-    if name not in ("MultiheadAttention", "Threshold")
+    if name not in _NEED_MORE
 } | {"identity": nn.Identity}
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

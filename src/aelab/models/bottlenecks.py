@@ -17,6 +17,9 @@ class Identity(nn.Module):
 
     noise_shape: tuple[int, ...] | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

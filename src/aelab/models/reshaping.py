@@ -36,6 +36,9 @@ class FlattenPixels(nn.Module):
     format, so a stored model means the same on every machine.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 
@@ -69,6 +72,9 @@ class SpaceToDepth(nn.Module):
         ShapeError: in `forward`, if height or width is odd.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         if height % 2 or width % 2:
@@ -84,6 +90,9 @@ class DepthToSpace(nn.Module):
     Raises:
         ShapeError: in `forward`, if the channels are no multiple of four.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape

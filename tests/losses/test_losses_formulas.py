@@ -1,0 +1,172 @@
+"""Every formula against independent values."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.nn import functional as F
+
+from aelab.errors import ConfigError, ShapeError
+from aelab.losses import (
+    RECONSTRUCTIONS,
+    bce,
+    bce_logits,
+    feature_statistics,
+    gaussian_kl,
+    gaussian_kl_per_dim,
+    huber,
+    l1,
+    l2,
+    legacy_kl,
+    per_image,
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def pair():
+    return torch.rand(5, 3, 4, 6), torch.rand(5, 3, 4, 6)
+
+
+OTHERS = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "bce": F.binary_cross_entropy,
+    "bce_logits": F.binary_cross_entropy_with_logits,
+    "huber": F.huber_loss,
+}
+
+
+@pytest.mark.parametrize("name", RECONSTRUCTIONS)
+def test_the_mean_of_the_images_is_the_loss_of_torch(name):
+    r, t = pair()
+    values = RECONSTRUCTIONS[name](r, t)
+    assert values.shape == (5,)
+    torch.testing.assert_close(values.mean(), OTHERS[name](r, t))
+    one = RECONSTRUCTIONS[name](r[2:3], t[2:3])
+    torch.testing.assert_close(one[0], values[2])
+
+
+@pytest.mark.parametrize("name", RECONSTRUCTIONS)
+def test_the_sum_is_the_mean_times_the_numbers_of_an_image(name):
+    r, t = pair()
+    formula = RECONSTRUCTIONS[name]
+    torch.testing.assert_close(formula(r, t, reduction="sum"), formula(r, t) * 3 * 4 * 6)
+
+
+@pytest.mark.parametrize("name", RECONSTRUCTIONS)
+def test_shapes_are_never_broadcast(name):
+    with pytest.raises(ShapeError, match=r"\(5, 1, 4, 6\)"):
+        RECONSTRUCTIONS[name](torch.rand(5, 1, 4, 6), torch.rand(5, 3, 4, 6))
+
+
+def test_values_by_hand():
+    r, t = torch.tensor([[0.2, 0.9]]), torch.tensor([[0.0, 1.0]])
+    assert l1(r, t).item() == pytest.approx(0.15)
+    assert l2(r, t).item() == pytest.approx(0.025)
+    assert bce(r, t).item() == pytest.approx(-(math.log(0.8) + math.log(0.9)) / 2)
+    assert huber(r, t, delta=0.1).item() == pytest.approx((0.1 * 0.15 + 0.5 * 0.01) / 2)
+
+
+def test_bce_is_the_likelihood_of_a_coin():
+    r, t = torch.rand(3, 7), (torch.rand(3, 7) < 0.5).float()
+    torch.testing.assert_close(bce(r, t, reduction="sum"), -Bernoulli(probs=r).log_prob(t).sum(1))
+    torch.testing.assert_close(bce_logits(torch.logit(r), t), bce(r, t))
+
+
+def test_bce_stays_finite_outside_of_its_range():
+    r = torch.tensor([[-5.0, 0.0, 1.0, 7.0]], requires_grad=True)
+    value = bce(r, torch.tensor([[0.0, 1.2, -0.1, 1.0]]))
+    value.sum().backward()
+    assert value.isfinite().all() and r.grad.isfinite().all()
+
+
+def test_values_per_image_do_not_depend_on_the_memory_format():
+    r, t = pair()
+    fast = torch.channels_last
+    torch.testing.assert_close(l1(r, t), l1(r.to(memory_format=fast), t.to(memory_format=fast)))
+
+
+def test_an_unknown_reduction_is_refused():
+    with pytest.raises(ConfigError, match="'mean' or 'sum', not 'none'"):
+        per_image(torch.rand(2, 3), "none")
+
+
+numbers = st.floats(-4, 4, allow_nan=False, width=32)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mean=numbers, log_std=numbers)
+def test_gaussian_kl_is_the_one_of_torch(mean, log_std):
+    m, s = torch.tensor([[mean]]).double(), torch.tensor([[log_std]]).double()
+    expected = kl_divergence(Normal(m, s.exp()), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(gaussian_kl(m, s), expected)
+
+
+def test_gaussian_kl_is_the_mean_of_log_densities_by_monte_carlo():
+    mean, log_std = torch.tensor([[0.7, -1.2, 0.0]]), torch.tensor([[-0.5, 0.3, -1.5]])
+    posterior, prior = Normal(mean, log_std.exp()), Normal(0.0, 1.0)
+    draws = posterior.sample((200_000,))
+    differences = (posterior.log_prob(draws) - prior.log_prob(draws)).sum(-1)
+    error = differences.std() / math.sqrt(len(draws))
+    assert abs(differences.mean() - gaussian_kl(mean, log_std)[0]) < 5 * error
+
+
+def test_gaussian_kl_is_zero_at_the_prior_only():
+    zero = torch.zeros(2, 3)
+    assert torch.equal(gaussian_kl(zero, zero), torch.zeros(2))
+    assert (gaussian_kl_per_dim(torch.randn(50, 3), torch.randn(50, 3)) > 0).all()
+    small = torch.full((1, 1), 1e-4)
+    assert gaussian_kl(zero[:1, :1], small).item() == pytest.approx(1e-8, rel=1e-3)
+
+
+def test_gaussian_kl_is_in_nats_and_summed():
+    # log_std = ln 2 in each of four dimensions: 0.5 (4 - 1 - 2 ln 2) nats each
+    kl = gaussian_kl(torch.zeros(1, 4), torch.full((1, 4), math.log(2)))
+    assert kl.item() == pytest.approx(4 * 0.5 * (3 - 2 * math.log(2)))
+    assert gaussian_kl(torch.ones(1, 4), torch.zeros(1, 4), reduction="mean").item() == 0.5
+
+
+def test_free_bits_are_a_floor_for_each_dimension():
+    mean = torch.tensor([[0.0, 0.1, 2.0]], requires_grad=True)
+    kl = gaussian_kl(mean, torch.zeros(1, 3), free_bits_nats=0.1)
+    assert kl.item() == pytest.approx(0.1 + 0.1 + 2.0)
+    kl.sum().backward()
+    assert mean.grad.tolist() == [[0.0, 0.0, 2.0]]
+
+
+def test_legacy_kl_is_the_formula_as_it_was_written():
+    mean, sigma = torch.randn(6, 4).double(), torch.rand(6, 4).double() + 0.01
+    written = -0.5 * (1 + sigma - mean.pow(2) - sigma.exp()).sum(dim=-1)
+    torch.testing.assert_close(legacy_kl(mean, sigma), written)
+
+
+def test_legacy_kl_draws_the_spread_to_zero_and_not_to_one():
+    zero = torch.zeros(1, 1)
+    values = [legacy_kl(zero, torch.full((1, 1), s)).item() for s in (1e-6, 0.1, 0.5, 1.0, 2.0)]
+    assert values == sorted(values)
+    assert values[0] == pytest.approx(0.0, abs=1e-9)
+    assert values[3] == pytest.approx(0.5 * (math.e - 2))
+
+
+def test_a_spread_of_another_shape_is_refused():
+    for formula in (gaussian_kl, legacy_kl):
+        with pytest.raises(ShapeError, match="mean is"):
+            formula(torch.rand(2, 3), torch.rand(2, 4))
+
+
+def test_feature_statistics_are_those_of_the_special_trainer():
+    latent = torch.randn(6, 4)
+    expected = (0.5 - latent.std(dim=0, unbiased=True).mean()).abs() + latent.mean().abs()
+    torch.testing.assert_close(feature_statistics(latent), expected.expand(6))
+    torch.testing.assert_close(feature_statistics(latent[:1]), latent[0].mean().abs()[None])
+    with pytest.raises(ConfigError, match="needs a latent"):
+        feature_statistics(torch.rand(2, 0))
