@@ -138,15 +138,18 @@ class Run:
         return status
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[Run]:
+    def lock(self, timeout_seconds: float = 0) -> Iterator[Run]:
         """Hold the run for writing, and tidy up after a killed writer.
+
+        Args:
+            timeout_seconds: how long to wait for another process.
 
         Raises:
             StoreError: if another process holds it.
         """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.path / "lock", timeout=0)
+        lock = FileLock(self.path / "lock", timeout=timeout_seconds)
         try:
             lock.acquire()
         except Timeout as error:

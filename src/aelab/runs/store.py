@@ -116,7 +116,7 @@ class Store:
         if not ignore.exists():
             write_bytes(ignore, b"*\n")
         run = Run(path, folder, {**record, "format": FORMAT}, is_new=True)
-        with run.lock():
+        with run.lock(timeout_seconds=10):  # others hold it only while they make it
             if os.path.exists(path / "run.json"):  # somebody else was quicker
                 return self._existing(path, record, files)
             for name, content in files.items():
