@@ -207,3 +207,19 @@ def test_a_function_that_returns_something_else_is_refused():
         objective = make_objective((), loss_function=function)
         with pytest.raises(AelabError, match="must return one value or one per image"):
             objective(output(), TARGET, 0)
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "bce", "bce_logits", "huber", "smooth_l1_loss"])
+def test_an_objective_can_be_tried_on_the_meta_device(name):
+    objective = make_objective(VAE[1:], loss_function=name, feature_loss_weight=1e-4)
+    trial = output()
+    values = objective(
+        Output(
+            trial.reconstruction.to("meta"),
+            trial.latent.to("meta"),
+            {key: value.to("meta") for key, value in trial.posterior.items()},
+        ),
+        TARGET.to("meta"),
+        0,
+    )
+    assert objective.total(values, 0).shape == (4,)

@@ -33,6 +33,7 @@ from aelab.models import (
     count_parameters,
     model_facts,
     prepare_layout,
+    try_model,
 )
 
 
@@ -406,3 +407,11 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
     example = examples.get(kind) or kind(4)
     assert all(hasattr(example, name) for name in BLOCK_METHODS[kind])
     assert kind in MODELS.values()
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_trial_computes_nothing_and_leaves_the_model_alone(preset):
+    model = preset((1, 8, 8)).train()
+    images, output, flops = try_model(model, (1, 8, 8))
+    assert images.is_meta and output.reconstruction.is_meta and flops > 0
+    assert model.training and not next(model.parameters()).is_meta

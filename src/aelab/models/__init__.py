@@ -22,6 +22,7 @@ from aelab.models.adapting import (
     count_parameters,
     model_facts,
     prepare_layout,
+    try_model,
 )
 from aelab.models.autoencoders import (
     Autoencoder,
@@ -116,4 +117,5 @@ __all__ = [
     "make_normalization",
     "model_facts",
     "prepare_layout",
+    "try_model",
 ]

@@ -105,8 +105,16 @@ class ModelFacts(NamedTuple):
     parameters: dict[str, int]
 
 
-def model_facts(model: nn.Module, shape: Sequence[int]) -> ModelFacts:
-    """Tries the model on the meta device with images of `shape` (C, H, W).
+def try_model(model: nn.Module, shape: Sequence[int]) -> tuple[Tensor, Output, int]:
+    """Runs a copy of the model on the meta device, where nothing is computed.
+
+    Args:
+        model: on any device; it is left as it is.
+        shape: (C, H, W) of the images.
+
+    Returns:
+        Images (2, C, H, W), the model's output for them (both on the meta device, so that an
+        objective can be tried with them), and the FLOPs of this forward pass.
 
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
@@ -129,10 +137,20 @@ def model_facts(model: nn.Module, shape: Sequence[int]) -> ModelFacts:
             f"the model makes {words(output.reconstruction.shape[1:])} of {words(shape)} images",
             hint="encoder and decoder must be built for the shape of the train_set",
         )
+    return images, output, counter.get_total_flops()
+
+
+def model_facts(model: nn.Module, shape: Sequence[int]) -> ModelFacts:
+    """What `try_model` tells of the model with images of `shape` (C, H, W).
+
+    Raises:
+        ShapeError: the model cannot process such images, or returns another shape.
+    """
+    images, output, flops = try_model(model, shape)
     latent_shape = tuple(output.latent.shape[1:])
     return ModelFacts(
         latent_shape if math.prod(latent_shape) else (),
-        counter.get_total_flops() // 2,
+        flops // len(images),
         count_parameters(model),
     )
 
