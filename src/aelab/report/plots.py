@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from aelab.analysis.curves import Curve
 from aelab.errors import UserError, one_of
 from aelab.report import series
-from aelab.report.series import Points, Rows
+from aelab.report.series import Rows
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Line:
     runs: list[int]
     colour: str
     dash: tuple[float, ...] = ()
-    curves: dict[str, list[Points]] = field(default_factory=dict)
+    curves: dict[str, list[Curve]] = field(default_factory=dict)
 
     def last(self, splits: Sequence[str]) -> float:
         """The last finite value in the last of `splits` that has one; infinite without any."""
@@ -136,14 +137,11 @@ def make_lines(
     runs: Sequence[Run], *, group: str | None = None, band: bool = True
 ) -> tuple[str, list[Line]]:
     """What is drawn as one line each, with colours and dashes, and the legend's heading."""
-    together: dict[tuple[str, ...], list[int]] = {}
-    for number, run in enumerate(runs):
-        key = series.setting(run) if band else (str(number),)
-        together.setdefault(key, []).append(number)
+    together = series.repeats(runs) if band else [[number] for number in range(len(runs))]
     heading, names = series.labels(runs, trials=not band)
     colours = series.group_colours(runs, group) if group else {}
     lines = []
-    for place, members in enumerate(together.values()):
+    for place, members in enumerate(together):
         if group:
             value = (runs[members[0]].record.get("matrix") or {}).get(group)
             label = series.value_text(value)
@@ -253,20 +251,20 @@ def _draw_line(panel: Axes, line: Line, split: str, smooth: float) -> None:
     if len(curves) > 1:
         x, low, mean, high = mean_and_band(curves)
         panel.fill_between(x, low, high, color=line.colour, alpha=0.18, linewidth=0)
-        curve = Points(x, mean)
+        curve = Curve(x, mean)
     else:
         curve = curves[0]
     if len(curve.x) == 1:
         style["marker"] = "o"
     if smooth > 0:
         panel.plot(curve.x, curve.y, color=line.colour, linewidth=0.7, alpha=0.3)
-        curve = Points(curve.x, smoothed(curve.y, smooth))
+        curve = Curve(curve.x, smoothed(curve.y, smooth))
     panel.plot(curve.x, curve.y, **style)
     for member in curves:
         _mark_end(panel, member, line.colour)
 
 
-def _mark_end(panel: Axes, curve: Points, colour: str) -> None:
+def _mark_end(panel: Axes, curve: Curve, colour: str) -> None:
     """A cross where the values stop being finite, so that a diverged run does not look finished."""
     finite = [i for i, value in enumerate(curve.y) if math.isfinite(value)]
     if finite and finite[-1] < len(curve.y) - 1:
@@ -278,7 +276,7 @@ def _mark_end(panel: Axes, curve: Points, colour: str) -> None:
 
 
 def mean_and_band(
-    curves: Sequence[Points],
+    curves: Sequence[Curve],
 ) -> tuple[list[float], list[float], list[float], list[float]]:
     """Clock, lowest, mean and highest of several curves.
 

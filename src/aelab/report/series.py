@@ -6,10 +6,11 @@ Shared by the plots and the page, so that a run has the same name and colour in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from aelab.analysis.curves import Curve, curve, term_names
+from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.runs.record import Run
 
@@ -21,9 +22,6 @@ DASHES: tuple[tuple[float, ...], ...] = (
     (), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2), (10, 3), (3, 1.5, 1, 1.5, 1, 1.5),
 )  # fmt: skip
 
-#: Columns of a metrics line that are no terms of the objective.
-CLOCKS = ("split", "images", "seconds", "epoch")
-
 #: What one unit of a term is; a run may say more in `run.json` under `units`.
 UNITS = {"kl": "nats per image"}
 
@@ -32,37 +30,15 @@ X_LABELS = {"images": "images seen", "seconds": "training seconds"}
 Rows = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Points:
-    """One curve: `x` and `y` of equal length, in the order of the file; y may hold NaN."""
-
-    x: list[float]
-    y: list[float]
-
-
-def points(rows: Rows, term: str, x: str, split: str) -> Points:
-    """The curve of `term` over `x` in `split`; lines without the term are left out."""
-    chosen = [row for row in rows if row.get("split") == split and term in row and x in row]
-    ys = [_number(row[term]) for row in chosen]
-    return Points([float(row[x]) for row in chosen], ys)
-
-
-def _number(value: Any) -> float:
-    """A float; NaN for infinities and whatever is no number, because neither can be drawn."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    return float(value) if math.isfinite(value) else math.nan
+def points(rows: Rows, term: str, x: str, split: str) -> Curve:
+    """The curve of `term` over `x` in `split`; what is not finite is NaN: it cannot be drawn."""
+    found = curve((row for row in rows if row.get("split") == split), term, x)
+    return Curve(found.x, [value if math.isfinite(value) else math.nan for value in found.y])
 
 
 def logged_terms(all_rows: Sequence[Rows]) -> list[str]:
     """Names of everything logged: `loss` first, `learnrate` last, others as they appear."""
-    names = {
-        key: None
-        for rows in all_rows
-        for row in rows
-        for key, value in row.items()
-        if key not in CLOCKS and not isinstance(value, str | bool)
-    }
+    names = term_names(row for rows in all_rows for row in rows)
     rank = {"loss": -1, "learnrate": 1}
     return sorted(names, key=lambda name: rank.get(name, 0))
 
@@ -135,13 +111,17 @@ def _trial(run: Run) -> str:
     return "" if trial is None else f"#{trial}"
 
 
-def setting(run: Run) -> tuple[str, ...]:
-    """Equal for repeats of the same setting: experiment and matrix values, not seed or trial."""
-    matrix = run.record.get("matrix") or {}
-    values = [f"{key}={value_text(value)}" for key, value in matrix.items() if key != "seed"]
-    if run.record.get("trial") is None and "seed" not in matrix:
-        return (name_of(run), *values)
-    return (str(run.record.get("experiment")), *values)
+def repeats(runs: Sequence[Run]) -> list[list[int]]:
+    """Positions of runs that repeat the same setting with other seeds, in order of appearance."""
+    seeds = seed_keys(run.record for run in runs)
+    together: dict[Hashable, list[int]] = {}
+    for number, run in enumerate(runs):
+        matrix = run.record.get("matrix") or {}
+        repeated = run.record.get("trial") is not None or seeds & set(matrix)
+        alone = None if repeated else number
+        key = (run.record.get("experiment"), matrix_key(matrix, without=seeds), alone)
+        together.setdefault(key, []).append(number)
+    return list(together.values())
 
 
 def group_colours(runs: Sequence[Run], key: str) -> dict[str, str]:

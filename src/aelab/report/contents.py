@@ -1,0 +1,354 @@
+"""What stands in the page: facts of runs, curves and pictures, as plain values.
+
+`page` puts them into HTML; nothing here knows of HTML, except that a picture is a data address.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import DataError, StoreError
+from aelab.report import series
+from aelab.report.cells import Column, Table, show
+from aelab.report.pictures import (
+    ENCODINGS,
+    SPLITS,
+    Encoding,
+    choose_steps,
+    encode,
+    image_width,
+    open_row,
+    originals,
+    steps,
+)
+from aelab.report.tables import make_table
+from aelab.runs.atomic import read_json
+from aelab.runs.record import Run
+
+#: Points of a curve at most, and fewest where there are many runs.
+MOST_POINTS, FEWEST_POINTS = 1000, 120
+
+#: All numbers of all curves together: about 1.3 MB of JSON.
+NUMBERS = 150_000
+
+#: Bytes of all pictures together, before base64 makes them a third longer.
+PICTURE_BYTES = 900_000
+
+
+@dataclass
+class Cell:
+    """One cell: what is read, and what it is sorted by (a number or a text)."""
+
+    text: str
+    sort: float | str | None
+    kind: str = ""
+    share: float = 0.0
+
+
+@dataclass
+class Sheet:
+    """A table of the page: headers, rows of cells, and the positions of the runs of each row."""
+
+    columns: list[Column]
+    rows: list[list[Cell]]
+    runs: list[list[int]]
+    notes: list[str] = field(default_factory=list)
+
+
+def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]:
+    """The runs in the table's order, a row for each, and one with repeats together (or None)."""
+    each = make_table(runs, each=True)
+    ordered = [facts[0].run for facts in each.facts]
+    merged = make_table(runs)
+    positions = {id(run): number for number, run in enumerate(ordered)}
+    together = _sheet(merged, positions) if len(merged.rows) < len(each.rows) else None
+    return ordered, _sheet(each, positions), together
+
+
+def _sheet(table: Table, positions: Mapping[int, int]) -> Sheet:
+    rows = [[_cell(row, column) for column in table.columns] for row in table.rows]
+    runs = [[positions[id(fact.run)] for fact in facts] for facts in table.facts]
+    return Sheet(table.columns, rows, runs, table.notes)
+
+
+def _cell(row: Mapping[str, Any], column: Column) -> Cell:
+    value = row.get(column.key)
+    if column.key == "meter":
+        stars = len(value or "")
+        return Cell(value or "", stars or None, "meter", stars / 21)
+    text = show(value, column.kind)
+    kind = "state" if column.key == "state" else "number" if column.is_number else ""
+    if column.key == "trend":
+        return Cell(text, _rate(text), "trend")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Cell(text, float(value) if math.isfinite(value) else None, kind)
+    return Cell(text, text or None, kind)
+
+
+def _rate(verdict: str) -> float | None:
+    """Per cent of a verdict such as `falling 1.3 % per 100,000 images`, falling negative."""
+    words = verdict.split()
+    sign = {"falling": -1.0, "rising": 1.0, "flat": 0.0}.get(words[0] if words else "")
+    if sign is None:
+        return None
+    try:
+        return sign * float(words[1])
+    except (IndexError, ValueError):
+        return 0.0
+
+
+# --- sentences
+
+
+def summary(runs: Sequence[Run]) -> list[str]:
+    """Sentences for somebody who reads nothing else: how many, the best, the spread."""
+    finished = [run for run in runs if run.state == "finished"]
+    tally = ", ".join(f"{number} {state}" for state, number in states(runs).items())
+    sentences = [f"{len(runs)} run{'s' if len(runs) != 1 else ''}: {tally}."]
+    scored = sorted(
+        (loss, number)
+        for number, run in enumerate(runs)
+        if (loss := _best_loss(run)) is not None and run in (finished or runs)
+    )
+    if not scored:
+        return [*sentences, "No validation loss is known yet."]
+    heading, names = series.labels(runs)
+    (low, best), (high, worst) = scored[0], scored[-1]
+    at = (runs[best].status.get("best") or {}).get("images")
+    when = f" at {at:,} images" if at else ""
+    called = f"{names[best]} ({heading})" if heading else names[best]
+    sentences.append(f"Best validation loss: {low:.6g}, {called}{when}.")
+    if len(scored) > 1 and low > 0:
+        sentences.append(f"The worst, {names[worst]}, is {high / low:.3g} times that.")
+    return sentences
+
+
+def _best_loss(run: Run) -> float | None:
+    value = (run.status.get("best") or {}).get("loss")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def states(runs: Sequence[Run]) -> dict[str, int]:
+    """State -> number of runs, finished first."""
+    order = ("finished", "running", "waiting", "interrupted", "failed")
+    counted = [run.state for run in runs]
+    return {state: counted.count(state) for state in order if state in counted}
+
+
+def warnings(runs: Sequence[Run]) -> list[str]:
+    """What a reader must know before comparing: failures, legacy objectives, replaced data."""
+    found = []
+    legacy = [run for run in runs if run.record.get("legacy")]
+    if legacy:
+        kinds = sorted({str(kind) for run in legacy for kind in run.record["legacy"]})
+        found.append(
+            f"{len(legacy)} of {len(runs)} runs use legacy formulas ({', '.join(kinds)}): "
+            "compare their losses with published tables of the old runner, not with other runs."
+        )
+    for name, note in sorted(
+        {(str(e.get("name")), str(e["note"])) for e in all_data(runs) if e.get("note")}
+    ):
+        found.append(f"Data set {name}: {note}")
+    failed = [run for run in runs if run.state == "failed"]
+    if failed:
+        found.append(f"{len(failed)} of {len(runs)} runs failed; the table says why.")
+    notes = dict.fromkeys(str(note) for run in runs for note in run.record.get("notes") or [])
+    return found + list(notes)
+
+
+def all_data(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
+    """Sources of all runs, each once, with `split` and how many `runs` used it."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        data = run.record.get("data") or {}
+        for split in ("train", "validation"):
+            for entry in data.get(split) or []:
+                key = json.dumps([split, entry], sort_keys=True, default=str)
+                found.setdefault(key, {**entry, "split": split, "runs": 0})["runs"] += 1
+    return list(found.values())
+
+
+def environments(runs: Sequence[Run]) -> list[tuple[list[int], dict[str, str]]]:
+    """Each different environment, flattened, with the positions of its runs."""
+    found: dict[str, tuple[list[int], dict[str, str]]] = {}
+    for number, run in enumerate(runs):
+        try:
+            flat = dict(_flatten(read_json(run.path / "environment.json")))
+        except StoreError:
+            continue
+        found.setdefault(json.dumps(flat, sort_keys=True), ([], flat))[0].append(number)
+    return list(found.values())
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            yield from _flatten(entry, f"{prefix}{key}.")
+        elif entry not in (None, "", []):
+            yield f"{prefix}{key}", series.value_text(entry)
+
+
+# --- data of the script
+
+
+def script_data(runs: Sequence[Run], sheet: Sheet) -> dict[str, Any]:
+    """Everything the page's script draws, as JSON-able values (no NaN: null)."""
+    heading, names = series.labels(runs)
+    keys = series.varying_keys(runs)
+    colours = {key: series.group_colours(runs, key) for key in keys}
+    pictures = Pictures(runs)
+    rows = [_metrics(run) for run in runs]
+    units = dict(series.UNITS)
+    for run in runs:
+        units.update(run.record.get("units") or {})
+    return {
+        "heading": heading,
+        "runs": [_about(run, name, number) for number, (run, name) in enumerate(zip(runs, names))],  # noqa: B905
+        "groups": colours,
+        "terms": series.logged_terms(rows),
+        "units": units,
+        "curves": curves(rows),
+        "pictures": pictures.addresses,
+        "reproductions": pictures.splits,
+        "exact": pictures.encoding.quality is None,
+    }
+
+
+def _about(run: Run, name: str, number: int) -> dict[str, Any]:
+    turn, colour = divmod(number, len(series.PALETTE))
+    matrix = run.record.get("matrix") or {}
+    return {
+        "label": name,
+        "folder": run.folder,
+        "state": run.state,
+        "colour": series.PALETTE[colour],
+        "dash": list(series.DASHES[turn % len(series.DASHES)]),
+        "matrix": {key: series.value_text(value) for key, value in matrix.items()},
+    }
+
+
+def _metrics(run: Run) -> list[dict[str, Any]]:
+    try:
+        return run.metrics()
+    except StoreError:  # the table tells about the damage
+        return []
+
+
+def curves(all_rows: Sequence[series.Rows]) -> list[dict[str, dict[str, list[float | None]]]]:
+    """Per run and split: columns of numbers of equal length, thinned to what a page can carry.
+
+    Values have 7 digits, as much as the single precision they were computed in.
+    """
+    limit = MOST_POINTS
+    sizes = [_size(rows) for rows in all_rows]
+    while limit > FEWEST_POINTS and sum(_cost(size, limit) for size in sizes) > NUMBERS:
+        limit = max(FEWEST_POINTS, int(limit * 0.9))
+    return [
+        {split: _columns(rows, split, limit) for split in ("train", "validation")}
+        for rows in all_rows
+    ]
+
+
+def _size(rows: series.Rows) -> dict[str, tuple[int, int]]:
+    """Per split: number of rows and of columns."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        count, width = found.get(str(row.get("split")), (0, 0))
+        found[str(row.get("split"))] = (count + 1, max(width, len(row) - 2))
+    return found
+
+
+def _cost(size: Mapping[str, tuple[int, int]], limit: int) -> int:
+    return sum(min(count, limit) * width for count, width in size.values())
+
+
+def _columns(rows: series.Rows, split: str, limit: int) -> dict[str, list[float | None]]:
+    chosen = [row for row in rows if row.get("split") == split and "images" in row]
+    terms = series.logged_terms([chosen])
+    loss = series.points(chosen, terms[0], "images", split).y if terms else []
+    kept = series.thin(loss, limit) if len(loss) == len(chosen) else range(len(chosen))
+    names = ["images", "seconds", *terms]
+    return {name: [_digits(chosen[i].get(name)) for i in kept] for name in names}
+
+
+def _digits(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.7g}")
+
+
+class Pictures:
+    """Reproductions of all runs in the best quality that fits.
+
+    Args:
+        runs: in the order of the page.
+
+    Attributes:
+        addresses: data addresses, each picture once.
+        splits: `heldout` and `train` -> `steps` and `groups` of runs with the same originals.
+        encoding: what was chosen.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        for encoding in ENCODINGS:
+            self.encoding = encoding
+            self.addresses: list[str] = []
+            self._places: dict[bytes, int | None] = {}
+            self._bytes = 0
+            self.splits = {split: self._split(split, encoding) for split in SPLITS}
+            if self._bytes <= PICTURE_BYTES:
+                return
+
+    def _split(self, split: str, encoding: Encoding) -> dict[str, Any]:
+        stored = [steps(run, split) for run in self.runs]
+        chosen = choose_steps(stored, encoding.steps)
+        groups: dict[int, dict[str, Any]] = {}
+        for number, (run, files) in enumerate(zip(self.runs, stored, strict=True)):
+            first = originals(run, split)
+            if self._bytes > PICTURE_BYTES and encoding is not ENCODINGS[-1]:
+                break  # too much already: the next encoding is tried
+            place = self._add(first, run, Encoding(encoding.images, 1, None)) if first else None
+            if place is None:
+                continue
+            group = groups.setdefault(place, {"originals": place, **self._sizes(run, first)})
+            wanted = {moment: files[moment] for moment in chosen if moment in files}
+            if files:
+                wanted[max(files)] = files[max(files)]
+            frames = [
+                [moment, picture]
+                for moment, path in sorted(wanted.items())
+                if (picture := self._add(path, run, encoding)) is not None
+            ]
+            group["runs"].append({"run": number, "frames": frames})
+        moments = sorted({f[0] for g in groups.values() for r in g["runs"] for f in r["frames"]})
+        return {"steps": moments, "groups": list(groups.values())}
+
+    def _sizes(self, run: Run, path: Path | None) -> dict[str, Any]:
+        row = open_row(path) if path else None
+        width = image_width(run, row.size) if row else 1
+        count = min(self.encoding.images, row.width // width) if row else 0
+        return {"width": width, "height": row.height if row else 1, "count": count, "runs": []}
+
+    def _add(self, path: Path, run: Run, encoding: Encoding) -> int | None:
+        """The place of a picture in `addresses`; None where the file is damaged or gone."""
+        try:
+            stored = path.read_bytes()
+            key = stored + repr(encoding.quality).encode()
+            if key not in self._places:
+                row = open_row(path)
+                kind, data = encode(row, image_width(run, row.size), encoding)
+                self._bytes += len(data)
+                self._places[key] = len(self.addresses)
+                self.addresses.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+            return self._places[key]
+        except (DataError, OSError):
+            return None

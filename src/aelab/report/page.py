@@ -1,0 +1,155 @@
+"""The report: one HTML file that holds everything and asks no network for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import UserError
+from aelab.report import contents, series
+from aelab.runs.atomic import make_folder, write_bytes
+from aelab.runs.record import Run
+
+
+def page(
+    runs: Sequence[Run], path: Path, *, title: str | None = None, now: datetime | None = None
+) -> Path:
+    """Write the report of some runs: table, curves, reproductions, configurations, sources.
+
+    Args:
+        runs: any number, finished or not.
+        path: the HTML file; its folder is made, an older report is replaced in one step.
+        title: heading; default the names of the experiment files.
+        now: the moment that stands in the head; default SOURCE_DATE_EPOCH where it is set (equal
+            runs then give equal bytes), else the clock.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: without any run.
+        StoreError: if the file cannot be written.
+    """
+    html = render_page(runs, title=title, now=now or moment())
+    make_folder(path.parent)
+    write_bytes(path, html.encode("utf-8", errors="replace"))
+    return path
+
+
+def moment() -> datetime:
+    """SOURCE_DATE_EPOCH where it is set, else the present, in UTC.
+
+    Raises:
+        UserError: if SOURCE_DATE_EPOCH is no number of seconds.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        seconds = int(text) if text else time.time()
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise UserError(
+            f"the environment variable SOURCE_DATE_EPOCH is {text!r}; expected seconds since 1970",
+            hint="unset SOURCE_DATE_EPOCH",
+        ) from error
+
+
+def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None) -> str:
+    """The report as text; arguments as in `page`."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    if not runs:
+        raise UserError("a report needs at least one run", hint="aelab ls shows the runs there are")
+    ordered, sheet, merged = contents.in_table_order(runs)
+    data = contents.script_data(ordered, sheet)
+    scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(_read("templates/page.html.j2"))
+    return template.render(
+        title=title or _title(ordered),
+        now=now,
+        policy=_policy(scripts),
+        style=Markup(_asset("uPlot.min.css") + _asset("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        data=Markup(script_json(data)),
+        summary=contents.summary(ordered),
+        states=contents.states(ordered),
+        warnings=contents.warnings(ordered),
+        sheet=sheet,
+        merged=merged,
+        heading=data["heading"],
+        keys=list(data["groups"]),
+        groups=data["groups"],
+        terms=data["terms"],
+        has_pictures=bool(data["pictures"]),
+        exact=data["exact"],
+        about=data["runs"],
+        details=[_details(run) for run in ordered],
+        sources=contents.all_data(ordered),
+        environments=contents.environments(ordered),
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a `<script>`: no character of it can end the element."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What the browser may do: run these very scripts, show embedded pictures, nothing else."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return files("aelab.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return _read(f"assets/{name}").strip() + "\n"
+
+
+def _title(runs: Sequence[Run]) -> str:
+    names = dict.fromkeys(
+        Path(str(run.record.get("experiment") or run.folder.partition("/")[0])).stem for run in runs
+    )
+    listed = list(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def _details(run: Run) -> dict[str, Any]:
+    """What is unfolded for one run."""
+    record, error = run.record, run.status.get("error") or {}
+    facts = {
+        "name": series.name_of(run),
+        "folder": run.folder,
+        "experiment": record.get("experiment"),
+        "identity": record.get("identity"),
+        "seed": record.get("seed"),
+        "shape": record.get("shape"),
+        "latent shape": record.get("latent_shape"),
+        "MFLOPs per image": round((record.get("flops_per_image") or 0) / 1e6, 3) or None,
+        "updated": run.status.get("updated"),
+    }
+    return {
+        "state": run.state_words,
+        "facts": {k: series.value_text(v) for k, v in facts.items() if v not in (None, "", [])},
+        "error": " ".join(str(error[k]) for k in ("type", "message") if error.get(k)),
+        "hint": str(error.get("hint") or ""),
+        "resolved": run.read_text("resolved.yml") or run.read_text("experiment.yml"),
+    }

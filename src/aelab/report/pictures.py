@@ -1,0 +1,198 @@
+"""Stored reproductions: which there are, and grids of them as one PNG.
+
+A run keeps `images/train-originals.png` and `images/train-000060000.png` (16 images in one row, at
+their own size), the same for `heldout`; the number says how many images were seen.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aelab.errors import DataError, UserError, one_of
+from aelab.report.series import labels
+from aelab.runs.record import Run
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Name of the stored split -> what people call it.
+SPLITS = {"heldout": "held-out images", "train": "training images"}
+
+_STEP = re.compile(r"(heldout|train)-(\d+)\.png")
+
+#: Width of the name column and gap between runs in a sheet, in pixels.
+LABEL_WIDTH, GAP, TEXT_SIZE = 190, 6, 12
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are stored in a page: `quality` None is lossless, `images` at most in a row."""
+
+    images: int
+    steps: int
+    quality: int | None
+
+
+#: From best to smallest; the page takes the first that fits.
+ENCODINGS = (
+    Encoding(16, 8, None), Encoding(16, 8, 90), Encoding(12, 8, 85), Encoding(10, 6, 80),
+    Encoding(8, 5, 75), Encoding(8, 3, 70), Encoding(6, 2, 60), Encoding(6, 1, 50),
+)  # fmt: skip
+
+
+def originals(run: Run, split: str) -> Path | None:
+    """The file of the originals, None where the run has none (yet)."""
+    path = run.path / "images" / f"{split}-originals.png"
+    return path if path.is_file() else None
+
+
+def steps(run: Run, split: str) -> dict[int, Path]:
+    """Images seen -> file of the reproductions at that moment, ascending."""
+    folder = run.path / "images"
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in folder.iterdir():
+        match = _STEP.fullmatch(path.name)
+        if match and match[1] == split:
+            found[int(match[2])] = path
+    return dict(sorted(found.items()))
+
+
+def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:
+    """At most `limit` moments, evenly from all there are; the first and the last are among them."""
+    moments = sorted({moment for each in stored for moment in each})
+    if len(moments) <= limit:
+        return moments
+    if limit == 1:
+        return moments[-1:]
+    places = {round(i * (len(moments) - 1) / (limit - 1)) for i in range(limit)}
+    return [moments[place] for place in sorted(places)]
+
+
+def image_width(run: Run, size: tuple[int, int]) -> int:
+    """Width of one image in a row of `size` (width, height): as recorded, else square."""
+    shape = list(run.record.get("shape") or [])
+    if len(shape) == 3 and shape[2] and size[0] % int(shape[2]) == 0:
+        return int(shape[2])
+    return min(size[1], size[0])
+
+
+def open_row(path: Path) -> Image:
+    """A stored row of images, decoded.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} is no readable picture: {error}") from error
+
+
+def encode(row: Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
+    """Media type and bytes of the first images of a row.
+
+    Args:
+        row: images side by side.
+        width: of one image.
+        encoding: how many images, how exact.
+    """
+    shown = row.crop((0, 0, min(row.width, width * encoding.images), row.height))
+    buffer = io.BytesIO()
+    if encoding.quality is None:
+        shown.save(buffer, "PNG", optimize=True)
+        return "image/png", buffer.getvalue()
+    shown.save(buffer, "WEBP", quality=encoding.quality, method=5)
+    return "image/webp", buffer.getvalue()
+
+
+def reproduction_sheet(
+    runs: Sequence[Run], *, split: str = "heldout", scale: int = 3, count: int = 16
+) -> bytes:
+    """The latest reproductions of several runs under their originals, as one PNG.
+
+    Runs with the same originals stand together; those without pictures are left out.
+
+    Args:
+        runs: any number, finished or not.
+        split: `heldout` or `train`.
+        scale: each pixel becomes a square of so many.
+        count: images in a row, at most.
+
+    Returns:
+        The bytes of a PNG file; equal runs, equal bytes.
+
+    Raises:
+        UserError: unknown split, or no run has pictures.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; possible are: {one_of(SPLITS)}")
+    lines = _sheet_lines(runs, split, count)
+    if not lines:
+        raise UserError(
+            f"none of these runs has stored reproductions of {SPLITS[split]} yet",
+            hint="they are written at each validation: wait for the first",
+        )
+    rows = [row.resize((row.width * scale, row.height * scale), Image.Resampling.NEAREST)
+            for _, row, _ in lines]  # fmt: skip
+    heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
+    heights = [
+        height + (GAP if first else 0) for height, (_, _, first) in zip(heights, lines, strict=True)
+    ]
+    size = LABEL_WIDTH + max(row.width for row in rows) + GAP, sum(heights) + GAP
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_SIZE)
+    top = GAP
+    for (label, _, first), row, height in zip(lines, rows, heights, strict=True):
+        top += GAP if first else 0
+        words = _shortened(label, draw, font)
+        colour = "#666666" if first else "#111111"
+        draw.text((GAP, top + row.height / 2), words, colour, font, anchor="lm")
+        sheet.paste(row, (LABEL_WIDTH, top))
+        top += height - (GAP if first else 0)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[tuple[str, Image, bool]]:
+    """Label, images, and whether it is a row of originals; alike originals together."""
+    together: dict[bytes, list[tuple[str, Image, bool]]] = {}
+    for label, run in zip(labels(runs)[1], runs, strict=True):
+        original, stored = originals(run, split), steps(run, split)
+        if original is None or not stored:
+            continue
+        row = open_row(original)
+        cut = count * image_width(run, row.size)
+        group = together.setdefault(
+            original.read_bytes(), [("original", row.crop((0, 0, min(cut, row.width), row.height)),
+                                     True)]
+        )  # fmt: skip
+        last = open_row(stored[max(stored)])
+        group.append((label, last.crop((0, 0, min(cut, last.width), last.height)), False))
+    return [line for group in together.values() for line in group]
+
+
+def _shortened(text: str, draw: object, font: object) -> str:
+    """`text`, with its middle left out where it is wider than the name column."""
+    measure = draw.textlength  # type: ignore[attr-defined]
+    room = LABEL_WIDTH - 2 * GAP
+    if measure(text, font=font) <= room:
+        return text
+    for kept in range(len(text) - 1, 2, -1):
+        short = text[: math.ceil(kept / 2)] + "…" + text[len(text) - kept // 2 :]
+        if measure(short, font=font) <= room:
+            return short
+    return text[:2]
