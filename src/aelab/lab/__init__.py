@@ -1,0 +1,320 @@
+"""The main path, and the verbs of the command line as functions.
+
+    A file names experiments. Each experiment is a run. A run trains a model on data under an
+    objective, and leaves a directory. Reports read directories.
+
+`check` and `run` read a file; `table`, `plot`, `report` and `ls` read directories and need no torch.
+One run from text to directory is `session.train_run`; the loop itself is `train.fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from aelab.errors import UserError, one_of
+from aelab.lab.events import Event
+
+if TYPE_CHECKING:
+    from aelab.config import RunSpec
+    from aelab.lab.plan import Plan
+    from aelab.lab.stop import StopRequest
+    from aelab.runs.record import Run
+
+RUNS = Path("runs")
+
+
+def check(
+    file: str | Path,
+    *,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+) -> Plan:
+    """Expands the matrix, builds every model without memory for it, and reports costs and mistakes.
+
+    Args:
+        file: experiment file.
+        only: glob that a run's name must match.
+        runs: folder of the runs, for `load:`.
+        data: further folders that data may be read from.
+        trust: evaluate blocks as plain Python.
+
+    Returns:
+        One plan a run; a run that cannot be trained says why in its `problems`.
+
+    Raises:
+        Problems: every mistake of the file itself, at once.
+    """
+    from aelab.lab.preflight import plan_runs
+
+    specs, roots = _specs(file, only, data, trust)
+    return plan_runs(specs, str(file), folders=roots, trust=trust, runs=Path(runs))
+
+
+def run(
+    file: str | Path,
+    *,
+    only: str | None = None,
+    max_inputs: int | None = None,
+    device: str = "auto",
+    load: str | None = None,
+    retry_failed: bool = False,
+    restart: bool = False,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    stop: StopRequest | None = None,
+) -> Iterator[Event]:
+    """Trains every run of a file, one after the other; yields what happens.
+
+    Finished runs are skipped, interrupted ones continue, a failing run does not end the others.
+
+    Args:
+        file: experiment file.
+        only: glob that a run's name must match.
+        max_inputs: train for this many images instead of the file's `max_inputs`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        load: start from the weights of RUN[@images], as the key `load`.
+        retry_failed: begin failed runs again.
+        restart: throw the stored results of the selected runs away.
+        runs: folder of the runs.
+        data: further folders that data may be read from.
+        trust: evaluate blocks as plain Python.
+        stop: asked between batches; a run in progress is then saved and the matrix ends.
+
+    Raises:
+        Problems, ConfigError: mistakes of the file, before anything is trained.
+        StoreError: the runs folder cannot be written.
+    """
+    from aelab.lab.session import Options
+    from aelab.lab.stop import StopRequest
+    from aelab.runs.store import Store
+
+    overrides = {"max_inputs": max_inputs, "load": load}
+    specs, roots = _specs(file, only, data, trust, {k: v for k, v in overrides.items() if v is not None})
+    options = Options(device, restart, retry_failed, trust, roots)
+    yield from run_matrix(specs, Store(Path(runs)), options, StopRequest() if stop is None else stop)
+
+
+def run_matrix(
+    specs: Sequence[RunSpec], store: Any, options: Any, stop: StopRequest
+) -> Iterator[Event]:
+    """Trains the given runs in order; yields their events between a start and an end."""
+    from aelab.lab import events as ev
+    from aelab.lab.session import train_run
+
+    count = {ev.RunFinished: 0, ev.RunSkipped: 0, ev.RunErred: 0}
+    yield ev.MatrixStarted([spec.name for spec in specs], _common_notes(specs))
+    for number, spec in enumerate(specs, start=1):
+        if stop:
+            break
+        for event in train_run(spec, store, options, stop, number):
+            if type(event) in count:
+                count[type(event)] += 1
+            yield event
+    finished, skipped, failed = count.values()
+    yield ev.MatrixFinished(finished, skipped, failed, interrupted=bool(stop))
+
+
+def table(
+    sources: Sequence[str | Path] = (),
+    *,
+    sort: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    average: str | None = None,
+    average_std: Sequence[str] = (),
+    format: str = "markdown",
+    only: str | None = None,
+    runs: str | Path = RUNS,
+) -> str:
+    """One row a run, as terminal text, Markdown, CSV, JSON or HTML; see `report.tables.table`.
+
+    Args:
+        sources: experiment files, run folders or globs; empty means every stored run.
+    """
+    from aelab.report import tables
+
+    return tables.table(
+        find_runs(sources, only=only, runs=runs),
+        sort=sort,
+        include=include,
+        exclude=exclude,
+        average=average,
+        average_std=average_std,
+        format=format,
+    )
+
+
+def plot(
+    sources: Sequence[str | Path] = (),
+    *,
+    out: str | Path = "plot.png",
+    term: str = "loss",
+    x: Literal["images", "seconds"] = "images",
+    group: str | None = None,
+    log_y: bool | None = None,
+    log_x: bool | None = None,
+    band: bool = True,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+) -> Path:
+    """Curves of a logged term as PNG or SVG; see `report.plots.plot`."""
+    from aelab.report import plots
+
+    found = find_runs(sources, only=only, runs=runs)
+    figure = plots.plot(found, term=term, x=x, group=group, log_y=log_y, log_x=log_x, band=band)
+    return plots.save(figure, Path(out))
+
+
+def report(
+    sources: Sequence[str | Path] = (),
+    *,
+    out: str | Path = "report.html",
+    title: str | None = None,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+) -> Path:
+    """One self-contained HTML page; see `report.page.page`."""
+    from aelab.report.page import page
+
+    return page(find_runs(sources, only=only, runs=runs), Path(out), title=title)
+
+
+def ls(
+    sources: Sequence[str | Path] = (),
+    *,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    format: Literal["text", "json"] = "text",
+) -> str:
+    """Stored runs: state, images, best loss, age, size on disk."""
+    from aelab.report import tables
+
+    return tables.listing(find_runs(sources, only=only, runs=runs, may_be_empty=True), format=format)
+
+
+def data(
+    name: str | None = None,
+    *,
+    resize: int | None = None,
+    out: str | Path | None = None,
+    data: Iterable[str | Path] = (),
+) -> dict[str, Any]:
+    """Every data set and where it was found, or one set's statistics and contact sheet.
+
+    Args:
+        name: a data set; None lists them all.
+        resize: compare native, nearest and bilinear at this many pixels.
+        out: PNG file of the contact sheet; default `NAME.png`.
+        data: further folders that data may be read from.
+    """
+    from aelab.lab.show import list_data, show_data
+
+    roots = tuple(Path(folder) for folder in data)
+    if name is None:
+        return list_data(roots)
+    return show_data(name, resize=resize, out=Path(out) if out else None, roots=roots)
+
+
+def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
+    """Deletes runs, or only their checkpoints."""
+    from aelab.runs.store import Store
+
+    for entry in found:
+        root = entry.path
+        for _ in Path(entry.folder).parts:
+            root = root.parent
+        Store(root).remove(entry, checkpoints_only=checkpoints_only)
+
+
+def find_runs(
+    sources: Sequence[str | Path] = (),
+    *,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    may_be_empty: bool = False,
+) -> list[Run]:
+    """Stored runs of experiment files, run folders or globs, in that order, each once.
+
+    Raises:
+        UserError: nothing was found.
+    """
+    from aelab.runs.store import Store
+
+    store = Store(Path(runs))
+    found: dict[str, Run] = {}
+    for source in sources or [None]:  # type: ignore[list-item]
+        for entry in _runs_of(source, store):
+            found.setdefault(entry.folder, entry)
+    chosen = [entry for entry in found.values() if _matches((entry.record["name"], entry.folder), only)]
+    if not chosen and not may_be_empty:
+        what = ", ".join(map(str, sources)) or f"{runs}/"
+        raise UserError(
+            f"no stored runs for {what}" + (f" that match '{only}'" if only else ""),
+            hint="train them with: aelab run FILE; see what is there with: aelab ls",
+        )
+    return chosen
+
+
+def _runs_of(source: str | Path | None, store: Any) -> list[Run]:
+    if source is None:
+        return list(store.list())
+    path = Path(source)
+    if path.suffix.lower() not in {".yml", ".yaml"} or path.is_dir():
+        return list(store.select([source]))
+    from aelab import config
+
+    folders = [spec.folder for spec in config.load(path).runs()]
+    stored = {entry.folder: entry for entry in store.list()}
+    return [stored[folder] for folder in folders if folder in stored]
+
+
+def _specs(
+    file: str | Path,
+    only: str | None,
+    data: Iterable[str | Path],
+    trust: bool,
+    overrides: dict[str, Any] | None = None,
+) -> tuple[list[RunSpec], tuple[Path, ...]]:
+    """The selected runs of a file, and the folders their data may come from."""
+    from aelab import config
+
+    path = Path(file)
+    specs = config.load(path, trust=trust, changes=overrides or {}).runs()
+    chosen = [spec for spec in specs if _matches((spec.name, spec.folder), only)]
+    if not chosen:
+        raise UserError(
+            f"no run of {file} matches '{only}'",
+            hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
+        )
+    return chosen, (path.resolve().parent, *(Path(folder) for folder in data))
+
+
+def _matches(names: Iterable[str], only: str | None) -> bool:
+    """Whether a run is meant: a glob over name or folder, over their last part, or a part of them."""
+    if only is None:
+        return True
+    return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
+
+
+def _common_notes(specs: Sequence[RunSpec]) -> list[str]:
+    legacy = [spec for spec in specs if spec.settings.legacy]
+    if not legacy:
+        return []
+    which = "all runs use" if len(legacy) == len(specs) else f"{len(legacy)} runs use"
+    parts = one_of({part for spec in legacy for part in spec.settings.legacy})
+    return [
+        f"{which} the legacy objective ({parts}): comparable with the old tables, not with corrected runs"
+    ]
+
+
+#: The verbs, by the names of the command line.
+VERBS: dict[str, Callable[..., Any]] = {
+    "check": check, "run": run, "table": table, "plot": plot, "report": report, "ls": ls, "data": data,
+    "rm": rm,
+}  # fmt: skip

@@ -1,0 +1,245 @@
+"""From a run's text to its parts: model, objective, data, and the settings of the loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aelab.config import RunSpec, evaluate_run
+from aelab.config.settings import DATA_KEY
+from aelab.errors import ConfigError, Where, did_you_mean, one_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from aelab.catalogue import CallLog
+    from aelab.data import Dataset
+    from aelab.losses import Objective
+    from aelab.train import FitSettings
+    from aelab.types import Images
+
+
+@dataclass
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        model: keeps the contract of `types.Model`.
+        objective: named terms times weights.
+        train, validation: (first epoch, data set) pairs; no pixel has been read yet.
+        input_transforms: random changes of the input that the target does not have.
+        device: where to train.
+        calls: every call of a part in order, with all its arguments.
+        notes: what a reader of the results must know.
+        extra: what the blocks put into EXTRA_VALUES.
+    """
+
+    model: nn.Module
+    objective: Objective
+    train: list[tuple[int, Dataset]]
+    validation: list[tuple[int, Dataset]]
+    device: torch.device
+    calls: CallLog
+    input_transforms: tuple[Any, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    augmentation: list[str] = field(default_factory=list)
+
+    def is_data_call(self, call: Mapping[str, Any]) -> bool:
+        """Whether a call of the log made a data part; its pixels, not its arguments, count."""
+        from aelab import catalogue
+
+        return catalogue.is_data_part(str(call["name"]))
+
+
+def build(
+    spec: RunSpec,
+    *,
+    trust: bool = False,
+    folders: Sequence[Path] = (),
+    calls: Sequence[Mapping[str, Any]] | None = None,
+    device: str = "auto",
+    meta: bool = False,
+) -> Parts:
+    """Evaluates a run's blocks in the order of the file.
+
+    Args:
+        spec: the run's resolved text.
+        trust: plain Python instead of the restricted evaluator.
+        folders: further folders that data may be read from, beside that of the file.
+        calls: call log of an earlier session; arguments that the text leaves out come from it.
+        device: a torch device, or `auto`.
+        meta: build the model on the meta device: shapes without memory.
+
+    Raises:
+        ConfigError: a block is wrong, with file, line and key.
+    """
+    import torch
+
+    from aelab import catalogue
+    from aelab.data import roots
+    from aelab.losses import make_objective
+    from aelab.models import as_model
+
+    log = catalogue.CallLog(calls)
+    scope = spec.scope(catalogue.names(log), catalogue.attributes(), trust=trust)
+    torch.manual_seed(spec.seed)  # weights are drawn from the default generator, here and nowhere else
+    allowed = roots.using(folders, base=Path(spec.file).resolve().parent)
+    with torch.device("meta" if meta else "cpu"), allowed:
+        values = evaluate_run(spec, scope)
+    log.finish()
+    settings = spec.settings
+    loss_function = values.get("loss_function", settings.loss_function)
+    model = as_model(values["model"])
+    objective = make_objective(
+        model.terms,  # type: ignore[arg-type]
+        loss_function=loss_function,
+        objective=settings.objective,
+        legacy_kl="kl" in settings.legacy,
+        feature_loss_weight=settings.feature_loss_weight,
+    )
+    return Parts(
+        model=model,
+        objective=objective,
+        train=_scheduled(values, spec, "train_set"),
+        validation=_scheduled(values, spec, "validation_set"),
+        device=choose_device(device),
+        calls=log,
+        input_transforms=_functions(values.get("train_input_transforms"), spec),
+        notes=_notes(spec, objective),
+        extra=dict(scope.extra_values),
+    )
+
+
+def load_images(parts: Parts) -> tuple[list[tuple[int, Images]], Images | None]:
+    """Reads the pixels: training sets with their first epoch, and the validation set.
+
+    Raises:
+        DataError: missing or corrupt files.
+        ConfigError: the sets do not fit the model or each other.
+    """
+    train = [(epoch, dataset.load()) for epoch, dataset in parts.train]
+    validation = parts.validation[0][1].load() if parts.validation else None
+    sets = [images for _, images in train] + ([validation] if validation else [])
+    shapes = {images.shape for images in sets}
+    if len(shapes) > 1:
+        raise ConfigError(
+            f"the image sets have different shapes: {', '.join(map(str, sorted(shapes)))}",
+            hint="give each the same shape=",
+        )
+    for images in sets:
+        if len(images) == 0:
+            raise ConfigError("an image set is empty", hint="look at it with: aelab data NAME")
+    parts.augmentation = [repr(change) for _, images in train for change in images.augment]
+    for note in dict.fromkeys(p.note for images in sets for p in images.provenance if p.note):
+        parts.notes.append(note)
+    return train, validation
+
+
+def fit_settings(
+    spec: RunSpec, parts: Parts, *, threads: int | None = None
+) -> FitSettings:
+    """The plain numbers of the loop from the keys of the file."""
+    from aelab.train import Choice, FitSettings
+
+    keys = spec.settings
+    clipping = keys.gradient_clipping
+    legacy_validation = "validation" in keys.legacy
+    return FitSettings(
+        batch_size=keys.batch_size,
+        learnrate=keys.learnrate,
+        max_images=keys.max_inputs,
+        max_epochs=keys.max_epoch,
+        min_loss=keys.min_loss,
+        validation_batch_size=keys.validation_batch_size,
+        optimizer=Choice(keys.optimizer.name, keys.optimizer.arguments),
+        scheduler=Choice(keys.scheduler.name, keys.scheduler.arguments) if keys.scheduler else None,
+        seed=spec.seed,
+        validate_every_images=keys.num_inputs_between_validations,
+        validate_every_epochs=keys.num_epochs_between_validations,
+        checkpoint_every_images=keys.num_inputs_between_checkpoints,
+        checkpoint_every_epochs=keys.num_epochs_between_checkpoints,
+        log_every_images=keys.num_train_loss_steps,
+        gradient_clip_value=clipping.value if clipping else None,
+        gradient_clip_norm=clipping.norm if clipping else None,
+        gradient_accumulation=keys.gradient_accumulation,
+        sum_gradients=bool(keys.trainer),
+        training_noise=keys.training_noise,
+        noise_in_target=legacy_validation and bool(keys.training_noise) and bool(parts.model.terms),
+        input_transforms=parts.input_transforms,
+        ema_decay=keys.ema,
+        precision=keys.precision,
+        freeze_validation_set=keys.freeze_validation_set,
+        validation_limit=keys.validation_limit,
+        legacy_validation=legacy_validation,
+        threads=threads or _asked_threads(),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device by name; `auto` takes CUDA, else Apple's, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    kind, _, index = name.partition(":")
+    if kind not in available or not (index.isdigit() or not index):
+        raise ConfigError(
+            f"no device '{name}'; possible: auto, cpu, cuda, cuda:N, mps{did_you_mean(kind, available)}",
+            where=Where(key="--device"),
+        )
+    if not available[kind] or (index and kind == "cuda" and int(index) >= torch.cuda.device_count()):
+        here = one_of(kind for kind, there in available.items() if there)
+        raise ConfigError(f"'{name}' is not available; here: {here}", where=Where(key="--device"))
+    return torch.device(name)
+
+
+def _asked_threads() -> int | None:
+    """OMP_NUM_THREADS where somebody set it: schedulers and parallel shells do."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else None
+
+
+def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[tuple[int, Dataset]]:
+    """`train_set` and `train_setN` as (first epoch, data set), by epoch."""
+    from aelab.data import Dataset
+
+    found = []
+    for key, value in values.items():
+        if DATA_KEY.match(key) and key.startswith(prefix):
+            if not isinstance(value, Dataset):
+                raise ConfigError(
+                    f"must be a data set, not {type(value).__name__}",
+                    where=spec.blocks[key].where,
+                    hint="for instance mnist_dataset(train=True); tensors go into TensorDataset(...)",
+                )
+            found.append((int(key.removeprefix(prefix) or 0), value))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _functions(value: Any, spec: RunSpec) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    functions = tuple(value) if isinstance(value, list | tuple) else (value,)
+    wrong = [f for f in functions if not callable(f)]
+    if wrong:
+        where = spec.blocks["train_input_transforms"].where
+        raise ConfigError(f"must be a list of functions, not {wrong[0]!r}", where=where)
+    return functions
+
+
+def _notes(spec: RunSpec, objective: Objective) -> list[str]:
+    notes = []
+    if spec.settings.legacy:
+        parts = one_of(spec.settings.legacy)
+        notes.append(f"legacy objective ({parts}): comparable with the old tables only")
+    return notes

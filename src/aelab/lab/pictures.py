@@ -1,0 +1,98 @@
+"""Reproductions while a run trains: always the same sixteen training and sixteen held-out images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from aelab.runs.record import Run
+from aelab.types import Images, Model
+
+#: How many images of each set are shown.
+COUNT = 16
+#: Pictures are kept at images seen that grow by this factor: some thirty of a run, however long.
+SPACING = 1.5
+
+
+class Reproductions:
+    """Writes `images/<set>-originals.png` once and `images/<set>-<images>.png` at growing intervals.
+
+    Args:
+        run: where to write.
+        sets: the images by name, `train` and `heldout`; the first sixteen of each are shown, without
+            augmentation, so that runs and times can be compared picture by picture.
+    """
+
+    def __init__(self, run: Run, sets: dict[str, Images]) -> None:
+        self._run = run
+        self._samples = {name: _floats(images.pixels[:COUNT]) for name, images in sets.items()}
+        self._next_images = 0
+
+    def originals(self) -> None:
+        """Writes the originals."""
+        for name, sample in self._samples.items():
+            self._run.write_bytes(f"images/{name}-originals.png", png(row(sample)))
+
+    def due(self, images: int) -> bool:
+        """Whether pictures are wanted at this many images seen."""
+        return images >= self._next_images
+
+    def write(self, model: nn.Module, images: int) -> None:
+        """Writes what the model makes of each set now, in evaluation mode, on the mean code."""
+        for name, sample in self._samples.items():
+            shown = reproduce(model, sample)
+            self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown)))
+        self._next_images = max(1, int(images * SPACING))
+
+    def skip_to(self, images: int) -> None:
+        """After a run is continued: pictures up to here exist."""
+        self._next_images = int(images * SPACING) if images else 0
+
+
+@torch.no_grad()
+def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
+    """(B, C, H, W) 0..1 through the model in evaluation mode; clamped to 0..1, on the CPU."""
+    training = model.training
+    model.eval()
+    try:
+        parameter = next(model.parameters(), None)
+        device = parameter.device if parameter is not None else sample.device
+        assert isinstance(model, Model)
+        return model(sample.to(device)).reconstruction.float().clamp(0, 1).cpu()
+    finally:
+        model.train(training)
+
+
+def row(sample: Tensor) -> Tensor:
+    """(B, C, H, W) 0..1 side by side: (H, B W, 1 or 3) uint8."""
+    pixels = (sample.clamp(0, 1) * 255).round().to(torch.uint8)
+    channels = pixels.shape[1]
+    if channels not in (1, 3):  # a picture has one or three: show the first, or the first three
+        pixels = pixels[:, : 3 if channels > 3 else 1]
+    return rearrange(pixels, "b c h w -> h (b w) c")
+
+
+def png(picture: Tensor) -> bytes:
+    """(H, W, 1 or 3) uint8 as the bytes of a PNG file."""
+    from PIL import Image
+
+    array = picture.contiguous().numpy()
+    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def named_sets(train: Images, validation: Images | None) -> Iterator[tuple[str, Images]]:
+    """(name, images) of what is shown."""
+    yield "train", train
+    if validation is not None:
+        yield "heldout", validation

@@ -1,0 +1,100 @@
+"""What a run will cost, told before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Forward, gradient by input, gradient by weight: a training step costs three forward passes.
+STEP_PER_FORWARD = 3.0
+#: Adam keeps two moments; with weight and gradient four numbers a parameter.
+NUMBERS_PER_PARAMETER = 4
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run of a file, as far as it can be known without training.
+
+    Attributes:
+        name: resolved experiment name.
+        matrix: the run's matrix values.
+        parameters: {model, encoder, decoder}; empty where the model could not be built.
+        shape: (C, H, W) of the images.
+        latent_shape: of one image's code; empty where the model does not tell.
+        flops_per_image: of one forward pass, multiplication and addition counted as two.
+        images: images to be seen; None where only epochs are limited.
+        estimated_seconds: of training on this machine with one run at a time, validation not counted.
+        estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
+        problems: why this run cannot be trained; empty when it can.
+        notes: what a reader of its results must know.
+    """
+
+    name: str
+    matrix: dict[str, Any]
+    parameters: dict[str, int] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    latent_shape: tuple[int, ...] = ()
+    flops_per_image: int | None = None
+    images: int | None = None
+    estimated_seconds: float | None = None
+    estimated_memory_mb: float | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every selected run of a file."""
+
+    file: str
+    runs: list[RunPlan]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Every problem once, in the order of the runs."""
+        return list(dict.fromkeys(text for run in self.runs for text in run.problems))
+
+
+def training_flops_per_second(device: torch.device) -> float:
+    """What this machine makes of a small convolution, forward and backward: a fifth of a second's trial."""
+    layer = nn.Conv2d(24, 32, 3, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.rand(32, 24, 26, 26, device=device).to(memory_format=torch.channels_last)
+    images.requires_grad_(True)
+    flops = STEP_PER_FORWARD * 2 * 32 * 24 * 9 * 24 * 24 * 32
+
+    def seconds(repeats: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            layer(images).sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    seconds(3)  # warm-up
+    return flops * 10 / seconds(10)
+
+
+def memory_mb(model: nn.Module, shape: Sequence[int], batch_size: int) -> float:
+    """Megabytes for weights, gradients, two moments and the activations of one batch."""
+    trial = copy.deepcopy(model).to("meta").train()
+    numbers = NUMBERS_PER_PARAMETER * sum(p.numel() for p in trial.parameters())
+    activations = 0
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal activations
+        if isinstance(output, Tensor):
+            activations += output.numel()
+
+    hooks = [m.register_forward_hook(count) for m in trial.modules() if not list(m.children())]
+    with torch.no_grad():
+        trial(torch.empty(2, *shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return 4 * (numbers + 2 * activations * batch_size / 2) / 1e6

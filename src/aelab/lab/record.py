@@ -1,0 +1,126 @@
+"""What a run directory says about itself: `run.json`, `environment.json`, `calls.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aelab._version import __version__
+from aelab.config import RunSpec
+from aelab.errors import StoreError
+from aelab.runs.record import Run
+from aelab.runs.atomic import read_json
+
+if TYPE_CHECKING:
+    from aelab.lab.build import Parts
+    from aelab.types import Images
+
+
+def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
+    """What is known of a run from its text alone."""
+    return {
+        "name": spec.name,
+        "folder": spec.folder,
+        "identity": spec.identity,
+        "matrix": spec.matrix,
+        "matrix_id": spec.matrix_id,
+        "matrix_slug": spec.matrix_slug,
+        "seed": spec.seed,
+        "trial": spec.trial,
+        "max_inputs": spec.settings.max_inputs,
+        "experiment": os.path.basename(spec.file),
+        "legacy": sorted(spec.settings.legacy),
+        "trust": trust,
+    }
+
+
+def final_record(
+    spec: RunSpec, parts: Parts, train: list[tuple[int, Images]], validation: Images | None
+) -> dict[str, Any]:
+    """What is known once model and data are there."""
+    from aelab.models import model_facts
+
+    shape = train[0][1].shape
+    facts = model_facts(parts.model, shape)
+    content = [[epoch, images.content_sha256] for epoch, images in train]
+    held_out = validation.content_sha256 if validation is not None else ""
+    return {
+        "parameters": facts.parameters,
+        "shape": list(shape),
+        "latent_shape": list(facts.latent_shape),
+        "flops_per_image": facts.flops_per_image,
+        "objective": parts.objective.describe(),
+        "notes": parts.notes,
+        "data": {
+            "train": [p._asdict() for _, images in train for p in images.provenance],
+            "validation": [p._asdict() for p in validation.provenance] if validation else [],
+            "train_content": _hash(content),
+            "validation_content": held_out,
+        },
+        "effect": effect(spec, parts, [content, held_out]),
+        "extra": {**parts.extra, **_compression(shape, facts.latent_shape)},
+    }
+
+
+def effect(spec: RunSpec, parts: Parts, data: Any) -> str:
+    """A hash of all that decides the result but seed and names: equal hash, equal experiment.
+
+    Two runs with equal effect whose matrix values differ show that the differing setting changed
+    nothing, such as an interpolation where nothing was resized.
+    """
+    settings = spec.settings.model_dump(mode="json", exclude={"seed", "trials", "experiment_name"})
+    calls = [call for call in parts.calls.to_json() if not parts.is_data_call(call)]
+    return _hash([settings, calls, data, parts.augmentation])
+
+
+def _compression(shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> dict[str, float]:
+    import math
+
+    if not latent_shape:
+        return {}
+    return {"compression-ratio": round(math.prod(shape) / math.prod(latent_shape), 4)}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for whoever wants to know years later. No user or host name."""
+    from importlib.metadata import version
+
+    import torch
+
+    packages = ("torch", "numpy", "pillow", "safetensors", "RestrictedPython")
+    return {
+        "aelab": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+    }
+
+
+def stored_calls(run: Run) -> list[dict[str, Any]] | None:
+    """The call log of a run that was begun before, None for a new one."""
+    path = run.path / "calls.json"
+    if not path.exists():
+        return None
+    calls = read_json(path).get("calls")
+    if not isinstance(calls, list):
+        raise StoreError(f"{path} is not a call log", hint="--restart trains the run again")
+    return calls
+
+
+def store_calls(run: Run, calls: Any) -> None:
+    """Writes the call log once; it never changes afterwards."""
+    if not (run.path / "calls.json").exists():
+        run.write_json("calls.json", {"calls": calls.to_json()})
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

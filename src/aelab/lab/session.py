@@ -1,0 +1,286 @@
+"""One run from its text to its directory: build, continue or begin, train, store.
+
+The order is the sentence of the house: a run trains a model on data under an objective, and leaves
+a directory. Everything that is written goes through `aelab.runs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aelab.config import RunSpec
+from aelab.errors import AelabError, StoreError
+from aelab.lab import events as ev
+from aelab.lab.build import Parts, build, fit_settings, load_images
+from aelab.lab.pictures import Reproductions, named_sets
+from aelab.lab.record import environment, final_record, first_record, store_calls, stored_calls
+from aelab.lab.stop import StopRequest
+from aelab.runs.record import Run
+from aelab.runs.store import Store
+from aelab.types import Images
+
+#: At most this much training is lost to a power cut, where no validation saves earlier.
+SAVE_EVERY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller decides besides the file.
+
+    Attributes:
+        device: a torch device, or `auto`.
+        restart: throw stored results away.
+        retry_failed: begin failed runs again.
+        trust: evaluate blocks as plain Python.
+        folders: further folders that data may be read from.
+        threads: CPU threads; None chooses by free cores.
+    """
+
+    device: str = "auto"
+    restart: bool = False
+    retry_failed: bool = False
+    trust: bool = False
+    folders: tuple[Path, ...] = ()
+    threads: int | None = None
+
+
+def train_run(
+    spec: RunSpec, store: Store, options: Options, stop: StopRequest, number: int
+) -> Iterator[ev.Event]:
+    """Trains one run, or continues it, or says why not; yields what happens.
+
+    A failure of this run is an event, not an exception; only what concerns every run (a full disk,
+    an unwritable folder) is raised.
+    """
+    run = store.create(first_record(spec, options.trust), spec_files(spec), restart=options.restart)
+    reason = skip_reason(run, options)
+    if reason:
+        yield ev.RunSkipped(spec.name, reason)
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(run.lock())
+        except StoreError as error:
+            yield ev.RunSkipped(spec.name, error.message)
+            return
+        run.set_status("running", error=None)
+        try:
+            yield from _Session(spec, store, run, options, stop).train(number)
+        except StoreError:
+            raise
+        except Exception as error:
+            yield _failed(run, spec, error)
+
+
+def spec_files(spec: RunSpec) -> dict[str, Any]:
+    """The files that every run directory begins with."""
+    return {
+        "experiment.yml": spec.text,
+        "resolved.yml": spec.resolved_text,
+        "environment.json": environment(),
+    }
+
+
+def skip_reason(run: Run, options: Options) -> str:
+    """Why a stored run is not trained now; empty when it is."""
+    if run.state == "finished":
+        return "finished already"
+    if run.state == "failed" and not options.retry_failed:
+        message = (run.status.get("error") or {}).get("message", "")
+        return f"failed before ({message}); --retry-failed tries again"
+    return ""
+
+
+def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
+    import traceback
+
+    mine = isinstance(error, AelabError)
+    message = str(error) if mine else f"{type(error).__name__}: {error}"
+    run.set_status(
+        "failed",
+        error={
+            "type": type(error).__name__,
+            "message": message,
+            "hint": getattr(error, "hint", None) or "",
+        },
+    )
+    run.log(message if mine else traceback.format_exc())
+    return ev.RunErred(spec.name, message if mine else f"{message} (details: {run.path}/log.txt)")
+
+
+class _Session:
+    """The moving parts of one run in training."""
+
+    def __init__(
+        self, spec: RunSpec, store: Store, run: Run, options: Options, stop: StopRequest
+    ) -> None:
+        self.spec, self.store, self.run, self.options, self.stop = spec, store, run, options, stop
+        self._saved_at = time.monotonic()
+
+    def train(self, number: int) -> Iterator[ev.Event]:
+        from aelab.train import fit, load_state, make_state
+        from aelab.train import CheckpointDue, Finished, Logged, Validated
+
+        spec, run = self.spec, self.run
+        options = self.options
+        parts = build(
+            spec,
+            trust=options.trust,
+            folders=options.folders,
+            calls=stored_calls(run),
+            device=options.device,
+        )
+        train, validation = load_images(parts)
+        self._settle_record(parts, train, validation)
+        settings = fit_settings(spec, parts, threads=options.threads)
+        self.settings = settings
+        self.state = make_state(parts.model, settings, parts.device)
+        continued = self._continue(load_state)
+        if not continued:
+            self._start_from_other_run(parts)
+        pictures = Reproductions(run, dict(named_sets(train[0][1], validation)))
+        if continued:
+            pictures.skip_to(self.state.images)
+        else:
+            run.truncate_metrics(0)
+            pictures.originals()
+            self._picture(pictures)
+        yield self._started(parts, number)
+        parts.objective.to(parts.device)
+        loop = fit(self.state, parts.objective, train, validation, settings, should_stop=lambda: bool(self.stop))
+        for event in loop:
+            match event:
+                case Logged():
+                    yield self._logged(event)
+                case Validated():
+                    yield self._validated(event, pictures)
+                case CheckpointDue():
+                    self._save()
+                case Finished(reason="stopped"):
+                    self._save()
+                    run.set_status("interrupted", images=self.state.images)
+                    yield ev.RunInterrupted(spec.name, self.state.images)
+                case Finished():
+                    yield self._finished(event.reason, pictures)
+
+    def _settle_record(self, parts: Parts, train: list[tuple[int, Images]], validation: Images | None) -> None:
+        """Writes what is known once model and data are there, and refuses changed data."""
+        record = final_record(self.spec, parts, train, validation)
+        before = self.run.record.get("data")
+        if before and before != record["data"] and self.run.checkpoint("latest") is not None:
+            raise StoreError(
+                f"the data of {self.run.folder} have changed since it was begun",
+                hint="--restart trains it again on the new data",
+            )
+        self.run.update_record(**record)
+        store_calls(self.run, parts.calls)
+
+    def _continue(self, load_state: Any) -> bool:
+        import safetensors.torch
+
+        checkpoint = self.run.checkpoint("latest")
+        if checkpoint is None:
+            return False
+        tensors, numbers = checkpoint.read()
+        load_state(self.state, safetensors.torch.load(tensors), numbers)
+        self.run.rewind(checkpoint)
+        return True
+
+    def _start_from_other_run(self, parts: Parts) -> None:
+        """`load: RUN[@images]`: the weights of a kept checkpoint, everything else afresh."""
+        if not self.spec.settings.load:
+            return
+        import safetensors.torch
+
+        from aelab.train import load_weights
+
+        other, checkpoint = self.store.resolve(self.spec.settings.load)
+        tensors, _ = checkpoint.read()
+        loaded = safetensors.torch.load(tensors)
+        load_weights(self.state.model, loaded)
+        if self.state.ema is not None:
+            load_weights(self.state.ema, loaded)
+        self.run.log(f"weights of {other.folder} at {checkpoint.images:,} images")
+
+    def _started(self, parts: Parts, number: int) -> ev.RunStarted:
+        return ev.RunStarted(
+            self.spec.name,
+            number,
+            self.run.record["parameters"]["model"],
+            self.state.images,
+            self.settings.max_images,
+            self.state.threads,
+            parts.notes,
+        )
+
+    def _logged(self, event: Any) -> ev.RunProgress:
+        row = {"split": "train", "images": event.images, "seconds": round(event.seconds, 3)}
+        row |= {"epoch": self.state.epoch, **event.terms, "learnrate": event.learnrate}
+        self.run.append(row)
+        rate = event.images / event.seconds if event.seconds else 0.0
+        self._status(rate)
+        left = None
+        if self.settings.max_images and rate:
+            left = max(0.0, (self.settings.max_images - event.images) / rate)
+        return ev.RunProgress(
+            self.spec.name, event.images, self.settings.max_images, event.terms["loss"], rate, left
+        )
+
+    def _status(self, rate: float) -> None:
+        self.run.set_status(
+            images=self.state.images,
+            max_inputs=self.settings.max_images,
+            epoch=self.state.epoch,
+            seconds=round(self.state.seconds, 3),
+            images_per_second=round(rate, 2),
+        )
+
+    def _validated(self, event: Any, pictures: Reproductions) -> ev.RunValidated:
+        row = {"split": "validation", "images": event.images, "seconds": round(event.seconds, 3)}
+        self.run.append(row | {"epoch": self.state.epoch, **event.terms})
+        loss = event.terms["loss"]
+        changes: dict[str, Any] = {"last": {"images": event.images, **event.terms}}
+        if event.is_best:
+            changes["best"] = {"images": event.images, "loss": loss}
+        self.run.set_status(**changes)
+        if pictures.due(event.images):
+            self._picture(pictures)
+        if event.is_best or time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            self._save(best=event.is_best)
+        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best)
+
+    def _picture(self, pictures: Reproductions) -> None:
+        pictures.write(self.state.evaluated_model, self.state.images)
+
+    def _save(self, best: bool = False) -> None:
+        import safetensors.torch
+
+        from aelab.train import state_dict
+
+        tensors, numbers = state_dict(self.state)
+        keep = self.spec.settings.keep_checkpoints
+        self.run.save_checkpoint(
+            self.state.images, safetensors.torch.save(tensors), numbers, best=best, keep=keep
+        )
+        self._saved_at = time.monotonic()
+
+    def _finished(self, reason: str, pictures: Reproductions) -> ev.RunFinished:
+        self._picture(pictures)
+        self._save()
+        state = self.state
+        rate = state.images / state.seconds if state.seconds else 0.0
+        self._status(rate)
+        self.run.set_status("finished", reason=reason)
+        last = self.run.status.get("last") or {}
+        loss = last.get("loss", state.last_loss)
+        if loss is not None and not math.isfinite(loss):
+            loss = None
+        return ev.RunFinished(
+            self.spec.name, state.images, loss, state.seconds, reason, self.run.path
+        )
