@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards
+from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards, real_module
 from aelab.config.legacy import resolve_imports
 from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
 from aelab.errors import AelabError, ConfigError, RefusedError, Where, did_you_mean
@@ -95,6 +95,7 @@ class Scope:
         variables = {k: v for k, v in self.variables.items() if k not in CORE_NAMES}
         self.namespace = {**parts, **variables, "EXTRA_VALUES": self.extra_values}
         if self.trust:
+            self.namespace = {name: real_module(item) for name, item in self.namespace.items()}
             self.namespace["__builtins__"] = builtins
         else:
             self.namespace |= guards({**CORE_ATTRIBUTES, **self.attributes})

@@ -12,6 +12,7 @@ One table decides: exact type -> what may be done with it. Besides attribute nam
 from __future__ import annotations
 
 import builtins
+import importlib
 import itertools
 import math
 import operator
@@ -44,6 +45,14 @@ class FrozenModule:
     def __repr__(self) -> str:
         return f"<{self._name}: {len(self._members)} names>"
 
+    def with_members(self, **members: Any) -> FrozenModule:
+        """The same list with more names."""
+        return FrozenModule(self._name, {**self._members, **members})
+
+    def map(self, change: Callable[[Any], Any]) -> FrozenModule:
+        """The same names, each value changed."""
+        return FrozenModule(self._name, {k: change(v) for k, v in self._members.items()})
+
     def __getattr__(self, name: str) -> Any:
         # Only reached under --trust: restricted code never performs a real attribute access.
         try:
@@ -61,6 +70,16 @@ def members_of(module: FrozenModule) -> Mapping[str, Any]:
 def name_of(module: FrozenModule) -> str:
     """What messages call it."""
     return str(object.__getattribute__(module, "_name"))
+
+
+def real_module(item: Any) -> Any:
+    """The module that a list of names stands for, where it is installed; for --trust only."""
+    if type(item) is not FrozenModule:
+        return item
+    try:
+        return importlib.import_module(name_of(item))
+    except ImportError:
+        return item
 
 
 def refuse(message: str) -> RefusedError:

@@ -94,7 +94,7 @@ def resolve_imports(
             place = where.at(line=node.lineno, column=node.col_offset + 1)
             refused.append(_refusal(node, modules, place))
             continue
-        statements += [ast.fix_missing_locations(ast.copy_location(new, node)) for new in replaced]
+        statements += [_placed(new, node) for new in replaced]
     return statements, refused, old_paths
 
 
@@ -129,6 +129,14 @@ def _assignments(node: ast.Import | ast.ImportFrom) -> list[ast.stmt] | None:
 def _assign(name: str, dotted: str) -> ast.stmt:
     value = ast.parse(dotted, mode="eval").body
     return ast.Assign(targets=[ast.Name(name, ast.Store())], value=value)
+
+
+def _placed(new: ast.stmt, old: ast.stmt) -> ast.stmt:
+    """`new` with the position of `old` throughout, so that errors in it name the import."""
+    for node in ast.walk(new):
+        if isinstance(node, ast.expr | ast.stmt):
+            ast.copy_location(node, old)
+    return new
 
 
 def _refusal(node: ast.stmt, modules: list[str], where: Where) -> RefusedError:

@@ -1,0 +1,123 @@
+"""Every name a block may use, and what may be done with the things those names make.
+
+    names()        name -> part: data sets, models, frozen lists of torch, nn, F, math, torchvision
+    attributes()   exact type -> what a block may read of it
+    CallLog        each call of a part in order, with its arguments, defaults included
+
+Importing this package imports no torch; asking for the names does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from aelab.catalogue.calls import CallLog
+from aelab.catalogue.parts import Part
+from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
+from aelab.errors import ConfigError
+
+__all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "register", "tables"]
+
+#: Parts that a program added with `register`; never filled by importing anything of the house.
+_OWN: dict[str, Any] = {}
+_OWN_ATTRIBUTES: dict[type, frozenset[str]] = {}
+
+
+def register(name: str, part: Any, attributes: Iterable[str] = ()) -> None:
+    """Make one's own class or function usable in blocks, under the same checks as ours.
+
+    Args:
+        name: how blocks call it.
+        part: a class or function with annotated keyword arguments.
+        attributes: what blocks may read of the objects it makes.
+
+    Raises:
+        ConfigError: the name is no name, or is taken already.
+    """
+    if not name.isidentifier() or name.startswith("_"):
+        raise ConfigError(f"'{name}' cannot be the name of a part")
+    if not callable(part):
+        raise ConfigError(f"'{name}' must be a class or a function, not {part!r}")
+    if _OWN.get(name, part) is not part or name in tables():
+        raise ConfigError(f"there is a part '{name}' already")
+    _OWN[name] = part
+    if isinstance(part, type):
+        _OWN_ATTRIBUTES[part] = frozenset(attributes)
+
+
+def names(log: CallLog | None = None) -> Mapping[str, Any]:
+    """Name -> what a block finds under it: a checked `Part`, or a frozen list of names.
+
+    Args:
+        log: receives every call of a part.
+    """
+    from aelab.catalogue.libraries import libraries
+
+    log = CallLog() if log is None else log
+    found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
+    found |= {name: Part(name, target, log) for name, target in {**tables(), **_OWN}.items()}
+    log.parts = _index(found)
+    return MappingProxyType(found)
+
+
+@cache
+def tables() -> Mapping[str, Any]:
+    """Name -> class or function: the tables of the rooms, and installed plug-ins."""
+    from importlib.metadata import entry_points
+
+    from aelab.catalogue.rooms import DATASETS
+    from aelab.models import MODELS
+
+    outside = {entry.name: entry.load() for entry in entry_points(group="aelab.parts")}
+    return MappingProxyType({**outside, **DATASETS, **MODELS})
+
+
+def attributes() -> Mapping[type, frozenset[str]]:
+    """Exact type -> the rights of a block: attribute names, `[]`, `for`, `with` (see `guards`)."""
+    from torch import nn
+
+    from aelab.catalogue.libraries import MODULE_RIGHTS, library_attributes
+
+    rows: dict[type, frozenset[str]] = {**CORE_ATTRIBUTES, **library_attributes()}
+    for row in (_room_attributes(), _OWN_ATTRIBUTES):
+        for part, rights in row.items():
+            rows[part] = rows.get(part, frozenset()) | rights
+    for part in {**tables(), **_OWN}.values():
+        if isinstance(part, type) and issubclass(part, nn.Module):
+            rows[part] = rows.get(part, frozenset()) | MODULE_RIGHTS
+    return MappingProxyType(rows)
+
+
+def is_data_part(name: str) -> bool:
+    """Whether the part of that name is a data set: its pixels, not its arguments, make a result."""
+    from aelab.catalogue.rooms import DATASETS
+
+    return name in DATASETS or name.startswith("torchvision.")
+
+
+def _room_attributes() -> dict[type, frozenset[str]]:
+    from aelab.catalogue.rooms import BLOCK_METHODS as DATA
+    from aelab.models import BLOCK_METHODS as MODELS
+
+    return {**DATA, **MODELS}
+
+
+def _wrap(item: Any, log: CallLog) -> Any:
+    """A library's item for blocks: callables as parts, lists of names recursively."""
+    if isinstance(item, FrozenModule):
+        return item.map(lambda value: _wrap(value, log))
+    return Part(item.name, item.target, log) if isinstance(item, Part) else item
+
+
+def _index(found: Mapping[str, Any], prefix: str = "") -> dict[str, Part]:
+    """Every part by its full name, those inside of lists of names included."""
+    parts: dict[str, Part] = {}
+    for item in found.values():
+        if isinstance(item, FrozenModule):
+            parts |= _index(members_of(item))
+        elif isinstance(item, Part):
+            parts.setdefault(item.name, item)
+    return parts

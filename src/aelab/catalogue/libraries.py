@@ -1,0 +1,136 @@
+"""Frozen lists of names of torch, nn, F and torchvision: exactly what blocks may use of them.
+
+No module object is ever exposed. What is not listed does not exist for a block, `torch.load`,
+`torch.save`, `torch.hub`, `torch.jit`, `torch.ops` and `torch.utils` among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aelab.catalogue.parts import Part
+from aelab.config.guards import MATH, FrozenModule
+
+_TORCH = """
+abs arange cat clamp concat cos cumsum empty exp eye flatten floor full linspace log log2 log10
+maximum mean meshgrid minimum no_grad ones ones_like permute pow prod rand randn round sigmoid sin
+sqrt square squeeze stack std sum tan tanh tensor unsqueeze var where zeros zeros_like
+""".split()
+
+_DTYPES = "bfloat16 bool float float16 float32 float64 int32 int64 long uint8".split()
+
+_MODULES = """
+AdaptiveAvgPool2d AdaptiveMaxPool2d AvgPool2d BCELoss BCEWithLogitsLoss BatchNorm1d BatchNorm2d CELU
+ChannelShuffle Conv1d Conv2d ConvTranspose1d ConvTranspose2d Dropout Dropout1d Dropout2d ELU
+Embedding Flatten GELU GLU GroupNorm Hardshrink Hardsigmoid Hardswish Hardtanh HuberLoss Identity
+InstanceNorm1d InstanceNorm2d L1Loss LayerNorm LeakyReLU Linear LogSigmoid LogSoftmax MSELoss
+MaxPool2d Mish ModuleList PReLU PixelShuffle PixelUnshuffle RMSNorm RReLU ReLU ReLU6 ReflectionPad2d
+ReplicationPad2d SELU Sequential SiLU Sigmoid SmoothL1Loss Softmax Softmax2d Softmin Softplus
+Softshrink Softsign Tanh Tanhshrink TransformerDecoder TransformerDecoderLayer TransformerEncoder
+TransformerEncoderLayer Unflatten Upsample ZeroPad2d
+""".split()
+
+_FUNCTIONS = """
+adaptive_avg_pool2d avg_pool2d binary_cross_entropy binary_cross_entropy_with_logits celu dropout
+elu gelu hardsigmoid hardswish hardtanh huber_loss interpolate l1_loss layer_norm leaky_relu
+log_softmax logsigmoid max_pool2d mish mse_loss normalize one_hot pad pixel_shuffle pixel_unshuffle
+relu relu6 selu sigmoid silu smooth_l1_loss softmax softplus softsign tanh
+""".split()
+
+#: What a block may do with a tensor: shapes, arithmetic, types. Nothing that reaches its memory.
+TENSOR_RIGHTS = frozenset(
+    """
+    [] for T abs all amax amin any argmax argmin bool ceil chunk clamp clone contiguous cos cumsum
+    detach dim div double dtype exp expand flatten flip float floor half int item log log_softmax
+    long max mean min mul ndim numel permute pow prod relu repeat requires_grad reshape roll round
+    shape sigmoid sin size softmax split sqrt square squeeze std sub sum swapaxes t tan tanh to
+    tolist transpose type_as uint8 unflatten unsqueeze var view
+    """.split()
+) - {"uint8"}
+
+#: What a block may do with every module: look at its parameters and parts, never `apply`, hooks,
+#: `register_*`, `load_state_dict`, or an attribute of `torch`'s own that is not listed.
+MODULE_RIGHTS = frozenset("children eval parameters requires_grad_ train".split())
+
+_CONTAINER_RIGHTS = frozenset({"[]", "for"})
+
+
+@cache
+def libraries() -> Mapping[str, FrozenModule]:
+    """The five lists by the names that blocks use; callables inside are `Part`s without a log."""
+    layers = FrozenModule(
+        "torch.nn", {name: Part(f"nn.{name}", getattr(nn, name)) for name in _MODULES}
+    )
+    functions = FrozenModule(
+        "torch.nn.functional",
+        {name: Part(f"F.{name}", _plain(name, getattr(functional, name))) for name in _FUNCTIONS},
+    )
+    layers = layers.with_members(functional=functions)
+    torch_names: dict[str, Any] = {
+        name: Part(f"torch.{name}", _plain(name, getattr(torch, name))) for name in _TORCH
+    }
+    torch_names |= {name: getattr(torch, name) for name in _DTYPES}
+    vision = _torchvision()
+    return MappingProxyType(
+        {
+            "torch": FrozenModule("torch", {**torch_names, "nn": layers, "pi": MATH.pi}),
+            "nn": layers,
+            "F": functions,
+            "math": MATH,
+            "torchvision": vision,
+            "VT": vision.transforms,
+        }
+    )
+
+
+def library_attributes() -> dict[type, frozenset[str]]:
+    """Exact type -> rights, for tensors, sizes, modules of torch, and `torch.no_grad()`."""
+    writable = frozenset({"requires_grad =", "requires_grad_"})
+    rows: dict[type, frozenset[str]] = {
+        Tensor: TENSOR_RIGHTS,
+        nn.Parameter: TENSOR_RIGHTS | writable,
+        torch.Size: frozenset("[] for count index numel".split()),
+        torch.no_grad: frozenset({"with"}),
+    }
+    rows |= {getattr(nn, name): MODULE_RIGHTS for name in _MODULES}
+    for container in (nn.Sequential, nn.ModuleList):
+        rows[container] = MODULE_RIGHTS | _CONTAINER_RIGHTS
+    return rows
+
+
+def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
+    """A built-in of torch as a Python function; classes stay what they are."""
+    if isinstance(target, type):
+        return target
+
+    @wraps(target)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return target(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def _torchvision() -> FrozenModule:
+    """The little of torchvision that old files use, over our own parts; it is never imported."""
+    from aelab.catalogue.rooms import TORCHVISION_DATASETS, TRANSFORMS
+
+    def parts(prefix: str, table: Mapping[str, Any]) -> dict[str, Part]:
+        return {name: Part(f"{prefix}.{name}", target) for name, target in table.items()}
+
+    weights = FrozenModule("ResNet18_Weights", {"IMAGENET1K_V1": "IMAGENET1K_V1"})
+    datasets = FrozenModule(
+        "torchvision.datasets", parts("torchvision.datasets", TORCHVISION_DATASETS)
+    )
+    transforms = FrozenModule("torchvision.transforms", parts("VT", TRANSFORMS))
+    models = FrozenModule("torchvision.models", {"ResNet18_Weights": weights})
+    return FrozenModule(
+        "torchvision", {"datasets": datasets, "models": models, "transforms": transforms}
+    )

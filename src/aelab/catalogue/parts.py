@@ -1,0 +1,180 @@
+"""A part: a class or function of the lab, called with checked arguments.
+
+The signature is the schema: names, defaults and annotations of the target decide what is accepted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from aelab.catalogue.checks import fit, words
+from aelab.errors import AelabError, ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from aelab.catalogue.calls import CallLog
+
+#: Arguments that no block may give: they choose devices, or write into memory that others hold.
+_WITHHELD = frozenset({"device", "out", "pin_memory", "layout"})
+
+
+class Part:
+    """A callable with a name. Blocks can call it and hand it on, and nothing else.
+
+    Args:
+        name: what messages and the call log say, for instance `nn.Linear`.
+        target: class or function.
+        log: receives the call with all its arguments.
+    """
+
+    def __init__(self, name: str, target: Callable[..., Any], log: CallLog | None = None) -> None:
+        self.name = name
+        self.target = target
+        self.log = log
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = tuple(unwrapped(value) for value in args)
+        kwargs = {key: unwrapped(value) for key, value in kwargs.items()}
+        if self.signature is None:
+            self.refuse_withheld(kwargs)
+            bound = {**{str(n): value for n, value in enumerate(args)}, **kwargs}
+            entry = self.enter(bound, list(bound))
+        else:
+            arguments = self.bind(args, kwargs)
+            given = list(arguments.arguments)
+            arguments.apply_defaults()
+            entry = self.enter(arguments.arguments, given)
+            args, kwargs = arguments.args, arguments.kwargs
+        try:
+            result = self.target(*args, **kwargs)
+        except AelabError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+            raise ConfigError(f"{self.name}: {error}") from error
+        if entry is not None and self.log is not None:
+            self.log.leave(entry, result)
+        return result
+
+    def enter(self, arguments: dict[str, Any], given: list[str]) -> int | None:
+        """Note the call in the log; arguments that the text left out may be replaced there."""
+        return None if self.log is None else self.log.enter(self.name, arguments, given)
+
+    # The three below serve plain Python (--trust); restricted code never gets to them.
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("target", "name", "log"):
+            raise AttributeError(name)
+        return getattr(self.target, name)
+
+    def __instancecheck__(self, value: object) -> bool:
+        return isinstance(self.target, type) and isinstance(value, self.target)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self.target,)
+
+    @cached_property
+    def signature(self) -> inspect.Signature | None:
+        """Of the target, without what blocks may not give; None where it has none (built-ins)."""
+        try:
+            full = inspect.signature(self.target)
+        except (TypeError, ValueError):
+            return None
+        kept = [p for p in full.parameters.values() if p.name not in _WITHHELD]
+        return full.replace(parameters=kept)
+
+    @cached_property
+    def hints(self) -> Mapping[str, Any]:
+        """Argument -> annotation; empty where they cannot be resolved."""
+        target: Any = self.target
+        if isinstance(target, type):
+            target = inspect.getattr_static(target, "__init__")
+        try:
+            return typing.get_type_hints(target)
+        except (NameError, TypeError, AttributeError):
+            return {}
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """The call's arguments by name, checked and fitted to their annotations.
+
+        Raises:
+            ConfigError: unknown, missing, superfluous or unfit argument.
+        """
+        assert self.signature is not None
+        self.check_names(args, kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigError(f"{self.name}: {error}; it takes {self.usage()}") from None
+        kinds = {name: p.kind for name, p in self.signature.parameters.items()}
+        for name, value in bound.arguments.items():
+            many = kinds[name] in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+            if name in self.hints and not many:
+                bound.arguments[name] = self.fitted(name, value)
+        return bound
+
+    def check_names(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.refuse_withheld(kwargs)
+        assert self.signature is not None
+        parameters = self.signature.parameters.values()
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            return
+        possible = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL]
+        for name in kwargs:
+            if name not in possible:
+                near = did_you_mean(name, possible)
+                raise ConfigError(
+                    f"{self.name}: no argument '{name}'; possible: {', '.join(possible)}{near}"
+                )
+
+    def refuse_withheld(self, kwargs: Mapping[str, Any]) -> None:
+        for name in kwargs:
+            if name in _WITHHELD:
+                raise ConfigError(f"{self.name}: '{name}' cannot be given in a block")
+
+    def fitted(self, name: str, value: Any) -> Any:
+        """`value` for the argument `name`: lists become tuples where tuples are meant."""
+        annotation = self.hints[name]
+        ok, fitting = fit(value, annotation)
+        if not ok:
+            possible = words(annotation)
+            near = did_you_mean(value, _choices(annotation)) if isinstance(value, str) else ""
+            raise ConfigError(
+                f"{self.name}: {name} = {value!r} does not fit; possible: {possible}{near}"
+            )
+        return fitting
+
+    def usage(self) -> str:
+        """The arguments as one types them: `shape, code_size, kernel_size=3`."""
+        assert self.signature is not None
+        return ", ".join(
+            p.name if p.default is p.empty else f"{p.name}={_shown(p.default)}"
+            for p in self.signature.parameters.values()
+        )
+
+
+def unwrapped(value: Any) -> Any:
+    """Parts handed on as arguments become the class or function itself (`act_fn=nn.GELU`)."""
+    if isinstance(value, Part):
+        return value.target
+    if type(value) in (list, tuple):
+        return type(value)(unwrapped(item) for item in value)
+    if type(value) is dict:
+        return {key: unwrapped(item) for key, item in value.items()}
+    return value
+
+
+def _shown(default: Any) -> str:
+    return default.__name__ if isinstance(default, type) else repr(default)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Texts that an annotation lists."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return [text for text in typing.get_args(annotation) if isinstance(text, str)]
+    return [text for inner in typing.get_args(annotation) for text in _choices(inner)]
