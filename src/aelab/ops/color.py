@@ -43,7 +43,7 @@ def convert_channels(pixels: Tensor, channels: int) -> Tensor:
 
 
 def composite_on_black(pixels: Tensor) -> Tensor:
-    """(..., 2 or 4, H, W) uint8 with alpha last -> (..., 1 or 3, H, W) uint8: colour times alpha."""
+    """(..., 2 or 4, H, W) uint8, alpha last -> (..., 1 or 3, H, W) uint8: colour times alpha."""
     if pixels.shape[-3] not in (2, 4):
         raise ShapeError(f"expected 2 or 4 channels (the last is alpha), got {pixels.shape[-3]}")
     colour = pixels[..., :-1, :, :].to(torch.int32)

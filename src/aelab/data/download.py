@@ -1,0 +1,74 @@
+"""Fetching a public file into the cache; its decompressed content is checked before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from aelab.data.idx import check_sha256
+from aelab.errors import DataError
+
+_SECONDS = 30
+
+
+def fetch(
+    addresses: Sequence[str], target: Path, *, sha256: str, looked_at: Sequence[Path]
+) -> Path:
+    """Download a gzipped file from the first address that has the right content.
+
+    Args:
+        addresses: the same file at several places, tried in order.
+        target: where it is kept.
+        sha256: of the decompressed content.
+        looked_at: where it was looked for before, for the message.
+
+    Returns:
+        `target`.
+
+    Raises:
+        DataError: if no address works; the message names the file and where to put it.
+    """
+    reasons = []
+    for address in addresses:
+        try:
+            return _fetch_one(address, target, sha256)
+        except DataError as error:
+            reasons.append(f"{address}: {error.message}")
+        except Exception as error:
+            # Anything a network can do: refused, no name, time-out, certificates, disk full.
+            reasons.append(f"{address}: {type(error).__name__}: {str(error)[:120]}")
+    places = "\n    ".join(str(place) for place in looked_at[:8])
+    tried = "\n    ".join(reasons) or "no address is known"
+    raise DataError(
+        f"{target.name} is on no local place and could not be fetched\n  looked at:\n    {places}\n"
+        f"  tried:\n    {tried}",
+        hint=f"put the file at {target}, or set AELAB_DATA to a folder that has "
+        f"{target.parent.name}/{target.name}",
+    )
+
+
+def _fetch_one(address: str, target: Path, sha256: str) -> Path:
+    import pooch
+
+    pooch.get_logger().setLevel(logging.ERROR)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    with contextlib.suppress(FileNotFoundError):
+        partial.unlink()
+    try:
+        pooch.retrieve(
+            address,
+            known_hash=None,  # mirrors compress differently; the content is checked below
+            fname=partial.name,
+            path=partial.parent,
+            downloader=pooch.HTTPDownloader(timeout=_SECONDS, progressbar=False),
+        )
+        check_sha256(target, gzip.decompress(partial.read_bytes()), sha256)
+        partial.replace(target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+    return target

@@ -1,0 +1,254 @@
+"""MNIST and Fashion-MNIST, and anybody's IDX files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aelab.data import roots
+from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.download import fetch
+from aelab.data.idx import idx_sizes, load_idx
+from aelab.data.prepare import Prepared
+from aelab.errors import DataError
+from aelab.types import Images, Provenance
+
+
+@dataclass(frozen=True)
+class Known:
+    """A published set of four IDX files.
+
+    Attributes:
+        folder: its folder under `AELAB_DATA` and in the cache.
+        sha256: of each file's decompressed content.
+        mirrors: addresses that end in the file's name.
+    """
+
+    name: str
+    folder: str
+    sha256: dict[str, str]
+    mirrors: tuple[str, ...]
+
+    def candidates(self, file: str) -> list[str]:
+        """Where the file may lie: our layout, unpacked, and torchvision's."""
+        stem = file.removesuffix(".gz")
+        theirs = {"mnist": "MNIST", "fmnist": "FashionMNIST"}[self.name]
+        folders = (self.folder, f"{theirs}/raw")
+        return [f"{folder}/{name}" for folder in folders for name in (file, stem)]
+
+
+def _by_file(*hashes: str) -> dict[str, str]:
+    files = [
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+    ]
+    return dict(zip(files, hashes, strict=True))
+
+
+MNIST = Known(
+    "mnist",
+    "mnist",
+    _by_file(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+)
+FASHION_MNIST = Known(
+    "fmnist",
+    "fashion-mnist",
+    _by_file(
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+)
+
+
+class KnownIdx(Dataset):
+    """One half of a published IDX set, 28 x 28 grey, as it is stored."""
+
+    def __init__(self, known: Known, train: bool, path: str | None = None) -> None:
+        super().__init__()
+        self.known = known
+        self.name = known.name
+        half = "train" if train else "t10k"
+        self.train = train
+        self.files = (f"{half}-images-idx3-ubyte.gz", f"{half}-labels-idx1-ubyte.gz")
+        self.path = str(roots.resolve(path)) if path is not None else None
+
+    def item_shape(self) -> tuple[int, ...]:
+        return (1, 28, 28)
+
+    def count(self) -> int | None:
+        return 60_000 if self.train else 10_000
+
+    def fingerprint(self) -> str:
+        return f"{self.name} {self.files[0]} {file_stamp(self._find(self.files[0])[0])}"
+
+    def verify(self) -> None:
+        """Files that are at hand have the right sizes; missing ones can be fetched."""
+        for file in self.files:
+            found, places = self._find(file)
+            if found is not None:
+                sizes = idx_sizes(found)
+                if sizes[0] != self.count():
+                    raise DataError(
+                        f"{found} holds {sizes[0]:,} entries, {self.name} has {self.count():,}",
+                        hint="another file of the same format is read by idx_dataset(path=...)",
+                    )
+            elif self.path is not None:
+                raise self._missing(file, places)
+
+    def sources(self) -> list[tuple[str, str]]:
+        found, _ = self._find(self.files[0])
+        where = str(found.parent) if found else f"not here; fetched from {self.known.mirrors[0]}"
+        return [(self.name, where)]
+
+    def _find(self, file: str) -> tuple[Path | None, list[Path]]:
+        with roots.entering(self._roots):
+            return roots.find(self.known.candidates(file), self.path)
+
+    def _missing(self, file: str, places: list[Path]) -> DataError:
+        looked = "\n    ".join(map(str, places))
+        return DataError(
+            f"{self.name}: {file} is not where `path` points; looked at\n    {looked}",
+            hint="leave `path` out to use AELAB_DATA, the cache or a download",
+        )
+
+    def _located(self, file: str) -> Path:
+        found, places = self._find(file)
+        if found is not None:
+            return found
+        if self.path is not None:
+            raise self._missing(file, places)
+        return fetch(
+            [mirror + file for mirror in self.known.mirrors],
+            roots.cache_folder() / self.known.folder / file,
+            sha256=self.known.sha256[file],
+            looked_at=places,
+        )
+
+    def _read(self) -> Images:
+        images_file, labels_file = self.files
+        path = self._located(images_file)
+        pixels = load_idx(path, sha256=self.known.sha256[images_file], dimensions=3)[:, None]
+        labels = load_idx(
+            self._located(labels_file), sha256=self.known.sha256[labels_file], dimensions=1
+        )
+        sha256 = self.known.sha256[images_file]
+        provenance = Provenance(self.name, str(path), len(pixels), sha256)
+        return make_images(pixels, labels=labels.long(), provenance=[provenance])
+
+
+class IdxFile(Dataset):
+    """Any IDX file of images, with an optional file of labels."""
+
+    name = "idx"
+
+    def __init__(self, path: str, labels_path: str | None = None) -> None:
+        super().__init__()
+        self.path = roots.resolve(path)
+        self.labels_path = roots.resolve(labels_path) if labels_path is not None else None
+
+    def item_shape(self) -> tuple[int, ...]:
+        self.verify()
+        sizes = idx_sizes(self.path)[1:]
+        return (1, *sizes) if len(sizes) == 2 else sizes
+
+    def count(self) -> int | None:
+        return idx_sizes(self.path)[0]
+
+    def verify(self) -> None:
+        for path in (self.path, self.labels_path):
+            if path is not None and not path.is_file():
+                raise DataError(f"there is no file {path}", hint="give path=... of an IDX file")
+
+    def fingerprint(self) -> str:
+        return f"idx {file_stamp(self.path)} {file_stamp(self.labels_path)}"
+
+    def sources(self) -> list[tuple[str, str]]:
+        return [(self.name, str(self.path))]
+
+    def _read(self) -> Images:
+        self.verify()
+        pixels = load_idx(self.path)
+        if pixels.ndim not in (3, 4):
+            raise DataError(
+                f"{self.path} has {pixels.ndim} dimensions; images have 3 (grey) or 4 (with colour)"
+            )
+        pixels = pixels[:, None] if pixels.ndim == 3 else pixels
+        labels = load_idx(self.labels_path, dimensions=1).long() if self.labels_path else None
+        if labels is not None and len(labels) != len(pixels):
+            raise DataError(
+                f"{self.labels_path} has {len(labels):,} labels for {len(pixels):,} images"
+            )
+        source = Provenance(self.name, str(self.path), len(pixels), content_sha256(pixels))
+        return make_images(pixels, labels=labels, provenance=[source])
+
+
+def mnist_dataset(
+    train: bool = True,
+    shape: tuple[int, int, int] = (1, 28, 28),
+    interpolation: bool | str = True,
+    normalize_between: tuple[float, float] | None = None,
+    path: str | None = None,
+) -> Dataset:
+    """Handwritten digits: 60,000 for training, 10,000 for validation, 28 x 28 grey.
+
+    Args:
+        train: the training or the test half.
+        shape: (C, H, W) wanted.
+        interpolation: True `bilinear` antialiased, False `nearest`, or a filter's name.
+        normalize_between: (low, high) for each image's own minimum and maximum.
+        path: folder with the IDX files; otherwise `AELAB_DATA`, the cache, a checked download.
+
+    Source: LeCun, Cortes, Burges, 1998, CC BY-SA 3.0.
+    """
+    return Prepared(KnownIdx(MNIST, bool(train), path), shape, interpolation, normalize_between)
+
+
+def fmnist_dataset(
+    train: bool = True,
+    shape: tuple[int, int, int] = (1, 28, 28),
+    interpolation: bool | str = True,
+    normalize_between: tuple[float, float] | None = None,
+    path: str | None = None,
+) -> Dataset:
+    """Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28 grey.
+
+    The arguments are those of `mnist_dataset`.
+
+    Source: Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747, MIT.
+    """
+    source = KnownIdx(FASHION_MNIST, bool(train), path)
+    return Prepared(source, shape, interpolation, normalize_between)
+
+
+def idx_dataset(
+    path: str,
+    labels_path: str | None = None,
+    shape: tuple[int, int, int] | None = None,
+    interpolation: bool | str = True,
+) -> Dataset:
+    """Your own images in an IDX file, gzipped or not.
+
+    Args:
+        path: the file of images: uint8, (N, H, W) or (N, C, H, W).
+        labels_path: a file of as many labels.
+        shape: (C, H, W) wanted; the stored one if left out.
+        interpolation: as `mnist_dataset`.
+    """
+    return Prepared(IdxFile(path, labels_path), shape, interpolation)

@@ -1,0 +1,117 @@
+"""Bringing a set to the wished shape: channels first, then size, then an optional range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aelab.data.base import Dataset, Shape, make_images
+from aelab.errors import ShapeError
+from aelab.ops.color import convert_channels
+from aelab.ops.resize import filter_name, resize
+from aelab.types import Images
+
+
+class Prepared(Dataset):
+    """A set at another shape.
+
+    Args:
+        source: the set as it is stored.
+        shape: (C, H, W) wanted; None keeps the source's.
+        interpolation: True is `bilinear` (antialiased), False `nearest`, or the name of a filter.
+            Without effect, and out of the fingerprint, where the size fits already.
+        normalize_between: (low, high): each image's own minimum and maximum go there; the pixels
+            are then float32.
+    """
+
+    def __init__(
+        self,
+        source: Dataset,
+        shape: tuple[int, ...] | None = None,
+        interpolation: bool | str = True,
+        normalize_between: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.name = source.name
+        self.wanted = checked_shape(shape) if shape is not None else None
+        self.filter = filter_name(interpolation)
+        self.normalize_between = normalize_between
+        if normalize_between is not None:
+            low, high = normalize_between
+            self.normalize_between = float(low), float(high)
+
+    def item_shape(self) -> tuple[int, ...]:
+        return self.wanted or self.source.item_shape()
+
+    def count(self) -> int | None:
+        return self.source.count()
+
+    def verify(self) -> None:
+        self.source.verify()
+
+    def sources(self) -> list[tuple[str, str]]:
+        return self.source.sources()
+
+    def fingerprint(self) -> str:
+        size = self.source.item_shape()[-2:]
+        resized = self.wanted is not None and self.wanted[1:] != size
+        filter = self.filter if resized else ""
+        return f"{self.source.fingerprint()} -> {self.wanted} {filter} {self.normalize_between}"
+
+    def _read(self) -> Images:
+        images = self.source.load()
+        shape = self.wanted or images.shape
+        pixels = prepare(images.pixels, shape, self.filter)
+        facts: dict[str, Any] = dict(images.facts)
+        resized = tuple(images.pixels.shape[2:]) != shape[1:]
+        facts["resized"] = bool(facts.get("resized")) or resized
+        if resized:
+            facts["filter"] = self.filter
+            facts["memory_mapped"] = False
+        if self.normalize_between is not None:
+            pixels = normalize(pixels, *self.normalize_between)
+        if pixels is images.pixels:
+            return Images(**{**vars(images), "facts": facts})
+        return make_images(
+            pixels,
+            labels=images.labels,
+            augment=images.augment,
+            provenance=images.provenance,
+            facts=facts,
+        )
+
+
+def prepare(pixels: Tensor, shape: Shape, filter: str) -> Tensor:
+    """(N, C', H', W') at `shape` (C, H, W); the same tensor where it fits."""
+    pixels = convert_channels(pixels, 1) if shape[0] == 1 else pixels
+    pixels = resize(pixels, shape[1:], filter)  # fewest channels first: less to resize
+    return convert_channels(pixels, shape[0]).contiguous()
+
+
+def normalize(pixels: Tensor, low: float, high: float) -> Tensor:
+    """Each image's own range moved to low..high; a constant image becomes `low`. float32."""
+    values = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels.float()
+    least = values.amin(dim=(1, 2, 3), keepdim=True)
+    most = values.amax(dim=(1, 2, 3), keepdim=True)
+    return (values - least) / (most - least).clamp(min=1e-12) * (high - low) + low
+
+
+def checked_shape(shape: tuple[int, ...] | int) -> Shape:
+    """(C, H, W) of positive integers.
+
+    Raises:
+        ShapeError: otherwise, with what was given.
+    """
+    try:
+        sizes = tuple(int(size) for size in shape)  # type: ignore[union-attr]
+    except (TypeError, ValueError):
+        sizes = ()
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ShapeError(
+            f"a shape is three sizes (channels, height, width) from 1 up, got {shape!r}",
+            hint="for instance shape=(1, 28, 28)",
+        )
+    return sizes[0], sizes[1], sizes[2]

@@ -1,0 +1,55 @@
+"""Telling a waiting person how far reading is, without printing: the caller hands in a function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+#: Called as report(what, done, total); the caller draws the line.
+Report = Callable[[str, int, int], None]
+
+#: Nothing is said about work that is quicker than this.
+QUIET_SECONDS = 2.0
+_INTERVAL_SECONDS = 0.2
+
+_reports: list[Report] = []
+
+
+@contextmanager
+def reporting(report: Report) -> Iterator[None]:
+    """While this holds, loading that lasts more than two seconds calls `report`.
+
+    Args:
+        report: called as `report(what, done, total)`, at most five times a second, and once more
+            with done = total at the end of something that was reported before.
+    """
+    _reports.append(report)
+    try:
+        yield
+    finally:
+        _reports.remove(report)
+
+
+def track(items: Iterable[Item], what: str, total: int, weight: int = 1) -> Iterator[Item]:
+    """The same items, with their number reported.
+
+    Args:
+        items: anything.
+        what: a few words, for instance `rendering kali`.
+        total: the number at the end.
+        weight: how many one item counts for.
+    """
+    started = told = time.monotonic()
+    spoke = False
+    for done, item in enumerate(items):
+        yield item
+        now = time.monotonic()
+        if _reports and now - started > QUIET_SECONDS and now - told > _INTERVAL_SECONDS:
+            told, spoke = now, True
+            _reports[-1](what, min((done + 1) * weight, total), total)
+    if spoke and _reports:
+        _reports[-1](what, total, total)
