@@ -214,6 +214,15 @@ def test_a_run_can_be_removed_with_its_empty_parents(store: Store) -> None:
     assert not (store.root / "a" / "b").exists()
 
 
+def test_only_the_stored_states_of_a_run_can_be_removed(store: Store) -> None:
+    run = store.create(record())
+    run.append({"split": "train", "images": 1, "loss": 1.0})
+    run.save_checkpoint(1, b"x" * 1000, {}, best=True, keep="all")
+    store.remove(run, checkpoints_only=True)
+    assert run.checkpoints() == [] and len(run.metrics()) == 1
+    assert list((run.path / "checkpoints").iterdir()) == []
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(store: Store) -> None:
     run = store.create(record())
     script = (

@@ -11,7 +11,7 @@ from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
 from aelab.runs.record import Run
 
-Kind = Literal["text", "value", "loss", "count", "minutes", "rate"]
+Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "spread"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,8 @@ def show(value: Any, kind: Kind) -> str:
         return str(value)
     if kind == "minutes":
         return f"{value:.2f}"
+    if kind == "spread":
+        return f"{value:.2g}"
     if kind in ("count", "rate"):
         return f"{round(value):,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

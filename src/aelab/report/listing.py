@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aelab.errors import StoreError
 from aelab.report.cells import Column, Table, clock, show
 from aelab.report.render import render
+from aelab.runs.atomic import to_json
 from aelab.runs.record import Run
 from aelab.runs.status import age_seconds
-from aelab.runs.store import Store
 
 _COLUMNS = [
     Column("run", "run"),
@@ -21,32 +22,19 @@ _COLUMNS = [
 ]
 
 
-def listing(store: Store, patterns: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """One dictionary a run: `name`, `folder`, `state`, `images`, `max_inputs`, `losses`, ...
+def listing(
+    runs: Sequence[Run], *, problems: Sequence[StoreError] = (), format: str = "text"
+) -> str:
+    """The runs of a store as text.
 
     Args:
-        store: where to look.
-        patterns: which runs, as in `Store.select`; none means all, unreadable ones included.
-
-    Raises:
-        StoreError: if a pattern fits nothing.
+        runs: stored runs.
+        problems: directories that could not be read, from `Store.scan`; each is a line of its own.
+        format: `text` (also called `terminal`), `markdown`, `csv` or `json`.
     """
-    if patterns:
-        return [_entry(run) for run in store.select(patterns)]
-    found = store.scan()
-    unreadable = [
-        {"name": None, "folder": None, "state": "unreadable", "problems": [problem.message]}
-        for problem in found.problems
-    ]
-    return [_entry(run) for run in found.runs] + unreadable
-
-
-def render_listing(entries: Sequence[dict[str, Any]], format: str = "terminal") -> str:
-    """The listing as text: `terminal`, `markdown`, `csv`, or `json`."""
+    found = entries(runs, problems)
     if format == "json":
-        from aelab.runs.atomic import to_json
-
-        return to_json(list(entries), indent=2)
+        return to_json(found, indent=2)
     rows = [
         {
             "run": entry["folder"],
@@ -56,9 +44,19 @@ def render_listing(entries: Sequence[dict[str, Any]], format: str = "terminal") 
             "age": age_words(entry.get("age_seconds")),
             "size": size_words(entry.get("bytes")),
         }
-        for entry in entries
+        for entry in found
     ]
-    return render(Table(list(_COLUMNS), rows, [[] for _ in rows]), format)
+    made = Table(list(_COLUMNS), rows, [[] for _ in rows])
+    return render(made, "terminal" if format == "text" else format)
+
+
+def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[dict[str, Any]]:
+    """One dictionary a run: `name`, `folder`, `matrix`, `state`, `images`, `losses`, ..."""
+    unreadable = [
+        {"name": None, "folder": None, "state": "unreadable", "problems": [problem.message]}
+        for problem in problems
+    ]
+    return [_entry(run) for run in runs] + unreadable
 
 
 def age_words(seconds: float | None) -> str | None:

@@ -39,7 +39,7 @@ def merge_repeats(
         "± is half the range of 2 runs, the sample standard deviation of 3 and more; "
         "--each shows every run"
     ]
-    added = [Column("spread", "±", "loss", ("std", "spread")), Column("n", "runs", "count")]
+    added = [Column("spread", "±", "spread", ("std",)), Column("n", "runs", "count")]
     if _compare_with_best(rows, listed):
         added.append(Column("differs", "differs from best"))
         notes.append(

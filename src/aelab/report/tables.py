@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts, Kind, Table, gather, logged_terms, term_value
+from aelab.report.listing import listing
 from aelab.report.render import render
 from aelab.report.repeats import average_rows, merge_repeats
 from aelab.runs.record import Run
 from aelab.runs.store import natural
 
-Format = Literal["markdown", "terminal", "csv", "json", "html"]
-FORMATS: tuple[Format, ...] = ("markdown", "terminal", "csv", "json", "html")
+__all__ = ["FORMATS", "OPTIONAL", "OUTCOMES", "listing", "make_table", "meter", "table"]
+
+FORMATS = ("markdown", "terminal", "csv", "json", "html")
 
 #: Columns after the losses, in order; `legacy` says how the old runner called them.
 OUTCOMES = (
@@ -57,7 +59,7 @@ def table(
     exclude: Sequence[str] = (),
     average: str | None = None,
     average_std: Sequence[str] = (),
-    format: Format = "markdown",
+    format: str = "markdown",
     each: bool = False,
     legacy_headers: bool = False,
 ) -> str:

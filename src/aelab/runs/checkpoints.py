@@ -166,6 +166,16 @@ def copy_checkpoint(checkpoint: Checkpoint, name: str) -> Checkpoint:
     return Checkpoint(name, folder)
 
 
+def delete_checkpoint(checkpoint: Checkpoint) -> None:
+    """Remove both files; numbers first, so that no tensors are ever promised and missing."""
+    for ending in ("json", "safetensors"):
+        path = checkpoint.folder / f"{checkpoint.name}.{ending}"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise explain(error, path, "remove") from error
+
+
 def settle(folder: Path) -> None:
     """Finish or discard half-replaced pairs. Only the run's writer may call this."""
     try:

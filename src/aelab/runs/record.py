@@ -21,6 +21,7 @@ from aelab.runs.atomic import (
 from aelab.runs.checkpoints import (
     Checkpoint,
     copy_checkpoint,
+    delete_checkpoint,
     list_checkpoints,
     save_checkpoint,
     settle,
@@ -130,6 +131,9 @@ class Run:
         status.setdefault("state", "waiting")
         if status["state"] == "running":
             status.update(this_process())
+        else:
+            for name in ("pid", "mark", "host"):
+                status.pop(name, None)
         status["updated"] = now()
         # A heartbeat need not wait for the disk; a new state or an error must.
         durable = status["state"] != before.get("state") or "error" in changes
@@ -253,8 +257,7 @@ class Run:
         if images not in unwanted:
             copy_checkpoint(latest, f"images-{images:09d}")
         for number in unwanted:
-            for ending in ("json", "safetensors"):
-                (folder / f"images-{number:09d}.{ending}").unlink(missing_ok=True)
+            delete_checkpoint(Checkpoint(f"images-{number:09d}", folder))
         return latest
 
     def rewind(self, checkpoint: Checkpoint) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from aelab.errors import StoreError, did_you_mean
 from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
-from aelab.runs.checkpoints import Checkpoint
+from aelab.runs.checkpoints import Checkpoint, delete_checkpoint
 from aelab.runs.record import FORMAT, Run
 
 #: What a run directory may hold before it is complete (a process may die while making one).
@@ -149,12 +149,17 @@ class Store:
                 hint="choose another experiment_name, or move that folder away",
             )
 
-    def remove(self, run: Run) -> None:
-        """Delete a run with everything in it.
+    def remove(self, run: Run, *, checkpoints_only: bool = False) -> None:
+        """Delete a run with everything in it, or only its stored states.
 
         Raises:
             StoreError: if it is being trained, or the system refuses.
         """
+        if checkpoints_only:
+            with run.lock():
+                for state in run.checkpoints():
+                    delete_checkpoint(state)
+            return
         doomed = self.root / f".removed-{secrets.token_hex(8)}"
         with run.lock():
             try:
