@@ -194,30 +194,33 @@ def check_finite(state: State, settings: FitSettings) -> dict[str, float]:
     Raises:
         DivergedError: a loss or weight is not finite.
     """
-    terms: dict[str, float] = {}
+    norms = torch._foreach_norm([p.detach() for p in state.model.parameters()])
+    numbers = [torch.stack(norms).sum().double().reshape(1)]
     if state.window is not None:
-        means = (state.window / state.window_images).tolist()
-        terms = dict(zip(["loss", *state.window_terms], means, strict=True))
+        numbers.append(state.window / state.window_images)
+    norm, *means = torch.cat(numbers).tolist()  # one transfer
+    names = ["loss", *state.window_terms] if means else []
+    terms = dict(zip(names, means, strict=True))
     _refuse_non_finite(state, settings, terms, "training")
-    norms = torch.stack(torch._foreach_norm([p.detach() for p in state.model.parameters()]))
-    if not math.isfinite(norms.sum().item()):
-        _refuse_non_finite(state, settings, {"a weight": math.nan}, "training")
+    if not math.isfinite(norm):
+        raise _diverged(state, settings, "training", "a weight is not finite")
     return terms
 
 
 def _refuse_non_finite(
     state: State, settings: FitSettings, terms: dict[str, float], where: str
 ) -> None:
-    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
-    if not bad:
-        return
-    values = ", ".join(f"{name} = {value}" for name, value in bad.items())
+    bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
+    if bad:
+        raise _diverged(state, settings, where, ", ".join(bad))
+
+
+def _diverged(state: State, settings: FitSettings, where: str, what: str) -> DivergedError:
     last = "no finite loss was logged before"
     if state.last_loss is not None:
         last = f"last finite loss {state.last_loss:.6g} at {state.last_loss_images:,} images"
-    raise DivergedError(
-        f"{where} diverged between {state.logged_at:,} and {state.images:,} images: "
-        f"{values}; {last}",
+    return DivergedError(
+        f"{where} diverged between {state.logged_at:,} and {state.images:,} images: {what}; {last}",
         hint=_way_out(state, settings),
     )
 

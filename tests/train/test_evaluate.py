@@ -1,0 +1,111 @@
+"""Validation is in evaluation mode, on the mean code, weighted by image; legacy is not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from aelab.train import evaluate
+from aelab.types import Images
+
+
+def a_model(tiny: SimpleNamespace) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model: torch.nn.Module = tiny.Model(dropout=0.5)
+    model.train()
+    return model
+
+
+def test_every_image_counts_the_same_however_it_is_cut(tiny: SimpleNamespace) -> None:
+    model, images = a_model(tiny), tiny.images(50)
+    whole = evaluate(model, tiny.objective, images, tiny.settings(validation_batch_size=50))
+    cut = evaluate(model, tiny.objective, images, tiny.settings(validation_batch_size=16))
+    assert cut == pytest.approx(whole, rel=1e-6)
+    assert set(whole) == {"loss", "l1", "size"}
+
+
+def test_validation_equals_the_mean_by_hand(tiny: SimpleNamespace) -> None:
+    model, images = a_model(tiny), tiny.images(50)
+    found = evaluate(model, tiny.objective, images, tiny.settings())
+    model.eval()
+    pixels = images.pixels.float() / 255
+    with torch.no_grad():
+        output = model(pixels)
+    assert found["l1"] == pytest.approx((output.reconstruction - pixels).abs().mean().item())
+    assert found["loss"] == pytest.approx(found["l1"] + 0.01 * found["size"])
+
+
+def test_validation_leaves_mode_buffers_and_pixels_alone(tiny: SimpleNamespace) -> None:
+    model, images = a_model(tiny), tiny.images(50)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    for legacy in (False, True):
+        for training in (False, True):
+            model.train(training)
+            evaluate(model, tiny.objective, images, tiny.settings(legacy_validation=legacy))
+            assert model.training is training
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_legacy_counts_batches_equally(tiny: SimpleNamespace) -> None:
+    """Without dropout, noise and BatchNorm only the weights of batches differ."""
+
+    class Still(type(a_model(tiny))):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(dropout=0.0, noise=False)
+            self.norm = torch.nn.Identity()
+
+    torch.manual_seed(0)
+    model = Still()
+    pixels = torch.cat([torch.zeros(16, 1, 8, 8), torch.ones(2, 1, 8, 8)])
+    settings = tiny.settings(validation_batch_size=16)
+    dark = evaluate(model, tiny.objective, Images(pixels[:16]), settings)["loss"]
+    light = evaluate(model, tiny.objective, Images(pixels[16:]), settings)["loss"]
+    honest = evaluate(model, tiny.objective, Images(pixels), settings)["loss"]
+    legacy_settings = tiny.settings(validation_batch_size=16, legacy_validation=True)
+    legacy = evaluate(model, tiny.objective, Images(pixels), legacy_settings)["loss"]
+    assert honest == pytest.approx((16 * dark + 2 * light) / 18, rel=1e-5)
+    assert legacy == pytest.approx((dark + light) / 2, rel=1e-5)
+
+
+def test_legacy_samples_latents_and_drops_out(tiny: SimpleNamespace) -> None:
+    model, images = a_model(tiny), tiny.images(50)
+    settings = tiny.settings(legacy_validation=True)
+    first = evaluate(model, tiny.objective, images, settings, images_seen=0)
+    again = evaluate(model, tiny.objective, images, settings, images_seen=0)
+    later = evaluate(model, tiny.objective, images, settings, images_seen=64)
+    honest = evaluate(model, tiny.objective, images, tiny.settings())
+    assert first == again
+    assert first["loss"] != later["loss"]
+    assert first["size"] > 2 * honest["size"]  # the noise of the latent
+
+
+def test_a_frozen_validation_set_is_drawn_once(tiny: SimpleNamespace) -> None:
+    model, images = a_model(tiny), tiny.images(50, augment=True)
+    free, frozen = tiny.settings(), tiny.settings(freeze_validation_set=True)
+    losses = {
+        name: [
+            evaluate(model, tiny.objective, images, s, images_seen=n)["loss"] for n in (0, 64, 128)
+        ]
+        for name, s in (("free", free), ("frozen", frozen))
+    }
+    assert len(set(losses["free"])) == 3
+    assert len(set(losses["frozen"])) == 1
+
+
+def test_the_validation_limit_takes_the_first_images(tiny: SimpleNamespace) -> None:
+    model, images = a_model(tiny), tiny.images(50)
+    limited = evaluate(model, tiny.objective, images, tiny.settings(validation_limit=20))
+    first = evaluate(model, tiny.objective, Images(images.pixels[:20]), tiny.settings())
+    assert limited == first
+
+
+def test_validation_does_not_change_training(tiny: SimpleNamespace) -> None:
+    weights = []
+    for every in (None, 16):
+        settings = tiny.settings(validate_every_images=every, legacy_validation=True)
+        state = tiny.start(settings)
+        tiny.fit_all(state, settings, tiny.images(100), tiny.images(30, 1))
+        weights.append(state.model.out.weight)
+    assert torch.equal(*weights)
