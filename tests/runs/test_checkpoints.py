@@ -104,6 +104,23 @@ def count_down(monkeypatch: pytest.MonkeyPatch, steps: int, run: Run) -> bool:
     return True
 
 
+def test_a_disk_that_fills_up_between_the_two_files_gets_its_room_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.save_checkpoint(1, b"old", {"n": 1})
+
+    def refuse(path: Path, _: Any) -> None:
+        raise StoreError(f"cannot write {path}: the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_json", refuse)
+        with pytest.raises(StoreError, match="the disk is full"):
+            run.save_checkpoint(2, b"new" * 1000, {"n": 2})
+    assert not list((run.path / "checkpoints").glob("*.new"))
+    latest = run.checkpoint()
+    assert latest is not None and latest.read() == (b"old", {"n": 1})
+
+
 def test_a_damaged_state_is_noticed(run: Run) -> None:
     run.save_checkpoint(1, b"tensors", {})
     (run.path / "checkpoints" / "latest.safetensors").write_bytes(b"tensorz")

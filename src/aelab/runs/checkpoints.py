@@ -147,9 +147,11 @@ def save_checkpoint(
         "tensors": {"bytes": len(tensors), "sha256": hashlib.sha256(tensors).hexdigest()},
         "numbers": dict(numbers),
     }
-    write_bytes(folder / f"{name}.safetensors.new", tensors)
-    write_json(folder / f"{name}.json.new", about)
-    settle(folder)
+    try:
+        write_bytes(folder / f"{name}.safetensors.new", tensors)
+        write_json(folder / f"{name}.json.new", about)
+    finally:
+        settle(folder)  # also after a failure: a full disk needs the room of the half-written pair
     return Checkpoint(name, folder)
 
 
