@@ -82,7 +82,7 @@ class VariationalAutoencoder(Autoencoder):
 
     The reconstruction is a mean over channels and pixels, the KL a sum over the latent in nats, so
     the beta of a per-image evidence bound is `kl_loss_weight * C * H * W`: with weight 1 the
-    correct KL collapses the code. Use about `1 / (C * H * W)`, or the legacy formula.
+    correct KL collapses the code. Use about `0.1 / (C * H * W)`, or the legacy formula.
 
     Args:
         encoder: a `VariationalEncoder`.
