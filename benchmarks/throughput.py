@@ -8,13 +8,14 @@ because they survive other load on the machine better than the clock on the wall
 The reference is what one writes by hand: plain modules, NCHW, `torch.optim.Adam` as it comes,
 resident uint8 images gathered by batch, no DataLoader to slow it down.
 
-`fit` tells glibc to keep freed memory, and that holds for the whole process. So that the reference
-does not run on the product's allocator settings, its windows put back the thresholds that glibc
-reaches by itself in this loop (the largest freed block, 7.6 MiB; trim at twice that). Before
-anything is changed, the reference is measured untouched, as a check on that.
+`fit` tells glibc to keep freed memory, and that holds for the whole process. The reference's
+windows put back the thresholds that glibc reaches by itself in this loop (the largest freed block,
+7.6 MiB; trim at twice that). The heap stays grown all the same, so in one process the reference
+profits from the product's allocator; `--processes` gives each its own and shows the whole gain.
 
     python benchmarks/throughput.py                the ratio (target: at least 1.2)
     python benchmarks/throughput.py --parts        what each part of the gain gives
+    python benchmarks/throughput.py --processes    each variant in processes of its own
     python benchmarks/throughput.py --at-least 1.2 exit code 1 below that
 """
 
@@ -24,6 +25,7 @@ import argparse
 import ctypes
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -184,6 +186,19 @@ def compare(variants: dict[str, Window], rounds: int, batches: int) -> dict[str,
     return rates
 
 
+def compare_processes(rounds: int, batches: int, threads: int) -> dict[str, list[float]]:
+    """As `compare`, each window in a fresh process."""
+    rates: dict[str, list[float]] = {"bare loop": [], "aelab fit": []}
+    for number in range(rounds):
+        names = list(rates) if number % 2 else list(rates)[::-1]
+        for name in names:
+            command = [sys.executable, __file__, "--only", name, "--batches", str(batches)]
+            command += ["--threads", str(threads)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            rates[name].append(float(done.stdout))
+    return rates
+
+
 def report(rates: dict[str, list[float]], reference: str) -> float:
     """Prints a table; returns the median ratio of the last variant."""
     print(f"{'variant':44} img/s (median)   ratio to {reference} [range]")
@@ -196,6 +211,20 @@ def report(rates: dict[str, list[float]], reference: str) -> float:
     return median
 
 
+def variants_of(pixels: Tensor, parts: bool) -> dict[str, Window]:
+    """Bare loop and product; with `parts` also what lies between."""
+    bare = bare_loop(pixels)
+    variants = {"bare loop": as_glibc_comes(bare)}
+    if parts:
+        fused = bare_loop(pixels, fused=True)
+        nhwc = bare_loop(pixels, fused=True, channels_last=True)
+        variants["bare + kept memory"] = keeping_memory(bare)
+        variants["bare + kept memory + fused Adam"] = keeping_memory(fused)
+        variants["bare + kept memory + fused + channels-last"] = keeping_memory(nhwc)
+        variants["aelab fit, NCHW"] = product_loop(pixels, channels_last=False)
+    return variants | {"aelab fit": product_loop(pixels)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--rounds", type=int, default=7)
@@ -203,26 +232,24 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parts", action="store_true", help="tell the parts of the gain apart")
     parser.add_argument("--at-least", type=float, help="exit code 1 if the ratio is below")
+    parser.add_argument("--processes", action="store_true", help="a fresh process a window")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (10_000, *SHAPE), dtype=torch.uint8)
+    if given.only:
+        window = bare_loop(pixels) if given.only == "bare loop" else product_loop(pixels)
+        window(3)
+        print(rate(window, given.batches)[0])
+        return 0
     print(f"torch {torch.__version__}, {given.threads} thread(s), batch {BATCH}, ", end="")
     print(f"{given.rounds} rounds of {given.batches} batches, images per CPU second")
-    bare = bare_loop(pixels)
-    bare(3)
-    untouched = statistics.median(rate(bare, given.batches)[0] for _ in range(3))
-    print(f"bare loop before anything was changed: {untouched:.0f} img/s")
-    variants = {"bare loop": as_glibc_comes(bare)}
-    if given.parts:
-        fused = bare_loop(pixels, fused=True)
-        nhwc = bare_loop(pixels, fused=True, channels_last=True)
-        variants["bare + kept memory"] = keeping_memory(bare)
-        variants["bare + kept memory + fused Adam"] = keeping_memory(fused)
-        variants["bare + kept memory + fused + channels-last"] = keeping_memory(nhwc)
-        variants["aelab fit, NCHW"] = product_loop(pixels, channels_last=False)
-    variants["aelab fit"] = product_loop(pixels)
-    ratio = report(compare(variants, given.rounds, given.batches), "bare loop")
+    if given.processes:
+        rates = compare_processes(given.rounds, given.batches, given.threads)
+    else:
+        rates = compare(variants_of(pixels, given.parts), given.rounds, given.batches)
+    ratio = report(rates, "bare loop")
     if given.at_least is not None and ratio < given.at_least:
         print(f"below {given.at_least}", file=sys.stderr)
         return 1
