@@ -26,7 +26,7 @@ from aelab.config.settings import (
 )
 from aelab.config.slugs import climbs_out, legacy_folders, legible_folder
 from aelab.config.substitute import Substitution, unquoted
-from aelab.errors import ConfigError, Problems, RefusedError, Where
+from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,17 @@ def load(
     builder = _Builder(path, source, trust=trust)
     runs = builder.runs(names)
     if builder.errors:
-        raise Problems(list({str(error): error for error in builder.errors}.values()))
+        different = {str(error): error for error in builder.errors}.values()
+        raise Problems(sorted(different, key=lambda error: _order(error, path)))
     notes = dict.fromkeys([*source.notes, *(note for run in runs for note in run.notes)])
     return Experiment(path, source.text, source.parents, builder.matrix.values,
                       tuple(source.table.entries), tuple(notes), tuple(runs))  # fmt: skip
+
+
+def _order(error: AelabError, path: Path) -> tuple[bool, int]:
+    """Errors in the order of the file, those of parents after them."""
+    where = error.where or Where()
+    return where.file != str(path), where.line or 0
 
 
 class _Builder:
@@ -182,12 +189,13 @@ class _Builder:
         """The run, or the trials, of one matrix entry; none where something is wrong."""
         before = len(self.errors)
         table = Substitution(cell.substitutions, self.errors).table(template)
+        substituted = len(self.errors) == before
         places = _places(table) | {f"matrix.{k}": w for k, w in self.matrix.places.items()}
         name = self.name(table)
         blocks = self.blocks(table)
         plain = self.plain_values(table, cell, blocks)
         settings = make_settings(plain, places, self.errors)
-        parsed, old_paths = self.parse(blocks, cell.variables)
+        parsed, old_paths = self.parse(blocks if substituted else {}, cell.variables)
         if settings is None or len(self.errors) > before:
             return []
         if settings.trainer:
