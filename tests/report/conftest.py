@@ -126,7 +126,7 @@ def make_runs(tmp_path: Path) -> Make:
                 "data": {"train": _provenance(dataset, 60_000),
                          "validation": _provenance(dataset, 10_000),
                          "train_content": f"t{dataset}", "validation_content": f"v{dataset}"},
-                "effect": f"e{number}", "extra": {}, "trust": False, **(record or {}),
+                "effect": f"e{number // trials}", "extra": {}, "trust": False, **(record or {}),
             })  # fmt: skip
             lines = [f"{key}: {value}" for key, value in chosen.items()]
             (path / "resolved.yml").write_text("\n".join([*lines, "batch_size: 64", ""]), "utf-8")

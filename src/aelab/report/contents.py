@@ -15,7 +15,7 @@ from typing import Any
 
 from aelab.errors import DataError, StoreError
 from aelab.report import series
-from aelab.report.cells import Column, Table, show
+from aelab.report.cells import Column, Table, data_words, show
 from aelab.report.pictures import (
     ENCODINGS,
     SPLITS,
@@ -63,7 +63,8 @@ class Sheet:
 
 def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]:
     """The runs in the table's order, a row for each, and one with repeats together (or None)."""
-    each = make_table(runs, each=True)
+    repeated = any(run.record.get("trial") is not None for run in runs)
+    each = make_table(runs, each=True, include=["trial"] if repeated else [])
     ordered = [facts[0].run for facts in each.facts]
     merged = make_table(runs)
     positions = {id(run): number for number, run in enumerate(ordered)}
@@ -108,25 +109,43 @@ def _rate(verdict: str) -> float | None:
 
 def summary(runs: Sequence[Run]) -> list[str]:
     """Sentences for somebody who reads nothing else: how many, the best, the spread."""
-    finished = [run for run in runs if run.state == "finished"]
+    finished = any(run.state == "finished" for run in runs)
     tally = ", ".join(f"{number} {state}" for state, number in states(runs).items())
     sentences = [f"{len(runs)} run{'s' if len(runs) != 1 else ''}: {tally}."]
     scored = sorted(
         (loss, number)
         for number, run in enumerate(runs)
-        if (loss := _best_loss(run)) is not None and run in (finished or runs)
+        if (loss := _best_loss(run)) is not None and (run.state == "finished" or not finished)
     )
     if not scored:
-        return [*sentences, "No validation loss is known yet."]
-    heading, names = series.labels(runs)
+        return [*sentences, "No validation loss is known yet.", *_data_sentence(runs)]
+    names = [_spelt(run, series.varying_keys(runs)) for run in runs]
     (low, best), (high, worst) = scored[0], scored[-1]
     at = (runs[best].status.get("best") or {}).get("images")
     when = f" at {at:,} images" if at else ""
-    called = f"{names[best]} ({heading})" if heading else names[best]
-    sentences.append(f"Best validation loss: {low:.6g}, {called}{when}.")
+    sentences.append(f"Best validation loss: {low:.6g}{when} ({names[best]}).")
     if len(scored) > 1 and low > 0:
-        sentences.append(f"The worst, {names[worst]}, is {high / low:.3g} times that.")
-    return sentences
+        sentences.append(f"The worst ({names[worst]}) is {high / low:.3g} times that.")
+    return sentences + _data_sentence(runs)
+
+
+def _data_sentence(runs: Sequence[Run]) -> list[str]:
+    words = dict.fromkeys(words for run in runs if (words := data_words(run.record)))
+    if not words:
+        return []
+    listed = list(words)
+    more = f"; and {len(listed) - 6} more" if len(listed) > 6 else ""
+    return [f"Trained on: {'; '.join(listed[:6])}{more}."]
+
+
+def _spelt(run: Run, keys: Sequence[str]) -> str:
+    """What sets a run apart, in words: `ds=mnist, res=28`."""
+    matrix = run.record.get("matrix") or {}
+    parts = [f"{key}={series.value_text(matrix[key])}" for key in keys if key in matrix]
+    trial = run.record.get("trial")
+    return ", ".join([*parts, *([] if trial is None else [f"trial {trial}"])]) or series.name_of(
+        run
+    )
 
 
 def _best_loss(run: Run) -> float | None:
@@ -229,6 +248,7 @@ def _about(run: Run, name: str, number: int) -> dict[str, Any]:
         "label": name,
         "folder": run.folder,
         "state": run.state,
+        "loss": _digits((run.status.get("last") or {}).get("loss")),
         "colour": series.PALETTE[colour],
         "dash": list(series.DASHES[turn % len(series.DASHES)]),
         "matrix": {key: series.value_text(value) for key, value in matrix.items()},

@@ -161,7 +161,21 @@ function logHelps() {
   return low > 0 && high / low > 8;
 }
 const short = v => Math.abs(v) >= 1e9 ? +(v / 1e9).toPrecision(4) + "G" : Math.abs(v) >= 1e6 ? +(v / 1e6).toPrecision(4) + "M" : Math.abs(v) >= 1e3 ? +(v / 1e3).toPrecision(4) + "k" : String(+v.toPrecision(4));
-const logTicks = values => values.map(v => v === null ? null : /^[125]/.test(v.toExponential()) ? short(v) : "");
+// Ticks of a logarithmic axis: 1, 2, 5 of each decade; even steps where less than a decade is seen.
+function logSplits(low, high) {
+  const ticks = [];
+  if (high / low < 9) {
+    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map(m => m * power).find(s => s >= rough);
+    for (let i = Math.ceil(low / step); i * step <= high; i++) ticks.push(+(i * step).toPrecision(12));
+    return ticks;
+  }
+  const digits = high / low > 2e4 ? [1] : [1, 2, 5];
+  for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) {
+    for (const m of digits) ticks.push(+(m * 10 ** e).toPrecision(12));
+  }
+  return ticks.filter(tick => tick >= low && tick <= high);
+}
 
 function drawLines(u, split) {
   const {ctx, bbox} = u;
@@ -252,11 +266,11 @@ function showTip(u, split) {
 
 function axis(label, log, side) {
   const look = {stroke: style("--faint"), font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", grid: {stroke: style("--grid"), width: 1}, ticks: {stroke: style("--line"), width: 1, size: 5}, label, labelSize: 22};
-  return {...look, side, size: side === 3 ? 62 : 36, space: side === 3 ? 34 : 64, values: (u, values) => log ? logTicks(values) : values.map(v => v === null ? "" : short(v))};
+  const ticks = log ? {splits: (u, index, low, high) => logSplits(low, high), filter: (u, splits) => splits} : {};
+  return {...look, ...ticks, side, size: side === 3 ? 62 : 36, space: side === 3 ? 34 : 64, values: (u, values) => values.map(v => v === null ? "" : short(v))};
 }
-function makeChart(split) {
-  const host = make("div", {class: "chart"}, make("h3", {text: split}));
-  find("#charts").append(host);
+function makeChart(host) {
+  const split = host.dataset.split;
   const term = setting("term"), unit = data.units[term];
   const clock = setting("clock") === "images" ? "images seen" : "training seconds";
   const width = Math.max(host.clientWidth - 18, 200);
@@ -302,10 +316,10 @@ function buildCharts() {
   const chosen = setting("split"), term = setting("term");
   const has = split => data.curves.some(run => run[split]?.[term]?.length);
   const splits = (chosen === "both" ? ["train", "validation"] : [chosen]).filter(has);
-  splits.forEach(makeChart);
-  find("#charts").classList.toggle("empty", splits.length === 0);
-  if (!splits.length) find("#charts").textContent = `${term} was not logged for this.`;
-  else all("#charts", document).forEach(node => [...node.childNodes].filter(n => n.nodeType === 3).forEach(n => n.remove()));
+  const hosts = splits.map(split => make("div", {class: "chart", "data-split": split}, make("h3", {text: split})));
+  find("#charts").replaceChildren(...hosts);  // both first: each one's width depends on the other
+  hosts.forEach(makeChart);
+  if (!hosts.length) find("#charts").append(make("p", {class: "empty", text: `${term} was not logged there.`}));
   drawCurves(true);
 }
 function drawCurves(rescale) {
@@ -415,21 +429,24 @@ function drawPictures() {
   const blocks = shown.groups.map(group => {
     const runs = group.runs.filter(entry => state.visible.has(entry.run) && entry.frames.length);
     runs.sort((a, b) => order.get(a.run) - order.get(b.run));
-    return runs.length ? pictureGroup(group, runs, moment, split) : null;
+    return runs.length ? pictureGroup(group, runs, moments, moment, split) : null;
   }).filter(Boolean);
   host.replaceChildren(...blocks);
   if (!blocks.length) host.append(make("p", {class: "empty", text: "No reproductions of these runs are stored yet."}));
   showMarks();
 }
-function pictureGroup(group, runs, moment, split) {
+function pictureGroup(group, runs, moments, moment, split) {
   const what = split === "heldout" ? "held-out images" : "training images";
   const original = data.pictures[group.originals];
   const block = make("div", {class: "group"});
-  block.append(make("div", {class: "who first", text: `originals, ${group.width}×${group.height}`}), strip(group, original, `original ${what}`));
+  const first = make("div", {class: "who first"}, make("span", {text: `originals, ${group.width}×${group.height}`}));
+  if (data.heading) first.append(make("small", {text: `below: ${data.heading}`}));
+  block.append(first, strip(group, original, `original ${what}`));
   block.lastChild.classList.add("first");
   for (const entry of runs) {
     const frame = frameAt(entry.frames, moment), label = data.runs[entry.run].label;
-    const when = frame ? (frame[0] === moment ? "" : `after ${thousands(frame[0])}`) : "not yet";
+    const loss = data.runs[entry.run].loss;
+    const when = !frame ? "not yet" : frame[0] !== moment ? `after ${thousands(frame[0])}` : moment === moments.at(-1) && loss !== null ? `loss ${digits(loss)}` : "";
     const who = make("div", {class: "who", "data-runs": entry.run}, make("span", {text: label}));
     if (when) who.append(make("small", {text: when}));
     who.addEventListener("mouseenter", () => setFocus(entry.run));
