@@ -9,16 +9,51 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from aelab.data.atlas import atlas_dataset
+from aelab.data.augment import freeze_images
 from aelab.data.base import MEMORY, Dataset
+from aelab.data.chain import METHODS
+from aelab.data.combine import Interleaved, LimitDataset
+from aelab.data.folder import image_folder_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
+from aelab.data.tiles import rpg_tile_dataset, rpg_tile_dataset_3x32x32
+from aelab.data.transformed import (
+    TensorDataset,
+    TransformDataset,
+    TransformIterableDataset,
+    augmentations,
+)
+from aelab.data.transforms import TRANSFORMS
 
 #: Every data set an experiment file may name.
 DATASETS: dict[str, Callable[..., Any]] = {
-    "mnist_dataset": mnist_dataset,
+    "atlas_dataset": atlas_dataset,
     "fmnist_dataset": fmnist_dataset,
     "idx_dataset": idx_dataset,
+    "image_folder_dataset": image_folder_dataset,
+    "mnist_dataset": mnist_dataset,
     "noise_dataset": noise_dataset,
+    "rpg_tile_dataset": rpg_tile_dataset,
+    "rpg_tile_dataset_3x32x32": rpg_tile_dataset_3x32x32,
 }
 
-__all__ = ["DATASETS", "MEMORY", "Dataset"]
+#: Sets made of sets, as functions; the methods of every set are `METHODS`.
+COMBINATORS: dict[str, Callable[..., Any]] = {
+    "InterleaveDataset": Interleaved,
+    "LimitDataset": LimitDataset,
+    "TensorDataset": TensorDataset,
+    "TransformDataset": TransformDataset,
+    "TransformIterableDataset": TransformIterableDataset,
+}
+
+__all__ = [
+    "COMBINATORS",
+    "DATASETS",
+    "MEMORY",
+    "METHODS",
+    "TRANSFORMS",
+    "Dataset",
+    "augmentations",
+    "freeze_images",
+]

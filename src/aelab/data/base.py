@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aelab.data import roots
+from aelab.data.chain import Chain
 from aelab.errors import DataError, ShapeError
 from aelab.types import Augment, Images, Provenance
 
@@ -23,7 +24,7 @@ MEMORY_BYTES = 2 << 30
 Shape = tuple[int, int, int]
 
 
-class Dataset(ABC):
+class Dataset(Chain, ABC):
     """One set of images, described; constructing it reads no pixels.
 
     Attributes:
@@ -62,7 +63,7 @@ class Dataset(ABC):
     def _read(self) -> Images:
         """Read or make the pixels; called once, then remembered."""
 
-    def verify(self) -> None:  # noqa: B027  (a generated set has nothing to verify)
+    def verify(self) -> None:
         """Raise DataError if files are missing; cheap."""
 
     def count(self) -> int | None:
@@ -150,8 +151,9 @@ def make_images(
     augment: Sequence[Augment] = (),
     provenance: Sequence[Provenance] = (),
     facts: Mapping[str, Any] | None = None,
+    sha256: str | None = None,
 ) -> Images:
-    """`Images` with the hash of their content.
+    """`Images` with the hash of their content; `sha256` spares computing a known one.
 
     Raises:
         DataError: if there are no images.
@@ -167,7 +169,7 @@ def make_images(
         labels=labels,
         augment=tuple(augment),
         provenance=tuple(provenance),
-        content_sha256=content_sha256(pixels),
+        content_sha256=sha256 or content_sha256(pixels),
         facts=dict(facts or {}),
     )
 
@@ -177,7 +179,7 @@ def content_sha256(pixels: Tensor) -> str:
     digest = hashlib.sha256(f"{pixels.dtype} {tuple(pixels.shape)}".encode())
     row_bytes = max(1, pixels[:1].numel() * pixels.element_size())
     for part in torch.split(pixels, max(1, (16 << 20) // row_bytes)):
-        digest.update(part.contiguous().view(torch.uint8).numpy())
+        digest.update(part.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

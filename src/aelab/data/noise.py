@@ -55,8 +55,9 @@ class Noise(Dataset):
                 values = values.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8)
             blocks.append(values)
         pixels = torch.cat(blocks)
-        source = Provenance(self.name, "generated", self.size, content_sha256(pixels))
-        return make_images(pixels, provenance=[source])
+        sha256 = content_sha256(pixels)
+        source = Provenance(self.name, "generated", self.size, sha256)
+        return make_images(pixels, provenance=[source], sha256=sha256)
 
 
 def noise_dataset(

@@ -37,7 +37,7 @@ class Prepared(Dataset):
         self.source = source
         self.name = source.name
         self.wanted = checked_shape(shape) if shape is not None else None
-        self.filter = filter_name(interpolation)
+        self.resize_filter = filter_name(interpolation)
         self.normalize_between = normalize_between
         if normalize_between is not None:
             low, high = normalize_between
@@ -58,18 +58,18 @@ class Prepared(Dataset):
     def fingerprint(self) -> str:
         size = self.source.item_shape()[-2:]
         resized = self.wanted is not None and self.wanted[1:] != size
-        filter = self.filter if resized else ""
+        filter = self.resize_filter if resized else ""
         return f"{self.source.fingerprint()} -> {self.wanted} {filter} {self.normalize_between}"
 
     def _read(self) -> Images:
         images = self.source.load()
         shape = self.wanted or images.shape
-        pixels = prepare(images.pixels, shape, self.filter)
+        pixels = prepare(images.pixels, shape, self.resize_filter)
         facts: dict[str, Any] = dict(images.facts)
         resized = tuple(images.pixels.shape[2:]) != shape[1:]
         facts["resized"] = bool(facts.get("resized")) or resized
         if resized:
-            facts["filter"] = self.filter
+            facts["filter"] = self.resize_filter
             facts["memory_mapped"] = False
         if self.normalize_between is not None:
             pixels = normalize(pixels, *self.normalize_between)

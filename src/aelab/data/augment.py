@@ -1,0 +1,191 @@
+"""Random changes of a batch, as training applies them: `augment(images, generator) -> images`.
+
+Small frozen objects rather than closures: they compare, print and pickle.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from aelab.data.base import make_images
+from aelab.errors import ShapeError
+from aelab.ops.crops import random_crop, random_flip, random_shift
+from aelab.ops.random import keyed_generator, keyed_seed
+from aelab.types import Images
+
+
+@runtime_checkable
+class ChangesShape(Protocol):
+    """An augmentation whose result has another shape tells it."""
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class RandomShift:
+    """Moves by up to `pixels`, black coming in: pad with zeros, then crop at a random place."""
+
+    pixels: int
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return random_shift(images, self.pixels, generator)
+
+
+@dataclass(frozen=True)
+class RandomFlip:
+    """Mirrors each image with these probabilities; the documents' are .4 and .2."""
+
+    horizontal: float = 0.4
+    vertical: float = 0.2
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return random_flip(images, self.horizontal, self.vertical, generator)
+
+
+@dataclass(frozen=True)
+class RandomWindow:
+    """Cuts a window of (height, width) at a random place of each image."""
+
+    size: tuple[int, int]
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return random_crop(images, self.size, generator)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[-2] < self.size[0] or shape[-1] < self.size[1]:
+            raise ShapeError(
+                f"cannot crop {self.size[0]}x{self.size[1]} out of {shape[-2]}x{shape[-1]} images",
+                hint="crop a smaller window, or pad or resize before",
+            )
+        return (*shape[:-2], *self.size)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A change of the whole batch that draws nothing, after a random one: a resize, a padding."""
+
+    change: Callable[[Tensor], Tensor]
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return self.change(images)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.change(torch.zeros(1, *shape)).shape[1:])
+
+
+@dataclass(frozen=True)
+class EachItem:
+    """A user's per-sample function that draws random numbers: slow, one image at a time.
+
+    Torch's default generator and `random` are seeded from the given generator before and put back
+    after, so that a function of its own making follows the run's seed too.
+    """
+
+    functions: tuple[Callable[[Any], Any], ...]
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        limit = (1 << 31) - 1
+        drawn = torch.randint(limit, (1,), generator=generator, device=generator.device)
+        with seeded(int(drawn)):
+            return torch.stack([self._one(image) for image in images])
+
+    def _one(self, image: Tensor) -> Tensor:
+        for function in self.functions:
+            image = function(image)
+        return image
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        with seeded(0):
+            return tuple(self._one(torch.zeros(shape)).shape)
+
+
+class seeded:
+    """Torch's default generator and `random`, seeded inside a `with` and restored after it."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self._torch, self._python = torch.get_rng_state(), random.getstate()
+        torch.default_generator.manual_seed(self.seed)
+        random.seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self._torch)
+        random.setstate(self._python)
+
+    def drew(self) -> bool:
+        """Whether anything was drawn since entering."""
+        fresh = torch.Generator().manual_seed(self.seed).get_state()
+        if not torch.equal(torch.get_rng_state(), fresh):
+            return True
+        return random.getstate() != random.Random(self.seed).getstate()
+
+
+def shape_after(shape: tuple[int, ...], augment: Sequence[Any]) -> tuple[int, ...]:
+    """The shape of an image after all augmentations."""
+    for change in augment:
+        if isinstance(change, ChangesShape):
+            shape = change.shape_after(shape)
+    return shape
+
+
+def apply(images: Tensor, augment: Sequence[Any], generator: Generator) -> Tensor:
+    """All augmentations of one batch in order; uint8 images become float 0..1 if any is there."""
+    if augment and images.dtype == torch.uint8:
+        images = images.float() / 255.0
+    for change in augment:
+        images = change(images, generator)
+    return images
+
+
+def freeze_images(images: Images, seed: int = 0) -> Images:
+    """The random changes applied once and for all.
+
+    A validation set needs this where a random change alters the shape (a crop), and for the
+    documents' `freeze_validation_set`.
+
+    Args:
+        images: any set; returned as it is when it has no augmentation.
+        seed: another seed gives other crops.
+
+    Returns:
+        `Images` without augmentation, uint8 where the result still is 8 bit.
+    """
+    if not images.augment:
+        return images
+    batches = []
+    for start in range(0, len(images), 1024):
+        generator = keyed_generator(keyed_seed(seed, "freeze"), "freeze", start)
+        part = apply(images.pixels[start : start + 1024], images.augment, generator)
+        batches.append(to_bytes(part))
+    frozen = make_images(
+        join(batches),
+        labels=images.labels,
+        provenance=images.provenance,
+        facts={**images.facts, "memory_mapped": False, "frozen_seed": seed},
+    )
+    return replace(frozen, augment=())
+
+
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """Parts along the first axis; as float 0..1 if not all are 8 bit."""
+    if len({part.dtype for part in parts}) > 1:
+        parts = [p.float() / 255.0 if p.dtype == torch.uint8 else p.float() for p in parts]
+    return torch.cat(list(parts))
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """uint8 where each value is k / 255 to within rounding, else float32: nothing is lost."""
+    if not images.is_floating_point():
+        return images
+    scaled = images.float() * 255.0
+    whole = scaled.round()
+    exact = (scaled - whole).abs().amax() < 1e-3 and whole.amin() >= 0 and whole.amax() <= 255
+    return whole.to(torch.uint8) if bool(exact) else images.float()

@@ -1,0 +1,261 @@
+"""Sets made of sets: fewer images, another order, random changes, several sets in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aelab.data.augment import freeze_images, join, shape_after
+from aelab.data.base import Dataset, make_images
+from aelab.data.functions import call_function, function_key
+from aelab.data.prepare import Prepared, checked_shape
+from aelab.data.progress import track
+from aelab.errors import DataError, ShapeError
+from aelab.ops.random import keyed_generator
+from aelab.types import Augment, Images, Provenance
+
+#: Chooses rows: (number of images) -> slice, or row numbers (n,) int64.
+Choose = Callable[[int], "slice | Tensor"]
+
+
+class Wrapped(Dataset):
+    """A set made of one other; what is not said here is as in the other."""
+
+    def __init__(self, source: Dataset) -> None:
+        super().__init__()
+        if not isinstance(source, Dataset):
+            raise DataError(
+                f"{type(self).__name__} needs a data set, got {type(source).__name__}",
+                hint="wrap a tensor: TensorDataset(tensor)",
+            )
+        self.source = source
+        self.name = source.name
+        self.raw = source.raw
+
+    def item_shape(self) -> tuple[int, ...]:
+        return self.source.item_shape()
+
+    def count(self) -> int | None:
+        return self.source.count()
+
+    def verify(self) -> None:
+        self.source.verify()
+
+    def sources(self) -> list[tuple[str, str]]:
+        return self.source.sources()
+
+
+class Rows(Wrapped):
+    """Some rows of a set in some order."""
+
+    def __init__(self, source: Dataset, key: str, choose: Choose) -> None:
+        super().__init__(source)
+        self.key, self.choose = key, choose
+
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint()} {self.key}"
+
+    def count(self) -> int | None:
+        known = self.source.count()
+        if known is None:
+            return None
+        rows = self.choose(known)
+        return len(range(known)[rows]) if isinstance(rows, slice) else len(rows)
+
+    def _read(self) -> Images:
+        images = self.source.load()
+        return take_rows(images, self.choose(len(images)))
+
+
+class Augmented(Wrapped):
+    """A set with random changes, applied by training to each batch anew."""
+
+    def __init__(self, source: Dataset, augment: tuple[Augment, ...]) -> None:
+        super().__init__(source)
+        self.augment = augment
+
+    def item_shape(self) -> tuple[int, ...]:
+        return shape_after(self.source.item_shape(), self.augment)
+
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint()} {self.augment!r}"
+
+    def _read(self) -> Images:
+        images = self.source.load()
+        return replace(images, augment=(*images.augment, *self.augment))
+
+
+class Frozen(Wrapped):
+    """A set whose random changes are applied once."""
+
+    def __init__(self, source: Dataset, seed: int = 0) -> None:
+        super().__init__(source)
+        self.seed = int(seed)
+
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint()} frozen {self.seed}"
+
+    def _read(self) -> Images:
+        return freeze_images(self.source.load(), self.seed)
+
+
+class Filtered(Wrapped):
+    """The images of a set that a function wants."""
+
+    def __init__(self, source: Dataset, keep: Callable[[Tensor], Any]) -> None:
+        super().__init__(source)
+        self.keep = keep
+        self.key = function_key(keep)
+
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint()} filter {self.key}"
+
+    def count(self) -> int | None:
+        return None
+
+    def _read(self) -> Images:
+        images = freeze_images(self.source.load())
+        rows = [
+            row
+            for row in track(range(len(images)), f"filtering {self.name}", len(images))
+            if call_function(self.keep, self.source.item(images, row), self.name, row)
+        ]
+        return take_rows(images, torch.tensor(rows, dtype=torch.int64))
+
+
+class Interleaved(Dataset):
+    """One image of each set in turn until each is exhausted.
+
+    Sets with different random changes are frozen first: a batch knows not which image came from
+    which set. Repeat a set before, to keep several versions of each of its images.
+    """
+
+    def __init__(self, *sources: Dataset) -> None:
+        super().__init__()
+        if not sources:
+            raise DataError("interleave needs at least one data set")
+        self.parts = sources
+        self.name = "+".join(dict.fromkeys(part.name for part in sources))
+        shapes = {part.item_shape() for part in sources}
+        if len(shapes) > 1:
+            raise ShapeError(
+                f"cannot interleave images of shapes {sorted(shapes)}",
+                hint="give all of them the same shape first: .resize((C, H, W))",
+            )
+
+    def item_shape(self) -> tuple[int, ...]:
+        return self.parts[0].item_shape()
+
+    def count(self) -> int | None:
+        counts = [part.count() for part in self.parts]
+        return None if None in counts else sum(count for count in counts if count)
+
+    def verify(self) -> None:
+        for part in self.parts:
+            part.verify()
+
+    def sources(self) -> list[tuple[str, str]]:
+        return list(dict.fromkeys(source for part in self.parts for source in part.sources()))
+
+    def fingerprint(self) -> str:
+        return "interleave(" + ", ".join(part.fingerprint() for part in self.parts) + ")"
+
+    def _read(self) -> Images:
+        loaded = [part.load() for part in self.parts]
+        first = loaded[0]
+        if any((i.augment, i.shape) != (first.augment, first.shape) for i in loaded):
+            loaded = [freeze_images(images, seed) for seed, images in enumerate(loaded)]
+        counts = [len(images) for images in loaded]
+        order = _turns(counts)
+        provenance = [entry for images in loaded for entry in images.provenance]
+        facts = {"resized": any(images.facts.get("resized") for images in loaded)}
+        return make_images(
+            join([images.pixels for images in loaded])[order],
+            augment=loaded[0].augment,
+            provenance=provenance,
+            facts=facts,
+        )
+
+
+def limit(source: Dataset, size: int) -> Dataset:
+    """The first `size` images."""
+    size = _count(size, "limit", 1)
+    return Rows(source, f"limit {size}", lambda n: slice(0, size))
+
+
+def skip(source: Dataset, count: int) -> Dataset:
+    """Without the first `count` images."""
+    count = _count(count, "skip", 0)
+    return Rows(source, f"skip {count}", lambda n: slice(count, None))
+
+
+def repeat(source: Dataset, count: int) -> Dataset:
+    """Each image `count` times."""
+    count = _count(count, "repeat", 1)
+    if count == 1:
+        return source
+    return Rows(source, f"repeat {count}", lambda n: torch.arange(n).repeat_interleave(count))
+
+
+def shuffle(source: Dataset, seed: int = 0) -> Dataset:
+    """All images in an order of that seed."""
+
+    def choose(n: int) -> Tensor:
+        return torch.randperm(n, generator=keyed_generator(seed, "shuffle"))
+
+    return Rows(source, f"shuffle {seed}", choose)
+
+
+def sample(source: Dataset, count: int, seed: int = 0) -> Dataset:
+    """`count` images chosen at random, none twice."""
+    count = _count(count, "sample", 1)
+
+    def choose(n: int) -> Tensor:
+        return torch.randperm(n, generator=keyed_generator(seed, "sample"))[:count].sort()[0]
+
+    return Rows(source, f"sample {count} {seed}", choose)
+
+
+def resized(source: Dataset, shape: Sequence[int], interpolation: bool | str = True) -> Dataset:
+    """At another (C, H, W), or (H, W) with the channels it has."""
+    channels = (source.shape[0],) if len(shape) == 2 else ()
+    return Prepared(source, checked_shape((*channels, *shape)), interpolation)
+
+
+def LimitDataset(source: Dataset, size: int) -> Dataset:
+    """The old name of `.limit(size)`; its index was off by one, this one is not."""
+    return limit(source, size)
+
+
+def take_rows(images: Images, rows: slice | Tensor) -> Images:
+    """Some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
+    pixels = images.pixels[rows]
+    labels = images.labels[rows] if images.labels is not None else None
+    mapped = bool(images.facts.get("memory_mapped")) and isinstance(rows, slice)
+    provenance: Sequence[Provenance] = images.provenance
+    if len(provenance) == 1:
+        provenance = [provenance[0]._replace(count=len(pixels))]
+    return make_images(
+        pixels,
+        labels=labels,
+        augment=images.augment,
+        provenance=provenance,
+        facts={**images.facts, "memory_mapped": mapped},
+    )
+
+
+def _turns(counts: Sequence[int]) -> Tensor:
+    """Row numbers of concatenated sets, taken in turn."""
+    round_number = torch.cat([torch.arange(count) for count in counts])
+    part = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)])
+    return (round_number * len(counts) + part).argsort()
+
+
+def _count(value: int, name: str, least: int) -> int:
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise DataError(f"{name} takes a whole number from {least} up, got {value!r}")
+    return int(value)

@@ -1,0 +1,84 @@
+"""Functions of one image that a file brings along: how they are told apart, and called."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import types
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from aelab.errors import AelabError, DataError
+
+_serial = itertools.count()
+_PLAIN = (int, float, complex, str, bytes, bool, type(None))
+
+
+def function_key(function: Callable[..., Any]) -> str:
+    """A text for the memory of loaded sets: equal only if the functions surely do the same.
+
+    Code, defaults, and the plain values it closes over or takes from its globals enter. A function
+    that depends on anything else gets a key of its own, so that it is never mixed up.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        text = repr(function)
+        return text if " at 0x" not in text else f"object {next(_serial)}"
+    parts = [_code(code), _plain(function.__defaults__), _plain(function.__kwdefaults__)]
+    for cell in function.__closure__ or ():
+        parts.append(_plain(cell.cell_contents))
+    for name in _names(code):
+        # Names with a leading underscore are the guards of the restricted evaluator.
+        if not name.startswith("_") and name in function.__globals__:
+            parts.append(f"{name}={_plain(function.__globals__[name])}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def call_function(function: Callable[..., Any], item: Any, name: str, row: int) -> Any:
+    """`function(item)`, its failure turned into a message.
+
+    Raises:
+        DataError: naming the data set, the image's number, and what the function was given.
+    """
+    try:
+        return function(item)
+    except AelabError:
+        raise
+    except Exception as error:
+        given = f"{item.dtype} {tuple(item.shape)}" if isinstance(item, Tensor) else type(item)
+        raise DataError(
+            f"{name}: the function {_title(function)} failed on image {row}: "
+            f"{type(error).__name__}: {error}",
+            hint=f"it was given one item: {given}",
+        ) from error
+
+
+def _title(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _code(code: types.CodeType) -> str:
+    consts = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {consts}"
+
+
+def _names(code: types.CodeType) -> list[str]:
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return sorted(set(code.co_names).union(*(set(_names(c)) for c in inner)))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__}({', '.join(map(_plain, value))})"
+    if isinstance(value, dict):
+        return f"dict({', '.join(f'{_plain(k)}: {_plain(v)}' for k, v in value.items())})"
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    place = getattr(value, "__qualname__", "<locals>")
+    if isinstance(value, (type, types.BuiltinFunctionType)) and "<locals>" not in place:
+        return f"{value.__module__}.{place}"
+    return f"object {next(_serial)}"

@@ -1,0 +1,188 @@
+"""Role-playing-game tiles: the author's tensor files where given, else RLTiles, else a folder.
+
+Which of them was read is part of the provenance: nothing is silently substituted.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aelab.data import roots
+from aelab.data.atlas import Atlas
+from aelab.data.augment import RandomFlip, RandomShift
+from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.combine import Augmented, repeat
+from aelab.data.combine import limit as first_images
+from aelab.data.folder import Folder
+from aelab.data.prepare import Prepared
+from aelab.errors import DataError
+from aelab.types import Augment, Images, Provenance
+
+_AUTHOR = {
+    False: "rpg-3x32x32-uint-train.pt",
+    True: "rpg-3x32x32-uint-test.pt",
+}
+_SHEETS = ("rpg-tiles/rltiles-32x32.png", "rltiles-32x32.png")
+NOT_THE_AUTHORS = "not the author's tiles: published RPG numbers are not comparable"
+
+
+class RpgTiles(Dataset):
+    """RPG tiles as they are stored, see `rpg_tile_dataset_3x32x32`."""
+
+    name = "rpg"
+
+    def __init__(self, validation: bool | None, path: str | None = None) -> None:
+        super().__init__()
+        self.validation = bool(validation)
+        self.path = str(roots.resolve(path)) if path is not None else None
+
+    def item_shape(self) -> tuple[int, ...]:
+        return (3, 32, 32)
+
+    def fingerprint(self) -> str:
+        found, _ = self._find()
+        return f"rpg {file_stamp(found)} {self.validation} {self.path}"
+
+    def verify(self) -> None:
+        found, places = self._find()
+        if found is None:
+            raise _missing(places)
+
+    def sources(self) -> list[tuple[str, str]]:
+        found, _ = self._find()
+        return [(self.name, str(found) if found else "not here; see rpg_tile_dataset_3x32x32")]
+
+    def _find(self) -> tuple[Path | None, list[Path]]:
+        """The author's file, the RLTiles sheet, or a folder of pictures that `path` gives."""
+        author = _AUTHOR[self.validation]
+        names = [f"{folder}{author}" for folder in ("", "rpg-tiles/", "datasets/")]
+        with roots.entering(self._roots):
+            found, places = roots.find([*names, *_SHEETS], self.path)
+        if found is None and self.path is not None and Path(self.path).is_dir():
+            return Path(self.path), places
+        return found, places
+
+    def _read(self) -> Images:
+        found, places = self._find()
+        if found is None:
+            raise _missing(places)
+        if found.suffix == ".pt":
+            return self._author_file(found)
+        if found.is_dir():
+            pictures: Dataset = Folder(found, (3, 32, 32), "nearest", validation=self.validation)
+            note = f"pictures of {found.name}, {NOT_THE_AUTHORS}"
+        else:
+            pictures = Atlas(found, (32, 32), drop_duplicates=False, validation=self.validation)
+            title = "RLTiles" if found.name in {Path(s).name for s in _SHEETS} else found.name
+            note = f"{title}, {NOT_THE_AUTHORS}"
+        images = pictures.load()
+        source = images.provenance[0]._replace(name=self.name, note=note)
+        return Images(**{**vars(images), "provenance": (source,)})
+
+    def _author_file(self, path: Path) -> Images:
+        pixels = load_tensor(path)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (3, 32, 32):
+            raise DataError(
+                f"{path} holds {pixels.dtype} {tuple(pixels.shape)}, expected uint8 (N, 3, 32, 32)",
+                hint="it is not the author's tile file; remove it, or give path=... to another set",
+            )
+        source = Provenance(self.name, str(path), len(pixels), content_sha256(pixels))
+        return make_images(pixels, provenance=[source])
+
+
+def load_tensor(path: Path) -> Tensor:
+    """One tensor of a `.pt` file, without running anything that is pickled in it.
+
+    Raises:
+        DataError: if the file holds something else or is damaged.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).strip().splitlines()
+        raise DataError(
+            f"cannot read a tensor from {path}: {reason[0] if reason else type(error).__name__}",
+            hint="a file written by torch.save(tensor, path) is expected",
+        ) from None
+    if not isinstance(loaded, Tensor):
+        raise DataError(f"{path} holds a {type(loaded).__name__}, expected one tensor")
+    return loaded
+
+
+def _missing(places: list[Path]) -> DataError:
+    looked = "\n    ".join(map(str, places)) or "nothing: AELAB_DATA is not set"
+    return DataError(
+        f"no RPG tiles are at hand; looked at\n    {looked}",
+        hint="put rpg-3x32x32-uint-train.pt and -test.pt, or rpg-tiles/rltiles-32x32.png, into the "
+        "folder that AELAB_DATA names; or give path=... of any folder of pictures",
+    )
+
+
+def rpg_tile_dataset_3x32x32(
+    shape: tuple[int, int, int] = (3, 32, 32),
+    validation: bool | None = None,
+    random_shift: int = 0,
+    random_flip: bool = False,
+    num_repeat: int = 1,
+    interpolation: bool | str = True,
+    path: str | None = None,
+) -> Dataset:
+    """Role-playing-game tiles, 32 x 32.
+
+    The author's files (47,579 training and 2,505 validation images) are used with their own split
+    where they are given; they were never published. Else the RLTiles sheet, or the pictures of a
+    folder, split 20 : 1 by content; tables then say that the tiles differ.
+
+    Args:
+        shape: (C, H, W) wanted.
+        validation: the validation images if true, else the training ones.
+        random_shift: pixels to move by, black coming in, drawn anew each time.
+        random_flip: mirror left-right with .4, upside-down with .2.
+        num_repeat: each image so many times.
+        interpolation: True `bilinear`, False `nearest`, or a filter's name.
+        path: a folder or file; otherwise `AELAB_DATA`, then the cache.
+    """
+    tiles: Dataset = Prepared(RpgTiles(validation, path), shape, interpolation)
+    changes: list[Augment] = []
+    if random_shift:
+        changes.append(RandomShift(int(random_shift)))
+    if random_flip:
+        changes.append(RandomFlip())
+    if changes:
+        tiles = Augmented(tiles, tuple(changes))
+    return repeat(tiles, num_repeat)
+
+
+def rpg_tile_dataset(
+    shape: tuple[int, int, int] = (3, 32, 32),
+    validation: bool | None = None,
+    limit: int | None = None,
+    shuffle: bool = False,
+    interleave: bool = False,
+    random_shift: int = 0,
+    random_flip: bool = False,
+    num_repeat: int = 1,
+    path: str | None = None,
+) -> Dataset:
+    """The old stream of tiles: the same set, always resized with `nearest`, as that stream did.
+
+    Args:
+        shape: (C, H, W) wanted.
+        validation: the validation images if true, else the training ones.
+        limit: at most so many images, cut at the end, after repeating.
+        shuffle: another order (the same each time), which decides what `limit` takes.
+        interleave: accepted; the old stream took its sheets in turn, here they are one set.
+        random_shift: as `rpg_tile_dataset_3x32x32`.
+        random_flip: as `rpg_tile_dataset_3x32x32`.
+        num_repeat: each image so many times.
+        path: a folder or file; otherwise `AELAB_DATA`, then the cache.
+    """
+    tiles = rpg_tile_dataset_3x32x32(
+        shape, validation, random_shift, random_flip, num_repeat, "nearest", path
+    )
+    tiles = tiles.shuffle() if shuffle else tiles
+    return tiles if limit is None else first_images(tiles, limit)

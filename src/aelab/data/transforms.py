@@ -1,0 +1,242 @@
+"""The transforms that old files name (`VT.RandomCrop`, ...), as our own batched operations.
+
+A transform is called with one image (C, H, W), as torchvision's are; a data set sees that it is
+one of ours and does the whole batch at once: `batch` for those that draw nothing, `augment` for the
+random ones, which then follow the seed of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from aelab.errors import DataError
+from aelab.ops.color import convert_channels
+from aelab.ops.crops import center_crop, random_crop, random_flip
+from aelab.ops.resize import filter_name, resize
+
+
+class Transform:
+    """A change of images that draws nothing."""
+
+    def batch(self, images: Tensor) -> Tensor:
+        """All of (B, C, H, W)."""
+        raise NotImplementedError
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.batch(image[None])[0]
+
+
+class RandomTransform:
+    """A random change; called with one image it draws from torch's default generator."""
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """All of (B, C, H, W), each image with its own draw."""
+        raise NotImplementedError
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.augment(image[None], torch.default_generator)[0]
+
+
+@dataclass(frozen=True)
+class CenterCrop(Transform):
+    """The middle window; black where the image is smaller."""
+
+    size: int | tuple[int, int]
+
+    def batch(self, images: Tensor) -> Tensor:
+        return center_crop(images, _pair(self.size))
+
+
+@dataclass(frozen=True)
+class Pad(Transform):
+    """A border: one width, (left-right, top-bottom), or (left, top, right, bottom)."""
+
+    padding: int | Sequence[int]
+    fill: float = 0.0
+
+    def batch(self, images: Tensor) -> Tensor:
+        left, top, right, bottom = _borders(self.padding)
+        return F.pad(images, (left, right, top, bottom), value=self.fill)
+
+
+@dataclass(frozen=True)
+class Resize(Transform):
+    """Another size; one number is the shorter side, the aspect is kept."""
+
+    size: int | Sequence[int]
+    interpolation: bool | str = "bilinear"
+    max_size: int | None = None
+    antialias: bool = True
+
+    def batch(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        size = (self.size,) if isinstance(self.size, int) else tuple(self.size)
+        if len(size) == 1:
+            factor = size[0] / min(height, width)
+            if self.max_size is not None:
+                factor = min(factor, self.max_size / max(height, width))
+            size = (int(height * factor), int(width * factor))
+        return resize(images, (size[0], size[1]), filter_name(self.interpolation), self.antialias)
+
+
+@dataclass(frozen=True)
+class Grayscale(Transform):
+    """Luma of colour images, repeated if several channels are wanted."""
+
+    num_output_channels: int = 1
+
+    def batch(self, images: Tensor) -> Tensor:
+        grey = convert_channels(images, 1)
+        return convert_channels(grey, self.num_output_channels)
+
+
+@dataclass(frozen=True)
+class Normalize(Transform):
+    """(image - mean) / std of each channel."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def batch(self, images: Tensor) -> Tensor:
+        mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class ToTensor(Transform):
+    """Nothing: items are tensors already; uint8 becomes float 0..1."""
+
+    def batch(self, images: Tensor) -> Tensor:
+        return images.float() / 255.0 if images.dtype == torch.uint8 else images
+
+
+@dataclass(frozen=True)
+class RandomCrop(RandomTransform):
+    """A window at a random place, after an optional black border."""
+
+    size: int | tuple[int, int]
+    padding: int | Sequence[int] | None = None
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        if self.padding is not None:
+            images = Pad(self.padding).batch(images)
+        return random_crop(images, _pair(self.size), generator)
+
+
+@dataclass(frozen=True)
+class RandomHorizontalFlip(RandomTransform):
+    """Mirrored left-right with probability p."""
+
+    p: float = 0.5
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        return random_flip(images, self.p, 0.0, generator)
+
+
+@dataclass(frozen=True)
+class RandomVerticalFlip(RandomTransform):
+    """Turned upside-down with probability p."""
+
+    p: float = 0.5
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        return random_flip(images, 0.0, self.p, generator)
+
+
+@dataclass(frozen=True)
+class AddNoise(RandomTransform):
+    """Normal noise on top, clamped to 0..1."""
+
+    std: float = 0.1
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        shape, device = images.shape, generator.device
+        noise = torch.randn(shape, generator=generator, device=device).to(images.device)
+        return (images + self.std * noise).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RandomAugment:
+    """A random transform as an augmentation of batches."""
+
+    transform: RandomTransform
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return self.transform.augment(images, generator)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        generator = torch.Generator()
+        return tuple(self.transform.augment(torch.zeros(1, *shape), generator).shape[1:])
+
+
+class Compose(list[Callable[[Any], Any]]):
+    """Transforms one after the other; a list, so that a data set sees each of them."""
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        super().__init__(flat(transforms))
+
+    def __call__(self, image: Any) -> Any:
+        for transform in self:
+            image = transform(image)
+        return image
+
+
+def Lambda(lambd: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function itself."""
+    return lambd
+
+
+def flat(
+    transforms: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None,
+) -> list[Callable[[Any], Any]]:
+    """A list of transforms with the inner lists opened.
+
+    Raises:
+        DataError: if something in it cannot be called.
+    """
+    if transforms is None:
+        return []
+    if not isinstance(transforms, (list, tuple)):
+        if not callable(transforms):
+            raise DataError(
+                f"a transform is a function of one image, got {transforms!r}",
+                hint="for instance transforms=[lambda x: 1. - x]",
+            )
+        return [transforms]
+    return [single for part in transforms for single in flat(part)]
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    values = (size, size) if isinstance(size, int) else tuple(size)
+    return (int(values[0]), int(values[-1]))
+
+
+def _borders(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+    values = (padding,) if isinstance(padding, int) else tuple(padding)
+    if len(values) not in (1, 2, 4):
+        raise DataError(f"padding is one, two or four numbers, got {padding!r}")
+    left, top, right, bottom = (values * 4)[:4]
+    return left, top, right, bottom
+
+
+#: Names of `torchvision.transforms` that files may use.
+TRANSFORMS: dict[str, Callable[..., Any]] = {
+    "AddNoise": AddNoise,
+    "CenterCrop": CenterCrop,
+    "Compose": Compose,
+    "Grayscale": Grayscale,
+    "Lambda": Lambda,
+    "Normalize": Normalize,
+    "Pad": Pad,
+    "RandomCrop": RandomCrop,
+    "RandomHorizontalFlip": RandomHorizontalFlip,
+    "RandomVerticalFlip": RandomVerticalFlip,
+    "Resize": Resize,
+    "ToTensor": ToTensor,
+}
