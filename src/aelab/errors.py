@@ -12,7 +12,7 @@
     └── RunFailed            training itself failed (exit code 1)
         └── DivergedError    a loss or a weight is no longer finite
 
-A message says where, what was given, what is possible, and what to type. Imports nothing of the house.
+A message says where, what was given, what is possible, and what to type.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class AelabError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: Where | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where

@@ -42,7 +42,7 @@ class TermSpec(NamedTuple):
     name: str
     formula: str | Callable[..., Tensor]
     weight: float = 1.0
-    options: Mapping[str, Any] = {}  # noqa: RUF012  (never written to)
+    options: Mapping[str, Any] = {}
 
 
 @runtime_checkable

@@ -70,7 +70,9 @@ def test_the_same_seed_gives_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
     assert _losses(tmp_path / "a") == _losses(tmp_path / "b")
 
 
-def test_another_seed_gives_other_weights_and_the_same_architecture(tiny: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights_and_the_same_architecture(
+    tiny: Path, tmp_path: Path
+) -> None:
     _run(tiny, tmp_path / "runs", only="net-mlp*")
     one, two = _state(tmp_path / "runs").values()
     assert one != two and len(one) == len(two)
@@ -132,25 +134,31 @@ def test_load_starts_a_new_run_from_a_kept_checkpoint(tiny: Path, tmp_path: Path
     _run(tiny, runs, only="net-mlp_seed-1")
     other = tiny.with_name("other.yml")
     text = tiny.read_text().replace("experiment_name: tiny/", "experiment_name: other/")
-    other.write_text(text.replace("learnrate: 0.001", "learnrate: 1e-30") + "load: tiny/net-mlp_seed-1@160\n")
+    other.write_text(
+        text.replace("learnrate: 0.001", "learnrate: 1e-30") + "load: tiny/net-mlp_seed-1@160\n"
+    )
     _run(other, runs, only="net-mlp_seed-1")
     import safetensors.torch
 
     source = safetensors.torch.load_file(
         runs / "tiny/net-mlp_seed-1/checkpoints/images-000000160.safetensors"
     )
-    copied = safetensors.torch.load_file(runs / "other/net-mlp_seed-1/checkpoints/latest.safetensors")
+    copied = safetensors.torch.load_file(
+        runs / "other/net-mlp_seed-1/checkpoints/latest.safetensors"
+    )
     weights = [name for name in source if name.startswith("model.")]
     assert weights and all(source[name].equal(copied[name]) for name in weights)
 
 
 def test_an_unknown_glob_names_the_runs(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run of .* matches 'nothing'") as caught:
+    with pytest.raises(UserError, match=r"no run of .* matches 'nothing'") as caught:
         _run(tiny, tmp_path / "runs", only="nothing")
     assert "tiny/net:mlp_seed:1" in str(caught.value)
 
 
-def test_every_mistake_of_a_file_is_told_before_anything_is_trained(tiny: Path, tmp_path: Path) -> None:
+def test_every_mistake_of_a_file_is_told_before_anything_is_trained(
+    tiny: Path, tmp_path: Path
+) -> None:
     text = tiny.read_text().replace("batch_size: 16", "batch_size: many\nbatchsize: 3")
     tiny.write_text(text)
     with pytest.raises(Problems) as caught:

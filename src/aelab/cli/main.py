@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from aelab.errors import AelabError, UserError
 
 app = typer.Typer(
     name="aelab",
-    help="A laboratory for autoencoders of small images: one YAML file in, a trained comparison out.",
+    help="A laboratory for autoencoders: one YAML file in, a trained comparison out.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -28,16 +29,31 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(help="Experiment file (YAML).", show_default=False)]
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(help="Experiment file, run folders or globs; default: every run.", show_default=False),
+    typer.Argument(
+        help="Experiment file, run folders or globs; default: every run.", show_default=False
+    ),
 ]
+
+
+class Clock(StrEnum):
+    """What the x axis counts."""
+
+    images = "images"
+    seconds = "seconds"
+
+
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
 Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matches this glob.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Data = Annotated[
     list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
+]
 
 
 def _version(show: bool) -> None:
@@ -66,7 +82,7 @@ def check(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """List the runs of a file with parameters, images, FLOPs, time and memory; find every mistake."""
+    """List a file's runs with parameters, FLOPs, time and memory; find every mistake."""
     from aelab import lab
     from aelab.cli import listing
 
@@ -82,22 +98,32 @@ def run(
     file: File,
     only: Only = None,
     max_inputs: Annotated[
-        int | None, typer.Option("--max-inputs", help="Train for this many images instead of the file's.")
+        int | None,
+        typer.Option("--max-inputs", help="Train for this many images instead of the file's."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
     load: Annotated[
         str | None, typer.Option("--load", help="Start from the weights of RUN[@images].")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train failed runs again.")
+    ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Throw stored results of the selected runs away and start over.")
+        bool,
+        typer.Option(
+            "--restart", help="Throw stored results of the selected runs away and start over."
+        ),
     ] = False,
     runs: Runs = Path("runs"),
     data: Data = None,
     trust: Trust = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and failures.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only results and failures.")
+    ] = False,
 ) -> None:
-    """Train every run of a file. The same command again skips what is finished and continues the rest."""
+    """Train every run of a file; the same command again skips what is done, continues the rest."""
     from aelab import lab
     from aelab.cli.progress import draw
     from aelab.lab.events import MatrixFinished, RunInterrupted
@@ -132,19 +158,29 @@ def run(
 def table(
     sources: Sources = None,
     sort: Annotated[
-        list[str] | None, typer.Option("--sort", "-s", help="Column; -NAME or NAME- descends. Repeatable.")
+        list[str] | None,
+        typer.Option("--sort", "-s", help="Column; -NAME or NAME- descends. Repeatable."),
     ] = None,
     include: Annotated[
         list[str] | None, typer.Option("--include", "-i", help="One more column: any logged term.")
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Drop a column.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", "-x", help="Drop a column.")
+    ] = None,
     average: Annotated[
-        str | None, typer.Option("--average", "-a", help="Average over the values of this matrix key.")
+        str | None,
+        typer.Option("--average", "-a", help="Average over the values of this matrix key."),
     ] = None,
     average_std: Annotated[
         list[str] | None,
         typer.Option("--average-std", help="With --average: also min, max and std of this column."),
     ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="One row a run, repeats not merged.")
+    ] = False,
+    legacy_headers: Annotated[
+        bool, typer.Option("--legacy-headers", help="Column names of the old runner.")
+    ] = False,
     output: Annotated[
         str, typer.Option("--format", "-f", help="terminal, markdown, csv, json or html.")
     ] = "terminal",
@@ -165,6 +201,8 @@ def table(
         exclude=exclude or (),
         average=average,
         average_std=average_std or (),
+        each=each,
+        legacy_headers=legacy_headers,
         format="json" if as_json else output,
         only=only,
         runs=runs,
@@ -175,14 +213,20 @@ def table(
 @app.command()
 def plot(
     sources: Sources = None,
-    term: Annotated[str, typer.Option("--term", "-t", help="Logged term: loss, l1, kl, learnrate ...")] = "loss",
-    x: Annotated[str, typer.Option("--x", help="images or seconds.")] = "images",
-    group: Annotated[str | None, typer.Option("--group", "-g", help="One colour a value of this key.")] = None,
+    term: Annotated[
+        str, typer.Option("--term", "-t", help="Logged term: loss, l1, kl, learnrate ...")
+    ] = "loss",
+    x: Annotated[Clock, typer.Option("--x", help="What the x axis counts.")] = Clock.images,
+    group: Annotated[
+        str | None, typer.Option("--group", "-g", help="One colour a value of this key.")
+    ] = None,
     log_y: Annotated[
         bool | None, typer.Option("--log-y/--linear-y", help="Default: where it helps.")
     ] = None,
     log_x: Annotated[bool | None, typer.Option("--log-x/--linear-x")] = None,
-    band: Annotated[bool, typer.Option("--band/--no-band", help="Seeds as a mean line with a band.")] = True,
+    band: Annotated[
+        bool, typer.Option("--band/--no-band", help="Seeds as a mean line with a band.")
+    ] = True,
     only: Only = None,
     runs: Runs = Path("runs"),
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG or SVG file.")] = Path("plot.png"),
@@ -194,7 +238,7 @@ def plot(
         sources or (),
         out=out,
         term=term,
-        x=x,
+        x=x.value,
         group=group,
         log_y=log_y,
         log_x=log_x,
@@ -236,7 +280,8 @@ def ls(
 def data(
     name: Annotated[str | None, typer.Argument(help="Data set; default: list them all.")] = None,
     resize: Annotated[
-        int | None, typer.Option("--resize", help="Compare native, nearest and bilinear at N pixels.")
+        int | None,
+        typer.Option("--resize", help="Compare native, nearest and bilinear at N pixels."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Contact sheet (PNG); default: NAME.png.")

@@ -27,7 +27,9 @@ class Screen(Protocol):
 def draw(events: Iterable[ev.Event], *, quiet: bool = False) -> Iterator[ev.Event]:
     """Shows each event on stderr and passes it on."""
     console = Console(stderr=True)
-    screen: Screen = LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(quiet)
+    screen: Screen = (
+        LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(quiet)
+    )
     try:
         for event in events:
             screen.show(event)
@@ -53,12 +55,30 @@ def _finished(event: ev.RunFinished) -> str:
     return f"{event.images:,} images, {loss}{duration(event.seconds)} ({event.reason})"
 
 
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+class Notes:
+    """Says each note once, however many runs it concerns."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def new(self, notes: Iterable[str]) -> list[str]:
+        """The notes not said before."""
+        fresh = [note for note in dict.fromkeys(notes) if note not in self._said]
+        self._said.update(fresh)
+        return fresh
+
+
 class PlainScreen:
     """Lines for a file or a pipe: starts, ends, and a progress line every few seconds."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._last_line = 0.0
+        self._notes = Notes()
 
     def show(self, event: ev.Event) -> None:
         text = self._text(event)
@@ -71,11 +91,11 @@ class PlainScreen:
     def _text(self, event: ev.Event) -> str | None:
         match event:
             case ev.MatrixStarted():
-                notes = "".join(f"\nnote: {note}" for note in event.notes)
-                return f"{len(event.names)} runs{notes}"
+                notes = "".join(f"\nnote: {note}" for note in self._notes.new(event.notes))
+                return f"{_runs(len(event.names))}{notes}"
             case ev.RunStarted():
                 at = f", continues at {event.images:,} images" if event.images else ""
-                notes = "".join(f"\n  note: {note}" for note in event.notes)
+                notes = "".join(f"\n  note: {note}" for note in self._notes.new(event.notes))
                 return (
                     f"[{event.number}] {event.name}: {event.parameters:,} parameters, "
                     f"{event.threads} thread{'s' * (event.threads > 1)}{at}{notes}"
@@ -110,9 +130,8 @@ def outcome_text(event: ev.Event) -> str | None:
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
         case ev.MatrixFinished():
-            return (
-                f"{event.finished} finished, {event.skipped} skipped, {event.failed} failed"
-                + (", interrupted" if event.interrupted else "")
+            return f"{event.finished} finished, {event.skipped} skipped, {event.failed} failed" + (
+                ", interrupted" if event.interrupted else ""
             )
         case _:
             return None
@@ -125,6 +144,7 @@ class LiveScreen:
         self._console = console
         self._tasks: dict[str, TaskID] = {}
         self._validation: dict[str, str] = {}
+        self._notes = Notes()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -137,12 +157,10 @@ class LiveScreen:
     def show(self, event: ev.Event) -> None:
         match event:
             case ev.MatrixStarted():
-                self._progress.print(f"[bold]{len(event.names)} runs[/bold]")
-                for note in event.notes:
-                    self._progress.print(f"note: {note}", style="yellow", markup=False)
+                self._progress.print(_runs(len(event.names)))
+                self._print_notes(event.notes)
             case ev.RunStarted():
-                for note in event.notes:
-                    self._progress.print(f"note: {note}", style="yellow", markup=False)
+                self._print_notes(event.notes)
                 self._tasks[event.name] = self._progress.add_task(
                     event.name.replace("[", r"\["),
                     total=event.max_images,
@@ -152,7 +170,9 @@ class LiveScreen:
             case ev.RunProgress():
                 text = f"loss {event.loss:.4g}{self._validation.get(event.name, '')}"
                 rate = f"{event.images_per_second:,.0f} images/s"
-                self._update(event.name, event.images, f"{text} {rate} {duration(event.seconds_left)} left")
+                self._update(
+                    event.name, event.images, f"{text} {rate} {duration(event.seconds_left)} left"
+                )
             case ev.RunValidated():
                 self._validation[event.name] = f" (validation {event.loss:.4g})"
             case ev.RunFinished():
@@ -162,6 +182,10 @@ class LiveScreen:
                 text_or_none = outcome_text(event)
                 if text_or_none:
                     self._progress.print(text_or_none, markup=False)
+
+    def _print_notes(self, notes: list[str]) -> None:
+        for note in self._notes.new(notes):
+            self._progress.print(f"note: {note}", style="yellow", markup=False)
 
     def _update(self, name: str, images: int, text: str) -> None:
         self._progress.update(self._tasks[name], completed=images, text=text)

@@ -3,7 +3,7 @@
     A file names experiments. Each experiment is a run. A run trains a model on data under an
     objective, and leaves a directory. Reports read directories.
 
-`check` and `run` read a file; `table`, `plot`, `report` and `ls` read directories and need no torch.
+`check` and `run` read a file; `table`, `plot`, `report`, `ls` read directories without torch.
 One run from text to directory is `session.train_run`; the loop itself is `train.fit`.
 """
 
@@ -95,9 +95,13 @@ def run(
     from aelab.runs.store import Store
 
     overrides = {"max_inputs": max_inputs, "load": load}
-    specs, roots = _specs(file, only, data, trust, {k: v for k, v in overrides.items() if v is not None})
+    specs, roots = _specs(
+        file, only, data, trust, {k: v for k, v in overrides.items() if v is not None}
+    )
     options = Options(device, restart, retry_failed, trust, roots)
-    yield from run_matrix(specs, Store(Path(runs)), options, StopRequest() if stop is None else stop)
+    yield from run_matrix(
+        specs, Store(Path(runs)), options, StopRequest() if stop is None else stop
+    )
 
 
 def run_matrix(
@@ -128,6 +132,8 @@ def table(
     exclude: Sequence[str] = (),
     average: str | None = None,
     average_std: Sequence[str] = (),
+    each: bool = False,
+    legacy_headers: bool = False,
     format: str = "markdown",
     only: str | None = None,
     runs: str | Path = RUNS,
@@ -136,6 +142,8 @@ def table(
 
     Args:
         sources: experiment files, run folders or globs; empty means every stored run.
+        each: one row a run even where runs repeat each other.
+        legacy_headers: the column names of the old runner.
     """
     from aelab.report import tables
 
@@ -146,6 +154,8 @@ def table(
         exclude=exclude,
         average=average,
         average_std=average_std,
+        each=each,
+        legacy_headers=legacy_headers,
         format=format,
     )
 
@@ -194,8 +204,11 @@ def ls(
 ) -> str:
     """Stored runs: state, images, best loss, age, size on disk."""
     from aelab.report import tables
+    from aelab.runs.store import Store
 
-    return tables.listing(find_runs(sources, only=only, runs=runs, may_be_empty=True), format=format)
+    problems = [] if sources else Store(Path(runs)).scan().problems
+    found = find_runs(sources, only=only, runs=runs, may_be_empty=True)
+    return tables.listing(found, problems=problems, format=format)
 
 
 def data(
@@ -251,7 +264,9 @@ def find_runs(
     for source in sources or [None]:  # type: ignore[list-item]
         for entry in _runs_of(source, store):
             found.setdefault(entry.folder, entry)
-    chosen = [entry for entry in found.values() if _matches((entry.record["name"], entry.folder), only)]
+    chosen = [
+        entry for entry in found.values() if _matches((entry.record["name"], entry.folder), only)
+    ]
     if not chosen and not may_be_empty:
         what = ", ".join(map(str, sources)) or f"{runs}/"
         raise UserError(
@@ -296,25 +311,27 @@ def _specs(
 
 
 def _matches(names: Iterable[str], only: str | None) -> bool:
-    """Whether a run is meant: a glob over name or folder, over their last part, or a part of them."""
+    """Whether a run is meant: a glob over name, folder or their last part, or a part of them."""
     if only is None:
         return True
     return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
 
 
 def _common_notes(specs: Sequence[RunSpec]) -> list[str]:
+    """What concerns every run, once; notes of single runs come with them."""
+    shared = [note for note in specs[0].notes if all(note in spec.notes for spec in specs)]
     legacy = [spec for spec in specs if spec.settings.legacy]
-    if not legacy:
-        return []
-    which = "all runs use" if len(legacy) == len(specs) else f"{len(legacy)} runs use"
-    parts = one_of({part for spec in legacy for part in spec.settings.legacy})
-    return [
-        f"{which} the legacy objective ({parts}): comparable with the old tables, not with corrected runs"
-    ]
+    if legacy:
+        which = "all runs use" if len(legacy) == len(specs) else f"{len(legacy)} runs use"
+        parts = " and ".join(sorted({part for spec in legacy for part in spec.settings.legacy}))
+        shared.append(
+            f"{which} the legacy objective ({parts}): comparable with the old tables,"
+            " not with corrected runs"
+        )
+    return shared
 
 
 #: The verbs, by the names of the command line.
 VERBS: dict[str, Callable[..., Any]] = {
-    "check": check, "run": run, "table": table, "plot": plot, "report": report, "ls": ls, "data": data,
-    "rm": rm,
-}  # fmt: skip
+    verb.__name__: verb for verb in (check, run, table, plot, report, ls, data, rm)
+}

@@ -34,7 +34,8 @@ class Parts:
         input_transforms: random changes of the input that the target does not have.
         device: where to train.
         calls: every call of a part in order, with all its arguments.
-        notes: what a reader of the results must know.
+        notes: what a reader of the results must know about the objective.
+        data_notes: the same about the data; known once they are loaded.
         extra: what the blocks put into EXTRA_VALUES.
     """
 
@@ -46,6 +47,7 @@ class Parts:
     calls: CallLog
     input_transforms: tuple[Any, ...] = ()
     notes: list[str] = field(default_factory=list)
+    data_notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     augmentation: list[str] = field(default_factory=list)
 
@@ -87,7 +89,9 @@ def build(
 
     log = catalogue.CallLog(calls)
     scope = spec.scope(catalogue.names(log), catalogue.attributes(), trust=trust)
-    torch.manual_seed(spec.seed)  # weights are drawn from the default generator, here and nowhere else
+    torch.manual_seed(
+        spec.seed
+    )  # weights are drawn from the default generator, here and nowhere else
     allowed = roots.using(folders, base=Path(spec.file).resolve().parent)
     with torch.device("meta" if meta else "cpu"), allowed:
         values = evaluate_run(spec, scope)
@@ -110,7 +114,7 @@ def build(
         device=choose_device(device),
         calls=log,
         input_transforms=_functions(values.get("train_input_transforms"), spec),
-        notes=_notes(spec, objective),
+        notes=_notes(spec),
         extra=dict(scope.extra_values),
     )
 
@@ -135,14 +139,11 @@ def load_images(parts: Parts) -> tuple[list[tuple[int, Images]], Images | None]:
         if len(images) == 0:
             raise ConfigError("an image set is empty", hint="look at it with: aelab data NAME")
     parts.augmentation = [repr(change) for _, images in train for change in images.augment]
-    for note in dict.fromkeys(p.note for images in sets for p in images.provenance if p.note):
-        parts.notes.append(note)
+    parts.data_notes = list(dict.fromkeys(p.note for s in sets for p in s.provenance if p.note))
     return train, validation
 
 
-def fit_settings(
-    spec: RunSpec, parts: Parts, *, threads: int | None = None
-) -> FitSettings:
+def fit_settings(spec: RunSpec, parts: Parts, *, threads: int | None = None) -> FitSettings:
     """The plain numbers of the loop from the keys of the file."""
     from aelab.train import Choice, FitSettings
 
@@ -176,7 +177,7 @@ def fit_settings(
         freeze_validation_set=keys.freeze_validation_set,
         validation_limit=keys.validation_limit,
         legacy_validation=legacy_validation,
-        threads=threads or _asked_threads(),
+        threads=threads or asked_threads(),
     )
 
 
@@ -188,22 +189,29 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     kind, _, index = name.partition(":")
     if kind not in available or not (index.isdigit() or not index):
         raise ConfigError(
-            f"no device '{name}'; possible: auto, cpu, cuda, cuda:N, mps{did_you_mean(kind, available)}",
+            f"no device '{name}'; possible: auto, cpu, cuda, cuda:N, mps"
+            f"{did_you_mean(kind, available)}",
             where=Where(key="--device"),
         )
-    if not available[kind] or (index and kind == "cuda" and int(index) >= torch.cuda.device_count()):
+    if not available[kind] or (
+        index and kind == "cuda" and int(index) >= torch.cuda.device_count()
+    ):
         here = one_of(kind for kind, there in available.items() if there)
         raise ConfigError(f"'{name}' is not available; here: {here}", where=Where(key="--device"))
     return torch.device(name)
 
 
-def _asked_threads() -> int | None:
+def asked_threads() -> int | None:
     """OMP_NUM_THREADS where somebody set it: schedulers and parallel shells do."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else None
@@ -220,7 +228,7 @@ def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[tu
                 raise ConfigError(
                     f"must be a data set, not {type(value).__name__}",
                     where=spec.blocks[key].where,
-                    hint="for instance mnist_dataset(train=True); tensors go into TensorDataset(...)",
+                    hint="for instance mnist_dataset(train=True), or TensorDataset(tensor)",
                 )
             found.append((int(key.removeprefix(prefix) or 0), value))
     return sorted(found, key=lambda pair: pair[0])
@@ -237,9 +245,8 @@ def _functions(value: Any, spec: RunSpec) -> tuple[Any, ...]:
     return functions
 
 
-def _notes(spec: RunSpec, objective: Objective) -> list[str]:
-    notes = []
-    if spec.settings.legacy:
-        parts = one_of(spec.settings.legacy)
-        notes.append(f"legacy objective ({parts}): comparable with the old tables only")
-    return notes
+def _notes(spec: RunSpec) -> list[str]:
+    if not spec.settings.legacy:
+        return []
+    parts = " and ".join(sorted(spec.settings.legacy))
+    return [f"legacy objective ({parts}): comparable with the old tables only"]

@@ -1,4 +1,4 @@
-"""What happens while a matrix runs, as plain records. The command line draws them; scripts read them."""
+"""What happens while a matrix runs, as plain records for whoever draws or counts them."""
 
 from __future__ import annotations
 

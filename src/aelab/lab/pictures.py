@@ -1,4 +1,4 @@
-"""Reproductions while a run trains: always the same sixteen training and sixteen held-out images."""
+"""Reproductions while a run trains: always the same sixteen images of each set."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SPACING = 1.5
 
 
 class Reproductions:
-    """Writes `images/<set>-originals.png` once and `images/<set>-<images>.png` at growing intervals.
+    """Writes `images/<set>-originals.png` once, `images/<set>-<images>.png` ever more rarely.
 
     Args:
         run: where to write.
-        sets: the images by name, `train` and `heldout`; the first sixteen of each are shown, without
-            augmentation, so that runs and times can be compared picture by picture.
+        sets: the images by name, `train` and `heldout`; the first sixteen of each are shown,
+            without augmentation, so that runs and times can be compared picture by picture.
     """
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
@@ -62,7 +62,8 @@ def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
         parameter = next(model.parameters(), None)
         device = parameter.device if parameter is not None else sample.device
         assert isinstance(model, Model)
-        return model(sample.to(device)).reconstruction.float().clamp(0, 1).cpu()
+        shown: Tensor = model(sample.to(device)).reconstruction
+        return shown.float().clamp(0, 1).cpu()
     finally:
         model.train(training)
 

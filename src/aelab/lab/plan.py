@@ -29,7 +29,7 @@ class RunPlan:
         latent_shape: of one image's code; empty where the model does not tell.
         flops_per_image: of one forward pass, multiplication and addition counted as two.
         images: images to be seen; None where only epochs are limited.
-        estimated_seconds: of training on this machine with one run at a time, validation not counted.
+        estimated_seconds: of training here, one run at a time, validation not counted.
         estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
         problems: why this run cannot be trained; empty when it can.
         notes: what a reader of its results must know.
@@ -63,22 +63,24 @@ class Plan:
 
 
 def training_flops_per_second(device: torch.device) -> float:
-    """What this machine makes of a small convolution, forward and backward: a fifth of a second's trial."""
+    """What this machine makes of a small convolution, forward and backward.
+
+    The best of several short trials: others on the machine make a trial slower, never faster.
+    """
     layer = nn.Conv2d(24, 32, 3, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(32, 24, 26, 26, device=device).to(memory_format=torch.channels_last)
     images.requires_grad_(True)
     flops = STEP_PER_FORWARD * 2 * 32 * 24 * 9 * 24 * 24 * 32
 
-    def seconds(repeats: int) -> float:
+    def seconds() -> float:
         start = time.perf_counter()
-        for _ in range(repeats):
-            layer(images).sum().backward()
+        layer(images).sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - start
 
-    seconds(3)  # warm-up
-    return flops * 10 / seconds(10)
+    seconds()  # warm-up
+    return flops / min(seconds() for _ in range(20))
 
 
 def memory_mb(model: nn.Module, shape: Sequence[int], batch_size: int) -> float:

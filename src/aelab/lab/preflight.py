@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aelab.config import RunSpec
 from aelab.errors import AelabError, Problems
-from aelab.lab.build import Parts, build, choose_device, fit_settings
+from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
 
 
@@ -15,7 +15,12 @@ def plan_runs(
     specs: Sequence[RunSpec], file: str, *, folders: Sequence[Path], trust: bool, runs: Path
 ) -> Plan:
     """Builds each run on the meta device and says what it costs or why it is impossible."""
-    speed = training_flops_per_second(choose_device("cpu"))
+    from aelab.train import choose_threads
+    from aelab.train.machine import prepared_process
+
+    device = choose_device("cpu")
+    with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
+        speed = training_flops_per_second(device)
     plans = [_plan(spec, speed, folders=folders, trust=trust, runs=runs) for spec in specs]
     notes = dict.fromkeys(note for plan in plans for note in plan.notes)
     return Plan(file, plans, list(notes))
@@ -49,7 +54,7 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
     images = spec.settings.max_inputs
     seconds = None
     if images:
-        seconds = images * STEP_PER_FORWARD * facts.flops_per_image * 2 / speed
+        seconds = images * STEP_PER_FORWARD * facts.flops_per_image / speed
     return RunPlan(
         name=spec.name,
         matrix=dict(spec.matrix),
@@ -72,4 +77,6 @@ def _verified_shape(parts: Parts) -> tuple[int, int, int]:
 
 
 def _impossible(spec: RunSpec, problems: list[str]) -> RunPlan:
-    return RunPlan(name=spec.name, matrix=dict(spec.matrix), images=spec.settings.max_inputs, problems=problems)
+    return RunPlan(
+        name=spec.name, matrix=dict(spec.matrix), images=spec.settings.max_inputs, problems=problems
+    )

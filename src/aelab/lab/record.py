@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from aelab._version import __version__
 from aelab.config import RunSpec
 from aelab.errors import StoreError
-from aelab.runs.record import Run
 from aelab.runs.atomic import read_json
+from aelab.runs.record import Run
 
 if TYPE_CHECKING:
     from aelab.lab.build import Parts
@@ -54,7 +54,7 @@ def final_record(
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
-        "notes": parts.notes,
+        "notes": [*parts.notes, *parts.data_notes],
         "data": {
             "train": [p._asdict() for _, images in train for p in images.provenance],
             "validation": [p._asdict() for p in validation.provenance] if validation else [],

@@ -124,8 +124,15 @@ class _Session:
         self._saved_at = time.monotonic()
 
     def train(self, number: int) -> Iterator[ev.Event]:
-        from aelab.train import fit, load_state, make_state
-        from aelab.train import CheckpointDue, Finished, Logged, Validated
+        from aelab.train import (
+            CheckpointDue,
+            Finished,
+            Logged,
+            Validated,
+            fit,
+            load_state,
+            make_state,
+        )
 
         spec, run = self.spec, self.run
         options = self.options
@@ -153,7 +160,14 @@ class _Session:
             self._picture(pictures)
         yield self._started(parts, number)
         parts.objective.to(parts.device)
-        loop = fit(self.state, parts.objective, train, validation, settings, should_stop=lambda: bool(self.stop))
+        loop = fit(
+            self.state,
+            parts.objective,
+            train,
+            validation,
+            settings,
+            should_stop=lambda: bool(self.stop),
+        )
         for event in loop:
             match event:
                 case Logged():
@@ -169,7 +183,9 @@ class _Session:
                 case Finished():
                     yield self._finished(event.reason, pictures)
 
-    def _settle_record(self, parts: Parts, train: list[tuple[int, Images]], validation: Images | None) -> None:
+    def _settle_record(
+        self, parts: Parts, train: list[tuple[int, Images]], validation: Images | None
+    ) -> None:
         """Writes what is known once model and data are there, and refuses changed data."""
         record = final_record(self.spec, parts, train, validation)
         before = self.run.record.get("data")
@@ -216,7 +232,7 @@ class _Session:
             self.state.images,
             self.settings.max_images,
             self.state.threads,
-            parts.notes,
+            parts.data_notes,
         )
 
     def _logged(self, event: Any) -> ev.RunProgress:

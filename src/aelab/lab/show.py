@@ -16,7 +16,9 @@ def list_data(roots: Sequence[Path]) -> dict[str, Any]:
         return {"datasets": overview.list_datasets()}
 
 
-def show_data(name: str, *, resize: int | None, out: Path | None, roots: Sequence[Path]) -> dict[str, Any]:
+def show_data(
+    name: str, *, resize: int | None, out: Path | None, roots: Sequence[Path]
+) -> dict[str, Any]:
     """Statistics of one set; writes its contact sheet, or the comparison of resize filters."""
     from aelab.data import overview
     from aelab.data import roots as allowed

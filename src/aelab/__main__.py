@@ -1,0 +1,5 @@
+"""`python -m aelab`."""
+
+from aelab.cli.main import main
+
+main()

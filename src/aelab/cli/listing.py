@@ -1,0 +1,103 @@
+"""Plans and data sets as text and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from aelab.cli.progress import duration
+
+if TYPE_CHECKING:
+    from aelab.lab.plan import Plan, RunPlan
+
+
+def plan_json(plan: Plan) -> str:
+    """A list of runs, each with name, matrix values, parameters, costs and problems."""
+    return json.dumps([asdict(run) for run in plan.runs], indent=2, default=str)
+
+
+def plan_text(plan: Plan) -> str:
+    """The runs of a file as a table, then its notes and problems."""
+    from tabulate import tabulate
+
+    rows = [_plan_row(run) for run in plan.runs]
+    header = [
+        "run",
+        "parameters",
+        "encoder",
+        "decoder",
+        "code",
+        "images",
+        "MFLOP/image",
+        "time",
+        "memory",
+    ]
+    align = ["left", *["right"] * 8]
+    parts = [tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)]
+    good = [run for run in plan.runs if not run.problems]
+    seconds = sum(run.estimated_seconds or 0 for run in good)
+    parts.append(
+        f"{len(plan.runs)} runs, {len(plan.runs) - len(good)} with problems; "
+        f"about {duration(seconds)} one after the other here (estimate, without validation)"
+    )
+    parts += [f"note: {note}" for note in plan.notes]
+    parts += [f"problem: {_whose(plan, problem)}{problem}" for problem in plan.problems]
+    return "\n\n".join(parts[:2]) + "".join("\n" + part for part in parts[2:])
+
+
+def _plan_row(run: RunPlan) -> list[str]:
+    if run.problems:
+        return [run.name, "impossible", *[""] * 7]
+    counts = run.parameters
+    return [
+        run.name,
+        *(
+            f"{counts.get(part, 0):,}" if counts.get(part) else "-"
+            for part in ("model", "encoder", "decoder")
+        ),
+        "x".join(map(str, run.latent_shape)) or "-",
+        f"{run.images:,}" if run.images else "-",
+        f"{run.flops_per_image / 1e6:,.1f}" if run.flops_per_image else "-",
+        duration(run.estimated_seconds),
+        f"{run.estimated_memory_mb:,.0f} MB" if run.estimated_memory_mb else "-",
+    ]
+
+
+def _whose(plan: Plan, problem: str) -> str:
+    names = [run.name for run in plan.runs if problem in run.problems]
+    if len(names) == len(plan.runs):
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}: "
+
+
+def data_json(shown: dict[str, Any]) -> str:
+    """What `lab.data` returned, as JSON."""
+    return json.dumps(shown, indent=2, default=str)
+
+
+def data_text(shown: dict[str, Any]) -> str:
+    """The list of data sets, or one set's statistics."""
+    from tabulate import tabulate
+
+    if "datasets" in shown:
+        rows = [
+            [entry["name"], entry["status"], entry["description"]] for entry in shown["datasets"]
+        ]
+        header = ["name", "where", "what"]
+        return str(tabulate(rows, header, tablefmt="simple", disable_numparse=True))
+    lines = [[key, _value(value)] for key, value in shown.items()]
+    return str(tabulate(lines, tablefmt="plain", disable_numparse=True))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_value(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(inner) for inner in value)
+    return str(value)
