@@ -180,3 +180,22 @@ def test_a_checkpoint_of_another_model_is_refused(tiny: SimpleNamespace) -> None
         load_state(other, missing, numbers)
     with pytest.raises(StoreError, match="format 99"):
         load_state(other, tensors, numbers | {"format": 99})
+
+
+def test_threads_layout_and_precision_are_those_the_run_began_with(tiny: SimpleNamespace) -> None:
+    settings = tiny.settings(channels_last=False, precision="bfloat16", threads=3)
+    train = tiny.images(100)
+    whole = tiny.start(settings)
+    first = tiny.start(settings)
+    tiny.fit_all(whole, settings, train)
+    tiny.fit_all(first, settings, train, None, stop_after(5))
+    tensors, numbers = state_dict(first)
+
+    other = tiny.settings(precision="bfloat16", threads=1)  # layout: chosen, channels-last
+    second = make_state(tiny.Model(), other)
+    assert second.channels_last
+    load_state(second, tensors, numbers)
+    assert (second.threads, second.channels_last, second.bfloat16) == (3, False, True)
+    assert second.model.wide.weight.is_contiguous()
+    tiny.fit_all(second, other, train)
+    assert_equal_states(second, whole)

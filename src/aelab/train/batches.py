@@ -42,6 +42,8 @@ class Draws:
             number = self._device.index
             number = torch.cuda.current_device() if number is None else number
             torch.cuda.default_generators[number].manual_seed(value)
+        elif self._device.type == "mps":
+            torch.mps.manual_seed(value)
         else:
             torch.default_generator.manual_seed(value)
 

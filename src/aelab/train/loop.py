@@ -195,7 +195,7 @@ def check_finite(state: State, settings: FitSettings) -> dict[str, float]:
         DivergedError: a loss or weight is not finite.
     """
     norms = torch._foreach_norm([p.detach() for p in state.model.parameters()])
-    numbers = [torch.stack(norms).sum().double().reshape(1)]
+    numbers = [torch.stack(norms).sum().reshape(1)]
     if state.window is not None:
         numbers.append(state.window / state.window_images)
     norm, *means = torch.cat(numbers).tolist()  # one transfer

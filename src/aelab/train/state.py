@@ -166,7 +166,7 @@ def state_dict(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors[f"optimizer.{names[parameter]}/{key}"] = value
             else:
                 scalars.setdefault(names[parameter], {})[key] = value
-    numbers: dict[str, Any] = {"format": FORMAT}
+    numbers: dict[str, Any] = {"format": FORMAT, "device": state.device.type}
     numbers |= {name: getattr(state, name) for name in _NUMBERS}
     numbers["window_terms"] = list(state.window_terms)
     numbers["optimizer_scalars"] = scalars
@@ -189,11 +189,15 @@ def load_state(state: State, tensors: dict[str, Tensor], numbers: dict[str, Any]
             f"the checkpoint has format {numbers.get('format')}; this version reads {FORMAT}",
             hint="install the version that wrote it, or start again with --restart",
         )
+    _use_layout(state, numbers["channels_last"])
     load_weights(state.model, tensors)
     if state.ema is not None:
         load_weights(state.ema, tensors, prefix="ema.")
+    own_precision = state.bfloat16
     for name in _NUMBERS:
         setattr(state, name, numbers[name])
+    if numbers["device"] != state.device.type:
+        state.bfloat16 = own_precision  # what pays there need not pay here
     state.window = tensors["window"].to(state.device) if "window" in tensors else None
     _load_optimizer(state, tensors, numbers)
     state.schedule.load_state_dict(numbers["schedule"])
@@ -224,6 +228,15 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], prefix: str = "mo
 
 
 _OTHER_MODEL = "it was written by another model; start again with --restart"
+
+
+def _use_layout(state: State, channels_last: bool) -> None:
+    """The memory layout that the run began with: another one changes the last bits."""
+    if state.channels_last != channels_last:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        for model in (state.model, state.ema):
+            if model is not None:
+                model.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _load_optimizer(state: State, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:

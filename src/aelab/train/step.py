@@ -94,9 +94,13 @@ def forward(
 
 
 def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
-    """(1 + T,) float64: the sum of the total, then of each term, on the device."""
+    """(1 + T,): the sum of the total, then of each term, on the device.
+
+    float64, so that long windows lose nothing; float32 on Apple's devices, which have no float64.
+    """
     with torch.no_grad():
-        return torch.stack([total.sum(), *(value.sum() for value in values.values())]).double()
+        sums = torch.stack([total.sum(), *(value.sum() for value in values.values())])
+        return sums if sums.device.type == "mps" else sums.double()
 
 
 def _add_to_window(state: State, values: Mapping[str, Tensor], total: Tensor) -> None:
