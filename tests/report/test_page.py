@@ -201,7 +201,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)><!--\u2028'\"{{ 7*7 }}"
 def test_hostile_names_and_errors_stay_text(make_runs: Make) -> None:
     runs = make_runs(
         {"ds": [HOSTILE.replace("/", "_"), "b"]}, failed=[0, 1], message=HOSTILE, images=20_000,
-        record={"name": HOSTILE, "notes": [HOSTILE], "experiment": HOSTILE, "extra": {"x": HOSTILE}},
+        record=dict.fromkeys(("name", "experiment"), HOSTILE) | {"notes": [HOSTILE]},
     )  # fmt: skip
     (runs[0].path / "resolved.yml").write_text(HOSTILE, encoding="utf-8")
     document = _document(runs, title=HOSTILE)
@@ -300,7 +300,8 @@ const rows = () => [...document.querySelectorAll("#each tbody tr")].filter(row =
 const seen = {};
 seen.charts = document.querySelectorAll("#charts canvas").length;
 seen.all = rows().map(row => row.dataset.runs);
-const header = [...document.querySelectorAll("#each th button")].find(b => b.textContent === "best loss");
+const headers = [...document.querySelectorAll("#each th button")];
+const header = headers.find(button => button.textContent === "best loss");
 header.click(); header.click();
 seen.sorted = rows().map(row => row.dataset.runs);
 seen.aria = header.closest("th").getAttribute("aria-sort");

@@ -38,7 +38,7 @@ MOST_POINTS, FEWEST_POINTS = 1000, 120
 NUMBERS = 150_000
 
 #: Bytes of all pictures together, before base64 makes them a third longer.
-PICTURE_BYTES = 900_000
+PICTURE_BYTES = 1_050_000
 
 
 @dataclass
