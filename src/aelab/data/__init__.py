@@ -15,6 +15,8 @@ from aelab.data.base import MEMORY, Dataset
 from aelab.data.chain import METHODS
 from aelab.data.combine import Interleaved, LimitDataset
 from aelab.data.folder import image_folder_dataset
+from aelab.data.image_filter import ImageFilter
+from aelab.data.kali import Kali2dDataset, kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
 from aelab.data.tiles import rpg_tile_dataset, rpg_tile_dataset_3x32x32
@@ -32,6 +34,8 @@ DATASETS: dict[str, Callable[..., Any]] = {
     "fmnist_dataset": fmnist_dataset,
     "idx_dataset": idx_dataset,
     "image_folder_dataset": image_folder_dataset,
+    "Kali2dDataset": Kali2dDataset,
+    "kali_dataset": kali_dataset,
     "mnist_dataset": mnist_dataset,
     "noise_dataset": noise_dataset,
     "rpg_tile_dataset": rpg_tile_dataset,
@@ -40,6 +44,7 @@ DATASETS: dict[str, Callable[..., Any]] = {
 
 #: Sets made of sets, as functions; the methods of every set are `METHODS`.
 COMBINATORS: dict[str, Callable[..., Any]] = {
+    "ImageFilter": ImageFilter,
     "InterleaveDataset": Interleaved,
     "LimitDataset": LimitDataset,
     "TensorDataset": TensorDataset,
