@@ -334,7 +334,7 @@ def _write(text: str, out: Path | None) -> None:
     else:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text + "\n", encoding="utf-8")
+            out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write {out}: {error.strerror}") from error
         print(out)

@@ -90,6 +90,8 @@ def run(
         Problems, ConfigError: mistakes of the file, before anything is trained.
         StoreError: the runs folder cannot be written.
     """
+    from aelab.lab.build import choose_device
+    from aelab.lab.preflight import refuse_if_nothing_can_run
     from aelab.lab.session import Options
     from aelab.lab.stop import StopRequest
     from aelab.runs.store import Store
@@ -98,6 +100,8 @@ def run(
     specs, roots = _specs(
         file, only, data, trust, {k: v for k, v in overrides.items() if v is not None}
     )
+    choose_device(device)
+    refuse_if_nothing_can_run(specs, folders=roots, trust=trust, runs=Path(runs))
     options = Options(device, restart, retry_failed, trust, roots)
     yield from run_matrix(
         specs, Store(Path(runs)), options, StopRequest() if stop is None else stop

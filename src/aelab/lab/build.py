@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aelab.config import RunSpec, evaluate_run
 from aelab.config.settings import DATA_KEY
-from aelab.errors import ConfigError, Where, did_you_mean, one_of
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from aelab.types import Images
 
 
+class Scheduled(NamedTuple):
+    """A data set that is used from `first_epoch` on, and where the file names it."""
+
+    first_epoch: int
+    dataset: Dataset
+    where: Where
+
+
 @dataclass
 class Parts:
     """What a run is made of.
@@ -30,7 +39,7 @@ class Parts:
     Attributes:
         model: keeps the contract of `types.Model`.
         objective: named terms times weights.
-        train, validation: (first epoch, data set) pairs; no pixel has been read yet.
+        train, validation: data sets by first epoch; no pixel has been read yet.
         input_transforms: random changes of the input that the target does not have.
         device: where to train.
         calls: every call of a part in order, with all its arguments.
@@ -41,8 +50,8 @@ class Parts:
 
     model: nn.Module
     objective: Objective
-    train: list[tuple[int, Dataset]]
-    validation: list[tuple[int, Dataset]]
+    train: list[Scheduled]
+    validation: list[Scheduled]
     device: torch.device
     calls: CallLog
     input_transforms: tuple[Any, ...] = ()
@@ -98,14 +107,16 @@ def build(
     log.finish()
     settings = spec.settings
     loss_function = values.get("loss_function", settings.loss_function)
-    model = as_model(values["model"])
-    objective = make_objective(
-        model.terms,  # type: ignore[arg-type]
-        loss_function=loss_function,
-        objective=settings.objective,
-        legacy_kl="kl" in settings.legacy,
-        feature_loss_weight=settings.feature_loss_weight,
-    )
+    with located(spec.blocks["model"].where):
+        model = as_model(values["model"])
+    with located(spec.places.get("objective" if settings.objective else "loss_function")):
+        objective = make_objective(
+            model.terms,  # type: ignore[arg-type]
+            loss_function=loss_function,
+            objective=settings.objective,
+            legacy_kl="kl" in settings.legacy,
+            feature_loss_weight=settings.feature_loss_weight,
+        )
     return Parts(
         model=model,
         objective=objective,
@@ -126,8 +137,8 @@ def load_images(parts: Parts) -> tuple[list[tuple[int, Images]], Images | None]:
         DataError: missing or corrupt files.
         ConfigError: the sets do not fit the model or each other.
     """
-    train = [(epoch, dataset.load()) for epoch, dataset in parts.train]
-    validation = parts.validation[0][1].load() if parts.validation else None
+    train = [(entry.first_epoch, _load(entry)) for entry in parts.train]
+    validation = _load(parts.validation[0]) if parts.validation else None
     sets = [images for _, images in train] + ([validation] if validation else [])
     shapes = {images.shape for images in sets}
     if len(shapes) > 1:
@@ -141,6 +152,22 @@ def load_images(parts: Parts) -> tuple[list[tuple[int, Images]], Images | None]:
     parts.augmentation = [repr(change) for _, images in train for change in images.augment]
     parts.data_notes = list(dict.fromkeys(p.note for s in sets for p in s.provenance if p.note))
     return train, validation
+
+
+def _load(entry: Scheduled) -> Images:
+    with located(entry.where):
+        return entry.dataset.load()
+
+
+@contextlib.contextmanager
+def located(where: Where | None) -> Iterator[None]:
+    """Errors from inside that do not know their place in the file are given this one."""
+    try:
+        yield
+    except AelabError as error:
+        if error.where is None or not str(error.where):
+            error.where = where
+        raise
 
 
 def fit_settings(spec: RunSpec, parts: Parts, *, threads: int | None = None) -> FitSettings:
@@ -217,21 +244,22 @@ def asked_threads() -> int | None:
     return int(asked) if asked.isdigit() and int(asked) > 0 else None
 
 
-def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[tuple[int, Dataset]]:
-    """`train_set` and `train_setN` as (first epoch, data set), by epoch."""
+def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Scheduled]:
+    """`train_set` and `train_setN`, by first epoch."""
     from aelab.data import Dataset
 
     found = []
     for key, value in values.items():
         if DATA_KEY.match(key) and key.startswith(prefix):
+            where = spec.blocks[key].where
             if not isinstance(value, Dataset):
                 raise ConfigError(
                     f"must be a data set, not {type(value).__name__}",
-                    where=spec.blocks[key].where,
+                    where=where,
                     hint="for instance mnist_dataset(train=True), or TensorDataset(tensor)",
                 )
-            found.append((int(key.removeprefix(prefix) or 0), value))
-    return sorted(found, key=lambda pair: pair[0])
+            found.append(Scheduled(int(key.removeprefix(prefix) or 0), value, where))
+    return sorted(found, key=lambda entry: entry.first_epoch)
 
 
 def _functions(value: Any, spec: RunSpec) -> tuple[Any, ...]:

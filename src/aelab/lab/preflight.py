@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aelab.config import RunSpec
 from aelab.errors import AelabError, Problems
-from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings
+from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings, located
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
+
+if TYPE_CHECKING:
+    from aelab.train import FitSettings
 
 
 def plan_runs(
@@ -26,6 +30,28 @@ def plan_runs(
     return Plan(file, plans, list(notes))
 
 
+def refuse_if_nothing_can_run(
+    specs: Sequence[RunSpec], *, folders: Sequence[Path], trust: bool, runs: Path
+) -> None:
+    """Raises what is wrong when no run can be trained at all; stops at the first that can.
+
+    A mistake in every run is a mistake of the file: it is told before a directory is made.
+
+    Raises:
+        Problems: each mistake once.
+    """
+    errors: dict[str, AelabError] = {}
+    for spec in specs:
+        try:
+            _costs(spec, build(spec, trust=trust, folders=folders, meta=True), 1.0, runs)
+            return
+        except Problems as problems:
+            errors |= {str(error): error for error in problems.errors}
+        except AelabError as error:
+            errors[str(error)] = error
+    raise Problems(list(errors.values()))
+
+
 def _plan(
     spec: RunSpec, speed: float, *, folders: Sequence[Path], trust: bool, runs: Path
 ) -> RunPlan:
@@ -39,18 +65,20 @@ def _plan(
 
 
 def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
-    from aelab.models import model_facts
-    from aelab.train import make_state
+    from aelab.models import model_facts, try_model
 
     shape = _verified_shape(parts)
-    facts = model_facts(parts.model, shape)
+    with located(spec.blocks["model"].where):
+        facts = model_facts(parts.model, shape)
+        images, output, _ = try_model(parts.model, shape)
+        parts.objective(output, images, 0)
     settings = fit_settings(spec, parts)
-    if any(True for _ in parts.model.parameters()):
-        make_state(parts.model, settings, "meta")  # unknown optimisers and schedulers show here
+    _try_optimizer(spec, parts, settings)
     if spec.settings.load:
         from aelab.runs.store import Store
 
-        Store(runs).resolve(spec.settings.load)
+        with located(spec.places.get("load")):
+            Store(runs).resolve(spec.settings.load)
     images = spec.settings.max_inputs
     seconds = None
     if images:
@@ -71,9 +99,26 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
 
 def _verified_shape(parts: Parts) -> tuple[int, int, int]:
     """(C, H, W) of the training images; files are looked for, pixels are not read."""
-    for _, dataset in [*parts.train, *parts.validation]:
-        dataset.verify()
-    return parts.train[0][1].shape
+    for entry in [*parts.train, *parts.validation]:
+        with located(entry.where):
+            entry.dataset.verify()
+    with located(parts.train[0].where):
+        return parts.train[0].dataset.shape
+
+
+def _try_optimizer(spec: RunSpec, parts: Parts, settings: FitSettings) -> None:
+    """Unknown optimisers, schedulers and arguments show here."""
+    from aelab.train import make_optimizer, make_schedule
+
+    with located(spec.places.get("optimizer")):
+        optimizer = make_optimizer(parts.model, settings.optimizer, settings.learnrate)
+    with located(spec.places.get("scheduler")):
+        make_schedule(
+            optimizer,
+            settings.scheduler,
+            max_images=settings.max_images,
+            batch_size=settings.batch_size,
+        )
 
 
 def _impossible(spec: RunSpec, problems: list[str]) -> RunPlan:

@@ -1,0 +1,85 @@
+"""A user's mistake ends in one message that tells the way out: exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Call = Callable[..., tuple[int, str, str]]
+
+#: (what is replaced, by what, words the message must hold)
+MISTAKES = {
+    "unknown key": ("batch_size: 16", "batchsize: 16", ["tiny.yml:9", "batchsize", "batch_size"]),
+    "wrong type": ("batch_size: 16", "batch_size: many", ["tiny.yml:9", "many", "whole number"]),
+    "unknown optimizer": ("optimizer: Adam", "optimizer: Adaam", ["tiny.yml:11", "Adaam", "Adam"]),
+    "unknown part": ("noise_dataset(SHAPE, size=200", "noize_dataset(SHAPE, size=200",
+                     ["tiny.yml:6", "noize_dataset", "noise_dataset"]),
+    "wrong argument": ("code_size=4), D", "code=4), D", ["tiny.yml:8", "code", "code_size"]),
+    "wrong argument type": ("size=200", "size='big'", ["tiny.yml:6", "size", "big"]),
+    "impossible shape": (
+        "EncoderMLP(SHAPE, code_size=4)",
+        "EncoderConv2d(SHAPE, code_size=4, channels=(4, 4), kernel_size=7)",
+        ["tiny.yml:8", "7"],
+    ),
+    "decoder for another shape": ("DecoderMLP(SHAPE", "DecoderMLP((1, 9, 9)", ["tiny.yml:8", "9"]),
+    "matrix value no list": ("lr: [0.001, 0.002]", "lr: 0.001", ["tiny.yml:2", "lr"]),
+    "unknown name": ("learnrate: ${lr}", "learnrate: ${rate}", ["tiny.yml:10", "rate", "lr"]),
+    "two runs of one name": ("tiny/${matrix_slug}", "tiny/same", ["same"]),
+    "broken YAML": ("batch_size: 16", "batch_size: [16", ["tiny.yml"]),
+    "forbidden import": ("model: Enc", "model: __import__('os').getcwd() or Enc", ["tiny.yml:8"]),
+    "missing file": ("noise_dataset(SHAPE, size=200, seed=1)", "image_folder_dataset('nowhere')",
+                     ["tiny.yml:6", "nowhere"]),
+    "endless training": ("max_inputs: 320", "", ["max_inputs"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_file_tells_the_way_out(
+    mistake: str, verb: str, tiny: Path, aelab: Call
+) -> None:
+    before, after, words = MISTAKES[mistake]
+    text = tiny.read_text()
+    assert before in text
+    tiny.write_text(text.replace(before, after))
+    code, out, err = aelab(verb, "tiny.yml")
+    said = out + err
+    assert code == 2, said
+    assert "Traceback" not in said
+    assert all(word in said for word in words), said
+
+
+def test_a_missing_experiment_file_is_named(tiny: Path, aelab: Call) -> None:
+    code, _, err = aelab("run", "tinny.yml")
+    assert code == 2 and "tinny.yml" in err
+
+
+def test_an_unknown_device_names_the_possible_ones(tiny: Path, aelab: Call) -> None:
+    code, _, err = aelab("run", "tiny.yml", "--device", "gpu")
+    assert code == 2 and "cuda" in err and "gpu" in err
+
+
+def test_an_unknown_run_to_load_is_found_before_training(tiny: Path, aelab: Call) -> None:
+    code, _, err = aelab("run", "tiny.yml", "--load", "nobody@100")
+    assert code == 2 and "nobody" in err
+
+
+def test_no_stored_runs_say_how_to_make_some(tiny: Path, aelab: Call) -> None:
+    code, _, err = aelab("table")
+    assert code == 2 and "aelab run" in err
+
+
+def test_runs_that_fail_in_training_give_exit_code_one(tiny: Path, aelab: Call) -> None:
+    tiny.write_text(tiny.read_text().replace("lr: [0.001, 0.002]", "lr: [0.001, 1e30]"))
+    code, _, err = aelab("run", "tiny.yml", "--device", "cpu")
+    assert code == 1
+    assert "FAILED" in err and "--retry-failed" in err and "1 finished" in err
+    assert "diverged" in aelab("table", "tiny.yml")[1]
+
+
+def test_an_unwritable_runs_folder_is_named(tiny: Path, aelab: Call) -> None:
+    Path("runs").write_text("a file, not a folder")
+    code, _, err = aelab("run", "tiny.yml")
+    assert code == 2 and "runs" in err
