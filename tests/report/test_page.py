@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from aelab.errors import UserError
-from aelab.report import contents, page
+from aelab.report import contents, gallery, page
 from aelab.runs.record import Run
 
 Make = Callable[..., list[Run]]
@@ -148,7 +148,7 @@ def test_the_table_has_a_row_a_run_that_sorts_by_number(make_runs: Make) -> None
     assert [row["data-runs"] for row in rows] == ["0", "1"]
     assert "ds=mnist" in rows[0]["data-words"]
     headers = [header["text"].strip() for header in document.all("th", **{"aria-sort": "none"})]
-    assert {"ds", "validation loss", "meter", "best loss", "trend", "state"} <= set(headers)
+    assert {"ds", "validation loss", "meter", "best loss", "state"} <= set(headers)
     losses = [run.status["last"]["loss"] for run in runs]
     keys = [
         cell.get("data-sort")
@@ -163,7 +163,10 @@ def test_failures_are_explained(make_runs: Make) -> None:
     document = _document(make_runs({"a": [1, 2]}, failed=[1], images=20_000))
     text = document.all("body")[0]["text"]
     assert "1 of 2 runs failed" in text
-    assert "failed: RunFailed: the loss became NaN" in text
+    (why,) = document.all("span", **{"class": "why"})
+    assert why["text"] == why["title"] == "RunFailed: the loss became NaN"
+    (failures,) = document.all("ul", **{"class": "failures"})
+    assert "lower the learnrate" in failures["text"]
     (error,) = document.all("p", **{"class": "error"})
     assert "lower the learnrate" in error["text"]
 
@@ -262,9 +265,9 @@ def test_pictures_are_compressed_where_they_are_too_many(
     make_runs: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = make_runs({"a": [1, 2]}, shape=(3, 16, 16), pictures=12)
-    exact = contents.Pictures(runs)
-    monkeypatch.setattr(contents, "PICTURE_BYTES", sum(map(len, exact.addresses)) // 4)
-    small = contents.Pictures(runs)
+    exact = gallery.Pictures(runs)
+    monkeypatch.setattr(gallery, "PICTURE_BYTES", sum(map(len, exact.addresses)) // 4)
+    small = gallery.Pictures(runs)
     assert exact.encoding.quality is None and small.encoding.quality is not None
     assert sum(map(len, small.addresses)) < sum(map(len, exact.addresses)) / 2
     for group in small.splits["heldout"]["groups"]:

@@ -96,6 +96,14 @@ def test_trials_become_a_band_around_their_mean(make_runs: Make) -> None:
     assert len(_lines(plots.plot(runs, band=False))) == 3
 
 
+def test_a_seed_in_the_matrix_makes_a_band_and_is_not_in_its_name(make_runs: Make) -> None:
+    runs = make_runs({"ds": ["a", "b"], "seed": [1, 2]}, images=10_000, pictures=0)
+    figure = plots.plot(runs)
+    assert _legend(figure) == ["b (2 runs)", "a (2 runs)"]
+    assert figure.legends[0].get_title().get_text() == "ds"
+    assert len(_legend(plots.plot(runs, band=False))) == 4
+
+
 def test_a_half_finished_repeat_does_not_end_the_band() -> None:
     curves = [Curve([1, 2, 3], [1.0, 2.0, 3.0]), Curve([1, 2], [3.0, math.nan])]
     clock, low, mean, high = plots.mean_and_band(curves)

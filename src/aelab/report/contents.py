@@ -5,28 +5,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aelab.errors import DataError, StoreError
+from aelab.errors import StoreError
 from aelab.report import series
 from aelab.report.cells import Column, Table, data_words, show
-from aelab.report.pictures import (
-    ENCODINGS,
-    SPLITS,
-    Encoding,
-    choose_steps,
-    encode,
-    image_width,
-    open_row,
-    originals,
-    steps,
-)
+from aelab.report.gallery import Pictures
 from aelab.report.tables import make_table
 from aelab.runs.atomic import read_json
 from aelab.runs.record import Run
@@ -37,8 +25,8 @@ MOST_POINTS, FEWEST_POINTS = 1000, 120
 #: All numbers of all curves together: about 1.3 MB of JSON.
 NUMBERS = 150_000
 
-#: Bytes of all pictures together, before base64 makes them a third longer.
-PICTURE_BYTES = 1_050_000
+#: What a trend is told for; it stands in the header, not in every cell.
+PER_IMAGES = "per 100,000 images"
 
 
 @dataclass
@@ -73,9 +61,28 @@ def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]
 
 
 def _sheet(table: Table, positions: Mapping[int, int]) -> Sheet:
-    rows = [[_cell(row, column) for column in table.columns] for row in table.rows]
+    for row, facts in zip(table.rows, table.facts, strict=True):
+        row["error"] = "; ".join(dict.fromkeys(p for fact in facts for p in fact.problems)) or None
+        row["state"] = str(row.get("state") or "").partition(":")[0]
+    columns = _page_columns(table)
+    rows = [[_cell(row, column) for column in columns] for row in table.rows]
     runs = [[positions[id(fact.run)] for fact in facts] for facts in table.facts]
-    return Sheet(table.columns, rows, runs, table.notes)
+    return Sheet(columns, rows, runs, table.notes)
+
+
+def _page_columns(table: Table) -> list[Column]:
+    """The state beside the settings, where it is seen first; what went wrong at the end."""
+    state, error = Column("state", "state"), Column("error", "error")
+    columns = [column for column in table.columns if column.key != "state"]
+    place = next((i for i, column in enumerate(columns) if column.key == "loss"), len(columns))
+    if len(columns) < len(table.columns):
+        columns.insert(place, state)
+    if any(row["error"] for row in table.rows):
+        columns.append(error)
+    return [
+        replace(column, header=f"trend ({PER_IMAGES})") if column.key == "trend" else column
+        for column in columns
+    ]
 
 
 def _cell(row: Mapping[str, Any], column: Column) -> Cell:
@@ -84,9 +91,9 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
         stars = len(value or "")
         return Cell(value or "", stars or None, "meter", stars / 21)
     text = show(value, column.kind)
-    kind = "state" if column.key == "state" else "number" if column.is_number else ""
+    kind = column.key if column.key in ("state", "error") else "number" * column.is_number
     if column.key == "trend":
-        return Cell(text, _rate(text), "trend")
+        return Cell(text.replace(f" {PER_IMAGES}", ""), _rate(text), "trend")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text, float(value) if math.isfinite(value) else None, kind)
     return Cell(text, text or None, kind)
@@ -178,9 +185,23 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         found.append(f"Data set {name}: {note}")
     failed = [run for run in runs if run.state == "failed"]
     if failed:
-        found.append(f"{len(failed)} of {len(runs)} runs failed; the table says why.")
+        found.append(
+            f"{len(failed)} of {len(runs)} runs failed; the reasons stand below the table."
+        )
     notes = dict.fromkeys(str(note) for run in runs for note in run.record.get("notes") or [])
     return found + list(notes)
+
+
+def failures(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Each different error with its hint and the names of the runs it ended."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, run in zip(series.labels(runs)[1], runs, strict=True):
+        error = run.status.get("error") or {}
+        if error.get("message"):
+            kind = f"{error['type']}: " if error.get("type") else ""
+            key = (f"{kind}{error['message']}", str(error.get("hint") or ""))
+            found.setdefault(key, []).append(name)
+    return [{"message": m, "hint": h, "runs": names} for (m, h), names in found.items()]
 
 
 def all_data(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
@@ -303,72 +324,3 @@ def _digits(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(f"{value:.7g}")
-
-
-class Pictures:
-    """Reproductions of all runs in the best quality that fits.
-
-    Args:
-        runs: in the order of the page.
-
-    Attributes:
-        addresses: data addresses, each picture once.
-        splits: `heldout` and `train` -> `steps` and `groups` of runs with the same originals.
-        encoding: what was chosen.
-    """
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-        for encoding in ENCODINGS:
-            self.encoding = encoding
-            self.addresses: list[str] = []
-            self._places: dict[bytes, int | None] = {}
-            self._bytes = 0
-            self.splits = {split: self._split(split, encoding) for split in SPLITS}
-            if self._bytes <= PICTURE_BYTES:
-                return
-
-    def _split(self, split: str, encoding: Encoding) -> dict[str, Any]:
-        stored = [steps(run, split) for run in self.runs]
-        chosen = choose_steps(stored, encoding.steps)
-        groups: dict[int, dict[str, Any]] = {}
-        for number, (run, files) in enumerate(zip(self.runs, stored, strict=True)):
-            first = originals(run, split)
-            if self._bytes > PICTURE_BYTES and encoding is not ENCODINGS[-1]:
-                break  # too much already: the next encoding is tried
-            place = self._add(first, run, Encoding(encoding.images, 1, None)) if first else None
-            if place is None:
-                continue
-            group = groups.setdefault(place, {"originals": place, **self._sizes(run, first)})
-            wanted = {moment: files[moment] for moment in chosen if moment in files}
-            if files:
-                wanted[max(files)] = files[max(files)]
-            frames = [
-                [moment, picture]
-                for moment, path in sorted(wanted.items())
-                if (picture := self._add(path, run, encoding)) is not None
-            ]
-            group["runs"].append({"run": number, "frames": frames})
-        moments = sorted({f[0] for g in groups.values() for r in g["runs"] for f in r["frames"]})
-        return {"steps": moments, "groups": list(groups.values())}
-
-    def _sizes(self, run: Run, path: Path | None) -> dict[str, Any]:
-        row = open_row(path) if path else None
-        width = image_width(run, row.size) if row else 1
-        count = min(self.encoding.images, row.width // width) if row else 0
-        return {"width": width, "height": row.height if row else 1, "count": count, "runs": []}
-
-    def _add(self, path: Path, run: Run, encoding: Encoding) -> int | None:
-        """The place of a picture in `addresses`; None where the file is damaged or gone."""
-        try:
-            stored = path.read_bytes()
-            key = stored + repr(encoding.quality).encode()
-            if key not in self._places:
-                row = open_row(path)
-                kind, data = encode(row, image_width(run, row.size), encoding)
-                self._bytes += len(data)
-                self._places[key] = len(self.addresses)
-                self.addresses.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
-            return self._places[key]
-        except (DataError, OSError):
-            return None

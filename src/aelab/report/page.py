@@ -85,6 +85,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         summary=contents.summary(ordered),
         states=contents.states(ordered),
         warnings=contents.warnings(ordered),
+        failures=contents.failures(ordered),
         sheet=sheet,
         merged=merged,
         heading=data["heading"],

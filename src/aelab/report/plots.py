@@ -138,7 +138,7 @@ def make_lines(
 ) -> tuple[str, list[Line]]:
     """What is drawn as one line each, with colours and dashes, and the legend's heading."""
     together = series.repeats(runs) if band else [[number] for number in range(len(runs))]
-    heading, names = series.labels(runs, trials=not band)
+    heading, names = series.labels(runs, repeats=not band)
     colours = series.group_colours(runs, group) if group else {}
     lines = []
     for place, members in enumerate(together):
@@ -149,8 +149,10 @@ def make_lines(
             continue
         turn, colour = divmod(place, len(series.PALETTE))
         dash = series.DASHES[turn % len(series.DASHES)]
-        count = f" ({len(members)} runs)" if len(members) > 1 else ""
-        lines.append(Line(names[members[0]] + count, members, series.PALETTE[colour], dash))
+        count = f"({len(members)} runs)" if len(members) > 1 else ""
+        lines.append(
+            Line(f"{names[members[0]]} {count}".strip(), members, series.PALETTE[colour], dash)
+        )
     if group:
         lines.sort(key=lambda line: list(colours).index(line.label))
     return heading, lines

@@ -86,24 +86,28 @@ def name_of(run: Run) -> str:
     return str(run.record.get("name") or run.path.name)
 
 
-def labels(runs: Sequence[Run], *, trials: bool = True) -> tuple[str, list[str]]:
+def labels(runs: Sequence[Run], *, repeats: bool = True) -> tuple[str, list[str]]:
     """A heading and one short label a run: the values of what varies.
 
     Falls back to whole names where that would call two runs the same (runs of two files).
 
     Args:
         runs: any number.
-        trials: append `#2` to repeats of the same setting.
+        repeats: tell repeats of a setting apart, by their seed or by `#2`.
 
     Returns:
         Heading such as `ds, res`, and labels such as `mnist, 28`; the heading is empty for names.
     """
-    keys = varying_keys(runs)
-    short = [", ".join(_text(run, key) for key in keys) for run in runs]
-    counted = [f"{text} {_trial(run)}".strip() for text, run in zip(short, runs, strict=True)]
-    if len(set(counted)) < len(runs) or (not keys and not any(map(_trial, runs))):
+    every = varying_keys(runs)
+    full = [", ".join(_text(run, key) for key in every) for run in runs]
+    counted = [f"{text} {_trial(run)}".strip() for text, run in zip(full, runs, strict=True)]
+    if len(set(counted)) < len(runs) or (not every and not any(map(_trial, runs))):
         return "", [name_of(run) for run in runs]
-    return ", ".join(keys), counted if trials else short
+    if repeats:
+        return ", ".join(every), counted
+    seeds = seed_keys(run.record for run in runs)
+    keys = [key for key in every if key not in seeds]
+    return ", ".join(keys), [", ".join(_text(run, key) for key in keys) for run in runs]
 
 
 def _trial(run: Run) -> str:

@@ -356,7 +356,8 @@ function drawLegend() {
       if (runs.length) box.append(chip(`${value || "(none)"} (${runs.length})`, runs, colourOf(runs[0]), []));
     }
   } else {
-    for (const run of visible) box.append(chip(data.runs[run].label, [run], colourOf(run), dashOf(run)));
+    const drawn = run => Object.values(data.curves[run]).some(split => split.images.length);
+    for (const run of visible.filter(drawn)) box.append(chip(data.runs[run].label, [run], colourOf(run), dashOf(run)));
   }
   showMarks();
 }
@@ -413,6 +414,8 @@ function strip(group, source, label) {
   const scale = scaleFor(group);
   const node = make("img", {class: "strip", alt: label, width: group.width * group.count * scale, height: group.height * scale});
   if (source !== null) node.src = source;
+  const width = group.width * scale;  // a hair line between images, where a pixel is wider than it
+  if (scale > 1) node.style.maskImage = `repeating-linear-gradient(90deg, #000 0 ${width - 1}px, transparent 0 ${width}px)`;
   return node;
 }
 function drawPictures() {

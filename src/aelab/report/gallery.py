@@ -1,0 +1,94 @@
+"""The reproductions of many runs as data addresses, in the best quality that a page can carry."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import DataError
+from aelab.report.pictures import (
+    ENCODINGS,
+    SPLITS,
+    Encoding,
+    choose_steps,
+    encode,
+    image_width,
+    open_row,
+    originals,
+    steps,
+)
+from aelab.runs.record import Run
+
+#: Bytes of all pictures together, before base64 makes them a third longer.
+PICTURE_BYTES = 1_050_000
+
+
+class Pictures:
+    """Reproductions of all runs in the best quality that fits.
+
+    Args:
+        runs: in the order of the page.
+
+    Attributes:
+        addresses: data addresses, each picture once.
+        splits: `heldout` and `train` -> `steps` and `groups` of runs with the same originals.
+        encoding: what was chosen.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        for encoding in ENCODINGS:
+            self.encoding = encoding
+            self.addresses: list[str] = []
+            self._places: dict[bytes, int | None] = {}
+            self._bytes = 0
+            self.splits = {split: self._split(split, encoding) for split in SPLITS}
+            if self._bytes <= PICTURE_BYTES:
+                return
+
+    def _split(self, split: str, encoding: Encoding) -> dict[str, Any]:
+        stored = [steps(run, split) for run in self.runs]
+        chosen = choose_steps(stored, encoding.steps)
+        groups: dict[int, dict[str, Any]] = {}
+        for number, (run, files) in enumerate(zip(self.runs, stored, strict=True)):
+            first = originals(run, split)
+            if self._bytes > PICTURE_BYTES and encoding is not ENCODINGS[-1]:
+                break  # too much already: the next encoding is tried
+            place = self._add(first, run, Encoding(encoding.images, 1, None)) if first else None
+            if place is None:
+                continue
+            group = groups.setdefault(place, {"originals": place, **self._sizes(run, first)})
+            wanted = {moment: files[moment] for moment in chosen if moment in files}
+            if files:
+                wanted[max(files)] = files[max(files)]
+            frames = [
+                [moment, picture]
+                for moment, path in sorted(wanted.items())
+                if (picture := self._add(path, run, encoding)) is not None
+            ]
+            group["runs"].append({"run": number, "frames": frames})
+        moments = sorted({f[0] for g in groups.values() for r in g["runs"] for f in r["frames"]})
+        return {"steps": moments, "groups": list(groups.values())}
+
+    def _sizes(self, run: Run, path: Path | None) -> dict[str, Any]:
+        row = open_row(path) if path else None
+        width = image_width(run, row.size) if row else 1
+        count = min(self.encoding.images, row.width // width) if row else 0
+        return {"width": width, "height": row.height if row else 1, "count": count, "runs": []}
+
+    def _add(self, path: Path, run: Run, encoding: Encoding) -> int | None:
+        """The place of a picture in `addresses`; None where the file is damaged or gone."""
+        try:
+            stored = path.read_bytes()
+            key = stored + repr(encoding.quality).encode()
+            if key not in self._places:
+                row = open_row(path)
+                kind, data = encode(row, image_width(run, row.size), encoding)
+                self._bytes += len(data)
+                self._places[key] = len(self.addresses)
+                self.addresses.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+            return self._places[key]
+        except (DataError, OSError):
+            return None
