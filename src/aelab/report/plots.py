@@ -107,13 +107,7 @@ def plot(
     Raises:
         UserError: unknown term, clock, split or group, naming what there is.
     """
-    if x not in series.X_LABELS:
-        raise UserError(f"x is {x!r}; possible are: {one_of(series.X_LABELS)}")
-    if not 0.0 <= smooth < 1.0:
-        raise UserError(f"smooth is {smooth!r}; possible are 0 (off) to 0.999")
-    for split in splits:
-        if split not in ("train", "validation"):
-            raise UserError(f"no split {split!r}; possible are: train, validation")
+    _check(x, smooth, splits)
     all_rows: list[Rows] = [run.metrics() for run in runs]
     series.require_term(term, all_rows)
     heading, lines = make_lines(runs, group=group, band=band)
@@ -131,6 +125,16 @@ def plot(
         lines, panels, smooth=smooth, title=title, size=size, heading=group or heading,
         y_label=_y_label(runs, term), x_label=series.X_LABELS[x], log_y=log_y, log_x=bool(log_x),
     )  # fmt: skip
+
+
+def _check(x: str, smooth: float, splits: Sequence[str]) -> None:
+    if x not in series.X_LABELS:
+        raise UserError(f"x is {x!r}; possible are: {one_of(series.X_LABELS)}")
+    if not 0.0 <= smooth < 1.0:
+        raise UserError(f"smooth is {smooth!r}; possible are 0 (off) to 0.999")
+    for split in splits:
+        if split not in ("train", "validation"):
+            raise UserError(f"no split {split!r}; possible are: train, validation")
 
 
 def make_lines(
