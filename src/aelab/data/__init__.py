@@ -20,6 +20,7 @@ from aelab.data.kali import Kali2dDataset, kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
 from aelab.data.tiles import rpg_tile_dataset, rpg_tile_dataset_3x32x32
+from aelab.data.torchvision_sets import TORCHVISION_DATASETS
 from aelab.data.transformed import (
     TensorDataset,
     TransformDataset,
@@ -57,6 +58,7 @@ __all__ = [
     "DATASETS",
     "MEMORY",
     "METHODS",
+    "TORCHVISION_DATASETS",
     "TRANSFORMS",
     "Dataset",
     "augmentations",

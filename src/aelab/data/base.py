@@ -83,7 +83,8 @@ class Dataset(Chain, ABC):
         key = self.fingerprint()
         found = MEMORY.get(key)
         if found is None:
-            with roots.entering(self._roots):
+            # A model may be built on the meta device around this; pixels are real.
+            with roots.entering(self._roots), torch.device("cpu"):
                 found = self._read()
             MEMORY.put(key, found)
         return found

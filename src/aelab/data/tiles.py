@@ -54,7 +54,7 @@ class RpgTiles(Dataset):
 
     def sources(self) -> list[tuple[str, str]]:
         found, _ = self._find()
-        return [(self.name, str(found) if found else "not here; see rpg_tile_dataset_3x32x32")]
+        return [(self.name, str(found) if found else "not here; set AELAB_DATA")]
 
     def _find(self) -> tuple[Path | None, list[Path]]:
         """The author's file, the RLTiles sheet, or a folder of pictures that `path` gives."""
@@ -76,7 +76,14 @@ class RpgTiles(Dataset):
             pictures: Dataset = Folder(found, (3, 32, 32), "nearest", validation=self.validation)
             note = f"pictures of {found.name}, {NOT_THE_AUTHORS}"
         else:
-            pictures = Atlas(found, (32, 32), drop_duplicates=False, validation=self.validation)
+            beside = found.with_suffix(".txt")
+            pictures = Atlas(
+                found,
+                (32, 32),
+                drop_duplicates=False,
+                names=beside if beside.is_file() else None,
+                validation=self.validation,
+            )
             title = "RLTiles" if found.name in {Path(s).name for s in _SHEETS} else found.name
             note = f"{title}, {NOT_THE_AUTHORS}"
         images = pictures.load()

@@ -151,17 +151,21 @@ class TransformDataset(Wrapped):
 
     def item_shape(self) -> tuple[int, ...]:
         if self._shape is None:
+            self._shape = self._tried_shape()
+        return self._shape
+
+    def _tried_shape(self) -> tuple[int, ...]:
+        """What the functions make of a black item."""
+        with torch.device("cpu"), seeded(0):
             item = torch.zeros(self.source.item_shape(), dtype=_item_dtype(self.source))
             item = self._started(item)
-            with seeded(0):
-                for function in self.functions:
-                    item = call_function(function, item, self.name, 0)
-            if not isinstance(item, Tensor):
-                raise DataError(
-                    f"{self.name}: transforms must return a tensor, got {type(item).__name__}"
-                )
-            self._shape = tuple(item.shape)
-        return self._shape
+            for function in self.functions:
+                item = call_function(function, item, self.name, 0)
+        if not isinstance(item, Tensor):
+            raise DataError(
+                f"{self.name}: transforms must return a tensor, got {type(item).__name__}"
+            )
+        return tuple(item.shape)
 
     def _read(self) -> Images:
         images = self.source.load()

@@ -1,0 +1,268 @@
+"""What sets there are, where they lie, and what one of them looks like in numbers and pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from aelab.data.atlas import atlas_dataset
+from aelab.data.base import Dataset
+from aelab.data.folder import image_folder_dataset
+from aelab.data.image_filter import png_ratio
+from aelab.data.kali import kali_dataset
+from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
+from aelab.data.noise import noise_dataset
+from aelab.data.prepare import prepare
+from aelab.data.split import first_of_each
+from aelab.data.tiles import rpg_tile_dataset_3x32x32
+from aelab.errors import AelabError, DataError, did_you_mean, one_of
+from aelab.ops.color import convert_channels
+from aelab.ops.resize import resize as resize_pixels
+from aelab.types import Images
+
+#: Images that costly statistics look at, evenly spaced over the set.
+SAMPLE_IMAGES = 10_000
+_PNG_IMAGES = 500
+_FILTERS = ("nearest", "bilinear")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A set with a short name: how it is made, for training or validation, and a description."""
+
+    make: Callable[[bool], Dataset]
+    description: str
+
+
+#: The sets that `aelab data NAME` knows; any path of a folder, sheet or IDX file works, too.
+LISTED: Mapping[str, Listed] = MappingProxyType(
+    {
+        "mnist": Listed(
+            lambda validation: mnist_dataset(not validation),
+            "handwritten digits, 60,000 + 10,000, 1x28x28",
+        ),
+        "fmnist": Listed(
+            lambda validation: fmnist_dataset(not validation),
+            "Fashion-MNIST, pictures of clothes, 60,000 + 10,000, 1x28x28",
+        ),
+        "rpg": Listed(
+            lambda validation: rpg_tile_dataset_3x32x32(validation=validation),
+            "role-playing-game tiles, 3x32x32",
+        ),
+        "kali": Listed(
+            lambda validation: kali_dataset(size=2_000, seed=24 if validation else 23),
+            "Kali fractals of any number, shape and seed",
+        ),
+        "noise": Listed(
+            lambda validation: noise_dataset(size=10_000, seed=1 if validation else 0),
+            "normal noise of any number, shape and seed",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One set at a glance.
+
+    Attributes:
+        statistics: by name, plain values.
+        sheet: (3, H, W) uint8, images evenly spaced over the set.
+        comparison: native, nearest and bilinear side by side, (3, H, W) uint8, if asked for.
+    """
+
+    statistics: dict[str, Any]
+    sheet: Tensor
+    comparison: Tensor | None
+
+
+def list_datasets() -> list[dict[str, str]]:
+    """`{name, status, description}` of each known set; reads no pixels."""
+    entries = []
+    for name, listed in LISTED.items():
+        try:
+            status = listed.make(False).sources()[0][1]
+        except AelabError as error:
+            status = error.message.splitlines()[0]
+        entries.append({"name": name, "status": status, "description": listed.description})
+    return entries
+
+
+def show_dataset(name: str, *, resize: int | None = None, out: Path) -> dict[str, Any]:
+    """Statistics of a set; its contact sheet, or the comparison of filters, goes to `out`.
+
+    Raises:
+        DataError: unknown set, missing or corrupt files, or `out` cannot be written.
+    """
+    shown = overview(name, resize=resize)
+    picture = shown.sheet if shown.comparison is None else shown.comparison
+    try:
+        out.write_bytes(contact_sheet_png(picture))
+    except OSError as error:
+        raise DataError(
+            f"cannot write {out}: {error.strerror or error}", hint="give another path with --out"
+        ) from None
+    return {**shown.statistics, "picture": str(out)}
+
+
+def overview(name: str, *, resize: int | None = None) -> Overview:
+    """Statistics and pictures of one set.
+
+    Args:
+        name: of `LISTED`, with `:validation` for the other half; or a path.
+        resize: side in pixels at which the filters are compared.
+    """
+    images = named(name).load()
+    compared = None if resize is None else comparison(images, _side(resize))
+    return Overview(statistics(images), contact_sheet(images.pixels), compared)
+
+
+def named(name: str) -> Dataset:
+    """The set that a name or a path means.
+
+    Raises:
+        DataError: if it means nothing, with what is possible.
+    """
+    short, _, half = name.partition(":")
+    short = short.removesuffix("_dataset").removesuffix("_tile_dataset_3x32x32")
+    if short in LISTED and half in ("", "train", "validation"):
+        return LISTED[short].make(half == "validation")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return image_folder_dataset(os.fspath(path.resolve()))
+    if path.is_file():
+        if path.name.removesuffix(".gz").endswith("ubyte"):
+            return idx_dataset(os.fspath(path.resolve()))
+        return atlas_dataset(os.fspath(path.resolve()))
+    raise DataError(
+        f"no data set is called {name!r}{did_you_mean(short, LISTED)}",
+        hint=f"possible: {one_of(LISTED)}, each also with :validation; or the path of a folder of "
+        "pictures, a sheet of 32x32 tiles, or an IDX file",
+    )
+
+
+def statistics(images: Images) -> dict[str, Any]:
+    """Plain numbers that tell how hard a set is.
+
+    Returns:
+        count, shape, source and hash; `mean` and `std` of all values in 0..1; `entropy_bits` of the
+        distribution of values; `png_bits_per_pixel`; `duplicates`; and the floors: the errors that
+        a model makes that always answers the same image (the median one for l1, the mean for l2).
+    """
+    pixels = spread(images.pixels, SAMPLE_IMAGES)
+    bytes_ = _as_bytes(pixels)
+    values = bytes_.flatten(1).float() / 255.0
+    counts = torch.bincount(bytes_.flatten().int(), minlength=256).double()
+    shares = counts[counts > 0] / counts.sum()
+    sample = spread(bytes_, _PNG_IMAGES).float() / 255.0
+    found: dict[str, Any] = {
+        "name": "+".join(entry.name for entry in images.provenance),
+        "source": ", ".join(entry.source for entry in images.provenance),
+        "count": len(images),
+        "shape": list(images.shape),
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "channel_means": [float(v) for v in bytes_.float().mean((0, 2, 3)) / 255.0],
+        "entropy_bits": float(-(shares * shares.log2()).sum()),
+        "png_bits_per_pixel": float(png_ratio(sample).mean()) * 8 * images.shape[0],
+        "duplicates": len(images) - len(first_of_each(_as_bytes(images.pixels))),
+        "floor_l1": float((values - values.median(0).values).abs().mean()),
+        "floor_l2": float((values - values.mean(0)).square().mean()),
+        "looked_at": len(values),
+        "sha256": images.content_sha256,
+    }
+    if images.labels is not None:
+        found["labels"] = _label_counts(images)
+    note = "; ".join(dict.fromkeys(entry.note for entry in images.provenance if entry.note))
+    return {**found, "note": note} if note else found
+
+
+def contact_sheet(pixels: Tensor, columns: int = 16, rows: int = 8) -> Tensor:
+    """(3, H, W) uint8: images evenly spaced over a set, small ones enlarged by whole numbers.
+
+    Args:
+        pixels: (N, C, H, W).
+        columns: most images a row.
+        rows: most rows.
+    """
+    chosen = _as_bytes(spread(pixels, columns * rows))
+    zoom = max(1, 64 // max(chosen.shape[-2:]))
+    chosen = _rgb(chosen).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    columns = min(columns, len(chosen))
+    missing = -len(chosen) % columns
+    chosen = torch.cat([chosen, chosen.new_zeros(missing, *chosen.shape[1:])])
+    count, _, height, width = chosen.shape
+    grid = chosen.view(count // columns, columns, 3, height, width).permute(2, 0, 3, 1, 4)
+    return grid.reshape(3, count // columns * height, columns * width)
+
+
+def comparison(images: Images, side: int, columns: int = 10) -> Tensor:
+    """(3, H, W) uint8: rows of images as they are, and at `side` by `nearest` and `bilinear`."""
+    chosen = _as_bytes(spread(images.pixels, columns))
+    wanted = (images.shape[0], side, side)
+    versions = {f"native {images.shape[1]}x{images.shape[2]}": chosen}
+    for name in _FILTERS:
+        versions[f"{name} {side}x{side}"] = prepare(chosen, wanted, name)
+    height = max(96, side, images.shape[1])
+    width = height * images.shape[2] // images.shape[1] or 1
+    strips = []
+    for title, version in versions.items():
+        strips.append(_title(title, width * len(chosen)))
+        shown = resize_pixels(_rgb(version), (height, width), "nearest-exact")
+        strips.append(shown.permute(1, 2, 0, 3).flatten(2))
+    return torch.cat(strips, dim=1)
+
+
+def contact_sheet_png(picture: Tensor) -> bytes:
+    """A (3, H, W) uint8 picture as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
+    return file.getvalue()
+
+
+def spread(pixels: Tensor, count: int) -> Tensor:
+    """At most `count` images, evenly spaced."""
+    if len(pixels) <= count:
+        return pixels
+    return pixels[torch.linspace(0, len(pixels) - 1, count).round().long()]
+
+
+def _as_bytes(pixels: Tensor) -> Tensor:
+    if pixels.dtype == torch.uint8:
+        return pixels
+    return (pixels.clamp(0, 1) * 255.0).round().to(torch.uint8)
+
+
+def _rgb(pixels: Tensor) -> Tensor:
+    if pixels.shape[1] in (1, 3):
+        return convert_channels(pixels, 3)
+    return convert_channels(pixels[:, :1], 3)
+
+
+def _title(text: str, width: int) -> Tensor:
+    strip = Image.new("RGB", (width, 18), "white")
+    ImageDraw.Draw(strip).text((4, 3), text, fill="black")
+    values = torch.frombuffer(bytearray(strip.tobytes()), dtype=torch.uint8)
+    return values.view(18, width, 3).permute(2, 0, 1)
+
+
+def _label_counts(images: Images) -> dict[str, int]:
+    assert images.labels is not None
+    names = images.facts.get("label_names") or []
+    counts = torch.bincount(images.labels).tolist()
+    return {names[i] if i < len(names) else str(i): n for i, n in enumerate(counts)}
+
+
+def _side(value: int) -> int:
+    if not 1 <= int(value) <= 4096:
+        raise DataError(f"--resize takes a side of 1 to 4096 pixels, got {value}")
+    return int(value)
