@@ -9,6 +9,7 @@ Importing this package imports no torch; asking for the names does.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
@@ -68,11 +69,11 @@ def tables() -> Mapping[str, Any]:
     """Name -> class or function: the tables of the rooms, and installed plug-ins."""
     from importlib.metadata import entry_points
 
-    from aelab.catalogue.rooms import DATASETS
+    from aelab.data import COMBINATORS, DATASETS
     from aelab.models import MODELS
 
     outside = {entry.name: entry.load() for entry in entry_points(group="aelab.parts")}
-    return MappingProxyType({**outside, **DATASETS, **MODELS})
+    return MappingProxyType({**outside, **DATASETS, **COMBINATORS, **MODELS})
 
 
 def attributes() -> Mapping[type, frozenset[str]]:
@@ -93,16 +94,21 @@ def attributes() -> Mapping[type, frozenset[str]]:
 
 def is_data_part(name: str) -> bool:
     """Whether the part of that name is a data set: its pixels, not its arguments, make a result."""
-    from aelab.catalogue.rooms import DATASETS
+    from aelab.data import COMBINATORS, DATASETS
 
-    return name in DATASETS or name.startswith("torchvision.")
+    return name in DATASETS or name in COMBINATORS or name.startswith("VT.")
 
 
 def _room_attributes() -> dict[type, frozenset[str]]:
-    from aelab.catalogue.rooms import BLOCK_METHODS as DATA
-    from aelab.models import BLOCK_METHODS as MODELS
+    """What the rooms say of their own types; every kind of data set has the same methods."""
+    from aelab.data import METHODS, Dataset
+    from aelab.models import BLOCK_METHODS
 
-    return {**DATA, **MODELS}
+    kinds: list[type] = [Dataset]
+    for kind in kinds:  # grows while it is walked
+        kinds += kind.__subclasses__()
+    kinds = [kind for kind in kinds if not inspect.isabstract(kind)]
+    return {**dict.fromkeys(kinds, frozenset({"shape", *METHODS})), **BLOCK_METHODS}
 
 
 def _wrap(item: Any, log: CallLog) -> Any:

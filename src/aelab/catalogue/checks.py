@@ -28,6 +28,8 @@ def fit(value: Any, annotation: Any) -> tuple[bool, Any]:
     A list becomes a tuple where a tuple is meant; a truth value is no number.
     """
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or annotation is object:
+        return True, value
     if origin is typing.Annotated:
         return fit(value, inner[0])
     if origin in (typing.Union, types.UnionType):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aelab.catalogue.parts import Part
-from aelab.config.guards import MATH, FrozenModule
+from aelab.config.guards import MATH, FrozenModule, members_of
 
 _TORCH = """
 abs arange cat clamp concat cos cumsum empty exp eye flatten floor full linspace log log2 log10
@@ -47,13 +47,13 @@ relu relu6 selu sigmoid silu smooth_l1_loss softmax softplus softsign tanh
 #: What a block may do with a tensor: shapes, arithmetic, types. Nothing that reaches its memory.
 TENSOR_RIGHTS = frozenset(
     """
-    [] for T abs all amax amin any argmax argmin bool ceil chunk clamp clone contiguous cos cumsum
+    [] for abs all amax amin any argmax argmin bool ceil chunk clamp clone contiguous cos cumsum
     detach dim div double dtype exp expand flatten flip float floor half int item log log_softmax
     long max mean min mul ndim numel permute pow prod relu repeat requires_grad reshape roll round
     shape sigmoid sin size softmax split sqrt square squeeze std sub sum swapaxes t tan tanh to
-    tolist transpose type_as uint8 unflatten unsqueeze var view
+    tolist transpose type_as unflatten unsqueeze var view
     """.split()
-) - {"uint8"}
+)
 
 #: What a block may do with every module: look at its parameters and parts, never `apply`, hooks,
 #: `register_*`, `load_state_dict`, or an attribute of `torch`'s own that is not listed.
@@ -85,7 +85,7 @@ def libraries() -> Mapping[str, FrozenModule]:
             "F": functions,
             "math": MATH,
             "torchvision": vision,
-            "VT": vision.transforms,
+            "VT": members_of(vision)["transforms"],
         }
     )
 
@@ -120,17 +120,14 @@ def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
 
 def _torchvision() -> FrozenModule:
     """The little of torchvision that old files use, over our own parts; it is never imported."""
-    from aelab.catalogue.rooms import TORCHVISION_DATASETS, TRANSFORMS
-
-    def parts(prefix: str, table: Mapping[str, Any]) -> dict[str, Part]:
-        return {name: Part(f"{prefix}.{name}", target) for name, target in table.items()}
+    from aelab.data import TRANSFORMS
 
     weights = FrozenModule("ResNet18_Weights", {"IMAGENET1K_V1": "IMAGENET1K_V1"})
-    datasets = FrozenModule(
-        "torchvision.datasets", parts("torchvision.datasets", TORCHVISION_DATASETS)
-    )
-    transforms = FrozenModule("torchvision.transforms", parts("VT", TRANSFORMS))
-    models = FrozenModule("torchvision.models", {"ResNet18_Weights": weights})
+    transforms = {name: Part(f"VT.{name}", target) for name, target in TRANSFORMS.items()}
     return FrozenModule(
-        "torchvision", {"datasets": datasets, "models": models, "transforms": transforms}
+        "torchvision",
+        {
+            "models": FrozenModule("torchvision.models", {"ResNet18_Weights": weights}),
+            "transforms": FrozenModule("torchvision.transforms", transforms),
+        },
     )

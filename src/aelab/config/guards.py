@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -250,7 +249,7 @@ CORE_NAMES: Mapping[str, Any] = MappingProxyType(
 _ITERATORS: tuple[type, ...] = (
     enumerate, zip, map, filter, reversed, GeneratorType, set, frozenset,
     type({}.keys()), type({}.values()), type({}.items()),
-    type(iter([])), type(iter(())), type(reversed([])), type(iter(range(0))), itertools.chain,
+    type(iter([])), type(iter(())), type(reversed([])), type(iter(range(0))),
 )  # fmt: skip
 
 #: What may be done with Python's own values. No `format`, no `encode`, nothing with an underscore.
