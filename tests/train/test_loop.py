@@ -131,7 +131,7 @@ def test_training_sets_take_turns_by_epoch(tiny: SimpleNamespace) -> None:
     state = tiny.start(settings)
     tiny.fit_all(state, settings, [(2, tiny.images(20)), (0, tiny.images(50, 1))])
     assert state.images == 50 + 50 + 20 + 20
-    with pytest.raises(ConfigError, match="no training set for epoch 0"):
+    with pytest.raises(ConfigError, match="no images for epoch 0"):
         tiny.fit_all(tiny.start(settings), settings, [(1, tiny.images(20))])
 
 

@@ -130,16 +130,20 @@ def build(
     )
 
 
-def load_images(parts: Parts) -> tuple[list[tuple[int, Images]], Images | None]:
-    """Reads the pixels: training sets with their first epoch, and the validation set.
+#: Image sets by first epoch.
+Sets = list[tuple[int, "Images"]]
+
+
+def load_images(parts: Parts) -> tuple[Sets, Sets]:
+    """Reads the pixels of the training sets and of the validation sets.
 
     Raises:
         DataError: missing or corrupt files.
         ConfigError: the sets do not fit the model or each other.
     """
     train = [(entry.first_epoch, _load(entry)) for entry in parts.train]
-    validation = _load(parts.validation[0]) if parts.validation else None
-    sets = [images for _, images in train] + ([validation] if validation else [])
+    validation = [(entry.first_epoch, _load(entry)) for entry in parts.validation]
+    sets = [images for _, images in train + validation]
     shapes = {images.shape for images in sets}
     if len(shapes) > 1:
         raise ConfigError(

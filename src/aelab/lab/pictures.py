@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from aelab.lab.build import Sets
 from aelab.runs.record import Run
 from aelab.types import Images, Model
 
@@ -92,8 +92,7 @@ def _floats(pixels: Tensor) -> Tensor:
     return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
-def named_sets(train: Images, validation: Images | None) -> Iterator[tuple[str, Images]]:
-    """(name, images) of what is shown."""
-    yield "train", train
-    if validation is not None:
-        yield "heldout", validation
+def shown_sets(train: Sets, validation: Sets) -> dict[str, Images]:
+    """What is shown by name: the first set of each kind."""
+    named = {"train": train, "heldout": validation}
+    return {name: sets[0][1] for name, sets in named.items() if sets}

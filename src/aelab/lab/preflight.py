@@ -70,8 +70,8 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
     shape = _verified_shape(parts)
     with located(spec.blocks["model"].where):
         facts = model_facts(parts.model, shape)
-        images, output, _ = try_model(parts.model, shape)
-        parts.objective(output, images, 0)
+        batch, output, _ = try_model(parts.model, shape)
+        parts.objective(output, batch, 0)
     settings = fit_settings(spec, parts)
     _try_optimizer(spec, parts, settings)
     if spec.settings.load:

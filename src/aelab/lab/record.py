@@ -16,8 +16,7 @@ from aelab.runs.atomic import read_json
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
-    from aelab.lab.build import Parts
-    from aelab.types import Images
+    from aelab.lab.build import Parts, Sets
 
 
 def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
@@ -38,16 +37,15 @@ def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
     }
 
 
-def final_record(
-    spec: RunSpec, parts: Parts, train: list[tuple[int, Images]], validation: Images | None
-) -> dict[str, Any]:
+def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> dict[str, Any]:
     """What is known once model and data are there."""
     from aelab.models import model_facts
 
     shape = train[0][1].shape
     facts = model_facts(parts.model, shape)
-    content = [[epoch, images.content_sha256] for epoch, images in train]
-    held_out = validation.content_sha256 if validation is not None else ""
+    content = {
+        name: _content(sets) for name, sets in (("train", train), ("validation", validation))
+    }
     return {
         "parameters": facts.parameters,
         "shape": list(shape),
@@ -56,14 +54,23 @@ def final_record(
         "objective": parts.objective.describe(),
         "notes": [*parts.notes, *parts.data_notes],
         "data": {
-            "train": [p._asdict() for _, images in train for p in images.provenance],
-            "validation": [p._asdict() for p in validation.provenance] if validation else [],
-            "train_content": _hash(content),
-            "validation_content": held_out,
+            "train": _provenance(train),
+            "validation": _provenance(validation),
+            "train_content": content["train"],
+            "validation_content": content["validation"],
         },
-        "effect": effect(spec, parts, [content, held_out]),
+        "effect": effect(spec, parts, content),
         "extra": {**parts.extra, **_compression(shape, facts.latent_shape)},
     }
+
+
+def _provenance(sets: Sets) -> list[dict[str, Any]]:
+    return [entry._asdict() for _, images in sets for entry in images.provenance]
+
+
+def _content(sets: Sets) -> str:
+    """A hash of all pixels of a schedule of sets."""
+    return _hash([[epoch, images.content_sha256] for epoch, images in sets])
 
 
 def effect(spec: RunSpec, parts: Parts, data: Any) -> str:

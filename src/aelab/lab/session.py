@@ -17,13 +17,12 @@ from typing import Any
 from aelab.config import RunSpec
 from aelab.errors import AelabError, StoreError
 from aelab.lab import events as ev
-from aelab.lab.build import Parts, build, fit_settings, load_images
-from aelab.lab.pictures import Reproductions, named_sets
+from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
+from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.record import environment, final_record, first_record, store_calls, stored_calls
 from aelab.lab.stop import StopRequest
 from aelab.runs.record import Run
 from aelab.runs.store import Store
-from aelab.types import Images
 
 #: At most this much training is lost to a power cut, where no validation saves earlier.
 SAVE_EVERY_SECONDS = 60.0
@@ -151,7 +150,7 @@ class _Session:
         continued = self._continue(load_state)
         if not continued:
             self._start_from_other_run(parts)
-        pictures = Reproductions(run, dict(named_sets(train[0][1], validation)))
+        pictures = Reproductions(run, shown_sets(train, validation))
         if continued:
             pictures.skip_to(self.state.images)
         else:
@@ -183,9 +182,7 @@ class _Session:
                 case Finished():
                     yield self._finished(event.reason, pictures)
 
-    def _settle_record(
-        self, parts: Parts, train: list[tuple[int, Images]], validation: Images | None
-    ) -> None:
+    def _settle_record(self, parts: Parts, train: Sets, validation: Sets) -> None:
         """Writes what is known once model and data are there, and refuses changed data."""
         record = final_record(self.spec, parts, train, validation)
         before = self.run.record.get("data")

@@ -105,23 +105,25 @@ class Batches:
         return batch
 
 
-class TrainSets:
+class ScheduledSets:
     """Which set is used from which epoch.
 
     Args:
-        train: one set, or (first epoch, set) pairs: the latest that applies is used.
+        sets: one set, or (first epoch, set) pairs: the latest that applies is used.
+        key: of the experiment file, for messages.
     """
 
     def __init__(
         self,
-        train: Images | Sequence[tuple[int, Images]],
+        sets: Images | Sequence[tuple[int, Images]],
         device: torch.device,
         channels_last: bool,
+        key: str = "train_set",
     ) -> None:
-        pairs = [(0, train)] if isinstance(train, Images) else list(train)
+        pairs = [(0, sets)] if isinstance(sets, Images) else list(sets)
         self._pairs = sorted(pairs, key=lambda pair: pair[0])
         if not self._pairs or self._pairs[0][0] > 0:
-            raise ConfigError("no training set for epoch 0", hint="add the key train_set")
+            raise ConfigError("no images for epoch 0", hint=f"add the key {key}")
         self._device, self._channels_last = device, channels_last
         self._current: tuple[int, Batches] | None = None
 

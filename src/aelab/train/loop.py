@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from aelab.errors import DivergedError
-from aelab.train.batches import Batches, Draws, TrainSets
+from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.evaluate import evaluate, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
 from aelab.train.machine import prepared_process
@@ -27,7 +27,7 @@ def fit(
     state: State,
     objective: ObjectiveLike,
     train: Images | Sequence[tuple[int, Images]],
-    validation: Images | None,
+    validation: Images | Sequence[tuple[int, Images]] | None,
     settings: FitSettings,
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -39,7 +39,7 @@ def fit(
 
     Args:
         train: one set, or (first epoch, set) pairs.
-        validation: without it there are no `Validated` events.
+        validation: likewise; without it there are no `Validated` events.
 
     Yields:
         `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`.
@@ -49,17 +49,16 @@ def fit(
             checkpoint, because looking each batch would make the device wait.
     """
     draws = Draws(settings.seed, state.device)
-    sets = TrainSets(train, state.device, state.channels_last)
-    held_out = None
-    if validation is not None:
-        held_out = Batches(validation, state.device, state.channels_last)
+    place = state.device, state.channels_last
+    sets = ScheduledSets(train, *place)
+    held_out = ScheduledSets(validation, *place, "validation_set") if validation else None
     with prepared_process(state.threads, state.device, settings.deterministic):
         while True:
             reason = finish_reason(state, settings)
             if log_due(state, settings, final=reason is not None):
                 yield read_window(state, settings)
             if held_out is not None and validation_due(state, settings, final=reason is not None):
-                yield validate(state, objective, held_out, settings)
+                yield validate(state, objective, held_out.at(state.epoch), settings)
                 reason = finish_reason(state, settings)
             if checkpoint_due(state, settings):
                 check_finite(state, settings)
