@@ -174,7 +174,7 @@ PROBES: list[Probe] = [
         ("true", "def g():\n    z = 0\n    def f():\n        nonlocal z\n        z = 1\n"
          "    f()\n    return z\ng() == 1"),
         ("reads", "def read(f):\n    return open(SECRET).read()\n@read\ndef f(): pass\nf"),
-        ("true", "try:\n    raise ValueError(1)\nexcept ValueError as e:\n    a = e.args\na == (1,)"),
+        ("true", "try:\n    raise ValueError()\nexcept ValueError as e:\n    a = e.args\na == ()"),
         ("true", "x: int = 3\nx == 3"),
         ("reads", "(lambda o=open: o(SECRET).read())()"),
         ("reads", "[o(SECRET).read() for o in [open]][0]"),

@@ -110,6 +110,12 @@ def test_errors_of_parts_get_a_place() -> None:
         value("a = 1\npart()", {"part": part})
 
 
+def test_deep_nesting_is_an_error_and_no_crash() -> None:
+    for text in ("-" * 50_000 + "1", "x" + ".a" * 20_000):
+        with pytest.raises(ConfigError):
+            value(text)
+
+
 def test_blocks_need_a_value() -> None:
     for text in ("", "# only a comment", "for i in [1]:\n  pass", "def f():\n  return 1"):
         with pytest.raises(ConfigError):

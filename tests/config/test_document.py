@@ -86,6 +86,10 @@ def test_alias_bombs_are_stopped() -> None:
     assert "aliases" in messages("\n".join(lines))[0]
 
 
+def test_deep_nesting_is_an_error_and_no_crash() -> None:
+    assert messages("a: " + "[" * 5_000 + "]" * 5_000)
+
+
 def test_merge_keys_work() -> None:
     table = parse("base: &b {x: 1, y: 2}\nnew:\n  <<: *b\n  y: 3\n", "f.yml")
     assert to_python(table)["new"] == {"x": 1, "y": 3}

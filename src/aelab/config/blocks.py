@@ -148,13 +148,21 @@ def inspect_block(
 ) -> tuple[list[ConfigError], ParsedBlock | None]:
     """Like `parse_block`, but with every error of the block instead of the first."""
     try:
-        tree = _syntax_tree(block)
+        return _inspect(block, variables or {}, trust=trust, folder=folder)
     except ConfigError as error:
         return [error], None
+    except RecursionError:
+        return [ConfigError("nested too deeply", where=block.where)], None
+
+
+def _inspect(
+    block: Block, variables: Mapping[str, Any], *, trust: bool, folder: Path | None
+) -> tuple[list[ConfigError], ParsedBlock | None]:
+    tree = _syntax_tree(block)
     body, refused, old = resolve_imports(tree.body, block.where, trust=trust, folder=folder)
     tree.body = body
     errors: list[ConfigError] = list(refused)
-    chooser = _Choices(variables or {}, tree, block.where)
+    chooser = _Choices(variables, tree, block.where)
     tree = chooser.visit(tree)
     errors += chooser.errors
     if not trust:

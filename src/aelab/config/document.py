@@ -145,7 +145,7 @@ def parse(text: str, file: str) -> Table:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         raise Problems([_syntax_error(error, text, file)]) from None
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise Problems([ConfigError(f"this is not YAML: {error}", where=Where(file))]) from None
     if not isinstance(root, MappingNode):
         raise Problems(
@@ -156,7 +156,10 @@ def parse(text: str, file: str) -> Table:
             ]
         )
     reader = _Reader(file, text)
-    tree = reader.table(root, key=None)
+    try:
+        tree = reader.table(root, key=None)
+    except RecursionError:
+        raise Problems([ConfigError("nested too deeply", where=Where(file))]) from None
     if reader.errors:
         raise Problems(reader.errors)
     return tree
