@@ -8,7 +8,8 @@ use, and the attributes it may read, are handed to it by the catalogue.
 from __future__ import annotations
 
 from aelab.config.blocks import Block, Scope, evaluate, evaluate_run
-from aelab.config.experiment import Experiment, RunSpec, load
+from aelab.config.expand import load
+from aelab.config.experiment import Experiment, RunSpec
 from aelab.config.guards import FrozenModule
 from aelab.config.identity import FORMAT_VERSION
 from aelab.config.schema import json_schema

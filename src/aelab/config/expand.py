@@ -1,0 +1,332 @@
+"""From a file to its runs: matrix, substitution, settings, blocks, names, identities."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from aelab.config.blocks import Block, ParsedBlock, Scope, evaluate, inspect_block
+from aelab.config.document import Entry, Items, Table, Text, Tree, to_python
+from aelab.config.experiment import Experiment, RunSpec
+from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES
+from aelab.config.identity import identity
+from aelab.config.load import Source, overridden, read_source, write_yaml
+from aelab.config.matrix import Cell, Matrix, read_matrix
+from aelab.config.settings import (
+    DATA_KEY,
+    REQUIRED_KEYS,
+    SETTING_KEYS,
+    WITHOUT_EFFECT,
+    Settings,
+    is_known_key,
+    make_settings,
+    unknown_key,
+)
+from aelab.config.slugs import climbs_out, legacy_folders, legible_folder
+from aelab.config.substitute import Substitution, unquoted
+from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where
+
+
+def load(
+    path: Path | str,
+    *,
+    trust: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    names: Iterable[str] = (),
+) -> Experiment:
+    """Read, expand and check an experiment file; nothing is built and no block is evaluated.
+
+    Args:
+        path: of the YAML file.
+        trust: blocks may be any Python, and `$extends` may leave the folder.
+        changes: top-level keys that the command line replaces (`max_inputs`, `load`, `seed`, ...).
+        names: of the catalogue's parts, which matrix keys must not shadow.
+
+    Raises:
+        Problems: every error of the file at once, each with file, line, column and key.
+    """
+    path = Path(path)
+    source = read_source(path, trust=trust)
+    source = Source(
+        overridden(source.table, changes or {}), source.text, source.parents, source.notes
+    )
+    builder = _Builder(path, source, trust=trust)
+    runs = builder.runs(names)
+    if builder.errors:
+        different = {str(error): error for error in builder.errors}.values()
+        raise Problems(sorted(different, key=lambda error: _order(error, path)))
+    notes = dict.fromkeys([*source.notes, *(note for run in runs for note in run.notes)])
+    return Experiment(path, source.text, source.parents, builder.matrix.values,
+                      tuple(source.table.entries), tuple(notes), tuple(runs))  # fmt: skip
+
+
+def _order(error: AelabError, path: Path) -> tuple[bool, int]:
+    """Errors in the order of the file, those of parents after them."""
+    where = error.where or Where()
+    return where.file != str(path), where.line or 0
+
+
+class _Builder:
+    """Builds the runs of one file and collects every error on the way."""
+
+    def __init__(self, path: Path, source: Source, *, trust: bool) -> None:
+        self.path = path
+        self.source = source
+        self.trust = trust
+        self.errors: list[ConfigError] = []
+        self.matrix = Matrix()
+
+    def runs(self, names: Iterable[str]) -> list[RunSpec]:
+        entries = dict(self.source.table.entries)
+        matrix_entry = entries.pop("matrix", None)
+        self.matrix = read_matrix(matrix_entry and matrix_entry.tree, names, self.errors)
+        self.check_keys(entries)
+        cells = [cell for cell in self.matrix.cells() if self.matrix.keeps(cell, self.errors)]
+        if not cells and not self.errors and self.matrix.filter is not None:
+            where = self.matrix.filter.where
+            self.errors.append(ConfigError("$filter lets no combination through", where=where))
+        table = Table(entries, self.source.table.where)
+        runs = [run for cell in cells for run in self.cell_runs(cell, table)]
+        self.check_folders(runs)
+        return runs
+
+    def check_keys(self, entries: Mapping[str, Entry]) -> None:
+        """Unknown and missing keys, before anything is substituted."""
+        self.errors += [
+            unknown_key(key, entry.where)
+            for key, entry in entries.items()
+            if not is_known_key(key) and "${" not in key
+        ]
+        missing = [k for k in REQUIRED_KEYS if k not in entries or _is_empty(entries[k].tree)]
+        if missing:
+            where = Where(str(self.path))
+            self.errors.append(ConfigError(f"missing or empty: {', '.join(missing)}", where=where))
+
+    def cell_runs(self, cell: Cell, template: Table) -> list[RunSpec]:
+        """The run, or the trials, of one matrix entry; none where something is wrong."""
+        before = len(self.errors)
+        table = Substitution(cell.substitutions, self.errors).table(template)
+        substituted = len(self.errors) == before
+        places = _places(table) | {f"matrix.{k}": w for k, w in self.matrix.places.items()}
+        name = self.name(table)
+        blocks = self.blocks(table)
+        plain = self.plain_values(table, cell, blocks)
+        settings = make_settings(plain, places, self.errors)
+        parsed, old_paths = self.parse(blocks if substituted else {}, cell.variables)
+        if settings is None or len(self.errors) > before:
+            return []
+        if settings.trainer:
+            old_paths = [settings.trainer, *old_paths]
+        folders = self.old_folders(template, cell)
+        notes = _notes(table, settings)
+        runs = []
+        for trial in range(1, settings.trials + 1):
+            seed = (settings.seed + trial - 1) % 2**32
+            repeated = settings.trials > 1
+            own = settings.model_copy(update={"seed": seed, "trials": 1})
+            full_name = f"{name}_trial-{trial}" if repeated else name
+            runs.append(
+                RunSpec(
+                    name=full_name,
+                    folder=legible_folder(full_name),
+                    matrix={key: unquoted(value) for key, value in cell.values.items()},
+                    matrix_id=cell.id,
+                    matrix_slug=cell.slug,
+                    trial=trial if repeated else None,
+                    seed=seed,
+                    settings=own,
+                    blocks=blocks,
+                    resolved_text=_resolved_text(cell, full_name, seed, blocks, plain),
+                    identity=identity(own, seed, parsed, cell.variables),
+                    file=str(self.path),
+                    text=self.source.text,
+                    legacy_names=tuple(dict.fromkeys(old_paths)),
+                    legacy_folders=folders,
+                    notes=tuple(notes),
+                    places=places,
+                )
+            )
+        return runs
+
+    def name(self, table: Table) -> str:
+        entry = table.entries.get("experiment_name")
+        if entry is None or _is_empty(entry.tree):
+            return ""  # reported by check_keys
+        if not isinstance(entry.tree, Text):
+            self.errors.append(ConfigError("must be text", where=entry.where))
+            return ""
+        name = entry.tree.text.strip()
+        if climbs_out(name):
+            message = f"given {name!r}; a run cannot lie outside runs/"
+            self.errors.append(RefusedError(message, where=entry.where))
+        elif not legible_folder(name):
+            self.errors.append(ConfigError(f"given {name!r}; names no folder", where=entry.where))
+        return name
+
+    def blocks(self, table: Table) -> dict[str, Block]:
+        """Every value that is Python, `globals` first."""
+        found: dict[str, Block] = {}
+        if entry := table.entries.get("globals"):
+            found |= self.globals(entry)
+        for key, entry in table.entries.items():
+            tree = entry.tree
+            if key == "model" or DATA_KEY.match(key):
+                if isinstance(tree, Text) and isinstance(tree.value, str):
+                    found[key] = _block(key, tree)
+                elif not _is_empty(tree):
+                    self.errors.append(ConfigError("must be a block of Python", where=entry.where))
+            elif isinstance(tree, Text) and isinstance(tree.value, str):
+                calls = key == "loss_function" and (tree.is_code_like or "(" in tree.text)
+                if calls or key == "train_input_transforms":
+                    found[key] = _block(key, tree)
+        return found
+
+    def globals(self, entry: Entry) -> dict[str, Block]:
+        if not isinstance(entry.tree, Table):
+            if not _is_empty(entry.tree):
+                self.errors.append(ConfigError("must be 'NAME: value' lines", where=entry.where))
+            return {}
+        found = {}
+        for name, item in entry.tree.entries.items():
+            if name.startswith("_") or not name.isidentifier() or keyword.iskeyword(name):
+                message = f"'{name}' cannot be a name in blocks"
+                self.errors.append(ConfigError(message, where=item.where))
+                continue
+            found[f"globals.{name}"] = _block(f"globals.{name}", item.tree)
+        return found
+
+    def plain_values(self, table: Table, cell: Cell, blocks: Mapping[str, Block]) -> dict[str, Any]:
+        """Values of the plain keys; several lines of text are evaluated, as in old files."""
+        plain: dict[str, Any] = {}
+        for key, entry in table.entries.items():
+            if key not in SETTING_KEYS:
+                if not is_known_key(key):
+                    self.errors.append(unknown_key(key, entry.where))
+                continue
+            if key in blocks:
+                plain[key] = blocks[key]
+            elif isinstance(entry.tree, Text) and entry.tree.is_code_like:
+                scope = Scope(CORE_NAMES, CORE_ATTRIBUTES, cell.variables)
+                try:
+                    plain[key] = evaluate(_block(key, entry.tree), scope)
+                except ConfigError as error:
+                    self.errors.append(error)
+            else:
+                plain[key] = to_python(entry.tree)
+        return plain
+
+    def parse(
+        self, blocks: Mapping[str, Block], variables: Mapping[str, Any]
+    ) -> tuple[dict[str, ParsedBlock], list[str]]:
+        """Every block as a tree, and the old import paths they use."""
+        folder = self.path.resolve().parent if self.trust else None
+        parsed: dict[str, ParsedBlock] = {}
+        old_paths: list[str] = []
+        for key, block in blocks.items():
+            errors, tree = inspect_block(block, variables, trust=self.trust, folder=folder)
+            self.errors += errors
+            if tree is not None:
+                parsed[key] = tree
+                old_paths += tree.old_paths
+        return parsed, old_paths
+
+    def old_folders(self, template: Table, cell: Cell) -> tuple[str, ...]:
+        """Where old runners put this entry: the name is substituted with each dialect's slug."""
+        tree = template.entries["experiment_name"].tree
+        assert isinstance(tree, Text)
+        others = {k: v for k, v in cell.substitutions.items() if k != "matrix_slug"}
+        kept = Substitution({**others, "matrix_slug": "${matrix_slug}"}, []).plain(tree.text, tree)
+        return legacy_folders(kept.strip(), cell.values)
+
+    def check_folders(self, runs: list[RunSpec]) -> None:
+        """Two runs never share a folder, nor does one lie in another's."""
+        taken: dict[str, RunSpec] = {}
+        for run in runs:
+            where = run.places.get("experiment_name", Where(run.file))
+            other = taken.get(run.folder.casefold())
+            if other is not None:
+                both = f"{describe(other)} and {describe(run)}"
+                message = f"two runs would share the folder {run.folder!r}: {both}"
+                hint = "let experiment_name contain ${matrix_slug}, or ${matrix_id}"
+                self.errors.append(ConfigError(message, where=where, hint=hint))
+            taken.setdefault(run.folder.casefold(), run)
+        for run in runs:
+            for parent in PurePosixPath(run.folder.casefold()).parents:
+                if other := taken.get(str(parent)):
+                    message = f"the folder {run.folder!r} would lie inside the run {other.folder!r}"
+                    where = run.places.get("experiment_name", Where(run.file))
+                    self.errors.append(ConfigError(message, where=where))
+
+
+def describe(run: RunSpec) -> str:
+    """A run by its matrix values, for messages."""
+    values = ", ".join(f"{key}={value!r}" for key, value in run.matrix.items())
+    return f"#{run.matrix_id} ({values})" if values else f"#{run.matrix_id}"
+
+
+def _is_empty(tree: Tree) -> bool:
+    """Old files required certain keys to be present and not empty, zero or false."""
+    if isinstance(tree, Text):
+        return not tree.value
+    return not (tree.items if isinstance(tree, Items) else tree.entries)
+
+
+def _block(key: str, tree: Tree) -> Block:
+    """A value as Python: text as it is, anything else as the literal it means."""
+    if isinstance(tree, Text) and isinstance(tree.value, str):
+        return Block(tree.text, tree.where.at(key=key))
+    value = to_python(tree)
+    special = (isinstance(value, float) and value != value) or value in (
+        float("inf"),
+        -float("inf"),
+    )
+    return Block(f"float('{value}')" if special else repr(value), tree.where.at(key=key))
+
+
+def _places(table: Table, prefix: str = "") -> dict[str, Where]:
+    """Key, dotted inside mappings -> where it stands."""
+    found = {}
+    for key, entry in table.entries.items():
+        found[prefix + key] = entry.where
+        if isinstance(entry.tree, Table):
+            found |= _places(entry.tree, f"{prefix}{key}.")
+    return found
+
+
+def _notes(table: Table, settings: Settings) -> list[str]:
+    notes = [
+        f"{table.entries[key].where}: is read and does nothing: {reason}"
+        for key, reason in WITHOUT_EFFECT.items()
+        if key in table.entries and key != "$visible"
+    ]
+    if settings.trainer and settings.legacy:
+        old = {"kl": "its KL term", "validation": "validation in training mode"}
+        what = " and ".join(old[option] for option in sorted(settings.legacy))
+        notes.append(
+            f"trainer {settings.trainer}: uses the legacy objective ({what});"
+            " add 'legacy: false' for the corrected one"
+        )
+    return notes
+
+
+def _resolved_text(cell: Cell, name: str, seed: int, blocks: Mapping[str, Block],
+                   plain: Mapping[str, Any]) -> str:  # fmt: skip
+    """YAML that gives this run alone when it is loaded."""
+    keys: dict[str, Any] = {}
+    if cell.values:
+        keys["matrix"] = {key: [value] for key, value in cell.values.items()}
+    keys["experiment_name"] = name
+    names = {
+        k.removeprefix("globals."): b.text for k, b in blocks.items() if k.startswith("globals.")
+    }
+    if names:
+        keys["globals"] = names
+    keys |= {key: block.text for key, block in blocks.items() if not key.startswith("globals.")}
+    keys |= {
+        k: v
+        for k, v in plain.items()
+        if k not in blocks and k not in ("seed", "trials") and v is not None
+    }
+    return write_yaml({**keys, "seed": seed})
