@@ -76,3 +76,14 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+def test_the_python_page_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {"__name__": "page"}
+    for block in _blocks(ROOT / "docs/python.md", "python"):
+        exec(compile(block, "docs/python.md", "exec"), scope)
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+    assert (tmp_path / "runs/own/code-16/status.json").exists()

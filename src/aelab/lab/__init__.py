@@ -18,12 +18,17 @@ from aelab.errors import UserError, one_of
 from aelab.lab.events import Event
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from aelab.config import RunSpec
     from aelab.lab.plan import Plan
     from aelab.lab.stop import StopRequest
     from aelab.runs.record import Run
 
 RUNS = Path("runs")
+
+#: Experiment files, run folders or globs; one of them, or several.
+Sources = str | Path | Sequence[str | Path]
 
 
 def check(
@@ -129,7 +134,7 @@ def run_matrix(
 
 
 def table(
-    sources: Sequence[str | Path] = (),
+    sources: Sources = (),
     *,
     sort: Sequence[str] = (),
     include: Sequence[str] = (),
@@ -165,7 +170,7 @@ def table(
 
 
 def plot(
-    sources: Sequence[str | Path] = (),
+    sources: Sources = (),
     *,
     out: str | Path = "plot.png",
     term: str = "loss",
@@ -186,7 +191,7 @@ def plot(
 
 
 def report(
-    sources: Sequence[str | Path] = (),
+    sources: Sources = (),
     *,
     out: str | Path = "report.html",
     title: str | None = None,
@@ -200,7 +205,7 @@ def report(
 
 
 def ls(
-    sources: Sequence[str | Path] = (),
+    sources: Sources = (),
     *,
     only: str | None = None,
     runs: str | Path = RUNS,
@@ -238,6 +243,37 @@ def data(
     return show_data(name, resize=resize, out=Path(out) if out else None, roots=roots)
 
 
+def open_model(
+    reference: str,
+    *,
+    runs: str | Path = RUNS,
+    trust: bool = False,
+    device: str = "cpu",
+) -> nn.Module:
+    """The trained model of a stored run, in evaluation mode.
+
+    Its text is evaluated again under the restriction it was made with; arguments that the text
+    leaves out come from the run's own record, so later defaults do not change it.
+
+    Args:
+        reference: RUN, RUN@best, RUN@latest or RUN@images; RUN alone means the best state.
+        runs: folder of the runs.
+        trust: needed where the run was made with it.
+        device: where to put it.
+
+    Returns:
+        `model(images)` gives `types.Output`; `model.encode` and `model.decode` its halves. Averaged
+        weights (`ema`) are used where the run kept them.
+
+    Raises:
+        StoreError: no such run or state, or it needs `trust`.
+    """
+    from aelab.lab.reopen import reopen
+    from aelab.runs.store import Store
+
+    return reopen(reference, Store(Path(runs)), trust=trust, device=device)
+
+
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
     """Deletes runs, or only their checkpoints."""
     from aelab.runs.store import Store
@@ -250,7 +286,7 @@ def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
 
 
 def find_runs(
-    sources: Sequence[str | Path] = (),
+    sources: Sources = (),
     *,
     only: str | None = None,
     runs: str | Path = RUNS,
@@ -264,6 +300,7 @@ def find_runs(
     from aelab.runs.store import Store
 
     store = Store(Path(runs))
+    sources = [sources] if isinstance(sources, str | Path) else list(sources)
     found: dict[str, Run] = {}
     for source in sources or [None]:  # type: ignore[list-item]
         for entry in _runs_of(source, store):

@@ -1,0 +1,34 @@
+"""A stored run as a living model again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aelab.errors import StoreError
+from aelab.runs.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def reopen(reference: str, store: Store, *, trust: bool = False, device: str = "cpu") -> nn.Module:
+    """See `lab.open_model`."""
+    import safetensors.torch
+
+    from aelab import config
+    from aelab.lab.build import build
+    from aelab.lab.record import stored_calls
+    from aelab.train import load_weights
+
+    run, checkpoint = store.resolve(reference)
+    if run.record.get("trust") and not trust:
+        raise StoreError(
+            f"run {run.folder} was made with --trust: opening it evaluates plain Python",
+            hint="if the file is your own: trust=True, or --trust on the command line",
+        )
+    (spec,) = config.load(run.path / "resolved.yml", trust=trust).runs()
+    parts = build(spec, trust=trust, calls=stored_calls(run), device=device)
+    tensors = safetensors.torch.load(checkpoint.read()[0])
+    averaged = any(name.startswith("ema.") for name in tensors)
+    load_weights(parts.model, tensors, prefix="ema." if averaged else "model.")
+    return parts.model.to(parts.device).eval()
