@@ -56,7 +56,7 @@ def _fetch_one(address: str, target: Path, sha256: str) -> Path:
     pooch.get_logger().setLevel(logging.ERROR)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         partial.unlink()
     try:
         pooch.retrieve(
@@ -69,6 +69,6 @@ def _fetch_one(address: str, target: Path, sha256: str) -> Path:
         check_sha256(target, gzip.decompress(partial.read_bytes()), sha256)
         partial.replace(target)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             partial.unlink()
     return target

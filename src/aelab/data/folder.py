@@ -243,7 +243,7 @@ def _write_mapped(target: Path, record: Path, folder: Folder, shape: Shape) -> N
             hint="free space there, set AELAB_CACHE to another folder, or raise memory_limit_mb",
         ) from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             partial.unlink()
 
 

@@ -1,0 +1,133 @@
+"""What every entry of the room's tables promises."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from aelab.data import COMBINATORS, DATASETS, MEMORY, TRANSFORMS, Dataset
+from aelab.data.base import content_sha256
+from aelab.data.progress import reporting, track
+from aelab.errors import DataError, ShapeError
+
+SMALL: dict[str, dict[str, object]] = {
+    "atlas_dataset": {"path": "rpg-tiles/rltiles-32x32.png"},
+    "fmnist_dataset": {},
+    "idx_dataset": {"path": "own.gz"},
+    "image_folder_dataset": {"path": "rpg-tiles", "shape": (3, 16, 16)},
+    "Kali2dDataset": {"shape": (3, 8, 8), "size": 20},
+    "kali_dataset": {"shape": (1, 8, 8), "size": 20},
+    "mnist_dataset": {},
+    "noise_dataset": {"shape": (2, 8, 8), "size": 20},
+    "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
+    "rpg_tile_dataset_3x32x32": {},
+}
+PUBLISHED = {"mnist_dataset", "fmnist_dataset"}
+
+
+@pytest.fixture
+def made(
+    tile_sheet: Path,
+    data_folder: Path,
+    tmp_path: Path,
+    write_idx: Callable[[Path, Tensor], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], Dataset]:
+    monkeypatch.chdir(tmp_path)
+    write_idx(data_folder / "own.gz", torch.randint(0, 256, (9, 8, 8), dtype=torch.uint8))
+    return lambda name: DATASETS[name](**SMALL[name])
+
+
+def test_every_set_is_tried_here() -> None:
+    assert set(SMALL) == set(DATASETS)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_a_description_tells_its_shape_without_reading(
+    name: str, made: Callable[[str], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aelab.data.base.make_images", None)
+    dataset = made(name)
+    with torch.device("meta"):  # as `check` builds models
+        assert len(dataset.shape) == 3 and min(dataset.shape) >= 1
+        assert dataset.fingerprint() == made(name).fingerprint()
+    dataset.verify()
+    assert dataset.sources()
+    assert not MEMORY._sets
+
+
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - PUBLISHED))
+def test_a_set_loads_what_it_describes(name: str, made: Callable[[str], Dataset]) -> None:
+    dataset = made(name)
+    with torch.device("meta"):
+        images = dataset.load()
+    assert images.shape == dataset.shape and len(images) == len(dataset)
+    assert images.pixels.dtype == torch.uint8 and images.pixels.device.type == "cpu"
+    assert images.content_sha256 == content_sha256(images.pixels)
+    assert images.provenance and all(len(entry.sha256) == 64 for entry in images.provenance)
+    assert sum(entry.count for entry in images.provenance) == len(images)
+    assert made(name).load() is images
+    MEMORY.clear()
+    again = made(name).load()
+    assert again is not images and again.content_sha256 == images.content_sha256
+    item = dataset[0][0]
+    assert item.dtype == torch.float32 and 0 <= item.min() and item.max() <= 1
+
+
+@pytest.mark.parametrize("name", sorted({**DATASETS, **COMBINATORS, **TRANSFORMS}))
+def test_every_part_is_documented_and_typed(name: str) -> None:
+    part = {**DATASETS, **COMBINATORS, **TRANSFORMS}[name]
+    assert inspect.getdoc(part)
+    for parameter in inspect.signature(part).parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty, parameter.name
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist_dataset", "rpg_tile_dataset", "noise_dataset", "kali_dataset"]
+)
+@pytest.mark.parametrize("shape", [(28, 28), (1, 0, 28), (1, 28, "x"), 28])
+def test_an_impossible_shape_is_told(name: str, shape: object) -> None:
+    with pytest.raises(ShapeError, match="a shape is three sizes"):
+        DATASETS[name](shape=shape)
+
+
+def test_two_channels_are_refused_for_coloured_sources(tile_sheet: Path) -> None:
+    with pytest.raises(ShapeError, match="3 channels into 2"):
+        DATASETS["rpg_tile_dataset_3x32x32"](shape=(2, 32, 32)).load()
+
+
+def test_an_unknown_filter_is_told_when_it_is_written() -> None:
+    with pytest.raises(DataError, match="did you mean 'bilinear'"):
+        DATASETS["mnist_dataset"](interpolation="bilinar")
+
+
+def test_long_work_is_reported_and_quick_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    with reporting(lambda *report: told.append(report)):
+        assert list(track(range(5), "quick", 5)) == list(range(5))
+        assert told == []
+        monkeypatch.setattr("aelab.data.progress.QUIET_SECONDS", -1.0)
+        monkeypatch.setattr("aelab.data.progress._INTERVAL_SECONDS", -1.0)
+        list(track(range(3), "slow", 30, weight=10))
+    assert told == [("slow", 10, 30), ("slow", 20, 30), ("slow", 30, 30), ("slow", 30, 30)]
+
+
+@pytest.mark.slow
+def test_the_real_sets_are_read_with_their_published_checksums(
+    monkeypatch: pytest.MonkeyPatch, real_data: Path
+) -> None:
+    monkeypatch.setenv("AELAB_DATA", str(real_data))
+    for name, mean in (("mnist_dataset", 0.1307), ("fmnist_dataset", 0.2860)):
+        images = DATASETS[name](train=True).load()
+        assert len(images) == 60_000 and images.labels is not None
+        assert images.pixels.float().mean().item() / 255 == pytest.approx(mean, abs=1e-4)
+        assert len(DATASETS[name](train=False).load()) == 10_000
+    train, held = (DATASETS["rpg_tile_dataset_3x32x32"](validation=v).load() for v in (False, True))
+    assert (len(train), len(held)) == (7866, 429)
+    smooth, hard = (DATASETS["mnist_dataset"](interpolation=aa).load() for aa in (True, False))
+    assert smooth.content_sha256 == hard.content_sha256
