@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from aelab.errors import ShapeError
+from aelab.ops.augmented import changed_batch
 from aelab.ops.crops import center_crop, crop_at, random_crop, random_flip, random_shift
 
 
@@ -101,3 +102,29 @@ def test_the_centre_is_cut_out_or_set_into_black() -> None:
     assert torch.equal(larger[:, :, 1:8], images) and larger[:, :, 0].abs().sum() == 0
     mixed = center_crop(images, (9, 3))
     assert mixed.shape == (6, 2, 9, 3) and torch.equal(mixed[:, :, 1:8], images[:, :, :, 3:6])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_batch_out_of_a_set_equals_gather_then_change(dtype: torch.dtype) -> None:
+    def move(images: Tensor, generator: Generator) -> Tensor:
+        return random_flip(random_shift(images, 1, generator), 0.5, 0.5, generator)
+
+    def window(images: Tensor, generator: Generator) -> Tensor:
+        return random_crop(images, (4, 5), generator)
+
+    def noise(images: Tensor, generator: Generator) -> Tensor:
+        return images + torch.rand(images.shape, generator=generator)
+
+    pixels = torch.randint(0, 256, (20, 3, 7, 9), dtype=torch.uint8, generator=seed())
+    pixels = pixels if dtype == torch.uint8 else pixels / 255
+    index = torch.tensor([3, 3, 19, 0, 7])
+    plain = pixels[index].float() * (1 / 255 if dtype == torch.uint8 else 1)
+    generator = seed(2)
+    for change in (window, move, noise):
+        plain = change(plain, generator)
+    window.moves_only = move.moves_only = True  # type: ignore[attr-defined]
+    window.gather = lambda p, i, g: random_crop(p, (4, 5), g, i)  # type: ignore[attr-defined]
+    assert torch.equal(changed_batch(pixels, index, (window, move, noise), seed(2)), plain)
+    assert torch.equal(
+        changed_batch(pixels, index, (), seed()), changed_batch(pixels, index, [], seed())
+    )

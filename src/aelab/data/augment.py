@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -32,6 +32,7 @@ class RandomShift:
     """Moves by up to `pixels`, black coming in: pad with zeros, then crop at a random place."""
 
     pixels: int
+    moves_only: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return random_shift(images, self.pixels, generator)
@@ -43,6 +44,7 @@ class RandomFlip:
 
     horizontal: float = 0.4
     vertical: float = 0.2
+    moves_only: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return random_flip(images, self.horizontal, self.vertical, generator)
@@ -53,9 +55,14 @@ class RandomWindow:
     """Cuts a window of (height, width) at a random place of each image."""
 
     size: tuple[int, int]
+    moves_only: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return random_crop(images, self.size, generator)
+
+    def gather(self, pixels: Tensor, index: Tensor, generator: Generator) -> Tensor:
+        """Windows of the images that `index` (B,) chooses, straight out of the set."""
+        return random_crop(pixels, self.size, generator, index)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape[-2] < self.size[0] or shape[-1] < self.size[1]:

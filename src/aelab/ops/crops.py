@@ -6,6 +6,8 @@ generator no GPU is waited for.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -13,28 +15,44 @@ from torch import Generator, Tensor
 from aelab.errors import ShapeError
 
 
-def crop_at(images: Tensor, tops: Tensor, lefts: Tensor, size: tuple[int, int]) -> Tensor:
-    """One window of each image.
+def crop_at(
+    images: Tensor,
+    tops: Tensor,
+    lefts: Tensor,
+    size: tuple[int, int],
+    index: Tensor | None = None,
+) -> Tensor:
+    """One window of each image, or of the images that `index` chooses.
 
     Args:
-        images: (B, C, H, W), any type.
+        images: (N, C, H, W), any type.
         tops: (B,) int64, first row of each window.
         lefts: (B,) int64, first column.
         size: (height, width) of the windows.
+        index: (B,) int64, which images; all in order if left out.
 
     Returns:
         (B, C, height, width), a copy.
     """
-    height, width = size
-    # One indexed copy out of the view of all windows: 2 to 6 times quicker than a flat gather.
-    windows = images.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, tops, lefts, height, width)
-    batch = torch.arange(images.shape[0], device=images.device)
-    tops, lefts = (place.to(images.device, non_blocking=True) for place in (tops, lefts))
-    return windows[batch, :, tops, lefts]
+    (height, width), (count, channels, rows, columns) = size, images.shape
+    device = images.device
+    if index is None:
+        index = _lines(1, 0, count, 1, device)
+    places = torch.add(lefts, tops, alpha=columns).to(device, non_blocking=True)
+    first = torch.add(places, index.to(device), alpha=channels * rows * columns)
+    lines = _lines(channels, rows * columns, height, columns, device)
+    # Whole lines out of the view of all lines of that width: a third of the time of an indexed
+    # copy of windows, a sixth of that of a flat gather.
+    flat = images.contiguous().view(-1)
+    every = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
+    chosen = every.index_select(0, (first[:, None] + lines).view(-1))
+    return chosen.view(-1, channels, height, width)
 
 
-def random_crop(images: Tensor, size: tuple[int, int], generator: Generator) -> Tensor:
-    """A window at a random place of each image.
+def random_crop(
+    images: Tensor, size: tuple[int, int], generator: Generator, index: Tensor | None = None
+) -> Tensor:
+    """A window at a random place of each image, or of the images that `index` (B,) chooses.
 
     Returns:
         (B, C, height, width).
@@ -48,11 +66,11 @@ def random_crop(images: Tensor, size: tuple[int, int], generator: Generator) -> 
             f"cannot crop {size[0]}x{size[1]} out of {images.shape[-2]}x{images.shape[-1]} images",
             hint="crop a smaller window, or pad or resize before",
         )
-    count = (images.shape[0],)
+    count = (len(images) if index is None else len(index),)
     device = generator.device
     tops = torch.randint(room_down + 1, count, generator=generator, device=device)
     lefts = torch.randint(room_right + 1, count, generator=generator, device=device)
-    return crop_at(images, tops, lefts, size)
+    return crop_at(images, tops, lefts, size, index)
 
 
 def random_shift(images: Tensor, pixels: int, generator: Generator) -> Tensor:
@@ -65,9 +83,31 @@ def random_shift(images: Tensor, pixels: int, generator: Generator) -> Tensor:
 
 def random_flip(images: Tensor, horizontal: float, vertical: float, generator: Generator) -> Tensor:
     """Each image mirrored left-right with probability `horizontal`, upside-down with `vertical`."""
-    chances = torch.rand(2, images.shape[0], generator=generator, device=generator.device)
-    images = _flip_where(images, chances[0] < horizontal, 3)
-    return _flip_where(images, chances[1] < vertical, 2)
+    device, (count, channels, height, width) = images.device, images.shape
+    chances = torch.rand(2, count, generator=generator, device=generator.device)
+    mirrored = (chances[0] < horizontal).to(device, non_blocking=True)
+    turned = (chances[1] < vertical).to(device, non_blocking=True)
+    # Lines are chosen among the images and their mirrored copies, from below where turned: one
+    # copy for both flips, and no question that a GPU would have to be waited for.
+    first = _lines(1, 0, count, channels * height, device)
+    if horizontal > 0:
+        images = torch.cat([images, images.flip(3)])
+        first = torch.add(first, mirrored, alpha=count * channels * height)
+    chosen = first[:, None] + _lines(channels, height, height, 1, device)
+    if vertical > 0:  # what is added makes a line count from below
+        turn = turned[:, None] * _lines(channels, 0, height, -2, device, height - 1)
+        chosen += turn
+    flat = images.contiguous().view(-1, width)
+    return flat.index_select(0, chosen.view(-1)).view(count, channels, height, width)
+
+
+@lru_cache(maxsize=64)
+def _lines(
+    planes: int, plane_step: int, lines: int, step: int, device: torch.device, start: int = 0
+) -> Tensor:
+    """(planes * lines,) where each line of each plane starts; small, and asked for every batch."""
+    first = torch.arange(planes, device=device)[:, None] * plane_step + start
+    return (first + torch.arange(lines, device=device) * step).view(-1)
 
 
 def center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -81,13 +121,3 @@ def center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
     # Rounded half to even, as torchvision's center_crop.
     row, column = round(top), round(left)
     return images[..., row : row + height, column : column + width]
-
-
-def _flip_where(images: Tensor, mask: Tensor, axis: int) -> Tensor:
-    if mask.device.type != "cpu":
-        mask = mask.to(images.device)[:, None, None, None]
-        return torch.where(mask, images.flip(axis), images)
-    # On the CPU copying only the chosen ones is 18 times quicker than torch.where.
-    chosen = mask.nonzero()[:, 0].to(images.device)
-    flipped = images.index_select(0, chosen).flip(axis)
-    return images.index_copy(0, chosen, flipped)

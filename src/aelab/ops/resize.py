@@ -115,36 +115,37 @@ def _resize_planes(planes: Tensor, size: tuple[int, int], filter: str, antialias
     if filter == "area":
         mean = F.interpolate(planes[:, None].double(), size, mode="area")[:, 0]
         return _as(mean, planes.dtype)
-    low, high = (0.0, 255.0) if planes.dtype == torch.uint8 else _range(planes)
-    out = _weighted(planes.double(), size[1], filter, antialias, planes.dtype, low, high)
-    out = _weighted(out.mT, size[0], filter, antialias, planes.dtype, low, high).mT
-    return out.to(planes.dtype).contiguous()
+    whole = planes.dtype == torch.uint8
+    low, high = (0.0, 255.0) if whole else _range(planes)
+    count, inner_height, inner_width = planes.shape
+    # Rows first: both passes are then one large product each, without strided copies of doubles.
+    rows = planes.transpose(0, 1).double().contiguous().view(-1, inner_width)  # (H * N, W)
+    across = _weights(inner_width, size[1], filter, antialias, whole)
+    rows = _product(rows, across, low, high, whole).view(inner_height, -1)  # (H, N * width)
+    along = _weights(inner_height, size[0], filter, antialias, whole)
+    rows = _product(along.T, rows, low, high, whole)  # (height, N * width)
+    return rows.to(planes.dtype).view(size[0], count, size[1]).transpose(0, 1)
 
 
-def _weighted(
-    planes: Tensor,
-    outer: int,
-    filter: str,
-    antialias: bool,
-    dtype: torch.dtype,
-    low: float,
-    high: float,
-) -> Tensor:
-    """One pass along the last axis, as Pillow does it: rounded and clamped between the passes."""
-    inner = planes.shape[-1]
-    if inner == outer:
-        return planes
-    whole = dtype == torch.uint8
-    weights = _weights(inner, outer, filter, antialias, whole).to(planes.device)
-    out = planes @ weights
-    if whole:  # integers below 2**53: exact in double precision
-        out = out.add_(_ONE / 2).div_(_ONE).floor_()
-    return out.clamp_(low, high)
+def _product(left: Tensor, right: Tensor, low: float, high: float, whole: bool) -> Tensor:
+    """One pass, rounded and clamped as Pillow does it between the passes.
+
+    Whole numbers times weights of 1 / 2**22 are exact in double precision.
+    """
+    if left.device != right.device:
+        device = left.device if left.device.type != "cpu" else right.device
+        left, right = left.to(device), right.to(device)
+    if not whole:
+        return (left @ right).clamp_(low, high)
+    half = left.new_full((), 0.5)
+    return torch.addmm(half, left, right).floor_().clamp_(low, high)
 
 
 @lru_cache(maxsize=64)
 def _weights(inner: int, outer: int, filter: str, antialias: bool, whole: bool) -> Tensor:
-    """(inner, outer) float64: each source pixel's share; times 2**22 and rounded if `whole`."""
+    """(inner, outer) float64: each source pixel's share; rounded to 1 / 2**22 if `whole`."""
+    if inner == outer:  # Pillow leaves out a pass that changes nothing
+        return torch.eye(inner, dtype=torch.float64)
     shape, support = _SHAPES[filter]
     scale = inner / outer
     spread = max(scale, 1.0) if antialias else 1.0
@@ -158,7 +159,8 @@ def _weights(inner: int, outer: int, filter: str, antialias: bool, whole: bool) 
         total = math.fsum(values) or 1.0
         for row, value in enumerate(values, first):
             share = value / total
-            matrix[row, column] = int(share * _ONE + math.copysign(0.5, share)) if whole else share
+            fixed = int(share * _ONE + math.copysign(0.5, share)) / _ONE
+            matrix[row, column] = fixed if whole else share
     return matrix
 
 

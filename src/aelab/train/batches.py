@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError, DataError
+from aelab.ops.augmented import changed_batch
 from aelab.ops.random import keyed_seed, permutation
 from aelab.types import Augment, Images
 
@@ -93,6 +94,18 @@ class Batches:
             copied = isinstance(index, slice)
             return pixels.to(torch.float32, memory_format=self._format, copy=copied)
         return pixels.to(torch.float32, memory_format=self._format).mul_(1 / 255)
+
+    def changed(self, index: Tensor | slice, draws: Draws, purpose: str, now: int) -> Tensor:
+        """The chosen images after the set's own random changes, all drawn from one generator.
+
+        The numbers are those of `gather` and `transformed`; crops and flips move bytes, though.
+        """
+        resident = self.pixels.device == self._device
+        if not self.augment or not resident or isinstance(index, slice):
+            return self.transformed(self.gather(index), self.augment, draws, purpose, now)
+        generator = draws.generator(purpose, now)
+        batch = changed_batch(self.pixels, index, self.augment, generator)
+        return batch.contiguous(memory_format=self._format)
 
     def transformed(
         self, batch: Tensor, changes: Sequence[Augment], draws: Draws, purpose: str, index: int

@@ -89,8 +89,7 @@ def train_batch(
     part = slice(start, min(stop, len(batches)))
     index = batches.order(settings.seed, state.epoch)[part] if settings.shuffle else part
     now = state.images
-    target = batches.gather(index)
-    target = batches.transformed(target, batches.augment, draws, "augment", now)
+    target = batches.changed(index, draws, "augment", now)
     inputs = batches.transformed(target, settings.input_transforms, draws, "input", now)
     if settings.training_noise:
         inputs = inputs + settings.training_noise * draws.normal(inputs.shape, "training", now)
