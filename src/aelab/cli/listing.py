@@ -27,7 +27,7 @@ def plan_text(plan: Plan) -> str:
         "parameters",
         "encoder",
         "decoder",
-        "code",
+        "latent",
         "images",
         "MFLOP/image",
         "time",

@@ -48,6 +48,10 @@ Trust = Annotated[
     bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE: replaces a top-level key of the file. Repeatable."),
+]
 Data = Annotated[
     list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
 ]
@@ -79,6 +83,7 @@ def check(
     only: Only = None,
     runs: Runs = Path("runs"),
     data: Data = None,
+    replaced: Set = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +92,9 @@ def check(
     from aelab.cli import listing
 
     with _progress_line("building models"):
-        plan = lab.check(file, only=only, runs=runs, data=data or (), trust=trust)
+        plan = lab.check(
+            file, only=only, runs=runs, data=data or (), changes=_changes(replaced), trust=trust
+        )
     _write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
     if plan.problems:
         raise typer.Exit(2)
@@ -118,6 +125,7 @@ def run(
     ] = False,
     runs: Runs = Path("runs"),
     data: Data = None,
+    replaced: Set = None,
     trust: Trust = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only results and failures.")
@@ -140,6 +148,7 @@ def run(
             restart=restart,
             runs=runs,
             data=data or (),
+            changes=_changes(replaced),
             trust=trust,
             stop=stop,
         )
@@ -326,6 +335,19 @@ def schema() -> None:
     from aelab.config import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+def _changes(given: list[str] | None) -> dict[str, Any]:
+    """`["batch_size=128"]` as `{"batch_size": 128}`, typed as in a file."""
+    from aelab.config.document import scalar_value
+
+    changes = {}
+    for text in given or []:
+        key, sign, value = text.partition("=")
+        if not sign or not key.strip():
+            raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
+        changes[key.strip()] = scalar_value(value.strip())
+    return changes
 
 
 def _write(text: str, out: Path | None) -> None:

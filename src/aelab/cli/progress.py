@@ -15,6 +15,13 @@ from aelab.lab import events as ev
 #: Seconds between two plain lines of one run.
 PLAIN_INTERVAL_SECONDS = 10.0
 
+#: Why a run ended, by the key of the file that said so.
+_REASONS = {
+    "max_images": "max_inputs reached",
+    "max_epochs": "max_epoch reached",
+    "min_loss": "min_loss reached",
+}
+
 
 class Screen(Protocol):
     """Something that shows events."""
@@ -52,7 +59,8 @@ def duration(seconds: float | None) -> str:
 
 def _finished(event: ev.RunFinished) -> str:
     loss = f"loss {event.loss:.6g}, " if event.loss is not None else ""
-    return f"{event.images:,} images, {loss}{duration(event.seconds)} ({event.reason})"
+    reason = _REASONS.get(event.reason, event.reason)
+    return f"{event.images:,} images, {loss}{duration(event.seconds)} ({reason})"
 
 
 def _runs(count: int) -> str:

@@ -9,7 +9,7 @@ One run from text to directory is `session.train_run`; the loop itself is `train
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +37,7 @@ def check(
     only: str | None = None,
     runs: str | Path = RUNS,
     data: Iterable[str | Path] = (),
+    changes: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> Plan:
     """Expands the matrix, builds every model without memory for it, and reports costs and mistakes.
@@ -46,6 +47,7 @@ def check(
         only: glob that a run's name must match.
         runs: folder of the runs, for `load:`.
         data: further folders that data may be read from.
+        changes: top-level keys that replace the file's.
         trust: evaluate blocks as plain Python.
 
     Returns:
@@ -56,7 +58,7 @@ def check(
     """
     from aelab.lab.preflight import plan_runs
 
-    specs, roots = _specs(file, only, data, trust)
+    specs, roots = _specs(file, only, data, trust, changes or {})
     return plan_runs(specs, str(file), folders=roots, trust=trust, runs=Path(runs))
 
 
@@ -71,6 +73,7 @@ def run(
     restart: bool = False,
     runs: str | Path = RUNS,
     data: Iterable[str | Path] = (),
+    changes: Mapping[str, Any] | None = None,
     trust: bool = False,
     stop: StopRequest | None = None,
 ) -> Iterator[Event]:
@@ -88,6 +91,7 @@ def run(
         restart: throw the stored results of the selected runs away.
         runs: folder of the runs.
         data: further folders that data may be read from.
+        changes: further top-level keys that replace the file's, for instance `{"batch_size": 128}`.
         trust: evaluate blocks as plain Python.
         stop: asked between batches; a run in progress is then saved and the matrix ends.
 
@@ -101,10 +105,9 @@ def run(
     from aelab.lab.stop import StopRequest
     from aelab.runs.store import Store
 
-    overrides = {"max_inputs": max_inputs, "load": load}
-    specs, roots = _specs(
-        file, only, data, trust, {k: v for k, v in overrides.items() if v is not None}
-    )
+    typed = {"max_inputs": max_inputs, "load": load}
+    given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
+    specs, roots = _specs(file, only, data, trust, given)
     choose_device(device)
     refuse_if_nothing_can_run(specs, folders=roots, trust=trust, runs=Path(runs))
     options = Options(device, restart, retry_failed, trust, roots)
@@ -335,13 +338,13 @@ def _specs(
     only: str | None,
     data: Iterable[str | Path],
     trust: bool,
-    overrides: dict[str, Any] | None = None,
+    changes: Mapping[str, Any],
 ) -> tuple[list[RunSpec], tuple[Path, ...]]:
     """The selected runs of a file, and the folders their data may come from."""
     from aelab import config
 
     path = Path(file)
-    specs = config.load(path, trust=trust, changes=overrides or {}).runs()
+    specs = config.load(path, trust=trust, changes=changes).runs()
     chosen = [spec for spec in specs if _matches((spec.name, spec.folder), only)]
     if not chosen:
         raise UserError(

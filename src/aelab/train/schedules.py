@@ -48,16 +48,20 @@ def cosine(*, max_images: int | None, eta_min_factor: float = 0.0) -> Factor:
 def warmup_cosine(
     *, max_images: int | None, warmup_images: int = 10_000, final_factor: float = 0.0
 ) -> Factor:
-    """Linearly from 0 to 1 over `warmup_images`, then along half a cosine to `final_factor`."""
+    """Linearly from 0 to 1 over `warmup_images`, then along half a cosine to `final_factor`.
+
+    A run cut short (`--max-inputs`) may end before the warm-up does.
+    """
     horizon = _horizon(max_images, "WarmupCosine")
-    if not 0 <= warmup_images < horizon:
-        raise ConfigError(f"warmup_images is {warmup_images}; possible: 0 to max_inputs, {horizon}")
+    if warmup_images < 0:
+        raise ConfigError(f"warmup_images is {warmup_images}; it must be at least 0")
 
     def factor(images: int) -> float:
         if images < warmup_images:
             # The first batch would learn nothing at exactly 0.
             return max(images, 1) / warmup_images
-        return _half_cosine((images - warmup_images) / (horizon - warmup_images), final_factor)
+        rest = max(1, horizon - warmup_images)
+        return _half_cosine((images - warmup_images) / rest, final_factor)
 
     return factor
 

@@ -1,0 +1,101 @@
+"""Every shipped experiment file is checked, and its first and last run are trained for a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aelab import config, lab
+from aelab.lab import events as ev
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+FILES = sorted(FOLDER.rglob("*.yml"))
+#: What the heads of the files promise.
+RUNS = {
+    "quickstart.yml": 8,
+    "compare-datasets.yml": 72,
+    "overnight-vae.yml": 2,
+    "noise.yml": 2,
+    "comparing-datasets.yml": 3,
+}
+
+
+#: A moment of training, and of validating.
+SHORT = {"max_inputs": 128, "validation_limit": 64}
+
+
+def _ids(path: Path) -> str:
+    return str(path.relative_to(FOLDER))
+
+
+def test_every_file_has_a_known_number_of_runs() -> None:
+    assert {path.name: len(config.load(path).runs()) for path in FILES} == RUNS
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "founding" not in p.parts], ids=_ids)
+def test_a_letterhead_says_source_command_time_and_expectation(path: Path) -> None:
+    head = path.read_text().split("\n\nmatrix:")[0]
+    assert all(f"#   {word} " in head for word in ("command", "time", "expect")), head
+
+
+@pytest.mark.parametrize("path", FILES, ids=_ids)
+def test_first_and_last_run_check_without_problems(path: Path) -> None:
+    names = [spec.name for spec in config.load(path).runs()]
+    for name in {names[0], names[-1]}:
+        plan = lab.check(path, only=name)
+        assert [run.problems for run in plan.runs] == [[]]
+        assert plan.runs[0].parameters["model"] > 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=_ids)
+def test_first_and_last_run_train(path: Path, tmp_path: Path) -> None:
+    names = [spec.name for spec in config.load(path).runs()]
+    for name in dict.fromkeys([names[0], names[-1]]):
+        events = list(lab.run(path, only=name, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
+        last = events[-1]
+        assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (1, 0)
+    assert lab.table(runs=tmp_path / "runs").count("\n") >= 3
+
+
+PUBLISHED = {20: 1_666_193, 28: 4_034_705, 32: 5_613_713}
+
+
+def test_the_comparison_has_the_published_parameter_counts() -> None:
+    only = "legacy-True_lr-0.001_aa-True*ds-mnist"
+    plan = lab.check(FOLDER / "compare-datasets.yml", only=only)
+    counts = {run.matrix["res"]: run.parameters["model"] for run in plan.runs}
+    assert counts == PUBLISHED
+
+
+def test_the_overnight_model_has_the_published_parameter_count() -> None:
+    plan = lab.check(FOLDER / "overnight-vae.yml")
+    assert {run.parameters["model"] for run in plan.runs} == {4_988_371}
+
+
+def test_document_000_runs_unchanged_and_says_it_is_legacy(tmp_path: Path) -> None:
+    path = FOLDER / "founding" / "comparing-datasets.yml"
+    events = list(lab.run(path, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
+    first, last = events[0], events[-1]
+    assert isinstance(first, ev.MatrixStarted) and isinstance(last, ev.MatrixFinished)
+    assert any("legacy objective" in note for note in first.notes)
+    assert (last.finished, last.failed) == (3, 0)
+    tiles = [e for e in events if isinstance(e, ev.RunStarted) and e.name.endswith("rpg")]
+    assert any("not the author's tiles" in note for note in tiles[0].notes)
+
+
+def test_a_setting_without_effect_is_blank_in_the_table(tmp_path: Path) -> None:
+    path = FOLDER / "compare-datasets.yml"
+    for only in (
+        "legacy-True_lr-0.001_aa-*_res-28_ds-mnist",
+        "legacy-True_lr-0.001_aa-*_res-20_ds-mnist",
+    ):
+        for _ in lab.run(path, only=only, changes=SHORT, device="cpu", runs=tmp_path / "runs"):
+            pass
+    table = lab.table(runs=tmp_path / "runs", format="csv")
+    import csv
+    import io
+
+    rows = [row for row in csv.DictReader(io.StringIO(table)) if row.get("res")]
+    shown = sorted((row["res"], row["aa"]) for row in rows)
+    assert shown == [("20", "False"), ("20", "True"), ("28", "")]
