@@ -97,12 +97,14 @@ def build(
     from aelab.models import as_model
 
     log = catalogue.CallLog(calls)
-    scope = spec.scope(catalogue.names(log), catalogue.attributes(), trust=trust)
+    base = Path(spec.file).resolve().parent
+    reading = roots.Roots(tuple(Path(folder).resolve() for folder in folders), base)
+    names = catalogue.names(log, reading)
+    scope = spec.scope(names, catalogue.attributes(), trust=trust)
     torch.manual_seed(
         spec.seed
     )  # weights are drawn from the default generator, here and nowhere else
-    allowed = roots.using(folders, base=Path(spec.file).resolve().parent)
-    with torch.device("meta" if meta else "cpu"), allowed:
+    with torch.device("meta" if meta else "cpu"), roots.entering(reading):
         values = evaluate_run(spec, scope)
     log.finish()
     settings = spec.settings

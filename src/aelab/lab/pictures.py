@@ -9,6 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aelab.lab.build import Sets
+from aelab.ops.augmented import changed_batch
+from aelab.ops.random import keyed_generator
 from aelab.runs.record import Run
 from aelab.types import Images, Model
 
@@ -29,7 +31,7 @@ class Reproductions:
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
         self._run = run
-        self._samples = {name: _floats(images.pixels[:COUNT]) for name, images in sets.items()}
+        self._samples = {name: _sample(images) for name, images in sets.items()}
         self._next_images = 0
 
     def originals(self) -> None:
@@ -62,7 +64,8 @@ def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
         parameter = next(model.parameters(), None)
         device = parameter.device if parameter is not None else sample.device
         assert isinstance(model, Model)
-        shown: Tensor = model(sample.to(device)).reconstruction
+        # A copy: a first layer that works in place would change what is shown as the original.
+        shown: Tensor = model(sample.to(device, copy=True)).reconstruction
         return shown.float().clamp(0, 1).cpu()
     finally:
         model.train(training)
@@ -86,6 +89,15 @@ def png(picture: Tensor) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _sample(images: Images) -> Tensor:
+    """The first images, as they are; with the set's random changes where these alter the shape."""
+    pixels = images.pixels[:COUNT]
+    if tuple(pixels.shape[1:]) == images.shape:
+        return _floats(pixels)
+    first = torch.arange(len(pixels))
+    return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
 
 
 def _floats(pixels: Tensor) -> Tensor:

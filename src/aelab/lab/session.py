@@ -157,6 +157,10 @@ class _Session:
             run.truncate_metrics(0)
             pictures.originals()
             self._picture(pictures)
+        run.log(
+            f"{'continues at' if continued else 'begins at'} {self.state.images:,} images: "
+            f"{self.state.threads} threads, {parts.device}, objective {parts.objective.describe()}"
+        )
         yield self._started(parts, number)
         parts.objective.to(parts.device)
         loop = fit(
@@ -178,6 +182,7 @@ class _Session:
                 case Finished(reason="stopped"):
                     self._save()
                     run.set_status("interrupted", images=self.state.images)
+                    run.log(f"stopped at {self.state.images:,} images")
                     yield ev.RunInterrupted(spec.name, self.state.images)
                 case Finished():
                     yield self._finished(event.reason, pictures)
@@ -290,6 +295,7 @@ class _Session:
         rate = state.images / state.seconds if state.seconds else 0.0
         self._status(rate)
         self.run.set_status("finished", reason=reason)
+        self.run.log(f"finished at {state.images:,} images: {reason}")
         last = self.run.status.get("last") or {}
         loss = last.get("loss", state.last_loss)
         if loss is not None and not math.isfinite(loss):
