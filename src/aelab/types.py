@@ -110,6 +110,10 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        channels, height, width = self.pixels.shape[1:]
+        """(C, H, W) as a model sees it: a random crop makes it smaller than `pixels`."""
+        shape = tuple(self.pixels.shape[1:])
+        for change in self.augment:
+            after = getattr(change, "shape_after", None)
+            shape = after(shape) if after is not None else shape
+        channels, height, width = shape
         return channels, height, width

@@ -207,10 +207,11 @@ def test_random_transforms_become_augmentations_with_the_final_shape(noise: Data
     dataset = noise.transform([steps, VT["RandomHorizontalFlip"](1.0), VT["RandomVerticalFlip"]()])
     assert dataset.shape == (1, 4, 4)
     images = dataset.load()
-    assert images.shape == (1, 12, 12) and len(images.augment) == 4
+    assert images.pixels.shape == (50, 1, 12, 12) and images.shape == (1, 4, 4)
+    assert len(images.augment) == 4
     batch = apply(images.pixels[:5], images.augment, generator())
     assert batch.shape == (5, 1, 4, 4) and batch.dtype == torch.float32
-    assert shape_after(images.shape, images.augment) == (1, 4, 4)
+    assert shape_after((1, 12, 12), images.augment) == (1, 4, 4)
     frozen = freeze_images(images, seed=3)
     assert frozen.shape == (1, 4, 4) and frozen.facts["frozen_seed"] == 3
     assert frozen.content_sha256 == freeze_images(images, seed=3).content_sha256
@@ -306,3 +307,13 @@ def test_the_least_recently_used_set_leaves_first(monkeypatch: pytest.MonkeyPatc
     sets[2].load()  # number 1 leaves
     assert sets[0].load() is first
     assert RandomWindow((2, 2)) == RandomWindow((2, 2))
+
+
+def test_a_resize_after_a_random_crop_follows_it(noise: Dataset) -> None:
+    dataset = noise.random_crop_all((6, 6)).resize((3, 4, 4), "nearest")
+    images = dataset.load()
+    assert dataset.shape == images.shape == (3, 4, 4)
+    assert images.pixels.shape == (50, 1, 8, 8) and images.facts["filter"] == "nearest"
+    assert apply(images.pixels[:5], images.augment, generator()).shape == (5, 3, 4, 4)
+    unchanged = noise.random_flip().resize((8, 8)).load()
+    assert len(unchanged.augment) == 1

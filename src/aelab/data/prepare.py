@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aelab.data.augment import Steps
 from aelab.data.base import Dataset, Shape, make_images
 from aelab.errors import ShapeError
 from aelab.ops.color import convert_channels
@@ -63,6 +65,8 @@ class Prepared(Dataset):
 
     def _read(self) -> Images:
         images = self.source.load()
+        if images.augment:
+            return self._after(images)
         shape = self.wanted or images.shape
         pixels = prepare(images.pixels, shape, self.resize_filter)
         facts: dict[str, Any] = dict(images.facts)
@@ -82,6 +86,30 @@ class Prepared(Dataset):
             provenance=images.provenance,
             facts=facts,
         )
+
+    def _after(self, images: Images) -> Images:
+        """Random changes come first, so this one follows them with each batch."""
+        if self.normalize_between is None and self.wanted in (None, images.shape):
+            return images
+        change = Change(self.wanted or images.shape, self.resize_filter, self.normalize_between)
+        resized = images.shape[1:] != change.shape[1:]
+        facts = {**images.facts, "resized": bool(images.facts.get("resized")) or resized}
+        if resized:
+            facts["filter"] = self.resize_filter
+        return replace(images, augment=(*images.augment, Steps(change)), facts=facts)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What `Prepared` does, for one batch."""
+
+    shape: Shape
+    filter: str
+    normalize_between: tuple[float, float] | None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        images = prepare(images, self.shape, self.filter)
+        return normalize(images, *self.normalize_between) if self.normalize_between else images
 
 
 def prepare(pixels: Tensor, shape: Shape, filter: str) -> Tensor:
