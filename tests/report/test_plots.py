@@ -209,13 +209,14 @@ def test_a_sheet_shows_originals_once_and_each_run_below(make_runs: Make) -> Non
     data = reproduction_sheet(runs, scale=2, count=10)
     assert data == reproduction_sheet(runs, scale=2, count=10)
     sheet = Image.open(io.BytesIO(data))
-    assert sheet.width == 190 + 10 * 8 * 2 + 6
-    last = Image.open(steps(runs[1], "heldout")[200_000]).crop((0, 0, 80, 8)).resize((160, 16), 0)
+    left = sheet.width - 6 - (10 * (16 + 2) - 2)  # ten images of 16 pixels, gaps of 2
+    assert 20 < left <= 190
+    last = Image.open(steps(runs[1], "heldout")[200_000]).crop((8, 0, 16, 8)).resize((16, 16), 0)
     assert sheet.height > 3 * 16
     found = [
         top
         for top in range(sheet.height - 16)
-        if sheet.crop((190, top, 350, top + 16)).tobytes() == last.tobytes()
+        if sheet.crop((left + 18, top, left + 34, top + 16)).tobytes() == last.tobytes()
     ]
     assert len(found) == 1
 

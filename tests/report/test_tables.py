@@ -334,7 +334,7 @@ def test_data_with_a_remark_is_pointed_at_below_the_table(add: Add) -> None:
         add("b", {"ds": "mnist"}, data={"train": [{**rpg, "name": "mnist", "note": ""}]}),
     ]
     text = table(runs)
-    assert f"[1] rpg: 47,579 images from atlas.png, sha256 abababababab: {remark}" in text
+    assert f"[1] rpg: 47,579 images, atlas.png, sha256 abababababab: {remark}" in text
     rows = rows_of(text)
     assert [row["note"] for row in rows] == ["[1]", ""]
     assert [row["objective"] for row in rows] == ["legacy (kl)", ""]
@@ -443,3 +443,15 @@ def test_ages_and_sizes_are_in_the_fitting_unit() -> None:
     assert [size_words(b) for b in (950, 3_400_000, 12_000, None)] == [
         *("950 B", "3.4 MB", "12 kB", None)
     ]
+
+
+def test_repeats_that_all_fall_show_their_slowest_and_fastest_rate(add: Add) -> None:
+    runs = []
+    for seed, factor in ((1, 0.98), (2, 0.99)):
+        rows = [
+            {"split": "validation", "images": 10_000 * i, "loss": 0.5 * factor**i}
+            for i in range(1, 31)
+        ]
+        runs.append(add(f"s{seed}", {"x": 1, "seed": seed}, rows=rows, seed=seed))
+    (row,) = rows_of(table(runs))
+    assert row["trend"] == "falling 9.6 to 18 % per 100,000 images"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -232,6 +233,8 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
     for key, entry in value.items():
         if isinstance(entry, Mapping):
             yield from _flatten(entry, f"{prefix}{key}.")
+        elif key == "command" and isinstance(entry, list):
+            yield f"{prefix}{key}", shlex.join(map(str, entry))
         elif entry not in (None, "", []):
             yield f"{prefix}{key}", series.value_text(entry)
 

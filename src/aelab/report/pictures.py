@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aelab.errors import DataError, UserError, one_of
 from aelab.report.series import labels
@@ -26,8 +26,8 @@ SPLITS = {"heldout": "held-out images", "train": "training images"}
 
 _STEP = re.compile(r"(heldout|train)-(\d+)\.png")
 
-#: Width of the name column and gap between runs in a sheet, in pixels.
-LABEL_WIDTH, GAP, TEXT_SIZE = 190, 6, 12
+#: Most pixels of the name column, gaps between rows and between images, height of the text.
+LABEL_WIDTH, GAP, IMAGE_GAP, TEXT_SIZE = 190, 6, 2, 12
 
 
 @dataclass(frozen=True)
@@ -145,54 +145,76 @@ def reproduction_sheet(
             f"none of these runs has stored reproductions of {SPLITS[split]} yet",
             hint="they are written at each validation: wait for the first",
         )
-    rows = [row.resize((row.width * scale, row.height * scale), Image.Resampling.NEAREST)
-            for _, row, _ in lines]  # fmt: skip
+    rows = [_enlarged(line.images, scale) for line in lines]
     heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
-    heights = [
-        height + (GAP if first else 0) for height, (_, _, first) in zip(heights, lines, strict=True)
-    ]
-    size = LABEL_WIDTH + max(row.width for row in rows) + GAP, sum(heights) + GAP
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_SIZE)
-    top = GAP
-    for (label, _, first), row, height in zip(lines, rows, heights, strict=True):
-        top += GAP if first else 0
-        words = _shortened(label, draw, font)
-        colour = "#666666" if first else "#111111"
-        draw.text((GAP, top + row.height / 2), words, colour, font, anchor="lm")
-        sheet.paste(row, (LABEL_WIDTH, top))
-        top += height - (GAP if first else 0)
+    heights = [height + GAP * line.original for height, line in zip(heights, lines, strict=True)]
+    font = ImageFont.load_default(TEXT_SIZE)
+    left = min(LABEL_WIDTH, max(math.ceil(font.getlength(line.label)) for line in lines) + 3 * GAP)
+    sheet = Image.new("RGB", (left + max(row.width for row in rows) + GAP, sum(heights) + GAP),
+                      "white")  # fmt: skip
+    draw, top = ImageDraw.Draw(sheet), GAP
+    for line, row, height in zip(lines, rows, heights, strict=True):
+        top += GAP if line.original else 0
+        colour = "#666666" if line.original else "#111111"
+        draw.text(
+            (GAP, top + row.height / 2), _shortened(line.label, font), colour, font, anchor="lm"
+        )
+        sheet.paste(row, (left, top))
+        top += height - (GAP if line.original else 0)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[tuple[str, Image, bool]]:
-    """Label, images, and whether it is a row of originals; alike originals together."""
-    together: dict[bytes, list[tuple[str, Image, bool]]] = {}
+@dataclass(frozen=True)
+class _Line:
+    """One row of a sheet: its name, its images, and whether they are originals."""
+
+    label: str
+    images: list[Image]
+    original: bool
+
+
+def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[_Line]:
+    """Rows of a sheet; runs with alike originals stand together under them."""
+    together: dict[bytes, list[_Line]] = {}
     for label, run in zip(labels(runs)[1], runs, strict=True):
         original, stored = originals(run, split), steps(run, split)
         if original is None or not stored:
             continue
-        row = open_row(original)
-        cut = count * image_width(run, row.size)
-        group = together.setdefault(
-            original.read_bytes(), [("original", row.crop((0, 0, min(cut, row.width), row.height)),
-                                     True)]
-        )  # fmt: skip
-        last = open_row(stored[max(stored)])
-        group.append((label, last.crop((0, 0, min(cut, last.width), last.height)), False))
+        first = _Line("original", _images(run, original, count), True)
+        group = together.setdefault(original.read_bytes(), [first])
+        group.append(_Line(label, _images(run, stored[max(stored)], count), False))
     return [line for group in together.values() for line in group]
 
 
-def _shortened(text: str, draw: object, font: object) -> str:
+def _images(run: Run, path: Path, count: int) -> list[Image]:
+    """The first images of a stored row, one by one."""
+    row = open_row(path)
+    width = image_width(run, row.size)
+    lefts = range(0, min(row.width, width * count), width)
+    return [row.crop((left, 0, left + width, row.height)) for left in lefts]
+
+
+def _enlarged(images: Sequence[Image], scale: int) -> Image:
+    """Images side by side with white gaps, each pixel a square."""
+    from PIL import Image
+
+    width, height = images[0].width * scale, images[0].height * scale
+    row = Image.new("RGB", ((width + IMAGE_GAP) * len(images) - IMAGE_GAP, height), "white")
+    for number, image in enumerate(images):
+        large = image.resize((width, height), Image.Resampling.NEAREST)
+        row.paste(large, (number * (width + IMAGE_GAP), 0))
+    return row
+
+
+def _shortened(text: str, font: Any) -> str:
     """`text`, with its middle left out where it is wider than the name column."""
-    measure = draw.textlength  # type: ignore[attr-defined]
     room = LABEL_WIDTH - 2 * GAP
-    if measure(text, font=font) <= room:
+    if font.getlength(text) <= room:
         return text
     for kept in range(len(text) - 1, 2, -1):
         short = text[: math.ceil(kept / 2)] + "…" + text[len(text) - kept // 2 :]
-        if measure(short, font=font) <= room:
+        if font.getlength(short) <= room:
             return short
     return text[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from aelab.report.cells import Column, Facts
 
 Rows = list[dict[str, Any]]
 Groups = list[list[Facts]]
+
+_RATE = re.compile(r"(falling|rising) ([\d.,]+) (% .+)")
 
 
 def merge_repeats(
@@ -146,9 +149,13 @@ def _joined(key: str, values: list[Any]) -> Any:
 
 
 def _tally(words: list[str]) -> str:
-    """`falling 1.3 % per ...` where all agree, else `2 falling, 1 flat`."""
+    """`falling 1.3 % per ...` or `falling 1.2 to 1.5 % per ...`, else `2 falling, 1 flat`."""
     if len(set(words)) == 1:
         return words[0]
+    parts = [part for part in map(_RATE.fullmatch, words) if part]
+    if len(parts) == len(words) and len({(part[1], part[3]) for part in parts}) == 1:
+        rates = sorted((part[2] for part in parts), key=lambda rate: float(rate.replace(",", "")))
+        return f"{parts[0][1]} {rates[0]} to {rates[-1]} {parts[0][3]}"
     firsts = Counter(word.split(" ")[0].rstrip(":") for word in words)
     return ", ".join(f"{count} {word}" for word, count in firsts.most_common())
 

@@ -263,7 +263,7 @@ def _number_notes(facts: list[Facts]) -> list[str]:
         data, marks = fact.run.record.get("data") or {}, []
         for entry in (*(data.get("train") or []), *(data.get("validation") or [])):
             line = (
-                f"{entry.get('name')}: {entry.get('count', 0):,} images from {entry.get('source')}"
+                f"{entry.get('name')}: {entry.get('count', 0):,} images, {entry.get('source')}"
                 f", sha256 {str(entry.get('sha256', ''))[:12]}"
             )
             line += f": {entry['note']}" if entry.get("note") else ""
