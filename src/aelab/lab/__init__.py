@@ -121,10 +121,11 @@ def run_matrix(
 ) -> Iterator[Event]:
     """Trains the given runs in order; yields their events between a start and an end."""
     from aelab.lab import events as ev
+    from aelab.lab.preflight import common_notes
     from aelab.lab.session import train_run
 
     count = {ev.RunFinished: 0, ev.RunSkipped: 0, ev.RunErred: 0}
-    yield ev.MatrixStarted([spec.name for spec in specs], _common_notes(specs))
+    yield ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
     for number, spec in enumerate(specs, start=1):
         if stop:
             break
@@ -359,20 +360,6 @@ def _matches(names: Iterable[str], only: str | None) -> bool:
     if only is None:
         return True
     return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
-
-
-def _common_notes(specs: Sequence[RunSpec]) -> list[str]:
-    """What concerns every run, once; notes of single runs come with them."""
-    shared = [note for note in specs[0].notes if all(note in spec.notes for spec in specs)]
-    legacy = [spec for spec in specs if spec.settings.legacy]
-    if legacy:
-        which = "all runs use" if len(legacy) == len(specs) else f"{len(legacy)} runs use"
-        parts = " and ".join(sorted({part for spec in legacy for part in spec.settings.legacy}))
-        shared.append(
-            f"{which} the legacy objective ({parts}): comparable with the old tables,"
-            " not with corrected runs"
-        )
-    return shared
 
 
 #: The verbs, by the names of the command line.

@@ -43,8 +43,7 @@ class Parts:
         input_transforms: random changes of the input that the target does not have.
         device: where to train.
         calls: every call of a part in order, with all its arguments.
-        notes: what a reader of the results must know about the objective.
-        data_notes: the same about the data; known once they are loaded.
+        data_notes: what a reader of the results must know of the data; there once they are loaded.
         extra: what the blocks put into EXTRA_VALUES.
     """
 
@@ -55,7 +54,6 @@ class Parts:
     device: torch.device
     calls: CallLog
     input_transforms: tuple[Any, ...] = ()
-    notes: list[str] = field(default_factory=list)
     data_notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     augmentation: list[str] = field(default_factory=list)
@@ -126,8 +124,7 @@ def build(
         validation=_scheduled(values, spec, "validation_set"),
         device=choose_device(device),
         calls=log,
-        input_transforms=_functions(values.get("train_input_transforms"), spec),
-        notes=_notes(spec),
+        input_transforms=_input_transforms(values.get("train_input_transforms"), spec),
         extra=dict(scope.extra_values),
     )
 
@@ -268,19 +265,11 @@ def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Sc
     return sorted(found, key=lambda entry: entry.first_epoch)
 
 
-def _functions(value: Any, spec: RunSpec) -> tuple[Any, ...]:
+def _input_transforms(value: Any, spec: RunSpec) -> tuple[Any, ...]:
+    """Functions of one image, as in a data set; here they change batches of the input only."""
+    from aelab.data import augmentations
+
     if value is None:
         return ()
-    functions = tuple(value) if isinstance(value, list | tuple) else (value,)
-    wrong = [f for f in functions if not callable(f)]
-    if wrong:
-        where = spec.blocks["train_input_transforms"].where
-        raise ConfigError(f"must be a list of functions, not {wrong[0]!r}", where=where)
-    return functions
-
-
-def _notes(spec: RunSpec) -> list[str]:
-    if not spec.settings.legacy:
-        return []
-    parts = " and ".join(sorted(spec.settings.legacy))
-    return [f"legacy objective ({parts}): comparable with the old tables only"]
+    with located(spec.blocks["train_input_transforms"].where):
+        return augmentations(value)

@@ -26,8 +26,21 @@ def plan_runs(
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
     plans = [_plan(spec, speed, folders=folders, trust=trust, runs=runs) for spec in specs]
-    notes = dict.fromkeys(note for plan in plans for note in plan.notes)
-    return Plan(file, plans, list(notes))
+    return Plan(file, plans, common_notes(specs))
+
+
+def common_notes(specs: Sequence[RunSpec]) -> list[str]:
+    """What a reader of the results must know, each once; old objectives above all."""
+    notes = list(dict.fromkeys(note for spec in specs for note in spec.notes))
+    legacy = [spec for spec in specs if spec.settings.legacy]
+    if legacy:
+        which = "all runs use" if len(legacy) == len(specs) else f"{len(legacy)} runs use"
+        parts = " and ".join(sorted({part for spec in legacy for part in spec.settings.legacy}))
+        notes.append(
+            f"{which} the legacy objective ({parts}): comparable with the old tables,"
+            " not with corrected runs"
+        )
+    return notes
 
 
 def refuse_if_nothing_can_run(
@@ -93,7 +106,7 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
         images=images,
         estimated_seconds=seconds,
         estimated_memory_mb=memory_mb(parts.model, shape, settings.batch_size),
-        notes=parts.notes,
+        notes=list(spec.notes),
     )
 
 

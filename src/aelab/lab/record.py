@@ -52,7 +52,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
-        "notes": [*parts.notes, *parts.data_notes],
+        "notes": list(spec.notes),
         "data": {
             "train": _provenance(train),
             "validation": _provenance(validation),
