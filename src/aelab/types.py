@@ -80,7 +80,7 @@ class Provenance(NamedTuple):
 
     name: str
     source: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
     sha256: str
     note: str = ""
 
