@@ -13,12 +13,15 @@ import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aelab.catalogue.calls import CallLog
 from aelab.catalogue.parts import Part
 from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
 from aelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aelab.data.roots import Roots
 
 __all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "register", "tables"]
 
@@ -49,17 +52,24 @@ def register(name: str, part: Any, attributes: Iterable[str] = ()) -> None:
         _OWN_ATTRIBUTES[part] = frozenset(attributes)
 
 
-def names(log: CallLog | None = None) -> Mapping[str, Any]:
+def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[str, Any]:
     """Name -> what a block finds under it: a checked `Part`, or a frozen list of names.
 
     Args:
         log: receives every call of a part.
+        reading: the folders that data parts may read, however late a function of a block calls
+            them; left out: those in force now, and where nothing is restricted, only `AELAB_DATA`
+            and the cache.
     """
     from aelab.catalogue.libraries import libraries
+    from aelab.data import roots
+    from aelab.models import MODELS
 
     log = CallLog() if log is None else log
+    reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
-    found |= {name: Part(name, target, log) for name, target in {**tables(), **_OWN}.items()}
+    for name, target in {**tables(), **_OWN}.items():
+        found[name] = Part(name, target, log, None if name in MODELS else reading)
     log.parts = _index(found)
     return MappingProxyType(found)
 

@@ -105,7 +105,7 @@ class CallLog:
         if id(value) in self._results:
             return {"call": self._results[id(value)][0]}
         for part in self.parts.values():
-            if part.target is value:
+            if part.target is value or part is value:
                 return {"part": part.name}
         return {"object": type(value).__name__}
 
@@ -127,7 +127,8 @@ class CallLog:
                 known, items = self._decode(content)
                 return known, {key: item for key, item in items}
             case "part" if content in self.parts:
-                return True, self.parts[content].target
+                part = self.parts[content]
+                return True, part.target if part.reading is None else part
         return False, None
 
 

@@ -76,6 +76,8 @@ def libraries() -> Mapping[str, FrozenModule]:
     torch_names: dict[str, Any] = {
         name: Part(f"torch.{name}", _plain(name, getattr(torch, name))) for name in _TORCH
     }
+    # Memory as it was found may hold what other work of the process left there.
+    torch_names["empty"] = Part("torch.empty", _plain("empty", torch.zeros))
     torch_names |= {name: getattr(torch, name) for name in _DTYPES}
     vision = _torchvision()
     return MappingProxyType(

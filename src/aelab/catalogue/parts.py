@@ -16,6 +16,7 @@ from aelab.errors import AelabError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
+    from aelab.data.roots import Roots
 
 #: Arguments that no block may give: they choose devices, or write into memory that others hold.
 _WITHHELD = frozenset({"device", "out", "pin_memory", "layout"})
@@ -28,17 +29,28 @@ class Part:
         name: what messages and the call log say, for instance `nn.Linear`.
         target: class or function.
         log: receives the call with all its arguments.
+        reading: the folders that its calls may read, whenever they happen: a block may keep the
+            part in a function that runs long after the block. Handed on as an argument, such a part
+            stays what it is.
     """
 
-    def __init__(self, name: str, target: Callable[..., Any], log: CallLog | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: Callable[..., Any],
+        log: CallLog | None = None,
+        reading: Roots | None = None,
+    ) -> None:
         self.name = name
         self.target = target
         self.log = log
+        self.reading = reading
 
     def __repr__(self) -> str:
         return self.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        handed_on = [value for value in (*args, *kwargs.values()) if isinstance(value, Part)]
         args = tuple(unwrapped(value) for value in args)
         kwargs = {key: unwrapped(value) for key, value in kwargs.items()}
         if self.signature is None:
@@ -52,14 +64,24 @@ class Part:
             entry = self.enter(arguments.arguments, given)
             args, kwargs = arguments.args, arguments.kwargs
         try:
-            result = self.target(*args, **kwargs)
+            result = self.call_target(args, kwargs)
         except AelabError:
             raise
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
             raise ConfigError(f"{self.name}: {error}") from error
         if entry is not None and self.log is not None:
             self.log.leave(entry, result)
-        return result
+        # A part that gives an argument back must not give the bare class or function.
+        return next((part for part in handed_on if part.target is result), result)
+
+    def call_target(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call itself, under the roots of this part if it has any."""
+        if self.reading is None:
+            return self.target(*args, **kwargs)
+        from aelab.data import roots
+
+        with roots.entering(self.reading):
+            return self.target(*args, **kwargs)
 
     def enter(self, arguments: dict[str, Any], given: list[str]) -> int | None:
         """Note the call in the log; arguments that the text left out may be replaced there."""
@@ -68,7 +90,7 @@ class Part:
     # The three below serve plain Python (--trust); restricted code never gets to them.
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("target", "name", "log"):
+        if name in ("target", "name", "log", "reading"):
             raise AttributeError(name)
         return getattr(self.target, name)
 
@@ -85,7 +107,16 @@ class Part:
             full = inspect.signature(self.target)
         except (TypeError, ValueError):
             return None
-        kept = [p for p in full.parameters.values() if p.name not in _WITHHELD]
+        kept: list[inspect.Parameter] = []
+        withheld = False
+        for parameter in full.parameters.values():
+            if parameter.name in _WITHHELD:
+                withheld = True
+            elif withheld and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                # By position it would land in the place of the withheld one.
+                kept.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            else:
+                kept.append(parameter)
         return full.replace(parameters=kept)
 
     @cached_property
@@ -159,9 +190,12 @@ class Part:
 
 
 def unwrapped(value: Any) -> Any:
-    """Parts handed on as arguments become the class or function itself (`act_fn=nn.GELU`)."""
+    """Parts handed on as arguments become the class or function itself (`act_fn=nn.GELU`).
+
+    Parts that read files stay parts: whoever calls them later is still under their roots.
+    """
     if isinstance(value, Part):
-        return value.target
+        return value.target if value.reading is None else value
     if type(value) in (list, tuple):
         return type(value)(unwrapped(item) for item in value)
     if type(value) is dict:

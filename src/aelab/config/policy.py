@@ -98,6 +98,15 @@ class Policy(RestrictingNodeTransformer):
             return node  # a name like others: `guards` offers a function that collects
         return super().visit_Name(node)
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        node.returns = None
+        return super().visit_FunctionDef(node)
+
+    def visit_arg(self, node: ast.arg) -> Any:
+        # Annotations say nothing here, and whoever resolved one of text would run it unguarded.
+        node.annotation = None
+        return super().visit_arg(node)
+
     def visit_withitem(self, node: ast.withitem) -> Any:
         item: Any = super().visit_withitem(node)
         guard = ast.Name("_context_", ast.Load())

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from aelab.data.base import make_images
+from aelab.data.functions import function_key
 from aelab.errors import ShapeError
 from aelab.ops.crops import random_crop, random_flip, random_shift
 from aelab.ops.random import keyed_generator, keyed_seed
@@ -100,7 +101,11 @@ class EachItem:
         limit = (1 << 31) - 1
         drawn = torch.randint(limit, (1,), generator=generator, device=generator.device)
         with seeded(int(drawn)):
-            return torch.stack([self._one(image) for image in images])
+            return torch.stack([self._one(image.clone()) for image in images])
+
+    def __repr__(self) -> str:
+        """By what the functions do, not where they lie in memory: it goes into a run's record."""
+        return f"EachItem({', '.join(map(function_key, self.functions))})"
 
     def _one(self, image: Tensor) -> Tensor:
         for function in self.functions:

@@ -97,12 +97,14 @@ class Dataset(Chain, ABC):
         """(image,) or (image, label) as the old systems gave it; loads the set."""
         images = self.load()
         item = self.item(images, index)
-        return (item,) if images.labels is None else (item, images.labels[index])
+        return (item,) if images.labels is None else (item, images.labels[index].clone())
 
     def item(self, images: Images, index: int) -> Tensor:
-        """One item as a per-sample function sees it."""
+        """One item as a per-sample function sees it; a copy, which it may change in place."""
         pixels = images.pixels[index]
-        return pixels if self.raw or pixels.is_floating_point() else pixels.float() / 255.0
+        if self.raw or pixels.is_floating_point():
+            return pixels.clone()
+        return pixels.float() / 255.0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.fingerprint()})"

@@ -15,6 +15,10 @@ from aelab.errors import DataError
 
 Frames = Literal["first", "all"]
 
+#: What Pillow may take a file for, whatever its name. Left to itself it also opens formats that
+#: start other programs (EPS runs Ghostscript) or read further files.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
 #: Endings that a folder is searched for.
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -34,7 +38,7 @@ def decode(path: Path, frames: Frames = "first") -> Iterator[Tensor]:
         DataError: if the file is missing or corrupt, naming it.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             turned = image.format == "JPEG"
             for frame in ImageSequence.Iterator(image):
                 yield to_tensor(ImageOps.exif_transpose(frame) if turned else frame)
@@ -56,7 +60,7 @@ def decode_rgba(path: Path) -> Tensor:
         DataError: if the file is missing or corrupt, naming it.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return _tensor(np.asarray(image.convert("RGBA")))
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
@@ -67,12 +71,12 @@ def decode_rgba(path: Path) -> Tensor:
 def image_shape(path: Path) -> tuple[int, int, int]:
     """(C, H, W) of a file from its header only, C being 1 or 3."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5:
                 width, height = height, width
             return (1 if _is_grey(image) else 3), height, width
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _corrupt(path, str(error)) from None
 
 

@@ -24,14 +24,17 @@ def function_key(function: Callable[..., Any]) -> str:
     """
     code = getattr(function, "__code__", None)
     if code is None:
+        # Only the lab's own transforms say in their text all that they do; a module does not show
+        # its weights.
+        ours = type(function).__module__.startswith("aelab.data.")
         text = repr(function)
-        return text if " at 0x" not in text else f"object {next(_serial)}"
+        return text if ours and " at 0x" not in text else f"object {next(_serial)}"
     parts = [_code(code), _plain(function.__defaults__), _plain(function.__kwdefaults__)]
     for cell in function.__closure__ or ():
         parts.append(_plain(cell.cell_contents))
     for name in _names(code):
         # Names with a leading underscore are the guards of the restricted evaluator.
-        if not name.startswith("_") and name in function.__globals__:
+        if (name == "_" or not name.startswith("_")) and name in function.__globals__:
             parts.append(f"{name}={_plain(function.__globals__[name])}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 

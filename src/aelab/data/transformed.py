@@ -76,18 +76,24 @@ class TensorDataset(Dataset):
         first = self.tensors[0]
         if isinstance(first, Dataset):
             return f"tensors of {first.fingerprint()}"
-        self._key = self._key or content_sha256(first.detach().cpu())
-        return f"tensor {self._key} {len(self.tensors)}"
+        self._key = self._key or " ".join(map(_tensor_key, self.tensors))
+        return f"tensor {self._key}"
 
     def _read(self) -> Images:
         first = self.tensors[0]
         if isinstance(first, Dataset):
             return first.load()
-        pixels = first.detach().cpu()
+        pixels = first.detach().cpu().clone()  # whoever made the tensor may still change it
         labels = self.tensors[1] if len(self.tensors) > 1 else None
         labels = labels.load().labels if isinstance(labels, Dataset) else labels
         source = Provenance(self.name, "given tensor", len(pixels), content_sha256(pixels))
         return make_images(pixels, labels=labels, provenance=[source])
+
+
+def _tensor_key(tensor: Tensor | Dataset) -> str:
+    if isinstance(tensor, Dataset):
+        return tensor.fingerprint()
+    return content_sha256(tensor.detach().cpu())
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,8 @@ class TransformDataset(Wrapped):
                 batch = images.pixels[start : start + _BATCH]
                 if not self.source.raw and batch.dtype == torch.uint8:
                     batch = batch.float() / 255.0
+                else:
+                    batch = batch.clone()  # a function may work in place; the source is shared
                 batch = self._started(batch)
                 for function in plan.once:
                     batch = _whole(function, batch, self.name, start)

@@ -175,14 +175,17 @@ class RandomAugment:
         return tuple(self.transform.augment(torch.zeros(1, *shape), generator).shape[1:])
 
 
-class Compose(list[Callable[[Any], Any]]):
-    """Transforms one after the other; a list, so that a data set sees each of them."""
+class Compose:
+    """Transforms one after the other; `flat` opens it, so that a data set sees each of them.
+
+    Blocks cannot look inside: it is no sequence.
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
-        super().__init__(flat(transforms))
+        self._steps = tuple(flat(transforms))
 
     def __call__(self, image: Any) -> Any:
-        for transform in self:
+        for transform in self._steps:
             image = transform(image)
         return image
 
@@ -202,6 +205,8 @@ def flat(
     """
     if transforms is None:
         return []
+    if isinstance(transforms, Compose):
+        return list(transforms._steps)
     if not isinstance(transforms, (list, tuple)):
         if not callable(transforms):
             raise DataError(
