@@ -317,3 +317,11 @@ def test_a_resize_after_a_random_crop_follows_it(noise: Dataset) -> None:
     assert apply(images.pixels[:5], images.augment, generator()).shape == (5, 3, 4, 4)
     unchanged = noise.random_flip().resize((8, 8)).load()
     assert len(unchanged.augment) == 1
+
+
+def test_equal_random_functions_print_equally_in_records(noise: Dataset) -> None:
+    first, second, other = (
+        noise.transform([lambda image, f=f: image + f * torch.rand(1)]).load().augment
+        for f in (1.0, 1.0, 2.0)
+    )
+    assert repr(first) == repr(second) != repr(other)
