@@ -106,19 +106,23 @@ def is_data_part(name: str) -> bool:
     """Whether the part of that name is a data set: its pixels, not its arguments, make a result."""
     from aelab.data import COMBINATORS, DATASETS
 
-    return name in DATASETS or name in COMBINATORS or name.startswith("VT.")
+    prefixes = ("VT.", "torchvision.datasets.")
+    return name in DATASETS or name in COMBINATORS or name.startswith(prefixes)
 
 
 def _room_attributes() -> dict[type, frozenset[str]]:
     """What the rooms say of their own types; every kind of data set has the same methods."""
-    from aelab.data import METHODS, Dataset
+    from aelab.data import METHODS, TORCHVISION_DATASETS, Dataset
     from aelab.models import BLOCK_METHODS
 
     kinds: list[type] = [Dataset]
     for kind in kinds:  # grows while it is walked
         kinds += kind.__subclasses__()
     kinds = [kind for kind in kinds if not inspect.isabstract(kind)]
-    return {**dict.fromkeys(kinds, frozenset({"shape", *METHODS})), **BLOCK_METHODS}
+    rows = dict.fromkeys(kinds, frozenset({"shape", *METHODS}))
+    for kind in TORCHVISION_DATASETS.values():
+        rows[kind] |= {"data", "targets"}
+    return {**rows, **BLOCK_METHODS}
 
 
 def _wrap(item: Any, log: CallLog) -> Any:

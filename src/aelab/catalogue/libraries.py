@@ -122,13 +122,18 @@ def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
 
 def _torchvision() -> FrozenModule:
     """The little of torchvision that old files use, over our own parts; it is never imported."""
-    from aelab.data import TRANSFORMS
+    from aelab.data import TORCHVISION_DATASETS, TRANSFORMS
 
     weights = FrozenModule("ResNet18_Weights", {"IMAGENET1K_V1": "IMAGENET1K_V1"})
     transforms = {name: Part(f"VT.{name}", target) for name, target in TRANSFORMS.items()}
+    sets = {
+        name: Part(f"torchvision.datasets.{name}", target)
+        for name, target in TORCHVISION_DATASETS.items()
+    }
     return FrozenModule(
         "torchvision",
         {
+            "datasets": FrozenModule("torchvision.datasets", sets),
             "models": FrozenModule("torchvision.models", {"ResNet18_Weights": weights}),
             "transforms": FrozenModule("torchvision.transforms", transforms),
         },
