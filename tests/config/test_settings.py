@@ -41,6 +41,7 @@ def test_optimizers_take_arguments(load_text: Load, line: str, name: str, argume
         ("gradient_clipping: {norm: 2}", "gradient_clipping.norm", 2.0),
         ("keep_checkpoints: all", "keep_checkpoints", "all"),
         ("keep_checkpoints: 3", "keep_checkpoints", 3),
+        ("keep_checkpoints: every 50_000", "keep_checkpoints", "every 50_000"),
         ("legacy: true", "legacy", {"kl", "validation"}),
         ("legacy: validation", "legacy", {"validation"}),
         ("load: vae/x@1000", "load", "vae/x@1000"),

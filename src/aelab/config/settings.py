@@ -70,6 +70,15 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 
 
+def _keep_rule(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"best\+latest|all|(last|every) [\d_,]+", value):
+        raise ValueError("possible: best+latest, all, a number, 'last N', 'every N' (images)")
+    return value
+
+
+KeepRule = Annotated[StrictStr | Positive, BeforeValidator(_keep_rule)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -163,7 +172,9 @@ class Settings(_Frozen):
         None, description="weight of the penalty on mean and deviation of the code over a batch"
     )
     load: StrictStr | None = Field(None, description="RUN or RUN@images: start from its weights")
-    keep_checkpoints: Literal["best+latest", "all"] | Positive = "best+latest"
+    keep_checkpoints: KeepRule = Field(
+        "best+latest", description="best+latest, all, a number, 'last N' or 'every N' (images)"
+    )
     validation_limit: Positive | None = Field(None, description="validate on so many images")
     trainer: StrictStr | None = Field(None, description="of old files; implies legacy options")
 
