@@ -23,5 +23,8 @@ def show_data(
     from aelab.data import overview
     from aelab.data import roots as allowed
 
-    with allowed.using(roots):
-        return overview.show_dataset(name, resize=resize, out=out or Path(f"{name}.png"))
+    given = Path(name).expanduser()  # who types a path may read it
+    with allowed.using((*roots, given) if given.exists() else roots):
+        return overview.show_dataset(
+            name, resize=resize, out=out or Path(f"{given.stem or 'data'}.png".replace(":", "-"))
+        )
