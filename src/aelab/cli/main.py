@@ -112,7 +112,7 @@ def run(
         str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
     ] = "auto",
     load: Annotated[
-        str | None, typer.Option("--load", help="Start from the weights of RUN[@images].")
+        str | None, typer.Option("--load", help="Start from the weights of RUN or RUN@IMAGES.")
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train failed runs again.")
