@@ -10,6 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from aelab import lab
 from aelab.lab import events as ev
 
 #: Seconds between two plain lines of one run.
@@ -28,6 +29,8 @@ class Screen(Protocol):
 
     def show(self, event: ev.Event) -> None: ...
 
+    def prepare(self, what: str, done: int, total: int) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -38,9 +41,10 @@ def draw(events: Iterable[ev.Event], *, quiet: bool = False) -> Iterator[ev.Even
         LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(quiet)
     )
     try:
-        for event in events:
-            screen.show(event)
-            yield event
+        with lab.preparing(screen.prepare):
+            for event in events:
+                screen.show(event)
+                yield event
     finally:
         screen.close()
 
@@ -92,6 +96,12 @@ class PlainScreen:
         text = self._text(event)
         if text and not (self._quiet and isinstance(event, ev.RunProgress | ev.RunStarted)):
             print(text, file=sys.stderr, flush=True)
+
+    def prepare(self, what: str, done: int, total: int) -> None:
+        """Says how far reading or rendering data is."""
+        if time.monotonic() - self._last_line >= PLAIN_INTERVAL_SECONDS or done == total:
+            self._last_line = time.monotonic()
+            print(f"  {what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass
@@ -184,12 +194,29 @@ class LiveScreen:
             case ev.RunValidated():
                 self._validation[event.name] = f" (validation {event.loss:.4g})"
             case ev.RunFinished():
-                self._update(event.name, event.images, _finished(event))
-                self._progress.stop_task(self._tasks[event.name])
+                # What is done moves above the live line, so that a long matrix scrolls.
+                self._end(event.name)
+                self._progress.print(f"✓ {event.name}  {_finished(event)}", markup=False)
+            case ev.RunErred() | ev.RunInterrupted():
+                self._end(event.name)
+                self._progress.print(outcome_text(event) or "", markup=False, style="red")
             case _:
                 text_or_none = outcome_text(event)
                 if text_or_none:
                     self._progress.print(text_or_none, markup=False)
+
+    def _end(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            self._progress.remove_task(task)
+
+    def prepare(self, what: str, done: int, total: int) -> None:
+        """A line of its own while data is read or rendered."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total, text="")
+        self._update(what, done, f"{done:,} of {total:,}")
+        if done == total:
+            self._progress.remove_task(self._tasks.pop(what))
 
     def _print_notes(self, notes: list[str]) -> None:
         for note in self._notes.new(notes):

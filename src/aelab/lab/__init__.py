@@ -10,6 +10,7 @@ One run from text to directory is `session.train_run`; the loop itself is `train
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -287,6 +288,17 @@ def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
         for _ in Path(entry.folder).parts:
             root = root.parent
         Store(root).remove(entry, checkpoints_only=checkpoints_only)
+
+
+def preparing(report: Callable[[str, int, int], None]) -> AbstractContextManager[None]:
+    """While this holds, reading or rendering data for over two seconds is told to a function.
+
+    Args:
+        report: called as `report(what, done, total)` a few times a second.
+    """
+    from aelab.data.progress import reporting
+
+    return reporting(report)
 
 
 def find_runs(
