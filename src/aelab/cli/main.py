@@ -363,9 +363,11 @@ def _write(text: str, out: Path | None) -> None:
 
 
 def _same_command() -> str:
+    """The command that goes on: without what would throw the stored results away."""
     import shlex
 
-    return shlex.join(["aelab", *sys.argv[1:]])
+    kept = [word for word in sys.argv[1:] if word not in ("--restart", "--retry-failed")]
+    return shlex.join(["aelab", *kept])
 
 
 @contextmanager
