@@ -72,6 +72,26 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("aelab")).resolve()
 
 
+def shown(source: str) -> str:
+    """A path as records and reports show it: without the folders of whoever ran it.
+
+    `$AELAB_DATA/...`, `cache/...`, else relative to the experiment's folder or to home.
+    """
+    if not os.path.isabs(source):
+        return source
+    path = Path(source)
+    roots = current()
+    base = roots.base if roots is not None else None
+    places = [(folder, "$AELAB_DATA/") for folder in data_folders()]
+    places += [(cache_folder(), "cache/")]
+    places += [(base, "")] if base is not None else []
+    for folder, name in [*places, (Path.home(), "~/")]:
+        for root in {folder, folder.resolve()}:
+            if path.is_relative_to(root):
+                return f"{name}{path.relative_to(root).as_posix()}"
+    return source
+
+
 def allowed(path: str | os.PathLike[str]) -> bool:
     """Whether `path` may be read, after resolving its symbolic links."""
     roots = current()
