@@ -34,10 +34,11 @@ def common_notes(specs: Sequence[RunSpec]) -> list[str]:
     notes = list(dict.fromkeys(note for spec in specs for note in spec.notes))
     legacy = [spec for spec in specs if spec.settings.legacy]
     if legacy:
-        which = "all runs use" if len(legacy) == len(specs) else f"{len(legacy)} runs use"
+        which = f"{len(legacy)} of {len(specs)} runs"
+        which = "every run" if len(legacy) == len(specs) else which
         parts = " and ".join(sorted({part for spec in legacy for part in spec.settings.legacy}))
         notes.append(
-            f"{which} the legacy objective ({parts}): comparable with the old tables,"
+            f"legacy objective ({parts}) in {which}: comparable with the old tables,"
             " not with corrected runs"
         )
     return notes
