@@ -18,8 +18,19 @@ A message says where, what was given, what is possible, and what to type.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+
+#: Controls of terminals, marks that turn text around, halves of characters; not line and tab.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """The text with control characters written out (`\\x1b`): nobody's name steers a terminal."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class AelabError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where and str(self.where) else self.message
-        return f"{text}\n  {self.hint}" if self.hint else text
+        return visible(f"{text}\n  {self.hint}" if self.hint else text)
 
 
 class UserError(AelabError):

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 #: Folder parts longer than this are cut; most file systems stop at 255 bytes.
 LONGEST_PART_BYTES = 200
 
-_ILLEGIBLE = re.compile(r'[<>:"|?*\\\x00-\x1f]')
+_ILLEGIBLE = re.compile(
+    r'[<>:"|?*\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'
+)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
 
 

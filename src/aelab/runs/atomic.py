@@ -121,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise explain(error, path, "read") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"cannot read {path}: it holds no valid JSON ({error})",
             hint="restore the file from a copy, or move the run's folder away and run again",

@@ -28,6 +28,7 @@ from aelab.runs.atomic import (
     write_bytes,
     write_json,
 )
+from aelab.runs.foreign import LARGEST
 
 FORMAT = 1
 _ATTEMPTS = 5
@@ -72,7 +73,10 @@ class Checkpoint:
             StoreError: if it is missing, damaged, or of a newer format.
         """
         about: dict[str, Any] = with_numbers(read_json(self.json_path))
-        if about.get("format", 0) > FORMAT:
+        version = about.get("format", 0)
+        if not isinstance(version, int):
+            raise StoreError(f"{self.json_path}: `format` is {version!r}, expected a number")
+        if version > FORMAT:
             raise StoreError(
                 f"{self.json_path} has checkpoint format {about['format']}; this aelab reads up "
                 f"to {FORMAT}",
@@ -81,6 +85,11 @@ class Checkpoint:
         missing = {"images", "metrics_offset", "numbers"} - set(about)
         if missing:
             raise StoreError(f"{self.json_path} lacks {', '.join(sorted(missing))}")
+        counts = (about["images"], about["metrics_offset"])
+        if not all(type(count) is int and 0 <= count <= LARGEST for count in counts) or not (
+            isinstance(about["numbers"], dict) and isinstance(about.get("tensors", {}), dict)
+        ):
+            raise StoreError(f"{self.json_path} is damaged: it holds values of the wrong kind")
         return about
 
     def read(self) -> tuple[bytes, dict[str, Any]]:
@@ -100,7 +109,7 @@ class Checkpoint:
                 if isinstance(error, OSError):
                     raise explain(error, self.tensors_path, "read") from error
                 raise
-            if hashlib.sha256(data).hexdigest() == about["tensors"]["sha256"]:
+            if hashlib.sha256(data).hexdigest() == about.get("tensors", {}).get("sha256"):
                 return data, about["numbers"]
             time.sleep(0.02)
         raise StoreError(

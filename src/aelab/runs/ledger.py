@@ -11,6 +11,7 @@ from typing import Any
 
 from aelab.errors import StoreError
 from aelab.runs.atomic import explain, to_json, with_numbers, write_all
+from aelab.runs.foreign import is_row, legible_values
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -103,10 +104,10 @@ def read_rows(path: Path, split: str | None = None) -> list[dict[str, Any]]:
     rows = []
     for line in lines:
         try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
+            row = with_numbers(json.loads(line))
+            if not is_row(row):
+                raise ValueError("not an object of numbers")
+        except (ValueError, RecursionError) as error:
             if data.endswith(line + b"\n") and line is lines[-1]:
                 break
             number = data[: data.find(line)].count(b"\n") + 1
@@ -115,8 +116,8 @@ def read_rows(path: Path, split: str | None = None) -> list[dict[str, Any]]:
                 hint="delete the line, or restore the file from a copy",
             ) from error
         if split is None or row.get("split") == split:
-            # Non-finite numbers are the only quoted values besides the split.
-            rows.append(with_numbers(row) if line.count(b'"') > 2 * len(row) + 2 else row)
+            # Written here, a name of a term has no escapes and no control characters.
+            rows.append(legible_values(row) if b"\\" in line or not line.isascii() else row)
     return rows
 
 

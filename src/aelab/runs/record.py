@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aelab.errors import StoreError
+from aelab.errors import StoreError, visible
 from aelab.runs.atomic import (
     explain,
     make_folder,
@@ -27,6 +27,7 @@ from aelab.runs.checkpoints import (
     settle,
     superfluous,
 )
+from aelab.runs.foreign import checked_record, checked_status, refuse_links, stays_inside
 from aelab.runs.ledger import append_rows, read_rows, settled_length, truncate_rows
 from aelab.runs.status import STATES, actual_state, is_alive, now, state_words, this_process
 
@@ -67,9 +68,9 @@ class Run:
             raise StoreError(
                 f"{path} is not a run: it has no run.json", hint="aelab ls shows the runs there are"
             )
-        record = read_json(path / "run.json")
+        record = checked_record(read_json(path / "run.json"), path / "run.json")
         version = record.get("format")
-        if not isinstance(version, int) or version < 1:
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise StoreError(f"{path / 'run.json'}: `format` is {version!r}, expected a number")
         if version > FORMAT:
             raise StoreError(
@@ -78,6 +79,8 @@ class Run:
                 hint="pip install --upgrade aelab",
             )
         name = folder or record.get("folder") or path.name
+        if visible(name) != name:
+            raise StoreError(f"{path} has control characters in its name", hint="rename the folder")
         return cls(path, name, {"matrix": {}, "name": name, "identity": "", **record})
 
     # --- what it is doing
@@ -87,7 +90,8 @@ class Run:
         """The content of `status.json`, as it was when first asked for; `refresh` asks again."""
         if self._status is None:
             try:
-                self._status = with_numbers(read_json(self.path / "status.json"))
+                path = self.path / "status.json"
+                self._status = checked_status(with_numbers(read_json(path)), path)
             except StoreError as error:
                 # A power cut can empty a file; the run itself is in order and can be continued.
                 gone = not (self.path / "status.json").exists()
@@ -153,6 +157,7 @@ class Run:
         """
         from filelock import FileLock, Timeout
 
+        refuse_links(self.path)  # also before: locking itself opens a file
         lock = FileLock(self.path / "lock", timeout=timeout_seconds)
         try:
             lock.acquire()
@@ -168,6 +173,7 @@ class Run:
         except OSError as error:
             raise explain(error, self.path / "lock") from error
         try:
+            refuse_links(self.path)
             self._tidy()
             write_json(self.path / "lock.json", this_process(), durable=False)
             self.refresh()
@@ -292,7 +298,9 @@ class Run:
         return path
 
     def read_text(self, relative: str) -> str:
-        """The text of one of the run's files; empty where there is none."""
+        """The text of one of the run's files; empty where there is none, or a link leads out."""
+        if not stays_inside(self.path / relative, self.path):
+            return ""
         try:
             return (self.path / relative).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:

@@ -1,0 +1,191 @@
+"""Run directories that somebody else made: what may stand in their files, and no way out of them.
+
+Everything a report shows of a run passes here once, when it is read. A record of another form makes
+the run unreadable, by name; a status loses the entries that are wrong; control characters, which
+could steer a terminal or turn text around, become visible.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import StoreError, visible
+
+#: Larger whole numbers are nobody's; some things that show numbers fail on them.
+LARGEST = 10**18
+
+_Check = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, float) or _whole(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _or_none(check: _Check) -> _Check:
+    return lambda value: value is None or check(value)
+
+
+def _list_of(check: _Check) -> _Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _object_of(check: _Check) -> _Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _anything(value: Any) -> bool:
+    return True
+
+
+def _plain(value: Any) -> bool:
+    """What a matrix value or an extra can be: no whole number out of range, at any depth."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(map(_plain, value.values()))
+    return value is None or isinstance(value, str | bool) or _number(value)
+
+
+def _source(value: Any) -> bool:
+    """One entry of `data.train`: where a set came from."""
+    if not isinstance(value, dict) or not _text(value.get("name")):
+        return False
+    texts = ("source", "sha256", "note")
+    return all(_or_none(_text)(value.get(key)) for key in texts) and _or_none(_whole)(
+        value.get("count")
+    )
+
+
+def _data(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    sets = all(_list_of(_source)(value.get(key, [])) for key in ("train", "validation"))
+    hashes = ("train_content", "validation_content")
+    return sets and all(_or_none(_text)(value.get(key)) for key in hashes)
+
+
+#: Entry of `run.json` -> (what it must be, in words).
+_RECORD: dict[str, tuple[_Check, str]] = {
+    **dict.fromkeys(("name", "folder", "identity"), (_text, "text")),
+    **dict.fromkeys(
+        ("matrix_id", "matrix_slug", "experiment", "effect"), (_or_none(_text), "text")
+    ),
+    **dict.fromkeys(("seed", "trial", "max_inputs"), (_or_none(_whole), "a whole number")),
+    "matrix": (_object_of(_plain), "an object of values"),
+    "extra": (_object_of(_plain), "an object of values"),
+    "parameters": (_object_of(_or_none(_whole)), "an object of whole numbers"),
+    **dict.fromkeys(("shape", "latent_shape"), (_or_none(_list_of(_whole)), "whole numbers")),
+    "flops_per_image": (_or_none(_number), "a number"),
+    **dict.fromkeys(("notes", "legacy"), (_or_none(_list_of(_text)), "a list of texts")),
+    "data": (_data, "an object with the lists `train` and `validation` of sources"),
+    "trust": (_truth, "true or false"),
+}
+
+_COUNTS = ("images", "max_inputs", "epoch")
+_NUMBERS = ("seconds", "wall_seconds", "images_per_second")
+_STATUS: dict[str, _Check] = {
+    **dict.fromkeys(_COUNTS, _or_none(_whole)),
+    **dict.fromkeys(_NUMBERS, _or_none(_number)),
+    **dict.fromkeys(("best", "last"), lambda value: value is None or is_row(value)),
+    **dict.fromkeys(("state", "updated", "note", "reason", "host", "mark"), _or_none(_text)),
+    "error": _or_none(_object_of(_text)),
+    "pid": _or_none(_whole),
+}
+
+
+def checked_record(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The content of `run.json`, control characters made visible.
+
+    Raises:
+        StoreError: an entry is not what it must be; the message names it.
+    """
+    legible: dict[str, Any] = _legible(record, path)
+    for name, (check, words) in _RECORD.items():
+        if name in legible and not check(legible[name]):
+            found = type(legible[name]).__name__
+            raise StoreError(
+                f"{path} is damaged: `{name}` must be {words}, found {found}",
+                hint="restore the file from a copy, or move the run's folder away and run again",
+            )
+    return legible
+
+
+def checked_status(status: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The content of `status.json` without the entries that are not what they must be."""
+    legible: dict[str, Any] = _legible(status, path)
+    return {name: value for name, value in legible.items() if _STATUS.get(name, _anything)(value)}
+
+
+def is_row(row: Any) -> bool:
+    """Whether a row of metrics holds numbers only, besides the text `split`."""
+    if not isinstance(row, dict):
+        return False
+    return all(
+        value is None or _number(value) or (name == "split" and isinstance(value, str))
+        for name, value in row.items()
+    )
+
+
+def _legible(value: Any, path: Path) -> Any:
+    try:
+        return legible_values(value)
+    except RecursionError:
+        raise StoreError(f"{path} is damaged: it is nested too deeply") from None
+
+
+def legible_values(value: Any) -> Any:
+    """The same texts, lists and objects with control characters made visible."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {legible_values(key): legible_values(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [legible_values(entry) for entry in value]
+    return value
+
+
+def refuse_links(run: Path) -> None:
+    """Before anything is written in a run: none of its files may be a link that leads out of it.
+
+    Raises:
+        StoreError: naming the link; writing through it would change a file elsewhere.
+    """
+    home = run.resolve()
+    for entry in _entries(run):
+        if entry.is_symlink() and home not in Path(entry.path).resolve().parents:
+            raise StoreError(
+                f"{entry.path} is a link out of the run; nothing is written through it",
+                hint="remove the link, or make the runs folder itself a link",
+            )
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _entries(Path(entry.path))
+    except FileNotFoundError:
+        return
+
+
+def stays_inside(path: Path, run: Path) -> bool:
+    """Whether a file of a run, its links followed, still lies in it."""
+    return run.resolve() in path.resolve().parents
