@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aelab import lab
-from aelab.errors import Problems, StoreError, UserError
+from aelab.errors import Problems, UserError
 from aelab.lab import events as ev
 from aelab.lab.stop import StopRequest
 
@@ -121,7 +121,7 @@ def test_a_failed_run_is_trained_again_only_on_request(tiny: Path, tmp_path: Pat
 def test_changed_settings_do_not_overwrite_a_stored_run(tiny: Path, tmp_path: Path) -> None:
     _run(tiny, tmp_path / "runs", only="net-mlp_seed-1")
     tiny.write_text(tiny.read_text().replace("learnrate: 0.001", "learnrate: 0.002"))
-    with pytest.raises(StoreError, match="different run") as caught:
+    with pytest.raises(Problems, match="different run") as caught:
         _run(tiny, tmp_path / "runs", only="net-mlp_seed-1")
     assert "--restart" in str(caught.value)
     events = _run(tiny, tmp_path / "runs", only="net-mlp_seed-1", restart=True)
@@ -206,3 +206,29 @@ def test_a_run_that_another_process_trains_is_refused(tiny: Path, tmp_path: Path
         events = _run(tiny, runs, only="net-mlp_seed-1")
     skipped = [event for event in events if isinstance(event, ev.RunSkipped)]
     assert len(skipped) == 1 and "trained by" in skipped[0].reason
+
+
+def test_a_folder_of_another_run_is_found_before_anything_is_trained(
+    tiny: Path, tmp_path: Path
+) -> None:
+    _run(tiny, tmp_path / "runs", only="net-conv_seed-2")
+    tiny.write_text(tiny.read_text().replace("learnrate: 0.001", "learnrate: 0.002"))
+    with pytest.raises(Problems, match="net-conv_seed-2"):
+        _run(tiny, tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs/tiny").iterdir()] == ["net-conv_seed-2"]
+
+
+def test_changed_data_fail_their_run_and_no_other(tiny: Path, tmp_path: Path) -> None:
+    runs, only = tmp_path / "runs", "net-mlp*"
+    stop = StopRequest()
+    for event in lab.run(tiny, runs=runs, device="cpu", only="net-mlp_seed-1", stop=stop):
+        if isinstance(event, ev.RunValidated) and not stop:
+            stop.ask()
+    record = runs / "tiny/net-mlp_seed-1/run.json"
+    changed = json.loads(record.read_text())
+    changed["data"]["train_content"] = "0" * 64
+    record.write_text(json.dumps(changed))
+    events = _run(tiny, runs, only=only)
+    (failed,) = [event for event in events if isinstance(event, ev.RunErred)]
+    assert "have changed" in failed.message and "--restart" in failed.message
+    assert events[-1].finished == 1  # type: ignore[union-attr]

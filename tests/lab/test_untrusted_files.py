@@ -9,6 +9,7 @@ from PIL import Image
 
 from aelab import lab
 from aelab.data import roots
+from aelab.errors import StoreError
 from aelab.lab import events as ev
 from aelab.lab.build import build
 
@@ -80,3 +81,36 @@ def test_blocks_are_evaluated_under_the_roots_of_their_file(home: Path) -> None:
         build(spec, folders=(home,))
     build(spec, folders=(home, home.parent / "other"))
     assert roots.current() is None
+
+
+def test_a_file_loads_runs_of_its_store_only(home: Path) -> None:
+    trained(home, "", "")
+    elsewhere = home.parent / "elsewhere"
+    (home / "runs").rename(elsewhere)
+    file = home / "file.yml"
+    text = file.read_text()
+    for reference in ("../elsewhere/stranger", str(elsewhere / "stranger")):
+        file.write_text(f"{text}load: {reference}\n")
+        with pytest.raises(Exception, match="only load runs|no run"):
+            list(lab.run(file, device="cpu", runs=home / "runs"))
+    file.write_text(text)
+    found = list(lab.run(file, device="cpu", runs=home / "runs", load=str(elsewhere / "stranger")))
+    assert [event for event in found if isinstance(event, ev.RunFinished)], found
+
+
+@pytest.mark.parametrize(
+    "calls", ["[1]", "[{}]", '[{"name": "nn.Linear", "arguments": []}]', '{"a": 1}']
+)
+def test_a_damaged_call_log_is_named(calls: str, home: Path) -> None:
+    trained(home, "", "")
+    (home / "runs/stranger/calls.json").write_text(f'{{"calls": {calls}}}')
+    with pytest.raises(StoreError, match="is not a call log"):
+        lab.open_model("stranger", runs=home / "runs")
+
+
+def test_a_name_with_control_characters_is_refused(home: Path) -> None:
+    file = home / "file.yml"
+    file.write_text(FILE.replace("experiment_name: stranger", 'experiment_name: "a\\e[2J"'))
+    with pytest.raises(Exception, match="control characters") as caught:
+        lab.check(file)
+    assert "\x1b" not in str(caught.value)

@@ -123,8 +123,9 @@ def run_matrix(
     """Trains the given runs in order; yields their events between a start and an end."""
     from aelab.lab import events as ev
     from aelab.lab.preflight import common_notes
-    from aelab.lab.session import train_run
+    from aelab.lab.session import refuse_conflicts, train_run
 
+    refuse_conflicts(specs, store, options)
     count = {ev.RunFinished: 0, ev.RunSkipped: 0, ev.RunErred: 0}
     yield ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
     for number, spec in enumerate(specs, start=1):

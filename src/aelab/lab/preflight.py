@@ -10,6 +10,7 @@ from aelab.config import RunSpec
 from aelab.errors import AelabError, Problems
 from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings, located
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
+from aelab.lab.start import state_to_load
 
 if TYPE_CHECKING:
     from aelab.train import FitSettings
@@ -57,7 +58,7 @@ def refuse_if_nothing_can_run(
     errors: dict[str, AelabError] = {}
     for spec in specs:
         try:
-            _costs(spec, build(spec, trust=trust, folders=folders, meta=True), 1.0, runs)
+            _costs(spec, build(spec, trust=trust, folders=folders, meta=True), 1.0, runs, trust)
             return
         except Problems as problems:
             errors |= {str(error): error for error in problems.errors}
@@ -71,14 +72,14 @@ def _plan(
 ) -> RunPlan:
     try:
         parts = build(spec, trust=trust, folders=folders, meta=True)
-        return _costs(spec, parts, speed, runs)
+        return _costs(spec, parts, speed, runs, trust)
     except Problems as problems:
         return _impossible(spec, [str(error) for error in problems.errors])
     except AelabError as error:
         return _impossible(spec, [str(error)])
 
 
-def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
+def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -> RunPlan:
     from aelab.models import model_facts, try_model
 
     shape = _verified_shape(parts)
@@ -92,7 +93,7 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path) -> RunPlan:
         from aelab.runs.store import Store
 
         with located(spec.places.get("load")):
-            Store(runs).resolve(spec.settings.load)
+            state_to_load(spec, Store(runs), trust=trust)
     images = spec.settings.max_inputs
     seconds = None
     if images:

@@ -117,9 +117,18 @@ def stored_calls(run: Run) -> list[dict[str, Any]] | None:
     if not path.exists():
         return None
     calls = read_json(path).get("calls")
-    if not isinstance(calls, list):
+    if not isinstance(calls, list) or not all(map(_is_call, calls)):
         raise StoreError(f"{path} is not a call log", hint="--restart trains the run again")
     return calls
+
+
+def _is_call(call: Any) -> bool:
+    """Whether a call log's entry has a name and arguments; their values are checked when used."""
+    return (
+        isinstance(call, dict)
+        and isinstance(call.get("name"), str)
+        and isinstance(call.get("arguments"), dict)
+    )
 
 
 def store_calls(run: Run, calls: Any) -> None:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aelab.config import RunSpec
-from aelab.errors import AelabError, StoreError
+from aelab.errors import AelabError, Problems, StoreError
 from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.record import environment, final_record, first_record, store_calls, stored_calls
+from aelab.lab.start import state_to_load
 from aelab.lab.stop import StopRequest
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
-#: At most this much training is lost to a power cut, where no validation saves earlier.
+#: At most about this much training is lost to a power cut.
 SAVE_EVERY_SECONDS = 60.0
 
 
@@ -71,10 +72,27 @@ def train_run(
         run.set_status("running", error=None)
         try:
             yield from _Session(spec, store, run, options, stop).train(number)
-        except StoreError:
-            raise
         except Exception as error:
+            if isinstance(error, StoreError) and isinstance(error.__cause__, OSError):
+                raise  # a full disk or an unwritable folder concerns every run
             yield _failed(run, spec, error)
+
+
+def refuse_conflicts(specs: Sequence[RunSpec], store: Store, options: Options) -> None:
+    """Looks at every folder before the first run is trained.
+
+    Raises:
+        Problems: each folder that holds another run.
+    """
+    errors: list[AelabError] = []
+    for spec in () if options.restart else specs:
+        if (store.path_of(spec.folder) / "run.json").exists():
+            try:
+                store.create(first_record(spec, options.trust), spec_files(spec))
+            except StoreError as error:
+                errors.append(error)
+    if errors:
+        raise Problems(errors)
 
 
 def spec_files(spec: RunSpec) -> dict[str, Any]:
@@ -218,7 +236,7 @@ class _Session:
 
         from aelab.train import load_weights
 
-        other, checkpoint = self.store.resolve(self.spec.settings.load)
+        other, checkpoint = state_to_load(self.spec, self.store, trust=self.options.trust)
         tensors, _ = checkpoint.read()
         loaded = safetensors.torch.load(tensors)
         load_weights(self.state.model, loaded)
@@ -243,6 +261,7 @@ class _Session:
         self.run.append(row)
         rate = event.images / event.seconds if event.seconds else 0.0
         self._status(rate)
+        self._save_now_and_then()
         left = None
         if self.settings.max_images and rate:
             left = max(0.0, (self.settings.max_images - event.images) / rate)
@@ -269,12 +288,17 @@ class _Session:
         self.run.set_status(**changes)
         if pictures.due(event.images):
             self._picture(pictures)
-        if event.is_best or time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
-            self._save(best=event.is_best)
+        if event.is_best:
+            self._save(best=True)
+        self._save_now_and_then()
         return ev.RunValidated(self.spec.name, event.images, loss, event.is_best)
 
     def _picture(self, pictures: Reproductions) -> None:
         pictures.write(self.state.evaluated_model, self.state.images)
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            self._save()
 
     def _save(self, best: bool = False) -> None:
         import safetensors.torch
