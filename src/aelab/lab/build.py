@@ -91,7 +91,6 @@ def build(
 
     from aelab import catalogue
     from aelab.data import roots
-    from aelab.losses import make_objective
     from aelab.models import as_model
 
     log = catalogue.CallLog(calls)
@@ -99,24 +98,14 @@ def build(
     reading = roots.Roots(tuple(Path(folder).resolve() for folder in folders), base)
     names = catalogue.names(log, reading)
     scope = spec.scope(names, catalogue.attributes(), trust=trust)
-    torch.manual_seed(
-        spec.seed
-    )  # weights are drawn from the default generator, here and nowhere else
+    # Weights are drawn from the default generator, here and nowhere else.
+    torch.manual_seed(spec.seed)
     with torch.device("meta" if meta else "cpu"), roots.entering(reading):
         values = evaluate_run(spec, scope)
     log.finish()
-    settings = spec.settings
-    loss_function = values.get("loss_function", settings.loss_function)
     with located(spec.blocks["model"].where):
         model = as_model(values["model"])
-    with located(spec.places.get("objective" if settings.objective else "loss_function")):
-        objective = make_objective(
-            model.terms,  # type: ignore[arg-type]
-            loss_function=loss_function,
-            objective=settings.objective,
-            legacy_kl="kl" in settings.legacy,
-            feature_loss_weight=settings.feature_loss_weight,
-        )
+    objective = _objective(spec, model, values)
     return Parts(
         model=model,
         objective=objective,
@@ -127,6 +116,21 @@ def build(
         input_transforms=_input_transforms(values.get("train_input_transforms"), spec),
         extra=dict(scope.extra_values),
     )
+
+
+def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Objective:
+    """What the model wishes, unless the file says otherwise."""
+    from aelab.losses import make_objective
+
+    settings = spec.settings
+    with located(spec.places.get("objective" if settings.objective else "loss_function")):
+        return make_objective(
+            model.terms,  # type: ignore[arg-type]
+            loss_function=values.get("loss_function", settings.loss_function),
+            objective=settings.objective,
+            legacy_kl="kl" in settings.legacy,
+            feature_loss_weight=settings.feature_loss_weight,
+        )
 
 
 #: Image sets by first epoch.

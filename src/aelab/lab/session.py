@@ -141,20 +141,12 @@ class _Session:
         self._saved_at = time.monotonic()
 
     def train(self, number: int) -> Iterator[ev.Event]:
-        from aelab.train import (
-            CheckpointDue,
-            Finished,
-            Logged,
-            Validated,
-            fit,
-            load_state,
-            make_state,
-        )
+        """Builds the run, trains it, and turns the loop's events into files and our events."""
+        from aelab.train import fit, make_state
 
-        spec, run = self.spec, self.run
-        options = self.options
+        run, options = self.run, self.options
         parts = build(
-            spec,
+            self.spec,
             trust=options.trust,
             folders=options.folders,
             calls=stored_calls(run),
@@ -162,48 +154,55 @@ class _Session:
         )
         train, validation = load_images(parts)
         self._settle_record(parts, train, validation)
-        settings = fit_settings(spec, parts, threads=options.threads)
-        self.settings = settings
-        self.state = make_state(parts.model, settings, parts.device)
-        continued = self._continue(load_state)
-        if not continued:
-            self._start_from_other_run(parts)
-        pictures = Reproductions(run, shown_sets(train, validation))
-        if continued:
-            pictures.skip_to(self.state.images)
-        else:
-            run.truncate_metrics(0)
-            pictures.originals()
-            self._picture(pictures)
-        run.log(
-            f"{'continues at' if continued else 'begins at'} {self.state.images:,} images: "
-            f"{self.state.threads} threads, {parts.device}, objective {parts.objective.describe()}"
-        )
-        yield self._started(parts, number)
+        self.settings = fit_settings(self.spec, parts, threads=options.threads)
+        self.state = make_state(parts.model, self.settings, parts.device)
         parts.objective.to(parts.device)
-        loop = fit(
+        self.pictures = Reproductions(run, shown_sets(train, validation))
+        self._begin_or_continue(parts)
+        yield self._started(parts, number)
+        for event in fit(
             self.state,
             parts.objective,
             train,
             validation,
-            settings,
+            self.settings,
             should_stop=lambda: bool(self.stop),
+        ):
+            shown = self._handle(event)
+            if shown is not None:
+                yield shown
+
+    def _begin_or_continue(self, parts: Parts) -> None:
+        continued = self._continue()
+        if continued:
+            self.pictures.skip_to(self.state.images)
+        else:
+            self._start_from_other_run()
+            self.run.truncate_metrics(0)
+            self.pictures.originals()
+            self._picture()
+        self.run.log(
+            f"{'continues at' if continued else 'begins at'} {self.state.images:,} images: "
+            f"{self.state.threads} threads, {parts.device}, objective {parts.objective.describe()}"
         )
-        for event in loop:
-            match event:
-                case Logged():
-                    yield self._logged(event)
-                case Validated():
-                    yield self._validated(event, pictures)
-                case CheckpointDue():
-                    self._save()
-                case Finished(reason="stopped"):
-                    self._save()
-                    run.set_status("interrupted", images=self.state.images)
-                    run.log(f"stopped at {self.state.images:,} images")
-                    yield ev.RunInterrupted(spec.name, self.state.images)
-                case Finished():
-                    yield self._finished(event.reason, pictures)
+
+    def _handle(self, event: Any) -> ev.Event | None:
+        """Stores what an event of the loop says; returns what the caller shall see of it."""
+        from aelab.train import CheckpointDue, Finished, Logged, Validated
+
+        match event:
+            case Logged():
+                return self._logged(event)
+            case Validated():
+                return self._validated(event)
+            case CheckpointDue():
+                self._save()
+                return None
+            case Finished(reason="stopped"):
+                return self._interrupted()
+            case Finished():
+                return self._finished(event.reason)
+        raise AssertionError(f"unknown event {event!r}")
 
     def _settle_record(self, parts: Parts, train: Sets, validation: Sets) -> None:
         """Writes what is known once model and data are there, and refuses changed data."""
@@ -217,8 +216,10 @@ class _Session:
         self.run.update_record(**record)
         store_calls(self.run, parts.calls)
 
-    def _continue(self, load_state: Any) -> bool:
+    def _continue(self) -> bool:
         import safetensors.torch
+
+        from aelab.train import load_state
 
         checkpoint = self.run.checkpoint("latest")
         if checkpoint is None:
@@ -228,7 +229,7 @@ class _Session:
         self.run.rewind(checkpoint)
         return True
 
-    def _start_from_other_run(self, parts: Parts) -> None:
+    def _start_from_other_run(self) -> None:
         """`load: RUN[@images]`: the weights of a kept checkpoint, everything else afresh."""
         if not self.spec.settings.load:
             return
@@ -278,7 +279,7 @@ class _Session:
             images_per_second=round(rate, 2),
         )
 
-    def _validated(self, event: Any, pictures: Reproductions) -> ev.RunValidated:
+    def _validated(self, event: Any) -> ev.RunValidated:
         row = {"split": "validation", "images": event.images, "seconds": round(event.seconds, 3)}
         self.run.append(row | {"epoch": self.state.epoch, **event.terms})
         loss = event.terms["loss"]
@@ -286,15 +287,15 @@ class _Session:
         if event.is_best:
             changes["best"] = {"images": event.images, "loss": loss}
         self.run.set_status(**changes)
-        if pictures.due(event.images):
-            self._picture(pictures)
+        if self.pictures.due(event.images):
+            self._picture()
         if event.is_best:
             self._save(best=True)
         self._save_now_and_then()
         return ev.RunValidated(self.spec.name, event.images, loss, event.is_best)
 
-    def _picture(self, pictures: Reproductions) -> None:
-        pictures.write(self.state.evaluated_model, self.state.images)
+    def _picture(self) -> None:
+        self.pictures.write(self.state.evaluated_model, self.state.images)
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
@@ -312,8 +313,14 @@ class _Session:
         )
         self._saved_at = time.monotonic()
 
-    def _finished(self, reason: str, pictures: Reproductions) -> ev.RunFinished:
-        self._picture(pictures)
+    def _interrupted(self) -> ev.RunInterrupted:
+        self._save()
+        self.run.set_status("interrupted", images=self.state.images)
+        self.run.log(f"stopped at {self.state.images:,} images")
+        return ev.RunInterrupted(self.spec.name, self.state.images)
+
+    def _finished(self, reason: str) -> ev.RunFinished:
+        self._picture()
         self._save()
         state = self.state
         rate = state.images / state.seconds if state.seconds else 0.0
