@@ -91,7 +91,7 @@ def test_a_file_loads_runs_of_its_store_only(home: Path) -> None:
     text = file.read_text()
     for reference in ("../elsewhere/stranger", str(elsewhere / "stranger")):
         file.write_text(f"{text}load: {reference}\n")
-        with pytest.raises(Exception, match="only load runs|no run"):
+        with pytest.raises(Exception, match=r"only load runs|no run"):
             list(lab.run(file, device="cpu", runs=home / "runs"))
     file.write_text(text)
     found = list(lab.run(file, device="cpu", runs=home / "runs", load=str(elsewhere / "stranger")))

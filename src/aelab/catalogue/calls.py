@@ -87,7 +87,10 @@ class CallLog:
                 continue
             if key not in arguments:
                 raise _differs(f"{name} no longer has the argument '{key}'")
-            known, decoded = self._decode(value)
+            try:
+                known, decoded = self._decode(value)
+            except (ValueError, TypeError, StopIteration):
+                raise _differs(f"the recorded argument '{key}' of {name} is damaged") from None
             if known:
                 arguments[key] = decoded
 

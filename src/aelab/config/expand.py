@@ -26,7 +26,7 @@ from aelab.config.settings import (
 )
 from aelab.config.slugs import climbs_out, legacy_folders, legible_folder
 from aelab.config.substitute import Substitution, unquoted
-from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where
+from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, visible
 
 
 def load(
@@ -161,6 +161,9 @@ class _Builder:
         if climbs_out(name):
             message = f"given {name!r}; a run cannot lie outside runs/"
             self.errors.append(RefusedError(message, where=entry.where))
+        elif visible(name) != name:
+            message = f"given {name!r}; holds control characters"
+            self.errors.append(ConfigError(message, where=entry.where))
         elif not legible_folder(name):
             self.errors.append(ConfigError(f"given {name!r}; names no folder", where=entry.where))
         return name

@@ -13,6 +13,8 @@ from aelab.config.document import Entry, Table, Text, Tree, old_booleans, parse
 from aelab.errors import ConfigError, Problems, RefusedError, Where
 
 EXTENDS = "$extends"
+#: Where settings say they come from that no file gives.
+COMMAND_LINE = "command line"
 #: Chains of `$extends` longer than this are a mistake.
 MOST_PARENTS = 20
 
@@ -66,7 +68,7 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
     return Source(Table(merged, table.where), text, parents, tuple(notes))
 
 
-def overridden(table: Table, changes: Mapping[str, Any], origin: str = "command line") -> Table:
+def overridden(table: Table, changes: Mapping[str, Any], origin: str = COMMAND_LINE) -> Table:
     """The same table with some top-level scalars replaced, as options of the command line do."""
     entries = dict(table.entries)
     for key, value in changes.items():

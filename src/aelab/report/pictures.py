@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aelab.errors import DataError, UserError, one_of
 from aelab.report.series import labels
+from aelab.runs.foreign import stays_inside
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ ENCODINGS = (
 def originals(run: Run, split: str) -> Path | None:
     """The file of the originals, None where the run has none (yet)."""
     path = run.path / "images" / f"{split}-originals.png"
-    return path if path.is_file() else None
+    return path if path.is_file() and stays_inside(path, run.path) else None
 
 
 def steps(run: Run, split: str) -> dict[int, Path]:
@@ -60,7 +61,7 @@ def steps(run: Run, split: str) -> dict[int, Path]:
     found = {}
     for path in folder.iterdir():
         match = _STEP.fullmatch(path.name)
-        if match and match[1] == split:
+        if match and match[1] == split and stays_inside(path, run.path):
             found[int(match[2])] = path
     return dict(sorted(found.items()))
 
@@ -93,9 +94,11 @@ def open_row(path: Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (
+        OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError
+    ) as error:  # fmt: skip
         raise DataError(f"{path} is no readable picture: {error}") from error
 
 

@@ -7,7 +7,6 @@ could steer a terminal or turn text around, become visible.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,6 +30,10 @@ def _number(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _size(value: Any) -> bool:
+    return _whole(value) and value > 0
 
 
 def _truth(value: Any) -> bool:
@@ -90,7 +93,7 @@ _RECORD: dict[str, tuple[_Check, str]] = {
     "matrix": (_object_of(_plain), "an object of values"),
     "extra": (_object_of(_plain), "an object of values"),
     "parameters": (_object_of(_or_none(_whole)), "an object of whole numbers"),
-    **dict.fromkeys(("shape", "latent_shape"), (_or_none(_list_of(_whole)), "whole numbers")),
+    **dict.fromkeys(("shape", "latent_shape"), (_or_none(_list_of(_size)), "sizes from 1 up")),
     "flops_per_image": (_or_none(_number), "a number"),
     **dict.fromkeys(("notes", "legacy"), (_or_none(_list_of(_text)), "a list of texts")),
     "data": (_data, "an object with the lists `train` and `validation` of sources"),
