@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 def plan_json(plan: Plan) -> str:
-    """A list of runs, each with name, matrix values, parameters, costs and problems."""
-    return json.dumps([asdict(run) for run in plan.runs], indent=2, default=str)
+    """A list of runs, each with name, matrix values, parameters, costs and problems.
+
+    `losses` is there as in `aelab table --json`, and empty: nothing has been trained.
+    """
+    return json.dumps([{**asdict(run), "losses": {}} for run in plan.runs], indent=2, default=str)
 
 
 def plan_text(plan: Plan) -> str:
@@ -73,8 +76,8 @@ def _whose(plan: Plan, problem: str) -> str:
 
 
 def data_json(shown: dict[str, Any]) -> str:
-    """What `lab.data` returned, as JSON."""
-    return json.dumps(shown, indent=2, default=str)
+    """A list of data sets; one with its statistics where one was asked for."""
+    return json.dumps(shown.get("datasets", [shown]), indent=2, default=str)
 
 
 def data_text(shown: dict[str, Any]) -> str:
