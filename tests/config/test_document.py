@@ -93,3 +93,7 @@ def test_deep_nesting_is_an_error_and_no_crash() -> None:
 def test_merge_keys_work() -> None:
     table = parse("base: &b {x: 1, y: 2}\nnew:\n  <<: *b\n  y: 3\n", "f.yml")
     assert to_python(table)["new"] == {"x": 1, "y": 3}
+
+
+def test_a_number_of_thousands_of_digits_is_no_crash() -> None:
+    assert scalar_value("9" * 5000) != 9

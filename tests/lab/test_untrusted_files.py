@@ -114,3 +114,8 @@ def test_a_name_with_control_characters_is_refused(home: Path) -> None:
     with pytest.raises(Exception, match="control characters") as caught:
         lab.check(file)
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_run_on_pictures_beside_its_file_opens_as_a_model(home: Path) -> None:
+    trained(home, "train_set: image_folder_dataset('pictures', (1, 4, 4))\n", "")
+    assert not lab.open_model("stranger", runs=home / "runs").training

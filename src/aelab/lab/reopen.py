@@ -27,7 +27,9 @@ def reopen(reference: str, store: Store, *, trust: bool = False, device: str = "
             hint="if the file is your own: trust=True, or --trust on the command line",
         )
     (spec,) = config.load(run.path / "resolved.yml", trust=trust).runs()
-    parts = build(spec, trust=trust, calls=stored_calls(run), device=device)
+    # Data sets of the text are described again and never read; theirs were relative to the file.
+    folders = (run.path,)
+    parts = build(spec, trust=trust, folders=folders, calls=stored_calls(run), device=device)
     tensors = safetensors.torch.load(checkpoint.read()[0])
     averaged = any(name.startswith("ema.") for name in tensors)
     load_weights(parts.model, tensors, prefix="ema." if averaged else "model.")
