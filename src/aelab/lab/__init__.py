@@ -253,6 +253,7 @@ def open_model(
     reference: str,
     *,
     runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
     trust: bool = False,
     device: str = "cpu",
 ) -> nn.Module:
@@ -264,6 +265,7 @@ def open_model(
     Args:
         reference: RUN, RUN@best, RUN@latest or RUN@images; RUN alone means the best state.
         runs: folder of the runs.
+        data: further folders that the run's text may name.
         trust: needed where the run was made with it.
         device: where to put it.
 
@@ -277,7 +279,8 @@ def open_model(
     from aelab.lab.reopen import reopen
     from aelab.runs.store import Store
 
-    return reopen(reference, Store(Path(runs)), trust=trust, device=device)
+    folders = [Path(folder) for folder in data]
+    return reopen(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
 
 
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:

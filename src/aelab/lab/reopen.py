@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aelab.errors import StoreError
@@ -11,7 +13,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def reopen(reference: str, store: Store, *, trust: bool = False, device: str = "cpu") -> nn.Module:
+def reopen(
+    reference: str,
+    store: Store,
+    *,
+    folders: Sequence[Path] = (),
+    trust: bool = False,
+    device: str = "cpu",
+) -> nn.Module:
     """See `lab.open_model`."""
     import safetensors.torch
 
@@ -28,7 +37,7 @@ def reopen(reference: str, store: Store, *, trust: bool = False, device: str = "
         )
     (spec,) = config.load(run.path / "resolved.yml", trust=trust).runs()
     # Data sets of the text are described again and never read; theirs were relative to the file.
-    folders = (run.path,)
+    folders = (run.path, *folders)
     parts = build(spec, trust=trust, folders=folders, calls=stored_calls(run), device=device)
     tensors = safetensors.torch.load(checkpoint.read()[0])
     averaged = any(name.startswith("ema.") for name in tensors)
