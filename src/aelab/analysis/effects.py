@@ -56,9 +56,11 @@ def without_effect(records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
         for key in {key for record in group for key in record["matrix"]} - repeats:
             alike: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
             for record in group:
+                if key not in record["matrix"]:
+                    continue  # another file: its text has the value, and may have the same one
                 alike[matrix_key(record["matrix"], without=repeats | {key})].append(record)
             for others in alike.values():
-                if len({value_key(record["matrix"].get(key)) for record in others}) > 1:
+                if len({value_key(record["matrix"][key]) for record in others}) > 1:
                     for record in others:
                         found[record["folder"]].add(key)
     return found

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from aelab.cli.progress import duration
+from aelab.cli.progress import duration, runs_text
 
 if TYPE_CHECKING:
     from aelab.lab.plan import Plan, RunPlan
@@ -41,7 +41,7 @@ def plan_text(plan: Plan) -> str:
     good = [run for run in plan.runs if not run.problems]
     seconds = sum(run.estimated_seconds or 0 for run in good)
     parts.append(
-        f"{len(plan.runs)} runs, {len(plan.runs) - len(good)} with problems; "
+        f"{runs_text(len(plan.runs))}, {len(plan.runs) - len(good)} with problems; "
         f"about {duration(seconds)} one after the other here (estimate, without validation)"
     )
     parts += [f"note: {note}" for note in plan.notes]

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aelab.cli.output import write
 from aelab.errors import AelabError, UserError
 
 app = typer.Typer(
@@ -95,7 +96,7 @@ def check(
         plan = lab.check(
             file, only=only, runs=runs, data=data or (), changes=_changes(replaced), trust=trust
         )
-    _write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
+    write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
     if plan.problems:
         raise typer.Exit(2)
 
@@ -153,9 +154,15 @@ def run(
             stop=stop,
         )
         last: Any = None
-        for last in draw(events, quiet=quiet):
-            if isinstance(last, RunInterrupted):
-                print(f"continue with: {_same_command()}", file=sys.stderr)
+        try:
+            for last in draw(events, quiet=quiet):
+                if isinstance(last, RunInterrupted):
+                    print(f"continue with: {_same_command()}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print(
+                f"ended; what was saved is kept; continue with: {_same_command()}", file=sys.stderr
+            )
+            raise
     if stop.exit_code:
         raise typer.Exit(stop.exit_code)
     if isinstance(last, MatrixFinished) and last.failed:
@@ -216,7 +223,7 @@ def table(
         only=only,
         runs=runs,
     )
-    _write(text, out)
+    write(text, out)
 
 
 @app.command()
@@ -282,7 +289,7 @@ def ls(
     """List stored runs: state, images, best loss, age, size on disk."""
     from aelab import lab
 
-    _write(lab.ls(sources or (), only=only, runs=runs, format="json" if as_json else "text"), None)
+    write(lab.ls(sources or (), only=only, runs=runs, format="json" if as_json else "text"), None)
 
 
 @app.command()
@@ -304,7 +311,7 @@ def data(
 
     with _progress_line("reading data"):
         shown = lab.data(name, resize=resize, out=out, data=roots or ())
-    _write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
+    write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
 
 
 @app.command()
@@ -334,7 +341,7 @@ def schema() -> None:
 
     from aelab.config import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    write(json.dumps(json_schema(), indent=2), None)
 
 
 def _changes(given: list[str] | None) -> dict[str, Any]:
@@ -348,18 +355,6 @@ def _changes(given: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
         changes[key.strip()] = scalar_value(value.strip())
     return changes
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        print(text)
-    else:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror}") from error
-        print(out)
 
 
 def _same_command() -> str:
@@ -390,8 +385,5 @@ def main() -> None:
     except AelabError as error:
         print(f"aelab: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # `aelab table | head`
-        sys.stderr.close()
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)

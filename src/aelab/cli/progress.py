@@ -67,7 +67,8 @@ def _finished(event: ev.RunFinished) -> str:
     return f"{event.images:,} images, {loss}{duration(event.seconds)} ({reason})"
 
 
-def _runs(count: int) -> str:
+def runs_text(count: int) -> str:
+    """`1 run`, `2 runs`."""
     return f"{count} run{'s' * (count != 1)}"
 
 
@@ -110,7 +111,7 @@ class PlainScreen:
         match event:
             case ev.MatrixStarted():
                 notes = "".join(f"\nnote: {note}" for note in self._notes.new(event.notes))
-                return f"{_runs(len(event.names))}{notes}"
+                return f"{runs_text(len(event.names))}{notes}"
             case ev.RunStarted():
                 at = f", continues at {event.images:,} images" if event.images else ""
                 notes = "".join(f"\n  note: {note}" for note in self._notes.new(event.notes))
@@ -123,6 +124,8 @@ class PlainScreen:
                     return None
                 self._last_line = time.monotonic()
                 return f"  {event.name}: {progress_text(event)}"
+            case ev.RunErred():
+                return failure_text(event, self._notes)
             case ev.RunFinished():
                 return f"  finished {event.name}: {_finished(event)}"
             case _:
@@ -138,13 +141,17 @@ def progress_text(event: ev.RunProgress) -> str:
     )
 
 
+def failure_text(event: ev.RunErred, said: Notes) -> str:
+    """The line for a failed run; a reason that was told before is not told again."""
+    reason = event.message if said.new([event.message]) else "for the same reason"
+    return f"  FAILED {event.name}: {reason}"
+
+
 def outcome_text(event: ev.Event) -> str | None:
     """The line for events that end or skip something."""
     match event:
         case ev.RunSkipped():
             return f"  skipped {event.name}: {event.reason}"
-        case ev.RunErred():
-            return f"  FAILED {event.name}: {event.message}"
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
         case ev.MatrixFinished():
@@ -175,7 +182,7 @@ class LiveScreen:
     def show(self, event: ev.Event) -> None:
         match event:
             case ev.MatrixStarted():
-                self._progress.print(_runs(len(event.names)))
+                self._progress.print(runs_text(len(event.names)))
                 self._print_notes(event.notes)
             case ev.RunStarted():
                 self._print_notes(event.notes)
@@ -197,7 +204,11 @@ class LiveScreen:
                 # What is done moves above the live line, so that a long matrix scrolls.
                 self._end(event.name)
                 self._progress.print(f"✓ {event.name}  {_finished(event)}", markup=False)
-            case ev.RunErred() | ev.RunInterrupted():
+            case ev.RunErred():
+                self._end(event.name)
+                text = failure_text(event, self._notes)
+                self._progress.print(text, markup=False, style="red")
+            case ev.RunInterrupted():
                 self._end(event.name)
                 self._progress.print(outcome_text(event) or "", markup=False, style="red")
             case _:

@@ -51,8 +51,10 @@ class Reproductions:
         self._next_images = max(1, int(images * SPACING))
 
     def skip_to(self, images: int) -> None:
-        """After a run is continued: pictures up to here exist."""
-        self._next_images = int(images * SPACING) if images else 0
+        """After a run is continued: the next picture comes when it would have without the stop."""
+        names = (path.stem.rpartition("-")[2] for path in self._run.path.glob("images/*-*.png"))
+        drawn = [int(number) for number in names if number.isdecimal() and int(number) <= images]
+        self._next_images = max(1, int(max(drawn) * SPACING)) if drawn else 0
 
 
 @torch.no_grad()

@@ -92,8 +92,7 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -
     if spec.settings.load:
         from aelab.runs.store import Store
 
-        with located(spec.places.get("load")):
-            state_to_load(spec, Store(runs), trust=trust)
+        state_to_load(spec, parts.model, Store(runs), trust=trust)
     images = spec.settings.max_inputs
     seconds = None
     if images:

@@ -27,6 +27,8 @@ from aelab.runs.store import Store
 
 #: At most about this much training is lost to a power cut.
 SAVE_EVERY_SECONDS = 60.0
+#: Taken names that are told one by one.
+MOST_CONFLICTS = 3
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,17 @@ def train_run(
         except StoreError as error:
             yield ev.RunSkipped(spec.name, error.message)
             return
+        reason = skip_reason(run, options)  # another process may have trained it meanwhile
+        if reason:
+            yield ev.RunSkipped(spec.name, reason)
+            return
         run.set_status("running", error=None)
         try:
             yield from _Session(spec, store, run, options, stop).train(number)
         except Exception as error:
             if isinstance(error, StoreError) and isinstance(error.__cause__, OSError):
+                with contextlib.suppress(StoreError):  # there may be no room for this either
+                    run.set_status("interrupted", error=_told(error))
                 raise  # a full disk or an unwritable folder concerns every run
             yield _failed(run, spec, error)
 
@@ -86,11 +94,13 @@ def refuse_conflicts(specs: Sequence[RunSpec], store: Store, options: Options) -
     """
     errors: list[AelabError] = []
     for spec in () if options.restart else specs:
-        if (store.path_of(spec.folder) / "run.json").exists():
-            try:
-                store.create(first_record(spec, options.trust), spec_files(spec))
-            except StoreError as error:
-                errors.append(error)
+        try:
+            store.existing(first_record(spec, options.trust), {"resolved.yml": spec.resolved_text})
+        except StoreError as error:
+            errors.append(error)
+    if len(errors) > MOST_CONFLICTS:
+        more = StoreError(f"and so on: {len(errors)} of {len(specs)} names are taken")
+        errors = [*errors[:MOST_CONFLICTS], more]
     if errors:
         raise Problems(errors)
 
@@ -109,8 +119,8 @@ def skip_reason(run: Run, options: Options) -> str:
     if run.state == "finished":
         return "finished already"
     if run.state == "failed" and not options.retry_failed:
-        message = (run.status.get("error") or {}).get("message", "")
-        return f"failed before ({message}); --retry-failed tries again"
+        message = str((run.status.get("error") or {}).get("message", ""))
+        return f"failed before ({message.partition(chr(10))[0]}); --retry-failed tries again"
     return ""
 
 
@@ -119,16 +129,24 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
 
     mine = isinstance(error, AelabError)
     message = str(error) if mine else f"{type(error).__name__}: {error}"
-    run.set_status(
-        "failed",
-        error={
-            "type": type(error).__name__,
-            "message": message,
-            "hint": getattr(error, "hint", None) or "",
-        },
-    )
+    run.set_status("failed", error=_told(error))
     run.log(message if mine else traceback.format_exc())
     return ev.RunErred(spec.name, message if mine else f"{message} (details: {run.path}/log.txt)")
+
+
+def _told(error: Exception) -> dict[str, str]:
+    """An error as `status.json` keeps it; what to do about it is apart."""
+    if not isinstance(error, AelabError):
+        return {"type": type(error).__name__, "message": f"{error}", "hint": ""}
+    where = f"{error.where}: " if error.where and str(error.where) else ""
+    message, hint = f"{where}{error.message}", error.hint or ""
+    return {"type": type(error).__name__, "message": message, "hint": hint}
+
+
+def _counts(data: dict[str, Any], kind: str) -> str:
+    """`60 images (folder, sha256 d9ffc56f0b5d)`."""
+    sets = data.get(kind) or []
+    return ", ".join(f"{s['count']:,} ({s['name']}, sha256 {s['sha256'][:12]})" for s in sets)
 
 
 class _Session:
@@ -207,12 +225,16 @@ class _Session:
     def _settle_record(self, parts: Parts, train: Sets, validation: Sets) -> None:
         """Writes what is known once model and data are there, and refuses changed data."""
         record = final_record(self.spec, parts, train, validation)
-        before = self.run.record.get("data")
-        if before and before != record["data"] and self.run.checkpoint("latest") is not None:
-            raise StoreError(
-                f"the data of {self.run.folder} have changed since it was begun",
-                hint="--restart trains it again on the new data",
-            )
+        before = self.run.record.get("data") or {}
+        if self.run.checkpoint("latest") is not None:
+            for kind, words in (("train", "training"), ("validation", "validation")):
+                key = f"{kind}_content"  # the pixels; where they lie and what is said may change
+                if key in before and before[key] != record["data"][key]:
+                    raise StoreError(
+                        f"the {words} images of {self.run.folder} have changed since it was begun:"
+                        f" {_counts(before, kind)} then, {_counts(record['data'], kind)} now",
+                        hint="bring the old images back, or --restart trains it on the new ones",
+                    )
         self.run.update_record(**record)
         store_calls(self.run, parts.calls)
 
@@ -237,7 +259,9 @@ class _Session:
 
         from aelab.train import load_weights
 
-        other, checkpoint = state_to_load(self.spec, self.store, trust=self.options.trust)
+        other, checkpoint = state_to_load(
+            self.spec, self.state.model, self.store, trust=self.options.trust
+        )
         tensors, _ = checkpoint.read()
         loaded = safetensors.torch.load(tensors)
         load_weights(self.state.model, loaded)

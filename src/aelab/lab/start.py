@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aelab.config import RunSpec
 from aelab.config.load import COMMAND_LINE
-from aelab.errors import RefusedError
+from aelab.errors import ConfigError, RefusedError, StoreError, Where
 from aelab.runs.checkpoints import Checkpoint
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def state_to_load(spec: RunSpec, store: Store, *, trust: bool = False) -> tuple[Run, Checkpoint]:
-    """The run and state that `load` means.
+
+def state_to_load(
+    spec: RunSpec, model: nn.Module, store: Store, *, trust: bool = False
+) -> tuple[Run, Checkpoint]:
+    """The run and state that `load` means; its weights are known to fit the model.
 
     A file may name runs of the store only; the command line, and trusted files, any run directory.
 
     Raises:
-        StoreError: no such run or state.
+        ConfigError: no such run or state, or another model's weights.
         RefusedError: the file names a run outside of the store.
     """
     reference = str(spec.settings.load)
     where = spec.places.get("load")
-    run, checkpoint = store.resolve(reference)
+    try:
+        run, checkpoint = store.resolve(reference)
+    except StoreError as error:
+        raise ConfigError(error.message, where=where, hint=error.hint) from error
     given_by_hand = where is not None and where.file == COMMAND_LINE
     home = store.root.resolve()
     inside = all(
         home in path.resolve().parents for path in (checkpoint.tensors_path, checkpoint.json_path)
     )
     if inside or trust or given_by_hand:
+        _refuse_another_model(run, checkpoint, model, where)
         return run, checkpoint
     raise RefusedError(
         f"given {reference!r}; a file can only load runs that are in {store.root}/",
         where=where,
         hint=f"if you want it: aelab ... --load {reference}",
     )
+
+
+def _refuse_another_model(
+    run: Run, checkpoint: Checkpoint, model: nn.Module, where: Where | None
+) -> None:
+    """Compares names and shapes; the weights themselves are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    from aelab.train import refuse_other_shapes
+
+    try:
+        with safe_open(checkpoint.tensors_path, framework="pt") as stored:
+            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
+        refuse_other_shapes(model, shapes)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"cannot read {checkpoint.tensors_path}: {error}", where=where) from error
+    except StoreError as error:
+        hint = f"it takes a run of the same model; {run.folder} has another"
+        raise ConfigError(error.message, where=where, hint=hint) from error

@@ -124,13 +124,33 @@ class Store:
             write_json(path / "run.json", run.record)  # last: its presence makes it a run
         return run
 
+    def existing(self, record: Mapping[str, Any], files: Mapping[str, Any]) -> Run | None:
+        """The stored run of this folder and identity; None where there is none.
+
+        A different run that never trained is removed: a file's mistake, mended since.
+
+        Raises:
+            StoreError: a different run has this folder.
+        """
+        path = self.path_of(str(record["folder"]))
+        if not os.path.exists(path / "run.json"):
+            return None
+        run = Run.at(path, str(record["folder"]))
+        if run.record["identity"] == record["identity"]:
+            return run
+        if not run.checkpoints() and not run.metrics():
+            self.remove(run)
+            return None
+        return self._existing(path, record, files)
+
     def _existing(self, path: Path, record: Mapping[str, Any], files: Mapping[str, Any]) -> Run:
         run = Run.at(path, str(record["folder"]))
         if run.record["identity"] != record["identity"]:
             raise StoreError(
                 f"{self.root / run.folder} holds a different run: "
                 f"{_difference(run, record, files)}",
-                hint="use another experiment_name to keep both, or --restart to replace it",
+                hint="use another experiment_name to keep both, or --restart to replace it; "
+                f"`load: {run.folder}` goes on from its weights under the other name",
             )
         return run
 
@@ -364,12 +384,17 @@ def _write_any(run: Run, name: str, content: Any) -> None:
 
 def _difference(run: Run, record: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     """In a few words, what distinguishes the stored run from the one that wants its place."""
-    for key in ("experiment", "seed", "trial", "max_inputs"):
-        if key in run.record and key in record and run.record[key] != record[key]:
-            return f"{key} was {run.record[key]!r} and is now {record[key]!r}"
+    found = [
+        f"{key} was {run.record[key]!r} and is now {record[key]!r}"
+        for key in ("experiment", "seed", "trial", "max_inputs")
+        if key in run.record and key in record and run.record[key] != record[key]
+    ]
+    if (found and not found[0].startswith("experiment")) or len(found) > 1:
+        return ", ".join(found)
     old = run.read_text("resolved.yml").splitlines()
     new = str(files.get("resolved.yml", "")).splitlines()
     for number, (before, after) in enumerate(zip(old, new, strict=False), 1):
         if before != after:
-            return f"line {number} was `{before.strip()}` and is now `{after.strip()}`"
-    return "its settings were others"
+            found.append(f"line {number} was `{before.strip()}` and is now `{after.strip()}`")
+            break
+    return ", ".join(found) or "its settings were others"

@@ -12,7 +12,14 @@ from aelab.train.machine import allocator_environment, choose_threads, keep_free
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
 from aelab.train.settings import Choice, FitSettings, as_choice
-from aelab.train.state import State, load_state, load_weights, make_state, state_dict
+from aelab.train.state import (
+    State,
+    load_state,
+    load_weights,
+    make_state,
+    refuse_other_shapes,
+    state_dict,
+)
 from aelab.train.step import ObjectiveLike, step
 
 __all__ = [
@@ -40,6 +47,7 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "make_state",
+    "refuse_other_shapes",
     "state_dict",
     "step",
 ]

@@ -111,7 +111,11 @@ def make_optimizer(model: nn.Module, choice: Choice, learnrate: float) -> torch.
     try:
         return part(parameters, lr=learnrate, **arguments)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer {choice.name}: {error}") from error
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise ConfigError(
+            f"optimizer {choice.name}({given}): {error}",
+            hint="see the arguments of torch.optim." + choice.name,
+        ) from error
 
 
 def _fusible(

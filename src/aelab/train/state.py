@@ -7,6 +7,7 @@ tensors (safetensors) and plain numbers (JSON); nothing is pickled.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,22 +213,36 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], prefix: str = "mo
     Raises:
         StoreError: names or shapes differ.
     """
+    refuse_other_shapes(model, {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+                        prefix=prefix)  # fmt: skip
+    model.load_state_dict(
+        {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    )
+
+
+def refuse_other_shapes(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    prefix: str = "model.",
+    hint: str = "it was written by another model; start again with --restart",
+) -> None:
+    """Compares stored weights and buffers with a model, which may lie on the meta device.
+
+    Raises:
+        StoreError: names or shapes differ.
+    """
     wanted = model.state_dict()
-    given = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    for name in wanted.keys() ^ given.keys():
+    given = {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
+    for name in sorted(wanted.keys() ^ given.keys()):
         side = "has no" if name in wanted else "has an unknown"
-        raise StoreError(f"the checkpoint {side} tensor '{name}'", hint=_OTHER_MODEL)
-    for name, tensor in given.items():
-        if tensor.shape != wanted[name].shape:
+        raise StoreError(f"the checkpoint {side} tensor '{name}'", hint=hint)
+    for name, shape in given.items():
+        if shape != tuple(wanted[name].shape):
             raise StoreError(
-                f"'{name}' is {tuple(tensor.shape)} in the checkpoint, "
-                f"{tuple(wanted[name].shape)} in the model",
-                hint=_OTHER_MODEL,
+                f"'{name}' is {shape} in the checkpoint, {tuple(wanted[name].shape)} in the model",
+                hint=hint,
             )
-    model.load_state_dict(given)
-
-
-_OTHER_MODEL = "it was written by another model; start again with --restart"
 
 
 def _use_layout(state: State, channels_last: bool) -> None:

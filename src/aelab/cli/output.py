@@ -1,0 +1,39 @@
+"""Writing what a verb has to say: to standard output, or to a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from aelab.errors import UserError
+
+
+def write(text: str, out: Path | None) -> None:
+    """Prints `text`, or writes it to `out` and prints its path.
+
+    A reader who has seen enough (`aelab table | head`) is no error.
+
+    Raises:
+        UserError: the system refuses (full disk, permissions).
+    """
+    if out is not None:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}") from error
+        text = str(out)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _drop_the_rest()
+        if not isinstance(error, BrokenPipeError):
+            raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _drop_the_rest() -> None:
+    """Standard output goes nowhere from here on, or Python would try again when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
