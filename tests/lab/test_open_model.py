@@ -48,3 +48,19 @@ def test_a_run_made_with_trust_is_opened_only_with_trust(runs: Path) -> None:
 def test_an_unknown_run_names_what_is_near(runs: Path) -> None:
     with pytest.raises(StoreError, match="net-conv_seed-1"):
         lab.open_model("tiny/net-conf_seed-1", runs=runs)
+
+
+def test_loading_and_opening_take_the_averaged_weights_where_a_run_kept_them(
+    tiny: Path, tmp_path: Path
+) -> None:
+    runs, only = tmp_path / "runs", "net-mlp_seed-1"
+    tiny.write_text(tiny.read_text() + "ema: 0.9\n")
+    other = tiny.with_name("other.yml")
+    text = tiny.read_text().replace("tiny/", "other/").replace("ema: 0.9\n", "load: tiny/" + only)
+    other.write_text(text.replace("learnrate: 0.001", "learnrate: 1e-30"))
+    for file in (tiny, other):
+        for _ in lab.run(file, runs=runs, only=only, device="cpu"):
+            pass
+    averaged = lab.open_model(f"tiny/{only}", runs=runs).state_dict()
+    loaded = lab.open_model(f"other/{only}", runs=runs).state_dict()
+    assert all(torch.equal(averaged[name], loaded[name]) for name in averaged)

@@ -294,7 +294,14 @@ def _in_our_words(item: Any, places: Mapping[str, Where]) -> ConfigError:
             near = did_you_mean(str(item["input"]), re.findall(r"[\w+]+", expected))
             message = f"possible: {expected}{near}"
         case "extra_forbidden":
-            return ConfigError(f"'{names[-1]}' is not possible here", where=where)
+            possible: dict[str, type[_Frozen]] = {
+                "gradient_clipping": Clipping,
+                "optimizer": Choice,
+                "scheduler": Choice,
+            }
+            fields = possible[top].model_fields if top in possible else {}
+            message = f"'{names[-1]}' is not possible here; possible: {one_of(fields)}"
+            return ConfigError(message + did_you_mean(names[-1], fields), where=where)
         case kind if kind in _POSSIBLE:
             message = f"possible: {_POSSIBLE[kind]}"
     return ConfigError(f"given {item['input']!r}; {message}", where=where.at(key=top))

@@ -27,6 +27,7 @@ def reopen(
     from aelab import config
     from aelab.lab.build import build
     from aelab.lab.record import stored_calls
+    from aelab.lab.start import weights_prefix
     from aelab.train import load_weights
 
     run, checkpoint = store.resolve(reference)
@@ -40,6 +41,5 @@ def reopen(
     folders = (run.path, *folders)
     parts = build(spec, trust=trust, folders=folders, calls=stored_calls(run), device=device)
     tensors = safetensors.torch.load(checkpoint.read()[0])
-    averaged = any(name.startswith("ema.") for name in tensors)
-    load_weights(parts.model, tensors, prefix="ema." if averaged else "model.")
+    load_weights(parts.model, tensors, weights_prefix(tensors))
     return parts.model.to(parts.device).eval()

@@ -20,7 +20,7 @@ from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.record import environment, final_record, first_record, store_calls, stored_calls
-from aelab.lab.start import state_to_load
+from aelab.lab.start import state_to_load, weights_prefix
 from aelab.lab.stop import StopRequest
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -264,9 +264,10 @@ class _Session:
         )
         tensors, _ = checkpoint.read()
         loaded = safetensors.torch.load(tensors)
-        load_weights(self.state.model, loaded)
+        prefix = weights_prefix(loaded)
+        load_weights(self.state.model, loaded, prefix)
         if self.state.ema is not None:
-            load_weights(self.state.ema, loaded)
+            load_weights(self.state.ema, loaded, prefix)
         self.run.log(f"weights of {other.folder} at {checkpoint.images:,} images")
 
     def _started(self, parts: Parts, number: int) -> ev.RunStarted:

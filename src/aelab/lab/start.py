@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aelab.config import RunSpec
@@ -45,6 +46,11 @@ def state_to_load(
         where=where,
         hint=f"if you want it: aelab ... --load {reference}",
     )
+
+
+def weights_prefix(tensors: Iterable[str]) -> str:
+    """Which weights of a state are meant: the averaged ones (`ema`) where it kept them."""
+    return "ema." if any(name.startswith("ema.") for name in tensors) else "model."
 
 
 def _refuse_another_model(

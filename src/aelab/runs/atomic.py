@@ -16,7 +16,7 @@ from aelab.errors import StoreError
 #: JSON has no word for these; they are written as text and read back as numbers.
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_CONTINUE = "then run the same command again: it continues from the last checkpoint"
+_CONTINUE = "then type the same command again; nothing that was written is lost"
 _WAYS_OUT = {
     errno.ENOSPC: ("the disk is full", f"free some space, {_CONTINUE}"),
     errno.EDQUOT: ("the disk quota is used up", f"free some space, {_CONTINUE}"),
