@@ -71,7 +71,8 @@ def test_the_keys_of_check_as_json_are_as_documented() -> None:
     from aelab.lab.plan import RunPlan
 
     (block,) = re.findall(r"^```json\n(.*?)^```", _sections()["check"], re.M | re.S)
-    assert re.findall(r"^    \"(\w+)\"", block, re.M) == [field.name for field in fields(RunPlan)]
+    keys = [*(field.name for field in fields(RunPlan)), "losses"]
+    assert re.findall(r"^    \"(\w+)\"", block, re.M) == keys
 
 
 def test_the_keys_of_ls_and_table_as_json_are_as_documented(tmp_path: Path) -> None:
