@@ -10,8 +10,9 @@ demo: $(VENV)/.installed
 	$(BIN)/aelab table experiments/quickstart.yml
 	$(BIN)/aelab report experiments/quickstart.yml --out runs/quickstart/report.html
 
+# Two workers with one thread each: threads of one worker waiting for the other's cost far more.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.installed
 	scripts/check
