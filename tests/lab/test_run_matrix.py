@@ -232,3 +232,21 @@ def test_changed_data_fail_their_run_and_no_other(tiny: Path, tmp_path: Path) ->
     (failed,) = [event for event in events if isinstance(event, ev.RunErred)]
     assert "have changed" in failed.message and "--restart" in failed.message
     assert events[-1].finished == 1  # type: ignore[union-attr]
+
+
+def test_a_damaged_latest_state_costs_training_but_no_results(tiny: Path, tmp_path: Path) -> None:
+    only = "tiny/net-mlp_seed-1"
+    _run(tiny, tmp_path / "whole", only=only)
+    stop = StopRequest()
+    for event in lab.run(tiny, runs=tmp_path / "cut", device="cpu", only=only, stop=stop):
+        if isinstance(event, ev.RunProgress) and event.images >= 400 and not stop:
+            stop.ask()
+    folder = tmp_path / "cut" / only
+    latest = folder / "checkpoints/latest.safetensors"
+    damaged = latest.read_bytes()[:-100]
+    latest.unlink()  # it may share its bytes with another state
+    latest.write_bytes(damaged)
+    _run(tiny, tmp_path / "cut", only=only)
+    assert "passed over" in (folder / "log.txt").read_text()
+    assert _losses(tmp_path / "whole") == _losses(tmp_path / "cut")
+    assert _state(tmp_path / "whole") == _state(tmp_path / "cut")

@@ -20,7 +20,7 @@ from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.record import environment, final_record, first_record, store_calls, stored_calls
-from aelab.lab.start import state_to_load, weights_prefix
+from aelab.lab.start import furthest_intact_state, state_to_load, weights_prefix
 from aelab.lab.stop import StopRequest
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -243,10 +243,10 @@ class _Session:
 
         from aelab.train import load_state
 
-        checkpoint = self.run.checkpoint("latest")
-        if checkpoint is None:
+        found = furthest_intact_state(self.run)
+        if found is None:
             return False
-        tensors, numbers = checkpoint.read()
+        checkpoint, tensors, numbers = found
         load_state(self.state, safetensors.torch.load(tensors), numbers)
         self.run.rewind(checkpoint)
         return True

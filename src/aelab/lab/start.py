@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aelab.config import RunSpec
 from aelab.config.load import COMMAND_LINE
@@ -46,6 +46,38 @@ def state_to_load(
         where=where,
         hint=f"if you want it: aelab ... --load {reference}",
     )
+
+
+def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] | None:
+    """The state with the most images that can be read, its tensors file and its numbers.
+
+    Damaged states are noted in the run's log and passed over: an older one costs some training,
+    none of the results.
+
+    Returns:
+        None where the run has no state yet.
+
+    Raises:
+        StoreError: every state is damaged.
+    """
+    damage: StoreError | None = None
+    states: list[tuple[int, Checkpoint]] = []
+    for checkpoint in run.checkpoints():
+        try:
+            states.append((checkpoint.images, checkpoint))
+        except StoreError as error:
+            damage = error
+    for _, checkpoint in sorted(states, key=lambda state: state[0], reverse=True):
+        try:
+            tensors, numbers = checkpoint.read()
+        except StoreError as error:
+            run.log(f"passed over: {error.message}")
+            damage = damage or error
+        else:
+            return checkpoint, tensors, numbers
+    if damage is not None:
+        raise damage
+    return None
 
 
 def weights_prefix(tensors: Iterable[str]) -> str:
