@@ -58,9 +58,11 @@ class Model(Protocol):
 
     def __call__(self, images: Tensor, noise: Tensor | None = None) -> Output: ...
 
-    def encode(self, images: Tensor) -> Tensor: ...
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in 0..1 -> the latent without noise, (B, *latent shape)."""
 
-    def decode(self, latent: Tensor) -> Tensor: ...
+    def decode(self, latent: Tensor) -> Tensor:
+        """The latent, (B, *latent shape) -> images (B, C, H, W)."""
 
 
 #: A random change of a batch: (images (B, C, H, W) float 0..1, generator) -> same layout.

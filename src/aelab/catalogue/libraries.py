@@ -114,6 +114,7 @@ def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(target)
     def call(*args: Any, **kwargs: Any) -> Any:
+        """The built-in itself, whose signature and defaults stay its own."""
         return target(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name

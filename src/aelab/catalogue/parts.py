@@ -150,6 +150,7 @@ class Part:
         return bound
 
     def check_names(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise ConfigError, with the nearest name, for a keyword that the part does not take."""
         self.refuse_withheld(kwargs)
         assert self.signature is not None
         parameters = self.signature.parameters.values()
@@ -164,6 +165,7 @@ class Part:
                 )
 
     def refuse_withheld(self, kwargs: Mapping[str, Any]) -> None:
+        """Raise ConfigError for a keyword that no block may give."""
         for name in kwargs:
             if name in _WITHHELD:
                 raise ConfigError(f"{self.name}: '{name}' cannot be given in a block")

@@ -27,11 +27,14 @@ _REASONS = {
 class Screen(Protocol):
     """Something that shows events."""
 
-    def show(self, event: ev.Event) -> None: ...
+    def show(self, event: ev.Event) -> None:
+        """Shows one event, or nothing where the event has nothing to say."""
 
-    def prepare(self, what: str, done: int, total: int) -> None: ...
+    def prepare(self, what: str, done: int, total: int) -> None:
+        """Shows that `done` of `total` steps of reading or rendering data are done."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Gives the terminal back; called once, also after an error."""
 
 
 def draw(events: Iterable[ev.Event], *, quiet: bool = False) -> Iterator[ev.Event]:
@@ -94,6 +97,7 @@ class PlainScreen:
         self._notes = Notes()
 
     def show(self, event: ev.Event) -> None:
+        """Prints the event as one line on stderr, if it has one."""
         text = self._text(event)
         if text and not (self._quiet and isinstance(event, ev.RunProgress | ev.RunStarted)):
             print(text, file=sys.stderr, flush=True)
@@ -105,7 +109,7 @@ class PlainScreen:
             print(f"  {what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        pass
+        """Nothing to give back."""
 
     def _text(self, event: ev.Event) -> str | None:
         match event:
@@ -180,6 +184,7 @@ class LiveScreen:
         self._progress.start()
 
     def show(self, event: ev.Event) -> None:
+        """Brings the lines of the runs up to date, or prints above them."""
         match event:
             case ev.MatrixStarted():
                 self._progress.print(runs_text(len(event.names)))
@@ -237,4 +242,5 @@ class LiveScreen:
         self._progress.update(self._tasks[name], completed=images, text=text)
 
     def close(self) -> None:
+        """Leaves the last state of each line on the screen."""
         self._progress.stop()

@@ -247,6 +247,7 @@ class _Choices(ast.NodeTransformer):
         self.errors: list[ConfigError] = []
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """The chosen branch of a dictionary written out in place; anything else as it is."""
         if not isinstance(node.value, ast.Dict) or not isinstance(node.ctx, ast.Load):
             return self.generic_visit(node)
         keys = node.value.keys
@@ -269,6 +270,7 @@ class _Choices(ast.NodeTransformer):
             return node
 
     def missing(self, node: ast.Subscript, wanted: Any, keys: list[Any]) -> ConfigError:
+        """The error for a key that the written-out dictionary lacks."""
         possible = ", ".join(repr(key) for key in keys)
         near = did_you_mean(str(wanted), [str(key) for key in keys])
         place = self.where.at(line=node.slice.lineno, column=node.slice.col_offset + 1)

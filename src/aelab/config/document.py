@@ -194,6 +194,11 @@ class _Reader:
         self.nodes = 0
 
     def tree(self, node: Node, key: str | None) -> Tree:
+        """A YAML node with its places; what is wrong goes to `errors`.
+
+        Raises:
+            Problems: if there are more values than `MOST_NODES`.
+        """
         self.nodes += 1
         if self.nodes > MOST_NODES:
             raise Problems(
@@ -218,6 +223,7 @@ class _Reader:
         return self.scalar(node, key)
 
     def table(self, node: MappingNode, key: str | None) -> Table:
+        """A mapping with unique text keys; its own keys win over what `<<` merges in."""
         entries: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
         for key_node, value_node in node.value:
@@ -242,6 +248,7 @@ class _Reader:
         return Table({**merged, **entries}, self.place(node, key))
 
     def scalar(self, node: ScalarNode, key: str | None) -> Text:
+        """A scalar with its text, its value and the place where its text begins."""
         where = self.place(node, key)
         if node.style in ("|", ">"):
             line = node.start_mark.line + 1
@@ -260,5 +267,6 @@ class _Reader:
         return 1
 
     def place(self, node: Node, key: str | None) -> Where:
+        """Where a node begins."""
         mark = node.start_mark
         return Where(self.file, mark.line + 1, mark.column + 1, key)

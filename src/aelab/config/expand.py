@@ -79,6 +79,7 @@ class _Builder:
         self.matrix = Matrix()
 
     def runs(self, names: Iterable[str]) -> list[RunSpec]:
+        """Every run of the matrix that the filter keeps, in order; problems go to `errors`."""
         entries = dict(self.source.table.entries)
         matrix_entry = entries.pop("matrix", None)
         self.matrix = read_matrix(matrix_entry and matrix_entry.tree, names, self.errors)
@@ -151,6 +152,7 @@ class _Builder:
         return runs
 
     def name(self, table: Table) -> str:
+        """`experiment_name`, or an empty string where there is none that is legal."""
         entry = table.entries.get("experiment_name")
         if entry is None or _is_empty(entry.tree):
             return ""  # reported by check_keys
@@ -187,6 +189,7 @@ class _Builder:
         return found
 
     def globals(self, entry: Entry) -> dict[str, Block]:
+        """The blocks of `globals:` by `globals.NAME`, in the order of the file."""
         if not isinstance(entry.tree, Table):
             if not _is_empty(entry.tree):
                 self.errors.append(ConfigError("must be 'NAME: value' lines", where=entry.where))

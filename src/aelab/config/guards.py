@@ -90,9 +90,11 @@ def guards(attributes: AttributeTable) -> dict[str, Any]:
     """The functions that RestrictedPython's rewritten code calls, over one attribute table."""
 
     def allowed(value: object, right: str) -> bool:
+        """Whether the table gives this exact type this right."""
         return right in attributes.get(type(value), ())
 
     def get_attribute(value: Any, name: str) -> Any:
+        """`value.name`, if the table lists it."""
         if type(value) is FrozenModule:
             return member(value, name)
         if name.startswith("_") or not allowed(value, name):
@@ -100,21 +102,25 @@ def guards(attributes: AttributeTable) -> dict[str, Any]:
         return getattr(value, name)
 
     def get_item(value: Any, index: Any) -> Any:
+        """`value[index]`, if the table lets this type be indexed."""
         if not allowed(value, "[]"):
             raise refuse(f"a block cannot index a {kind(value)}")
         return value[index]
 
     def iterate(value: Any) -> Iterator[Any]:
+        """The iterator of a `for` over `value`, if the table lets this type be iterated."""
         if not allowed(value, "for"):
             raise refuse(f"a block cannot iterate over a {kind(value)}")
         return iter(value)
 
     def enter(value: Any) -> Any:
+        """`value` for a `with`, if the table lets this type be entered."""
         if not allowed(value, "with"):
             raise refuse(f"a block cannot use 'with' on a {kind(value)}")
         return value
 
     def write(value: Any) -> Any:
+        """What an assignment inside `value` goes to: itself, a switch, or a refusal."""
         if allowed(value, "[] ="):
             return value if type(value) in (list, dict) else _refused_write(value)
         if allowed(value, f"{WRITABLE_ATTRIBUTE} ="):
@@ -213,6 +219,7 @@ def _own(function: Callable[..., Any]) -> Callable[..., Any]:
     """A Python function around a built-in one, which would carry its module in `__self__`."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        """The built-in, called."""
         return function(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = function.__name__

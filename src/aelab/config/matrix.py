@@ -37,6 +37,7 @@ class Cell:
 
     @property
     def slug(self) -> str:
+        """`${matrix_slug}` of this combination."""
         return matrix_slug(self.values)
 
     @property

@@ -94,20 +94,24 @@ class Policy(RestrictingNodeTransformer):
     """RestrictedPython's rules, with guarded `with` and an ordinary `print`."""
 
     def visit_Name(self, node: ast.Name) -> Any:
+        """Names as RestrictedPython has them, except that `print` may be read."""
         if node.id == "print" and isinstance(node.ctx, ast.Load):
             return node  # a name like others: `guards` offers a function that collects
         return super().visit_Name(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        """A function without the annotation of its result."""
         node.returns = None
         return super().visit_FunctionDef(node)
 
     def visit_arg(self, node: ast.arg) -> Any:
+        """An argument without its annotation."""
         # Annotations say nothing here, and whoever resolved one of text would run it unguarded.
         node.annotation = None
         return super().visit_arg(node)
 
     def visit_withitem(self, node: ast.withitem) -> Any:
+        """A `with` whose object goes through the guard first."""
         item: Any = super().visit_withitem(node)
         guard = ast.Name("_context_", ast.Load())
         call = ast.Call(func=guard, args=[item.context_expr], keywords=[])

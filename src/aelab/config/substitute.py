@@ -92,6 +92,7 @@ class Substitution:
         spared = comment_spans(text) if code_like else []
 
         def insert(found: re.Match[str]) -> str:
+            """The value of one reference; the reference itself if unknown or in a comment."""
             if any(start <= found.start() < end for start, end in spared):
                 return found.group()
             name = found.group(1)
@@ -104,6 +105,7 @@ class Substitution:
         return _REFERENCE.sub(insert, text)
 
     def unknown(self, name: str, scalar: Text, line: int) -> ConfigError:
+        """The error for a reference, `line` lines below the start of its scalar, to no value."""
         where = scalar.where.at(line=(scalar.where.line or 1) + line)
         possible = one_of(f"${{{known}}}" for known in self.values)
         near = did_you_mean(name, self.values)

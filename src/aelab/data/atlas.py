@@ -44,19 +44,23 @@ class Atlas(Dataset):
         self.first_cells = limit
 
     def item_shape(self) -> tuple[int, ...]:
+        """(3, height, width) of a tile."""
         return (3, *self.tile)
 
     def verify(self) -> None:
+        """Raise DataError if the sheet or the file of names is missing."""
         for path in (self.path, self.names_path):
             if path is not None and not path.is_file():
                 raise DataError(f"there is no file {path}", hint="give the path of a sprite sheet")
 
     def fingerprint(self) -> str:
+        """The files and everything that decides which tiles are cut."""
         values = (self.tile, self.start, self.stride, self.skip_empty, self.drop_duplicates)
         files = f"{file_stamp(self.path)} {file_stamp(self.names_path)}"
         return f"atlas {files} {values} {self.validation} {self.first_cells}"
 
     def sources(self) -> list[tuple[str, str]]:
+        """The sheet's path."""
         return [(self.name, str(self.path))]
 
     def _read(self) -> Images:

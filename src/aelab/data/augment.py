@@ -25,7 +25,8 @@ from aelab.types import Images
 class ChangesShape(Protocol):
     """An augmentation whose result has another shape tells it."""
 
-    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape, (C, H, W), of an image of `shape` after the change."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class RandomWindow:
         return random_crop(pixels, self.size, generator, index)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(C, H, W) -> (C, *size).
+
+        Raises:
+            ShapeError: if the images are smaller than the window.
+        """
         if shape[-2] < self.size[0] or shape[-1] < self.size[1]:
             raise ShapeError(
                 f"cannot crop {self.size[0]}x{self.size[1]} out of {shape[-2]}x{shape[-1]} images",
@@ -84,6 +90,7 @@ class Steps:
         return self.change(images)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape after the change, tried on a black image."""
         return tuple(self.change(torch.zeros(1, *shape)).shape[1:])
 
 
@@ -113,6 +120,7 @@ class EachItem:
         return image
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape after the functions, tried on a black image."""
         with seeded(0):
             return tuple(self._one(torch.zeros(shape)).shape)
 

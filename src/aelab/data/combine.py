@@ -37,15 +37,19 @@ class Wrapped(Dataset):
         self.raw = source.raw
 
     def item_shape(self) -> tuple[int, ...]:
+        """As in the other set."""
         return self.source.item_shape()
 
     def count(self) -> int | None:
+        """As in the other set."""
         return self.source.count()
 
     def verify(self) -> None:
+        """Raise DataError if files of the other set are missing."""
         self.source.verify()
 
     def sources(self) -> list[tuple[str, str]]:
+        """As in the other set."""
         return self.source.sources()
 
 
@@ -57,9 +61,11 @@ class Rows(Wrapped):
         self.key, self.choose = key, choose
 
     def fingerprint(self) -> str:
+        """The other set and which rows of it."""
         return f"{self.source.fingerprint()} {self.key}"
 
     def count(self) -> int | None:
+        """How many rows are chosen, if the other set knows its number."""
         known = self.source.count()
         if known is None:
             return None
@@ -79,9 +85,11 @@ class Augmented(Wrapped):
         self.augment = augment
 
     def item_shape(self) -> tuple[int, ...]:
+        """The shape of one item after the random changes."""
         return shape_after(self.source.item_shape(), self.augment)
 
     def fingerprint(self) -> str:
+        """The other set and the random changes."""
         return f"{self.source.fingerprint()} {self.augment!r}"
 
     def _read(self) -> Images:
@@ -97,6 +105,7 @@ class Frozen(Wrapped):
         self.seed = int(seed)
 
     def fingerprint(self) -> str:
+        """The other set and the seed of its one draw."""
         return f"{self.source.fingerprint()} frozen {self.seed}"
 
     def _read(self) -> Images:
@@ -112,9 +121,11 @@ class Filtered(Wrapped):
         self.key = function_key(keep)
 
     def fingerprint(self) -> str:
+        """The other set and what the function does."""
         return f"{self.source.fingerprint()} filter {self.key}"
 
     def count(self) -> int | None:
+        """None: only the pixels tell."""
         return None
 
     def _read(self) -> Images:
@@ -148,20 +159,25 @@ class Interleaved(Dataset):
             )
 
     def item_shape(self) -> tuple[int, ...]:
+        """As in each of the sets."""
         return self.parts[0].item_shape()
 
     def count(self) -> int | None:
+        """The sum, or None if one of the sets does not know its number."""
         counts = [part.count() for part in self.parts]
         return None if None in counts else sum(count for count in counts if count)
 
     def verify(self) -> None:
+        """Raise DataError if files of any of the sets are missing."""
         for part in self.parts:
             part.verify()
 
     def sources(self) -> list[tuple[str, str]]:
+        """Those of all sets, each once."""
         return list(dict.fromkeys(source for part in self.parts for source in part.sources()))
 
     def fingerprint(self) -> str:
+        """The fingerprints of the sets, in order."""
         return "interleave(" + ", ".join(part.fingerprint() for part in self.parts) + ")"
 
     def _read(self) -> Images:
@@ -205,6 +221,7 @@ def shuffle(source: Dataset, seed: int = 0) -> Dataset:
     """All images in an order of that seed."""
 
     def choose(n: int) -> Tensor:
+        """All rows (n,) in the order of the seed."""
         return torch.randperm(n, generator=keyed_generator(seed, "shuffle"))
 
     return Rows(source, f"shuffle {seed}", choose)
@@ -215,6 +232,7 @@ def sample(source: Dataset, count: int, seed: int = 0) -> Dataset:
     count = _count(count, "sample", 1)
 
     def choose(n: int) -> Tensor:
+        """The drawn rows (count,), ascending."""
         return torch.randperm(n, generator=keyed_generator(seed, "sample"))[:count].sort()[0]
 
     return Rows(source, f"sample {count} {seed}", choose)

@@ -71,15 +71,19 @@ class Folder(Dataset):
         return self._files
 
     def item_shape(self) -> tuple[int, ...]:
+        """(C, H, W) as wanted, or of the first file."""
         return self.wanted or image_shape(self.files()[0])
 
     def verify(self) -> None:
+        """Raise DataError if the folder is missing or holds no images."""
         self.files()
 
     def sources(self) -> list[tuple[str, str]]:
+        """The folder's path."""
         return [(self.name, str(self.path))]
 
     def fingerprint(self) -> str:
+        """Path, size and time of every file, and how they are read."""
         digest = hashlib.sha256()
         for file in self.files():
             state = file.stat()

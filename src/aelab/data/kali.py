@@ -119,12 +119,15 @@ class Kali(Dataset):
             raise DataError(f"kali_dataset: size must be at least 1, got {size}")
 
     def item_shape(self) -> tuple[int, ...]:
+        """(C, H, W) as wanted."""
         return self.wanted
 
     def count(self) -> int | None:
+        """The number of images asked for."""
         return self.size
 
     def fingerprint(self) -> str:
+        """The renderer's version, the recipes, the size and the seed."""
         digest = hashlib.sha256("\n".join(map(_recipe_key, self.recipes)).encode()).hexdigest()
         return f"kali {_VERSION} {self.wanted} {self.size} {self.seed} {digest}"
 

@@ -90,12 +90,15 @@ class KnownIdx(Dataset):
         self.path = str(roots.resolve(path)) if path is not None else None
 
     def item_shape(self) -> tuple[int, ...]:
+        """(1, 28, 28)."""
         return (1, 28, 28)
 
     def count(self) -> int | None:
+        """60,000 to train on, 10,000 to test with."""
         return 60_000 if self.train else 10_000
 
     def fingerprint(self) -> str:
+        """The name, and path, size and time of the images' file."""
         return f"{self.name} {self.files[0]} {file_stamp(self._find(self.files[0])[0])}"
 
     def verify(self) -> None:
@@ -113,6 +116,7 @@ class KnownIdx(Dataset):
                 raise self._missing(file, places)
 
     def sources(self) -> list[tuple[str, str]]:
+        """The folder of the files, or where they will be fetched."""
         found, _ = self._find(self.files[0])
         where = str(found.parent) if found else f"not here; fetched from {self.known.mirrors[0]}"
         return [(self.name, where)]
@@ -164,22 +168,31 @@ class IdxFile(Dataset):
         self.labels_path = roots.resolve(labels_path) if labels_path is not None else None
 
     def item_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (1, H, W) of grey images, from the head of the file.
+
+        Raises:
+            DataError: if a file is missing or is no IDX file.
+        """
         self.verify()
         sizes = idx_sizes(self.path)[1:]
         return (1, *sizes) if len(sizes) == 2 else sizes
 
     def count(self) -> int | None:
+        """The number in the head of the file."""
         return idx_sizes(self.path)[0]
 
     def verify(self) -> None:
+        """Raise DataError if a file is missing."""
         for path in (self.path, self.labels_path):
             if path is not None and not path.is_file():
                 raise DataError(f"there is no file {path}", hint="give path=... of an IDX file")
 
     def fingerprint(self) -> str:
+        """Path, size and time of both files."""
         return f"idx {file_stamp(self.path)} {file_stamp(self.labels_path)}"
 
     def sources(self) -> list[tuple[str, str]]:
+        """The path of the images."""
         return [(self.name, str(self.path))]
 
     def _read(self) -> Images:

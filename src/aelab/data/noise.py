@@ -35,12 +35,15 @@ class Noise(Dataset):
             raise DataError(f"noise_dataset: size must be at least 1, got {size}")
 
     def item_shape(self) -> tuple[int, ...]:
+        """The shape asked for."""
         return self.wanted
 
     def count(self) -> int | None:
+        """The number of images asked for."""
         return self.size
 
     def fingerprint(self) -> str:
+        """Every argument; nothing else decides the pixels."""
         values = (self.wanted, self.size, self.mean, self.std, self.clamp01, self.seed)
         return f"noise {values}"
 

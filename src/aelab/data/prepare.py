@@ -46,18 +46,23 @@ class Prepared(Dataset):
             self.normalize_between = float(low), float(high)
 
     def item_shape(self) -> tuple[int, ...]:
+        """(C, H, W) as wanted, or as in the other set."""
         return self.wanted or self.source.item_shape()
 
     def count(self) -> int | None:
+        """As in the other set."""
         return self.source.count()
 
     def verify(self) -> None:
+        """Raise DataError if files of the other set are missing."""
         self.source.verify()
 
     def sources(self) -> list[tuple[str, str]]:
+        """As in the other set."""
         return self.source.sources()
 
     def fingerprint(self) -> str:
+        """The other set, the shape, the filter where it matters, and the range."""
         size = self.source.item_shape()[-2:]
         resized = self.wanted is not None and self.wanted[1:] != size
         filter = self.resize_filter if resized else ""

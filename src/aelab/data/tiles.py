@@ -41,18 +41,22 @@ class RpgTiles(Dataset):
         self.path = str(roots.resolve(path)) if path is not None else None
 
     def item_shape(self) -> tuple[int, ...]:
+        """(3, 32, 32)."""
         return (3, 32, 32)
 
     def fingerprint(self) -> str:
+        """The file, the part of it and the path asked for."""
         found, _ = self._find()
         return f"rpg {file_stamp(found)} {self.validation} {self.path}"
 
     def verify(self) -> None:
+        """Raise DataError if the file is in none of the places."""
         found, places = self._find()
         if found is None:
             raise _missing(places)
 
     def sources(self) -> list[tuple[str, str]]:
+        """Where the file was found."""
         found, _ = self._find()
         return [(self.name, str(found) if found else "not here; set AELAB_DATA")]
 

@@ -21,9 +21,11 @@ class Planes(Wrapped):
         self.raw = True
 
     def item_shape(self) -> tuple[int, ...]:
+        """(H, W): the other set's without its one channel."""
         return self.source.item_shape()[1:]
 
     def fingerprint(self) -> str:
+        """The other set, its channel dropped."""
         return f"planes of {self.source.fingerprint()}"
 
     def _read(self) -> Images:

@@ -51,6 +51,7 @@ class TensorDataset(Dataset):
         self._key = ""
 
     def item_shape(self) -> tuple[int, ...]:
+        """The shape of one row of the first tensor."""
         first = self.tensors[0]
         return first.item_shape() if isinstance(first, Dataset) else tuple(first.shape[1:])
 
@@ -60,19 +61,23 @@ class TensorDataset(Dataset):
         return torch.uint8 if isinstance(first, Dataset) else first.dtype
 
     def count(self) -> int | None:
+        """The rows of the first tensor."""
         first = self.tensors[0]
         return first.count() if isinstance(first, Dataset) else len(first)
 
     def verify(self) -> None:
+        """Raise DataError if files of a set given as a tensor are missing."""
         for tensor in self.tensors:
             if isinstance(tensor, Dataset):
                 tensor.verify()
 
     def sources(self) -> list[tuple[str, str]]:
+        """As in the set given, or that a tensor was given."""
         first = self.tensors[0]
         return first.sources() if isinstance(first, Dataset) else [(self.name, "given")]
 
     def fingerprint(self) -> str:
+        """The content of the tensors, hashed once."""
         first = self.tensors[0]
         if isinstance(first, Dataset):
             return f"tensors of {first.fingerprint()}"
@@ -150,12 +155,15 @@ class TransformDataset(Wrapped):
         self._shape: tuple[int, ...] | None = None
 
     def fingerprint(self) -> str:
+        """The other set, its repeats and what the functions do."""
         return f"{self.repeated.fingerprint()} {self.dtype} {self.multiply} {self._keys}"
 
     def count(self) -> int | None:
+        """As in the other set, times its repeats."""
         return self.repeated.count()
 
     def item_shape(self) -> tuple[int, ...]:
+        """The shape after the functions, tried once on a black item."""
         if self._shape is None:
             self._shape = self._tried_shape()
         return self._shape

@@ -50,6 +50,7 @@ class CenterCrop(Transform):
     size: int | tuple[int, int]
 
     def batch(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, *size)."""
         return center_crop(images, _pair(self.size))
 
 
@@ -61,6 +62,7 @@ class Pad(Transform):
     fill: float = 0.0
 
     def batch(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same with the border around."""
         left, top, right, bottom = _borders(self.padding)
         return F.pad(images, (left, right, top, bottom), value=self.fill)
 
@@ -75,6 +77,7 @@ class Resize(Transform):
     antialias: bool = True
 
     def batch(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W'); a single size is the shorter side's."""
         height, width = images.shape[-2:]
         size = (self.size,) if isinstance(self.size, int) else tuple(self.size)
         if len(size) == 1:
@@ -92,6 +95,7 @@ class Grayscale(Transform):
     num_output_channels: int = 1
 
     def batch(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, num_output_channels, H, W)."""
         grey = convert_channels(images, 1)
         return convert_channels(grey, self.num_output_channels)
 
@@ -104,6 +108,7 @@ class Normalize(Transform):
     std: Sequence[float]
 
     def batch(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) float -> the same shape, (images - mean) / std a channel."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
@@ -113,6 +118,7 @@ class ToTensor(Transform):
     """Nothing: items are tensors already; uint8 becomes float 0..1."""
 
     def batch(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> float32 in 0..1; float images as they are."""
         return images.float() / 255.0 if images.dtype == torch.uint8 else images
 
 
@@ -124,6 +130,7 @@ class RandomCrop(RandomTransform):
     padding: int | Sequence[int] | None = None
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) -> (B, C, *size), each image from its own place."""
         if self.padding is not None:
             images = Pad(self.padding).batch(images)
         return random_crop(images, _pair(self.size), generator)
@@ -136,6 +143,7 @@ class RandomHorizontalFlip(RandomTransform):
     p: float = 0.5
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) -> the same shape, each image mirrored or not."""
         return random_flip(images, self.p, 0.0, generator)
 
 
@@ -146,6 +154,7 @@ class RandomVerticalFlip(RandomTransform):
     p: float = 0.5
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) -> the same shape, each image upside down or not."""
         return random_flip(images, 0.0, self.p, generator)
 
 
@@ -156,6 +165,7 @@ class AddNoise(RandomTransform):
     std: float = 0.1
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) float -> the same shape, in 0..1."""
         shape, device = images.shape, generator.device
         noise = torch.randn(shape, generator=generator, device=device).to(images.device)
         return (images + self.std * noise).clamp(0.0, 1.0)
@@ -171,6 +181,7 @@ class RandomAugment:
         return self.transform.augment(images, generator)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape after the transform, tried on a black image."""
         generator = torch.Generator()
         return tuple(self.transform.augment(torch.zeros(1, *shape), generator).shape[1:])
 

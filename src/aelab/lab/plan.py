@@ -73,6 +73,7 @@ def training_flops_per_second(device: torch.device) -> float:
     flops = STEP_PER_FORWARD * 2 * 32 * 24 * 9 * 24 * 24 * 32
 
     def seconds() -> float:
+        """Seconds of one forward and backward pass, the device's own work waited for."""
         start = time.perf_counter()
         layer(images).sum().backward()
         if device.type == "cuda":
@@ -90,6 +91,7 @@ def memory_mb(model: nn.Module, shape: Sequence[int], batch_size: int) -> float:
     activations = 0
 
     def count(module: nn.Module, inputs: object, output: object) -> None:
+        """Adds the numbers of one layer's output; the batch is 2."""
         nonlocal activations
         if isinstance(output, Tensor):
             activations += output.numel()

@@ -50,9 +50,11 @@ class Function(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
         return self.function(x)
 
     def extra_repr(self) -> str:
+        """The function's name, for `print(model)`."""
         return getattr(self.function, "__name__", repr(self.function))
 
 

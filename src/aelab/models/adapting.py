@@ -33,6 +33,7 @@ class Adapted(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        """(B, C, H, W) -> the module's `Output`, or one with an empty latent; `noise` is unused."""
         result = self.module(images)
         if isinstance(result, Output):
             return result

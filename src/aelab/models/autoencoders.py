@@ -47,6 +47,7 @@ class Autoencoder(nn.Module):
         self.noise_shape: tuple[int, ...] | None = getattr(bottleneck, "noise_shape", None)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        """(B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
         latent, posterior = self.bottleneck(self.encoder(images), noise)
         return Output(self.decoder(latent), latent, posterior)
 

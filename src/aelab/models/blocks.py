@@ -82,6 +82,7 @@ class Conv2dBlock(nn.Module):
         self.layers = nn.Sequential(*self._make_layers())
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the shape that `get_output_shape` tells."""
         features: Tensor = self.layers(x)
         return features
 

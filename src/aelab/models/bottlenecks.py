@@ -23,6 +23,7 @@ class Identity(nn.Module):
     def forward(
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features of any shape -> the same as latent, and no posterior."""
         return features, {}
 
 
@@ -56,6 +57,7 @@ class Gaussian(nn.Module):
     def forward(
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...), noise (B, D) or None -> latent (B, D), and mean and log_std (B, D)."""
         features = features.reshape(features.shape[0], -1)
         if features.shape[1] != self.num_features:
             raise ShapeError(
@@ -88,5 +90,6 @@ class VariationalEncoder(nn.Module):
         self.bottleneck = Gaussian(encoder_dims, latent_dims)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), noise (B, D) or None -> latent (B, D)."""
         latent: Tensor = self.bottleneck(self.encoder(images), noise)[0]
         return latent

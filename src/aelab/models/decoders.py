@@ -77,6 +77,7 @@ class DecoderConv2d(nn.Module):
         self.convolution = convolution
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Latent (B, D) -> images (B, C, H, W)."""
         images: Tensor = self.convolution(self.unflatten(self.linear(latent)))
         return images
 
@@ -117,5 +118,6 @@ class DecoderMLP(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Latent (B, D) -> images (B, C, H, W)."""
         images: Tensor = self.layers(latent)
         return images

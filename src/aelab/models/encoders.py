@@ -68,6 +68,7 @@ class EncoderConv2d(nn.Module):
         self.linear = nn.Linear(math.prod(self.encoded_shape), self.code_size)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> features (B, D)."""
         features: Tensor = self.linear(self.flatten(self.convolution(images)))
         return features
 
@@ -104,6 +105,7 @@ class EncoderMLP(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> features (B, D)."""
         features: Tensor = self.layers(images)
         return features
 

@@ -22,9 +22,11 @@ class Reshape(nn.Module):
         self.shape = tuple(int(size) for size in shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, *shape)."""
         return x.reshape(x.shape[0], *self.shape)
 
     def extra_repr(self) -> str:
+        """The shape, for `print(model)`."""
         return f"shape={self.shape}"
 
 
@@ -40,6 +42,7 @@ class FlattenPixels(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H*W*C)."""
         return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 
 
@@ -55,10 +58,12 @@ class UnflattenPixels(nn.Module):
         self.channels, self.height, self.width = (int(size) for size in shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, H*W*C) -> (B, C, H, W)."""
         x = x.reshape(x.shape[0], self.height, self.width, self.channels)
         return x.permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
+        """The shape, for `print(model)`."""
         return f"shape=({self.channels}, {self.height}, {self.width})"
 
 
@@ -76,6 +81,7 @@ class SpaceToDepth(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 4C, H/2, W/2)."""
         batch, channels, height, width = x.shape
         if height % 2 or width % 2:
             raise ShapeError(f"SpaceToDepth needs even sizes, not {words((height, width))}")
@@ -95,6 +101,7 @@ class DepthToSpace(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, 4C, H, W) -> (B, C, 2H, 2W)."""
         batch, channels, height, width = x.shape
         if channels % 4:
             raise ShapeError(f"DepthToSpace needs a multiple of 4 channels, not {channels}")
@@ -116,5 +123,6 @@ class SpaceToDepthPool(nn.Module):
         self.mix = nn.Conv2d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H/2, W/2)."""
         mixed: Tensor = self.mix(self.space_to_depth(x))
         return mixed

@@ -24,11 +24,20 @@ Factor = Callable[[int], float]
 class Schedule(Protocol):
     """What the loop does with any schedule."""
 
-    def before_batch(self, images: int) -> None: ...
-    def after_batch(self) -> None: ...
-    def after_validation(self, loss: float) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def before_batch(self, images: int) -> None:
+        """Called before a batch, with the images seen so far."""
+
+    def after_batch(self) -> None:
+        """Called after each step of the optimizer."""
+
+    def after_validation(self, loss: float) -> None:
+        """Called with each validation's total loss."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold to continue; JSON-able."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
 
 
 def constant(*, max_images: int | None) -> Factor:
@@ -57,6 +66,7 @@ def warmup_cosine(
         raise ConfigError(f"warmup_images is {warmup_images}; it must be at least 0")
 
     def factor(images: int) -> float:
+        """The factor at this count of images, 0..1."""
         if images < warmup_images:
             # The first batch would learn nothing at exactly 0.
             return max(images, 1) / warmup_images
@@ -112,6 +122,7 @@ class ClosedForm:
         """Nothing."""
 
     def state_dict(self) -> dict[str, Any]:
+        """Empty: the images seen say everything."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -141,9 +152,11 @@ class TorchSchedule:
             self._scheduler.step(loss)
 
     def state_dict(self) -> dict[str, Any]:
+        """The scheduler's own state, JSON-able."""
         return dict(_plain(self._scheduler.state_dict()))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The scheduler's own state, put back."""
         self._scheduler.load_state_dict(_from_plain(state))
 
 

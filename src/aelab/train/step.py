@@ -24,7 +24,8 @@ class ObjectiveLike(Protocol):
         self, output: Output, target: Tensor, images_seen: int
     ) -> Mapping[str, Tensor]: ...
 
-    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor: ...
+    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
+        """The weighted sum of the terms, per sample (B,)."""
 
 
 def step(
