@@ -6,8 +6,7 @@
     │   │   └── RefusedError a block asked for something only --trust allows
     │   ├── DataError        missing, corrupt or unexpected data files
     │   ├── ShapeError       sizes that do not fit together
-    │   ├── StoreError       a run directory that cannot be read, written, or is not ours
-    │   └── MissingExtra     an optional package that is not installed
+    │   └── StoreError       a run directory that cannot be read, written, or is not ours
     ├── Problems             several errors of one file at once (exit code 2)
     └── RunFailed            training itself failed (exit code 1)
         └── DivergedError    a loss or a weight is no longer finite
@@ -99,10 +98,6 @@ class ShapeError(UserError):
 
 class StoreError(UserError):
     """A run directory that cannot be read or written."""
-
-
-class MissingExtra(UserError):
-    """An optional package is needed; the message says the command that installs it."""
 
 
 class Problems(UserError):

@@ -132,7 +132,7 @@ def _wrap(item: Any, log: CallLog) -> Any:
     return Part(item.name, item.target, log) if isinstance(item, Part) else item
 
 
-def _index(found: Mapping[str, Any], prefix: str = "") -> dict[str, Part]:
+def _index(found: Mapping[str, Any]) -> dict[str, Part]:
     """Every part by its full name, those inside of lists of names included."""
     parts: dict[str, Part] = {}
     for item in found.values():

@@ -137,7 +137,7 @@ class Part:
             ConfigError: unknown, missing, superfluous or unfit argument.
         """
         assert self.signature is not None
-        self.check_names(args, kwargs)
+        self.check_names(kwargs)
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -149,7 +149,7 @@ class Part:
                 bound.arguments[name] = self.fitted(name, value)
         return bound
 
-    def check_names(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def check_names(self, kwargs: Mapping[str, Any]) -> None:
         """Raise ConfigError, with the nearest name, for a keyword that the part does not take."""
         self.refuse_withheld(kwargs)
         assert self.signature is not None

@@ -170,7 +170,6 @@ class LiveScreen:
     """One live line a run: name, bar, images, loss, images/s, time left."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._tasks: dict[str, TaskID] = {}
         self._validation: dict[str, str] = {}
         self._notes = Notes()

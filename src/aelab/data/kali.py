@@ -223,7 +223,7 @@ def _stream(recipe: Recipe, seed: int, shape: Shape, size: int) -> Iterator[Tens
     found = block = 0
     while found < size:
         parameters = draw_block(recipe.ranges, seed, block, channels)
-        parameters = parameters.rows(_wanted(recipe, parameters, shape)[: size - found])
+        parameters = parameters.rows(_wanted(recipe, parameters)[: size - found])
         block += 1
         if len(parameters.scale):
             images = _render(recipe, parameters, shape[1:], recipe.aa)
@@ -236,7 +236,7 @@ def _stream(recipe: Recipe, seed: int, shape: Shape, size: int) -> Iterator[Tens
             )
 
 
-def _wanted(recipe: Recipe, parameters: Parameters, shape: Shape) -> Tensor:
+def _wanted(recipe: Recipe, parameters: Parameters) -> Tensor:
     """Rows that pass the filter, which looks at a small render."""
     if recipe.keep is None:
         return torch.arange(len(parameters.scale))

@@ -385,9 +385,3 @@ def _matches(names: Iterable[str], only: str | None) -> bool:
     if only is None:
         return True
     return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
-
-
-#: The verbs, by the names of the command line.
-VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb for verb in (check, run, table, plot, report, ls, data, rm)
-}

@@ -242,7 +242,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 # --- data of the script
 
 
-def script_data(runs: Sequence[Run], sheet: Sheet) -> dict[str, Any]:
+def script_data(runs: Sequence[Run]) -> dict[str, Any]:
     """Everything the page's script draws, as JSON-able values (no NaN: null)."""
     heading, names = series.labels(runs)
     keys = series.varying_keys(runs)

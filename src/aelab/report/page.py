@@ -69,7 +69,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
     if not runs:
         raise UserError("a report needs at least one run", hint="aelab ls shows the runs there are")
     ordered, sheet, merged = contents.in_table_order(runs)
-    data = contents.script_data(ordered, sheet)
+    data = contents.script_data(ordered)
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -121,7 +121,7 @@ def make_table(
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
     facts = [gather(run, no_effect[str(run.path)]) for run in runs]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
-    included = [_included(name, runs, matrix) for name in include]
+    included = [_included(name, runs) for name in include]
     for fact in facts:
         _add_terms(fact, included)
     notes = _number_notes(facts)
@@ -236,7 +236,7 @@ def _all_numbers(facts: list[Facts], key: str) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
-def _included(name: str, runs: Sequence[Run], matrix: Sequence[str]) -> Column:
+def _included(name: str, runs: Sequence[Run]) -> Column:
     for column in (*OPTIONAL.values(), *OUTCOMES):
         if name in (column.key, column.header, *column.aliases):
             return column
