@@ -144,7 +144,6 @@ def test_imports_are_resolved_in_the_tree() -> None:
     )
     parsed = parse_block(block)
     assert [ast.unparse(node) for node in parsed.body] == ["B = Conv2dBlock", "layers = torch.nn"]
-    assert parsed.old_paths == ("src.models.cnn",)
 
 
 @pytest.mark.parametrize(

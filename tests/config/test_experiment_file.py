@@ -170,7 +170,6 @@ def test_old_trainers_imply_the_legacy_objective(load_text: Load) -> None:
     run = experiment.runs()[0]
     assert run.settings.legacy == {"kl", "validation"}
     assert run.settings.feature_loss_weight is None
-    assert run.legacy_names == ("src.train.TrainAutoencoder",)
     assert any("legacy objective" in note for note in experiment.notes)
     special = load_text("trainer: experiments.ae.trainer.TrainAutoencoderSpecial\n").runs()[0]
     assert special.settings.feature_loss_weight == 0.0001
@@ -179,11 +178,6 @@ def test_old_trainers_imply_the_legacy_objective(load_text: Load) -> None:
     assert not mended.notes
     one = load_text("legacy: [kl]\n").runs()[0]
     assert one.settings.legacy == {"kl"}
-
-
-def test_old_import_paths_are_listed(load_text: Load) -> None:
-    run = load_text("validation_set: |\n  from experiments.datasets import *\n  f(1)\n").runs()[0]
-    assert run.legacy_names == ("experiments.datasets",)
 
 
 def test_keys_without_effect_are_noted(load_text: Load) -> None:

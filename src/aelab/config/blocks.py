@@ -51,12 +51,10 @@ class ParsedBlock:
     Attributes:
         body: all statements but the last.
         value: the last expression.
-        old_paths: import paths of the old program that it used.
     """
 
     body: list[ast.stmt]
     value: ast.expr
-    old_paths: tuple[str, ...] = ()
 
 
 @dataclass
@@ -159,8 +157,7 @@ def _inspect(
     block: Block, variables: Mapping[str, Any], *, trust: bool, folder: Path | None
 ) -> tuple[list[ConfigError], ParsedBlock | None]:
     tree = _syntax_tree(block)
-    body, refused, old = resolve_imports(tree.body, block.where, trust=trust, folder=folder)
-    tree.body = body
+    tree.body, refused = resolve_imports(tree.body, block.where, trust=trust, folder=folder)
     errors: list[ConfigError] = list(refused)
     chooser = _Choices(variables, tree, block.where)
     tree = chooser.visit(tree)
@@ -171,7 +168,7 @@ def _inspect(
         statements, value = _split_value(tree.body, block.where)
     except ConfigError as error:
         return errors or [error], None
-    return errors, ParsedBlock(statements, value, tuple(old))
+    return errors, ParsedBlock(statements, value)
 
 
 def evaluate(block: Block, scope: Scope) -> Any:

@@ -115,11 +115,9 @@ class _Builder:
         blocks = self.blocks(table)
         plain = self.plain_values(table, cell, blocks)
         settings = make_settings(plain, places, self.errors)
-        parsed, old_paths = self.parse(blocks if substituted else {}, cell.variables)
+        parsed = self.parse(blocks if substituted else {}, cell.variables)
         if settings is None or len(self.errors) > before:
             return []
-        if settings.trainer:
-            old_paths = [settings.trainer, *old_paths]
         folders = self.old_folders(template, cell)
         notes = _notes(table, settings)
         runs = []
@@ -143,7 +141,6 @@ class _Builder:
                     identity=identity(own, seed, parsed, cell.variables),
                     file=str(self.path),
                     text=self.source.text,
-                    legacy_names=tuple(dict.fromkeys(old_paths)),
                     legacy_folders=folders,
                     notes=tuple(notes),
                     places=places,
@@ -225,18 +222,16 @@ class _Builder:
 
     def parse(
         self, blocks: Mapping[str, Block], variables: Mapping[str, Any]
-    ) -> tuple[dict[str, ParsedBlock], list[str]]:
-        """Every block as a tree, and the old import paths they use."""
+    ) -> dict[str, ParsedBlock]:
+        """Every block as a tree."""
         folder = self.path.resolve().parent if self.trust else None
         parsed: dict[str, ParsedBlock] = {}
-        old_paths: list[str] = []
         for key, block in blocks.items():
             errors, tree = inspect_block(block, variables, trust=self.trust, folder=folder)
             self.errors += errors
             if tree is not None:
                 parsed[key] = tree
-                old_paths += tree.old_paths
-        return parsed, old_paths
+        return parsed
 
     def old_folders(self, template: Table, cell: Cell) -> tuple[str, ...]:
         """Where old runners put this entry: the name is substituted with each dialect's slug."""

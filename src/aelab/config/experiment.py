@@ -30,7 +30,6 @@ class RunSpec:
         identity: hash of what can change the result, hexadecimal.
         file: path of the experiment file as given.
         text: of that file.
-        legacy_names: old trainer and import paths that the run uses.
         legacy_folders: where old runners may have put the same run.
         notes: what a reader of its results must know.
         places: key (dotted inside mappings, `matrix.lr` for variables) -> where it stands.
@@ -49,7 +48,6 @@ class RunSpec:
     identity: str
     file: str
     text: str = ""
-    legacy_names: tuple[str, ...] = ()
     legacy_folders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     places: dict[str, Where] = field(default_factory=dict, repr=False)

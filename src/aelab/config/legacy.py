@@ -26,7 +26,7 @@ class OldTrainer:
 
     Attributes:
         legacy: which old numbers it reproduces.
-        feature_loss_weight: weight of its penalty on the code's batch statistics, if it has one.
+        feature_loss_weight: weight of its penalty on the latent's batch statistics, if it has one.
     """
 
     legacy: frozenset[str]
@@ -56,14 +56,9 @@ def find_trainer(dotted: str) -> OldTrainer:
     raise ConfigError(f"given '{dotted}'; possible: {', '.join(TRAINERS)}, or leave it out{near}")
 
 
-def is_old_module(module: str) -> bool:
-    """Whether `module` is part of the old program."""
-    return module.split(".")[0] in OLD_PACKAGES
-
-
 def resolve_imports(
     body: list[ast.stmt], where: Where, *, trust: bool = False, folder: Path | None = None
-) -> tuple[list[ast.stmt], list[RefusedError], list[str]]:
+) -> tuple[list[ast.stmt], list[RefusedError]]:
     """Replace the imports at the top level of a block by assignments of catalogue names.
 
     `from src.models.cnn import *` vanishes, `from torch import nn as layers` becomes
@@ -71,11 +66,10 @@ def resolve_imports(
     import, and so does anything that exists in the file's own folder.
 
     Returns:
-        The new statements, the refused imports, and the old import paths that were met.
+        The new statements and the refused imports.
     """
     statements: list[ast.stmt] = []
     refused: list[RefusedError] = []
-    old_paths: list[str] = []
     for node in body:
         if not isinstance(node, ast.Import | ast.ImportFrom):
             statements.append(node)
@@ -86,16 +80,13 @@ def resolve_imports(
         if trust and not all(_is_ours(module, folder) for module in modules):
             statements.append(node)
             continue
-        for module in modules:
-            if is_old_module(module):
-                old_paths.append(module)
         replaced = _assignments(node)
         if replaced is None:
             place = where.at(line=node.lineno, column=node.col_offset + 1)
             refused.append(_refusal(node, modules, place))
             continue
         statements += [_placed(new, node) for new in replaced]
-    return statements, refused, old_paths
+    return statements, refused
 
 
 def _is_ours(module: str, folder: Path | None) -> bool:
