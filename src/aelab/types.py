@@ -20,8 +20,8 @@ class Output(NamedTuple):
     Attributes:
         reconstruction: (B, C, H, W), nominally 0..1, not clamped.
         latent: what the decoder was given, (B, D) or any (B, ...).
-        posterior: parameters of the code's distribution by name, each (B, D);
-            `mean` and `log_std` for a Gaussian code; empty for a plain autoencoder.
+        posterior: parameters of the latent's distribution by name, each (B, D);
+            `mean` and `log_std` for a Gaussian latent; empty for a plain autoencoder.
     """
 
     reconstruction: Tensor

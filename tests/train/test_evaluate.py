@@ -1,4 +1,4 @@
-"""Validation is in evaluation mode, on the mean code, weighted by image; legacy is not."""
+"""Validation is in evaluation mode, without noise, weighted by image; legacy is not."""
 
 from __future__ import annotations
 

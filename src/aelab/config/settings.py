@@ -129,7 +129,7 @@ class Settings(_Frozen):
     Counts named `num_inputs_...` and `max_inputs` are images, never optimiser steps.
     """
 
-    batch_size: Positive = Field(description="images a step")
+    batch_size: Positive = Field(description="images a batch")
     validation_batch_size: Positive | None = Field(None, description="default: batch_size")
     learnrate: Annotated[Number, Field(ge=0)] = Field(description="peak learning rate")
     optimizer: Choice = Field(
@@ -169,7 +169,7 @@ class Settings(_Frozen):
         frozenset(), description="old numbers to reproduce; implied by an old trainer"
     )
     feature_loss_weight: Annotated[Number, Field(ge=0)] | None = Field(
-        None, description="weight of the penalty on mean and deviation of the code over a batch"
+        None, description="weight of the penalty on mean and deviation of the latent over a batch"
     )
     load: StrictStr | None = Field(None, description="RUN or RUN@images: start from its weights")
     keep_checkpoints: KeepRule = Field(

@@ -44,7 +44,7 @@ class Reproductions:
         return images >= self._next_images
 
     def write(self, model: nn.Module, images: int) -> None:
-        """Writes what the model makes of each set now, in evaluation mode, on the mean code."""
+        """Writes what the model makes of each set now, in evaluation mode, without noise."""
         for name, sample in self._samples.items():
             shown = reproduce(model, sample)
             self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown)))

@@ -26,7 +26,7 @@ class RunPlan:
         matrix: the run's matrix values.
         parameters: {model, encoder, decoder}; empty where the model could not be built.
         shape: (C, H, W) of the images.
-        latent_shape: of one image's code; empty where the model does not tell.
+        latent_shape: of one image's latent; empty where the model does not tell.
         flops_per_image: of one forward pass, multiplication and addition counted as two.
         images: images to be seen; None where only epochs are limited.
         estimated_seconds: of training here, one run at a time, validation not counted.

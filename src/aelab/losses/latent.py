@@ -1,4 +1,4 @@
-"""Formulas about the latent: KL divergences and statistics of the code.
+"""Formulas about the latent: KL divergences and statistics over a batch.
 
 Everywhere `log_std` is the natural logarithm of the standard deviation.
 """
@@ -40,7 +40,7 @@ def gaussian_kl(
     reduction: Literal["sum", "mean"] = "sum",
     free_bits_nats: float = 0.0,
 ) -> Tensor:
-    """KL divergence of the code from the standard normal, summed over the latent.
+    """KL divergence of the posterior from the standard normal, summed over the latent.
 
     Args:
         mean: (B, D), any real.
@@ -70,7 +70,8 @@ def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "
     """The term that the documents' systems called KL: sigma stands where a log-variance belongs.
 
     -1/2 sum(1 + sigma - mean^2 - exp(sigma)). Its optimum over sigma > 0 is at sigma -> 0, so
-    that the code becomes noiseless and shrinks. It is no divergence; the published numbers need it.
+    that the latent becomes noiseless and shrinks. It is no divergence; the published numbers need
+    it.
 
     Args:
         mean: (B, D), any real.
@@ -89,10 +90,10 @@ def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "
 
 
 def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
-    """How far a batch of codes is from mean 0 and standard deviation `target_std`.
+    """How far a batch of latents is from mean 0 and standard deviation `target_std`.
 
     |target_std - mean over dimensions of the unbiased standard deviation over the batch| plus
-    |mean of all code values|. Of a batch of one image only the second part.
+    |mean of all values|. Of a batch of one image only the second part.
 
     Args:
         latent: (B, ...), any real.
@@ -103,16 +104,16 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
 
     Source: the documents' `TrainAutoencoderSpecial`.
     """
-    codes = latent.reshape(latent.shape[0], -1)
-    if codes.shape[1] == 0:
+    latents = latent.reshape(latent.shape[0], -1)
+    if latents.shape[1] == 0:
         raise ConfigError(
             "the term feature_statistics needs a latent, and this model does not tell its own",
             hint="build the model as EncoderDecoder(encoder, decoder)",
         )
-    value = codes.mean().abs()
-    if codes.shape[0] > 1:
-        value = value + (target_std - codes.std(dim=0).mean()).abs()
-    return value.expand(codes.shape[0])
+    value = latents.mean().abs()
+    if latents.shape[0] > 1:
+        value = value + (target_std - latents.std(dim=0).mean()).abs()
+    return value.expand(latents.shape[0])
 
 
 def gaussian_kl_term(
@@ -139,7 +140,7 @@ def _posterior(output: Output, term: str) -> tuple[Tensor, Tensor]:
         return output.posterior["mean"], output.posterior["log_std"]
     except KeyError:
         raise ConfigError(
-            f"the term {term} needs a Gaussian code, and this model has none",
+            f"the term {term} needs a Gaussian latent, and this model has none",
             hint="use VariationalAutoencoder, or take the term out of the objective",
         ) from None
 

@@ -1,7 +1,7 @@
 """Bottlenecks: from the encoder's features to the latent that the decoder is given.
 
 A bottleneck is called with (features, noise) and returns (latent, posterior). `noise_shape` is the
-shape of one image's noise, or None; noise None gives the mean code.
+shape of one image's noise, or None; noise None gives the latent's mean.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Identity(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """A diagonal Gaussian code: latent = mean + exp(log_std) * noise.
+    """A diagonal Gaussian: latent = mean + exp(log_std) * noise.
 
     `log_std` is the natural logarithm of the standard deviation (not of the variance), here and
     in every formula of `losses`.
@@ -74,7 +74,7 @@ class Gaussian(nn.Module):
 class VariationalEncoder(nn.Module):
     """An encoder with a Gaussian bottleneck, as `VariationalAutoencoder` takes it.
 
-    Called alone it returns the latent, that is the mean code without noise.
+    Called alone it returns the latent, without noise: its mean.
 
     Args:
         encoder: any module of images to features.

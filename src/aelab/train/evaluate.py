@@ -1,4 +1,4 @@
-"""Validation: evaluation mode, the mean code, weighted by image; and the old way on request."""
+"""Validation: evaluation mode, without noise, weighted by image; and the old way on request."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and mean of every term over an image set.
 
-    The model is in evaluation mode, without noise (mean code), and every image counts the same;
-    the mode is put back afterwards. With `legacy_validation` instead: training mode, sampled
+    The model is in evaluation mode, without noise (the latent is its mean), and every image counts
+    the same; the mode is put back afterwards. With `legacy_validation` instead: training mode, sampled
     latents, every batch counts the same (a smaller last batch fully); statistics of BatchNorm are
     put back afterwards, because a validation must not train.
 
@@ -39,7 +39,7 @@ def evaluate(
     Returns:
         `loss` (the weighted total) and the unweighted terms by name.
 
-    Source: legacy: NNX `Trainer`, reference-systems section 2.4.
+    Source: legacy: behaviour of nn-experiments, described in docs/training.md.
     """
     device = next(model.parameters()).device
     if isinstance(images, Images):
