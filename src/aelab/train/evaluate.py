@@ -29,9 +29,9 @@ def evaluate(
     """Mean loss and mean of every term over an image set.
 
     The model is in evaluation mode, without noise (the latent is its mean), and every image counts
-    the same; the mode is put back afterwards. With `legacy_validation` instead: training mode, sampled
-    latents, every batch counts the same (a smaller last batch fully); statistics of BatchNorm are
-    put back afterwards, because a validation must not train.
+    the same; the mode is put back afterwards. With `legacy_validation` instead: training mode,
+    sampled latents, every batch counts the same (a smaller last batch fully); statistics of
+    BatchNorm are put back afterwards, because a validation must not train.
 
     Random augmentation of the set, where it has any, is drawn anew for each `images_seen`, or
     once for the whole run with `freeze_validation_set`.
