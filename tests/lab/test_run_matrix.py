@@ -250,3 +250,12 @@ def test_a_damaged_latest_state_costs_training_but_no_results(tiny: Path, tmp_pa
     assert "passed over" in (folder / "log.txt").read_text()
     assert _losses(tmp_path / "whole") == _losses(tmp_path / "cut")
     assert _state(tmp_path / "whole") == _state(tmp_path / "cut")
+
+
+def test_runs_in_folders_with_old_slugs_are_found_by_their_file(tiny: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _run(tiny, runs, only="net-mlp*")
+    (runs / "tiny/net-mlp_seed-1").rename(runs / "tiny/net:mlp_seed:1")
+    found = lab.find_runs(tiny, runs=runs)
+    assert [run.folder for run in found] == ["tiny/net:mlp_seed:1", "tiny/net-mlp_seed-2"]
+    assert lab.table(tiny, runs=runs, each=True).count("mlp") == 2

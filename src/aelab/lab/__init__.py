@@ -346,13 +346,15 @@ def _runs_of(source: str | Path | None, store: Any) -> list[Run]:
 
     stored = {entry.folder: entry for entry in store.list()}
     try:
-        folders = [spec.folder for spec in config.load(path).runs()]
+        named = [(spec.folder, *spec.legacy_folders) for spec in config.load(path).runs()]
     except Problems as problems:
         made = [entry for entry in stored.values() if _made_with_trust(entry, path)]
         if not made or not all(isinstance(error, RefusedError) for error in problems.errors):
             raise
         return made  # a reader needs no --trust: its blocks were evaluated when it was trained
-    return [stored[folder] for folder in folders if folder in stored]
+    # Folders may carry the slugs of the old runner, which had two forms.
+    found = (next((stored[f] for f in folders if f in stored), None) for folders in named)
+    return [entry for entry in found if entry is not None]
 
 
 def _made_with_trust(entry: Run, file: Path) -> bool:
