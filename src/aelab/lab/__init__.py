@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from aelab.config import RunSpec
     from aelab.lab.plan import Plan
+    from aelab.lab.session import Options
     from aelab.lab.stop import StopRequest
     from aelab.runs.record import Run
+    from aelab.runs.store import Store
 
 RUNS = Path("runs")
 
@@ -117,7 +119,7 @@ def run(
 
 
 def run_matrix(
-    specs: Sequence[RunSpec], store: Any, options: Any, stop: StopRequest
+    specs: Sequence[RunSpec], store: Store, options: Options, stop: StopRequest
 ) -> Iterator[Event]:
     """Trains the given runs in order; yields their events between a start and an end."""
     from aelab.lab import events as ev
@@ -336,7 +338,7 @@ def find_runs(
     return chosen
 
 
-def _runs_of(source: str | Path | None, store: Any) -> list[Run]:
+def _runs_of(source: str | Path | None, store: Store) -> list[Run]:
     if source is None:
         return list(store.list())
     path = Path(source)
