@@ -107,4 +107,7 @@ def test_a_data_part_handed_on_is_found_again_in_the_log(tmp_path: Path) -> None
 
     log = CallLog()
     opened(log)
-    opened(CallLog(log.to_json()))
+    replay = CallLog(log.to_json())
+    opened(replay)
+    assert replay.to_json() == log.to_json()
+    assert any("noise_dataset" in str(call["arguments"]) for call in log)

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aelab.cli.output import write
 from aelab.errors import AelabError, UserError
+
+if TYPE_CHECKING:
+    from aelab.lab.events import Event
 
 app = typer.Typer(
     name="aelab",
@@ -134,8 +137,6 @@ def run(
 ) -> None:
     """Train every run of a file; the same command again skips what is done, continues the rest."""
     from aelab import lab
-    from aelab.cli.progress import draw
-    from aelab.lab.events import MatrixFinished, RunInterrupted
     from aelab.lab.stop import StopRequest
 
     with StopRequest() as stop:
@@ -153,21 +154,31 @@ def run(
             trust=trust,
             stop=stop,
         )
-        last: Any = None
-        try:
-            for last in draw(events, quiet=quiet):
-                if isinstance(last, RunInterrupted):
-                    print(f"continue with: {_same_command()}", file=sys.stderr)
-        except KeyboardInterrupt:
-            print(
-                f"ended; what was saved is kept; continue with: {_same_command()}", file=sys.stderr
-            )
-            raise
+        some_failed = _follow(events, quiet=quiet)
     if stop.exit_code:
         raise typer.Exit(stop.exit_code)
-    if isinstance(last, MatrixFinished) and last.failed:
+    if some_failed:
         print(f"retry with: {_same_command()} --retry-failed", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _follow(events: Iterator[Event], *, quiet: bool) -> bool:
+    """Draws a matrix to its end and says how to go on where it stopped; whether any run failed."""
+    from aelab.cli.progress import draw
+    from aelab.lab.events import MatrixFinished, RunInterrupted
+
+    some_failed = False
+    try:
+        for event in draw(events, quiet=quiet):
+            if isinstance(event, RunInterrupted):
+                print(f"continue with: {_same_command()}", file=sys.stderr)
+            elif isinstance(event, MatrixFinished):
+                some_failed = event.failed > 0
+    except KeyboardInterrupt:
+        said = f"ended; what was saved is kept; continue with: {_same_command()}"
+        print(said, file=sys.stderr)
+        raise
+    return some_failed
 
 
 @app.command()

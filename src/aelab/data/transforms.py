@@ -7,6 +7,7 @@ random ones, which then follow the seed of the run.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,23 +22,23 @@ from aelab.ops.crops import center_crop, random_crop, random_flip
 from aelab.ops.resize import filter_name, resize
 
 
-class Transform:
+class Transform(ABC):
     """A change of images that draws nothing."""
 
+    @abstractmethod
     def batch(self, images: Tensor) -> Tensor:
         """All of (B, C, H, W)."""
-        raise NotImplementedError
 
     def __call__(self, image: Tensor) -> Tensor:
         return self.batch(image[None])[0]
 
 
-class RandomTransform:
+class RandomTransform(ABC):
     """A random change; called with one image it draws from torch's default generator."""
 
+    @abstractmethod
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
         """All of (B, C, H, W), each image with its own draw."""
-        raise NotImplementedError
 
     def __call__(self, image: Tensor) -> Tensor:
         return self.augment(image[None], torch.default_generator)[0]
