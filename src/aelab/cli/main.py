@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aelab.cli.options import Clock, Data, File, Json, Only, Out, Runs, Set, Sources, Trust
 from aelab.cli.output import write
 from aelab.errors import AelabError, UserError
 
@@ -29,39 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-File = Annotated[Path, typer.Argument(help="Experiment file (YAML).", show_default=False)]
-Sources = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Experiment file, run folders or globs; default: every run.", show_default=False
-    ),
-]
-
-
-class Clock(StrEnum):
-    """What the x axis counts."""
-
-    images = "images"
-    seconds = "seconds"
-
-
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
-Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matches this glob.")]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="KEY=VALUE: replaces a top-level key of the file. Repeatable."),
-]
-Data = Annotated[
-    list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
-]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
-]
 
 
 def _version(show: bool) -> None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aelab.errors import Problems, RefusedError, UserError, one_of
+from aelab.errors import UserError, one_of
 from aelab.lab.events import Event
 
 if TYPE_CHECKING:
@@ -318,16 +317,17 @@ def find_runs(
     Raises:
         UserError: nothing was found.
     """
+    from aelab.lab.select import matches, runs_of
     from aelab.runs.store import Store
 
     store = Store(Path(runs))
     sources = [sources] if isinstance(sources, str | Path) else list(sources)
     found: dict[str, Run] = {}
     for source in sources or [None]:  # type: ignore[list-item]
-        for entry in _runs_of(source, store):
+        for entry in runs_of(source, store):
             found.setdefault(entry.folder, entry)
     chosen = [
-        entry for entry in found.values() if _matches((entry.record["name"], entry.folder), only)
+        entry for entry in found.values() if matches((entry.record["name"], entry.folder), only)
     ]
     if not chosen and not may_be_empty:
         what = ", ".join(map(str, sources)) or f"{runs}/"
@@ -336,31 +336,6 @@ def find_runs(
             hint="train them with: aelab run FILE; see what is there with: aelab ls",
         )
     return chosen
-
-
-def _runs_of(source: str | Path | None, store: Store) -> list[Run]:
-    if source is None:
-        return list(store.list())
-    path = Path(source)
-    if path.suffix.lower() not in {".yml", ".yaml"} or path.is_dir():
-        return list(store.select([source]))
-    from aelab import config
-
-    stored = {entry.folder: entry for entry in store.list()}
-    try:
-        named = [(spec.folder, *spec.legacy_folders) for spec in config.load(path).runs()]
-    except Problems as problems:
-        made = [entry for entry in stored.values() if _made_with_trust(entry, path)]
-        if not made or not all(isinstance(error, RefusedError) for error in problems.errors):
-            raise
-        return made  # a reader needs no --trust: its blocks were evaluated when it was trained
-    # Folders may carry the slugs of the old runner, which had two forms.
-    found = (next((stored[f] for f in folders if f in stored), None) for folders in named)
-    return [entry for entry in found if entry is not None]
-
-
-def _made_with_trust(entry: Run, file: Path) -> bool:
-    return bool(entry.record.get("trust")) and entry.record.get("experiment") == file.name
 
 
 def _specs(
@@ -372,20 +347,14 @@ def _specs(
 ) -> tuple[list[RunSpec], tuple[Path, ...]]:
     """The selected runs of a file, and the folders their data may come from."""
     from aelab import config
+    from aelab.lab.select import matches
 
     path = Path(file)
     specs = config.load(path, trust=trust, changes=changes).runs()
-    chosen = [spec for spec in specs if _matches((spec.name, spec.folder), only)]
+    chosen = [spec for spec in specs if matches((spec.name, spec.folder), only)]
     if not chosen:
         raise UserError(
             f"no run of {file} matches '{only}'",
             hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
         )
     return chosen, (path.resolve().parent, *(Path(folder) for folder in data))
-
-
-def _matches(names: Iterable[str], only: str | None) -> bool:
-    """Whether a run is meant: a glob over name, folder or their last part, or a part of them."""
-    if only is None:
-        return True
-    return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)

@@ -1,0 +1,42 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+File = Annotated[Path, typer.Argument(help="Experiment file (YAML).", show_default=False)]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Experiment file, run folders or globs; default: every run.", show_default=False
+    ),
+]
+
+
+class Clock(StrEnum):
+    """What the x axis counts."""
+
+    images = "images"
+    seconds = "seconds"
+
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
+Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matches this glob.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE: replaces a top-level key of the file. Repeatable."),
+]
+Data = Annotated[
+    list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
+]

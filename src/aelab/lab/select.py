@@ -1,0 +1,49 @@
+"""Which runs are meant: by experiment file, run folder, glob, or a part of a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from aelab.errors import Problems, RefusedError
+from aelab.runs.record import Run
+from aelab.runs.store import Store
+
+
+def runs_of(source: str | Path | None, store: Store) -> list[Run]:
+    """The stored runs of an experiment file, a run folder or a glob; None means all of them.
+
+    Raises:
+        Problems: the experiment file is wrong.
+        StoreError: no such run folder.
+    """
+    if source is None:
+        return list(store.list())
+    path = Path(source)
+    if path.suffix.lower() not in {".yml", ".yaml"} or path.is_dir():
+        return list(store.select([source]))
+    from aelab import config
+
+    stored = {entry.folder: entry for entry in store.list()}
+    try:
+        named = [(spec.folder, *spec.legacy_folders) for spec in config.load(path).runs()]
+    except Problems as problems:
+        made = [entry for entry in stored.values() if _made_with_trust(entry, path)]
+        if not made or not all(isinstance(error, RefusedError) for error in problems.errors):
+            raise
+        return made  # a reader needs no --trust: its blocks were evaluated when it was trained
+    # Folders may carry the slugs of the old runner, which had two forms.
+    found = (next((stored[f] for f in folders if f in stored), None) for folders in named)
+    return [entry for entry in found if entry is not None]
+
+
+def matches(names: Iterable[str], only: str | None) -> bool:
+    """Whether a run is meant: a glob over name, folder or their last part, or a part of them."""
+    if only is None:
+        return True
+    return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
+
+
+def _made_with_trust(entry: Run, file: Path) -> bool:
+    return bool(entry.record.get("trust")) and entry.record.get("experiment") == file.name
