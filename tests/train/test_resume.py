@@ -29,6 +29,10 @@ CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "momentum": {"optimizer": Choice("SGD", {"momentum": 0.9, "nesterov": True})},
     "muon": {"optimizer": Choice("Muon", {"weight_decay": 0.01}), "scheduler": Choice("cosine")},
+    "muon of convolutions": {
+        "optimizer": Choice("Muon", {"convolutions": True, "adamw_factor": 0.5}),
+        "scheduler": Choice("WarmupCosine", {"warmup_images": 50}),
+    },
     "nadam": {"optimizer": Choice("NAdam")},
     "asgd": {"optimizer": Choice("ASGD")},
     "adafactor": {"optimizer": Choice("Adafactor")},

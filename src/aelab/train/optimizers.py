@@ -1,4 +1,4 @@
-"""Optimisers by name: all of torch.optim, and Muon with AdamW for what is not a matrix."""
+"""Optimisers by name: all of torch.optim, and Muon with AdamW for what is no matrix."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.train.orthogonal import MuonOfViews
 from aelab.train.settings import Choice
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon on every 2-D weight, AdamW on the rest, behaving as one optimiser.
 
-    `torch.optim.Muon` takes matrices only; convolutions, biases and norms go to AdamW.
+    `torch.optim.Muon` takes matrices only; biases and norms go to AdamW, and so do convolutions
+    unless `convolutions` is set.
 
     Args:
-        lr: for both; Muon's updates are scaled to AdamW's size (`match_rms_adamw`).
+        lr: for all; Muon's updates are scaled to AdamW's size (`match_rms_adamw`).
         betas, eps: AdamW's.
-        weight_decay: of both.
+        weight_decay: of all.
+        convolutions: Muon on weights of more than two axes too, by `MuonOfViews`.
+        adamw_factor: AdamW's learning rate is `lr` times this.
         muon: further keyword arguments of `torch.optim.Muon`.
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/; scaling: Liu et al. 2025,
@@ -35,19 +39,29 @@ class MuonWithAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        convolutions: bool = False,
+        adamw_factor: float = 1.0,
         **muon: Any,
     ) -> None:
         parameters = list(params)
         matrices = [p for p in parameters if p.ndim == 2]
-        others = [p for p in parameters if p.ndim != 2]
+        views = [p for p in parameters if p.ndim > 2 and convolutions]
+        others = [p for p in parameters if p.ndim < 2 or (p.ndim > 2 and not convolutions)]
         muon = {"adjust_lr_fn": "match_rms_adamw", **muon}
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
             self._parts.append(torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, **muon))
+        if views:
+            self._parts.append(MuonOfViews(views, lr=lr, weight_decay=weight_decay, **muon))
         if others:
             self._parts.append(
                 torch.optim.AdamW(
-                    others, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=True
+                    others,
+                    lr=lr * adamw_factor,
+                    weight_decay=weight_decay,
+                    betas=betas,
+                    eps=eps,
+                    fused=True,
                 )
             )
         super().__init__([group for part in self._parts for group in part.param_groups], {"lr": lr})
