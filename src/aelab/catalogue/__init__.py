@@ -63,13 +63,15 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     """
     from aelab.catalogue.libraries import libraries
     from aelab.data import roots
-    from aelab.models import MODELS
+    from aelab.models import MODELS, READS_FILES
 
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     for name, target in {**tables(), **_OWN}.items():
-        found[name] = Part(name, target, log, None if name in MODELS else reading)
+        reads = name not in MODELS or name in READS_FILES
+        found[name] = Part(name, target, log, reading if reads else None)
+    found |= _old_modules(found)
     log.parts = _index(found)
     return MappingProxyType(found)
 
@@ -80,10 +82,11 @@ def tables() -> Mapping[str, Any]:
     from importlib.metadata import entry_points
 
     from aelab.data import COMBINATORS, DATASETS
+    from aelab.losses import LOSSES
     from aelab.models import MODELS
 
     outside = {entry.name: entry.load() for entry in entry_points(group="aelab.parts")}
-    return MappingProxyType({**outside, **DATASETS, **COMBINATORS, **MODELS})
+    return MappingProxyType({**outside, **DATASETS, **COMBINATORS, **MODELS, **LOSSES})
 
 
 def attributes() -> Mapping[type, frozenset[str]]:
@@ -130,6 +133,11 @@ def _wrap(item: Any, log: CallLog) -> Any:
     if isinstance(item, FrozenModule):
         return item.map(lambda value: _wrap(value, log))
     return Part(item.name, item.target, log) if isinstance(item, Part) else item
+
+
+def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:
+    """Modules that old files import as a whole: `from src.models.encoder import resnet`."""
+    return {"resnet": FrozenModule("aelab.resnet", {"resnet18_open": found["resnet18_open"]})}
 
 
 def _index(found: Mapping[str, Any]) -> dict[str, Part]:

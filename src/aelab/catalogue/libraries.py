@@ -124,8 +124,10 @@ def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
 def _torchvision() -> FrozenModule:
     """The little of torchvision that old files use, over our own parts; it is never imported."""
     from aelab.data import TORCHVISION_DATASETS, TRANSFORMS
+    from aelab.pretrained import RESNET18
 
-    weights = FrozenModule("ResNet18_Weights", {"IMAGENET1K_V1": "IMAGENET1K_V1"})
+    names = ("DEFAULT", *RESNET18)
+    weights = FrozenModule("ResNet18_Weights", {name: name for name in names})
     transforms = {name: Part(f"VT.{name}", target) for name, target in TRANSFORMS.items()}
     sets = {
         name: Part(f"torchvision.datasets.{name}", target)

@@ -77,7 +77,7 @@ def real_module(item: Any) -> Any:
         return item
     try:
         return importlib.import_module(name_of(item))
-    except ImportError:
+    except Exception:  # torchvision beside another build of torch raises RuntimeError
         return item
 
 

@@ -73,6 +73,7 @@ def build(
     calls: Sequence[Mapping[str, Any]] | None = None,
     device: str = "auto",
     meta: bool = False,
+    restored: bool = False,
 ) -> Parts:
     """Evaluates a run's blocks in the order of the file.
 
@@ -83,15 +84,16 @@ def build(
         calls: call log of an earlier session; arguments that the text leaves out come from it.
         device: a torch device, or `auto`.
         meta: build the model on the meta device: shapes without memory.
+        restored: all weights come from a stored state afterwards; files of weights are not needed.
 
     Raises:
         ConfigError: a block is wrong, with file, line and key.
     """
     import torch
 
-    from aelab import catalogue
+    from aelab import catalogue, pretrained
     from aelab.data import roots
-    from aelab.models import as_model
+    from aelab.models import as_model, harmless_probes
 
     log = catalogue.CallLog(calls)
     base = Path(spec.file).resolve().parent
@@ -100,7 +102,9 @@ def build(
     scope = spec.scope(names, catalogue.attributes(), trust=trust)
     # Weights are drawn from the default generator, here and nowhere else.
     torch.manual_seed(spec.seed)
-    with torch.device("meta" if meta else "cpu"), roots.entering(reading):
+    filled = pretrained.restoring() if restored else contextlib.nullcontext()
+    place = torch.device("meta" if meta else "cpu")
+    with place, roots.entering(reading), harmless_probes(), filled:
         values = evaluate_run(spec, scope)
     log.finish()
     with located(spec.blocks["model"].where):

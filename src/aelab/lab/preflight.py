@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from aelab.config import RunSpec
 from aelab.errors import AelabError, Problems
 from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings, located
+from aelab.lab.clock import mean_flops, set_to_end
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
-from aelab.lab.start import state_to_load
+from aelab.lab.start import is_begun, state_to_load
 
 if TYPE_CHECKING:
     from aelab.train import FitSettings
@@ -58,7 +59,7 @@ def refuse_if_nothing_can_run(
     errors: dict[str, AelabError] = {}
     for spec in specs:
         try:
-            _costs(spec, build(spec, trust=trust, folders=folders, meta=True), 1.0, runs, trust)
+            _costs(spec, _built(spec, folders, trust, runs), 1.0, runs, trust)
             return
         except Problems as problems:
             errors |= {str(error): error for error in problems.errors}
@@ -71,7 +72,7 @@ def _plan(
     spec: RunSpec, speed: float, *, folders: Sequence[Path], trust: bool, runs: Path
 ) -> RunPlan:
     try:
-        parts = build(spec, trust=trust, folders=folders, meta=True)
+        parts = _built(spec, folders, trust, runs)
         return _costs(spec, parts, speed, runs, trust)
     except Problems as problems:
         return _impossible(spec, [str(error) for error in problems.errors])
@@ -79,10 +80,21 @@ def _plan(
         return _impossible(spec, [str(error)])
 
 
+def _built(spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path) -> Parts:
+    """The parts on the meta device; a run that goes on needs no files of weights."""
+    from aelab.runs.store import Store
+
+    begun = is_begun(spec, Store(runs))
+    return build(spec, trust=trust, folders=folders, meta=True, restored=begun)
+
+
 def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -> RunPlan:
     from aelab.models import model_facts, try_model
 
     shape = _verified_shape(parts)
+    settings = fit_settings(spec, parts)
+    count = parts.train[0].dataset.count()
+    set_to_end(parts.model, settings, count)
     with located(spec.blocks["model"].where):
         facts = model_facts(parts.model, shape)
         batch, output, _ = try_model(parts.model, shape)
@@ -96,7 +108,8 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -
     images = spec.settings.max_inputs
     seconds = None
     if images:
-        seconds = images * STEP_PER_FORWARD * facts.flops_per_image / speed
+        flops = mean_flops(parts.model, shape, settings, count)
+        seconds = images * STEP_PER_FORWARD * flops / speed
     return RunPlan(
         name=spec.name,
         matrix=dict(spec.matrix),

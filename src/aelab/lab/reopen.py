@@ -64,7 +64,7 @@ def reopen_run(
     from aelab.lab.build import build
     from aelab.lab.record import stored_calls
     from aelab.lab.start import weights_prefix
-    from aelab.train import load_weights
+    from aelab.train import load_weights, set_clock
 
     run, checkpoint = store.resolve(reference)
     if run.record.get("trust") and not trust:
@@ -76,8 +76,12 @@ def reopen_run(
     if folders:
         spec = replace(spec, file=str(folders[0] / "resolved.yml"))
     folders = (run.path, *folders)
-    parts = build(spec, trust=trust, folders=folders, calls=stored_calls(run), device=device)
-    tensors = safetensors.torch.load(checkpoint.read()[0])
+    parts = build(
+        spec, trust=trust, folders=folders, calls=stored_calls(run), device=device, restored=True
+    )
+    content, numbers = checkpoint.read()
+    tensors = safetensors.torch.load(content)
     load_weights(parts.model, tensors, weights_prefix(tensors))
     parts.model = parts.model.to(parts.device).eval()
+    set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
     return Reopened(run, spec, parts, folders)

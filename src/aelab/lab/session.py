@@ -169,6 +169,7 @@ class _Session:
             folders=options.folders,
             calls=stored_calls(run),
             device=options.device,
+            restored=bool(run.checkpoints()),
         )
         train, validation = load_images(parts)
         self._settle_record(parts, train, validation)
@@ -320,7 +321,11 @@ class _Session:
         return ev.RunValidated(self.spec.name, event.images, loss, event.is_best)
 
     def _picture(self) -> None:
-        self.pictures.write(self.state.evaluated_model, self.state.images)
+        from aelab.train import set_clock
+
+        state = self.state
+        set_clock(state.evaluated_model, state.images, state.epoch)
+        self.pictures.write(state.evaluated_model, state.images)
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:

@@ -48,6 +48,15 @@ def state_to_load(
     )
 
 
+def is_begun(spec: RunSpec, store: Store) -> bool:
+    """Whether a stored state of this run has all its weights; files of weights may be gone."""
+    try:
+        run = store.open(spec.folder)
+    except StoreError:
+        return False
+    return run.record.get("identity") == spec.identity and bool(run.checkpoints())
+
+
 def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] | None:
     """The state with the most images that can be read, its tensors file and its numbers.
 

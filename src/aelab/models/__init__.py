@@ -34,6 +34,14 @@ from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, Identity, VariationalEncoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
+from aelab.models.patch_transformer import (
+    DecoderPatchTransformer,
+    EncoderPatchTransformer,
+    PatchTransformerAutoencoder,
+)
+from aelab.models.presets import small_image_ae
+from aelab.models.probing import harmless_probes
+from aelab.models.quantizers import FSQ, VQ
 from aelab.models.reshaping import (
     DepthToSpace,
     FlattenPixels,
@@ -42,6 +50,18 @@ from aelab.models.reshaping import (
     SpaceToDepthPool,
     UnflattenPixels,
 )
+from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
+from aelab.models.resnet import PretrainedResNet18, ResNet18, resnet18_open
+from aelab.models.stacked import (
+    StackedSymmetricAutoencoderConv2d,
+    SymmetricConv2d,
+    SymmetricLinear,
+)
+from aelab.models.transformer import (
+    TransformerAutoencoder,
+    TransformerDecoder,
+    TransformerEncoder,
+)
 
 #: Every part that a file may name.
 MODELS: dict[str, Any] = {
@@ -49,21 +69,43 @@ MODELS: dict[str, Any] = {
     "Conv2dBlock": Conv2dBlock,
     "DecoderConv2d": DecoderConv2d,
     "DecoderMLP": DecoderMLP,
+    "DecoderPatchTransformer": DecoderPatchTransformer,
+    "DecoderResidual": DecoderResidual,
     "DepthToSpace": DepthToSpace,
     "EncoderConv2d": EncoderConv2d,
     "EncoderDecoder": EncoderDecoder,
     "EncoderMLP": EncoderMLP,
+    "EncoderPatchTransformer": EncoderPatchTransformer,
+    "FSQ": FSQ,
+    "EncoderResidual": EncoderResidual,
     "FlattenPixels": FlattenPixels,
     "Gaussian": Gaussian,
     "Identity": Identity,
+    "PatchTransformerAutoencoder": PatchTransformerAutoencoder,
+    "PixelNorm": PixelNorm,
+    "PretrainedResNet18": PretrainedResNet18,
+    "ResNet18": ResNet18,
     "Reshape": Reshape,
+    "ResidualBlock": ResidualBlock,
     "SpaceToDepth": SpaceToDepth,
     "SpaceToDepthPool": SpaceToDepthPool,
+    "StackedSymmetricAutoencoderConv2d": StackedSymmetricAutoencoderConv2d,
+    "SymmetricConv2d": SymmetricConv2d,
+    "SymmetricLinear": SymmetricLinear,
+    "TransformerAutoencoder": TransformerAutoencoder,
+    "TransformerDecoder": TransformerDecoder,
+    "TransformerEncoder": TransformerEncoder,
     "UnflattenPixels": UnflattenPixels,
+    "VQ": VQ,
     "VariationalAutoencoder": VariationalAutoencoder,
     "VariationalAutoencoderConv": VariationalAutoencoderConv,
     "VariationalEncoder": VariationalEncoder,
+    "small_image_ae": small_image_ae,
+    "resnet18_open": resnet18_open,
 }
+
+#: Parts that may read a file: whenever they are called, they do so under the roots of their block.
+READS_FILES = frozenset({"PretrainedResNet18", "resnet18_open"})
 
 _MODEL = frozenset({"encoder", "bottleneck", "decoder", "encode", "decode", "noise_shape"})
 
@@ -75,11 +117,30 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     ),
     DecoderConv2d: frozenset({"convolution", "linear", "encoded_shape", "shape", "code_size"}),
     DecoderMLP: frozenset({"layers", "shape", "code_size"}),
+    DecoderPatchTransformer: frozenset({"blocks", "head", "patches", "shape", "code_size"}),
     EncoderConv2d: frozenset({"convolution", "linear", "encoded_shape", "shape", "code_size"}),
+    DecoderResidual: frozenset({"convolution", "head", "encoded_shape", "shape", "code_size"}),
     EncoderDecoder: _MODEL,
     EncoderMLP: frozenset({"layers", "shape", "code_size"}),
+    EncoderPatchTransformer: frozenset({"blocks", "head", "patches", "shape", "code_size"}),
+    FSQ: frozenset({"codebook_size", "dims", "levels", "lookup"}),
+    EncoderResidual: frozenset({"convolution", "head", "encoded_shape", "shape", "code_size"}),
     Gaussian: frozenset({"linear_mu", "linear_sigma", "noise_shape", "latent_dims"}),
+    PatchTransformerAutoencoder: _MODEL,
+    PretrainedResNet18: frozenset({"trunk", "linear", "encoded_shape", "shape", "code_size"}),
+    ResNet18: frozenset(
+        {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc", "get_output_shape"}
+    ),
     SpaceToDepthPool: frozenset({"mix"}),
+    StackedSymmetricAutoencoderConv2d: frozenset(
+        {"encode", "decode", "layers", "shapes", "layer_index", "fade", "noise_shape"}
+    ),
+    SymmetricConv2d: frozenset({"convolution", "activation"}),
+    SymmetricLinear: frozenset({"linear"}),
+    TransformerAutoencoder: _MODEL,
+    TransformerDecoder: frozenset({"linear", "transformer", "patches", "shape", "code_size"}),
+    TransformerEncoder: frozenset({"linear", "transformer", "patches", "shape", "code_size"}),
+    VQ: frozenset({"codebook_size", "dims", "lookup"}),
     VariationalAutoencoder: _MODEL,
     VariationalAutoencoderConv: _MODEL,
     VariationalEncoder: frozenset({"encoder", "bottleneck"}),
@@ -88,34 +149,53 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
 __all__ = [
     "ACTIVATIONS",
     "BLOCK_METHODS",
+    "FSQ",
     "MODELS",
     "NORMALIZATIONS",
+    "READS_FILES",
+    "VQ",
     "Activation",
     "Adapted",
     "Autoencoder",
     "Conv2dBlock",
     "DecoderConv2d",
     "DecoderMLP",
+    "DecoderPatchTransformer",
+    "DecoderResidual",
     "DepthToSpace",
     "EncoderConv2d",
     "EncoderDecoder",
     "EncoderMLP",
+    "EncoderPatchTransformer",
+    "EncoderResidual",
     "FlattenPixels",
     "Gaussian",
     "Identity",
     "ModelFacts",
+    "PatchTransformerAutoencoder",
+    "PixelNorm",
     "Reshape",
+    "ResidualBlock",
     "SpaceToDepth",
     "SpaceToDepthPool",
+    "StackedSymmetricAutoencoderConv2d",
+    "SymmetricConv2d",
+    "SymmetricLinear",
+    "TransformerAutoencoder",
+    "TransformerDecoder",
+    "TransformerEncoder",
     "UnflattenPixels",
     "VariationalAutoencoder",
     "VariationalAutoencoderConv",
     "VariationalEncoder",
     "as_model",
     "count_parameters",
+    "harmless_probes",
     "make_activation",
     "make_normalization",
     "model_facts",
     "prepare_layout",
+    "resnet18_open",
+    "small_image_ae",
     "try_model",
 ]

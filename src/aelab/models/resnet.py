@@ -1,0 +1,288 @@
+"""ResNet-18: the trunk with torchvision's names of parameters, and encoders made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aelab import pretrained
+from aelab.errors import DataError, ShapeError
+from aelab.models.reshaping import FlattenPixels
+from aelab.models.shapes import image_shape
+
+#: Which feature map is given back.
+Stage = Literal["layer1", "layer2", "layer3", "layer4"]
+
+#: Channels of the four stages.
+CHANNELS: Mapping[Stage, int] = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
+
+#: Mean and standard deviation of ImageNet's training images, red, green, blue, in 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that also takes a batch with one value a channel.
+
+    Such a batch (the last image of an epoch, at 1x1) has no statistics of its own; the running ones
+    are used for it, where torch refuses.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if self.training and images.numel() == images.shape[1]:
+            return functional.batch_norm(
+                images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(images)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut.
+
+    Args:
+        channels_in, channels: of input and output.
+        stride: of the first convolution and the shortcut.
+
+    Source: He et al. 2016, arXiv:1512.03385, figure 2.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = BatchNorm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = BatchNorm(channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels_in != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), BatchNorm(channels)
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels_in, H, W) -> (B, channels, ceil(H / stride), ceil(W / stride))."""
+        shortcut = images if self.downsample is None else self.downsample(images)
+        inner = functional.relu(self.bn1(self.conv1(images)))
+        return functional.relu(self.bn2(self.conv2(inner)) + shortcut)
+
+
+class ResNet18(nn.Module):
+    """The convolutions of ResNet-18, for images of any size, with random weights.
+
+    Args:
+        out: the last stage; later ones are not built.
+        head: keep the classifier `fc`, frozen and unused, so that the parameters are those of the
+            published network (11,689,512).
+
+    Names and shapes of the parameters are torchvision's and timm's, so their files fit.
+    Source: He et al. 2016, arXiv:1512.03385, table 1; initial weights: He et al. 2015,
+    arXiv:1502.01852, by the number of outputs.
+    """
+
+    note = ""
+
+    def __init__(self, out: Stage = "layer4", head: bool = False) -> None:
+        super().__init__()
+        self.stages = list(CHANNELS)[: list(CHANNELS).index(out) + 1]
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = BatchNorm(64)
+        channels_in = 64
+        for stage in self.stages:
+            channels = CHANNELS[stage]
+            stride = 1 if stage == "layer1" else 2
+            first = ResidualBlock(channels_in, channels, stride)
+            self.add_module(stage, nn.Sequential(first, ResidualBlock(channels, channels, 1)))
+            channels_in = channels
+        if head:
+            self.fc = nn.Linear(512, 1000).requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> features (B, 64 ... 512, H/4 ... H/32, W/4 ... W/32), rounded up."""
+        if images.shape[1] != 3:
+            raise ShapeError(
+                f"ResNet18 needs images of 3 channels, not {images.shape[1]}",
+                hint="give the data set shape=(3, H, W), or use PretrainedResNet18, which repeats "
+                "a grey channel",
+            )
+        features = functional.relu(self.bn1(self.conv1(images)))
+        features = functional.max_pool2d(features, 3, 2, padding=1)
+        for stage in self.stages:
+            features = self.get_submodule(stage)(features)
+        return features
+
+    def get_output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """(C, H, W) of the features for images of (C, H, W)."""
+        _, height, width = image_shape(shape, "ResNet18")
+        for _ in range(1 + len(self.stages)):  # stem, pooling, and each stage but the first
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        return CHANNELS[self.stages[-1]], height, width
+
+
+class PretrainedResNet18(nn.Module):
+    """An encoder of ResNet-18 features and one linear layer.
+
+    Args:
+        shape: (C, H, W) of the images, C 1 or 3; grey is repeated to three channels.
+        code_size: D, length of the result.
+        weights: `imagenet1k_v1`, the path of a state_dict (.pth, .safetensors), or None for
+            random ones.
+        normalize: bring images of 0..1 to ImageNet's mean and deviation, as these weights expect.
+        frozen: leave the trunk as it is, its running statistics included; only the linear layer
+            learns.
+        out: the stage whose features are used; earlier ones keep more of the place.
+
+    Attributes:
+        trunk: the `ResNet18`.
+        linear: features, pixel by pixel, to the code.
+        encoded_shape: (C, H, W) of the features.
+
+    Raises:
+        ShapeError: images of other than 1 or 3 channels.
+        DataError: the weights are not at hand and cannot be fetched, or are not ResNet-18's.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        weights: Any = "imagenet1k_v1",
+        normalize: bool = True,
+        frozen: bool = False,
+        out: Stage = "layer4",
+    ) -> None:
+        super().__init__()
+        self.shape = image_shape(shape, "PretrainedResNet18")
+        if self.shape[0] not in (1, 3):
+            raise ShapeError(
+                f"PretrainedResNet18 takes images of 1 or 3 channels, not {self.shape[0]}"
+            )
+        self.code_size = int(code_size)
+        self.normalize = normalize
+        self.frozen = frozen
+        self.trunk = ResNet18(out)
+        self.encoded_shape = self.trunk.get_output_shape(self.shape)
+        self.flatten = FlattenPixels()
+        self.linear = nn.Linear(math.prod(self.encoded_shape), self.code_size)
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.trunk.note = load_resnet18(self.trunk, weights)
+        if frozen:
+            self.trunk.requires_grad_(False)
+            self.trunk.eval()
+
+    def train(self, mode: bool = True) -> PretrainedResNet18:
+        """As of every module; a frozen trunk stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.trunk.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in 0..1 -> features (B, D)."""
+        images = images.expand(-1, 3, -1, -1)
+        if self.normalize:
+            images = (images - self.mean) / self.std
+        features: Tensor = self.linear(self.flatten(self.trunk(images)))
+        return features
+
+
+def resnet18_open(weights: Any = None, progress: bool = True) -> ResNet18:
+    """ResNet-18 as older files name it: the features of layer 4, without pooling and classifier.
+
+    The input is not normalised, which the pretrained weights expect; `PretrainedResNet18` does it.
+
+    Args:
+        weights: as `PretrainedResNet18`, or torchvision's `ResNet18_Weights.IMAGENET1K_V1`; None
+            for random ones.
+        progress: has no effect.
+
+    Returns:
+        A module (B, 3, H, W) -> (B, 512, H/32, W/32), rounded up, of 11,689,512 parameters; the
+        classifier's 513,000 are frozen and unused.
+
+    Raises:
+        DataError: the weights are not at hand and cannot be fetched, or are not ResNet-18's.
+    """
+    model = ResNet18(head=True)
+    model.note = load_resnet18(model, weights)
+    if weights is not None:
+        model.note += "; input not normalised as they expect"
+    return model
+
+
+def load_resnet18(model: ResNet18, weights: Any) -> str:
+    """Puts weights into a trunk; on the meta device they are only looked for and compared.
+
+    Args:
+        model: as built, in place.
+        weights: as `PretrainedResNet18`.
+
+    Returns:
+        What a reader of the results must know of them.
+
+    Raises:
+        DataError: see `pretrained.read_weights`; or the file holds another network.
+    """
+    if weights is None:
+        return "ResNet-18 with random weights"
+    if pretrained.is_restoring():
+        return _restored_note(weights)
+    found = pretrained.find_weights(weights, pretrained.RESNET18)
+    if found.path is None and model.conv1.weight.is_meta:
+        return f"ResNet-18 {pretrained.weights_note(found)}"
+    found, tensors = pretrained.read_weights(found)
+    own = _fitting(model, tensors, str(found.path))
+    if not model.conv1.weight.is_meta:
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if name in own:
+                    tensor.copy_(own[name])
+    return f"ResNet-18 {pretrained.weights_note(found)}"
+
+
+def _restored_note(weights: Any) -> str:
+    """The usual note where the file is at hand; a stored state needs none."""
+    try:
+        found = pretrained.find_weights(weights, pretrained.RESNET18)
+        if found.path is not None:
+            return f"ResNet-18 {pretrained.weights_note(found)}"
+    except DataError:
+        pass
+    return "ResNet-18 weights of the run's own state"
+
+
+def _fitting(model: ResNet18, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors of the model's own names, compared with its shapes.
+
+    The classifier and later stages may be in the file or not; counters of batches, which no
+    result depends on, are not in every published file.
+
+    Raises:
+        DataError: a tensor is missing, unknown, of another shape, or not finite.
+    """
+    wanted = model.state_dict()
+    spare = ("fc.", *(f"{stage}." for stage in CHANNELS if stage not in model.stages))
+    hint = "a state_dict of torchvision's or timm's resnet18 is expected"
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        if name.startswith(spare) or name.endswith(".num_batches_tracked"):
+            continue
+        side = "lacks" if name in wanted else "has the unknown tensor"
+        raise DataError(f"{source} is not a ResNet-18: it {side} '{name}'", hint=hint)
+    for name in wanted.keys() & tensors.keys():
+        if tensors[name].shape != wanted[name].shape:
+            given, own = tuple(tensors[name].shape), tuple(wanted[name].shape)
+            raise DataError(f"{source}: '{name}' is {given}, not {own}", hint=hint)
+        if not tensors[name].isfinite().all():
+            raise DataError(f"{source}: '{name}' holds numbers that are not finite")
+    return {name: tensors[name] for name in wanted.keys() & tensors.keys()}
