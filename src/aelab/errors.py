@@ -6,6 +6,7 @@
     │   │   └── RefusedError a block asked for something only --trust allows
     │   ├── DataError        missing, corrupt or unexpected data files
     │   ├── ShapeError       sizes that do not fit together
+    │   ├── MissingExtra     a part needs a package that is not installed
     │   └── StoreError       a run directory that cannot be read, written, or is not ours
     ├── Problems             several errors of one file at once (exit code 2)
     └── RunFailed            training itself failed (exit code 1)
@@ -94,6 +95,22 @@ class DataError(UserError):
 
 class ShapeError(UserError):
     """Sizes that do not fit together."""
+
+
+class MissingExtra(UserError):
+    """A part needs a package that comes with one of aelab's extras.
+
+    Args:
+        part: what was asked for.
+        package: which cannot be imported.
+        extra: of aelab, that brings it.
+    """
+
+    def __init__(self, part: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{part} needs the package {package}, which is not installed",
+            hint=f'type: pip install "aelab[{extra}]"',
+        )
 
 
 class StoreError(UserError):

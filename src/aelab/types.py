@@ -20,8 +20,9 @@ class Output(NamedTuple):
     Attributes:
         reconstruction: (B, C, H, W), nominally 0..1, not clamped.
         latent: what the decoder was given, (B, D) or any (B, ...).
-        posterior: parameters of the latent's distribution by name, each (B, D);
-            `mean` and `log_std` for a Gaussian latent; empty for a plain autoencoder.
+        posterior: what the bottleneck tells of the latent, by name: `mean` and `log_std`, (B, D),
+            of a Gaussian; `index` (B, n) int64 and `commitment` (B,) of a codebook; empty for a
+            plain autoencoder.
     """
 
     reconstruction: Tensor

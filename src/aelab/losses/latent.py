@@ -135,6 +135,24 @@ def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:
     return feature_statistics(output.latent, target_std)
 
 
+def commitment_term(output: Output) -> Tensor:
+    """How far the features are from the codebook's entries that replace them; (B,), at least 0.
+
+    The mean over an image's numbers of (feature - entry)^2; its gradient reaches the features only.
+
+    Raises:
+        ConfigError: the model's bottleneck has no such number.
+
+    Source: van den Oord et al. 2017, arXiv:1711.00937, eq. 3, third term.
+    """
+    if "commitment" not in output.posterior:
+        raise ConfigError(
+            "the term commitment needs a learned codebook, and this model has none",
+            hint="use the bottleneck VQ, or take the term out of the objective",
+        )
+    return output.posterior["commitment"]
+
+
 def _posterior(output: Output, term: str) -> tuple[Tensor, Tensor]:
     try:
         return output.posterior["mean"], output.posterior["log_std"]

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, did_you_mean, one_of
-from aelab.losses.latent import feature_statistics_term, gaussian_kl_term, legacy_kl_term
+from aelab.losses.histogram import histogram, histogram_distance, local_histogram
+from aelab.losses.latent import (
+    commitment_term,
+    feature_statistics_term,
+    gaussian_kl_term,
+    legacy_kl_term,
+)
+from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import (
     Reduction,
     bce,
@@ -22,6 +29,8 @@ from aelab.losses.reconstruction import (
     per_image,
     same_shape,
 )
+from aelab.losses.spectrum import fft, focal_frequency
+from aelab.losses.structure import gradient, ms_ssim, ssim
 
 Formula = Callable[..., Tensor]
 
@@ -32,6 +41,15 @@ RECONSTRUCTIONS: dict[str, Formula] = {
     "bce": bce,
     "bce_logits": bce_logits,
     "huber": huber,
+    "histogram": histogram,
+    "histogram_distance": histogram_distance,
+    "local_histogram": local_histogram,
+    "ssim": ssim,
+    "ms_ssim": ms_ssim,
+    "gradient": gradient,
+    "fft": fft,
+    "focal_frequency": focal_frequency,
+    "random_features": random_features,
 }
 
 #: Output -> (B,). `kl` is the Gaussian one, or the legacy one under the `legacy` setting.
@@ -39,6 +57,7 @@ PENALTIES: dict[str, Formula] = {
     "kl": gaussian_kl_term,
     "gaussian_kl": gaussian_kl_term,
     "legacy_kl": legacy_kl_term,
+    "commitment": commitment_term,
     "feature_statistics": feature_statistics_term,
 }
 
@@ -119,6 +138,21 @@ def find_formula(formula: str | Formula) -> tuple[str, Formula, bool]:
         hint=f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *ALIASES})}, "
         "any loss of torch.nn.functional, or a function (reconstruction, target)",
     )
+
+
+def find_reconstruction(name: str) -> Formula:
+    """The function (reconstruction, target) -> (B,) of a name.
+
+    Raises:
+        ConfigError: unknown name, or a penalty.
+    """
+    usual, function, is_penalty = find_formula(name)
+    if is_penalty:
+        raise ConfigError(
+            f"{usual} compares no images; possible: {one_of(RECONSTRUCTIONS)}",
+            hint="penalties belong into the objective",
+        )
+    return function
 
 
 def apply_torch_loss(

@@ -52,11 +52,7 @@ from aelab.models.reshaping import (
 )
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
 from aelab.models.resnet import PretrainedResNet18, ResNet18, resnet18_open
-from aelab.models.stacked import (
-    StackedSymmetricAutoencoderConv2d,
-    SymmetricConv2d,
-    SymmetricLinear,
-)
+from aelab.models.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.models.transformer import (
     TransformerAutoencoder,
     TransformerDecoder,
@@ -90,8 +86,6 @@ MODELS: dict[str, Any] = {
     "SpaceToDepth": SpaceToDepth,
     "SpaceToDepthPool": SpaceToDepthPool,
     "StackedSymmetricAutoencoderConv2d": StackedSymmetricAutoencoderConv2d,
-    "SymmetricConv2d": SymmetricConv2d,
-    "SymmetricLinear": SymmetricLinear,
     "TransformerAutoencoder": TransformerAutoencoder,
     "TransformerDecoder": TransformerDecoder,
     "TransformerEncoder": TransformerEncoder,
@@ -135,8 +129,6 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     StackedSymmetricAutoencoderConv2d: frozenset(
         {"encode", "decode", "layers", "shapes", "layer_index", "fade", "noise_shape"}
     ),
-    SymmetricConv2d: frozenset({"convolution", "activation"}),
-    SymmetricLinear: frozenset({"linear"}),
     TransformerAutoencoder: _MODEL,
     TransformerDecoder: frozenset({"linear", "transformer", "patches", "shape", "code_size"}),
     TransformerEncoder: frozenset({"linear", "transformer", "patches", "shape", "code_size"}),
@@ -179,8 +171,6 @@ __all__ = [
     "SpaceToDepth",
     "SpaceToDepthPool",
     "StackedSymmetricAutoencoderConv2d",
-    "SymmetricConv2d",
-    "SymmetricLinear",
     "TransformerAutoencoder",
     "TransformerDecoder",
     "TransformerEncoder",

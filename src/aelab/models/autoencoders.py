@@ -26,10 +26,12 @@ class Autoencoder(nn.Module):
         encoder: images (B, C, H, W) to features.
         bottleneck: (features, noise) to (latent, posterior): `Identity`, `Gaussian`, ...
         decoder: latent to images (B, C, H, W).
-        terms: what the model wishes its objective to be; empty lets the file decide.
+        terms: what the model wishes its objective to be, besides what the bottleneck wishes;
+            without a reconstruction among them the file decides on that.
 
     Attributes:
         noise_shape: shape of one image's noise, None where the bottleneck needs none.
+        codebook_size: entries that the posterior's `index` may name, None where it has none.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Autoencoder(nn.Module):
         self.encoder = encoder
         self.bottleneck = bottleneck
         self.decoder = decoder
-        self.terms = tuple(terms)
+        self.terms = (*terms, *getattr(bottleneck, "terms", ()))
         self.noise_shape: tuple[int, ...] | None = getattr(bottleneck, "noise_shape", None)
+        self.codebook_size: int | None = getattr(bottleneck, "codebook_size", None)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """(B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
@@ -60,6 +63,12 @@ class Autoencoder(nn.Module):
         """Images (B, C, H, W), nominally 0..1, not clamped."""
         images: Tensor = self.decoder(latent)
         return images
+
+    def after_step(self) -> None:
+        """Training calls it after every step of the optimiser; a codebook moves then."""
+        follow = getattr(self.bottleneck, "after_step", None)
+        if follow is not None:
+            follow()
 
 
 class EncoderDecoder(Autoencoder):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aelab.train.batches import Batches, Draws
 from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike, forward, sums_of
-from aelab.types import Images
+from aelab.types import Images, Output
 
 
 @torch.no_grad()
@@ -37,7 +37,9 @@ def evaluate(
     once for the whole run with `freeze_validation_set`.
 
     Returns:
-        `loss` (the weighted total) and the unweighted terms by name.
+        `loss` (the weighted total) and the unweighted terms by name; where the posterior has an
+        `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, see
+        `codebook_facts`.
 
     Source: legacy: behaviour of nn-experiments, described in docs/training.md.
     """
@@ -50,12 +52,13 @@ def evaluate(
     legacy = settings.legacy_validation
     sums: Tensor | None = None
     names: list[str] = []
+    counts: Tensor | None = None
     with _mode(model, training=legacy):
         for start in range(0, count, size):
             target = images.gather(slice(start, min(start + size, count)))
             inputs, target = _changed(images, target, draws, settings, images_seen, start)
             noise = _noise(model, len(target), draws, images_seen, start) if legacy else None
-            values, total = forward(
+            output, values, total = forward(
                 model,
                 objective,
                 inputs,
@@ -68,11 +71,43 @@ def evaluate(
             if legacy:
                 batch_sums /= len(target)
             sums = batch_sums if sums is None else sums + batch_sums
+            counts = _counted(counts, model, output)
             names = list(values)
     weight = math.ceil(count / size) if legacy else count
     assert sums is not None  # an empty set is refused by Batches
+    facts = {} if counts is None else codebook_facts(counts)
+    numbers = torch.stack([*(sums / weight), *(fact.to(sums.dtype) for fact in facts.values())])
     # The only wait for the device in a validation.
-    return dict(zip(["loss", *names], (sums / weight).tolist(), strict=True))
+    return dict(zip(["loss", *names, *facts], numbers.tolist(), strict=True))
+
+
+def codebook_facts(counts: Tensor) -> dict[str, Tensor]:
+    """How a codebook is used.
+
+    Args:
+        counts: (K,), how often each entry was chosen; some at least once.
+
+    Returns:
+        `codebook_usage`, the share of entries that were chosen at all, 0..1; and
+        `codebook_perplexity`, exp of the entropy of the choices: 1 if always the same entry was
+        chosen, K if all equally often.
+
+    Source: van den Oord et al. 2017, arXiv:1711.00937, reports them; perplexity as in Sonnet.
+    """
+    shares = counts / counts.sum()
+    return {
+        "codebook_usage": (counts > 0).float().mean(),
+        "codebook_perplexity": torch.exp(-torch.xlogy(shares, shares).sum()),
+    }
+
+
+def _counted(counts: Tensor | None, model: nn.Module, output: Output) -> Tensor | None:
+    """`counts` (K,) with the choices of a batch added; None where the model makes none."""
+    size: int | None = getattr(model, "codebook_size", None)
+    if size is None or "index" not in output.posterior:
+        return None
+    more = torch.bincount(output.posterior["index"].reshape(-1), minlength=size)
+    return more if counts is None else counts + more
 
 
 def noise_shape_of(model: nn.Module) -> tuple[int, ...] | None:

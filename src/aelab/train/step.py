@@ -55,7 +55,7 @@ def step(
     piece = settings.micro_batch_size or size
     for start in range(0, size, piece):
         part = slice(start, start + piece)
-        values, total = forward(
+        _, values, total = forward(
             state.model,
             objective,
             inputs[part],
@@ -82,8 +82,8 @@ def forward(
     *,
     images_seen: int,
     bfloat16: bool = False,
-) -> tuple[Mapping[str, Tensor], Tensor]:
-    """The unweighted terms (B,) and their weighted total (B,) of a batch, float32."""
+) -> tuple[Output, Mapping[str, Tensor], Tensor]:
+    """A batch's output, its unweighted terms (B,) and their weighted total (B,), float32."""
     if bfloat16:
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
             output = model(inputs, noise)
@@ -91,7 +91,7 @@ def forward(
     else:
         output = model(inputs, noise)
     values = objective(output, target, images_seen)
-    return values, objective.total(values, images_seen)
+    return output, values, objective.total(values, images_seen)
 
 
 def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def _add_to_window(state: State, values: Mapping[str, Tensor], total: Tensor) ->
 
 
 def _update(state: State, settings: FitSettings, averaged: bool) -> None:
-    """Clip, step, average the weights, clear the gradients."""
+    """Clip, step, clear the gradients, let the model follow, average the weights."""
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     if averaged and state.accumulated_images != settings.batch_size:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -125,6 +125,9 @@ def _update(state: State, settings: FitSettings, averaged: bool) -> None:
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.steps += 1
+    follow = getattr(state.model, "after_step", None)
+    if follow is not None:
+        follow()
     state.accumulated_images = state.accumulated_batches = 0
     if state.ema is not None and settings.ema_decay is not None:
         _average_weights(state.ema, state.model, settings.ema_decay, first=state.steps == 1)
@@ -146,6 +149,11 @@ def _average_weights(ema: nn.Module, model: nn.Module, decay: float, *, first: b
 def _as_float32(output: Output) -> Output:
     return Output(
         output.reconstruction.float(),
-        output.latent.float() if output.latent.is_floating_point() else output.latent,
-        {name: value.float() for name, value in output.posterior.items()},
+        _widened(output.latent),
+        {name: _widened(value) for name, value in output.posterior.items()},
     )
+
+
+def _widened(values: Tensor) -> Tensor:
+    """float32, unless these are indices."""
+    return values.float() if values.is_floating_point() else values

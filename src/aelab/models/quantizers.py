@@ -1,0 +1,283 @@
+"""Quantizing bottlenecks: the latent is made of entries of a finite codebook.
+
+They are called like every bottleneck, (features, noise) -> (latent, posterior), take no noise, and
+their posterior holds `index` (B, n) int64, the entry chosen for each of an image's n vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, ShapeError
+from aelab.models.shapes import words
+from aelab.types import TermSpec
+
+#: Step between the vectors of a batch that are remembered; a prime, so that it shares no factor
+#: with the positions of an image and candidates come from all of them.
+_STRIDE = 7919
+#: Keeps the entries of unused clusters finite.
+_SMOOTHING = 1e-5
+
+
+class VQ(nn.Module):
+    """Vector quantization: each vector is replaced by the nearest entry of a learned codebook.
+
+    The entries are moving averages of the vectors assigned to them; no gradient reaches them. They
+    move in `after_step`, once for each step of the optimiser, however many pieces its batch was
+    cut into. The first step sets all of them to vectors of its batch; later an entry that is
+    hardly used is set to a vector of the batch at hand. Nothing in this depends on chance.
+
+    Features (B, D) are cut into D / dims vectors; tokens (B, T, D) likewise; feature maps
+    (B, C, H, W) into C / dims vectors at each pixel.
+
+    Args:
+        codebook_size: K, number of entries.
+        dims: numbers in an entry.
+        commitment_weight: of the wished-for term `commitment`, which keeps vectors near their
+            entries; 0 wishes for none.
+        decay: of the moving averages in one step, 0..1.
+        dead_below: an entry used less than this share of the mean use is replaced; 0 for never.
+
+    Attributes:
+        codebook: (K, dims), the entries.
+        codebook_size, dims: as given.
+
+    Raises:
+        ConfigError: a size below 1, a decay or share outside 0..1.
+        ShapeError: in `forward`, if features cannot be cut into vectors of `dims`.
+
+    Source: van den Oord et al. 2017, arXiv:1711.00937, eq. 1 to 3 and appendix A.1; smoothing of
+        the counts as in Sonnet's VectorQuantizerEMA; replacing unused entries: Dhariwal et al.
+        2020, arXiv:2005.00341, section 3.1.
+    """
+
+    noise_shape: tuple[int, ...] | None = None
+    codebook: Tensor
+    mean_counts: Tensor
+    mean_sums: Tensor
+    num_steps: Tensor
+    counts: Tensor
+    sums: Tensor
+    candidates: Tensor
+
+    def __init__(
+        self,
+        codebook_size: int = 512,
+        dims: int = 8,
+        commitment_weight: float = 0.25,
+        decay: float = 0.99,
+        dead_below: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if int(codebook_size) < 1 or int(dims) < 1:
+            raise ConfigError(
+                f"VQ: codebook_size and dims must be at least 1, not {codebook_size} and {dims}"
+            )
+        if not (0.0 <= decay < 1.0 and 0.0 <= dead_below < 1.0):
+            raise ConfigError(
+                "VQ: decay and dead_below must be at least 0 and below 1, "
+                f"not {decay} and {dead_below}"
+            )
+        self.codebook_size, self.dims = int(codebook_size), int(dims)
+        self.decay, self.dead_below = float(decay), float(dead_below)
+        self.terms = commitment_term(commitment_weight)
+        entries = (self.codebook_size, self.dims)
+        self.register_buffer("codebook", torch.randn(entries))
+        self.register_buffer("mean_counts", torch.ones(self.codebook_size))
+        self.register_buffer("mean_sums", torch.zeros(entries))
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+        # What this step's pieces have shown so far; stored, so that a run may stop between them.
+        self.register_buffer("counts", torch.zeros(self.codebook_size))
+        self.register_buffer("sums", torch.zeros(entries))
+        self.register_buffer("candidates", torch.zeros(entries))
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...) -> latent of the same shape, and commitment (B,) and index (B, n).
+
+        The latent's gradient goes to the features unchanged (straight-through).
+        """
+        vectors = to_vectors(features, self.dims, "VQ").float()  # (B, n, dims)
+        index = nearest(vectors, self.codebook)
+        if self.training:
+            self._remember(vectors.detach(), index)
+        entries = self.codebook[index]
+        commitment = (vectors - entries).square().mean(dim=(1, 2))
+        latent = straight_through(vectors, entries)
+        posterior = {"commitment": commitment, "index": index}
+        return from_vectors(latent, features.shape), posterior
+
+    def lookup(self, index: Tensor) -> Tensor:
+        """Index (B, n), 0..K-1 -> entries (B, n, dims)."""
+        return self.codebook[index]
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Moves the entries by what the training images since the last call have shown."""
+        first = self.num_steps == 0
+        seen = self.counts.sum()
+        mean_counts = self.decay * self.mean_counts + (1 - self.decay) * self.counts
+        mean_sums = self.decay * self.mean_sums + (1 - self.decay) * self.sums
+        uniform = torch.where(first, seen, mean_counts.sum()) / self.codebook_size
+        dead = (mean_counts < self.dead_below * uniform) | first
+        mean_counts = torch.where(dead, uniform, mean_counts)
+        mean_sums = torch.where(dead[:, None], self.candidates * uniform, mean_sums)
+        total = mean_counts.sum()
+        smooth = (mean_counts + _SMOOTHING) / (total + self.codebook_size * _SMOOTHING) * total
+        known = seen > 0  # no training images since the last call: everything stays
+        for name, value in (
+            ("mean_counts", mean_counts),
+            ("mean_sums", mean_sums),
+            ("codebook", mean_sums / smooth[:, None]),
+            ("num_steps", self.num_steps + 1),
+        ):
+            buffer = self.get_buffer(name)
+            buffer.copy_(torch.where(known, value, buffer))
+        self.counts.zero_()
+        self.sums.zero_()
+
+    def _remember(self, vectors: Tensor, index: Tensor) -> None:
+        flat = vectors.reshape(-1, self.dims)  # (B n, dims)
+        chosen = nn.functional.one_hot(index.reshape(-1), self.codebook_size).to(flat.dtype)
+        self.counts += chosen.sum(dim=0)
+        with in_full_precision(flat):
+            self.sums += chosen.T @ flat  # not index_add_, whose order is open on a GPU
+        places = torch.arange(self.codebook_size, device=flat.device) * _STRIDE % len(flat)
+        self.candidates.copy_(flat[places])
+
+    def extra_repr(self) -> str:
+        """Sizes, for `print(model)`."""
+        return f"codebook_size={self.codebook_size}, dims={self.dims}"
+
+
+class FSQ(nn.Module):
+    """Finite scalar quantization: every number is rounded to one of a few levels in -1..1.
+
+    The codebook is the product of the levels, so that nothing is learned and nothing can die.
+    Features are cut into vectors of `len(levels)` numbers, in the way of `VQ`.
+
+    Args:
+        levels: number of levels of each number of a vector, at least 3 each; the paper recommends
+            (8, 6, 5) for about 2^8 entries, (8, 5, 5, 5) for 2^10, (7, 5, 5, 5, 5) for 2^12.
+
+    Attributes:
+        codebook_size: product of the levels.
+        dims: numbers in a vector.
+
+    Raises:
+        ConfigError: fewer than 3 levels.
+        ShapeError: in `forward`, if features cannot be cut into vectors of `dims`.
+
+    Source: Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and appendix A.1; the shift of even
+        levels is exact here (artanh, not tan), so that feature 0 is level 0.
+    """
+
+    noise_shape: tuple[int, ...] | None = None
+    terms: tuple[TermSpec, ...] = ()
+    counts: Tensor
+    steps: Tensor
+
+    def __init__(self, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
+        super().__init__()
+        self.levels = tuple(int(count) for count in levels)
+        if not self.levels or min(self.levels) < 3:
+            raise ConfigError(f"FSQ: every number needs at least 3 levels, not {self.levels}")
+        self.dims, self.codebook_size = len(self.levels), math.prod(self.levels)
+        counts = torch.tensor(self.levels, dtype=torch.float32)
+        steps = [math.prod(self.levels[:position]) for position in range(self.dims)]
+        self.register_buffer("counts", counts, persistent=False)
+        #: By how much the index grows with each number's level.
+        self.register_buffer("steps", torch.tensor(steps), persistent=False)
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...) -> latent of the same shape in -1..1, and index (B, n).
+
+        The gradient of rounding is that of the rounded number (straight-through).
+        """
+        vectors = to_vectors(features, self.dims, "FSQ").float()  # (B, n, dims)
+        half = self.counts.div(2, rounding_mode="floor")
+        bounded = self._bound(vectors)
+        rounded = bounded.detach().round()  # -half..half for odd counts, -half..half-1 for even
+        index = ((rounded + half).long() * self.steps).sum(dim=-1)
+        latent = straight_through(bounded, rounded) / half
+        return from_vectors(latent, features.shape), {"index": index}
+
+    def lookup(self, index: Tensor) -> Tensor:
+        """Index (B, n), 0..K-1 -> entries (B, n, dims), -1..1."""
+        half = self.counts.div(2, rounding_mode="floor")
+        return (index[..., None] // self.steps % self.counts.long() - half) / half
+
+    def _bound(self, vectors: Tensor) -> Tensor:
+        """The paper's f: a bounded curve whose rounding has `levels` values, 0 at 0."""
+        half_range = (self.counts - 1) * (1 + 1e-3) / 2
+        offset = torch.where(self.counts % 2 == 0, 0.5, 0.0)
+        return torch.tanh(vectors + torch.atanh(offset / half_range)) * half_range - offset
+
+    def extra_repr(self) -> str:
+        """Levels, for `print(model)`."""
+        return f"levels={self.levels}"
+
+
+def commitment_term(weight: float) -> tuple[TermSpec, ...]:
+    """The wish for a penalty `commitment`; none for weight 0."""
+    return (TermSpec("commitment", "commitment", float(weight)),) if weight else ()
+
+
+def to_vectors(features: Tensor, dims: int, owner: str) -> Tensor:
+    """Cuts each image's features, (B, ...) or (B, C, H, W), into vectors (B, n, dims).
+
+    Feature maps are cut pixel by pixel, others along the last axis. `from_vectors` is the inverse.
+
+    Raises:
+        ShapeError: the last axis (channels, for a feature map) is no multiple of `dims`.
+    """
+    last = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
+    if features.ndim < 2 or last.shape[-1] % dims:
+        what = "channels" if features.ndim == 4 else "numbers"
+        raise ShapeError(
+            f"{owner}: features of {words(features.shape[1:])} have {last.shape[-1]} {what}, "
+            f"which cannot be cut into vectors of {dims}",
+            hint=f"let the encoder give a multiple of {dims} {what}",
+        )
+    return last.reshape(len(features), -1, dims)
+
+
+def from_vectors(vectors: Tensor, shape: torch.Size) -> Tensor:
+    """(B, n, dims) -> the shape of the features that `to_vectors` was given."""
+    if len(shape) != 4:
+        return vectors.reshape(shape)
+    batch, channels, height, width = shape
+    return vectors.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """The entry at the least Euclidean distance; (B, n, d) and (K, d) -> (B, n) int64, 0..K-1."""
+    # |v - e|^2 without |v|^2, which is the same for every entry.
+    with in_full_precision(vectors):
+        distance = codebook.square().sum(dim=-1) - 2 * vectors @ codebook.T  # (B, n, K)
+    return distance.argmin(dim=-1)
+
+
+def in_full_precision(values: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Products of float32 tensors stay float32 within, whatever surrounds them."""
+    if values.is_meta:  # computes nothing, and autocast does not know the device
+        return contextlib.nullcontext()
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def straight_through(continuous: Tensor, quantized: Tensor) -> Tensor:
+    """The value of `quantized`, to the last bit, with the gradient of `continuous`.
+
+    Source: Bengio et al. 2013, arXiv:1308.3432.
+    """
+    return quantized.detach() + (continuous - continuous.detach())
