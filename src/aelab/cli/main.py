@@ -16,6 +16,7 @@ import typer
 
 from aelab.cli.options import Clock, Data, File, Json, Only, Out, Runs, Set, Sources, Trust
 from aelab.cli.output import write
+from aelab.cli.render import ManySizes, render
 from aelab.errors import AelabError, UserError
 
 if TYPE_CHECKING:
@@ -290,6 +291,9 @@ def data(
     with _progress_line("reading data"):
         shown = lab.data(name, resize=resize, out=out, data=roots or ())
     write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
+
+
+app.command(cls=ManySizes)(render)
 
 
 @app.command()

@@ -24,6 +24,13 @@ class Clock(StrEnum):
     seconds = "seconds"
 
 
+class Split(StrEnum):
+    """Which images of a run."""
+
+    train = "train"
+    validation = "validation"
+
+
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
 Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matches this glob.")]
 Trust = Annotated[

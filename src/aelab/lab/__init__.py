@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aelab.errors import UserError, one_of
+from aelab.errors import UserError
 from aelab.lab.events import Event
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from aelab.config import RunSpec
     from aelab.lab.plan import Plan
+    from aelab.lab.render import Rendered
     from aelab.lab.session import Options
     from aelab.lab.stop import StopRequest
     from aelab.runs.record import Run
@@ -59,8 +60,9 @@ def check(
         Problems: every mistake of the file itself, at once.
     """
     from aelab.lab.preflight import plan_runs
+    from aelab.lab.select import specs_of
 
-    specs, roots = _specs(file, only, data, trust, changes or {})
+    specs, roots = specs_of(file, only, data, trust, changes or {})
     return plan_runs(specs, str(file), folders=roots, trust=trust, runs=Path(runs))
 
 
@@ -103,13 +105,14 @@ def run(
     """
     from aelab.lab.build import choose_device
     from aelab.lab.preflight import refuse_if_nothing_can_run
+    from aelab.lab.select import specs_of
     from aelab.lab.session import Options
     from aelab.lab.stop import StopRequest
     from aelab.runs.store import Store
 
     typed = {"max_inputs": max_inputs, "load": load}
     given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
-    specs, roots = _specs(file, only, data, trust, given)
+    specs, roots = specs_of(file, only, data, trust, given)
     choose_device(device)
     store = Store(Path(runs))
     refuse_if_nothing_can_run(specs, folders=roots, trust=trust, runs=Path(runs))
@@ -283,6 +286,56 @@ def open_model(
     return reopen(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
 
 
+def render(
+    reference: str,
+    *,
+    sizes: Sequence[int | str] = (),
+    zoom: str | Sequence[float] | None = None,
+    images: int | None = None,
+    split: Literal["train", "validation"] = "validation",
+    out: str | Path = "renders",
+    truth: bool | str = False,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "cpu",
+) -> Rendered:
+    """Images of a run at any size, beside enlargements of its reconstructions.
+
+    Args:
+        reference: RUN, RUN@best, RUN@latest or RUN@images; its decoder must render any size.
+        sizes: `64` (width), `"96x64"` (width x height) or `"2x"`; 2x and 4x if left out.
+        zoom: x0, y0, x1, y1 of the window to show: -1 is the centre of the image's first pixel, 1
+            that of its last; None for the whole picture, border to border.
+        images: how many; default 8, or 200 that are scored.
+        split: images of the `validation` set or of `train`.
+        out: folder for the PNG sheets.
+        truth: score the renders against larger originals: True takes the run's own set with a
+            larger shape in its globals, a text is an expression that gives a set.
+        runs: folder of the runs.
+        data: further folders that data may be read from; the first one is where relative paths of
+            the experiment file start.
+        trust: needed where the run was made with it.
+        device: where to compute.
+
+    Returns:
+        The files written, and the scores where larger originals were given.
+
+    Raises:
+        StoreError: no such run or state, or it needs `trust`.
+        UserError: the decoder has a fixed grid, or the sizes, the window or the set do not fit.
+    """
+    from aelab.lab.render import Request, region_of, render_run
+    from aelab.lab.reopen import reopen_run
+    from aelab.runs.store import Store
+
+    window = None if zoom is None else region_of(zoom)
+    request = Request(tuple(sizes), window, images, split, Path(out), truth)
+    folders = [Path(folder) for folder in data]
+    opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
+    return render_run(opened, request)
+
+
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
     """Deletes runs, or only their checkpoints."""
     from aelab.runs.store import Store
@@ -336,25 +389,3 @@ def find_runs(
             hint="train them with: aelab run FILE; see what is there with: aelab ls",
         )
     return chosen
-
-
-def _specs(
-    file: str | Path,
-    only: str | None,
-    data: Iterable[str | Path],
-    trust: bool,
-    changes: Mapping[str, Any],
-) -> tuple[list[RunSpec], tuple[Path, ...]]:
-    """The selected runs of a file, and the folders their data may come from."""
-    from aelab import config
-    from aelab.lab.select import matches
-
-    path = Path(file)
-    specs = config.load(path, trust=trust, changes=changes).runs()
-    chosen = [spec for spec in specs if matches((spec.name, spec.folder), only)]
-    if not chosen:
-        raise UserError(
-            f"no run of {file} matches '{only}'",
-            hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
-        )
-    return chosen, (path.resolve().parent, *(Path(folder) for folder in data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -11,8 +12,12 @@ from torch import Tensor, nn
 from aelab.lab.build import Sets
 from aelab.ops.augmented import changed_batch
 from aelab.ops.random import keyed_generator
+from aelab.report.pictures import Line
 from aelab.runs.record import Run
 from aelab.types import Images, Model
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: How many images of each set are shown.
 COUNT = 16
@@ -84,25 +89,35 @@ def row(sample: Tensor) -> Tensor:
 
 def png(picture: Tensor) -> bytes:
     """(H, W, 1 or 3) uint8 as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    as_image(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def as_image(picture: Tensor) -> Image.Image:
+    """(H, W, 1 or 3) uint8 as a Pillow image."""
     from PIL import Image
 
     array = picture.contiguous().numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def picture_line(label: str, images: Tensor, *, original: bool = False) -> Line:
+    """(B, C, H, W) 0..1 as one named row of a sheet."""
+    return Line(label, [as_image(row(image[None])) for image in images], original)
 
 
 def _sample(images: Images) -> Tensor:
     """The first images, as they are; with the set's random changes where these alter the shape."""
     pixels = images.pixels[:COUNT]
     if tuple(pixels.shape[1:]) == images.shape:
-        return _floats(pixels)
+        return floats(pixels)
     first = torch.arange(len(pixels))
     return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
 
 
-def _floats(pixels: Tensor) -> Tensor:
+def floats(pixels: Tensor) -> Tensor:
+    """Bytes as float32 in 0..1; floats as they are."""
     return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 

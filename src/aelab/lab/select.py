@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from aelab.errors import Problems, RefusedError
+from aelab.errors import Problems, RefusedError, UserError, one_of
 from aelab.runs.record import Run
 from aelab.runs.store import Store
+
+if TYPE_CHECKING:
+    from aelab.config import RunSpec
 
 
 def runs_of(source: str | Path | None, store: Store) -> list[Run]:
@@ -36,6 +40,32 @@ def runs_of(source: str | Path | None, store: Store) -> list[Run]:
     # Folders may carry the slugs of the old runner, which had two forms.
     found = (next((stored[f] for f in folders if f in stored), None) for folders in named)
     return [entry for entry in found if entry is not None]
+
+
+def specs_of(
+    file: str | Path,
+    only: str | None,
+    data: Iterable[str | Path],
+    trust: bool,
+    changes: Mapping[str, Any],
+) -> tuple[list[RunSpec], tuple[Path, ...]]:
+    """The selected runs of a file, and the folders their data may come from.
+
+    Raises:
+        Problems: every mistake of the file at once.
+        UserError: no run is selected.
+    """
+    from aelab import config
+
+    path = Path(file)
+    specs = config.load(path, trust=trust, changes=changes).runs()
+    chosen = [spec for spec in specs if matches((spec.name, spec.folder), only)]
+    if not chosen:
+        raise UserError(
+            f"no run of {file} matches '{only}'",
+            hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
+        )
+    return chosen, (path.resolve().parent, *(Path(folder) for folder in data))
 
 
 def matches(names: Iterable[str], only: str | None) -> bool:

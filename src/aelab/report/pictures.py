@@ -138,8 +138,6 @@ def reproduction_sheet(
     Raises:
         UserError: unknown split, or no run has pictures.
     """
-    from PIL import Image, ImageDraw, ImageFont
-
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; possible are: {one_of(SPLITS)}")
     lines = _sheet_lines(runs, split, count)
@@ -148,46 +146,53 @@ def reproduction_sheet(
             f"none of these runs has stored reproductions of {SPLITS[split]} yet",
             hint="they are written at each validation: wait for the first",
         )
+    return sheet(lines, scale=scale)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a sheet: its name, its images, and whether they are originals."""
+
+    label: str
+    images: list[Image]
+    original: bool = False
+
+
+def sheet(lines: Sequence[Line], *, scale: int = 1) -> bytes:
+    """Named rows of images, each pixel a square of `scale`; the bytes of a PNG file."""
+    from PIL import Image, ImageDraw, ImageFont
+
     rows = [_enlarged(line.images, scale) for line in lines]
     heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
     heights = [height + GAP * line.original for height, line in zip(heights, lines, strict=True)]
     font = ImageFont.load_default(TEXT_SIZE)
     left = min(LABEL_WIDTH, max(math.ceil(font.getlength(line.label)) for line in lines) + 3 * GAP)
-    sheet = Image.new("RGB", (left + max(row.width for row in rows) + GAP, sum(heights) + GAP),
-                      "white")  # fmt: skip
-    draw, top = ImageDraw.Draw(sheet), GAP
+    picture = Image.new("RGB", (left + max(row.width for row in rows) + GAP, sum(heights) + GAP),
+                        "white")  # fmt: skip
+    draw, top = ImageDraw.Draw(picture), GAP
     for line, row, height in zip(lines, rows, heights, strict=True):
         top += GAP if line.original else 0
         colour = "#666666" if line.original else "#111111"
         draw.text(
             (GAP, top + row.height / 2), _shortened(line.label, font), colour, font, anchor="lm"
         )
-        sheet.paste(row, (left, top))
+        picture.paste(row, (left, top))
         top += height - (GAP if line.original else 0)
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One row of a sheet: its name, its images, and whether they are originals."""
-
-    label: str
-    images: list[Image]
-    original: bool
-
-
-def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[_Line]:
+def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[Line]:
     """Rows of a sheet; runs with alike originals stand together under them."""
-    together: dict[bytes, list[_Line]] = {}
+    together: dict[bytes, list[Line]] = {}
     for label, run in zip(labels(runs)[1], runs, strict=True):
         original, stored = originals(run, split), steps(run, split)
         if original is None or not stored:
             continue
-        first = _Line("original", _images(run, original, count), True)
+        first = Line("original", _images(run, original, count), True)
         group = together.setdefault(original.read_bytes(), [first])
-        group.append(_Line(label, _images(run, stored[max(stored)], count), False))
+        group.append(Line(label, _images(run, stored[max(stored)], count), False))
     return [line for group in together.values() for line in group]
 
 

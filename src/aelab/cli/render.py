@@ -1,0 +1,90 @@
+"""`aelab render`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from aelab.cli.options import Data, Runs, Split, Trust
+from aelab.cli.output import write
+
+_SIZE = re.compile(r"\d+(x\d*)?")
+
+
+class ManySizes(TyperCommand):
+    """Takes `--resolution 64 128` for `--resolution 64 --resolution 128`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeats the option before each further size."""
+        spread: list[str] = []
+        inside = False
+        for word in args:
+            if inside and spread[-1] not in ("--resolution", "-r") and _SIZE.fullmatch(word):
+                spread.append("--resolution")
+            spread.append(word)
+            inside = word in ("--resolution", "-r") or (inside and bool(_SIZE.fullmatch(word)))
+        return super().parse_args(ctx, spread)
+
+
+def render(
+    run: Annotated[
+        str, typer.Argument(help="RUN, RUN@best, RUN@latest or RUN@IMAGES.", show_default=False)
+    ],
+    resolution: Annotated[
+        list[str] | None,
+        typer.Option("--resolution", "-r", help="Sizes: 64 (width), 96x64, 2x. Default: 2x 4x."),
+    ] = None,
+    zoom: Annotated[
+        str | None,
+        typer.Option("--zoom", help="x0,y0,x1,y1: a window; -1,-1,1,1 is the whole picture."),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", help="How many; default 8, or 200 to be scored.")
+    ] = None,
+    split: Annotated[
+        Split, typer.Option("--split", help="Whose images: train or validation.")
+    ] = Split.validation,
+    truth: Annotated[
+        bool,
+        typer.Option("--truth", help="Score against the run's own set, written at larger size."),
+    ] = False,
+    truth_set: Annotated[
+        str | None,
+        typer.Option("--truth-set", help="Score against this set of larger originals."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")] = Path(
+        "renders"
+    ),
+    runs: Runs = Path("runs"),
+    roots: Data = None,
+    trust: Trust = False,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+) -> None:
+    """Draw a run's images at any size, where its decoder can; score them against true originals."""
+    from aelab import lab
+
+    rendered = lab.render(
+        run,
+        sizes=resolution or (),
+        zoom=zoom,
+        images=images,
+        split=split.value,
+        out=out,
+        truth=truth_set if truth_set is not None else truth,
+        runs=runs,
+        data=roots or (),
+        trust=trust,
+        device=device,
+    )
+    if rendered.scores:
+        from aelab.lab.truth import scores_table
+
+        write(scores_table(rendered.scores), None)
+    for path in rendered.files:
+        write(str(path), None)
