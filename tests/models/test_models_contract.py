@@ -20,12 +20,15 @@ from aelab.models import (
     Conv2dBlock,
     DecoderConv2d,
     DecoderMLP,
+    DecoderResidual,
     EncoderConv2d,
     EncoderDecoder,
     EncoderMLP,
+    EncoderResidual,
     Gaussian,
     Identity,
     Reshape,
+    StackedSymmetricAutoencoderConv2d,
     VariationalAutoencoder,
     VariationalAutoencoderConv,
     VariationalEncoder,
@@ -33,6 +36,7 @@ from aelab.models import (
     count_parameters,
     model_facts,
     prepare_layout,
+    small_image_ae,
     try_model,
 )
 
@@ -79,6 +83,15 @@ PRESETS = {
     ),
     "orthogonal gaussian": lambda shape: Autoencoder(
         EncoderMLP(shape, 16), Gaussian(16, 8), DecoderMLP(shape, 8)
+    ),
+    "residual": lambda shape: EncoderDecoder(
+        EncoderResidual(shape, 8, channels=(4, 6), norm="group"),
+        DecoderResidual(shape, 8, channels=(6, 4), norm="layer", activation_last_layer="sigmoid"),
+    ),
+    "small_image_ae": small_image_ae,
+    "stacked": lambda shape: StackedSymmetricAutoencoderConv2d(shape, 8, channels=(4, 6)),
+    "stacked twice": lambda shape: StackedSymmetricAutoencoderConv2d(
+        shape, 8, channels=(4, 6), symmetric=False
     ),
     "variational": variational,
     "variational mlp": variational_mlp,
@@ -401,8 +414,16 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         EncoderDecoder: symmetric((1, 8, 8)),
         VariationalAutoencoder: variational((1, 8, 8)),
         VariationalAutoencoderConv: PRESETS["overnight"]((1, 8, 8)),
+        StackedSymmetricAutoencoderConv2d: PRESETS["stacked"]((1, 8, 8)),
     }
-    for maker in (EncoderConv2d, DecoderConv2d, EncoderMLP, DecoderMLP):
+    for maker in (
+        EncoderConv2d,
+        DecoderConv2d,
+        EncoderMLP,
+        DecoderMLP,
+        EncoderResidual,
+        DecoderResidual,
+    ):
         examples[maker] = maker((1, 8, 8), 4)
     example = examples.get(kind) or kind(4)
     assert all(hasattr(example, name) for name in BLOCK_METHODS[kind])

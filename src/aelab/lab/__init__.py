@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aelab.config import RunSpec
     from aelab.lab.plan import Plan
-    from aelab.lab.render import Rendered
+    from aelab.lab.rendering import Rendered
     from aelab.lab.session import Options
     from aelab.lab.stop import StopRequest
     from aelab.runs.record import Run
@@ -325,7 +325,7 @@ def render(
         StoreError: no such run or state, or it needs `trust`.
         UserError: the decoder has a fixed grid, or the sizes, the window or the set do not fit.
     """
-    from aelab.lab.render import Request, region_of, render_run
+    from aelab.lab.rendering import Request, region_of, render_run
     from aelab.lab.reopen import reopen_run
     from aelab.runs.store import Store
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from aelab._version import __version__
 from aelab.config import RunSpec
 from aelab.errors import StoreError
+from aelab.lab.build import fit_settings
+from aelab.lab.clock import set_to_end
 from aelab.runs.atomic import read_json
 from aelab.runs.record import Run
 
@@ -42,6 +44,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
     from aelab.models import model_facts
 
     shape = train[0][1].shape
+    set_to_end(parts.model, fit_settings(spec, parts), len(train[0][1]))
     facts = model_facts(parts.model, shape)
     content = {
         name: _content(sets) for name, sets in (("train", train), ("validation", validation))

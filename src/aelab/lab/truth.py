@@ -19,7 +19,7 @@ from aelab.data import Dataset, freeze_images
 from aelab.data.enlarged import enlargement
 from aelab.errors import ConfigError, DataError, ShapeError, UserError
 from aelab.lab.pictures import floats, picture_line
-from aelab.lab.render import (
+from aelab.lab.rendering import (
     SHOWN,
     Rendered,
     Renderer,

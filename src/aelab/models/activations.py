@@ -72,7 +72,7 @@ def make_activation(activation: Activation, *, in_place: bool = False) -> nn.Mod
     if activation is None or isinstance(activation, nn.Module):
         return activation
     if isinstance(activation, str):
-        name = activation.lower()
+        name = activation.lower().replace("_", "")  # leaky_relu as well as LeakyReLU
         if name == "none":
             return None
         if name in _FUNCTIONS:

@@ -5,6 +5,7 @@ parts exist, where results are written, or who looks at them.
 """
 
 from aelab.train.batches import Batches
+from aelab.train.clock import set_clock
 from aelab.train.evaluate import evaluate
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
 from aelab.train.loop import fit
@@ -48,6 +49,7 @@ __all__ = [
     "make_schedule",
     "make_state",
     "refuse_other_shapes",
+    "set_clock",
     "state_dict",
     "step",
 ]

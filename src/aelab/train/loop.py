@@ -14,6 +14,7 @@ import torch
 
 from aelab.errors import DivergedError
 from aelab.train.batches import Batches, Draws, ScheduledSets
+from aelab.train.clock import set_clock
 from aelab.train.evaluate import evaluate, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
 from aelab.train.machine import prepared_process
@@ -94,6 +95,7 @@ def train_batch(
     if settings.training_noise:
         inputs = inputs + settings.training_noise * draws.normal(inputs.shape, "training", now)
         target = inputs if settings.noise_in_target else target
+    set_clock(state.model, now, state.epoch)
     shape = noise_shape_of(state.model)
     noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
     draws.reseed_default(now)
@@ -167,6 +169,7 @@ def validate(
     state: State, objective: ObjectiveLike, held_out: Batches, settings: FitSettings
 ) -> Validated:
     """Evaluate, remember the best, tell the schedule."""
+    set_clock(state.evaluated_model, state.images, state.epoch)
     terms = evaluate(
         state.evaluated_model,
         objective,

@@ -1,0 +1,57 @@
+"""A run's model at the end of its clock, and what it costs on the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aelab.train import FitSettings
+
+#: Models that change with the clock are looked at in the middle of so many equal parts of a run.
+MOMENTS = 8
+#: Whole epochs where the number of training images is not known: later than any schedule.
+_LATE = 1 << 40
+
+
+def set_to_end(model: nn.Module, settings: FitSettings, num_images: int | None) -> None:
+    """Tells the model the time at which the run will end.
+
+    Args:
+        num_images: of the training set that the run begins with, if that is known.
+    """
+    from aelab.train import set_clock
+
+    set_clock(model, *_end(settings, num_images))
+
+
+def mean_flops(
+    model: nn.Module, shape: Sequence[int], settings: FitSettings, num_images: int | None
+) -> float:
+    """FLOPs of a forward pass an image, the mean over the run; the model is left at its end."""
+    from aelab.models import model_facts
+    from aelab.train import set_clock
+    from aelab.train.clock import find_clocked
+
+    images, epochs = _end(settings, num_images)
+    if not find_clocked(model):
+        return model_facts(model, shape).flops_per_image
+    total = 0
+    for moment in range(MOMENTS):
+        past = (2 * moment + 1, 2 * MOMENTS)
+        set_clock(model, images * past[0] // past[1], epochs * past[0] // past[1])
+        total += model_facts(model, shape).flops_per_image
+    set_clock(model, images, epochs)
+    return total / MOMENTS
+
+
+def _end(settings: FitSettings, num_images: int | None) -> tuple[int, int]:
+    """(images, whole epochs) at the end of a run, as far as they follow from its settings."""
+    ends = [settings.max_images] if settings.max_images else []
+    if settings.max_epochs and num_images:
+        ends.append(settings.max_epochs * num_images)
+    images = min(ends, default=_LATE)
+    epochs = images // num_images if num_images else settings.max_epochs or _LATE
+    return images, epochs
