@@ -32,8 +32,11 @@ from aelab.models.autoencoders import (
 )
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, Identity, VariationalEncoder
+from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
+from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
+from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.patch_transformer import (
     DecoderPatchTransformer,
     EncoderPatchTransformer,
@@ -63,6 +66,8 @@ from aelab.models.transformer import (
 MODELS: dict[str, Any] = {
     "Autoencoder": Autoencoder,
     "Conv2dBlock": Conv2dBlock,
+    "DalleEncoder": DalleEncoder,
+    "DalleManifoldAutoencoder": DalleManifoldAutoencoder,
     "DecoderConv2d": DecoderConv2d,
     "DecoderMLP": DecoderMLP,
     "DecoderPatchTransformer": DecoderPatchTransformer,
@@ -75,14 +80,18 @@ MODELS: dict[str, Any] = {
     "FSQ": FSQ,
     "EncoderResidual": EncoderResidual,
     "FlattenPixels": FlattenPixels,
+    "FourierPositions": FourierPositions,
     "Gaussian": Gaussian,
     "Identity": Identity,
     "PatchTransformerAutoencoder": PatchTransformerAutoencoder,
     "PixelNorm": PixelNorm,
     "PretrainedResNet18": PretrainedResNet18,
     "ResNet18": ResNet18,
+    "ImageManifoldDecoder": ImageManifoldDecoder,
+    "LinearPositions": LinearPositions,
     "Reshape": Reshape,
     "ResidualBlock": ResidualBlock,
+    "SinePositions": SinePositions,
     "SpaceToDepth": SpaceToDepth,
     "SpaceToDepthPool": SpaceToDepthPool,
     "StackedSymmetricAutoencoderConv2d": StackedSymmetricAutoencoderConv2d,
@@ -109,6 +118,8 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     Conv2dBlock: frozenset(
         {"get_output_shape", "get_input_shape", "create_transposed", "layers", "channels"}
     ),
+    DalleEncoder: frozenset({"get_output_shape", "groups", "vocab_size"}),
+    DalleManifoldAutoencoder: _MODEL,
     DecoderConv2d: frozenset({"convolution", "linear", "encoded_shape", "shape", "code_size"}),
     DecoderMLP: frozenset({"layers", "shape", "code_size"}),
     DecoderPatchTransformer: frozenset({"blocks", "head", "patches", "shape", "code_size"}),
@@ -124,6 +135,9 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     PretrainedResNet18: frozenset({"trunk", "linear", "encoded_shape", "shape", "code_size"}),
     ResNet18: frozenset(
         {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc", "get_output_shape"}
+    ),
+    ImageManifoldDecoder: frozenset(
+        {"blocks", "default_shape", "inputs", "linear_out", "num_input_channels", "render"}
     ),
     SpaceToDepthPool: frozenset({"mix"}),
     StackedSymmetricAutoencoderConv2d: frozenset(
@@ -150,6 +164,8 @@ __all__ = [
     "Adapted",
     "Autoencoder",
     "Conv2dBlock",
+    "DalleEncoder",
+    "DalleManifoldAutoencoder",
     "DecoderConv2d",
     "DecoderMLP",
     "DecoderPatchTransformer",
@@ -161,13 +177,17 @@ __all__ = [
     "EncoderPatchTransformer",
     "EncoderResidual",
     "FlattenPixels",
+    "FourierPositions",
     "Gaussian",
     "Identity",
+    "ImageManifoldDecoder",
+    "LinearPositions",
     "ModelFacts",
     "PatchTransformerAutoencoder",
     "PixelNorm",
     "Reshape",
     "ResidualBlock",
+    "SinePositions",
     "SpaceToDepth",
     "SpaceToDepthPool",
     "StackedSymmetricAutoencoderConv2d",

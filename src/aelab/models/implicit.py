@@ -1,0 +1,380 @@
+"""`ImageManifoldDecoder`: an implicit picture, from position and latent to colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, ShapeError, did_you_mean, one_of
+from aelab.models.activations import Activation, make_activation
+from aelab.models.coordinates import (
+    POSITIONS,
+    WHOLE,
+    AntiAlias,
+    PositionCode,
+    Region,
+    checked_size,
+    pixel_positions,
+    pixel_size,
+)
+from aelab.models.implicit_inputs import PixelInputs, PositionShare, make_mixing
+from aelab.models.implicit_layers import PixelBlock, Sine, Statistics
+from aelab.models.shapes import words
+
+# Positions times images in one pass of `render`: bounds its memory at any size of picture.
+_RENDER_POSITIONS = 1 << 16
+
+
+class ImageManifoldDecoder(nn.Module):
+    """Residual blocks of linear layers from position and latent to colour, one pixel at a time.
+
+    With its default settings it is the documents' decoder: concat(latent, position code) ->
+    linear, activation -> blocks -> linear, `activation_out`. In training every block's
+    normalisation sees the pixels of one image, whatever the batch; running averages follow
+    image by image and serve in evaluation.
+
+    Args:
+        num_input_channels: D, length of the latent.
+        num_output_channels: C.
+        num_hidden: width of the first block.
+        num_blocks: residual blocks.
+        num_layers_per_block: linear layers of each.
+        concat_residual: append a block's result to its input instead of adding it, which doubles
+            the width of all that follows; one bool or one a block.
+        pos_embedding_freqs: f of the position code, radians per unit; the picture is 2 wide.
+        batch_norm: begin each block with `normalization`.
+        default_shape: (H, W) that `forward` renders; None: to be given at each call.
+        activation: after every hidden layer; `siren` for sines with their own initial weights.
+        activation_out: after the last layer.
+        cross_attention: the position asks, the latent answers, and the answer is joined with the
+            position. All rows of the latent are equal, so that the answer is the same linear map of
+            the latent at every position, whatever is asked; it is computed as such.
+        cross_attention_heads: must divide D.
+        pos_embedding: `sin_cos`; `sin` for the code up to 10 November 2023; `linear` for x and y
+            alone; or a `PositionCode` of your own, such as `FourierPositions()`.
+        anti_alias: `box` or `gaussian`: waves of the position code weakened by what averaging
+            over a pixel of the rendered grid leaves of them. A `PositionCode` brings its own.
+        mixing: how the latent enters: `concat` (as further inputs of the first layer), `film`
+            (scales and shifts every layer of the blocks), `grid` (a coarse feature map made of
+            the latent, interpolated at the position); one or several.
+        grid_shape: (rows, columns) of that feature map.
+        grid_channels: its features.
+        normalization: `image`, or `layer` or `rms` over the features of each pixel, which do not
+            depend on the other pixels and so on the size rendered.
+        residual: False leaves the identity paths out.
+        statistics: of `image` normalisation in evaluation: `running` averages as in the documents,
+            or those of the `image` itself on the default grid.
+        chunk: images per pass; None is 1 on a CPU, where one image's activations stay in the cache,
+            and the whole batch elsewhere. It changes nothing but the time.
+
+    Attributes:
+        default_shape: (H, W) or None.
+        inputs: the first layer, where position and latent meet.
+        blocks: of `PixelBlock`.
+        linear_out: to the colours.
+
+    Raises:
+        ConfigError: settings that do not go together.
+        ShapeError: wrong number of `concat_residual`, or a shape that is none.
+
+    Source: documents 001 and 003; Stanley 2007, doi:10.1007/s10710-007-9028-8 (pictures as
+    functions of position); Perez et al. 2018, arXiv:1709.07871 (film); Chen et al. 2021,
+    arXiv:2012.09161 (features interpolated at the position).
+    """
+
+    def __init__(
+        self,
+        num_input_channels: int,
+        num_output_channels: int = 3,
+        num_hidden: int = 256,
+        num_blocks: int = 2,
+        num_layers_per_block: int = 2,
+        concat_residual: bool | Iterable[bool] = False,
+        pos_embedding_freqs: Iterable[float] = (7, 17),
+        batch_norm: bool = True,
+        default_shape: Sequence[int] | None = None,
+        activation: Activation = "gelu",
+        activation_out: Activation = "sigmoid",
+        cross_attention: bool = False,
+        cross_attention_heads: int = 4,
+        *,
+        pos_embedding: str | PositionCode = "sin_cos",
+        anti_alias: AntiAlias = None,
+        mixing: str | Sequence[str] = "concat",
+        grid_shape: Sequence[int] = (8, 8),
+        grid_channels: int = 16,
+        normalization: str = "image",
+        residual: bool = True,
+        statistics: str = "running",
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_input_channels = int(num_input_channels)
+        self.num_output_channels = int(num_output_channels)
+        self.default_shape = None if default_shape is None else _size(default_shape)
+        self.statistics, self.chunk = _checked_passes(statistics, chunk)
+        self.mixing = make_mixing(mixing, with_attention=cross_attention)
+        self.inputs = PixelInputs(
+            self.num_input_channels,
+            int(num_hidden),
+            _make_positions(pos_embedding, tuple(pos_embedding_freqs), anti_alias),
+            self.mixing,
+            _size(grid_shape),
+            grid_channels,
+            activation,
+            cross_attention_heads if cross_attention else 0,
+        )
+        self.blocks, width = _make_blocks(
+            int(num_hidden),
+            num_layers_per_block,
+            activation,
+            normalization if batch_norm else None,
+            _residuals(concat_residual, num_blocks, residual),
+        )
+        self.linear_out = nn.Linear(width, self.num_output_channels)
+        self.act_out = make_activation(activation_out) or nn.Identity()
+        self.modulation = self._make_modulation() if "film" in self.mixing else None
+        self._initialise_sines()
+        if cross_attention:
+            self.note = "cross attention over equal rows: its queries and keys have no effect"
+
+    def forward(self, latent: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+        """Latent (B, D) -> images (B, C, H, W); (D,) -> (C, H, W).
+
+        Args:
+            latent: of the encoder.
+            shape: (H, W) instead of `default_shape`. In training the statistics are then those of
+                this grid, as in the documents; see `render`.
+
+        Raises:
+            ShapeError: no shape, or a latent of another length.
+        """
+        if latent.ndim == 1:
+            return self.forward(latent[None], shape)[0]
+        self._check(latent)
+        size = self._default() if shape is None else _size(shape)
+        is_own = self.has_image_norm and (self.training or self.statistics == "image")
+        if is_own and not self.training and size != self.default_shape:
+            return self.render(latent, size)
+        share = self._share(size, WHOLE)
+        images = []
+        for some in torch.split(latent, self._chunk(latent)):
+            statistics = Statistics("own" if is_own else "running", update=self.training)
+            images.append(self._colours(some, share, statistics))
+        return torch.cat(images).reshape(len(latent), -1, *size)
+
+    def render(
+        self, latent: Tensor, shape: Sequence[int], region: Region = WHOLE
+    ) -> Tensor:  # (B, C, H, W)
+        """Images of any size, of any part of the picture or beyond it, in bounded memory.
+
+        Statistics that belong to the image are taken on the default grid whatever is rendered (and
+        are constants to the gradient), so that a pixel does not depend on which others are asked
+        for. Nothing is stored, in training neither. At `default_shape` and the whole region it
+        equals `forward`.
+
+        Args:
+            latent: (B, D).
+            shape: (H, W).
+            region: (x0, y0, x1, y1) between the centres of the corner pixels, in coordinates that
+                are -1..1 over the pixel centres of the default grid.
+
+        Returns:
+            (B, C, H, W).
+
+        Raises:
+            ShapeError: a shape that is none, or statistics to be taken and no `default_shape`.
+        """
+        self._check(latent)
+        size = _size(shape)
+        statistics: list[list[tuple[Tensor, Tensor]]] = []
+        pieces = torch.split(latent, self._chunk(latent))
+        is_own = self.has_image_norm and (self.training or self.statistics == "image")
+        if is_own:
+            with torch.no_grad():
+                share = self._share(self._default(), WHOLE)
+                for some in pieces:
+                    own = Statistics("own")
+                    self._colours(some, share, own)
+                    statistics.append(own.values)
+        images = []
+        for number, some in enumerate(pieces):
+            found = Statistics("given", values=statistics[number]) if is_own else None
+            images.append(self._render_bands(some, size, region, found or Statistics("running")))
+        return torch.cat(images)
+
+    @property
+    def has_image_norm(self) -> bool:
+        """Whether any layer's result depends on all pixels of the image."""
+        return any(block.has_image_norm for block in self._blocks())
+
+    def extra_repr(self) -> str:
+        """What the printed parts do not show."""
+        return (
+            f"default_shape={self.default_shape}, mixing={self.mixing}, "
+            f"statistics={self.statistics}, chunk={self.chunk}"
+        )
+
+    def _render_bands(
+        self, latent: Tensor, size: tuple[int, int], region: Region, statistics: Statistics
+    ) -> Tensor:
+        like, pixel = self.linear_out.weight, pixel_size(size, region)
+        positions = pixel_positions(size, region, like)
+        bands = []
+        for band in torch.split(positions, max(_RENDER_POSITIONS // len(latent), 1)):
+            share = self.inputs.of_positions(band, pixel)
+            bands.append(self._colours(latent, share, statistics))
+        return torch.cat(bands, dim=2).reshape(len(latent), -1, *size)
+
+    def _share(self, size: tuple[int, int], region: Region) -> PositionShare:
+        positions = pixel_positions(size, region, self.linear_out.weight)
+        return self.inputs.of_positions(positions, pixel_size(size, region))
+
+    def _colours(self, latent: Tensor, share: PositionShare, statistics: Statistics) -> Tensor:
+        """(B, D) -> (B, C, P)."""
+        x = self.inputs(latent, share)  # (P, B, F)
+        modulation = None if self.modulation is None else self.modulation(latent)
+        start = 0
+        for index, block in enumerate(self._blocks()):
+            own = None
+            if modulation is not None:
+                own = modulation[:, start : start + block.num_modulations]
+                start += block.num_modulations
+            x = block(x, statistics, index, own)
+        colours: Tensor = self.act_out(self.linear_out(x))  # (P, B, C)
+        return colours.permute(1, 2, 0)
+
+    def _blocks(self) -> list[PixelBlock]:
+        return [block for block in self.blocks if isinstance(block, PixelBlock)]
+
+    def _make_modulation(self) -> nn.Linear:
+        count = sum(block.num_modulations for block in self._blocks())
+        modulation = nn.Linear(self.num_input_channels, count)
+        nn.init.zeros_(modulation.bias)  # a latent of zeros changes nothing
+        return modulation
+
+    def _initialise_sines(self) -> None:
+        # The first layer has done it for itself.
+        sine = self.inputs.activation
+        if not isinstance(sine, Sine):
+            return
+        for block in self._blocks():
+            for weight in block.weights():
+                sine.initialise(weight)
+        sine.initialise(self.linear_out.weight)
+        if self.modulation is not None:
+            sine.initialise(self.modulation.weight)
+
+    def _chunk(self, latent: Tensor) -> int:
+        if self.chunk is not None:
+            return self.chunk
+        return 1 if latent.device.type == "cpu" else max(len(latent), 1)
+
+    def _default(self) -> tuple[int, int]:
+        if self.default_shape is None:
+            raise ShapeError(
+                "ImageManifoldDecoder: neither a shape nor a default_shape is given",
+                hint="build it with default_shape=SHAPE[-2:]",
+            )
+        return self.default_shape
+
+    def _check(self, latent: Tensor) -> None:
+        if latent.ndim != 2 or latent.shape[1] != self.num_input_channels:
+            raise ShapeError(
+                f"ImageManifoldDecoder: takes {self.num_input_channels} numbers an image, but the "
+                f"latent is {words(latent.shape[1:])}",
+                hint="num_input_channels must be the length of the latent",
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        for old in [name for name in state_dict if name.startswith(prefix)]:
+            new = prefix + _new_name(old[len(prefix) :])
+            if new != old:
+                state_dict[new] = state_dict.pop(old)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def _new_name(name: str) -> str:
+    """A parameter's name here from its name in weights of the documents' decoder."""
+    parts = name.removeprefix("pos_to_color.").split(".")
+    if parts[0] == "resblocks":  # resblock_1.layers.layer_1.linear.weight
+        block = int(parts[1].removeprefix("resblock_")) - 1
+        if parts[3] == "norm":
+            return ".".join(["blocks", str(block), *parts[3:]])
+        layer = int(parts[3].removeprefix("layer_")) - 1
+        return ".".join(["blocks", str(block), "linears", str(layer), *parts[5:]])
+    if parts[0] in ("linear_in", "proj"):
+        return ".".join(["inputs.linear", *parts[1:]])
+    if parts[0] in ("upscale_pos", "cross_atn"):
+        return ".".join(["inputs", *parts])
+    return ".".join(parts)
+
+
+def _make_positions(
+    kind: str | PositionCode, freqs: tuple[float, ...], anti_alias: AntiAlias
+) -> PositionCode:
+    if isinstance(kind, PositionCode):
+        if anti_alias is not None:
+            raise ConfigError(
+                "ImageManifoldDecoder: anti_alias belongs to the position code that was given",
+                hint=f"write {type(kind).__name__}(..., anti_alias={anti_alias!r})",
+            )
+        return kind
+    if kind not in POSITIONS:
+        raise ConfigError(
+            f"unknown pos_embedding {kind!r}{did_you_mean(str(kind), POSITIONS)}",
+            hint=f"possible: {one_of(POSITIONS)}, or a PositionCode such as FourierPositions()",
+        )
+    return POSITIONS[kind](freqs, anti_alias)
+
+
+def _residuals(
+    concat: bool | Iterable[bool], num_blocks: int, residual: bool
+) -> list[Literal["add", "concat", "none"]]:
+    flags = [concat] * num_blocks if isinstance(concat, bool) else [bool(flag) for flag in concat]
+    if len(flags) != num_blocks:
+        raise ShapeError(
+            f"ImageManifoldDecoder: concat_residual has {len(flags)} values, but there are "
+            f"{num_blocks} blocks",
+            hint=f"give one bool or {num_blocks} of them",
+        )
+    if any(flags) and not residual:
+        raise ConfigError(
+            "ImageManifoldDecoder: concat_residual needs the identity paths",
+            hint="leave out residual=False",
+        )
+    return [("concat" if flag else "add") if residual else "none" for flag in flags]
+
+
+def _make_blocks(
+    width: int,
+    num_layers: int,
+    activation: Activation,
+    normalization: str | None,
+    residuals: Sequence[Literal["add", "concat", "none"]],
+) -> tuple[nn.ModuleList, int]:
+    blocks = nn.ModuleList()
+    for residual in residuals:
+        block = PixelBlock(width, num_layers, activation, normalization, residual)
+        blocks.append(block)
+        width = block.num_outputs
+    return blocks, width
+
+
+def _checked_passes(statistics: str, chunk: int | None) -> tuple[str, int | None]:
+    if statistics not in ("running", "image"):
+        raise ConfigError(
+            f"ImageManifoldDecoder: statistics must be 'running' or 'image', not {statistics!r}"
+        )
+    if chunk is not None and chunk < 1:
+        raise ConfigError(f"ImageManifoldDecoder: chunk must be at least 1, not {chunk}")
+    return statistics, chunk
+
+
+def _size(shape: Sequence[int]) -> tuple[int, int]:
+    return checked_size(shape, "ImageManifoldDecoder")

@@ -1,0 +1,169 @@
+"""The first layer of an implicit decoder: how position and latent meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.models.activations import Activation
+from aelab.models.coordinates import (
+    LinearPositions,
+    PositionCode,
+    attenuation,
+    bilinear_weights,
+)
+from aelab.models.implicit_layers import Sine, make_pixel_activation
+
+#: How the latent may enter; several may be combined.
+MIXINGS = ("concat", "film", "grid")
+
+
+class PositionShare(NamedTuple):
+    """What the positions of a pass contribute, the same for all images.
+
+    Attributes:
+        hidden: (P, F), of the first layer's inputs to its activation.
+        cells: (P, rows*columns), shares of the coarse grid's cells; None without `grid`.
+        left: (F,), what a pixel leaves of each first sine; None without anti-aliasing of sines.
+    """
+
+    hidden: Tensor
+    cells: Tensor | None
+    left: Tensor | None
+
+
+class PixelInputs(nn.Module):
+    """linear(concat(latent, position code, grid features)) and its activation, in shares.
+
+    The latent's share is computed once an image, the positions' once a pass.
+
+    Args:
+        latent_dims: D.
+        num_hidden: F.
+        positions: the position code.
+        mixing: of `MIXINGS`; `film` does not concern this layer.
+        cells: (rows, columns) of the coarse grid.
+        grid_channels: features of each of its cells.
+        activation: after the layer.
+        attention_heads: of the documents' cross-attention in front of it, which has no activation
+            behind it; 0 for none.
+
+    Attributes:
+        linear: its columns are latent, position code, grid features.
+    """
+
+    def __init__(
+        self,
+        latent_dims: int,
+        num_hidden: int,
+        positions: PositionCode,
+        mixing: Sequence[str],
+        cells: tuple[int, int],
+        grid_channels: int,
+        activation: Activation,
+        attention_heads: int,
+    ) -> None:
+        super().__init__()
+        self.cells, self.positions = cells, positions
+        num_latent = latent_dims if "concat" in mixing else 0
+        num_grid = int(grid_channels) if "grid" in mixing else 0
+        self.widths = [num_latent, positions.num_features, num_grid]
+        self.linear = nn.Linear(sum(self.widths), num_hidden)
+        self.activation = (
+            nn.Identity() if attention_heads else make_pixel_activation(activation, in_place=False)
+        )
+        self.grid: nn.Linear | None = None
+        if num_grid:
+            self.grid = nn.Linear(latent_dims, cells[0] * cells[1] * num_grid)
+        self.upscale_pos: nn.Linear | None = None
+        self.cross_atn: nn.MultiheadAttention | None = None
+        if attention_heads:
+            if latent_dims % attention_heads:
+                raise ConfigError(
+                    f"ImageManifoldDecoder: {attention_heads} cross_attention_heads do not divide "
+                    f"{latent_dims} num_input_channels"
+                )
+            self.upscale_pos = nn.Linear(positions.num_features, latent_dims)
+            self.cross_atn = nn.MultiheadAttention(latent_dims, attention_heads)
+        if isinstance(self.activation, Sine):
+            self._initialise_sines(self.activation)
+        elif isinstance(positions, LinearPositions) and positions.anti_alias is not None:
+            raise ConfigError(
+                "ImageManifoldDecoder: linear positions have no waves that anti_alias could weaken",
+                hint='use pos_embedding="sin_cos", or activation="siren"',
+            )
+
+    def of_positions(self, positions: Tensor, size: tuple[float, float]) -> PositionShare:
+        """(P, 2) and a pixel's (width, height) -> what they contribute to every image."""
+        _, weight, _ = torch.split(self.linear.weight, self.widths, dim=1)  # (F, E)
+        hidden = F.linear(self.positions(positions, size), weight, self.linear.bias)
+        cells = None if self.grid is None else bilinear_weights(positions, self.cells)
+        left = None
+        if isinstance(self.activation, Sine) and isinstance(self.positions, LinearPositions):
+            waves = weight * self.activation.frequency  # (F, 2) radians per unit
+            left = attenuation(waves, size, self.positions.anti_alias)
+        return PositionShare(hidden, cells, left)
+
+    def forward(self, latent: Tensor, share: PositionShare) -> Tensor:
+        """(B, D) and the positions' share -> (P, B, F)."""
+        of_latent, _, of_grid = torch.split(self.linear.weight, self.widths, dim=1)
+        hidden = share.hidden[:, None]  # (P, 1, F)
+        if self.widths[0]:
+            hidden = hidden + F.linear(self._attend(latent), of_latent)  # (P, B, F)
+        if self.grid is not None and share.cells is not None:
+            features = self.grid(latent).view(len(latent), -1, self.widths[2])
+            features = F.linear(features, of_grid).transpose(0, 1)  # (cells, B, F)
+            hidden = hidden + (share.cells @ features.flatten(1)).view(-1, *features.shape[1:])
+        hidden = self.activation(hidden)
+        if share.left is not None:
+            hidden = hidden * share.left
+        pixels: Tensor = hidden.expand(-1, len(latent), -1)
+        return pixels
+
+    def _attend(self, latent: Tensor) -> Tensor:
+        # All keys are equal, so are their weights, and they sum to one: the answer is the value.
+        # Queries and keys have weights, as in the documents, and no effect.
+        if self.cross_atn is None:
+            return latent
+        size = latent.shape[1]
+        weight, bias = self.cross_atn.in_proj_weight, self.cross_atn.in_proj_bias
+        value = F.linear(latent, weight[2 * size :], bias[2 * size :])
+        answer: Tensor = self.cross_atn.out_proj(value)
+        return answer
+
+    def _initialise_sines(self, sine: Sine) -> None:
+        weight = self.linear.weight.detach()
+        of_latent, of_positions, of_grid = torch.split(weight, self.widths, dim=1)
+        is_linear = isinstance(self.positions, LinearPositions)
+        sine.initialise(of_positions, is_first=is_linear)
+        for weight in (of_latent, of_grid):
+            if weight.shape[1]:
+                sine.initialise(weight)
+
+
+def make_mixing(mixing: str | Sequence[str], *, with_attention: bool) -> tuple[str, ...]:
+    """The names in `mixing`, checked.
+
+    Raises:
+        ConfigError: none, an unknown one, or attention whose answer goes nowhere.
+    """
+    names = (mixing,) if isinstance(mixing, str) else tuple(mixing)
+    for name in names:
+        if name not in MIXINGS:
+            raise ConfigError(
+                f"unknown mixing {name!r}{did_you_mean(name, MIXINGS)}",
+                hint=f"possible: {one_of(MIXINGS)}, or several of them",
+            )
+    if not names:
+        raise ConfigError(
+            "ImageManifoldDecoder: without mixing the latent has no effect",
+            hint=f"possible: {one_of(MIXINGS)}",
+        )
+    if with_attention and "concat" not in names:
+        raise ConfigError('ImageManifoldDecoder: cross_attention needs mixing="concat"')
+    return names
