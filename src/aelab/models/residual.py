@@ -1,0 +1,294 @@
+"""Residual encoder and decoder: stride-2 convolutions, pre-norm blocks, a head of two layers.
+
+Any image size fits: a stride-2 convolution halves rounding up, and the way back crops what is one
+row or column too many.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, ShapeError, did_you_mean, one_of
+from aelab.models.activations import Activation, make_activation
+from aelab.models.reshaping import FlattenPixels, UnflattenPixels
+from aelab.models.shapes import image_shape
+
+#: What the weights that make an unbounded image are multiplied with at the start: nearly black.
+UNBOUNDED_START = 0.1
+
+
+class PixelNorm(nn.Module):
+    """Normalises the channels of every pixel by itself, with one learned factor a channel.
+
+    Args:
+        channels: C.
+        centered: subtract the mean of the channels first and learn an offset (LayerNorm); without,
+            only the root mean square is brought to 1 (RMSNorm).
+
+    Source: Ba et al. 2016, arXiv:1607.06450; Zhang & Sennrich 2019, arXiv:1910.07467.
+    """
+
+    def __init__(self, channels: int, centered: bool = False) -> None:
+        super().__init__()
+        self.norm: nn.Module = nn.LayerNorm(channels) if centered else nn.RMSNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        normed: Tensor = self.norm(x.permute(0, 2, 3, 1))
+        return normed.permute(0, 3, 1, 2)
+
+
+#: Normalisations within one image, so that no image depends on its batch.
+PER_IMAGE_NORMS = ("group", "layer", "rms", "none")
+
+
+def make_per_image_norm(name: str | None, channels: int) -> nn.Module:
+    """One of `PER_IMAGE_NORMS` over feature maps of `channels`; None is `none`.
+
+    `group` normalises groups of at most 16 channels over the whole map (Wu & He 2018,
+    arXiv:1803.08494), `layer` and `rms` every pixel by itself (`PixelNorm`).
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name is None or name == "none":
+        return nn.Identity()
+    if name == "group":
+        groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
+        return nn.GroupNorm(groups, channels)
+    if name in ("layer", "rms"):
+        return PixelNorm(channels, centered=name == "layer")
+    raise ConfigError(
+        f"unknown normalisation {name!r} within an image{did_you_mean(name, PER_IMAGE_NORMS)}",
+        hint=f"possible: {one_of(PER_IMAGE_NORMS)}",
+    )
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(norm(x)))); the last convolution starts at 0, so the block as identity.
+
+    Args:
+        channels: of input, output and in between.
+        kernel_size: odd.
+        norm: one of `PER_IMAGE_NORMS`.
+        act_fn: between the convolutions.
+
+    Source: pre-activation form of He et al. 2016, arXiv:1603.05027; zero at the start: Goyal et al.
+    2017, arXiv:1706.02677, section 5.1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        norm: str | None = "rms",
+        act_fn: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.norm = make_per_image_norm(norm, channels)
+        self.first = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
+        self.act = make_activation(act_fn, in_place=True) or nn.Identity()
+        self.second = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
+        nn.init.zeros_(self.second.weight)
+        assert self.second.bias is not None
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        branch: Tensor = self.second(self.act(self.first(self.norm(x))))
+        return x + branch
+
+
+class Upsample(nn.Module):
+    """A transposed convolution of stride 2, cut to the size that was halved on the way in.
+
+    Args:
+        channels_in, channels_out: of the feature maps.
+        size: (H, W) of the result: twice the input's, or one less.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', H, W)."""
+        doubled: Tensor = self.convolution(x)
+        return doubled[..., : self.size[0], : self.size[1]]
+
+    def extra_repr(self) -> str:
+        """The size, for `print(model)`."""
+        return f"size={self.size}"
+
+
+@torch.no_grad()
+def keep_variance(part: nn.Module) -> None:
+    """Redraws the first weights so that signals keep their size from layer to layer; biases 0.
+
+    With torch's own, which shrink a signal by sqrt(6) a layer with ReLU, images hardly differ in
+    the latent, and training with a high rate may end at the mean image. The last convolutions of
+    blocks stay 0.
+
+    Source: He et al. 2015, arXiv:1502.01852, equation 10; a transposed convolution of kernel 4 and
+    stride 2 sums 4 weights a channel.
+    """
+    for module in part.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.normal_(module.weight, std=math.sqrt(2 / module.weight[0].numel()))
+        elif isinstance(module, nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=math.sqrt(1 / (4 * module.in_channels)))
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    for module in part.modules():
+        if isinstance(module, ResidualBlock):
+            nn.init.zeros_(module.second.weight)
+
+
+def halved_sizes(shape: Sequence[int], num_halvings: int) -> list[tuple[int, int]]:
+    """(H, W) before and after each of the stride-2 convolutions; halves are rounded up."""
+    sizes = [(int(shape[-2]), int(shape[-1]))]
+    for _ in range(num_halvings):
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return sizes
+
+
+class EncoderResidual(nn.Module):
+    """Stride-2 convolutions with residual blocks behind each, and a head of linear layers.
+
+    Args:
+        shape: (C, H, W) of the images, of any size.
+        code_size: D, length of the result.
+        channels: of each stage's output; every stage halves height and width, rounding up.
+        blocks: residual blocks a stage; one integer, or one a stage.
+        hidden: widths of the head between feature map and code; empty for one linear map.
+        kernel_size: of the convolutions, odd.
+        norm: `rms`, `layer` or `group`, all within one image, or `none`.
+        act_fn: in the blocks, and between the layers of the head.
+
+    Attributes:
+        encoded_shape: (C, H, W) of the last feature map.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        channels: Sequence[int] = (24, 48, 64),
+        blocks: int | Sequence[int] = 1,
+        hidden: Sequence[int] = (128,),
+        kernel_size: int = 3,
+        norm: str | None = "rms",
+        act_fn: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.shape = image_shape(shape, "EncoderResidual")
+        self.code_size = int(code_size)
+        stages = _stages(channels, blocks, kernel_size, "EncoderResidual")
+        layers: list[nn.Module] = []
+        for before, (width, num_blocks) in zip((self.shape[0], *channels), stages, strict=False):
+            layers.append(nn.Conv2d(before, width, kernel_size, 2, kernel_size // 2))
+            layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
+        self.convolution = nn.Sequential(*layers)
+        self.encoded_shape = (stages[-1][0], *halved_sizes(self.shape, len(stages))[-1])
+        self.norm = make_per_image_norm(norm, stages[-1][0])
+        self.flatten = FlattenPixels()
+        self.head = _head((math.prod(self.encoded_shape), *hidden, self.code_size), act_fn)
+        keep_variance(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> features (B, D)."""
+        features: Tensor = self.head(self.flatten(self.norm(self.convolution(images))))
+        return features
+
+
+class DecoderResidual(nn.Module):
+    """The mirror of `EncoderResidual`: a head, residual blocks, transposed stride-2 convolutions.
+
+    Args:
+        shape: (C, H, W) of the images, of any size.
+        code_size: D, length of the latent.
+        channels: of each stage's *input*, first stage first; every stage doubles height and width.
+        blocks: residual blocks before each doubling; one integer, or one a stage.
+        hidden: widths of the head between latent and feature map.
+        kernel_size, norm, act_fn: as in `EncoderResidual`.
+        activation_last_layer: after the last convolution; None leaves the output unbounded.
+
+    Attributes:
+        encoded_shape: (C, H, W) of the first feature map.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        channels: Sequence[int] = (64, 48, 24),
+        blocks: int | Sequence[int] = 1,
+        hidden: Sequence[int] = (128,),
+        kernel_size: int = 3,
+        norm: str | None = "rms",
+        act_fn: Activation = "relu",
+        activation_last_layer: Activation = None,
+    ) -> None:
+        super().__init__()
+        self.shape = image_shape(shape, "DecoderResidual")
+        self.code_size = int(code_size)
+        stages = _stages(channels, blocks, kernel_size, "DecoderResidual")
+        sizes = halved_sizes(self.shape, len(stages))[::-1]
+        self.encoded_shape = (stages[0][0], *sizes[0])
+        self.head = _head((self.code_size, *hidden, math.prod(self.encoded_shape)), act_fn)
+        self.unflatten = UnflattenPixels(self.encoded_shape)
+        layers: list[nn.Module] = []
+        afterwards = [width for width, _ in stages[1:]] + [self.shape[0]]
+        for (width, num_blocks), after, size in zip(stages, afterwards, sizes[1:], strict=True):
+            layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
+            final = Upsample(width, after, size)
+            layers += [make_per_image_norm(norm, width), final]
+        last = make_activation(activation_last_layer, in_place=True)
+        self.convolution = nn.Sequential(*layers, *([last] if last is not None else []))
+        keep_variance(self)
+        if last is None:
+            final.convolution.weight.data.mul_(UNBOUNDED_START)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Latent (B, D) -> images (B, C, H, W)."""
+        images: Tensor = self.convolution(self.unflatten(self.head(latent)))
+        return images
+
+
+def _stages(
+    channels: Sequence[int], blocks: int | Sequence[int], kernel_size: int, owner: str
+) -> list[tuple[int, int]]:
+    """(width, residual blocks) of each stage, checked."""
+    widths = [int(width) for width in channels]
+    if not widths or min(widths) < 1:
+        raise ShapeError(f"{owner}: channels needs at least one positive number, not {widths}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ConfigError(
+            f"{owner}: kernel_size is {kernel_size}; it must be odd", hint="use 3 or 5"
+        )
+    counts = [blocks] * len(widths) if isinstance(blocks, int) else [int(n) for n in blocks]
+    if len(counts) != len(widths) or min(counts) < 0:
+        raise ConfigError(
+            f"{owner}: blocks is {blocks!r}; it must be one integer of at least 0, or one a stage",
+            hint=f"there are {len(widths)} stages (channels has {len(widths)} values)",
+        )
+    return list(zip(widths, counts, strict=True))
+
+
+def _head(widths: Sequence[int], act_fn: Activation) -> nn.Sequential:
+    """Linear layers with an activation between them."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in itertools.pairwise(widths):
+        layers += [
+            nn.Linear(width_in, width_out),
+            make_activation(act_fn, in_place=True) or nn.Identity(),
+        ]
+    return nn.Sequential(*layers[:-1])
