@@ -241,9 +241,9 @@ def region_of(text: str | Sequence[float]) -> Region:
         UserError: not four finite numbers with x0 < x1 and y0 < y1.
     """
     try:
-        numbers = text.split(",") if isinstance(text, str) else text
-        region = Region(*map(float, numbers))
-        good = all(map(math.isfinite, region)) and region.x0 < region.x1 and region.y0 < region.y1
+        x0, y0, x1, y1 = map(float, text.split(",") if isinstance(text, str) else text)
+        region = Region(x0, y0, x1, y1)
+        good = all(map(math.isfinite, region)) and x0 < x1 and y0 < y1
     except (TypeError, ValueError):
         good = False
     if not good:
