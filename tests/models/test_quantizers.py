@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
 import vector_quantize_pytorch as reference
 from torch.func import functional_call, stack_module_state
 
-from aelab.errors import ConfigError, ShapeError
+from aelab.errors import ConfigError, MissingExtra, ShapeError
 from aelab.models import (
     FSQ,
     VQ,
@@ -17,6 +19,7 @@ from aelab.models import (
     Conv2dBlock,
     DecoderMLP,
     EncoderMLP,
+    SimVQ,
     model_facts,
 )
 from aelab.types import TermSpec
@@ -31,7 +34,11 @@ def make_vq(**options):
     return VQ(**{"codebook_size": 16, "dims": 4, **options})
 
 
-BOTTLENECKS = {"VQ": make_vq, "FSQ": lambda: FSQ((5, 4, 3, 8))}
+BOTTLENECKS = {
+    "VQ": make_vq,
+    "FSQ": lambda: FSQ((5, 4, 3, 8)),
+    "SimVQ": lambda: SimVQ(codebook_size=16, dims=4),
+}
 FEATURES = {
     "vector": ((3, 12), 3),
     "tokens": ((3, 5, 8), 10),
@@ -51,7 +58,7 @@ def test_the_latent_has_the_shape_of_the_features_and_is_what_the_index_names(ma
     assert 0 <= index.min() and index.max() < bottleneck.codebook_size
     named = bottleneck.lookup(index)  # (B, n, dims)
     last = latent.permute(0, 2, 3, 1) if latent.ndim == 4 else latent
-    assert torch.equal(last.reshape(named.shape), named)
+    torch.testing.assert_close(last.reshape(named.shape), named)
     latent.sum().backward()
     assert features.grad.abs().min() > 0
 
@@ -211,6 +218,33 @@ def test_half_precision_around_a_quantizer_changes_no_index(make):
     assert latent.dtype == torch.float32
 
 
+def test_sim_vq_learns_its_entries_by_the_commitment_alone():
+    bottleneck = SimVQ(codebook_size=16, dims=4)
+    features = torch.randn(3, 8, requires_grad=True)
+    latent, posterior = bottleneck(features)
+    weight = bottleneck.quantizer.code_transform.weight
+    assert torch.autograd.grad(latent.sum(), weight, retain_graph=True, allow_unused=True) == (
+        None,
+    )
+    _, _, expected = bottleneck.quantizer(features.view(3, 2, 4))
+    torch.testing.assert_close(posterior["commitment"].mean(), expected)
+    posterior["commitment"].sum().backward()
+    assert weight.grad.abs().sum() > 0 and features.grad.abs().sum() > 0
+    assert bottleneck.terms == (TermSpec("commitment", "commitment", 1.0),)
+
+
+def test_a_missing_package_is_named_with_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vector_quantize_pytorch", None)
+    with pytest.raises(MissingExtra, match=r"SimVQ needs the package vector-quantize-pytorch") as e:
+        SimVQ()
+    assert e.value.hint == 'type: pip install "aelab[vq]"' and e.value.exit_code == 2
+
+
+def test_importing_the_models_does_not_import_the_package():
+    code = "import sys, aelab.models; assert 'vector_quantize_pytorch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("make", BOTTLENECKS.values(), ids=BOTTLENECKS)
 def test_features_that_cannot_be_cut_are_named(make):
     with pytest.raises(ShapeError, match=r"have 10 numbers, which cannot be cut into vectors of 4"):
@@ -255,7 +289,7 @@ def test_a_model_with_a_codebook_builds_on_the_meta_device(make):
         empty = quantized(make())
     assert model_facts(empty, (1, 8, 8)) == model_facts(quantized(make()), (1, 8, 8))
     trial = copy.deepcopy(empty).train()
-    trial(torch.empty(2, 1, 8, 8, device="meta"))
+    assert trial(torch.empty(2, 1, 8, 8, device="meta")).latent.shape == (2, 8)
     trial.after_step()
 
 

@@ -455,3 +455,19 @@ def test_repeats_that_all_fall_show_their_slowest_and_fastest_rate(add: Add) -> 
         runs.append(add(f"s{seed}", {"x": 1, "seed": seed}, rows=rows, seed=seed))
     (row,) = rows_of(table(runs))
     assert row["trend"] == "falling 9.6 to 18 % per 100,000 images"
+
+
+def test_the_use_of_a_codebook_is_shown_where_runs_have_one(make_runs: Make) -> None:
+    runs = make_runs({"bottleneck": ["vq", "identity"]})
+    assert "codebook" not in table(runs)
+    path = runs[0].path / "status.json"
+    status = json.loads(path.read_text())
+    status["last"] |= {"codebook_usage": 0.8125, "codebook_perplexity": 301.6}
+    path.write_text(json.dumps(status))
+    opened = [Run.at(run.path) for run in runs]
+    first, second = csv.DictReader(io.StringIO(table(opened, format="csv")))
+    assert float(first["codebook used"]) == 0.8125
+    assert float(first["codebook perplexity"]) == 301.6
+    assert second["codebook used"] == second["codebook perplexity"] == ""
+    shown = table(opened, sort=["codebook_usage"])
+    assert "81.2%" in shown and "| 302 |" in " ".join(shown.split())

@@ -18,9 +18,11 @@ from aelab.models.activations import (
 from aelab.models.adapting import (
     Adapted,
     ModelFacts,
+    Trial,
     as_model,
     count_parameters,
     model_facts,
+    notes_of,
     prepare_layout,
     try_model,
 )
@@ -55,6 +57,7 @@ from aelab.models.reshaping import (
 )
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
 from aelab.models.resnet import PretrainedResNet18, ResNet18, resnet18_open
+from aelab.models.sim_vq import SimVQ
 from aelab.models.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.models.transformer import (
     TransformerAutoencoder,
@@ -92,6 +95,7 @@ MODELS: dict[str, Any] = {
     "Reshape": Reshape,
     "ResidualBlock": ResidualBlock,
     "SinePositions": SinePositions,
+    "SimVQ": SimVQ,
     "SpaceToDepth": SpaceToDepth,
     "SpaceToDepthPool": SpaceToDepthPool,
     "StackedSymmetricAutoencoderConv2d": StackedSymmetricAutoencoderConv2d,
@@ -139,6 +143,7 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     ImageManifoldDecoder: frozenset(
         {"blocks", "default_shape", "inputs", "linear_out", "num_input_channels", "render"}
     ),
+    SimVQ: frozenset({"codebook_size", "dims", "lookup"}),
     SpaceToDepthPool: frozenset({"mix"}),
     StackedSymmetricAutoencoderConv2d: frozenset(
         {"encode", "decode", "layers", "shapes", "layer_index", "fade", "noise_shape"}
@@ -187,6 +192,7 @@ __all__ = [
     "PixelNorm",
     "Reshape",
     "ResidualBlock",
+    "SimVQ",
     "SinePositions",
     "SpaceToDepth",
     "SpaceToDepthPool",
@@ -194,6 +200,7 @@ __all__ = [
     "TransformerAutoencoder",
     "TransformerDecoder",
     "TransformerEncoder",
+    "Trial",
     "UnflattenPixels",
     "VariationalAutoencoder",
     "VariationalAutoencoderConv",
@@ -204,6 +211,7 @@ __all__ = [
     "make_activation",
     "make_normalization",
     "model_facts",
+    "notes_of",
     "prepare_layout",
     "resnet18_open",
     "small_image_ae",

@@ -11,7 +11,7 @@ from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
 from aelab.runs.record import Run
 
-Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "spread"]
+Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         "parameters": (record.get("parameters") or {}).get("model"),
         "minutes": None if seconds is None else seconds / 60,
         "throughput": _throughput(status),
+        "usage": _float(last.get("codebook_usage")),
+        "perplexity": _float(last.get("codebook_perplexity")),
         "trend": trend.verdict if trend and trend.verdict != "too few points" else None,
         "state": _state(run, problems),
         "objective": _legacy(record),
@@ -188,6 +190,8 @@ def show(value: Any, kind: Kind) -> str:
         return f"{value:.2f}"
     if kind == "spread":
         return f"{value:.2g}"
+    if kind == "share":
+        return f"{value:.1%}"
     if kind in ("count", "rate"):
         return f"{round(value):,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -23,7 +23,11 @@ DASHES: tuple[tuple[float, ...], ...] = (
 )  # fmt: skip
 
 #: What one unit of a term is; a run may say more in `run.json` under `units`.
-UNITS = {"kl": "nats per image"}
+UNITS = {
+    "kl": "nats per image",
+    "codebook_usage": "share of the entries",
+    "codebook_perplexity": "entries",
+}
 
 X_LABELS = {"images": "images seen", "seconds": "training seconds"}
 

@@ -24,6 +24,8 @@ OUTCOMES = (
     Column("parameters", "parameters", "count", ("model params", "params")),
     Column("minutes", "minutes", "minutes", ("train time (minutes)",)),
     Column("throughput", "images/s", "rate", ("throughput",)),
+    Column("usage", "codebook used", "share", ("codebook_usage",)),
+    Column("perplexity", "codebook perplexity", "rate", ("codebook_perplexity",)),
     Column("trend", "trend", "text"),
     Column("objective", "objective", "text", ("legacy",)),
     Column("note", "note", "text"),
