@@ -13,6 +13,7 @@ from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
 from aelab.data.base import MEMORY, Dataset
 from aelab.data.chain import METHODS
+from aelab.data.collage import ImageCombinePatchIterableDataset
 from aelab.data.combine import Interleaved, LimitDataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
@@ -45,6 +46,7 @@ DATASETS: dict[str, Callable[..., Any]] = {
 
 #: Sets made of sets, as functions; the methods of every set are `METHODS`.
 COMBINATORS: dict[str, Callable[..., Any]] = {
+    "ImageCombinePatchIterableDataset": ImageCombinePatchIterableDataset,
     "ImageFilter": ImageFilter,
     "InterleaveDataset": Interleaved,
     "LimitDataset": LimitDataset,

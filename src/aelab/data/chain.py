@@ -27,6 +27,7 @@ METHODS = (
     "random_crop_all",
     "random_shift",
     "random_flip",
+    "collage",
     "interleave",
     "to_iterable",
 )
@@ -139,6 +140,14 @@ class Chain:
         from aelab.data.combine import Augmented
 
         return Augmented(self._set, (RandomFlip(float(horizontal), float(vertical)),))
+
+    def collage(
+        self, shape: Sequence[int], num_combine: int = 4, black_is_alpha: bool = True
+    ) -> Dataset:
+        """Each image enlarged to `shape`, with others pasted on it; see `data.collage`."""
+        from aelab.data.collage import collage
+
+        return collage(self._set, shape, num_combine, black_is_alpha)
 
     def interleave(self, *others: Dataset) -> Dataset:
         """One image of each in turn; when one is exhausted, the others go on."""

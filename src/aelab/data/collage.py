@@ -1,0 +1,159 @@
+"""Collages: larger pictures made of small ones, other ones each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from aelab.data.base import Dataset
+from aelab.data.combine import Augmented
+from aelab.errors import DataError, ShapeError
+from aelab.ops.crops import random_flip
+
+#: Of the documents: each pasted patch is mirrored, and turned upside down, with this probability.
+FLIP = 0.3
+
+
+@dataclass(frozen=True)
+class Collage:
+    """Each image, enlarged, with its neighbours in the batch pasted on it.
+
+    A batch is taken `num_combine` images at a time (what is left over, fewer). Each image of such a
+    group becomes a background, enlarged by `nearest` or `bicubic` with equal chance; the others are
+    pasted on it in random order, flipped or not, at random places that leave at least the last row
+    and column free.
+
+    Args:
+        size: (height, width) of the result; both larger than the images.
+        num_combine: images a group.
+        black_is_alpha: black pixels of a pasted image are transparent.
+    """
+
+    size: tuple[int, int]
+    num_combine: int = 4
+    black_is_alpha: bool = True
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, h, w) float 0..1 -> (B, C, *size)."""
+        self.shape_after(tuple(images.shape[1:]))
+        canvas = self._backgrounds(images, generator)
+        for source, used in zip(*self._sources(len(images), generator), strict=True):
+            self._paste(canvas, images, source, used, generator)
+        return canvas
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(C, h, w) -> (C, *size).
+
+        Raises:
+            ShapeError: if the images are not smaller than the collage.
+        """
+        if shape[-2] >= self.size[0] or shape[-1] >= self.size[1]:
+            raise ShapeError(
+                f"a collage of {self.size[0]}x{self.size[1]} needs smaller images to paste, "
+                f"not {shape[-2]}x{shape[-1]}",
+                hint="make the images smaller: .resize((C, H, W)), or ask for a larger collage",
+            )
+        return (*shape[:-2], *self.size)
+
+    def _backgrounds(self, images: Tensor, generator: Generator) -> Tensor:
+        images = images.float() / 255.0 if images.dtype == torch.uint8 else images
+        plain = F.interpolate(images, self.size, mode="nearest")
+        smooth = F.interpolate(images, self.size, mode="bicubic").clamp_(0.0, 1.0)
+        drawn = torch.rand(len(images), generator=generator, device=generator.device)
+        chosen = (drawn < 0.5).to(images.device, non_blocking=True)
+        return torch.where(chosen.view(-1, 1, 1, 1), plain, smooth)
+
+    def _sources(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """For each round of pasting and each image: which image is pasted, and whether any is.
+
+        Returns:
+            (num_combine - 1, count) int64, and bool of the same shape.
+        """
+        device = generator.device
+        own = torch.arange(count, device=device)
+        place, places = own % self.num_combine, torch.arange(self.num_combine, device=device)
+        first = own - place
+        drawn = torch.rand(count, self.num_combine, generator=generator, device=device)
+        # An image is not pasted on itself; the last group may be smaller.
+        drawn = drawn.masked_fill(places == place[:, None], 2.0)
+        drawn = drawn.masked_fill(first[:, None] + places >= count, 2.0)
+        ranked = drawn.argsort(1)[:, : self.num_combine - 1]
+        used = drawn.gather(1, ranked) < 2.0
+        return torch.where(used, first[:, None] + ranked, own[:, None]).T, used.T
+
+    def _paste(
+        self, canvas: Tensor, images: Tensor, source: Tensor, used: Tensor, generator: Generator
+    ) -> None:
+        count, _, height, width = images.shape
+        device = generator.device
+        chosen = images[source.to(images.device, non_blocking=True)]
+        patches = random_flip(chosen, FLIP, FLIP, generator).to(canvas.dtype)
+        tops, lefts = (
+            torch.randint(outer - inner, (count, 1, 1), generator=generator, device=device)
+            for outer, inner in zip(self.size, (height, width), strict=True)
+        )
+        rows = (tops + torch.arange(height, device=device).view(-1, 1)).to(
+            canvas.device, non_blocking=True
+        )
+        columns = (lefts + torch.arange(width, device=device)).to(canvas.device, non_blocking=True)
+        which = torch.arange(count, device=canvas.device).view(-1, 1, 1)
+        flat = canvas.permute(0, 2, 3, 1)  # a view: what is written there is in the canvas
+        patches = patches.permute(0, 2, 3, 1)
+        seen = used.to(canvas.device, non_blocking=True).view(-1, 1, 1, 1)
+        if self.black_is_alpha:
+            seen = seen & (patches.sum(3, keepdim=True) > 0)
+        flat[which, rows, columns] = torch.where(seen, patches, flat[which, rows, columns])
+
+
+def collage(
+    source: Dataset, shape: Sequence[int], num_combine: int = 4, black_is_alpha: bool = True
+) -> Dataset:
+    """A set of collages of the images of another set, made anew for each batch of training.
+
+    As many collages as images; which images come together follows the order of training.
+    `.freeze()` makes each once. The images of a set without random changes should be bytes or in
+    0..1, where black is 0.
+
+    Args:
+        source: images smaller than the collage.
+        shape: (H, W) or (C, H, W) of the collage.
+        num_combine: images a collage, from 1 up.
+        black_is_alpha: black pixels of a pasted image are transparent.
+
+    Raises:
+        ShapeError: the images are not smaller than the collage.
+        DataError: `num_combine` below 1.
+    """
+    if num_combine < 1:
+        raise DataError(f"num_combine is a whole number from 1 up, got {num_combine!r}")
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ShapeError(f"a size is (height, width) or a whole shape, got {tuple(shape)}")
+    if len(shape) == 3 and shape[0] != source.item_shape()[0]:
+        raise ShapeError(
+            f"the images have {source.item_shape()[0]} channels, the collage {shape[0]}",
+            hint="write the wished-for channels into the shape of the images",
+        )
+    change = Collage((int(shape[-2]), int(shape[-1])), int(num_combine), bool(black_is_alpha))
+    change.shape_after(source.item_shape())
+    return Augmented(source, (change,))
+
+
+def ImageCombinePatchIterableDataset(
+    ds: Dataset, shape: tuple[int, int], num_combine: int = 4, black_is_alpha: bool = True
+) -> Dataset:
+    """The old name of `ds.collage(shape)`.
+
+    The old stream left out a last image that had no other beside it; here it is enlarged. It did
+    not clamp what `bicubic` overshoots; here pixels stay in 0..1.
+
+    Args:
+        ds: images smaller than the collage.
+        shape: (H, W) of the collage.
+        num_combine: images a collage.
+        black_is_alpha: black pixels of a pasted image are transparent.
+    """
+    return collage(ds, shape, num_combine, black_is_alpha)
