@@ -39,6 +39,13 @@ from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.implicit import ImageManifoldDecoder
+from aelab.models.implicit_presets import (
+    anti_aliased_decoder,
+    fast_implicit_decoder,
+    film_decoder,
+    fourier_decoder,
+    siren_decoder,
+)
 from aelab.models.patch_transformer import (
     DecoderPatchTransformer,
     EncoderPatchTransformer,
@@ -109,6 +116,11 @@ MODELS: dict[str, Any] = {
     "VariationalEncoder": VariationalEncoder,
     "small_image_ae": small_image_ae,
     "resnet18_open": resnet18_open,
+    "anti_aliased_decoder": anti_aliased_decoder,
+    "fast_implicit_decoder": fast_implicit_decoder,
+    "film_decoder": film_decoder,
+    "fourier_decoder": fourier_decoder,
+    "siren_decoder": siren_decoder,
 }
 
 #: Parts that may read a file: whenever they are called, they do so under the roots of their block.
@@ -205,8 +217,12 @@ __all__ = [
     "VariationalAutoencoder",
     "VariationalAutoencoderConv",
     "VariationalEncoder",
+    "anti_aliased_decoder",
     "as_model",
     "count_parameters",
+    "fast_implicit_decoder",
+    "film_decoder",
+    "fourier_decoder",
     "harmless_probes",
     "make_activation",
     "make_normalization",
@@ -214,6 +230,7 @@ __all__ = [
     "notes_of",
     "prepare_layout",
     "resnet18_open",
+    "siren_decoder",
     "small_image_ae",
     "try_model",
 ]
