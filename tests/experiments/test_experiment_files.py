@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,15 @@ RUNS = {
     "compare-datasets.yml": 72,
     "overnight-vae.yml": 2,
     "noise.yml": 2,
-    "comparing-datasets.yml": 3,
+    "manifold-300.yml": 9,
+    "founding/comparing-datasets.yml": 3,
+    "founding/histogram-loss.yml": 9,
+    "founding/resnet-manifold.yml": 1,
+    "founding/transformer-on-mnist.yml": 150,
 }
+
+#: Runs that cannot be built, which `check` says; by file.
+IMPOSSIBLE = {"founding/transformer-on-mnist.yml": "*stride-8*"}
 
 
 #: A moment of training, and of validating.
@@ -26,11 +34,19 @@ SHORT = {"max_inputs": 128, "validation_limit": 64}
 
 
 def _ids(path: Path) -> str:
-    return str(path.relative_to(FOLDER))
+    return path.relative_to(FOLDER).as_posix()
+
+
+def _first_and_last(path: Path) -> list[str]:
+    """The names of the first and of the last run of a file that can be built."""
+    left_out = IMPOSSIBLE.get(_ids(path), "")
+    names = [spec.name for spec in config.load(path).runs()]
+    names = [name for name in names if not fnmatchcase(name, left_out)]
+    return list(dict.fromkeys([names[0], names[-1]]))
 
 
 def test_every_file_has_a_known_number_of_runs() -> None:
-    assert {path.name: len(config.load(path).runs()) for path in FILES} == RUNS
+    assert {_ids(path): len(config.load(path).runs()) for path in FILES} == RUNS
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if "founding" not in p.parts], ids=_ids)
@@ -41,8 +57,7 @@ def test_a_letterhead_says_source_command_time_and_expectation(path: Path) -> No
 
 @pytest.mark.parametrize("path", FILES, ids=_ids)
 def test_first_and_last_run_check_without_problems(path: Path) -> None:
-    names = [spec.name for spec in config.load(path).runs()]
-    for name in {names[0], names[-1]}:
+    for name in _first_and_last(path):
         plan = lab.check(path, only=name)
         assert [run.problems for run in plan.runs] == [[]]
         assert plan.runs[0].parameters["model"] > 0
@@ -50,8 +65,7 @@ def test_first_and_last_run_check_without_problems(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=_ids)
 def test_first_and_last_run_train(path: Path, tmp_path: Path) -> None:
-    names = [spec.name for spec in config.load(path).runs()]
-    for name in dict.fromkeys([names[0], names[-1]]):
+    for name in _first_and_last(path):
         events = list(lab.run(path, only=name, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
         last = events[-1]
         assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (1, 0)
