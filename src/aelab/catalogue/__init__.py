@@ -1,6 +1,6 @@
 """Every name a block may use, and what may be done with the things those names make.
 
-    names()        name -> part: data sets, models, frozen lists of torch, nn, F, math, torchvision
+    names()        name -> part: data sets, models, losses, frozen lists of torch, nn, F, math, torchvision
     attributes()   exact type -> what a block may read of it
     CallLog        each call of a part in order, with its arguments, defaults included
 
@@ -63,13 +63,14 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     """
     from aelab.catalogue.libraries import libraries
     from aelab.data import roots
+    from aelab.losses import LOSSES
     from aelab.models import MODELS, READS_FILES
 
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     for name, target in {**tables(), **_OWN}.items():
-        reads = name not in MODELS or name in READS_FILES
+        reads = name not in {**MODELS, **LOSSES} or name in READS_FILES
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
     log.parts = _index(found)

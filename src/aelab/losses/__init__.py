@@ -5,37 +5,60 @@ The room sees only a model's `types.Output`; it knows nothing of models, data an
 
 from __future__ import annotations
 
+from torch import nn
+
+from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
     feature_statistics,
     gaussian_kl,
     gaussian_kl_per_dim,
     legacy_kl,
 )
+from aelab.losses.modules import HistogramLoss, PerceptualLoss
 from aelab.losses.names import ALIASES, PENALTIES, RECONSTRUCTIONS, find_formula, loss_names
 from aelab.losses.objective import Objective, Term, make_objective
+from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import bce, bce_logits, huber, l1, l2, per_image
+from aelab.losses.soft_counts import soft_histogram
+from aelab.losses.spectrum import fft, focal_frequency
+from aelab.losses.structure import gradient, ms_ssim, ssim
 
-#: Functions that a block of a file may call or hand over as `loss_function`.
-LOSSES = {"l1": l1, "l2": l2, "bce": bce, "bce_logits": bce_logits, "huber": huber}
+#: Losses as objects, for a `loss_function:` block of a file; formulas have names instead.
+LOSSES: dict[str, type[nn.Module]] = {
+    "HistogramLoss": HistogramLoss,
+    "PerceptualLoss": PerceptualLoss,
+}
 
 __all__ = [
     "ALIASES",
     "LOSSES",
     "PENALTIES",
     "RECONSTRUCTIONS",
+    "HistogramLoss",
     "Objective",
+    "PerceptualLoss",
     "Term",
     "bce",
     "bce_logits",
     "feature_statistics",
+    "fft",
     "find_formula",
+    "focal_frequency",
     "gaussian_kl",
     "gaussian_kl_per_dim",
+    "gradient",
+    "histogram",
+    "histogram_distance",
     "huber",
     "l1",
     "l2",
     "legacy_kl",
+    "local_histogram",
     "loss_names",
     "make_objective",
+    "ms_ssim",
     "per_image",
+    "random_features",
+    "soft_histogram",
+    "ssim",
 ]

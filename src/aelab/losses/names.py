@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, did_you_mean, one_of
-from aelab.losses.histogram import histogram, histogram_distance, local_histogram
+from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
     commitment_term,
     feature_statistics_term,

@@ -212,7 +212,9 @@ def _describe(term: Term) -> str:
     if term.warmup_images:
         options["warmup_images"] = int(term.warmup_images)
     details = [f"{key}={value}" for key, value in options.items()]
-    if term.formula_name != term.name:
+    if term.module is not None:
+        details.insert(0, " ".join(repr(term.module).split()))
+    elif term.formula_name != term.name:
         details.insert(0, term.formula_name)
     weight = "" if term.weight == 1.0 else f"{term.weight:g} "
     return f"{weight}{term.name}" + (f" ({', '.join(details)})" if details else "")

@@ -1,0 +1,99 @@
+"""Losses as objects with settings, for a `loss_function:` block of a file."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from aelab.losses.histograms import histogram
+from aelab.losses.names import find_reconstruction
+from aelab.losses.reconstruction import same_shape
+from aelab.losses.soft_counts import check_bins
+
+
+class HistogramLoss(nn.Module):
+    """Difference of the soft histograms of two batches of images; see `losses.histogram`.
+
+    Args:
+        bins, min, max, sigma: of the histograms.
+        normalize: True (by H * W), a number p (by the p-norm of the output's), or False.
+        loss: name of any reconstruction loss, applied to the histograms (B, C, bins).
+
+    Raises:
+        ConfigError: unknown loss, no bin, an empty range.
+
+    Source: document 000, 2023-12-08.
+    """
+
+    def __init__(
+        self,
+        bins: int,
+        min: float = 0.0,
+        max: float = 1.0,
+        sigma: float = 100.0,
+        normalize: bool | float = True,
+        loss: str = "l1",
+    ) -> None:
+        super().__init__()
+        check_bins(bins, min, max, sigma)
+        self.bins, self.min, self.max, self.sigma = bins, min, max, sigma
+        self.normalize, self.loss = normalize, loss
+        self.compare = find_reconstruction(loss)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B,)."""
+        return histogram(
+            reconstruction,
+            target,
+            bins=self.bins,
+            min=self.min,
+            max=self.max,
+            sigma=self.sigma,
+            normalize=self.normalize,
+            loss=self.compare,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, as one types them."""
+        names = ("bins", "min", "max", "sigma", "normalize", "loss")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+class PerceptualLoss(nn.Module):
+    """A loss between what a module makes of the reconstruction and of the target.
+
+    The module is frozen and in evaluation mode; it is no part of the autoencoder, and its
+    parameters are drawn with the run's seed. Any number of values an image will do.
+
+    Args:
+        model: (B, C, H, W) -> (B, ...), real.
+        loss: name of any reconstruction loss that takes such values.
+
+    Raises:
+        ConfigError: unknown loss.
+
+    Source: `perceptual_model` of the documents' `TrainAutoencoderSpecial`; Johnson, Alahi & Fei-Fei
+        2016, arXiv:1603.08155, with trained networks.
+    """
+
+    def __init__(self, model: nn.Module, loss: str = "l1") -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.compare = find_reconstruction(loss)
+        self.model.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Stays in evaluation mode: the yardstick must not change while it measures."""
+        return super().train(False)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B,)."""
+        same_shape(reconstruction, target)
+        features: Tensor = self.model(reconstruction)
+        wanted: Tensor = self.model(target)
+        return self.compare(features, wanted)
+
+    def extra_repr(self) -> str:
+        """The settings, as one types them."""
+        return f"loss={self.loss!r}"
