@@ -65,6 +65,40 @@ def test_a_transposed_block_takes_what_the_block_gives(name):
     assert back.channels == block.channels[::-1]
 
 
+@pytest.mark.parametrize("size", [(11, 10), (28, 31), (45, 64), (97, 128)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 3, "stride": 2},
+        {"kernel_size": (4, 3), "stride": (3, 2)},
+        {"kernel_size": 2, "stride": 3},
+        {"kernel_size": 3, "stride": 2, "cheap": True},
+    ],
+    ids=str,
+)
+def test_strided_convolutions_find_the_way_back_to_any_size(settings, size):
+    shape = (3, *size)
+    decoder = DecoderConv2d(shape, 4, channels=(5, 4), **without_cheap(settings))
+    assert decoder(torch.rand(1, 4)).shape == (1, *shape)
+    block = Conv2dBlock((3, 4, 5), **settings)
+    back = block.create_transposed(output_shape=shape)
+    assert back(block(torch.rand(1, *shape))).shape == (1, *shape)
+    assert back.get_output_shape(block.get_output_shape(shape)) == shape
+
+
+def without_cheap(settings):
+    return {key: value for key, value in settings.items() if key != "cheap"}
+
+
+def test_a_size_that_fits_by_itself_keeps_its_old_weights_and_numbers():
+    torch.manual_seed(0)
+    plain = Conv2dBlock((4, 3), 3, 2, transpose=True)
+    torch.manual_seed(0)
+    told = Conv2dBlock((4, 3), 3, 2, transpose=True, output_shape=(32, 32))
+    x = torch.rand(1, 4, 15, 15)
+    assert torch.equal(plain(x), told(x)) and plain(x).shape == (1, 3, 32, 32)
+
+
 def test_blocks_give_shapes_on_the_meta_device():
     with torch.device("meta"):
         block = Conv2dBlock((3, 16, 24, 32), 3, act_fn=nn.ReLU)
@@ -152,8 +186,12 @@ MISTAKES = {
         "takes 3 channels, but the input 1x32x32 has 1",
     ),
     "decoder size": (
-        lambda: DecoderConv2d((1, 31, 31), 4, kernel_size=3, stride=2, channels=(2,)),
-        "gives 1x32x32 images, not 1x31x31",
+        lambda: DecoderConv2d((1, 4, 31), 4, kernel_size=5, channels=(2,)),
+        "does not fit into its 4x31 input",
+    ),
+    "size of a forward block": (
+        lambda: Conv2dBlock((1, 2), output_shape=(9, 9)),
+        "output_shape is for a transposed block",
     ),
     "shape of two": (lambda: EncoderConv2d((28, 28), 4), "three positive integers"),
     "transposed pooling": (

@@ -24,7 +24,8 @@ class Conv2dBlock(nn.Module):
     Args:
         channels: of the input and of every layer's output; at least two numbers.
         kernel_size: one integer, or one a layer.
-        stride: one integer, or one a layer; transposed layers pad their output by `stride - 1`.
+        stride: one integer, or one a layer; transposed layers pad their output by `stride - 1`
+            unless `output_shape` says what is to come out.
         groups: one integer, or one a layer.
         pool_kernel_size: size and stride of a pooling after the last layer; 0 for none.
         pool_type: `max` or `avg`.
@@ -37,8 +38,11 @@ class Conv2dBlock(nn.Module):
         space_to_depth: halve (transposed: double) height and width at every layer.
         dropout: probability of dropping a channel after every layer but the last, 0..1.
         cheap: each convolution as a depthwise one followed by a 1x1 one.
+        output_shape: (H, W) or (C, H, W) that a transposed block must give, from the input that
+            `get_input_shape` tells for it; strides then divide any size.
 
     Raises:
+        ConfigError: `output_shape` for a block that is not transposed.
         ShapeError: wrong numbers of channels, kernels, strides or groups; and from the
             `get_..._shape` methods where an image does not fit.
     """
@@ -59,6 +63,7 @@ class Conv2dBlock(nn.Module):
         space_to_depth: bool = False,
         dropout: float = 0.0,
         cheap: bool = False,
+        output_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.channels = [int(count) for count in channels]
@@ -77,6 +82,9 @@ class Conv2dBlock(nn.Module):
         self.bias, self.transpose, self.batch_norm = bias, transpose, batch_norm
         self.space_to_depth, self.dropout, self.cheap = space_to_depth, float(dropout), cheap
         self.act_last_layer: bool | Activation = act_last_layer
+        self.output_padding = [(stride - 1, stride - 1) for stride in self.stride]
+        if output_shape is not None:
+            self.output_padding = self._padding_for(output_shape)
         self._activation_argument = act_fn
         self._act_fn = make_activation(act_fn, in_place=True)
         self.layers = nn.Sequential(*self._make_layers())
@@ -117,11 +125,14 @@ class Conv2dBlock(nn.Module):
             height, width = self._layer_output(index, height, width, transpose=not self.transpose)
         return self.num_input_channels, height, width
 
-    def create_transposed(self, act_last_layer: bool | Activation = None) -> Conv2dBlock:
+    def create_transposed(
+        self, act_last_layer: bool | Activation = None, output_shape: Sequence[int] | None = None
+    ) -> Conv2dBlock:
         """A block of fresh weights that goes the way back: everything reversed, transpose flipped.
 
         Args:
             act_last_layer: as in the constructor; None keeps this block's setting.
+            output_shape: as in the constructor: the images that this block was given.
 
         Raises:
             ConfigError: a block with pooling has no way back.
@@ -144,6 +155,7 @@ class Conv2dBlock(nn.Module):
             space_to_depth=self.space_to_depth,
             dropout=self.dropout,
             cheap=self.cheap,
+            output_shape=output_shape,
         )
 
     @property
@@ -202,7 +214,7 @@ class Conv2dBlock(nn.Module):
                 inner_out,
                 kernel_size,
                 stride,
-                output_padding=stride - 1,
+                output_padding=self.output_padding[index],
                 groups=inner_groups,
                 bias=self.bias,
             )
@@ -231,9 +243,10 @@ class Conv2dBlock(nn.Module):
         kernel_size, stride = self.kernel_size[index], self.stride[index]
         if transpose:
             factor = 2 if self.space_to_depth else 1
+            rows, columns = self.output_padding[index]
             return (
-                conv_transpose_size(height * factor, kernel_size, stride),
-                conv_transpose_size(width * factor, kernel_size, stride),
+                conv_transpose_size(height * factor, kernel_size, stride, rows),
+                conv_transpose_size(width * factor, kernel_size, stride, columns),
             )
         sizes = conv_size(height, kernel_size, stride), conv_size(width, kernel_size, stride)
         place = (
@@ -253,3 +266,18 @@ class Conv2dBlock(nn.Module):
                 hint="change kernel_size or the image size by one",
             )
         return sizes[0] // 2, sizes[1] // 2
+
+    def _padding_for(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+        """The output padding of every layer with which the last one gives exactly `shape`."""
+        if not self.transpose:
+            raise ConfigError(
+                "Conv2dBlock: output_shape is for a transposed block",
+                hint="add transpose=True, or leave output_shape out",
+            )
+        height, width = (int(size) for size in shape[-2:])
+        padding: list[tuple[int, int]] = []
+        for index in reversed(range(self.num_layers)):
+            kernel_size, stride = self.kernel_size[index], self.stride[index]
+            padding.insert(0, ((height - kernel_size) % stride, (width - kernel_size) % stride))
+            height, width = self._layer_output(index, height, width, transpose=False)
+        return padding

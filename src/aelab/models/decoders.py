@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from aelab.errors import ShapeError
 from aelab.models.activations import Activation, make_activation
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.encoders import hidden_layers
 from aelab.models.reshaping import Reshape, UnflattenPixels
-from aelab.models.shapes import image_shape, words
+from aelab.models.shapes import image_shape
 
 
 class DecoderConv2d(nn.Module):
@@ -35,7 +34,7 @@ class DecoderConv2d(nn.Module):
         encoded_shape: (C, H, W) of the first feature map.
 
     Raises:
-        ShapeError: no feature map gives exactly `shape`.
+        ShapeError: the images are too small for the convolutions, or odd for `space_to_depth`.
     """
 
     def __init__(
@@ -63,15 +62,9 @@ class DecoderConv2d(nn.Module):
             act_last_layer=activation_last_layer,
             transpose=True,
             space_to_depth=space_to_depth,
+            output_shape=self.shape,
         )
         self.encoded_shape = convolution.get_input_shape(self.shape)
-        result = convolution.get_output_shape(self.encoded_shape)
-        if result != self.shape:
-            raise ShapeError(
-                f"DecoderConv2d: kernel_size {kernel_size} with stride {stride} gives "
-                f"{words(result)} images, not {words(self.shape)}",
-                hint=f"use shape={result}, or another kernel_size or stride",
-            )
         self.linear = nn.Linear(self.code_size, math.prod(self.encoded_shape))
         self.unflatten = UnflattenPixels(self.encoded_shape)
         self.convolution = convolution

@@ -44,9 +44,12 @@ def conv_size(size: int, kernel_size: int, stride: int) -> int:
     return (size - kernel_size) // stride + 1
 
 
-def conv_transpose_size(size: int, kernel_size: int, stride: int) -> int:
-    """Output size of a transposed convolution with output padding `stride - 1`."""
-    return (size - 1) * stride + kernel_size + stride - 1
+def conv_transpose_size(
+    size: int, kernel_size: int, stride: int, output_padding: int | None = None
+) -> int:
+    """Output size of a transposed convolution; None is an output padding of `stride - 1`."""
+    output_padding = stride - 1 if output_padding is None else output_padding
+    return (size - 1) * stride + kernel_size + output_padding
 
 
 def words(shape: Sequence[int]) -> str:
