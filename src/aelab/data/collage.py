@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -61,11 +62,14 @@ class Collage:
 
     def _backgrounds(self, images: Tensor, generator: Generator) -> Tensor:
         images = images.float() / 255.0 if images.dtype == torch.uint8 else images
-        plain = F.interpolate(images, self.size, mode="nearest")
-        smooth = F.interpolate(images, self.size, mode="bicubic").clamp_(0.0, 1.0)
         drawn = torch.rand(len(images), generator=generator, device=generator.device)
-        chosen = (drawn < 0.5).to(images.device, non_blocking=True)
-        return torch.where(chosen.view(-1, 1, 1, 1), plain, smooth)
+        which = (drawn < 0.5).long().to(images.device, non_blocking=True)
+        # Both ways of enlarging are a matrix for each axis: half the time of computing both.
+        down, right = (
+            _enlarging(inner, outer).to(images.device)[which, None]
+            for inner, outer in zip(images.shape[2:], self.size, strict=True)
+        )
+        return (down @ images @ right.transpose(-1, -2)).clamp_(0.0, 1.0)
 
     def _sources(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """For each round of pasting and each image: which image is pasted, and whether any is.
@@ -107,6 +111,14 @@ class Collage:
         if self.black_is_alpha:
             seen = seen & (patches.sum(3, keepdim=True) > 0)
         flat[which, rows, columns] = torch.where(seen, patches, flat[which, rows, columns])
+
+
+@lru_cache(maxsize=16)
+def _enlarging(inner: int, outer: int) -> Tensor:
+    """(2, outer, inner): `bicubic` and `nearest` of one axis as matrices."""
+    eye = torch.eye(inner, device="cpu")[None, None]
+    size = (outer, inner)
+    return torch.cat([F.interpolate(eye, size, mode=mode)[0] for mode in ("bicubic", "nearest")])
 
 
 def collage(
