@@ -15,6 +15,7 @@ FILES = sorted(FOLDER.rglob("*.yml"))
 #: What the heads of the files promise.
 RUNS = {
     "quickstart.yml": 8,
+    "bottlenecks.yml": 18,
     "compare-datasets.yml": 72,
     "overnight-vae.yml": 2,
     "noise.yml": 2,
