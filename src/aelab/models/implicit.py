@@ -24,8 +24,11 @@ from aelab.models.implicit_inputs import PixelInputs, PositionShare, make_mixing
 from aelab.models.implicit_layers import PixelBlock, Sine, Statistics
 from aelab.models.shapes import words
 
-# Positions times images in one pass of `render`: bounds its memory at any size of picture.
-_RENDER_POSITIONS = 1 << 16
+# Numbers in the widest activation of one pass. On a CPU 2 MB, measured best at widths 64 to 256
+# (benchmarks/records.md): one image alone pays for its calls, sixteen leave the cache.
+_CPU_NUMBERS = 1 << 19
+# Elsewhere it only bounds the memory of `render`.
+_DEVICE_NUMBERS = 1 << 27
 
 
 class ImageManifoldDecoder(nn.Module):
@@ -67,8 +70,8 @@ class ImageManifoldDecoder(nn.Module):
         residual: False leaves the identity paths out.
         statistics: of `image` normalisation in evaluation: `running` averages as in the documents,
             or those of the `image` itself on the default grid.
-        chunk: images per pass; None is 1 on a CPU, where one image's activations stay in the cache,
-            and the whole batch elsewhere. It changes nothing but the time.
+        chunk: images per pass; None is as many as stay in the cache on a CPU (4 of 32x32 at width
+            128), and the whole batch elsewhere. It changes nothing but the time.
 
     Attributes:
         default_shape: (H, W) or None.
@@ -134,6 +137,7 @@ class ImageManifoldDecoder(nn.Module):
             normalization if batch_norm else None,
             _residuals(concat_residual, num_blocks, residual),
         )
+        self.width = width  # the widest, since blocks never narrow
         self.linear_out = nn.Linear(width, self.num_output_channels)
         self.act_out = make_activation(activation_out) or nn.Identity()
         self.modulation = self._make_modulation() if "film" in self.mixing else None
@@ -159,9 +163,9 @@ class ImageManifoldDecoder(nn.Module):
         is_own = self.has_image_norm and (self.training or self.statistics == "image")
         if is_own and not self.training and size != self.default_shape:
             return self.render(latent, size)
-        share = self._share(size, WHOLE)
+        share = self._share(size)
         images = []
-        for some in torch.split(latent, self._chunk(latent)):
+        for some in torch.split(latent, self._images_a_pass(latent, size)):
             statistics = Statistics("own" if is_own else "running", update=self.training)
             images.append(self._colours(some, share, statistics))
         return torch.cat(images).reshape(len(latent), -1, *size)
@@ -190,20 +194,18 @@ class ImageManifoldDecoder(nn.Module):
         """
         self._check(latent)
         size = _size(shape)
-        statistics: list[list[tuple[Tensor, Tensor]]] = []
-        pieces = torch.split(latent, self._chunk(latent))
         is_own = self.has_image_norm and (self.training or self.statistics == "image")
-        if is_own:
-            with torch.no_grad():
-                share = self._share(self._default(), WHOLE)
-                for some in pieces:
-                    own = Statistics("own")
-                    self._colours(some, share, own)
-                    statistics.append(own.values)
+        if not is_own:
+            return self._render_bands(latent, size, region, Statistics("running"))
+        default = self._default()
+        share = self._share(default)
         images = []
-        for number, some in enumerate(pieces):
-            found = Statistics("given", values=statistics[number]) if is_own else None
-            images.append(self._render_bands(some, size, region, found or Statistics("running")))
+        for some in torch.split(latent, self._images_a_pass(latent, default)):
+            own = Statistics("own")
+            with torch.no_grad():
+                self._colours(some, share, own)
+            given = Statistics("given", values=own.values)
+            images.append(self._render_bands(some, size, region, given))
         return torch.cat(images)
 
     @property
@@ -224,14 +226,15 @@ class ImageManifoldDecoder(nn.Module):
         like, pixel = self.linear_out.weight, pixel_size(size, region)
         positions = pixel_positions(size, region, like)
         bands = []
-        for band in torch.split(positions, max(_RENDER_POSITIONS // len(latent), 1)):
+        numbers = _CPU_NUMBERS if latent.device.type == "cpu" else _DEVICE_NUMBERS
+        for band in torch.split(positions, max(numbers // (self.width * len(latent)), 1)):
             share = self.inputs.of_positions(band, pixel)
             bands.append(self._colours(latent, share, statistics))
         return torch.cat(bands, dim=2).reshape(len(latent), -1, *size)
 
-    def _share(self, size: tuple[int, int], region: Region) -> PositionShare:
-        positions = pixel_positions(size, region, self.linear_out.weight)
-        return self.inputs.of_positions(positions, pixel_size(size, region))
+    def _share(self, size: tuple[int, int]) -> PositionShare:
+        positions = pixel_positions(size, WHOLE, self.linear_out.weight)
+        return self.inputs.of_positions(positions, pixel_size(size, WHOLE))
 
     def _colours(self, latent: Tensor, share: PositionShare, statistics: Statistics) -> Tensor:
         """(B, D) -> (B, C, P)."""
@@ -268,10 +271,12 @@ class ImageManifoldDecoder(nn.Module):
         if self.modulation is not None:
             sine.initialise(self.modulation.weight)
 
-    def _chunk(self, latent: Tensor) -> int:
+    def _images_a_pass(self, latent: Tensor, size: tuple[int, int]) -> int:
         if self.chunk is not None:
             return self.chunk
-        return 1 if latent.device.type == "cpu" else max(len(latent), 1)
+        if latent.device.type != "cpu":
+            return max(len(latent), 1)
+        return max(_CPU_NUMBERS // (size[0] * size[1] * self.width), 1)
 
     def _default(self) -> tuple[int, int]:
         if self.default_shape is None:

@@ -187,7 +187,7 @@ def fast_implicit_decoder(
     grid_channels: int = 16,
     pos_embedding_freqs: Sequence[float] = (7, 17, 31),
     activation_out: Activation = "sigmoid",
-    chunk: int | None = 4,
+    chunk: int | None = None,
 ) -> ImageManifoldDecoder:
     """A small network per pixel on a coarse feature map made of the latent: for CPU budgets.
 
@@ -200,8 +200,7 @@ def fast_implicit_decoder(
         num_hidden: width of every layer.
         num_layers: residual blocks of one layer each.
         grid_shape, grid_channels: of the feature map.
-        pos_embedding_freqs, activation_out, chunk: as in `ImageManifoldDecoder`; narrow layers of
-            four images fit into the cache.
+        pos_embedding_freqs, activation_out, chunk: as in `ImageManifoldDecoder`.
 
     Source: ours; the feature map read at the position is Chen et al. 2021, arXiv:2012.09161.
     """

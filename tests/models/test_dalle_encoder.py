@@ -1,0 +1,124 @@
+"""`DalleEncoder` and `DalleManifoldAutoencoder`: counts, sizes, initial weights, gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from aelab.errors import ShapeError
+from aelab.models import (
+    DalleEncoder,
+    DalleManifoldAutoencoder,
+    SpaceToDepthPool,
+    count_parameters,
+    model_facts,
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("space_to_depth", "blocks", "encoder"),
+    [(True, 1, 1_725_264), (False, 1, 1_380_752), (True, 2, 2_989_024)],
+)
+@pytest.mark.parametrize(("code", "decoder"), [("sin", 42_497), ("sin_cos", 42_753)])
+def test_the_documents_settings_have_their_parameter_counts(
+    space_to_depth, blocks, encoder, code, decoder
+):
+    with torch.device("meta"):
+        model = DalleManifoldAutoencoder(
+            shape=(1, 32, 32),
+            vocab_size=128,
+            n_hid=64,
+            n_blk_per_group=blocks,
+            act_fn=nn.GELU,
+            space_to_depth=space_to_depth,
+            decoder_n_blk=4,
+            decoder_n_layer=2,
+            decoder_n_hid=64,
+            decoder_pos_embedding=code,
+        )
+    assert count_parameters(model) == {
+        "model": encoder + decoder,
+        "encoder": encoder,
+        "decoder": decoder,
+    }
+    facts = model_facts(model, (1, 32, 32))
+    assert facts.latent_shape == (128,) and facts.flops_per_image > 0
+
+
+def test_a_block_is_the_formula():
+    encoder = DalleEncoder(group_count=2, n_hid=8, n_blk_per_group=2, vocab_size=5)
+    block = encoder.groups[1][0]
+    assert block.gain == 1 / 16
+    x = torch.randn(2, 8, 6, 6)
+    y = x
+    for convolution in [part for part in block.path if isinstance(part, nn.Conv2d)]:
+        padding = (convolution.kernel_size[0] - 1) // 2
+        y = F.conv2d(F.relu(y), convolution.weight, convolution.bias, padding=padding)
+    given = x.clone()
+    torch.testing.assert_close(block(given), block.identity(x) + y / 16)
+    assert torch.equal(given, x)
+    assert isinstance(encoder.groups[0][0].identity, nn.Identity)
+    assert block.path[1].out_channels == 16 // 4
+
+
+def test_weights_begin_with_the_variance_of_their_inputs():
+    encoder = DalleEncoder(n_hid=64, n_blk_per_group=1, vocab_size=512)
+    for convolution in [m for m in encoder.modules() if isinstance(m, nn.Conv2d)]:
+        fan_in = convolution.weight[0].numel()
+        assert 0.9 < convolution.weight.std() * fan_in**0.5 < 1.1
+        assert not convolution.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "space_to_depth", "expected"),
+    [((3, 32, 32), True, (6, 4, 4)), ((1, 9, 23), False, (6, 1, 2)), ((2, 8, 16), True, (6, 1, 2))],
+)
+def test_sizes_are_halved_three_times(shape, space_to_depth, expected):
+    encoder = DalleEncoder(
+        n_hid=8,
+        n_blk_per_group=1,
+        input_channels=shape[0],
+        vocab_size=6,
+        space_to_depth=space_to_depth,
+    )
+    assert encoder.get_output_shape(shape) == expected
+    assert encoder(torch.rand(2, *shape)).shape == (2, *expected)
+    pools = [part for part in encoder.modules() if isinstance(part, SpaceToDepthPool)]
+    assert len(pools) == 3 * space_to_depth
+
+
+def test_sizes_that_cannot_be_halved_are_refused():
+    with pytest.raises(ShapeError, match="both sizes must be at least 8, not 7x8"):
+        DalleManifoldAutoencoder((1, 7, 8), n_hid=8)
+    with pytest.raises(ShapeError, match="a multiple of 8, not 12x16"):
+        DalleManifoldAutoencoder((1, 12, 16), n_hid=8, space_to_depth=True)
+    with pytest.raises(ShapeError, match="n_hid must be a multiple of 4"):
+        DalleEncoder(n_hid=6)
+
+
+def test_the_encoder_learns_unless_it_is_frozen():
+    for learns in (True, False):
+        encoder = DalleEncoder(n_hid=8, n_blk_per_group=1, vocab_size=4, requires_grad=learns)
+        assert all(parameter.requires_grad == learns for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 8), (3, 11, 17)], ids=str)
+def test_the_autoencoder_has_gradients_everywhere_and_renders(shape):
+    model = DalleManifoldAutoencoder(
+        shape, n_hid=8, vocab_size=6, decoder_n_hid=8, decoder_concat_residual=[True, False]
+    )
+    images = torch.rand(3, *shape)
+    output = model(images)
+    assert output.reconstruction.shape == images.shape and output.latent.shape == (3, 6)
+    (output.reconstruction - images).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    rendered = model.eval().decoder.render(output.latent, (20, 30))
+    assert rendered.shape == (3, shape[0], 20, 30)
