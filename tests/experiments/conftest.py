@@ -6,14 +6,18 @@ import dataclasses
 import gzip
 import hashlib
 import struct
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from aelab.data import MEMORY, mnist
+from aelab.data import MEMORY, kali, mnist
+from aelab.models import ResNet18
 
 
 def _idx(values: Tensor) -> bytes:
@@ -51,15 +55,42 @@ def _write_tiles(folder: Path) -> None:
     Image.fromarray(sheet.numpy()).save(path)
 
 
+def _few_fractals(original: Callable[..., None]) -> Callable[..., None]:
+    """The mixture of presets, which chooses among very many fractals, as 20 that are not chosen."""
+
+    def make(self: Any, shape: Any, size: int, seed: int, recipes: Any) -> None:
+        mixed = len(recipes) > 1
+        original(self, shape, 20 if mixed else size, seed, (kali.Recipe(),) if mixed else recipes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the published form: 102 tensors by torchvision's names, with random values."""
+    generator = torch.Generator().manual_seed(4)
+    model = ResNet18(head=True)
+    tensors = OrderedDict()
+    for name, tensor in model.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            values = torch.rand(tensor.shape, generator=generator)
+            tensors[name] = values if "running_var" in name else (values - 0.5) * 0.1
+    path = tmp_path_factory.mktemp("weights") / "resnet18-f37072fd.pth"
+    torch.save(tensors, path)
+    return path
+
+
 @pytest.fixture(autouse=True)
-def small_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """AELAB_DATA with small MNIST, Fashion-MNIST and tiles; their checksums are expected."""
+def small_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_resnet18: Path) -> Path:
+    """AELAB_DATA with small MNIST, Fashion-MNIST and tiles, AELAB_WEIGHTS with random ones."""
+    monkeypatch.setenv("AELAB_WEIGHTS", str(random_resnet18.parent))
     folder = tmp_path / "data"
     for attribute, seed in (("MNIST", 1), ("FASHION_MNIST", 2)):
         known = _write_idx_set(folder, getattr(mnist, attribute), seed)
         monkeypatch.setattr(mnist, attribute, known)
     monkeypatch.setattr(mnist.KnownIdx, "count", lambda self: 300 if self.train else 100)
     _write_tiles(folder)
+    monkeypatch.setattr(kali.Kali, "__init__", _few_fractals(kali.Kali.__init__))
     monkeypatch.setenv("AELAB_DATA", str(folder))
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
     MEMORY.clear()

@@ -15,15 +15,20 @@ FILES = sorted(FOLDER.rglob("*.yml"))
 #: What the heads of the files promise.
 RUNS = {
     "quickstart.yml": 8,
+    "architecture-race.yml": 36,
     "bottlenecks.yml": 18,
     "compare-datasets.yml": 72,
     "overnight-vae.yml": 2,
     "noise.yml": 2,
     "manifold-300.yml": 9,
+    "manifold-mixture.yml": 4,
+    "manifold-resolution.yml": 18,
+    "rpg-manifold.yml": 15,
     "founding/comparing-datasets.yml": 3,
     "founding/histogram-loss.yml": 9,
     "founding/resnet-manifold.yml": 1,
     "founding/transformer-on-mnist.yml": 150,
+    "stacked.yml": 26,
 }
 
 #: Runs that cannot be built, which `check` says; by file.
