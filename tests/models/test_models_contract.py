@@ -18,6 +18,7 @@ from aelab.models import (
     MODELS,
     Autoencoder,
     Conv2dBlock,
+    DalleManifoldAutoencoder,
     DecoderConv2d,
     DecoderMLP,
     DecoderResidual,
@@ -27,6 +28,7 @@ from aelab.models import (
     EncoderResidual,
     Gaussian,
     Identity,
+    ImageManifoldDecoder,
     Reshape,
     StackedSymmetricAutoencoderConv2d,
     VariationalAutoencoder,
@@ -34,6 +36,7 @@ from aelab.models import (
     VariationalEncoder,
     as_model,
     count_parameters,
+    fast_implicit_decoder,
     model_facts,
     prepare_layout,
     small_image_ae,
@@ -95,6 +98,13 @@ PRESETS = {
     ),
     "variational": variational,
     "variational mlp": variational_mlp,
+    "manifold": lambda shape: EncoderDecoder(
+        EncoderMLP(shape, 8),
+        ImageManifoldDecoder(8, shape[0], 24, default_shape=shape[1:], statistics="image"),
+    ),
+    "manifold fast": lambda shape: EncoderDecoder(
+        EncoderMLP(shape, 8), fast_implicit_decoder(shape, 8)
+    ),
     "overnight": lambda shape: VariationalAutoencoderConv(
         shape, 8, kernel_size=3, channels=(4, 6), act_last_layer=False
     ),
@@ -414,6 +424,7 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         EncoderDecoder: symmetric((1, 8, 8)),
         VariationalAutoencoder: variational((1, 8, 8)),
         VariationalAutoencoderConv: PRESETS["overnight"]((1, 8, 8)),
+        DalleManifoldAutoencoder: DalleManifoldAutoencoder((1, 8, 8), n_hid=8),
         StackedSymmetricAutoencoderConv2d: PRESETS["stacked"]((1, 8, 8)),
     }
     for maker in (
