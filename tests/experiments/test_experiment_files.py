@@ -20,6 +20,8 @@ RUNS = {
     "compare-datasets.yml": 72,
     "overnight-vae.yml": 2,
     "noise.yml": 2,
+    "histogram-loss.yml": 14,
+    "sharpness.yml": 12,
     "manifold-300.yml": 9,
     "manifold-mixture.yml": 4,
     "manifold-resolution.yml": 18,

@@ -1,0 +1,116 @@
+"""Stored runs on their held-out images: which spatial frequencies they get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aelab.errors import DataError
+from aelab.lab import RUNS, Sources, find_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from aelab.lab.reopen import Reopened
+    from aelab.metrics import FrequencyError
+    from aelab.runs.record import Run
+
+
+class Measured(NamedTuple):
+    """One run's errors.
+
+    Attributes:
+        run: which.
+        l1, l2, ssim: means over the held-out images; `ssim` as similarity, 1 is equal.
+        by_frequency: the squared error, ring by ring.
+    """
+
+    run: Run
+    l1: float
+    l2: float
+    ssim: float
+    by_frequency: FrequencyError
+
+
+def frequency_errors(
+    sources: Sources = (),
+    *,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    state: str = "latest",
+    limit: int = 1_000,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+) -> list[Measured]:
+    """Errors of stored runs on the first images of their own validation sets, in evaluation mode.
+
+    Args:
+        sources: experiment files, run folders or globs; empty means every stored run.
+        only: glob that a run's name must match.
+        runs: folder of the runs.
+        state: `latest`, `best`, or images seen.
+        limit: at most so many images a run.
+        data: further folders that the runs' texts may name.
+        trust: needed for runs that were made with it.
+
+    Raises:
+        UserError: no such run.
+        StoreError: no such state.
+        DataError: a run without validation set.
+    """
+    from aelab.lab.reopen import reopen_run
+    from aelab.runs.store import Store
+
+    store, folders = Store(Path(runs)), [Path(folder) for folder in data]
+    measured = []
+    for run in find_runs(sources, only=only, runs=runs):
+        opened = reopen_run(f"{run.folder}@{state}", store, folders=folders, trust=trust)
+        measured.append(_measure(opened, limit))
+    return measured
+
+
+def frequency_figure(measured: Sequence[Measured]) -> Figure:
+    """Error and transfer over spatial frequency, a line a run; see `report.frequency.figure`."""
+    from aelab.report.frequency import Lines, figure
+    from aelab.report.series import labels
+
+    _, names = labels([entry.run for entry in measured])
+    lines = [
+        Lines(
+            name,
+            entry.by_frequency.frequency.tolist(),
+            entry.by_frequency.relative.tolist(),
+            entry.by_frequency.transfer.tolist(),
+        )
+        for name, entry in zip(names, measured, strict=True)
+    ]
+    return figure(lines)
+
+
+def _measure(opened: Reopened, limit: int) -> Measured:
+    import torch
+
+    from aelab.lab.pictures import floats
+    from aelab.losses import l1, l2, ssim
+    from aelab.metrics import error_by_frequency
+
+    sets = opened.parts.validation
+    if not sets:
+        raise DataError(
+            f"run {opened.run.folder} has no validation set", hint="errors need held-out images"
+        )
+    target = floats(sets[-1].dataset.load().pixels[:limit])
+    with torch.no_grad():
+        # In small pieces: an implicit decoder needs much memory for each image.
+        output = torch.cat(
+            [opened.parts.model(part.to(opened.parts.device)).reconstruction.cpu()
+             for part in torch.split(target, 64)]
+        )  # fmt: skip
+        return Measured(
+            opened.run,
+            l1(output, target).mean().item(),
+            l2(output, target).mean().item(),
+            1 - ssim(output, target).mean().item(),
+            error_by_frequency(output, target),
+        )
