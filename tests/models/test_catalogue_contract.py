@@ -1,0 +1,402 @@
+"""Every part of the catalogue in a model, over all image sizes: it works, or says why it cannot.
+
+A part that is added to `MODELS` needs a builder here. Where a model refuses a size by construction,
+its builder says which: a size refused without being announced fails, and so does the reverse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from aelab import models as m
+from aelab.errors import ShapeError
+from aelab.models import MODELS
+from aelab.types import Model, Output
+
+Shape = tuple[int, int, int]
+
+SIZES = (8, 9, 13, 16, 27, 28, 31, 32, 45, 64, 97, 128)
+SIDES = [(size, size) for size in SIZES] + [(8, 31), (45, 28), (97, 16), (64, 128)]
+SHAPES = [(1, *sides) for sides in SIDES] + [(3, *sides) for sides in SIDES[::3]]
+
+
+class Case(NamedTuple):
+    """A model made of catalogue parts.
+
+    Attributes:
+        build: (C, H, W) to the model.
+        parts: names of MODELS that it is made of.
+        fits: whether it takes images of (C, H, W); by default all.
+    """
+
+    build: Callable[[Shape], nn.Module]
+    parts: str
+    fits: Callable[[int, int, int], bool] = lambda channels, height, width: True
+
+
+def mlp(shape: Shape, decoder: nn.Module | None = None, bottleneck: nn.Module | None = None):
+    """A small autoencoder around one part; its latent has 8 numbers."""
+    encoder = m.EncoderMLP(shape, 8, hidden=(12,))
+    decoder = m.DecoderMLP(shape, 8, hidden=(12,)) if decoder is None else decoder
+    return m.Autoencoder(encoder, m.Identity() if bottleneck is None else bottleneck, decoder)
+
+
+def around(shape: Shape, encoder: nn.Module):
+    return m.EncoderDecoder(encoder, m.DecoderMLP(shape, 8, hidden=(12,)))
+
+
+def conv(shape: Shape, **options):
+    return m.EncoderDecoder(
+        m.EncoderConv2d(shape, 8, channels=(4, 6), **options),
+        m.DecoderConv2d(shape, 8, channels=(6, 4), **options),
+    )
+
+
+def strided(shape: Shape):
+    return conv(shape, stride=2)
+
+
+def space_to_depth(shape: Shape):
+    return m.EncoderDecoder(
+        m.EncoderConv2d(shape, 8, kernel_size=1, channels=(4, 6), space_to_depth=True),
+        m.DecoderConv2d(shape, 8, kernel_size=1, channels=(6, 4), space_to_depth=True),
+    )
+
+
+def symmetric(shape: Shape):
+    encoder = m.EncoderConv2d(shape, 8, kernel_size=3, stride=(1, 2), channels=(4, 6))
+    decoder = nn.Sequential(
+        nn.Linear(8, math.prod(encoder.encoded_shape)),
+        m.Reshape(encoder.encoded_shape),
+        encoder.convolution.create_transposed(act_last_layer=False, output_shape=shape),
+    )
+    return m.EncoderDecoder(encoder, decoder)
+
+
+def variational(shape: Shape):
+    encoder = m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 5)
+    return m.VariationalAutoencoder(encoder, m.DecoderMLP(shape, 5), "l1")
+
+
+def overnight(shape: Shape):
+    return m.VariationalAutoencoderConv(shape, 8, kernel_size=3, channels=(4, 6), dropout=0.0)
+
+
+def folded(shape: Shape):
+    channels = shape[0]
+    encoder = nn.Sequential(m.SpaceToDepthPool(channels), m.SpaceToDepth())
+    grow = nn.Conv2d(channels, 4 * channels, 1)
+    return m.EncoderDecoder(encoder, nn.Sequential(m.DepthToSpace(), grow, m.DepthToSpace()))
+
+
+def flattened(shape: Shape):
+    count = math.prod(shape)
+    encoder = nn.Sequential(m.FlattenPixels(), nn.Linear(count, 8))
+    return m.EncoderDecoder(encoder, nn.Sequential(nn.Linear(8, count), m.UnflattenPixels(shape)))
+
+
+def feature_map(bottleneck: Callable[[], nn.Module]) -> Callable[[Shape], nn.Module]:
+    def build(shape: Shape):
+        block = m.Conv2dBlock((shape[0], 6, 8), 3, 2, act_fn="relu", act_last_layer=False)
+        back = block.create_transposed(act_last_layer=False, output_shape=shape)
+        return m.Autoencoder(block, bottleneck(), back)
+
+    return build
+
+
+def residual_parts(shape: Shape):
+    encoder = nn.Sequential(
+        nn.Conv2d(shape[0], 6, 3, 2),
+        m.PixelNorm(6),
+        m.ResidualBlock(6),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(1),
+        nn.Linear(6, 8),
+    )
+    return around(shape, encoder)
+
+
+def open_resnet(shape: Shape):
+    trunk = m.resnet18_open()
+    count = math.prod(trunk.get_output_shape(shape))
+    return around(shape, nn.Sequential(trunk, m.FlattenPixels(), nn.Linear(count, 8)))
+
+
+def early_resnet(shape: Shape):
+    trunk = m.ResNet18("layer1")
+    count = math.prod(trunk.get_output_shape(shape))
+    return around(shape, nn.Sequential(trunk, m.FlattenPixels(), nn.Linear(count, 8)))
+
+
+def implicit(**options):
+    def build(shape: Shape):
+        settings = {name: make() for name, make in options.items()}
+        settings |= {"num_hidden": 8, "num_blocks": 1, "default_shape": shape[1:]}
+        return mlp(shape, m.ImageManifoldDecoder(8, shape[0], **settings))
+
+    return build
+
+
+def preset(make: Callable[..., nn.Module], **options):
+    return lambda shape: mlp(shape, make(shape, 8, num_hidden=8, **options))
+
+
+def tokens(encoder: Callable[..., nn.Module], decoder: Callable[..., nn.Module], patch: int):
+    def build(shape: Shape):
+        options = {"patch_size": patch, "num_layers": 1, "num_hidden": 8, "dropout": 0.0}
+        return m.EncoderDecoder(encoder(shape, 8, **options), decoder(shape, 8, **options))
+
+    return build
+
+
+def whole(make: Callable[..., nn.Module], **options):
+    return lambda shape: make(shape, 8, **options)
+
+
+def multiple_of(step: int) -> Callable[[int, int, int], bool]:
+    return lambda channels, height, width: height % step == 0 and width % step == 0
+
+
+def at_least(size: int) -> Callable[[int, int, int], bool]:
+    return lambda channels, height, width: min(height, width) >= size
+
+
+def colour_only(channels: int, height: int, width: int) -> bool:
+    return channels == 3
+
+
+TRANSFORMER = {"num_layers": 1, "num_hidden": 8, "dropout": 0.0}
+
+CASES: dict[str, Case] = {
+    "convolutions": Case(conv, "EncoderConv2d DecoderConv2d EncoderDecoder"),
+    "kernel 5": Case(lambda shape: conv(shape, kernel_size=5), "EncoderConv2d", at_least(9)),
+    "strides": Case(strided, "EncoderConv2d DecoderConv2d"),
+    "space to depth": Case(space_to_depth, "EncoderConv2d DecoderConv2d", multiple_of(4)),
+    "symmetric": Case(symmetric, "Conv2dBlock Reshape"),
+    "linear": Case(mlp, "Autoencoder EncoderMLP DecoderMLP Identity"),
+    "flattened": Case(flattened, "FlattenPixels UnflattenPixels"),
+    "folded": Case(folded, "SpaceToDepth DepthToSpace SpaceToDepthPool", multiple_of(4)),
+    "variational": Case(variational, "VariationalAutoencoder VariationalEncoder"),
+    "gaussian": Case(lambda shape: mlp(shape, bottleneck=m.Gaussian(8, 8)), "Gaussian"),
+    "overnight": Case(overnight, "VariationalAutoencoderConv"),
+    "overnight, kernel 15": Case(
+        lambda shape: m.VariationalAutoencoderConv(shape, 4, channels=(4, 6), dropout=0.0),
+        "VariationalAutoencoderConv",
+        at_least(29),
+    ),
+    "vq": Case(lambda shape: mlp(shape, bottleneck=m.VQ(16, 4)), "VQ"),
+    "vq of a map": Case(feature_map(lambda: m.VQ(16, 4)), "VQ"),
+    "fsq": Case(lambda shape: mlp(shape, bottleneck=m.FSQ((8, 5, 5, 5))), "FSQ"),
+    "fsq of a map": Case(feature_map(lambda: m.FSQ((8, 5))), "FSQ"),
+    "sim vq": Case(feature_map(lambda: m.SimVQ(16, 4)), "SimVQ"),
+    "residual": Case(
+        lambda shape: m.EncoderDecoder(
+            m.EncoderResidual(shape, 8, channels=(4, 6, 8), hidden=(12,)),
+            m.DecoderResidual(shape, 8, channels=(8, 6, 4), hidden=(12,)),
+        ),
+        "EncoderResidual DecoderResidual",
+    ),
+    "residual parts": Case(residual_parts, "PixelNorm ResidualBlock"),
+    "small_image_ae": Case(
+        lambda shape: m.small_image_ae(shape, channels=(4, 6, 8), hidden=(12,)), "small_image_ae"
+    ),
+    "resnet18_open": Case(open_resnet, "resnet18_open", colour_only),
+    "ResNet18": Case(early_resnet, "ResNet18", colour_only),
+    "PretrainedResNet18": Case(
+        lambda shape: around(shape, m.PretrainedResNet18(shape, 8, weights=None, out="layer1")),
+        "PretrainedResNet18",
+    ),
+    "implicit": Case(implicit(), "ImageManifoldDecoder"),
+    "implicit, sine": Case(implicit(pos_embedding=m.SinePositions), "SinePositions"),
+    "implicit, Fourier": Case(implicit(pos_embedding=m.FourierPositions), "FourierPositions"),
+    "implicit, x and y": Case(implicit(pos_embedding=m.LinearPositions), "LinearPositions"),
+    "anti-aliased": Case(preset(m.anti_aliased_decoder, num_blocks=1), "anti_aliased_decoder"),
+    "film": Case(preset(m.film_decoder, num_blocks=1), "film_decoder"),
+    "Fourier": Case(preset(m.fourier_decoder, num_blocks=1, num_frequencies=4), "fourier_decoder"),
+    "siren": Case(preset(m.siren_decoder, num_layers=2), "siren_decoder"),
+    "fast implicit": Case(
+        preset(m.fast_implicit_decoder, grid_shape=(3, 3), grid_channels=4), "fast_implicit_decoder"
+    ),
+    "DalleManifoldAutoencoder": Case(
+        lambda shape: m.DalleManifoldAutoencoder(
+            shape, n_hid=4, vocab_size=8, n_blk_per_group=1, decoder_n_hid=8, decoder_n_blk=1
+        ),
+        "DalleManifoldAutoencoder",
+    ),
+    "DalleEncoder": Case(
+        lambda shape: around(
+            shape,
+            nn.Sequential(
+                m.DalleEncoder(
+                    n_hid=4,
+                    n_blk_per_group=1,
+                    input_channels=shape[0],
+                    vocab_size=8,
+                    space_to_depth=True,
+                    use_mixed_precision=False,
+                ),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(1),
+            ),
+        ),
+        "DalleEncoder",
+        multiple_of(8),
+    ),
+    "stacked": Case(
+        whole(m.StackedSymmetricAutoencoderConv2d, channels=(4, 6)),
+        "StackedSymmetricAutoencoderConv2d",
+    ),
+    "TransformerAutoencoder": Case(
+        whole(m.TransformerAutoencoder, **TRANSFORMER), "TransformerAutoencoder", multiple_of(8)
+    ),
+    "TransformerEncoder": Case(
+        tokens(m.TransformerEncoder, m.TransformerDecoder, 8),
+        "TransformerEncoder TransformerDecoder",
+        multiple_of(8),
+    ),
+    "PatchTransformerAutoencoder": Case(
+        whole(m.PatchTransformerAutoencoder, patch_size=5, stride=4, **TRANSFORMER),
+        "PatchTransformerAutoencoder",
+    ),
+    "EncoderPatchTransformer": Case(
+        tokens(m.EncoderPatchTransformer, m.DecoderPatchTransformer, 7),
+        "EncoderPatchTransformer DecoderPatchTransformer",
+    ),
+}
+
+
+def test_every_part_of_the_catalogue_is_here() -> None:
+    covered = {name for case in CASES.values() for name in case.parts.split()}
+    assert covered >= MODELS.keys(), sorted(MODELS.keys() - covered)
+    assert covered <= MODELS.keys(), sorted(covered - MODELS.keys())
+
+
+def try_shape(case: Case, shape: Shape) -> str | None:
+    """None where the model makes images of `shape` of such, else the refusal's message."""
+    try:
+        with torch.device("meta"):
+            model = case.build(shape)
+            output = model(torch.empty(2, *shape))
+        if output.reconstruction.shape != (2, *shape):
+            m.model_facts(model, shape)  # says so
+    except ShapeError as error:
+        return str(error)
+    assert output.reconstruction.shape == (2, *shape)
+    assert output.latent.shape[0] == 2
+    return None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_takes_all_sizes_but_those_it_announces(name: str) -> None:
+    case, wrong = CASES[name], []
+    for shape in SHAPES:
+        message = try_shape(case, shape)
+        if (message is None) != case.fits(*shape):
+            wrong.append(f"{shape}: {message or 'is taken, although announced as refused'}")
+        if message is not None:
+            assert any(character.isdigit() for character in message), message
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_refusal_names_sizes_and_what_is_possible(name: str) -> None:
+    case = CASES[name]
+    refused = [shape for shape in SHAPES if not case.fits(*shape)]
+    for shape in refused[:1]:
+        message = try_shape(case, shape)
+        assert message is not None and any(str(size) in message for size in shape), message
+        assert any(word in message for word in ("use", "need", "must", "possible")), message
+
+
+#: For real: one odd and narrow, one even and in colour.
+SAMPLES = [(1, 13, 27), (3, 16, 16), (1, 32, 32), (3, 45, 31)]
+
+
+def samples(case: Case) -> list[Shape]:
+    """The first two samples that fit."""
+    return [shape for shape in SAMPLES if case.fits(*shape)][:2]
+
+
+REAL = [
+    pytest.param(name, shape, id=f"{name}-{'x'.join(map(str, shape))}")
+    for name, case in CASES.items()
+    for shape in samples(case)
+]
+
+
+def build(name: str, shape: Shape) -> nn.Module:
+    torch.manual_seed(0)
+    return CASES[name].build(shape)
+
+
+def pictures(shape: Shape, count: int = 3) -> torch.Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def noise_of(model: nn.Module, count: int = 3) -> torch.Tensor | None:
+    if model.noise_shape is None:
+        return None
+    return torch.randn(count, *model.noise_shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(("name", "shape"), REAL)
+def test_a_model_learns_everywhere_and_repeats_itself(name: str, shape: Shape) -> None:
+    model = build(name, shape)
+    images, noise = pictures(shape), noise_of(model)
+    assert isinstance(model, Model)
+    output = model(images, noise)
+    assert isinstance(output, Output) and output.reconstruction.shape == images.shape
+    wishes = [output.reconstruction.square().mean(), output.latent.square().mean()]
+    wishes += [v.square().mean() for v in output.posterior.values() if v.is_floating_point()]
+    sum(wishes).backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.isfinite().all(), parameter_name
+    model.eval()
+    first, second = model(images, noise), model(images, noise)
+    assert torch.equal(first.reconstruction, second.reconstruction)
+    assert first.reconstruction.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "shape"), REAL)
+def test_encode_and_decode_are_the_two_halves_of_a_model(name: str, shape: Shape) -> None:
+    model, images = build(name, shape).eval(), pictures(shape)
+    with torch.no_grad():
+        output = model(images)
+        latent = model.encode(images)
+        torch.testing.assert_close(latent, output.latent)
+        torch.testing.assert_close(model.decode(latent), output.reconstruction)
+
+
+@pytest.mark.parametrize(("name", "shape"), REAL)
+def test_the_order_of_pixels_in_memory_changes_nothing(name: str, shape: Shape) -> None:
+    model, images = build(name, shape).eval(), pictures(shape)
+    with torch.no_grad():
+        plain = model(images).reconstruction
+        m.prepare_layout(model, channels_last=True)
+        fast = model(images.to(memory_format=torch.channels_last)).reconstruction
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "shape"), REAL)
+def test_a_model_is_its_state_and_has_the_same_parameters_on_meta(name: str, shape: Shape) -> None:
+    first = build(name, shape)
+    torch.manual_seed(7)
+    second = CASES[name].build(shape)
+    second.load_state_dict(first.state_dict())
+    images = pictures(shape)
+    with torch.no_grad():
+        one, other = first.eval()(images), second.eval()(images)
+    assert torch.equal(one.reconstruction, other.reconstruction)
+    with torch.device("meta"):
+        empty = CASES[name].build(shape)
+    assert m.count_parameters(empty) == m.count_parameters(first)
+    for module in first.modules():
+        assert not [n for n, value in vars(module).items() if isinstance(value, torch.Tensor)]
