@@ -29,7 +29,9 @@ from aelab.models import (
     Gaussian,
     Identity,
     ImageManifoldDecoder,
+    PretrainedResNet18,
     Reshape,
+    ResNet18,
     StackedSymmetricAutoencoderConv2d,
     VariationalAutoencoder,
     VariationalAutoencoderConv,
@@ -95,6 +97,9 @@ PRESETS = {
     "stacked": lambda shape: StackedSymmetricAutoencoderConv2d(shape, 8, channels=(4, 6)),
     "stacked twice": lambda shape: StackedSymmetricAutoencoderConv2d(
         shape, 8, channels=(4, 6), symmetric=False
+    ),
+    "resnet": lambda shape: EncoderDecoder(
+        PretrainedResNet18(shape, 8, weights=None, out="layer1"), DecoderMLP(shape, 8)
     ),
     "variational": variational,
     "variational mlp": variational_mlp,
@@ -422,6 +427,8 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         VariationalEncoder: VariationalEncoder(EncoderMLP((1, 4, 4), 8), 8, 2),
         Gaussian: Gaussian(4, 2),
         EncoderDecoder: symmetric((1, 8, 8)),
+        PretrainedResNet18: PretrainedResNet18((1, 8, 8), 4, weights=None),
+        ResNet18: ResNet18(head=True),
         VariationalAutoencoder: variational((1, 8, 8)),
         VariationalAutoencoderConv: PRESETS["overnight"]((1, 8, 8)),
         DalleManifoldAutoencoder: DalleManifoldAutoencoder((1, 8, 8), n_hid=8),

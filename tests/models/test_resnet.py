@@ -132,7 +132,7 @@ def test_the_trunk_computes_what_the_paper_says(
     torch.testing.assert_close(given, wanted, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("size", [1, 5, 8, 13, 32, 33, 64, 100, 128])
+@pytest.mark.parametrize("size", [1, 8, 13, 33, 128])
 @pytest.mark.parametrize("out", ["layer1", "layer2", "layer3", "layer4"])
 def test_the_arithmetic_of_sizes_agrees_with_the_layers(size: int, out: str) -> None:
     with torch.device("meta"):
