@@ -28,7 +28,11 @@ def set_to_end(model: nn.Module, settings: FitSettings, num_images: int | None) 
 
 
 def mean_flops(
-    model: nn.Module, shape: Sequence[int], settings: FitSettings, num_images: int | None
+    model: nn.Module,
+    shape: Sequence[int],
+    settings: FitSettings,
+    num_images: int | None,
+    flops_at_end: int,
 ) -> float:
     """FLOPs of a forward pass an image, the mean over the run; the model is left at its end."""
     from aelab.models import model_facts
@@ -37,7 +41,7 @@ def mean_flops(
 
     images, epochs = _end(settings, num_images)
     if not find_clocked(model):
-        return model_facts(model, shape).flops_per_image
+        return flops_at_end
     total = 0
     for moment in range(MOMENTS):
         past = (2 * moment + 1, 2 * MOMENTS)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 #: Forward, gradient by input, gradient by weight: a training step costs three forward passes.
 STEP_PER_FORWARD = 3.0
@@ -84,21 +82,7 @@ def training_flops_per_second(device: torch.device) -> float:
     return flops / min(seconds() for _ in range(20))
 
 
-def memory_mb(model: nn.Module, shape: Sequence[int], batch_size: int) -> float:
+def memory_mb(parameters: int, activations_per_image: float, batch_size: int) -> float:
     """Megabytes for weights, gradients, two moments and the activations of one batch."""
-    trial = copy.deepcopy(model).to("meta").train()
-    numbers = NUMBERS_PER_PARAMETER * sum(p.numel() for p in trial.parameters())
-    activations = 0
-
-    def count(module: nn.Module, inputs: object, output: object) -> None:
-        """Adds the numbers of one layer's output; the batch is 2."""
-        nonlocal activations
-        if isinstance(output, Tensor):
-            activations += output.numel()
-
-    hooks = [m.register_forward_hook(count) for m in trial.modules() if not list(m.children())]
-    with torch.no_grad():
-        trial(torch.empty(2, *shape, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return 4 * (numbers + 2 * activations * batch_size / 2) / 1e6
+    numbers = NUMBERS_PER_PARAMETER * parameters
+    return 4 * (numbers + 2 * activations_per_image * batch_size) / 1e6

@@ -28,7 +28,7 @@ def plan_runs(
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
     plans = [_plan(spec, speed, folders=folders, trust=trust, runs=runs) for spec in specs]
-    return Plan(file, plans, common_notes(specs))
+    return Plan(file, plans, common_notes(specs) + _model_notes(specs, plans))
 
 
 def common_notes(specs: Sequence[RunSpec]) -> list[str]:
@@ -44,6 +44,20 @@ def common_notes(specs: Sequence[RunSpec]) -> list[str]:
             " not with corrected runs"
         )
     return notes
+
+
+def _model_notes(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[str]:
+    """What the models say of themselves, each once, with how many of the possible runs it is."""
+    count: dict[str, int] = {}
+    for spec, plan in zip(specs, plans, strict=True):
+        for note in plan.notes:
+            if note not in spec.notes:
+                count[note] = count.get(note, 0) + 1
+    possible = sum(not plan.problems for plan in plans)
+    return [
+        note if number == possible else f"{note} ({number} of {possible} runs)"
+        for note, number in count.items()
+    ]
 
 
 def refuse_if_nothing_can_run(
@@ -96,10 +110,9 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -
     count = parts.train[0].dataset.count()
     set_to_end(parts.model, settings, count)
     with located(spec.blocks["model"].where):
-        facts = model_facts(parts.model, shape)
-        batch, output, _ = try_model(parts.model, shape)
-        parts.objective(output, batch, 0)
-    settings = fit_settings(spec, parts)
+        trial = try_model(parts.model, shape)
+        parts.objective(trial.output, trial.images, 0)
+    facts = model_facts(parts.model, shape, trial)
     _try_optimizer(spec, parts, settings)
     if spec.settings.load:
         from aelab.runs.store import Store
@@ -108,7 +121,7 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -
     images = spec.settings.max_inputs
     seconds = None
     if images:
-        flops = mean_flops(parts.model, shape, settings, count)
+        flops = mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
         seconds = images * STEP_PER_FORWARD * flops / speed
     return RunPlan(
         name=spec.name,
@@ -119,8 +132,10 @@ def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -
         flops_per_image=facts.flops_per_image,
         images=images,
         estimated_seconds=seconds,
-        estimated_memory_mb=memory_mb(parts.model, shape, settings.batch_size),
-        notes=list(spec.notes),
+        estimated_memory_mb=memory_mb(
+            facts.parameters["model"], trial.activations / len(trial.images), settings.batch_size
+        ),
+        notes=[*spec.notes, *facts.notes],
     )
 
 

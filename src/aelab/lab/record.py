@@ -55,7 +55,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
-        "notes": list(spec.notes),
+        "notes": list(dict.fromkeys([*spec.notes, *facts.notes])),
         "data": {
             "train": _provenance(train),
             "validation": _provenance(validation),

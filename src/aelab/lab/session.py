@@ -279,7 +279,7 @@ class _Session:
             self.state.images,
             self.settings.max_images,
             self.state.threads,
-            parts.data_notes,
+            [*parts.data_notes, *(n for n in self.run.record["notes"] if n not in self.spec.notes)],
         )
 
     def _logged(self, event: Any) -> ev.RunProgress:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from aelab.errors import AelabError, ConfigError, ShapeError
+from aelab.models.dry_run import DryRun, count_outputs
 from aelab.models.shapes import image_shape, words
 from aelab.types import Output, TermSpec
 
@@ -99,34 +100,47 @@ class ModelFacts(NamedTuple):
         flops_per_image: of one forward pass, multiplication and addition counted as two;
             a training step costs about three times as much.
         parameters: `count_parameters`.
+        notes: `notes_of`.
     """
 
     latent_shape: tuple[int, ...]
     flops_per_image: int
     parameters: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
-def try_model(model: nn.Module, shape: Sequence[int]) -> tuple[Tensor, Output, int]:
-    """Runs a copy of the model on the meta device, where nothing is computed.
+class Trial(NamedTuple):
+    """What a model made of two images on the meta device.
+
+    Attributes:
+        images: (2, C, H, W), and `output` for them; an objective can be tried with both.
+        flops: of this forward pass, multiplication and addition counted as two.
+        activations: numbers that the innermost layers gave.
+    """
+
+    images: Tensor
+    output: Output
+    flops: int
+    activations: int
+
+
+def try_model(model: nn.Module, shape: Sequence[int]) -> Trial:
+    """Runs the model in evaluation mode on the meta device, where nothing is computed.
 
     Args:
         model: on any device; it is left as it is.
         shape: (C, H, W) of the images.
 
-    Returns:
-        Images (2, C, H, W), the model's output for them (both on the meta device, so that an
-        objective can be tried with them), and the FLOPs of this forward pass.
-
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
     """
     shape = image_shape(shape, "the images")
-    trial = copy.deepcopy(model).to("meta").eval()
+    trial = model if _is_on_meta(model) else copy.deepcopy(model).to("meta")
     images = torch.empty(2, *shape, device="meta")
-    counter = FlopCounterMode(display=False)
+    counter = DryRun()
     try:
-        with torch.no_grad(), counter:
-            output = trial(images)
+        with torch.no_grad(), _evaluating(trial), counter:
+            output, activations = count_outputs(trial, lambda: trial(images))
     except AelabError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
@@ -138,22 +152,52 @@ def try_model(model: nn.Module, shape: Sequence[int]) -> tuple[Tensor, Output, i
             f"the model makes {words(output.reconstruction.shape[1:])} of {words(shape)} images",
             hint="encoder and decoder must be built for the shape of the train_set",
         )
-    return images, output, counter.get_total_flops()
+    return Trial(images, output, counter.flops, activations)
 
 
-def model_facts(model: nn.Module, shape: Sequence[int]) -> ModelFacts:
-    """What `try_model` tells of the model with images of `shape` (C, H, W).
+def _is_on_meta(model: nn.Module) -> bool:
+    """Whether nothing of the model has values, so that a trial cannot change it."""
+    return all(t.is_meta for t in (*model.parameters(), *model.buffers()))
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards each module's own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = None) -> ModelFacts:
+    """What is known of the model with images of `shape` (C, H, W).
+
+    Args:
+        trial: of `try_model`, where that was done before.
 
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
     """
-    images, output, flops = try_model(model, shape)
-    latent_shape = tuple(output.latent.shape[1:])
+    trial = trial or try_model(model, shape)
+    latent_shape = tuple(trial.output.latent.shape[1:])
     return ModelFacts(
         latent_shape if math.prod(latent_shape) else (),
-        flops // len(images),
+        trial.flops // len(trial.images),
         count_parameters(model),
+        notes_of(model),
     )
+
+
+def notes_of(model: nn.Module) -> tuple[str, ...]:
+    """What a reader of the results must know of the model: every module's `note`, each once.
+
+    A module says it by an attribute `note: str`, of the class or of the instance.
+    """
+    notes = (getattr(module, "note", None) for module in model.modules())
+    return tuple(dict.fromkeys(note for note in notes if isinstance(note, str) and note))
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

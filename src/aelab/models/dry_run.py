@@ -1,0 +1,108 @@
+"""Counting what a model computes, on the meta device, without computing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+#: (shape, stride, dtype) of a result.
+_Kind = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+
+#: What operations gave before, by operation and kinds of arguments: results, and whether they are
+#: a sequence. The runs of a matrix repeat each other's layers, and torch works out shapes on the
+#: meta device in Python, at 0.1 ms an operation: remembering makes a check five times faster.
+_SEEN: dict[Hashable, tuple[list[_Kind], bool]] = {}
+#: More would be a program that never repeats itself.
+_MOST_SEEN = 20_000
+
+
+class DryRun(TorchDispatchMode):
+    """Counts the FLOPs of what happens inside of `with`; no gradients are recorded.
+
+    Attributes:
+        flops: so far, multiplication and addition counted as two; convolutions, matrix products
+            and attention, as in `torch.utils.flop_counter`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """One operation: what is known of it from before, or its own result."""
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = _result(func, args, kwargs)
+        if formula is not None:
+            self.flops += int(formula(*args, **kwargs, out_val=result))
+        return result
+
+
+def count_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
+    """What `run()` returns, and how many numbers the innermost layers of `model` gave meanwhile."""
+    numbers = 0
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        """Adds the numbers of one layer's output."""
+        nonlocal numbers
+        if isinstance(output, Tensor):
+            numbers += output.numel()
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    try:
+        return run(), numbers
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _result(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The operation's result, made from memory where its like has been seen."""
+    key = None if func._schema.is_mutable else _key((func, *args, *sorted(kwargs.items())))
+    if key is not None and key in _SEEN:
+        kinds, many = _SEEN[key]
+        made = [torch.empty_strided(s, t, dtype=d, device="meta") for s, t, d in kinds]
+        return tuple(made) if many else made[0]
+    result = func(*args, **kwargs)
+    many = isinstance(result, tuple | list)
+    results = list(result) if many else [result]
+    if key is not None and all(_is_plain(value) for value in results):
+        if len(_SEEN) >= _MOST_SEEN:
+            _SEEN.clear()
+        _SEEN[key] = [(tuple(r.shape), r.stride(), r.dtype) for r in results], many
+    return result
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether shape, stride and type are all there is to say of a value."""
+    return type(value) in (Tensor, nn.Parameter) and value.device.type == "meta"
+
+
+def _key(value: Any) -> Hashable | None:
+    """A value's kind, so that equal keys give equal kinds of results; None where it has none."""
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.stride(), value.dtype) if _is_plain(value) else None
+    if isinstance(value, tuple | list):
+        keys = tuple(_key(item) for item in value)
+        return None if None in keys else keys
+    try:
+        hash(value)
+    except TypeError:
+        return None
+    return (type(value), value)  # 1, 1.0 and True are equal and give different types

@@ -1,0 +1,265 @@
+"""A transformer autoencoder whose tokens are the patches of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, did_you_mean
+from aelab.models.activations import Activation
+from aelab.models.attention import (
+    Attention,
+    Positions,
+    make_blocks,
+    refuse_heads,
+    start_linear,
+)
+from aelab.models.autoencoders import EncoderDecoder
+from aelab.models.patches import JoinPatches, Size, SplitPatches, patch_grid
+
+#: Numbers that a token adds to the latent, or takes from it, with `head="flatten"`.
+TOKEN_SIZE = 16
+#: Tokens that read the image, or carry the latent, with `head="attention"`.
+NUM_SUMMARIES = 8
+HEADS = ("flatten", "attention")
+
+
+class EncoderPatchTransformer(nn.Module):
+    """Patches with positions, pre-norm blocks, and a head to the code.
+
+    Args:
+        shape: (C, H, W) of the images, any size; odd ones are padded with zeros.
+        code_size: D, length of the result.
+        patch_size: side of a patch in pixels, or (height, width).
+        stride: pixels from patch to patch, at most `patch_size`; None for `patch_size`.
+        num_layers: blocks.
+        num_hidden: width of a token.
+        num_heads: of each attention; divides `num_hidden`.
+        mlp_dim: width between the two linear layers of a block; None for 4 `num_hidden`.
+        dropout: probability, 0..1; in training mode only.
+        positions: `sincos` or `learned`.
+        head: `flatten` (a few numbers of every token, then one linear layer) or `attention`
+            (learned queries read the tokens, then one linear layer: its size does not grow with the
+            image).
+        normalization: `layernorm` or `rms`.
+        activation: of the blocks.
+
+    Raises:
+        ShapeError: stride above patch, or heads that do not divide the width.
+        ConfigError: unknown name.
+
+    Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1; the attention head after
+    Lee et al. 2019, arXiv:1810.00825, equation 11.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        patch_size: Size = 4,
+        stride: Size | None = None,
+        num_layers: int = 4,
+        num_hidden: int = 64,
+        num_heads: int = 4,
+        mlp_dim: int | None = None,
+        dropout: float = 0.0,
+        positions: str = "sincos",
+        head: str = "flatten",
+        normalization: str = "layernorm",
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        owner = "EncoderPatchTransformer"
+        grid = patch_grid(shape, patch_size, stride, owner)
+        refuse_heads(num_hidden, num_heads, owner)
+        self.shape, self.code_size = grid.shape, int(code_size)
+        self.patches = SplitPatches(grid, num_hidden)
+        self.positions = Positions(grid.rows, grid.columns, num_hidden, positions)
+        self.blocks = make_blocks(
+            num_layers,
+            num_hidden,
+            num_heads,
+            mlp_dim or 4 * num_hidden,
+            dropout,
+            normalization,
+            activation,
+        )
+        if _head(head) == "flatten":
+            self.head: nn.Module = _Flattened(grid.num_patches, num_hidden, self.code_size)
+        else:
+            self.head = _Summarised(num_hidden, num_heads, self.code_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> features (B, D); images do not see each other."""
+        features: Tensor = self.head(self.blocks(self.patches(images) + self.positions()))
+        return features
+
+
+class DecoderPatchTransformer(nn.Module):
+    """One token for each place, conditioned on the latent; pre-norm blocks; patches overlap-added.
+
+    Args:
+        head: `flatten` (one linear layer gives every place its own share of the latent) or
+            `attention` (learned queries at every place, beside a few tokens made of the latent).
+        shape, code_size, ...: as in `EncoderPatchTransformer`.
+
+    Raises:
+        ShapeError, ConfigError: as in `EncoderPatchTransformer`.
+
+    Source: He et al. 2022, arXiv:2111.06377, section 3 (a learned token at every place to fill).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        patch_size: Size = 4,
+        stride: Size | None = None,
+        num_layers: int = 4,
+        num_hidden: int = 64,
+        num_heads: int = 4,
+        mlp_dim: int | None = None,
+        dropout: float = 0.0,
+        positions: str = "sincos",
+        head: str = "flatten",
+        normalization: str = "layernorm",
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        owner = "DecoderPatchTransformer"
+        grid = patch_grid(shape, patch_size, stride, owner)
+        refuse_heads(num_hidden, num_heads, owner)
+        self.shape, self.code_size = grid.shape, int(code_size)
+        self.num_patches = grid.num_patches
+        self.positions = Positions(grid.rows, grid.columns, num_hidden, positions)
+        if _head(head) == "flatten":
+            self.head: nn.Module = _Spread(grid.num_patches, num_hidden, self.code_size)
+        else:
+            self.head = _Beside(num_hidden, self.code_size)
+        self.blocks = make_blocks(
+            num_layers,
+            num_hidden,
+            num_heads,
+            mlp_dim or 4 * num_hidden,
+            dropout,
+            normalization,
+            activation,
+        )
+        self.patches = JoinPatches(grid, num_hidden)
+        start_linear(self.patches)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Latent (B, D) -> images (B, C, H, W)."""
+        tokens = self.blocks(self.head(latent, self.positions()))
+        images: Tensor = self.patches(tokens[:, -self.num_patches :])
+        return images
+
+
+class PatchTransformerAutoencoder(EncoderDecoder):
+    """`EncoderPatchTransformer` and `DecoderPatchTransformer` of equal settings.
+
+    It takes the arguments of `TransformerAutoencoder`, any patch, any stride up to the patch and any
+    image size. Its tokens are patches: an image's reconstruction depends on no other image.
+
+    Args:
+        shape, code_size, ...: as in `EncoderPatchTransformer`; `num_layers` for each half.
+
+    Raises:
+        ShapeError, ConfigError: as in `EncoderPatchTransformer`.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_size: int,
+        patch_size: Size = 4,
+        stride: Size | None = None,
+        num_layers: int = 4,
+        num_hidden: int = 64,
+        num_heads: int = 4,
+        mlp_dim: int | None = None,
+        dropout: float = 0.0,
+        positions: str = "sincos",
+        head: str = "flatten",
+        normalization: str = "layernorm",
+        activation: Activation = "gelu",
+    ) -> None:
+        first = (shape, code_size, patch_size, stride, num_layers, num_hidden, num_heads)
+        rest = (mlp_dim, dropout, positions, head, normalization, activation)
+        super().__init__(
+            EncoderPatchTransformer(*first, *rest), DecoderPatchTransformer(*first, *rest)
+        )
+
+
+class _Flattened(nn.Module):
+    """A few numbers of every token, then one linear layer."""
+
+    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
+        super().__init__()
+        size = min(TOKEN_SIZE, num_hidden)
+        self.reduce = nn.Linear(num_hidden, size)
+        self.linear = nn.Linear(num_patches * size, code_size)
+        start_linear(self)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, hidden) -> (B, D)."""
+        features: Tensor = self.linear(self.reduce(tokens).flatten(1))
+        return features
+
+
+class _Spread(nn.Module):
+    """The way back of `_Flattened`: every place gets its share of the latent."""
+
+    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
+        super().__init__()
+        self.size = min(TOKEN_SIZE, num_hidden)
+        self.linear = nn.Linear(code_size, num_patches * self.size)
+        self.expand = nn.Linear(self.size, num_hidden)
+        start_linear(self)
+
+    def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
+        """(B, D), (N, hidden) -> (B, N, hidden)."""
+        tokens: Tensor = self.expand(self.linear(latent).reshape(len(latent), -1, self.size))
+        return tokens + positions
+
+
+class _Summarised(nn.Module):
+    """Learned queries read the tokens; one linear layer joins what they found."""
+
+    def __init__(self, num_hidden: int, num_heads: int, code_size: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(NUM_SUMMARIES, num_hidden))
+        self.attention = Attention(num_hidden, num_heads)
+        self.linear = nn.Linear(NUM_SUMMARIES * num_hidden, code_size)
+        start_linear(self)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, hidden) -> (B, D)."""
+        queries = self.queries.expand(len(tokens), -1, -1)
+        features: Tensor = self.linear(self.attention(queries, tokens).flatten(1))
+        return features
+
+
+class _Beside(nn.Module):
+    """Tokens made of the latent in front of a learned query at every place."""
+
+    def __init__(self, num_hidden: int, code_size: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(0.02 * torch.randn(num_hidden))
+        self.linear = nn.Linear(code_size, NUM_SUMMARIES * num_hidden)
+        start_linear(self)
+
+    def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
+        """(B, D), (N, hidden) -> (B, 8 + N, hidden)."""
+        carriers = self.linear(latent).reshape(len(latent), NUM_SUMMARIES, -1)
+        queries = (self.query + positions).expand(len(latent), -1, -1)
+        return torch.cat([carriers, queries], dim=1)
+
+
+def _head(name: str) -> str:
+    if name not in HEADS:
+        near = did_you_mean(name, HEADS)
+        raise ConfigError(f"head must be 'flatten' or 'attention', not {name!r}{near}")
+    return name

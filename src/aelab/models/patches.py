@@ -1,0 +1,152 @@
+"""Images as overlapping patches, and patches as images: any patch, stride and size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aelab.errors import ShapeError
+from aelab.models.shapes import image_shape
+
+#: One size for both axes, or (height, width).
+Size = int | tuple[int, int]
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """(height, width) of a `Size`."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+class PatchGrid(NamedTuple):
+    """Where the patches of an image lie; the image is padded until they cover it.
+
+    Attributes:
+        shape: (C, H, W) of the images.
+        patch: (height, width) of a patch, pixels.
+        stride: (down, right) from patch to patch, pixels; at most the patch.
+        rows, columns: number of patches.
+    """
+
+    shape: tuple[int, int, int]
+    patch: tuple[int, int]
+    stride: tuple[int, int]
+    rows: int
+    columns: int
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        return self.rows * self.columns
+
+    @property
+    def patch_numbers(self) -> int:
+        """Numbers in one patch, all channels."""
+        return self.shape[0] * self.patch[0] * self.patch[1]
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(height, width) that the patches cover."""
+        counts = (self.rows, self.columns)
+        sizes = zip(counts, self.patch, self.stride, strict=True)
+        height, width = ((count - 1) * step + patch for count, patch, step in sizes)
+        return height, width
+
+    @property
+    def padding(self) -> tuple[int, int, int, int]:
+        """Pixels added (left, right, top, bottom), the odd one right and below."""
+        down, right = self.padded[0] - self.shape[1], self.padded[1] - self.shape[2]
+        return right // 2, right - right // 2, down // 2, down - down // 2
+
+
+def patch_grid(
+    shape: Sequence[int], patch_size: Size, stride: Size | None, owner: str
+) -> PatchGrid:
+    """The fewest patches that cover an image of `shape`; `owner` is named in messages.
+
+    Args:
+        shape: (C, H, W) of the images, any size; it may be smaller than a patch.
+        patch_size: pixels, at least 1.
+        stride: pixels, 1 to `patch_size`; None for `patch_size`.
+
+    Raises:
+        ShapeError: the stride would leave pixels out, or a size is below 1.
+    """
+    shape, patch = image_shape(shape, owner), pair(patch_size)
+    steps = patch if stride is None else pair(stride)
+    if min(*patch, *steps) < 1 or any(s > p for s, p in zip(steps, patch, strict=True)):
+        raise ShapeError(
+            f"{owner}: patch_size {patch_size} with stride {stride} leaves pixels out; "
+            "possible: 1 <= stride <= patch_size",
+            hint=f"use stride={min(patch)}, or leave it out",
+        )
+    sizes = zip(shape[1:], patch, steps, strict=True)
+    rows, columns = (max(0, -(-(size - p) // step)) + 1 for size, p, step in sizes)
+    return PatchGrid(shape, patch, steps, rows, columns)
+
+
+class SplitPatches(nn.Module):
+    """Images to tokens: zero padding to the grid, then one linear map of each patch.
+
+    Args:
+        grid: where the patches lie.
+        num_hidden: width of a token.
+    """
+
+    def __init__(self, grid: PatchGrid, num_hidden: int) -> None:
+        super().__init__()
+        self.padding = grid.padding
+        self.linear = nn.Conv2d(grid.shape[0], num_hidden, grid.patch, grid.stride)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> tokens (B, N, hidden), row by row."""
+        tokens: Tensor = self.linear(F.pad(images, self.padding))  # (B, hidden, rows, columns)
+        return tokens.flatten(2).transpose(1, 2)
+
+
+class JoinPatches(nn.Module):
+    """Tokens to images: a linear map to pixels, overlap-add over the count, cropped to the image.
+
+    Args:
+        grid: where the patches lie.
+        num_hidden: width of a token.
+
+    Attributes:
+        share: (1, 1, H', W'), 1 / number of patches that cover a pixel: with it the mean of all
+            that is said of a pixel is taken, and equal patches give back the image they came from.
+    """
+
+    share: Tensor
+
+    def __init__(self, grid: PatchGrid, num_hidden: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.linear = nn.Linear(num_hidden, grid.patch_numbers)
+        down = _cover(grid.rows, grid.patch[0], grid.stride[0])
+        right = _cover(grid.columns, grid.patch[1], grid.stride[1])
+        share = 1 / (down.view(1, 1, -1, 1) * right.view(1, 1, 1, -1))
+        self.register_buffer("share", share, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, hidden) -> (B, C, H, W)."""
+        return self.fold(self.linear(tokens))
+
+    def fold(self, patches: Tensor) -> Tensor:
+        """Patches (B, N, C*h*w), in the order of `torch.nn.Unfold` -> images (B, C, H, W)."""
+        grid = self.grid
+        added = F.fold(patches.transpose(1, 2), grid.padded, grid.patch, stride=grid.stride)
+        left, _, top, _ = grid.padding
+        _, height, width = grid.shape
+        return (added * self.share)[:, :, top : top + height, left : left + width]
+
+
+def _cover(count: int, patch: int, stride: int) -> Tensor:
+    """(size,): how many of `count` patches in a row lie over each pixel."""
+    cover = torch.zeros((count - 1) * stride + patch)
+    for start in range(0, count * stride, stride):
+        cover[start : start + patch] += 1
+    return cover
