@@ -117,8 +117,9 @@ class PixelInputs(nn.Module):
             hidden = hidden + F.linear(self._attend(latent), of_latent)  # (P, B, F)
         if self.grid is not None and share.cells is not None:
             features = self.grid(latent).view(len(latent), -1, self.widths[2])
-            features = F.linear(features, of_grid).transpose(0, 1)  # (cells, B, F)
-            hidden = hidden + (share.cells @ features.flatten(1)).view(-1, *features.shape[1:])
+            cells = features.transpose(0, 1).flatten(1)  # (cells, B*G)
+            here = (share.cells @ cells).view(-1, len(latent), self.widths[2])  # (P, B, G)
+            hidden = hidden + F.linear(here, of_grid)
         hidden = self.activation(hidden)
         if share.left is not None:
             hidden = hidden * share.left

@@ -186,6 +186,7 @@ def fast_implicit_decoder(
     grid_shape: Sequence[int] = (8, 8),
     grid_channels: int = 16,
     pos_embedding_freqs: Sequence[float] = (7, 17, 31),
+    activation: Activation = "relu",
     activation_out: Activation = "sigmoid",
     chunk: int | None = None,
 ) -> ImageManifoldDecoder:
@@ -200,7 +201,8 @@ def fast_implicit_decoder(
         num_hidden: width of every layer.
         num_layers: residual blocks of one layer each.
         grid_shape, grid_channels: of the feature map.
-        pos_embedding_freqs, activation_out, chunk: as in `ImageManifoldDecoder`.
+        pos_embedding_freqs, activation, activation_out, chunk: as in `ImageManifoldDecoder`; the
+            backward pass of `gelu` alone would be a fifth of the time.
 
     Source: ours; the feature map read at the position is Chen et al. 2021, arXiv:2012.09161.
     """
@@ -214,6 +216,7 @@ def fast_implicit_decoder(
         pos_embedding_freqs=pos_embedding_freqs,
         batch_norm=False,
         default_shape=(height, width),
+        activation=activation,
         activation_out=activation_out,
         mixing="grid",
         grid_shape=grid_shape,
