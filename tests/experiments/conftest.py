@@ -88,6 +88,8 @@ def small_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_resnet18:
     for attribute, seed in (("MNIST", 1), ("FASHION_MNIST", 2)):
         known = _write_idx_set(folder, getattr(mnist, attribute), seed)
         monkeypatch.setattr(mnist, attribute, known)
+        if attribute == "MNIST":
+            monkeypatch.setattr(TorchvisionMNIST, "known", known)
     monkeypatch.setattr(mnist.KnownIdx, "count", lambda self: 300 if self.train else 100)
     _write_tiles(folder)
     monkeypatch.setattr(kali.Kali, "__init__", _few_fractals(kali.Kali.__init__))

@@ -39,6 +39,9 @@ IMPOSSIBLE = {"founding/transformer-on-mnist.yml": "*stride-8*"}
 
 #: A moment of training, and of validating.
 SHORT = {"max_inputs": 128, "validation_limit": 64}
+#: Two steps, for a model that costs more FLOPs an image than `LARGE`, forward.
+SHORTER = {"max_inputs": 8, "batch_size": 4, "validation_limit": 4}
+LARGE = 200e6
 
 
 def _ids(path: Path) -> str:
@@ -74,7 +77,11 @@ def test_first_and_last_run_check_without_problems(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=_ids)
 def test_first_and_last_run_train(path: Path, tmp_path: Path) -> None:
     for name in _first_and_last(path):
-        events = list(lab.run(path, only=name, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
+        large = (lab.check(path, only=name).runs[0].flops_per_image or 0) > LARGE
+        changes = SHORTER if large else SHORT
+        events = list(
+            lab.run(path, only=name, changes=changes, device="cpu", runs=tmp_path / "runs")
+        )
         last = events[-1]
         assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (1, 0)
     assert lab.table(runs=tmp_path / "runs").count("\n") >= 3
