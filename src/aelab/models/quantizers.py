@@ -161,7 +161,8 @@ class FSQ(nn.Module):
     """Finite scalar quantization: every number is rounded to one of a few levels in -1..1.
 
     The codebook is the product of the levels, so that nothing is learned and nothing can die.
-    Features are cut into vectors of `len(levels)` numbers, in the way of `VQ`.
+    Features are cut into vectors of `len(levels)` numbers, in the way of `VQ`. They should begin at
+    about unit scale, as after `nn.LayerNorm`: far smaller ones are all rounded to 0.
 
     Args:
         levels: number of levels of each number of a vector, at least 3 each; the paper recommends
