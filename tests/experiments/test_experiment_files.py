@@ -31,10 +31,15 @@ RUNS = {
     "founding/resnet-manifold.yml": 1,
     "founding/transformer-on-mnist.yml": 150,
     "stacked.yml": 26,
+    "transformer-mnist.yml": 150,
+    "transformer-patches.yml": 72,
 }
 
 #: Runs that cannot be built, which `check` says; by file.
-IMPOSSIBLE = {"founding/transformer-on-mnist.yml": "*stride-8*"}
+IMPOSSIBLE = {
+    "founding/transformer-on-mnist.yml": "*stride-8*",
+    "transformer-mnist.yml": "*stride-8*",
+}
 
 
 #: A moment of training, and of validating.
