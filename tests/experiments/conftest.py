@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from aelab.data import MEMORY, kali, mnist
+from aelab.data.torchvision_sets import TorchvisionMNIST
 from aelab.models import ResNet18
 
 

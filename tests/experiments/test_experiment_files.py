@@ -25,6 +25,7 @@ RUNS = {
     "manifold-300.yml": 9,
     "manifold-mixture.yml": 4,
     "manifold-resolution.yml": 18,
+    "resnet-stages.yml": 12,
     "rpg-manifold.yml": 15,
     "founding/comparing-datasets.yml": 3,
     "founding/histogram-loss.yml": 9,

@@ -14,7 +14,7 @@ from aelab.lab.stop import StopRequest
 TEXTS = Path(__file__).parents[1] / "config" / "founding"
 SHIPPED = Path(__file__).parents[2] / "experiments" / "founding"
 NAMES = sorted(path.name for path in TEXTS.glob("*.yml"))
-SHORT = {"max_inputs": 128, "validation_limit": 64}
+SHORT = {"max_inputs": 32, "batch_size": 16, "validation_limit": 16}
 
 #: Parameters of the first run's encoder and decoder; see docs/models.md.
 PARAMETERS = {
@@ -40,8 +40,9 @@ def test_a_document_is_checked_and_its_first_run_trains(name: str, tmp_path: Pat
     for part, count in zip(("encoder", "decoder"), wanted, strict=True):
         assert count is None or plan.parameters[part] == count
     events = list(lab.run(path, only=first, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
+    assert not [event.message for event in events if isinstance(event, ev.RunErred)]
     (finished,) = [event for event in events if isinstance(event, ev.RunFinished)]
-    assert finished.images == 128 and finished.loss is not None
+    assert finished.images == 32 and finished.loss is not None
     assert lab.open_model(str(finished.path)) is not None
 
 
@@ -57,7 +58,7 @@ def test_the_resnet_run_goes_on_and_opens_without_its_file_of_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, runs = SHIPPED / "resnet-manifold.yml", tmp_path / "runs"
-    changes = {**SHORT, "num_train_loss_steps": 64}
+    changes = {**SHORT, "num_train_loss_steps": 16}
     folder, stop = config.load(path).runs()[0].folder, StopRequest()
     for event in lab.run(path, changes=changes, device="cpu", runs=runs, stop=stop):
         if isinstance(event, ev.RunProgress):
@@ -68,7 +69,7 @@ def test_the_resnet_run_goes_on_and_opens_without_its_file_of_weights(
     events = list(lab.run(path, changes=changes, device="cpu", runs=runs))
     (started,) = [event for event in events if isinstance(event, ev.RunStarted)]
     (finished,) = [event for event in events if isinstance(event, ev.RunFinished)]
-    assert (started.images, finished.images) == (64, 128)
+    assert (started.images, finished.images) == (16, 32)
 
 
 def test_without_weights_a_new_run_says_which_file_to_put_where(

@@ -99,7 +99,7 @@ PRESETS = {
         shape, 8, channels=(4, 6), symmetric=False
     ),
     "resnet": lambda shape: EncoderDecoder(
-        PretrainedResNet18(shape, 8, weights=None, out="layer1"), DecoderMLP(shape, 8)
+        PretrainedResNet18(shape, 8, weights=None, stage="layer1"), DecoderMLP(shape, 8)
     ),
     "variational": variational,
     "variational mlp": variational_mlp,

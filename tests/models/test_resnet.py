@@ -133,10 +133,10 @@ def test_the_trunk_computes_what_the_paper_says(
 
 
 @pytest.mark.parametrize("size", [1, 8, 13, 33, 128])
-@pytest.mark.parametrize("out", ["layer1", "layer2", "layer3", "layer4"])
-def test_the_arithmetic_of_sizes_agrees_with_the_layers(size: int, out: str) -> None:
+@pytest.mark.parametrize("stage", ["layer1", "layer2", "layer3", "layer4"])
+def test_the_arithmetic_of_sizes_agrees_with_the_layers(size: int, stage: str) -> None:
     with torch.device("meta"):
-        model = ResNet18(out).eval()  # type: ignore[arg-type]
+        model = ResNet18(stage).eval()  # type: ignore[arg-type]
         features = model(torch.empty(2, 3, size, size + 3))
     assert tuple(features.shape[1:]) == model.get_output_shape((3, size, size + 3))
 
@@ -169,7 +169,7 @@ def test_weights_of_both_formats_are_loaded(
         torch.save(timm, path)
     else:
         safetensors.torch.save_file(timm, path)
-    encoder = PretrainedResNet18((3, 32, 32), 10, weights=path, out="layer2")
+    encoder = PretrainedResNet18((3, 32, 32), 10, weights=path, stage="layer2")
     own = encoder.trunk.state_dict()
     assert all(torch.equal(own[name], t.float()) for name, t in timm.items())
     assert f"ResNet-18 weights of {path.name}, sha256 " in encoder.trunk.note
@@ -203,13 +203,13 @@ def test_files_of_other_networks_are_told_from_ours(
         torch.save(content, path)
         for place in ("cpu", "meta"):
             with pytest.raises(DataError, match=message), torch.device(place):
-                PretrainedResNet18((3, 32, 32), 10, weights=path, out="layer1")
+                PretrainedResNet18((3, 32, 32), 10, weights=path, stage="layer1")
 
 
 def test_the_native_encoder_normalises_and_repeats_grey(
     tensors: dict[str, Tensor], file: Path
 ) -> None:
-    encoder = PretrainedResNet18((1, 32, 32), 7, weights=file, out="layer3").eval()
+    encoder = PretrainedResNet18((1, 32, 32), 7, weights=file, stage="layer3").eval()
     images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]

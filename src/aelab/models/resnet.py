@@ -75,7 +75,7 @@ class ResNet18(nn.Module):
     """The convolutions of ResNet-18, for images of any size, with random weights.
 
     Args:
-        out: the last stage; later ones are not built.
+        stage: the last one; later ones are not built.
         head: keep the classifier `fc`, frozen and unused, so that the parameters are those of the
             published network (11,689,512).
 
@@ -86,17 +86,16 @@ class ResNet18(nn.Module):
 
     note = ""
 
-    def __init__(self, out: Stage = "layer4", head: bool = False) -> None:
+    def __init__(self, stage: Stage = "layer4", head: bool = False) -> None:
         super().__init__()
-        self.stages = list(CHANNELS)[: list(CHANNELS).index(out) + 1]
+        self.stages = list(CHANNELS)[: list(CHANNELS).index(stage) + 1]
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = BatchNorm(64)
         channels_in = 64
-        for stage in self.stages:
-            channels = CHANNELS[stage]
-            stride = 1 if stage == "layer1" else 2
-            first = ResidualBlock(channels_in, channels, stride)
-            self.add_module(stage, nn.Sequential(first, ResidualBlock(channels, channels, 1)))
+        for name in self.stages:
+            channels = CHANNELS[name]
+            first = ResidualBlock(channels_in, channels, 1 if name == "layer1" else 2)
+            self.add_module(name, nn.Sequential(first, ResidualBlock(channels, channels, 1)))
             channels_in = channels
         if head:
             self.fc = nn.Linear(512, 1000).requires_grad_(False)
@@ -114,8 +113,8 @@ class ResNet18(nn.Module):
             )
         features = functional.relu(self.bn1(self.conv1(images)))
         features = functional.max_pool2d(features, 3, 2, padding=1)
-        for stage in self.stages:
-            features = self.get_submodule(stage)(features)
+        for name in self.stages:
+            features = self.get_submodule(name)(features)
         return features
 
     def get_output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
@@ -137,7 +136,7 @@ class PretrainedResNet18(nn.Module):
         normalize: bring images of 0..1 to ImageNet's mean and deviation, as these weights expect.
         frozen: leave the trunk as it is, its running statistics included; only the linear layer
             learns.
-        out: the stage whose features are used; earlier ones keep more of the place.
+        stage: the one whose features are used; earlier ones keep more of the place.
 
     Attributes:
         trunk: the `ResNet18`.
@@ -159,7 +158,7 @@ class PretrainedResNet18(nn.Module):
         weights: Any = "imagenet1k_v1",
         normalize: bool = True,
         frozen: bool = False,
-        out: Stage = "layer4",
+        stage: Stage = "layer4",
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape, "PretrainedResNet18")
@@ -170,7 +169,7 @@ class PretrainedResNet18(nn.Module):
         self.code_size = int(code_size)
         self.normalize = normalize
         self.frozen = frozen
-        self.trunk = ResNet18(out)
+        self.trunk = ResNet18(stage)
         self.encoded_shape = self.trunk.get_output_shape(self.shape)
         self.flatten = FlattenPixels()
         self.linear = nn.Linear(math.prod(self.encoded_shape), self.code_size)
