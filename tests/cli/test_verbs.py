@@ -23,7 +23,7 @@ def trained(tiny: Path, aelab: Call) -> Path:
 def test_help_names_every_verb(aelab: Call) -> None:
     code, out, _ = aelab("--help")
     assert code == 0
-    for verb in ("check", "run", "table", "plot", "report", "ls", "data", "rm", "schema"):
+    for verb in ("check", "run", "table", "plot", "report", "ls", "data", "render", "rm", "schema"):
         assert f" {verb} " in out
 
 

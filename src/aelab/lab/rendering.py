@@ -118,13 +118,10 @@ def renderer(opened: Reopened) -> Renderer:
     if isinstance(decoder, nn.Sequential) and len(decoder) > 1:
         before, decoder = decoder[:-1], decoder[-1]
     if not _can_render(decoder):
-        from aelab.models import MODELS
-
         given = "has no decoder" if decoder is None else f"has a {type(decoder).__name__}"
-        able = one_of(key for key, part in MODELS.items() if _can_render(part)) or "none yet"
         raise ConfigError(
             f"run {opened.run.folder} {given}, whose pictures have one size",
-            hint=f"decoders that render any size: {able}",
+            hint=f"decoders that render any size: {one_of(_able())}",
         )
 
     def render(latent: Tensor, size: tuple[int, int], region: Region) -> Tensor:
@@ -134,6 +131,17 @@ def renderer(opened: Reopened) -> Renderer:
 
     height, width = decoder.default_shape or opened.run.record["shape"][-2:]
     return Renderer((int(height), int(width)), render)
+
+
+def _able() -> set[str]:
+    """The names of the decoders that render any size, and of the functions that make them."""
+    from aelab.models import MODELS
+
+    able = {name for name, part in MODELS.items() if _can_render(part)}
+    made = {
+        name: getattr(part, "__annotations__", {}).get("return") for name, part in MODELS.items()
+    }
+    return able | {name for name, result in made.items() if result in able}
 
 
 def _can_render(part: object) -> bool:
