@@ -123,15 +123,12 @@ def run(
             stop=stop,
         )
         some_failed = _follow(events, quiet=quiet)
-    if stop.exit_code:
-        raise typer.Exit(stop.exit_code)
-    if some_failed:
-        print(f"retry with: {_same_command()} --retry-failed", file=sys.stderr)
-        raise typer.Exit(1)
+    if stop.exit_code or some_failed:
+        raise typer.Exit(stop.exit_code or 1)
 
 
 def _follow(events: Iterator[Event], *, quiet: bool) -> bool:
-    """Draws a matrix to its end and says how to go on where it stopped; whether any run failed."""
+    """Draws a matrix to its end and says how to go on; whether any run failed, now or before."""
     from aelab.cli.progress import draw
     from aelab.lab.events import MatrixFinished, RunInterrupted
 
@@ -141,7 +138,9 @@ def _follow(events: Iterator[Event], *, quiet: bool) -> bool:
             if isinstance(event, RunInterrupted):
                 print(f"continue with: {_same_command()}", file=sys.stderr)
             elif isinstance(event, MatrixFinished):
-                some_failed = event.failed > 0
+                some_failed = event.failed + event.failed_before > 0
+                if event.failed > event.impossible:
+                    print(f"retry with: {_same_command()} --retry-failed", file=sys.stderr)
     except KeyboardInterrupt:
         said = f"ended; what was saved is kept; continue with: {_same_command()}"
         print(said, file=sys.stderr)

@@ -151,6 +151,17 @@ def failure_text(event: ev.RunErred, said: Notes) -> str:
     return f"  FAILED {event.name}: {reason}"
 
 
+def summary_text(event: ev.MatrixFinished) -> str:
+    """`120 finished, 0 skipped, 30 failed (30 impossible)`."""
+    before = f" ({event.failed_before} failed before)" if event.failed_before else ""
+    impossible = f" ({event.impossible} impossible)" if event.impossible else ""
+    end = ", interrupted" if event.interrupted else ""
+    return (
+        f"{event.finished} finished, {event.skipped} skipped{before}, "
+        f"{event.failed} failed{impossible}{end}"
+    )
+
+
 def outcome_text(event: ev.Event) -> str | None:
     """The line for events that end or skip something."""
     match event:
@@ -159,9 +170,7 @@ def outcome_text(event: ev.Event) -> str | None:
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
         case ev.MatrixFinished():
-            return f"{event.finished} finished, {event.skipped} skipped, {event.failed} failed" + (
-                ", interrupted" if event.interrupted else ""
-            )
+            return summary_text(event)
         case _:
             return None
 

@@ -129,7 +129,8 @@ def run_matrix(
     from aelab.lab.session import refuse_conflicts, train_run
 
     refuse_conflicts(specs, store, options)
-    count = {ev.RunFinished: 0, ev.RunSkipped: 0, ev.RunErred: 0}
+    count = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
+    impossible = failed_before = 0
     yield ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
     for number, spec in enumerate(specs, start=1):
         if stop:
@@ -137,9 +138,10 @@ def run_matrix(
         for event in train_run(spec, store, options, stop, number):
             if type(event) in count:
                 count[type(event)] += 1
+            impossible += isinstance(event, ev.RunErred) and event.impossible
+            failed_before += isinstance(event, ev.RunSkipped) and event.failed_before
             yield event
-    finished, skipped, failed = count.values()
-    yield ev.MatrixFinished(finished, skipped, failed, interrupted=bool(stop))
+    yield ev.MatrixFinished(*count.values(), bool(stop), impossible, failed_before)
 
 
 def table(

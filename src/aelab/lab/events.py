@@ -74,18 +74,28 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunSkipped:
-    """A run that was not trained now, and why."""
+    """A run that was not trained now, and why.
+
+    Attributes:
+        failed_before: it failed, or was impossible, when it was tried.
+    """
 
     name: str
     reason: str
+    failed_before: bool = False
 
 
 @dataclass(frozen=True)
 class RunErred:
-    """A run that failed; the matrix goes on."""
+    """A run that failed; the matrix goes on.
+
+    Attributes:
+        impossible: its text asks for what cannot be built, so that trying again is no use.
+    """
 
     name: str
     message: str
+    impossible: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,19 @@ class RunInterrupted:
 
 @dataclass(frozen=True)
 class MatrixFinished:
-    """Last event: counts by outcome."""
+    """Last event: counts by outcome.
+
+    Attributes:
+        impossible: how many of `failed` could not be built.
+        failed_before: how many of `skipped` failed when they were tried.
+    """
 
     finished: int
     skipped: int
     failed: int
     interrupted: bool
+    impossible: int = 0
+    failed_before: int = 0
 
 
 Event = (

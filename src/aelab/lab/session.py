@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.config import RunSpec
-from aelab.errors import AelabError, Problems, StoreError
+from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError
 from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.pictures import Reproductions, shown_sets
@@ -63,7 +63,7 @@ def train_run(
     run = store.create(first_record(spec, options.trust), spec_files(spec), restart=options.restart)
     reason = skip_reason(run, options)
     if reason:
-        yield ev.RunSkipped(spec.name, reason)
+        yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
         return
     with contextlib.ExitStack() as held:
         try:
@@ -73,7 +73,7 @@ def train_run(
             return
         reason = skip_reason(run, options)  # another process may have trained it meanwhile
         if reason:
-            yield ev.RunSkipped(spec.name, reason)
+            yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
             return
         run.set_status("running", error=None)
         try:
@@ -131,7 +131,13 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     message = str(error) if mine else f"{type(error).__name__}: {error}"
     run.set_status("failed", error=_told(error))
     run.log(message if mine else traceback.format_exc())
-    return ev.RunErred(spec.name, message if mine else f"{message} (details: {run.path}/log.txt)")
+    if not mine:
+        message += f" (details: {run.path}/log.txt)"
+    # The text as it stands cannot be built: found before the first image, and not by the data.
+    impossible = isinstance(error, ConfigError | ShapeError | Problems) and not run.status.get(
+        "images"
+    )
+    return ev.RunErred(spec.name, message, impossible)
 
 
 def _told(error: Exception) -> dict[str, str]:

@@ -19,9 +19,9 @@ from aelab.models.reshaping import FlattenPixels, UnflattenPixels
 from aelab.models.shapes import conv_size, image_shape, words
 
 TOKENS_ARE_IMAGES = (
-    "TransformerAutoencoder (legacy) attends over the images of a batch, not over the patches of an"
-    " image: each reconstruction depends on the images beside it, so on batch size and order, in"
-    " training and in validation (batches in the order of the set, as in the old runner)"
+    "TransformerAutoencoder (legacy): its tokens are the images of a batch, not the patches of an"
+    " image; each reconstruction depends on the images beside it, in training and in validation"
+    " (batches of consecutive images, as in the old runner)"
 )
 
 

@@ -259,8 +259,13 @@ def _add_terms(fact: Facts, included: Sequence[Column]) -> None:
 
 
 def _number_notes(facts: list[Facts]) -> list[str]:
-    """Lines on the data of the runs; where a source has a remark, the runs' `note` points to it."""
+    """Lines on the data of the runs and what else their reader must know.
+
+    Where a source has a remark, or a remark does not concern every run, the runs' `note` points
+    to it.
+    """
     lines: dict[str, str] = {}
+    common = _common_remarks(facts)
     for fact in facts:
         data, marks = fact.run.record.get("data") or {}, []
         for entry in (*(data.get("train") or []), *(data.get("validation") or [])):
@@ -272,8 +277,17 @@ def _number_notes(facts: list[Facts]) -> list[str]:
             mark = lines.setdefault(line, f"[{len(lines) + 1}]")
             if entry.get("note") and mark not in marks:
                 marks.append(mark)
+        for remark in fact.run.record.get("notes") or []:
+            mark = lines.setdefault(str(remark), f"[{len(lines) + 1}]")
+            marks += [mark] if remark not in common and mark not in marks else []
         fact.cells["note"] = ", ".join(marks) or None
     return [f"{mark} {line}" for line, mark in lines.items()]
+
+
+def _common_remarks(facts: list[Facts]) -> set[str]:
+    """Remarks that concern every run that was built; one that never was has none."""
+    told = [fact.run.record.get("notes") for fact in facts if "notes" in fact.run.record]
+    return set.intersection(*(set(notes or []) for notes in told)) if told else set()
 
 
 def _add_meter(made: Table) -> None:
