@@ -141,7 +141,8 @@ def run_matrix(
             impossible += isinstance(event, ev.RunErred) and event.impossible
             failed_before += isinstance(event, ev.RunSkipped) and event.failed_before
             yield event
-    yield ev.MatrixFinished(*count.values(), bool(stop), impossible, failed_before)
+    finished, skipped, failed = count.values()
+    yield ev.MatrixFinished(finished, skipped, failed, bool(stop), impossible, failed_before)
 
 
 def table(
