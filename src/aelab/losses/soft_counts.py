@@ -80,15 +80,12 @@ class _SoftCounts(torch.autograd.Function):
     def forward(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
         """(R, N), (E,) -> (R, E - 1)."""
         bins = edges.shape[0] - 1
-        result = []
-        for group in _groups(rows, bins + 1):
-            steps = _piece(rows, bins + 1, len(group))
-            counts = []
-            for first in range(0, bins, steps):
-                walls = _walls(group, edges[first : min(first + steps, bins) + 1], sigma)
-                counts.append((walls[:, :-1] - walls[:, 1:]).sum(-1))
-            result.append(torch.cat(counts, 1))
-        return torch.cat(result)
+        # Written in place: small results between large pieces would fragment the heap.
+        counts = rows.new_zeros(rows.shape[0], bins)
+        for some, few in _pieces(rows, bins):
+            walls = _walls(rows[some], edges[few.start : few.stop + 1], sigma)
+            counts[some, few] = (walls[:, :-1] - walls[:, 1:]).sum(-1)
+        return counts
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -104,19 +101,12 @@ class _SoftCounts(torch.autograd.Function):
         rows, edges = ctx.saved_tensors
         nothing = torch.zeros_like(gradients[0][:, :1])
         of_edges = torch.cat([gradients[0], nothing], 1) - torch.cat([nothing, gradients[0]], 1)
-        result, start = [], 0
-        for group in _groups(rows, len(edges)):
-            mine = of_edges[start : start + len(group)]
-            start += len(group)
-            steps = _piece(rows, len(edges), len(group))
-            total = torch.zeros_like(group)
-            for first in range(0, len(edges), steps):
-                part = slice(first, first + steps)
-                walls = _walls(group, edges[part], ctx.sigma)
-                slope = torch.addcmul(walls, walls, walls, value=-1)
-                total = total + torch.bmm(mine[:, None, part], slope)[:, 0]
-            result.append(total)
-        return ctx.sigma * torch.cat(result), None, None
+        total = torch.zeros_like(rows)
+        for some, few in _pieces(rows, len(edges)):
+            walls = _walls(rows[some], edges[few], ctx.sigma)
+            slope = walls.sub_(walls * walls)
+            total[some] += torch.bmm(of_edges[some, None, few], slope)[:, 0]
+        return total.mul_(ctx.sigma), None, None
 
 
 def _walls(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
@@ -125,19 +115,12 @@ def _walls(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
     return (rows[:, None, :] - edges[:, None]).mul_(sigma).sigmoid_()
 
 
-def _limit(rows: Tensor) -> int:
-    return _PIECE_CPU if rows.device.type == "cpu" else _PIECE_ELSEWHERE
-
-
-def _groups(rows: Tensor, num_edges: int) -> Iterator[Tensor]:
-    """Rows in groups whose intermediate numbers fit into one piece; at least one row each."""
-    size = _limit(rows) // max(1, rows.shape[1] * num_edges)
-    size = max(1, size)
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _piece(rows: Tensor, num_edges: int, group: int) -> int:
-    """How many edges of a group are worked on at once."""
-    fitting = _limit(rows) // max(1, group * rows.shape[1])
-    return min(num_edges, max(1, fitting))
+def _pieces(rows: Tensor, num_edges: int) -> Iterator[tuple[slice, slice]]:
+    """Ranges of rows and of edges whose product stays small; at least one row and edge each."""
+    limit = _PIECE_CPU if rows.device.type == "cpu" else _PIECE_ELSEWHERE
+    num_rows, row = len(rows), max(1, rows.shape[1])
+    edges = min(num_edges, max(1, limit // row))
+    some = max(1, limit // (row * edges))
+    for start in range(0, num_rows, some):
+        for first in range(0, num_edges, edges):
+            yield slice(start, start + some), slice(first, min(first + edges, num_edges))

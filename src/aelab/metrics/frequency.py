@@ -41,8 +41,8 @@ class FrequencyError(NamedTuple):
 def error_by_frequency(reconstruction: Tensor, target: Tensor) -> FrequencyError:
     """Splits the squared error of images into rings of the spectrum.
 
-    Rings are 1 / min(H, W) cycles per pixel wide, but the first holds frequency 0 only. Sums go over
-    images, channels and the ring's frequencies. Images are taken as periodic, without a window: a
+    Rings are 1 / min(H, W) cycles per pixel wide, but the first holds frequency 0 only. Sums go
+    over images, channels and frequencies. Images are taken as periodic, without a window: a
     step between opposite borders counts as detail, in the target as in the reconstruction.
 
     Args:
