@@ -21,7 +21,7 @@ RUNS = {
     "overnight-vae.yml": 2,
     "noise.yml": 2,
     "histogram-loss.yml": 14,
-    "sharpness.yml": 12,
+    "sharpness.yml": 22,
     "manifold-300.yml": 9,
     "manifold-mixture.yml": 4,
     "manifold-resolution.yml": 18,

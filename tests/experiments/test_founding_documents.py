@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_check_names_the_30_impossible_transformers_of_150() -> None:
 
 
 def test_the_resnet_run_goes_on_and_opens_without_its_file_of_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_resnet18: Path
 ) -> None:
     path, runs = SHIPPED / "resnet-manifold.yml", tmp_path / "runs"
     changes = {**SHORT, "num_train_loss_steps": 16}
@@ -68,6 +69,11 @@ def test_the_resnet_run_goes_on_and_opens_without_its_file_of_weights(
     assert model(torch.rand(1, 3, 32, 32)).reconstruction.shape == (1, 3, 32, 32)
     events = list(lab.run(path, changes=changes, device="cpu", runs=runs))
     (started,) = [event for event in events if isinstance(event, ev.RunStarted)]
+    sha256 = hashlib.sha256(random_resnet18.read_bytes()).hexdigest()[:12]
+    assert started.notes[-1] == (
+        f"ResNet-18 weights of resnet18-f37072fd.pth, sha256 {sha256}: "
+        "not the published IMAGENET1K_V1; input not normalised as they expect"
+    )
     (finished,) = [event for event in events if isinstance(event, ev.RunFinished)]
     assert (started.images, finished.images) == (16, 32)
 
@@ -79,8 +85,9 @@ def test_without_weights_a_new_run_says_which_file_to_put_where(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("aelab.pretrained.weights._download", _no_network)
     path = SHIPPED / "resnet-manifold.yml"
-    (plan,) = lab.check(path).runs
+    plan = lab.check(path)
     assert plan.problems == []
+    assert any("a run downloads them (47 MB)" in note for note in plan.notes)
     events = list(lab.run(path, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
     (failed,) = [event for event in events if isinstance(event, ev.RunErred)]
     assert "resnet18-f37072fd.pth" in failed.message and "no network" in failed.message

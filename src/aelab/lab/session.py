@@ -234,6 +234,8 @@ class _Session:
         record = final_record(self.spec, parts, train, validation)
         before = self.run.record.get("data") or {}
         if self.run.checkpoint("latest") is not None:
+            # What it began with; a file of weights may be gone or exchanged meanwhile.
+            record["notes"] = self.run.record.get("notes") or record["notes"]
             for kind, words in (("train", "training"), ("validation", "validation")):
                 key = f"{kind}_content"  # the pixels; where they lie and what is said may change
                 if key in before and before[key] != record["data"][key]:
