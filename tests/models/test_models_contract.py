@@ -15,24 +15,31 @@ from aelab import types
 from aelab.errors import ConfigError, ShapeError
 from aelab.models import (
     BLOCK_METHODS,
+    FSQ,
     MODELS,
     Autoencoder,
     Conv2dBlock,
     DalleManifoldAutoencoder,
     DecoderConv2d,
     DecoderMLP,
+    DecoderPatchTransformer,
     DecoderResidual,
     EncoderConv2d,
     EncoderDecoder,
     EncoderMLP,
+    EncoderPatchTransformer,
     EncoderResidual,
     Gaussian,
     Identity,
+    PatchTransformerAutoencoder,
     ImageManifoldDecoder,
     PretrainedResNet18,
     Reshape,
     ResNet18,
     StackedSymmetricAutoencoderConv2d,
+    TransformerAutoencoder,
+    TransformerDecoder,
+    TransformerEncoder,
     VariationalAutoencoder,
     VariationalAutoencoderConv,
     VariationalEncoder,
@@ -112,6 +119,13 @@ PRESETS = {
     ),
     "overnight": lambda shape: VariationalAutoencoderConv(
         shape, 8, kernel_size=3, channels=(4, 6), act_last_layer=False
+    ),
+    "patch transformer": lambda shape: PatchTransformerAutoencoder(shape, 8, 4, 3, 2, 16, 2),
+    "patch transformer attention": lambda shape: PatchTransformerAutoencoder(
+        shape, 8, 5, None, 1, 18, 3, positions="learned", head="attention", normalization="rms"
+    ),
+    "batch transformer": lambda shape: TransformerAutoencoder(
+        shape, 8, 2, 1, num_layers=1, num_hidden=16, num_heads=2, dropout=0.0
     ),
 }
 SHAPES = [(1, 8, 8), (3, 8, 8), (1, 9, 11), (3, 15, 13), (1, 32, 32)]
@@ -427,12 +441,15 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         VariationalEncoder: VariationalEncoder(EncoderMLP((1, 4, 4), 8), 8, 2),
         Gaussian: Gaussian(4, 2),
         EncoderDecoder: symmetric((1, 8, 8)),
+        FSQ: FSQ((5, 4)),
         PretrainedResNet18: PretrainedResNet18((1, 8, 8), 4, weights=None),
         ResNet18: ResNet18(head=True),
         VariationalAutoencoder: variational((1, 8, 8)),
         VariationalAutoencoderConv: PRESETS["overnight"]((1, 8, 8)),
         DalleManifoldAutoencoder: DalleManifoldAutoencoder((1, 8, 8), n_hid=8),
         StackedSymmetricAutoencoderConv2d: PRESETS["stacked"]((1, 8, 8)),
+        PatchTransformerAutoencoder: PRESETS["patch transformer"]((1, 8, 8)),
+        TransformerAutoencoder: PRESETS["batch transformer"]((1, 8, 8)),
     }
     for maker in (
         EncoderConv2d,
@@ -441,6 +458,10 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         DecoderMLP,
         EncoderResidual,
         DecoderResidual,
+        EncoderPatchTransformer,
+        DecoderPatchTransformer,
+        TransformerEncoder,
+        TransformerDecoder,
     ):
         examples[maker] = maker((1, 8, 8), 4)
     example = examples.get(kind) or kind(4)
@@ -451,6 +472,6 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_a_trial_computes_nothing_and_leaves_the_model_alone(preset):
     model = preset((1, 8, 8)).train()
-    images, output, flops = try_model(model, (1, 8, 8))
-    assert images.is_meta and output.reconstruction.is_meta and flops > 0
+    trial = try_model(model, (1, 8, 8))
+    assert trial.images.is_meta and trial.output.reconstruction.is_meta and trial.flops > 0
     assert model.training and not next(model.parameters()).is_meta

@@ -146,3 +146,25 @@ def test_a_codebook_learns(tiny: SimpleNamespace) -> None:
     flat = pictures / 255
     best_constant = (flat - flat.median(dim=0).values).abs().mean()
     assert found["l1"] < 0.25 * best_constant
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "bottleneck", [lambda: VQ(8, 3), lambda: FSQ((5, 4, 3))], ids=["VQ", "FSQ"]
+)
+def test_a_batch_with_a_codebook_never_waits_for_the_gpu(
+    tiny: SimpleNamespace, bottleneck: Any
+) -> None:
+    settings = tiny.settings()
+    state = make_state(make_model(bottleneck()), settings, "cuda")
+    objective = make_objective(state.model.terms, loss_function="l1")
+    images = torch.rand(16, *SHAPE, device="cuda")
+    step(state, objective, images, images, None, settings)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            step(state, objective, images, images, None, settings)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    found = evaluate(state.model, objective, tiny.images(30), settings)
+    assert 0 < found["codebook_usage"] <= 1

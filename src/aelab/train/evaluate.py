@@ -106,8 +106,11 @@ def _counted(counts: Tensor | None, model: nn.Module, output: Output) -> Tensor 
     size: int | None = getattr(model, "codebook_size", None)
     if size is None or "index" not in output.posterior:
         return None
-    more = torch.bincount(output.posterior["index"].reshape(-1), minlength=size)
-    return more if counts is None else counts + more
+    index = output.posterior["index"].reshape(-1)
+    if counts is None:
+        counts = torch.zeros(size, dtype=torch.int64, device=index.device)
+    # Not bincount, which makes a GPU wait for the largest index.
+    return counts.scatter_add(0, index, torch.ones_like(index))
 
 
 def noise_shape_of(model: nn.Module) -> tuple[int, ...] | None:
