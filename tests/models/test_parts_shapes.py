@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from aelab.errors import AelabError, ConfigError, ShapeError
@@ -262,3 +264,26 @@ def test_in_place_activations_leave_the_gradient_as_it_is():
     for mine, other in zip(fast.parameters(), plain.parameters(), strict=True):
         assert torch.equal(mine.grad, other.grad)
     assert math.prod(fast.get_output_shape((10, 10))) == 2 * 4 * 4
+
+
+@given(
+    height=st.integers(8, 128),
+    width=st.integers(8, 128),
+    kernel_size=st.lists(st.integers(1, 7), min_size=2, max_size=2),
+    stride=st.lists(st.integers(1, 4), min_size=2, max_size=2),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_decoder_makes_any_size_or_names_the_layer_that_does_not_fit(
+    height, width, kernel_size, stride
+):
+    shape = (2, height, width)
+    with torch.device("meta"):
+        try:
+            decoder = DecoderConv2d(shape, 3, kernel_size, stride, channels=(4, 4))
+        except ShapeError as error:
+            assert "does not fit into its" in error.message
+            # Forward, the last layer comes first.
+            after = (min(height, width) - kernel_size[1]) // stride[1] + 1
+            assert min(height, width) < kernel_size[1] or after < kernel_size[0]
+            return
+        assert decoder(torch.empty(1, 3)).shape == (1, *shape)
