@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from aelab.errors import ShapeError
+from aelab.errors import ConfigError, ShapeError
 from aelab.models.activations import Activation, make_activation
 from aelab.models.attention import refuse_heads
 from aelab.models.autoencoders import EncoderDecoder
@@ -168,8 +168,19 @@ class TransformerAutoencoder(EncoderDecoder):
         )
 
 
-def _function(activation: Activation) -> nn.Module:
-    return make_activation(activation) or nn.Identity()
+def _function(activation: Activation) -> Callable[[Tensor], Tensor]:
+    """The activation as a plain function: torch's decoder layer puts ReLU for a module when copied.
+
+    Raises:
+        ConfigError: the activation has weights of its own.
+    """
+    module = make_activation(activation) or nn.Identity()
+    if list(module.parameters()):
+        raise ConfigError(
+            f"TransformerAutoencoder: the activation {type(module).__name__} has weights of its"
+            " own; it takes activations without"
+        )
+    return module.forward
 
 
 def _encoded_shape(

@@ -1,0 +1,84 @@
+"""Counting on the meta device, and notes of models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aelab.models import (
+    EncoderMLP,
+    PatchTransformerAutoencoder,
+    TransformerAutoencoder,
+    VariationalAutoencoderConv,
+    as_model,
+    model_facts,
+    notes_of,
+    try_model,
+)
+from aelab.models.dry_run import DryRun
+
+SHAPE = (1, 12, 12)
+MODELS = {
+    "convolutions": lambda: VariationalAutoencoderConv(SHAPE, 5, 3, (4, 6)),
+    "batch transformer": lambda: TransformerAutoencoder(SHAPE, 5, 4, None, 2, 16, 2),
+    "patch transformer": lambda: PatchTransformerAutoencoder(
+        SHAPE, 5, 4, 3, 2, 16, 2, head="attention", positions="learned"
+    ),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_flops_are_those_of_torchs_counter_also_when_remembered(make):
+    with torch.device("meta"):
+        model = make().eval().requires_grad_(False)
+        images = torch.empty(2, *SHAPE)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        output = model(images)
+    for _ in range(2):
+        trial = try_model(model, SHAPE)
+        assert trial.flops == counter.get_total_flops() > 0
+        assert trial.output.reconstruction.stride() == output.reconstruction.stride()
+        assert trial.output.latent.shape == output.latent.shape
+
+
+def test_what_is_remembered_has_the_right_type_and_layout():
+    image = torch.empty(2, 4, 4, 4, device="meta")
+    last = image.to(memory_format=torch.channels_last)
+    whole = torch.empty(3, dtype=torch.int64, device="meta")
+    for _ in range(2):
+        with torch.no_grad(), DryRun():
+            assert (image + 1).is_contiguous()
+            assert (last + 1).is_contiguous(memory_format=torch.channels_last)
+            assert (whole + 1).dtype == torch.int64
+            assert (whole + 1.0).dtype == torch.float32
+            assert [part.shape[0] for part in whole.split([1, 2])] == [1, 2]
+            assert torch.arange(5, device="meta").shape == (5,)
+
+
+def test_activations_are_the_numbers_of_the_innermost_layers():
+    model = as_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Unflatten(1, (1, 2, 2))))
+    assert try_model(model, (1, 2, 2)).activations == 2 * 3 * 4
+
+
+def test_a_trial_puts_every_mode_back():
+    with torch.device("meta"):
+        model = as_model(nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5)))
+    model.train()
+    model.module[1].eval()
+    try_model(model, (1, 2, 2))
+    assert [part.training for part in model.module] == [True, False]
+
+
+def test_notes_of_modules_are_told_once_wherever_they_stand():
+    class Noted(nn.Identity):
+        note = "of the class"
+
+    inner = Noted()
+    inner.note = "of the instance"
+    model = as_model(nn.Sequential(Noted(), nn.Sequential(Noted(), inner)))
+    assert notes_of(model) == ("of the class", "of the instance")
+    assert model_facts(model, (1, 2, 2)).notes == notes_of(model)
+    assert notes_of(EncoderMLP((1, 2, 2), 3)) == ()
