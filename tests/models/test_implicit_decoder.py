@@ -330,6 +330,32 @@ def test_every_kind_builds_on_the_meta_device_and_learns_everywhere(kind):
         assert parameter.grad.abs().max() > 0, name
 
 
+def test_bfloat16_keeps_statistics_and_positions_in_full_precision():
+    first = ImageManifoldDecoder(6, 1, 16, default_shape=(8, 8), chunk=5)
+    latent = torch.randn(5, 6)
+    half, full = copy.deepcopy(first), first
+    with torch.autocast("cpu", torch.bfloat16):
+        images = half(latent)
+    torch.testing.assert_close(images.float(), full(latent), atol=0.02, rtol=0)
+    for mine, other in zip(half.blocks, full.blocks, strict=True):
+        assert mine.norm.running_mean.dtype == torch.float32
+        torch.testing.assert_close(
+            mine.norm.running_var, other.norm.running_var, atol=1e-3, rtol=0.01
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_takes_the_whole_batch_and_gives_the_same(kind):
+    here = KINDS[kind]((3, 8, 8))
+    there = copy.deepcopy(here).cuda()
+    latent = torch.randn(5, 6)
+    torch.testing.assert_close(there(latent.cuda()).cpu(), here(latent), atol=1e-4, rtol=1e-3)
+    here.eval(), there.eval()
+    rendered = there.render(latent.cuda(), (11, 5)).cpu()
+    torch.testing.assert_close(rendered, here.render(latent, (11, 5)), atol=1e-4, rtol=1e-3)
+
+
 def test_image_statistics_do_not_depend_on_the_size_rendered():
     decoder = warmed("image statistics", (1, 8, 8))
     latent = torch.randn(2, 6)

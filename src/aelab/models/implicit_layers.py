@@ -101,10 +101,11 @@ class ImageNorm(nn.Module):
             self.running_var.lerp_(var[0], self.momentum)
         else:
             age = torch.arange(images - 1, -1, -1, device=mean.device, dtype=mean.dtype)
-            share = self.momentum * (1 - self.momentum) ** age  # (B,)
+            share = self.momentum * (1 - self.momentum) ** age[:, None]  # (B, 1)
             kept = (1 - self.momentum) ** images
-            self.running_mean.mul_(kept).add_(share @ mean)
-            self.running_var.mul_(kept).add_(share @ var)
+            # No matrix product: autocast would round the statistics to 8 bits.
+            self.running_mean.mul_(kept).add_((share * mean).sum(dim=0))
+            self.running_var.mul_(kept).add_((share * var).sum(dim=0))
         self.num_batches_tracked += images
 
     def extra_repr(self) -> str:
