@@ -252,3 +252,28 @@ def test_only_images_have_channels_to_count():
     for formula in FORMULAS.values():
         with pytest.raises(ShapeError, match=r"images \(B, C, H, W\)"):
             formula(torch.rand(2, 5), torch.rand(2, 5))
+
+
+def descended(formula):
+    """L1 and distance of the distributions after moving the pixels of a random picture."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 16), torch.linspace(0, 1, 16), indexing="ij")
+    disc = ((x - 0.4) ** 2 + (y - 0.6) ** 2 < 0.08).float()
+    target = (0.05 + 0.2 * x + 0.7 * disc)[None, None]
+    moved = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    optimizer = torch.optim.Adam([moved], lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        formula(moved, target).sum().backward()
+        optimizer.step()
+    return l1(moved, target).item(), histogram_distance(moved, target).item()
+
+
+def test_what_descent_makes_of_a_random_picture():
+    """The old formula finds not even the values, the distance the values, the local one places."""
+    counts = descended(lambda output, target: histogram(output, target, normalize=False))
+    assert counts[0] > 0.3 and counts[1] > 0.05
+    values = descended(histogram_distance)
+    assert values[0] > 0.25 and values[1] < 0.005
+    places = descended(local_histogram)
+    assert places[0] < 0.12 and places[1] < 0.005
+    assert descended(lambda a, b: local_histogram(a, b, windows=(2, 4)))[0] < 0.04
