@@ -83,3 +83,16 @@ def test_an_unwritable_runs_folder_is_named(tiny: Path, aelab: Call) -> None:
     Path("runs").write_text("a file, not a folder")
     code, _, err = aelab("run", "tiny.yml")
     assert code == 2 and "runs" in err
+
+
+def test_impossible_runs_are_counted_and_no_retry_is_offered(tiny: Path, aelab: Call) -> None:
+    text = tiny.read_text().replace("lr: [0.001, 0.002]", "ks: [3, 9]")
+    text = text.replace("EncoderMLP(SHAPE,", "EncoderConv2d(SHAPE, kernel_size=ks, channels=(4,),")
+    tiny.write_text(text.replace("${lr}", "0.001"))
+    for summary in (
+        "1 finished, 0 skipped, 1 failed (1 impossible)",
+        "0 finished, 2 skipped (1 failed before), 0 failed",
+    ):
+        code, _, err = aelab("run", "tiny.yml", "--device", "cpu")
+        assert code == 1 and summary in err and "Traceback" not in err
+        assert "retry with" not in err
