@@ -237,3 +237,15 @@ def test_the_old_name_takes_the_old_arguments() -> None:
     assert old.load().content_sha256 == new.load().content_sha256
     with pytest.raises(DataError, match="with_parameters"):
         Kali2dDataset((3, 8, 8), 10, with_parameters=True)
+
+
+def test_progress_counts_the_images_that_passed_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aelab.data import progress
+
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "_INTERVAL_SECONDS", -1.0)
+    told: list[int] = []
+    few = ImageFilter(channel_std=(0.2, None))
+    with progress.reporting(lambda what, done, total: told.append(done)):
+        kali_dataset((1, 8, 8), size=60, seed=91, max_iterations=5, keep=few, keep_size=8).load()
+    assert told == sorted(told) and told[-1] == 60 and 0 < told[0] < 60

@@ -160,7 +160,8 @@ class Kali(Dataset):
             else:
                 pixels = torch.empty(shape, dtype=torch.uint8)
             parts = render_recipes(self.recipes, self.size, self.seed, self.wanted)
-            for rows, images in track(parts, "rendering kali fractals", self.size, BLOCK):
+            counted = track(parts, "rendering kali fractals", self.size, lambda part: len(part[0]))
+            for rows, images in counted:
                 pixels[rows] = images
             if not mapped and time.monotonic() - started < _KEEP_SECONDS:
                 return pixels

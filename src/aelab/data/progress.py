@@ -34,22 +34,25 @@ def reporting(report: Report) -> Iterator[None]:
         _reports.remove(report)
 
 
-def track(items: Iterable[Item], what: str, total: int, weight: int = 1) -> Iterator[Item]:
+def track(
+    items: Iterable[Item], what: str, total: int, weight: int | Callable[[Item], int] = 1
+) -> Iterator[Item]:
     """The same items, with their number reported.
 
     Args:
         items: anything.
         what: a few words, for instance `rendering kali`.
         total: the number at the end.
-        weight: how many one item counts for.
+        weight: how many one item counts for, or a function that says it of each.
     """
     started = told = time.monotonic()
-    spoke = False
-    for done, item in enumerate(items):
+    spoke, done = False, 0
+    for item in items:
         yield item
+        done += weight(item) if callable(weight) else weight
         now = time.monotonic()
         if _reports and now - started > QUIET_SECONDS and now - told > _INTERVAL_SECONDS:
             told, spoke = now, True
-            _reports[-1](what, min((done + 1) * weight, total), total)
+            _reports[-1](what, min(done, total), total)
     if spoke and _reports:
         _reports[-1](what, total, total)
