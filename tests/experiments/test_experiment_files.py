@@ -38,8 +38,8 @@ RUNS = {
 
 #: Runs that cannot be built, which `check` says; by file.
 IMPOSSIBLE = {
-    "founding/transformer-on-mnist.yml": "*stride-8*",
-    "transformer-mnist.yml": "*stride-8*",
+    "founding/transformer-on-mnist.yml": "*stride?8*",
+    "transformer-mnist.yml": "*stride?8*",
 }
 
 

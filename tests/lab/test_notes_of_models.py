@@ -62,6 +62,18 @@ def test_check_says_what_the_models_say_once_and_of_how_many_runs(file: Path) ->
     assert plan_text(plan).count(NOTE) == 1
 
 
+def test_check_counts_the_runs_that_a_reason_makes_impossible(file: Path) -> None:
+    file.write_text(TEXT.replace("patch: [4, 5]", "patch: [2, 4, 5, 7, 3, 6]\n  lr: [1, 2]"))
+    text = plan_text(lab.check(file, changes={"seed": 3}))
+    assert "24 runs, 8 with problems" in text
+    (line,) = [line for line in text.splitlines() if "patch_size 5" in line]
+    assert line.startswith("problem: notes/net:transformer_patch:5_lr:1, ")
+    file.write_text(TEXT.replace("patch: [4, 5]", "patch: [2, 5]\n  lr: [1, 2, 3, 4]"))
+    text = plan_text(lab.check(file))
+    assert "problem: 4 of 16 runs (notes/net:transformer_patch:5_lr:1, " in text
+    assert "and 1 more): " in text
+
+
 def test_the_start_the_record_the_table_and_the_report_say_it(file: Path) -> None:
     events = _run(file)
     started = {event.name: event.notes for event in events if isinstance(event, ev.RunStarted)}

@@ -71,8 +71,10 @@ def _whose(plan: Plan, problem: str) -> str:
     names = [run.name for run in plan.runs if problem in run.problems]
     if len(names) == len(plan.runs):
         return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}: "
+    if len(names) <= 3:
+        return f"{', '.join(names)}: "
+    first = f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return f"{len(names)} of {runs_text(len(plan.runs))} ({first}): "
 
 
 def data_json(shown: dict[str, Any]) -> str:
