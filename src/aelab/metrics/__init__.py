@@ -1,10 +1,30 @@
-"""What is measured of a trained model and not minimised: functions of pictures that give numbers.
+"""Numbers about a trained model that nothing was minimised for: `Subject` in, values out.
 
-The room sees tensors of images; it knows nothing of models, runs and training.
+A metric is a function of a `Subject`; `METRICS` lists them. The formulas beside them work on
+tensors alone. The room knows nothing of runs and training; `lab.evaluate` stores what it finds.
 """
 
 from __future__ import annotations
 
 from aelab.metrics.frequency import FrequencyError, error_by_frequency
+from aelab.metrics.pictures import psnr, reproduction
+from aelab.metrics.subject import Subject, flat
+from aelab.metrics.table import Metric, lacking, measure
 
-__all__ = ["FrequencyError", "error_by_frequency"]
+#: Every metric by name, in the order in which tables show them.
+METRICS: dict[str, Metric] = {
+    "reproduction": Metric(reproduction, "L1, L2, PSNR and SSIM of held-out reproductions"),
+}
+
+__all__ = [
+    "METRICS",
+    "FrequencyError",
+    "Metric",
+    "Subject",
+    "error_by_frequency",
+    "flat",
+    "lacking",
+    "measure",
+    "psnr",
+    "reproduction",
+]

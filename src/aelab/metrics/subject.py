@@ -1,0 +1,178 @@
+"""A trained model and its images: what every metric and figure looks at, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import DataError
+from aelab.ops.augmented import changed_batch
+from aelab.ops.random import keyed_generator
+from aelab.types import Images, Output, TermSpec
+
+
+class Subject:
+    """What is measured: a model in evaluation mode, held-out images and, if wanted, training images.
+
+    Everything is computed when it is first asked for, in chunks, without noise and without
+    gradients, and kept on the CPU.
+
+    Args:
+        model: keeps the contract of `types.Model`.
+        validation: held-out images; their random changes are applied only where they alter the
+            shape, drawn once.
+        train: training images; None where there are none, metrics that need them then say so.
+        terms: the objective of the run, which tells how pixels are distributed.
+        seed: keys every random number.
+        limit: at most so many held-out images.
+        train_limit: at most so many training images.
+        chunk_images: images in one pass.
+        device: where the model is.
+
+    Raises:
+        DataError: no held-out image.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        validation: Images,
+        train: Images | None = None,
+        *,
+        terms: tuple[TermSpec, ...] = (),
+        seed: int = 0,
+        limit: int = 10_000,
+        train_limit: int = 20_000,
+        chunk_images: int = 250,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if len(validation) == 0:
+            raise DataError("there are no held-out images to evaluate with")
+        self.model = model.eval()
+        self.terms = terms
+        self.seed = seed
+        self.device = torch.device(device)
+        self._chunk = chunk_images
+        self._validation, self._limit = validation, limit
+        self._train, self._train_limit = train, train_limit
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there are training images."""
+        return self._train is not None
+
+    def generator(self, purpose: str, index: int = 0) -> torch.Generator:
+        """Random numbers of this run for one purpose, on the CPU."""
+        return keyed_generator(self.seed, purpose, index)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(N, C, H, W) held-out images, float32 0..1."""
+        return _pixels(self._validation, self._limit)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(N,) int64 of the held-out images, None where the set has none."""
+        labels = self._validation.labels
+        return None if labels is None else labels[: self._limit]
+
+    @cached_property
+    def train_images(self) -> Tensor:
+        """(M, C, H, W) training images, float32 0..1, without augmentation.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self._train is None:
+            raise DataError("there are no training images", hint="give the file a train_set")
+        return _pixels(self._train, self._train_limit)
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """(M,) int64 of the training images, None where the set has none."""
+        labels = None if self._train is None else self._train.labels
+        return None if labels is None else labels[: self._train_limit]
+
+    @cached_property
+    def output(self) -> Output:
+        """Reconstructions (N, C, H, W), latents and posterior of the held-out images."""
+        return self.run(self.images)
+
+    @property
+    def reconstructions(self) -> Tensor:
+        """(N, C, H, W) of the held-out images, as the model gives them, not clamped."""
+        return self.output.reconstruction
+
+    @property
+    def latents(self) -> Tensor:
+        """(N, ...) what the decoder was given for the held-out images: mean codes."""
+        return self.output.latent
+
+    @property
+    def posterior(self) -> dict[str, Tensor]:
+        """Parameters of the latents' distributions by name, (N, D) each; empty for a plain one."""
+        return self.output.posterior
+
+    @cached_property
+    def train_output(self) -> Output:
+        """As `output`, of the training images."""
+        return self.run(self.train_images)
+
+    @property
+    def train_latents(self) -> Tensor:
+        """(M, ...) mean codes of the training images."""
+        return self.train_output.latent
+
+    @torch.no_grad()
+    def run(self, images: Tensor) -> Output:
+        """The model's output for (N, C, H, W), chunk by chunk, on the CPU."""
+        parts = [
+            _on_cpu(self.model(part.to(self.device, copy=True)))
+            for part in torch.split(images, self._chunk)
+        ]
+        names = parts[0].posterior
+        return Output(
+            torch.cat([part.reconstruction for part in parts]),
+            torch.cat([part.latent for part in parts]),
+            {name: torch.cat([part.posterior[name] for part in parts]) for name in names},
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in 0..1 -> mean codes (N, ...), on the CPU."""
+        return self._chunked(self.model.encode, images)  # type: ignore[arg-type]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(N, D) or (N, *latent shape) -> images (N, C, H, W), not clamped, on the CPU."""
+        shaped = latents.reshape(len(latents), *self.latents.shape[1:])
+        return self._chunked(self.model.decode, shaped)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _chunked(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        parts = torch.split(values, self._chunk)
+        return torch.cat([function(part.to(self.device, copy=True)).float().cpu() for part in parts])
+
+
+def flat(latents: Tensor) -> Tensor:
+    """(N, ...) -> (N, D) float32."""
+    return latents.reshape(len(latents), -1).float()
+
+
+def _on_cpu(output: Any) -> Output:
+    return Output(
+        output.reconstruction.float().cpu(),
+        output.latent.cpu(),
+        {name: value.cpu() for name, value in output.posterior.items()},
+    )
+
+
+def _pixels(images: Images, limit: int) -> Tensor:
+    """The first images as float32 in 0..1, of the shape that a model sees."""
+    pixels = images.pixels[:limit]
+    if tuple(pixels.shape[1:]) != images.shape:
+        first = torch.arange(len(pixels))
+        return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
+    return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()

@@ -1,0 +1,60 @@
+"""What a metric is: a function of a `Subject`, and what it needs and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from aelab.errors import ConfigError
+from aelab.metrics.subject import Subject
+
+#: What a subject may lack: a Gaussian posterior, labels of both sets, training images.
+Need = Literal["posterior", "labels", "train"]
+
+
+class Metric(NamedTuple):
+    """One entry of `METRICS`.
+
+    Attributes:
+        function: `(subject, **options) -> {key: value}`; keys name their unit where they have one.
+        summary: one sentence for `aelab evaluate --list`.
+        needs: what the subject must have.
+        cost: `cheap` ones are measured unless others are asked for.
+        needs_extra: name of the extra that must be installed, empty for none.
+    """
+
+    function: Callable[..., dict[str, float]]
+    summary: str
+    needs: frozenset[Need] = frozenset()
+    cost: Literal["cheap", "slow"] = "cheap"
+    needs_extra: str = ""
+
+
+_WORDS: dict[Need, str] = {
+    "posterior": "the latent has no Gaussian posterior",
+    "labels": "the images have no labels",
+    "train": "there are no training images",
+}
+
+
+def lacking(subject: Subject, metric: Metric) -> str:
+    """What the subject has not got for a metric, in words; empty if it can be measured."""
+    has: dict[Need, bool] = {
+        "posterior": {"mean", "log_std"} <= set(subject.posterior) if metric.needs else False,
+        "labels": subject.labels is not None
+        and (not subject.has_train or subject.train_labels is not None),
+        "train": subject.has_train,
+    }
+    return ", ".join(_WORDS[need] for need in sorted(metric.needs) if not has[need])
+
+
+def measure(subject: Subject, metric: Metric, **options: Any) -> dict[str, float]:
+    """The metric's values.
+
+    Raises:
+        ConfigError: the subject lacks what the metric needs.
+    """
+    missing = lacking(subject, metric)
+    if missing:
+        raise ConfigError(f"cannot be measured: {missing}")
+    return metric.function(subject, **options)
