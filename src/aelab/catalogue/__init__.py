@@ -1,6 +1,6 @@
 """Every name a block may use, and what may be done with the things those names make.
 
-    names()        name -> part: data sets, models, losses, frozen lists of torch, nn, F, math, torchvision
+    names()        name -> part: data sets, models, losses, lists of torch, nn, F, math, torchvision
     attributes()   exact type -> what a block may read of it
     CallLog        each call of a part in order, with its arguments, defaults included
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aelab.config import RunSpec
+    from aelab.lab.evaluating import Evaluated
     from aelab.lab.plan import Plan
     from aelab.lab.rendering import Rendered
     from aelab.lab.session import Options
@@ -337,6 +338,58 @@ def render(
     folders = [Path(folder) for folder in data]
     opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
     return render_run(opened, request)
+
+
+def evaluate(
+    sources: Sources = (),
+    *,
+    metrics: Sequence[str] = (),
+    all_metrics: bool = False,
+    state: str = "best",
+    limit: int = 10_000,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> Iterator[Evaluated]:
+    """Measures stored runs on their held-out images; the numbers are kept beside each run.
+
+    A run that lacks what a metric needs skips that metric; one that cannot be opened says why in
+    its `problem`. Neither ends the others.
+
+    Args:
+        sources: experiment files, run folders or globs; empty means every stored run.
+        metrics: names of `aelab.metrics.METRICS`; empty means the cheap ones.
+        all_metrics: all of them instead.
+        state: `best`, `latest`, or images seen.
+        limit: at most so many held-out images a run.
+        options: keyword arguments by metric.
+        only: glob that a run's name must match.
+        runs: folder of the runs.
+        data: further folders that the runs' texts may name.
+        trust: needed for runs that were made with it.
+        device: where to compute.
+
+    Raises:
+        UserError: no such run, or no such metric.
+    """
+    from aelab.errors import AelabError
+    from aelab.lab.evaluating import Evaluated, chosen_metrics, evaluate_run
+    from aelab.lab.reopen import reopen_run
+    from aelab.runs.store import Store
+
+    names = chosen_metrics(metrics, all_metrics)
+    store, folders = Store(Path(runs)), [Path(folder) for folder in data]
+    for entry in find_runs(sources, only=only, runs=runs):
+        try:
+            opened = reopen_run(
+                f"{entry.folder}@{state}", store, folders=folders, trust=trust, device=device
+            )
+            yield evaluate_run(opened, names, state=state, limit=limit, options=options)
+        except AelabError as error:
+            yield Evaluated(entry, problem=str(error))
 
 
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:

@@ -26,12 +26,14 @@ class Reopened(NamedTuple):
         spec: its text, resolved.
         parts: the trained model in evaluation mode, and the data sets, of which nothing is read.
         folders: what its data may be read from.
+        images: how many the model had seen.
     """
 
     run: Run
     spec: RunSpec
     parts: Parts
     folders: tuple[Path, ...]
+    images: int
 
 
 def reopen(
@@ -84,4 +86,4 @@ def reopen_run(
     load_weights(parts.model, tensors, weights_prefix(tensors))
     parts.model = parts.model.to(parts.device).eval()
     set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
-    return Reopened(run, spec, parts, folders)
+    return Reopened(run, spec, parts, folders, int(numbers["images"]))

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from aelab.errors import DataError
 from aelab.ops.augmented import changed_batch
 from aelab.ops.random import keyed_generator
-from aelab.types import Images, Output, TermSpec
+from aelab.types import Images, Output
 
 
 class Subject:
-    """What is measured: a model in evaluation mode, held-out images and, if wanted, training images.
+    """What is measured: a model in evaluation mode, held-out and perhaps training images.
 
     Everything is computed when it is first asked for, in chunks, without noise and without
     gradients, and kept on the CPU.
@@ -26,7 +26,8 @@ class Subject:
         validation: held-out images; their random changes are applied only where they alter the
             shape, drawn once.
         train: training images; None where there are none, metrics that need them then say so.
-        terms: the objective of the run, which tells how pixels are distributed.
+        formulas: names of the objective's reconstruction terms, which tell how pixels are
+            distributed around a reconstruction: `bce` is a Bernoulli, `l2` a Gaussian.
         seed: keys every random number.
         limit: at most so many held-out images.
         train_limit: at most so many training images.
@@ -43,7 +44,7 @@ class Subject:
         validation: Images,
         train: Images | None = None,
         *,
-        terms: tuple[TermSpec, ...] = (),
+        formulas: tuple[str, ...] = (),
         seed: int = 0,
         limit: int = 10_000,
         train_limit: int = 20_000,
@@ -53,7 +54,7 @@ class Subject:
         if len(validation) == 0:
             raise DataError("there are no held-out images to evaluate with")
         self.model = model.eval()
-        self.terms = terms
+        self.formulas = formulas
         self.seed = seed
         self.device = torch.device(device)
         self._chunk = chunk_images
@@ -153,7 +154,9 @@ class Subject:
     @torch.no_grad()
     def _chunked(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         parts = torch.split(values, self._chunk)
-        return torch.cat([function(part.to(self.device, copy=True)).float().cpu() for part in parts])
+        return torch.cat(
+            [function(part.to(self.device, copy=True)).float().cpu() for part in parts]
+        )
 
 
 def flat(latents: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
+from aelab.runs.evaluation import evaluated_values
 from aelab.runs.record import Run
 
 Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread"]
@@ -142,6 +143,8 @@ def clock(run: Run) -> int | None:
 def term_value(run: Run, name: str) -> float | None:
     """The last logged value of a term: of validation, or of training where only that has it.
 
+    What was never logged may have been measured by `aelab evaluate`.
+
     Args:
         run: a stored run.
         name: a term (`kl`), or `validation_kl`, `train_kl`, `validation.kl` for one split only.
@@ -157,7 +160,7 @@ def term_value(run: Run, name: str) -> float | None:
             for row in reversed(run.metrics(source)):
                 if bare in row:
                     return _float(row[bare])
-    return None
+    return _float(evaluated_values(run).get(name))
 
 
 def logged_terms(runs: Sequence[Run]) -> list[str]:
@@ -166,6 +169,7 @@ def logged_terms(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         for row in (run.status.get("last") or {}, *run.metrics("train")[-1:]):
             names.update(dict.fromkeys(name for name in row if name != "split"))
+        names.update(dict.fromkeys(evaluated_values(run)))
     return [name for name in names if name not in ("images", "seconds", "epoch")]
 
 

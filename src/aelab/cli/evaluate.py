@@ -1,0 +1,128 @@
+"""`aelab evaluate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aelab.cli.options import Data, Json, Only, Runs, Sources, Trust
+from aelab.cli.output import write
+
+if TYPE_CHECKING:
+    from aelab.lab.evaluating import Evaluated
+
+
+def evaluate(
+    sources: Sources = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", "-m", help="Names, separated by commas.")
+    ] = None,
+    all_metrics: Annotated[
+        bool, typer.Option("--all", help="Every metric, also those that take minutes.")
+    ] = False,
+    list_metrics: Annotated[
+        bool, typer.Option("--list", help="Say what can be measured, and stop.")
+    ] = False,
+    state: Annotated[str, typer.Option("--state", help="best, latest, or images seen.")] = "best",
+    limit: Annotated[
+        int, typer.Option("--limit", min=2, help="At most so many held-out images a run.")
+    ] = 10_000,
+    only: Only = None,
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure stored runs on held-out images; `aelab table --include KEY` shows the numbers too."""
+    from aelab import lab
+
+    if list_metrics:
+        write(_list_text(), None)
+        return
+    names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
+    found: list[Evaluated] = []
+    for entry in lab.evaluate(
+        sources or (),
+        metrics=names,
+        all_metrics=all_metrics,
+        state=state,
+        limit=limit,
+        only=only,
+        runs=runs,
+        data=data or (),
+        trust=trust,
+        device=device,
+    ):
+        found.append(entry)
+        seconds = sum(entry.seconds.values())
+        word = entry.problem or f"{len(entry.values)} values in {seconds:.1f} s"
+        print(f"{entry.run.folder}: {word}", file=sys.stderr, flush=True)
+    write(evaluated_json(found) if as_json else evaluated_text(found), None)
+    if any(entry.problem for entry in found):
+        raise typer.Exit(1)
+
+
+def evaluated_json(found: list[Evaluated]) -> str:
+    """A list of runs, each with values, what was skipped and why, and problems."""
+    rows = [
+        {
+            "run": entry.run.folder,
+            "images": entry.images,
+            "heldout_images": entry.heldout_images,
+            "values": entry.values,
+            "skipped": entry.skipped,
+            "seconds": entry.seconds,
+            "problem": entry.problem,
+        }
+        for entry in found
+    ]
+    return json.dumps(rows, indent=2)
+
+
+def evaluated_text(found: list[Evaluated]) -> str:
+    """One column a run where there are few, else one row a run; then what was skipped."""
+    from tabulate import tabulate
+
+    measured = [entry for entry in found if entry.values]
+    keys = list(dict.fromkeys(key for entry in measured for key in entry.values))
+    cells = {key: [_number(entry.values.get(key)) for entry in measured] for key in keys}
+    names = [entry.run.folder for entry in measured]
+    if len(names) <= 3:
+        rows = [[key, *cells[key]] for key in keys]
+        text = tabulate(rows, ["", *names], tablefmt="simple", disable_numparse=True)
+    else:
+        rows = [[name, *(cells[key][i] for key in keys)] for i, name in enumerate(names)]
+        text = tabulate(rows, ["run", *keys], tablefmt="simple", disable_numparse=True)
+    notes: dict[str, list[str]] = {}
+    for entry in found:
+        for metric, why in entry.skipped.items():
+            notes.setdefault(f"{metric}: skipped, {why}", []).append(entry.run.folder)
+        if entry.problem:
+            notes.setdefault(entry.problem, []).append(entry.run.folder)
+    lines = [
+        f"note: {note} ({len(folders)} of {len(found)} runs)" for note, folders in notes.items()
+    ]
+    return "\n".join([text, *lines]) if measured else "\n".join(lines)
+
+
+def _list_text() -> str:
+    from tabulate import tabulate
+
+    from aelab.metrics import METRICS
+
+    rows = [
+        [name, metric.cost, ", ".join(sorted(metric.needs)) or "-", metric.summary]
+        for name, metric in METRICS.items()
+    ]
+    return str(tabulate(rows, ["metric", "cost", "needs", "what"], tablefmt="simple"))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,116 @@
+"""`lab.evaluate`: stored runs on their held-out images, the numbers kept beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aelab.errors import DataError, UserError, did_you_mean, one_of
+
+if TYPE_CHECKING:
+    from aelab.lab.reopen import Reopened
+    from aelab.metrics import Subject
+    from aelab.runs.record import Run
+
+
+@dataclass
+class Evaluated:
+    """What was measured of one run.
+
+    Attributes:
+        run: which.
+        images: seen by the evaluated state.
+        heldout_images: how many images it was measured with.
+        values: key -> number, over all metrics.
+        skipped: metric -> why it could not be measured.
+        seconds: metric -> time it took.
+        problem: why the whole run could not be evaluated, empty if it was.
+    """
+
+    run: Run
+    images: int = 0
+    heldout_images: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+
+
+def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]:
+    """The metrics meant: those named, else the cheap ones, or all.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    from aelab.metrics import METRICS
+
+    for name in names:
+        if name not in METRICS:
+            raise UserError(
+                f"unknown metric '{name}'{did_you_mean(name, METRICS)}",
+                hint=f"possible: {one_of(METRICS)}",
+            )
+    if names:
+        return list(dict.fromkeys(names))
+    return [name for name, metric in METRICS.items() if all_of_them or metric.cost == "cheap"]
+
+
+def subject_of(opened: Reopened, *, limit: int = 10_000, train_limit: int = 20_000) -> Subject:
+    """A reopened run as the subject of metrics and figures.
+
+    Raises:
+        DataError: the run has no validation set.
+    """
+    from aelab.metrics import Subject
+
+    parts = opened.parts
+    if not parts.validation:
+        raise DataError(
+            f"run {opened.run.folder} has no validation set",
+            hint="measures and figures are of held-out images: give the file a validation_set",
+        )
+    train = parts.train[-1].dataset.load() if parts.train else None
+    return Subject(
+        parts.model,
+        parts.validation[-1].dataset.load(),
+        train,
+        formulas=tuple(t.formula_name for t in parts.objective.terms if t.is_reconstruction),
+        seed=opened.spec.seed,
+        limit=limit,
+        train_limit=train_limit,
+        device=parts.device,
+    )
+
+
+def evaluate_run(
+    opened: Reopened,
+    names: Iterable[str],
+    *,
+    state: str = "best",
+    limit: int = 10_000,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Evaluated:
+    """Measures one reopened run and stores what was found beside it."""
+    from aelab.metrics import METRICS, lacking
+    from aelab.runs.evaluation import write_evaluation
+
+    subject = subject_of(opened, limit=limit)
+    found = Evaluated(opened.run, opened.images, len(subject.images))
+    entries: dict[str, dict[str, Any]] = {}
+    for name in names:
+        missing = lacking(subject, METRICS[name])
+        if missing:
+            found.skipped[name] = missing
+            entries[name] = {"skipped": missing}
+            continue
+        given = dict((options or {}).get(name, {}))
+        began = time.perf_counter()
+        values = METRICS[name].function(subject, **given)
+        found.seconds[name] = round(time.perf_counter() - began, 3)
+        found.values |= values
+        entries[name] = {"values": values, "seconds": found.seconds[name], "options": given}
+    about = {"state": state, "images": opened.images, "heldout_images": found.heldout_images}
+    write_evaluation(opened.run, about, entries)
+    return found
