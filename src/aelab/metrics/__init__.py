@@ -7,24 +7,45 @@ tensors alone. The room knows nothing of runs and training; `lab.evaluate` store
 from __future__ import annotations
 
 from aelab.metrics.frequency import FrequencyError, error_by_frequency
+from aelab.metrics.likelihood import (
+    Observation,
+    elbo,
+    iwae,
+    kl_by_dimension,
+    latent_use,
+    observation_of,
+)
 from aelab.metrics.pictures import psnr, reproduction
 from aelab.metrics.subject import Subject, flat
-from aelab.metrics.table import Metric, lacking, measure
+from aelab.metrics.table import Metric, Need, lacking, measure
+
+_POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 
 #: Every metric by name, in the order in which tables show them.
 METRICS: dict[str, Metric] = {
     "reproduction": Metric(reproduction, "L1, L2, PSNR and SSIM of held-out reproductions"),
+    "elbo": Metric(elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR),
+    "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
+    "iwae": Metric(
+        iwae, "log-likelihood, importance-weighted with 500 samples", _POSTERIOR, "slow"
+    ),
 }
 
 __all__ = [
     "METRICS",
     "FrequencyError",
     "Metric",
+    "Observation",
     "Subject",
+    "elbo",
     "error_by_frequency",
     "flat",
+    "iwae",
+    "kl_by_dimension",
     "lacking",
+    "latent_use",
     "measure",
+    "observation_of",
     "psnr",
     "reproduction",
 ]
