@@ -6,6 +6,7 @@ tensors alone. The room knows nothing of runs and training; `lab.evaluate` store
 
 from __future__ import annotations
 
+from aelab.metrics.baseline import PCA, fit_pca, pca_skill
 from aelab.metrics.frequency import FrequencyError, error_by_frequency
 from aelab.metrics.likelihood import (
     Observation,
@@ -16,6 +17,7 @@ from aelab.metrics.likelihood import (
     observation_of,
 )
 from aelab.metrics.pictures import psnr, reproduction
+from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
 from aelab.metrics.subject import Subject, flat
 from aelab.metrics.table import Metric, Need, lacking, measure
 
@@ -26,6 +28,15 @@ METRICS: dict[str, Metric] = {
     "reproduction": Metric(reproduction, "L1, L2, PSNR and SSIM of held-out reproductions"),
     "elbo": Metric(elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR),
     "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
+    "pca_skill": Metric(
+        pca_skill, "error beside that of PCA with as many numbers", frozenset({"train"})
+    ),
+    "separation": Metric(
+        separation,
+        "k-NN and linear-probe accuracy of the latent against pixels",
+        frozenset({"train", "labels"}),
+        "slow",
+    ),
     "iwae": Metric(
         iwae, "log-likelihood, importance-weighted with 500 samples", _POSTERIOR, "slow"
     ),
@@ -33,19 +44,25 @@ METRICS: dict[str, Metric] = {
 
 __all__ = [
     "METRICS",
+    "PCA",
     "FrequencyError",
     "Metric",
     "Observation",
     "Subject",
     "elbo",
     "error_by_frequency",
+    "fit_pca",
     "flat",
     "iwae",
     "kl_by_dimension",
+    "knn_accuracy",
     "lacking",
     "latent_use",
+    "linear_probe_accuracy",
     "measure",
     "observation_of",
+    "pca_skill",
     "psnr",
     "reproduction",
+    "separation",
 ]

@@ -1,0 +1,77 @@
+"""What a linear code of the same length reaches: the floor that a network must beat."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aelab.errors import ShapeError
+from aelab.metrics.subject import Subject, flat
+
+
+class PCA(NamedTuple):
+    """Principal components.
+
+    Attributes:
+        mean: (P,).
+        components: (D, P), orthonormal rows, the one of largest variance first.
+        variance: (D,) of the data along each.
+    """
+
+    mean: Tensor
+    components: Tensor
+    variance: Tensor
+
+    def project(self, values: Tensor) -> Tensor:
+        """(N, P) -> (N, D)."""
+        return (values - self.mean) @ self.components.T
+
+    def restore(self, codes: Tensor) -> Tensor:
+        """(N, D) -> (N, P)."""
+        return codes @ self.components + self.mean
+
+
+def fit_pca(values: Tensor, size: int) -> PCA:
+    """Principal components of (N, P) values; at most as many as N - 1 and P.
+
+    The sign of each is that its largest weight is positive, so that maps do not flip from one
+    machine to the next.
+
+    Raises:
+        ShapeError: fewer than two values.
+    """
+    if values.ndim != 2 or len(values) < 2:
+        raise ShapeError(f"PCA needs (N, P) values with N of at least 2, not {tuple(values.shape)}")
+    values = values.double()
+    mean = values.mean(0)
+    # The covariance is P x P: pixels are few here, images many.
+    covariance = (values - mean).T @ (values - mean) / (len(values) - 1)
+    variance, vectors = torch.linalg.eigh(covariance)
+    size = min(size, len(values) - 1, values.shape[1])
+    components = vectors.flip(1)[:, :size].T
+    largest = components.gather(1, components.abs().argmax(1, keepdim=True))
+    components = components * torch.where(largest < 0, -1.0, 1.0)
+    return PCA(mean.float(), components.float(), variance.flip(0)[:size].clamp(min=0).float())
+
+
+def pca_skill(subject: Subject) -> dict[str, float]:
+    """Reproduction error beside that of principal components with as many numbers.
+
+    `pca_l1`, `pca_l2`: mean errors of the held-out images through PCA of the training images with
+    the length of the latent, clamped to 0..1; `skill_l1`, `skill_l2`: 1 - error / PCA error: 0 no
+    better than a linear code, 1 perfect, below 0 worse. A latent as long as the image has no
+    skill to show: PCA is then perfect and the skill NaN.
+    """
+    size = flat(subject.latents[:1]).shape[1]
+    pca = fit_pca(flat(subject.train_images), size)
+    target = flat(subject.images)
+    linear = pca.restore(pca.project(target)).clamp(0, 1)
+    shown = flat(subject.reconstructions).clamp(0, 1)
+    values: dict[str, float] = {}
+    for name, error in (("l1", torch.abs), ("l2", torch.square)):
+        floor, ours = error(linear - target).mean().item(), error(shown - target).mean().item()
+        values[f"pca_{name}"] = floor
+        values[f"skill_{name}"] = 1 - ours / floor if floor > 1e-9 else float("nan")
+    return values

@@ -1,0 +1,102 @@
+"""How well classes lie apart: in the latent, and for comparison in the pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aelab.errors import ConfigError
+from aelab.metrics.subject import Subject, flat
+
+
+def knn_accuracy(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, neighbours: int = 5
+) -> float:
+    """Share of test points whose class is that of most of their nearest training points.
+
+    Ties go to the class of the nearest point among those tied.
+
+    Args:
+        train, test: (M, D), (N, D); Euclidean distance.
+        train_labels, test_labels: (M,), (N,) int64.
+        neighbours: how many vote.
+
+    Returns:
+        0..1.
+    """
+    right = 0
+    neighbours = min(neighbours, len(train))
+    for part, wanted in zip(torch.split(test, 500), torch.split(test_labels, 500), strict=True):
+        order = torch.cdist(part, train).topk(neighbours, largest=False).indices
+        votes = F.one_hot(train_labels[order], int(train_labels.max()) + 1).double()
+        # Less than one vote altogether, more the nearer: decides ties only.
+        nearer = torch.linspace(0.5 / neighbours, 0, neighbours, dtype=torch.float64)
+        counted = votes.sum(1) + (votes * nearer[None, :, None]).amax(1)
+        right += int((counted.argmax(1) == wanted).sum())
+    return right / len(test)
+
+
+def linear_probe_accuracy(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    weight_decay: float = 1e-4,
+) -> float:
+    """Share of test points that a multinomial logistic regression gets right.
+
+    Inputs are brought to mean 0 and standard deviation 1; L-BFGS, at most 100 iterations.
+
+    Args:
+        train, test: (M, D), (N, D).
+        train_labels, test_labels: (M,), (N,) int64.
+        weight_decay: half of it times the squared weights is added to the mean loss.
+
+    Returns:
+        0..1.
+
+    Source: Alain & Bengio 2016, arXiv:1610.01644.
+    """
+    mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
+    inputs, held_out = (train - mean) / std, (test - mean) / std
+    classes = int(torch.maximum(train_labels.max(), test_labels.max())) + 1
+    weight = torch.zeros(classes, train.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        fit = F.cross_entropy(inputs @ weight.T + bias, train_labels)
+        value: Tensor = fit + 0.5 * weight_decay * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    chosen = (held_out @ weight.detach().T + bias.detach()).argmax(1)
+    return (chosen == test_labels).double().mean().item()
+
+
+def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
+    """Accuracy of simple classifiers on the latent, and on the pixels.
+
+    `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe;
+    all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes.
+
+    Raises:
+        ConfigError: all training images are of one class.
+    """
+    assert subject.labels is not None and subject.train_labels is not None
+    labels, train_labels = subject.labels.long(), subject.train_labels.long()
+    if int(train_labels.min()) == int(train_labels.max()):
+        raise ConfigError("all training images are of one class: nothing can be separated")
+    values: dict[str, float] = {}
+    pairs = {
+        "latent": (flat(subject.train_latents), flat(subject.latents)),
+        "pixels": (flat(subject.train_images), flat(subject.images)),
+    }
+    for name, (train, test) in pairs.items():
+        values[f"knn_{name}"] = knn_accuracy(train, train_labels, test, labels, neighbours)
+        values[f"probe_{name}"] = linear_probe_accuracy(train, train_labels, test, labels)
+    return values

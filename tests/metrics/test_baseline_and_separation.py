@@ -1,0 +1,104 @@
+"""PCA against the singular values of the data; classifiers on data whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aelab.metrics import METRICS, Subject, lacking
+from aelab.metrics.baseline import fit_pca, pca_skill
+from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
+from aelab.types import Images, Output
+
+
+def _values(count: int = 60, size: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(count, size, generator=generator) * torch.linspace(3, 0.1, size)
+
+
+def test_pca_is_that_of_a_singular_value_decomposition() -> None:
+    values = _values()
+    pca = fit_pca(values, 3)
+    centred = values.numpy() - values.numpy().mean(0)
+    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
+    assert np.allclose(pca.variance.numpy(), singular[:3] ** 2 / 59, rtol=1e-4)
+    assert np.allclose(np.abs(pca.components.numpy() @ rows[:3].T), np.eye(3), atol=1e-4)
+    kept = centred @ rows[:3].T @ rows[:3] + values.numpy().mean(0)
+    assert np.allclose(pca.restore(pca.project(values)).numpy(), kept, atol=1e-4)
+
+
+def test_more_components_than_pixels_restore_everything() -> None:
+    values = _values()
+    pca = fit_pca(values, 100)
+    assert pca.components.shape == (8, 8)
+    assert torch.allclose(pca.restore(pca.project(values)), values, atol=1e-4)
+
+
+class _Linear(nn.Module):
+    """Keeps the first two pixels, in both directions; wrong by `offset`."""
+
+    noise_shape, terms = None, ()
+
+    def __init__(self, offset: float = 0.0) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.tensor(offset))
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2]
+
+    def decode(self, latent: Tensor) -> Tensor:
+        rest = torch.full((len(latent), 2), 0.5)
+        return torch.cat([latent, rest], 1).reshape(-1, 1, 2, 2) + self.offset
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        latent = self.encode(images)
+        return Output(self.decode(latent), latent, {})
+
+
+def _set(seed: int) -> Images:
+    """Two pixels that vary much, two that hardly do; the class is in the first."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand(400, 4, generator=generator)
+    pixels[:, 2:] = 0.5 + 0.01 * (pixels[:, 2:] - 0.5)
+    return Images(pixels.reshape(-1, 1, 2, 2), labels=(pixels[:, 0] > 0.5).long())
+
+
+def test_a_linear_code_that_keeps_what_pca_keeps_has_no_skill_and_a_worse_one_less() -> None:
+    equal = pca_skill(Subject(_Linear(), _set(1), _set(2)))
+    assert equal["skill_l2"] == pytest.approx(0, abs=0.05)
+    worse = pca_skill(Subject(_Linear(0.1), _set(1), _set(2)))
+    assert worse["skill_l2"] < -10
+    assert worse["pca_l2"] == equal["pca_l2"]
+
+
+def test_neighbours_vote_and_the_nearest_decides_a_tie() -> None:
+    train = torch.tensor([[0.0], [1.0], [1.1], [5.0]])
+    labels = torch.tensor([0, 1, 1, 0])
+    point = torch.tensor([[0.3]])
+    assert knn_accuracy(train, labels, point, torch.tensor([0]), neighbours=1) == 1
+    assert knn_accuracy(train, labels, point, torch.tensor([1]), neighbours=3) == 1
+    assert knn_accuracy(train, labels, point, torch.tensor([0]), neighbours=2) == 1
+    assert knn_accuracy(train, labels, torch.tensor([[4.9]]), torch.tensor([0]), neighbours=2) == 1
+
+
+def test_a_probe_finds_a_linear_border_and_not_a_ring() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(2000, 2, generator=generator)
+    line = (points @ torch.tensor([1.0, -2.0]) > 0.3).long()
+    ring = (points.norm(dim=1) > 1.1).long()
+    first, rest = slice(0, 1000), slice(1000, 2000)
+    args = points[first], line[first], points[rest], line[rest]
+    assert linear_probe_accuracy(*args) > 0.98
+    args = points[first], ring[first], points[rest], ring[rest]
+    assert linear_probe_accuracy(*args) < 0.65
+    assert knn_accuracy(*args) > 0.95
+
+
+def test_separation_compares_latent_and_pixels_and_needs_labels() -> None:
+    values = separation(Subject(_Linear(), _set(1), _set(2)))
+    assert set(values) == {"knn_latent", "knn_pixels", "probe_latent", "probe_pixels"}
+    assert min(values.values()) > 0.9
+    blank = Images(_set(1).pixels)
+    assert "no labels" in lacking(Subject(_Linear(), blank, blank), METRICS["separation"])
