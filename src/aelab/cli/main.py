@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aelab.cli.evaluate import evaluate
+from aelab.cli.figure import figure
 from aelab.cli.options import Clock, Data, File, Json, Only, Out, Runs, Set, Sources, Trust
 from aelab.cli.output import write
 from aelab.cli.render import ManySizes, render
@@ -295,6 +296,7 @@ def data(
 
 app.command(cls=ManySizes)(render)
 app.command()(evaluate)
+app.command()(figure)
 
 
 @app.command()

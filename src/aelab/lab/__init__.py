@@ -392,6 +392,48 @@ def evaluate(
             yield Evaluated(entry, problem=str(error))
 
 
+def figure(
+    name: str,
+    reference: str,
+    *,
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int = 10_000,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> Path:
+    """A picture of a trained model: reproductions, samples, maps; see `lab.figures.FIGURES`.
+
+    Args:
+        name: which.
+        reference: RUN, RUN@best, RUN@latest or RUN@images.
+        out: file to write; default `figures/NAME.png` in the run's folder, where the report
+            finds it.
+        options: keyword arguments of the figure, for instance `{"method": "tsne"}`.
+        limit: at most so many held-out images.
+        runs: folder of the runs.
+        data: further folders that the run's text may name.
+        trust: needed where the run was made with it.
+        device: where to compute.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UserError: no such figure or option, or the run lacks what it needs.
+        StoreError: no such run or state, or it needs `trust`.
+    """
+    from aelab.lab.figures.drawing import draw_of_run
+    from aelab.runs.store import Store
+
+    folders = [Path(folder) for folder in data]
+    opening = {"folders": folders, "trust": trust, "device": device}
+    target = None if out is None else Path(out)
+    return draw_of_run(name, reference, Store(Path(runs)), target, options or {}, limit, opening)
+
+
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
     """Deletes runs, or only their checkpoints."""
     from aelab.runs.store import Store

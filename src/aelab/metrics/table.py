@@ -39,13 +39,19 @@ _WORDS: dict[Need, str] = {
 
 def lacking(subject: Subject, metric: Metric) -> str:
     """What the subject has not got for a metric, in words; empty if it can be measured."""
+    return lacking_needs(subject, metric.needs)
+
+
+def lacking_needs(subject: Subject, needs: frozenset[Need]) -> str:
+    """What the subject has not got of `needs`, in words; empty if nothing is missing."""
     has: dict[Need, bool] = {
-        "posterior": {"mean", "log_std"} <= set(subject.posterior) if metric.needs else False,
         "labels": subject.labels is not None
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
     }
-    return ", ".join(_WORDS[need] for need in sorted(metric.needs) if not has[need])
+    if "posterior" in needs:  # only known once the images have passed the model
+        has["posterior"] = {"mean", "log_std"} <= set(subject.posterior)
+    return ", ".join(_WORDS[need] for need in sorted(needs) if not has[need])
 
 
 def measure(subject: Subject, metric: Metric, **options: Any) -> dict[str, float]:

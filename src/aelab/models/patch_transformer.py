@@ -160,7 +160,7 @@ class DecoderPatchTransformer(nn.Module):
 class PatchTransformerAutoencoder(EncoderDecoder):
     """`EncoderPatchTransformer` and `DecoderPatchTransformer` of equal settings.
 
-    It takes the arguments of `TransformerAutoencoder`, any patch, any stride up to the patch and any
+    It takes the arguments of `TransformerAutoencoder`, any patch, any stride up to it and any
     image size. Its tokens are patches: an image's reconstruction depends on no other image.
 
     Args:

@@ -183,6 +183,27 @@ def sheet(lines: Sequence[Line], *, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
+def tiled(images: Sequence[Image], columns: int, gap: int = 0) -> Image:
+    """Images of one size, row by row."""
+    from PIL import Image
+
+    width, height = images[0].width + gap, images[0].height + gap
+    rows = -(-len(images) // columns)
+    picture = Image.new(
+        images[0].mode, (width * min(columns, len(images)) - gap, height * rows - gap), "white"
+    )
+    for number, image in enumerate(images):
+        picture.paste(image, (number % columns * width, number // columns * height))
+    return picture
+
+
+def png_of(image: Image) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[Line]:
     """Rows of a sheet; runs with alike originals stand together under them."""
     together: dict[bytes, list[Line]] = {}

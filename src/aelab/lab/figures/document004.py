@@ -1,0 +1,54 @@
+"""The figures that document 004 logs at each epoch, under its names and in its order of tiles."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aelab.lab.pictures import as_image, row
+from aelab.report.pictures import png_of, tiled
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+
+
+def inputs(subject: Subject, count: int = 64) -> bytes:
+    """The first held-out images, tiled row by row."""
+    return tiles(subject.images[:count])
+
+
+def samples_of_document(subject: Subject, count: int = 64) -> bytes:
+    """Their reconstructions from *drawn* latents: the document calls these samples."""
+    latents = torch.cat([drawn(subject, i) for i in range(min(count, len(subject.images)))])
+    return tiles(subject.decode(latents))
+
+
+def z_samples(subject: Subject, image: int = 0) -> bytes:
+    """As many draws from one image's posterior as the latent is long, decoded and tiled."""
+    size = subject.posterior["mean"][0].numel()
+    return tiles(subject.decode(drawn(subject, image, size)))
+
+
+def z_interpolation(subject: Subject) -> bytes:
+    """Drawn latents of the first two images, as many linear steps between as the latent is long."""
+    from aelab.metrics.paths import linear_path
+
+    size = subject.posterior["mean"][0].numel()
+    first, second = drawn(subject, 0)[0], drawn(subject, 1)[0]
+    return tiles(subject.decode(linear_path(first, second, max(2, size))))
+
+
+def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
+    """(count, D) draws from one image's posterior."""
+    from aelab.lab.figures.sheets import draw_posterior
+
+    return draw_posterior(subject, index, count)
+
+
+def tiles(images: Tensor) -> bytes:
+    """(N, C, H, W) in rows of the square root of N, rounded up."""
+    pictures = [as_image(row(image[None])) for image in images]
+    return png_of(tiled(pictures, columns=math.ceil(math.sqrt(len(pictures)))))

@@ -1,0 +1,77 @@
+"""Figures of stored runs, written where the report finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aelab.errors import AelabError, UserError
+from aelab.lab.evaluating import subject_of
+from aelab.lab.figures.table import FIGURES, Drawn, draw, find_figure
+from aelab.lab.reopen import reopen_run
+
+if TYPE_CHECKING:
+    from aelab.runs.record import Run
+    from aelab.runs.store import Store
+
+#: Below a run's directory.
+FOLDER = "figures"
+
+
+def draw_of_run(
+    name: str,
+    reference: str,
+    store: Store,
+    out: Path | None,
+    options: Mapping[str, Any],
+    limit: int,
+    opening: Mapping[str, Any],
+) -> Path:
+    """See `lab.figure`; `opening` are further arguments of `reopen_run`."""
+    if find_figure(name).of_run:
+        run, _ = store.resolve(reference)
+        return write_figure(run, name, draw(name, run, options), out)
+    opened = reopen_run(reference, store, **opening)
+    drawn = draw(name, subject_of(opened, limit=limit), options)
+    return write_figure(opened.run, name, drawn, out)
+
+
+def draw_cheap(
+    reference: str, store: Store, limit: int, opening: Mapping[str, Any]
+) -> tuple[list[Path], dict[str, str]]:
+    """Every figure that takes seconds, of one run.
+
+    Returns:
+        The files written, and figure -> why it could not be drawn.
+    """
+    opened = reopen_run(reference, store, **opening)
+    subject = subject_of(opened, limit=limit)
+    written, failed = list[Path](), dict[str, str]()
+    for name, figure in FIGURES.items():
+        if figure.cost == "slow":
+            continue
+        try:
+            drawn = draw(name, opened.run if figure.of_run else subject)
+            written.append(write_figure(opened.run, name, drawn, None))
+        except AelabError as error:
+            failed[name] = error.message
+    return written, failed
+
+
+def write_figure(run: Run, name: str, drawn: Drawn, out: Path | None) -> Path:
+    """Into the run's `figures` folder, or where it is wanted.
+
+    Raises:
+        UserError: the system refuses, or the name's ending is of another kind.
+    """
+    if out is None:
+        return run.write_bytes(f"{FOLDER}/{name}{drawn.suffix}", drawn.content)
+    if out.suffix.lower() != drawn.suffix:
+        raise UserError(f"{out}: this figure is a {drawn.suffix} file", hint="choose such a name")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(drawn.content)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    return out

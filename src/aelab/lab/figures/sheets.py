@@ -1,0 +1,185 @@
+"""Sheets of images: reproductions, ways through the latent, draws and samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aelab.errors import UserError, did_you_mean, one_of
+from aelab.lab.pictures import picture_line
+from aelab.report.pictures import Line, sheet
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+
+#: Rows of a sheet are drawn with images at least this high.
+LEAST_PIXELS = 48
+
+
+def reproductions(subject: Subject, count: int = 8) -> bytes:
+    """The worst, the middle and the best held-out reproductions by squared error.
+
+    Args:
+        count: images a row.
+    """
+    error = (subject.reconstructions - subject.images).square().flatten(1).mean(1)
+    order = error.argsort(descending=True)
+    count = min(count, len(order))
+    middle = (len(order) - count) // 2
+    rows = {"worst": order[:count], "median": order[middle : middle + count]}
+    rows["best"] = order[len(order) - count :]
+    lines: list[Line] = []
+    for name, index in rows.items():
+        mean = error[index].mean().item()
+        lines.append(picture_line(f"{name}: original", subject.images[index], original=True))
+        lines.append(picture_line(f"{name}: L2 {mean:.4f}", subject.reconstructions[index]))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str = "both") -> bytes:
+    """From one held-out image to another through the latent.
+
+    Args:
+        steps: images a row, both ends included.
+        pairs: rows; of different classes where labels are known.
+        path: `linear`, `spherical` or `both`.
+    """
+    from aelab.metrics import flat
+    from aelab.metrics.paths import linear_path, spherical_path
+
+    kinds = {"linear": linear_path, "spherical": spherical_path}
+    if path != "both" and path not in kinds:
+        raise UserError(
+            f"unknown path {path!r}{did_you_mean(path, [*kinds, 'both'])}",
+            hint=f"possible: {one_of([*kinds, 'both'])}",
+        )
+    codes, lines = flat(subject.latents), list[Line]()
+    for number, (first, second) in enumerate(pairs_of(subject, pairs), start=1):
+        for name, make in kinds.items():
+            if path in (name, "both"):
+                images = subject.decode(make(codes[first], codes[second], steps))
+                lines.append(picture_line(f"{number} {name}", images, original=name == "linear"))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def traversals(
+    subject: Subject, dimensions: int = 12, steps: int = 9, width: float = 3.0, image: int = 0
+) -> bytes:
+    """One held-out image, one dimension of its code changed a row.
+
+    Rows are ordered by what a dimension tells: its KL divergence from the prior, or where there is
+    no posterior, the variance of the code. Values go `width` standard deviations of the codes to
+    both sides of their mean.
+
+    Args:
+        dimensions: rows.
+        steps: images a row.
+        width: in standard deviations.
+        image: number of the held-out image.
+    """
+    from aelab.metrics import flat, kl_by_dimension
+    from aelab.metrics.paths import traversal
+
+    codes = flat(subject.latents)
+    has_posterior = {"mean", "log_std"} <= set(subject.posterior)
+    tells = kl_by_dimension(subject) if has_posterior else codes.var(0)
+    unit = "nats" if has_posterior else "variance"
+    mean, std = codes.mean(0), codes.std(0)
+    code = codes[min(image, len(codes) - 1)]
+    lines = []
+    for dimension in tells.argsort(descending=True)[:dimensions].tolist():
+        offsets = torch.linspace(-width, width, steps)
+        values = mean[dimension] + offsets * std[dimension]
+        shown = subject.decode(traversal(code, dimension, values))
+        lines.append(picture_line(f"{dimension}: {tells[dimension]:.3g} {unit}", shown))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes:
+    """A few held-out images and what draws from their posteriors decode to.
+
+    Args:
+        images: rows.
+        draws: images a row, after the original and the decoded mean.
+    """
+    lines = []
+    for index in range(min(images, len(subject.images))):
+        shown = subject.decode(draw_posterior(subject, index, draws))
+        mean = subject.reconstructions[index : index + 1]
+        row = torch.cat([subject.images[index : index + 1], mean, shown])
+        lines.append(picture_line("original, mean, draws" if not index else "", row))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def samples(
+    subject: Subject, sampler: str = "auto", count: int = 40, nearest: bool = True
+) -> bytes:
+    """New images: latents drawn from a sampler and decoded, the nearest training image below each.
+
+    Args:
+        sampler: `prior`, `gaussian`, `mixture`, `flow`; `auto` is `prior` with a Gaussian
+            posterior, else `gaussian`.
+        count: how many, ten a row.
+        nearest: show the nearest training images.
+    """
+    from aelab.metrics.samplers import nearest as nearest_images
+
+    shown = draw_samples(subject, sampler, count)
+    lines: list[Line] = []
+    near: Tensor | None = None
+    if nearest and subject.has_train:
+        near = subject.train_images[nearest_images(shown, subject.train_images)[0]]
+    for start in range(0, count, 10):
+        row = shown[start : start + 10]
+        lines.append(picture_line("sample", row, original=near is not None))
+        if near is not None:
+            lines.append(picture_line("nearest training image", near[start : start + 10]))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def draw_samples(subject: Subject, sampler: str, count: int) -> Tensor:
+    """(count, C, H, W) decoded draws of a sampler, not clamped.
+
+    Raises:
+        UserError: an unknown sampler.
+    """
+    from aelab.metrics import flat
+    from aelab.metrics.samplers import SAMPLERS
+
+    if sampler == "auto":
+        sampler = "prior" if "log_std" in subject.posterior else "gaussian"
+    if sampler not in SAMPLERS:
+        raise UserError(
+            f"unknown sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}",
+            hint=f"possible: {one_of([*SAMPLERS, 'auto'])}",
+        )
+    codes = flat(subject.train_latents if subject.has_train else subject.latents)
+    fitted = SAMPLERS[sampler](codes, subject.generator("sampler"))
+    return subject.decode(fitted.sample(count, subject.generator("sample")))
+
+
+def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
+    """(count, D) latents from the posterior of one held-out image."""
+    mean, log_std = (subject.posterior[name][index].flatten() for name in ("mean", "log_std"))
+    noise = torch.randn(count, len(mean), generator=subject.generator("posterior", index))
+    return mean + log_std.exp() * noise
+
+
+def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
+    """Numbers of held-out images to go between; of different classes where labels are known."""
+    labels, found = subject.labels, list[tuple[int, int]]()
+    free = list(range(len(subject.images)))
+    while len(found) < count and len(free) >= 2:
+        first = free.pop(0)
+        other = [i for i in free if labels is None or labels[i] != labels[first]]
+        second = other[0] if other else free[0]
+        free.remove(second)
+        found.append((first, second))
+    return found
+
+
+def scale_of(subject: Subject) -> int:
+    """How many pixels a pixel becomes, so that small images can be seen."""
+    return max(1, -(-LEAST_PIXELS // subject.images.shape[-2]))
