@@ -115,13 +115,9 @@ def evaluated_text(found: list[Evaluated]) -> str:
 def _list_text() -> str:
     from tabulate import tabulate
 
-    from aelab.metrics import METRICS
+    from aelab.lab.evaluating import metrics_there_are
 
-    rows = [
-        [name, metric.cost, ", ".join(sorted(metric.needs)) or "-", metric.summary]
-        for name, metric in METRICS.items()
-    ]
-    return str(tabulate(rows, ["metric", "cost", "needs", "what"], tablefmt="simple"))
+    return str(tabulate(metrics_there_are(), headers="keys", tablefmt="simple"))
 
 
 def _number(value: float | None) -> str:

@@ -57,6 +57,21 @@ def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]
     return [name for name, metric in METRICS.items() if all_of_them or metric.cost == "cheap"]
 
 
+def metrics_there_are() -> list[dict[str, str]]:
+    """Every metric: `metric`, `cost`, `needs` and `what`, in words."""
+    from aelab.metrics import METRICS
+
+    return [
+        {
+            "metric": name,
+            "cost": metric.cost,
+            "needs": ", ".join(sorted(metric.needs)) or "-",
+            "what": metric.summary,
+        }
+        for name, metric in METRICS.items()
+    ]
+
+
 def subject_of(opened: Reopened, *, limit: int = 10_000, train_limit: int = 20_000) -> Subject:
     """A reopened run as the subject of metrics and figures.
 
