@@ -7,6 +7,12 @@ tensors alone. The room knows nothing of runs and training; `lab.evaluate` store
 from __future__ import annotations
 
 from aelab.metrics.baseline import PCA, fit_pca, pca_skill
+from aelab.metrics.distances import (
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+    sample_quality,
+)
 from aelab.metrics.frequency import FrequencyError, error_by_frequency
 from aelab.metrics.likelihood import (
     Observation,
@@ -37,6 +43,12 @@ METRICS: dict[str, Metric] = {
         frozenset({"train", "labels"}),
         "slow",
     ),
+    "samples": Metric(
+        sample_quality,
+        "Frechet and kernel distance, precision, recall, diversity of new images",
+        frozenset({"train"}),
+        "slow",
+    ),
     "iwae": Metric(
         iwae, "log-likelihood, importance-weighted with 500 samples", _POSTERIOR, "slow"
     ),
@@ -53,7 +65,9 @@ __all__ = [
     "error_by_frequency",
     "fit_pca",
     "flat",
+    "frechet_distance",
     "iwae",
+    "kernel_distance",
     "kl_by_dimension",
     "knn_accuracy",
     "lacking",
@@ -62,7 +76,9 @@ __all__ = [
     "measure",
     "observation_of",
     "pca_skill",
+    "precision_recall",
     "psnr",
     "reproduction",
+    "sample_quality",
     "separation",
 ]

@@ -145,19 +145,15 @@ def draw_samples(subject: Subject, sampler: str, count: int) -> Tensor:
     Raises:
         UserError: an unknown sampler.
     """
-    from aelab.metrics import flat
+    from aelab.metrics.distances import draw_images
     from aelab.metrics.samplers import SAMPLERS
 
-    if sampler == "auto":
-        sampler = "prior" if "log_std" in subject.posterior else "gaussian"
-    if sampler not in SAMPLERS:
+    if sampler not in (*SAMPLERS, "auto"):
         raise UserError(
             f"unknown sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}",
             hint=f"possible: {one_of([*SAMPLERS, 'auto'])}",
         )
-    codes = flat(subject.train_latents if subject.has_train else subject.latents)
-    fitted = SAMPLERS[sampler](codes, subject.generator("sampler"))
-    return subject.decode(fitted.sample(count, subject.generator("sample")))
+    return draw_images(subject, sampler, count)
 
 
 def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:

@@ -1,0 +1,148 @@
+"""A feature net for images of any size, trained in place in seconds: no weights from elsewhere.
+
+Distances between sets of images need features. The usual ones come from a net trained on
+photographs of 299 pixels and must be downloaded; those of small grey images say little there. This
+one is trained on the run's own training images: on their classes where they have labels, else on
+which way up an image is. Its accuracy and the hash of its weights go with every number, because
+numbers of different nets do not compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aelab.errors import ConfigError
+from aelab.metrics.subject import Subject
+
+#: Length of a feature vector.
+FEATURES = 64
+_BATCH = 128
+
+
+class FeatureNet(nn.Module):
+    """Three strided convolutions, their mean and maximum over the image, a layer of features.
+
+    Args:
+        channels: C of the images.
+        classes: that it is trained to tell apart.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 48, 3, stride=2, padding=1), nn.BatchNorm2d(48), nn.ReLU(),
+            nn.Conv2d(48, 96, 3, stride=2, padding=1), nn.BatchNorm2d(96), nn.ReLU(),
+        )  # fmt: skip
+        self.embed = nn.Linear(192, FEATURES)
+        self.classify = nn.Linear(FEATURES, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in 0..1 -> (B, 64), at least 0."""
+        maps = self.convolutions(images)
+        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+        embedded: Tensor = F.relu(self.embed(pooled))
+        return embedded
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, classes), logits."""
+        logits: Tensor = self.classify(self.features(images))
+        return logits
+
+
+class Trained(NamedTuple):
+    """A feature net and what a reader must know of it.
+
+    Attributes:
+        net: in evaluation mode.
+        task: `classes` or `rotations`.
+        accuracy: share of held-out images it gets right.
+        chance: what guessing gets right.
+        sha256: of its weights, hexadecimal.
+    """
+
+    net: FeatureNet
+    task: str
+    accuracy: float
+    chance: float
+    sha256: str
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W), clamped to 0..1 -> (N, 64) float64."""
+        parts = [self.net.features(part.clamp(0, 1)) for part in torch.split(images, 250)]
+        return torch.cat(parts).double()
+
+
+def train_features(subject: Subject, images: int = 20_000) -> Trained:
+    """The feature net of a subject's training images; the same data and seed give the same net.
+
+    Args:
+        subject: with training images; square ones if they have no labels.
+        images: seen in training.
+
+    Raises:
+        ConfigError: neither labels nor square images.
+
+    Source: rotations as a task: Gidaris et al. 2018, arXiv:1803.07728.
+    """
+    train, held_out = subject.train_images, subject.images
+    has_labels = subject.labels is not None and subject.train_labels is not None
+    if not has_labels and train.shape[-1] != train.shape[-2]:
+        raise ConfigError("a feature net needs labels, or square images that can be turned")
+    labels = subject.train_labels.long() if has_labels else None  # type: ignore[union-attr]
+    test_labels = subject.labels.long() if has_labels else None  # type: ignore[union-attr]
+    classes = int(labels.max()) + 1 if labels is not None else 4
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = FeatureNet(train.shape[1], classes)
+    _train(net, train, labels, images, generator)
+    inputs, wanted = _task(held_out[:2000], None if test_labels is None else test_labels[:2000],
+                           generator)  # fmt: skip
+    with torch.no_grad():
+        logits = torch.cat([net(part) for part in torch.split(inputs, 250)])
+    accuracy = (logits.argmax(1) == wanted).double().mean().item()
+    chance = torch.bincount(wanted, minlength=classes).max().item() / len(wanted)
+    digest = hashlib.sha256()
+    for tensor in net.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    task = "classes" if has_labels else "rotations"
+    return Trained(net, task, accuracy, chance, digest.hexdigest())
+
+
+def _train(
+    net: FeatureNet, train: Tensor, labels: Tensor | None, images: int, generator: torch.Generator
+) -> None:
+    steps = max(1, images // _BATCH)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1)
+    net.train()
+    with torch.enable_grad():
+        for _ in range(steps):
+            index = torch.randint(len(train), (_BATCH,), generator=generator)
+            inputs, wanted = _task(
+                train[index], None if labels is None else labels[index], generator
+            )
+            loss = F.cross_entropy(net(inputs), wanted)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    net.eval()
+
+
+def _task(
+    images: Tensor, labels: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Images and what is to be told of them: their class, or how often they were turned."""
+    if labels is not None:
+        return images, labels
+    turns = torch.randint(4, (len(images),), generator=generator)
+    turned = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
+    return turned[turns, torch.arange(len(images))], turns
