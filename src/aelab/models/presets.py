@@ -13,30 +13,36 @@ from aelab.models.residual import DecoderResidual, EncoderResidual
 def small_image_ae(
     shape: Sequence[int],
     code_size: int = 16,
-    channels: Sequence[int] = (24, 48, 64),
-    blocks: Sequence[int] = (0, 1, 1),
-    hidden: Sequence[int] = (128,),
+    channels: Sequence[int] = (32, 48, 48),
+    encoder_blocks: Sequence[int] = (0, 1, 1),
+    decoder_blocks: Sequence[int] = (2, 2, 2),
+    hidden: Sequence[int] = (160,),
     norm: str | None = "rms",
     act_fn: Activation = "relu",
     activation_last_layer: Activation = "sigmoid",
 ) -> Autoencoder:
-    """The autoencoder that won the race of architectures on MNIST (docs/results).
+    """The autoencoder that won the race of architectures on MNIST.
 
-    Train it with `optimizer: {Muon: {convolutions: true}}`, batches of 32, `learnrate: 0.02` and
-    `scheduler: WarmupCosine`.
+    Train it with `optimizer: {Muon: {convolutions: true}}`, batches of 32, `learnrate: 0.01` and
+    `scheduler: WarmupCosine`. What it reaches is in docs/results/architecture-race.md.
 
     Args:
-        shape: (C, H, W) of the images, of any size.
+        shape: (C, H, W) of the images, of any size, values 0..1.
         code_size: D, length of the latent.
-        channels, blocks, hidden: of `EncoderResidual`; the decoder mirrors them.
-        norm, act_fn, activation_last_layer: of both.
+        channels: of each stage from the image on; the decoder has them the other way round.
+        encoder_blocks, decoder_blocks: residual blocks of each stage, in the order of each part.
+        hidden: of the encoder's head; the decoder mirrors it.
+        norm, act_fn: of both, as in `EncoderResidual`.
+        activation_last_layer: of the image; None leaves it unbounded.
     """
-    encoder = EncoderResidual(shape, code_size, channels, blocks, hidden, norm=norm, act_fn=act_fn)
+    encoder = EncoderResidual(
+        shape, code_size, channels, encoder_blocks, hidden, norm=norm, act_fn=act_fn
+    )
     decoder = DecoderResidual(
         shape,
         code_size,
         channels[::-1],
-        blocks[::-1],
+        decoder_blocks,
         hidden[::-1],
         norm=norm,
         act_fn=act_fn,
