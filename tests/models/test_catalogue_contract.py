@@ -209,7 +209,7 @@ CASES: dict[str, Case] = {
     "resnet18_open": Case(open_resnet, "resnet18_open", colour_only),
     "ResNet18": Case(early_resnet, "ResNet18", colour_only),
     "PretrainedResNet18": Case(
-        lambda shape: around(shape, m.PretrainedResNet18(shape, 8, weights=None, out="layer1")),
+        lambda shape: around(shape, m.PretrainedResNet18(shape, 8, weights=None, stage="layer1")),
         "PretrainedResNet18",
     ),
     "implicit": Case(implicit(), "ImageManifoldDecoder"),
