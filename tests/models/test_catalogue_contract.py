@@ -190,6 +190,12 @@ CASES: dict[str, Case] = {
         "VariationalAutoencoderConv",
         at_least(29),
     ),
+    "ConvVAE": Case(
+        lambda shape: m.ConvVAE(
+            shape[0], 4, latent_dim=8, image_size=shape[1:], out_ch=shape[0], kld_weight=0.001
+        ),
+        "ConvVAE",
+    ),
     "vq": Case(lambda shape: mlp(shape, bottleneck=m.VQ(16, 4)), "VQ"),
     "vq of a map": Case(feature_map(lambda: m.VQ(16, 4)), "VQ"),
     "fsq": Case(lambda shape: mlp(shape, bottleneck=m.FSQ((8, 5, 5, 5))), "FSQ"),

@@ -34,6 +34,7 @@ from aelab.models.autoencoders import (
 )
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, Identity, VariationalEncoder
+from aelab.models.conv_vae import ConvVAE
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
@@ -76,6 +77,7 @@ from aelab.models.transformer import (
 MODELS: dict[str, Any] = {
     "Autoencoder": Autoencoder,
     "Conv2dBlock": Conv2dBlock,
+    "ConvVAE": ConvVAE,
     "DalleEncoder": DalleEncoder,
     "DalleManifoldAutoencoder": DalleManifoldAutoencoder,
     "DecoderConv2d": DecoderConv2d,
@@ -134,6 +136,7 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     Conv2dBlock: frozenset(
         {"get_output_shape", "get_input_shape", "create_transposed", "layers", "channels"}
     ),
+    ConvVAE: _MODEL | {"latent_dim", "output_shape", "reparameterize", "sample_z"},
     DalleEncoder: frozenset({"get_output_shape", "groups", "vocab_size"}),
     DalleManifoldAutoencoder: _MODEL,
     DecoderConv2d: frozenset({"convolution", "linear", "encoded_shape", "shape", "code_size"}),
@@ -181,6 +184,7 @@ __all__ = [
     "Adapted",
     "Autoencoder",
     "Conv2dBlock",
+    "ConvVAE",
     "DalleEncoder",
     "DalleManifoldAutoencoder",
     "DecoderConv2d",

@@ -36,10 +36,13 @@ class Gaussian(nn.Module):
     Args:
         num_features: of one image after flattening.
         latent_dims: D.
+        log_variance: the second linear layer gives the logarithm of the variance, as in most
+            people's code; `log_std` is half of it. With weights halved it is the same function,
+            but an optimiser moves it half as fast.
 
     Attributes:
         linear_mu: features to the mean.
-        linear_sigma: features to the logarithm of the standard deviation.
+        linear_sigma: features to the logarithm of the standard deviation, or of the variance.
 
     Raises:
         ShapeError: in `forward`, if the features have another size.
@@ -47,9 +50,10 @@ class Gaussian(nn.Module):
     Source: Kingma & Welling 2014, arXiv:1312.6114, section 2.4.
     """
 
-    def __init__(self, num_features: int, latent_dims: int) -> None:
+    def __init__(self, num_features: int, latent_dims: int, log_variance: bool = False) -> None:
         super().__init__()
         self.num_features, self.latent_dims = int(num_features), int(latent_dims)
+        self.log_variance = bool(log_variance)
         self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
         self.linear_mu = nn.Linear(self.num_features, self.latent_dims)
         self.linear_sigma = nn.Linear(self.num_features, self.latent_dims)
@@ -67,6 +71,7 @@ class Gaussian(nn.Module):
             )
         mean = self.linear_mu(features)  # (B, D)
         log_std = self.linear_sigma(features)  # (B, D)
+        log_std = 0.5 * log_std if self.log_variance else log_std
         latent = mean if noise is None else mean + torch.exp(log_std) * noise
         return latent, {"mean": mean, "log_std": log_std}
 
