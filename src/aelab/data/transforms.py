@@ -7,7 +7,6 @@ random ones, which then follow the seed of the run.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,32 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from aelab.data.change import RandomTransform, Transform
+from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomRotation
 from aelab.errors import DataError
 from aelab.ops.color import convert_channels
 from aelab.ops.crops import center_crop, random_crop, random_flip
 from aelab.ops.resize import filter_name, resize
-
-
-class Transform(ABC):
-    """A change of images that draws nothing."""
-
-    @abstractmethod
-    def batch(self, images: Tensor) -> Tensor:
-        """All of (B, C, H, W)."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return self.batch(image[None])[0]
-
-
-class RandomTransform(ABC):
-    """A random change; called with one image it draws from torch's default generator."""
-
-    @abstractmethod
-    def augment(self, images: Tensor, generator: Generator) -> Tensor:
-        """All of (B, C, H, W), each image with its own draw."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return self.augment(image[None], torch.default_generator)[0]
 
 
 @dataclass(frozen=True)
@@ -246,13 +225,16 @@ def _borders(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
 TRANSFORMS: dict[str, Callable[..., Any]] = {
     "AddNoise": AddNoise,
     "CenterCrop": CenterCrop,
+    "ColorJitter": ColorJitter,
     "Compose": Compose,
     "Grayscale": Grayscale,
     "Lambda": Lambda,
     "Normalize": Normalize,
     "Pad": Pad,
+    "RandomAutocontrast": RandomAutocontrast,
     "RandomCrop": RandomCrop,
     "RandomHorizontalFlip": RandomHorizontalFlip,
+    "RandomRotation": RandomRotation,
     "RandomVerticalFlip": RandomVerticalFlip,
     "Resize": Resize,
     "ToTensor": ToTensor,

@@ -1,0 +1,30 @@
+"""What a transform is: a change of images that draws nothing, or a random one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor
+
+
+class Transform(ABC):
+    """A change of images that draws nothing."""
+
+    @abstractmethod
+    def batch(self, images: Tensor) -> Tensor:
+        """All of (B, C, H, W)."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.batch(image[None])[0]
+
+
+class RandomTransform(ABC):
+    """A random change; called with one image it draws from torch's default generator."""
+
+    @abstractmethod
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """All of (B, C, H, W), each image with its own draw."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.augment(image[None], torch.default_generator)[0]

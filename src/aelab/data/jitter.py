@@ -1,0 +1,129 @@
+"""Random rotation, auto-contrast and colour jitter under torchvision's names, whole batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from aelab.data.change import RandomTransform
+from aelab.errors import DataError
+from aelab.ops.photometric import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+    autocontrast,
+    rotate,
+)
+
+
+@dataclass(frozen=True)
+class RandomRotation(RandomTransform):
+    """Turned by an angle drawn evenly from -degrees..degrees, or from a pair (low, high).
+
+    Nearest pixels, the corners that come in are black, what turns out is lost.
+    """
+
+    degrees: float | Sequence[float]
+
+    def __post_init__(self) -> None:
+        _interval(self.degrees, "RandomRotation: degrees", centre=0.0)
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) -> the same shape, each image turned by its own angle."""
+        low, high = _interval(self.degrees, "RandomRotation: degrees", centre=0.0)
+        return rotate(images, _uniform(len(images), low, high, generator))
+
+
+@dataclass(frozen=True)
+class RandomAutocontrast(RandomTransform):
+    """With probability p each channel's darkest pixel becomes 0 and its brightest 1."""
+
+    p: float = 0.5
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) float -> the same shape, in 0..1, each image changed or not."""
+        chosen = _uniform(len(images), 0.0, 1.0, generator) < self.p
+        chosen = chosen.to(images.device).view(-1, 1, 1, 1)
+        return torch.where(chosen, autocontrast(images), images)
+
+
+@dataclass(frozen=True)
+class ColorJitter(RandomTransform):
+    """Brightness, contrast and saturation of each image changed by factors, in a random order.
+
+    A number s draws the factor evenly from max(0, 1 - s) .. 1 + s, a pair (low, high) from there;
+    0 leaves it. Saturation has no effect on grey images.
+    """
+
+    brightness: float | Sequence[float] = 0.0
+    contrast: float | Sequence[float] = 0.0
+    saturation: float | Sequence[float] = 0.0
+
+    def __post_init__(self) -> None:
+        for name in _ADJUSTMENTS:
+            self._factors(name)
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) float -> the same shape, in 0..1, each image with its own factors."""
+        # Everything is drawn whether it is used or not, so that other settings change no draw.
+        count = len(images)
+        device = generator.device
+        order = torch.rand(count, 3, generator=generator, device=device).argsort(1)
+        factors = [_uniform(count, *self._factors(name), generator) for name in _ADJUSTMENTS]
+        used = [number for number, name in enumerate(_ADJUSTMENTS) if self._is_used(name, images)]
+        if len(used) == 1:
+            return list(_ADJUSTMENTS.values())[used[0]](images, factors[used[0]])
+        for place in range(3 if used else 0):
+            turn = order[:, place].to(images.device).view(-1, 1, 1, 1)
+            before = images
+            for number in used:
+                adjusted = list(_ADJUSTMENTS.values())[number](before, factors[number])
+                images = torch.where(turn == number, adjusted, images)
+        return images
+
+    def _is_used(self, name: str, images: Tensor) -> bool:
+        grey = name == "saturation" and images.shape[1] == 1
+        return self._factors(name) != (1.0, 1.0) and not grey
+
+    def _factors(self, name: str) -> tuple[float, float]:
+        return _interval(getattr(self, name), f"ColorJitter: {name}", centre=1.0, least=0.0)
+
+
+_ADJUSTMENTS = {
+    "brightness": adjust_brightness,
+    "contrast": adjust_contrast,
+    "saturation": adjust_saturation,
+}
+
+
+def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    """(count,) float32 drawn evenly, on the generator's device."""
+    values = torch.rand(count, generator=generator, device=generator.device)
+    return low + (high - low) * values
+
+
+def _interval(
+    value: float | Sequence[float], what: str, centre: float, least: float = -math.inf
+) -> tuple[float, float]:
+    """(low, high) from one number, the distance to both sides of `centre`, or from a pair.
+
+    Raises:
+        DataError: neither, or in the wrong order; `what` is named.
+    """
+    try:
+        if isinstance(value, (int, float)):
+            low, high = max(least, centre - value), centre + value
+        else:
+            low, high = map(float, value)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not least <= low <= high:
+        raise DataError(
+            f"{what} is a number from 0 up or a pair (low, high), got {value!r}",
+            hint="for instance 0.5, or (0.5, 1.5)",
+        )
+    return float(low), float(high)

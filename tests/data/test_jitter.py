@@ -1,0 +1,103 @@
+"""Random rotation, auto-contrast and colour jitter of batches: what is drawn, and by whom."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aelab.data import TensorDataset
+from aelab.data.augment import apply
+from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomRotation
+from aelab.errors import DataError
+from aelab.ops.photometric import adjust_brightness, adjust_contrast, autocontrast
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def flat_grey(count: int, value: float = 0.1) -> torch.Tensor:
+    return torch.full((count, 1, 2, 2), value)
+
+
+def test_brightness_factors_are_even_between_one_minus_and_one_plus_the_strength() -> None:
+    images = ColorJitter(brightness=0.5).augment(flat_grey(4000), generator())
+    factors = images[:, 0, 0, 0] / 0.1
+    assert 0.5 <= factors.min() < 0.51 and 1.49 < factors.max() <= 1.5
+    assert abs(factors.mean() - 1) < 0.02
+
+
+def test_a_strength_of_five_is_factors_of_zero_to_six() -> None:
+    images = ColorJitter(brightness=5).augment(flat_grey(4000), generator())
+    factors = images[:, 0, 0, 0] / 0.1
+    assert factors.min() < 0.01 and 5.98 < factors.max() <= 6
+    assert abs(factors.mean() - 3) < 0.1
+
+
+def test_brightness_and_contrast_come_in_both_orders() -> None:
+    images = torch.tensor([[0.2, 0.9], [0.4, 0.1]]).expand(400, 1, 2, 2)
+    jitter = ColorJitter(brightness=(2.0, 2.0), contrast=(1.5, 1.5), saturation=5)
+    changed = jitter.augment(images, generator())
+    twice, more = torch.full((400,), 2.0), torch.full((400,), 1.5)
+    one = adjust_contrast(adjust_brightness(images, twice), more)
+    other = adjust_brightness(adjust_contrast(images, more), twice)
+    first = torch.isclose(changed, one).flatten(1).all(1)
+    second = torch.isclose(changed, other).flatten(1).all(1)
+    assert (first ^ second).all() and 150 < first.sum() < 250
+
+
+def test_without_strength_nothing_changes() -> None:
+    images = torch.rand(5, 3, 4, 4)
+    assert torch.equal(ColorJitter().augment(images, generator()), images)
+
+
+def test_half_of_the_images_get_their_contrast() -> None:
+    images = torch.tensor([[0.2, 0.6]]).expand(1000, 1, 1, 2)
+    changed = RandomAutocontrast(0.5).augment(images, generator())
+    stretched = (changed == autocontrast(images)).flatten(1).all(1)
+    assert 450 < stretched.sum() < 550
+    assert torch.equal(changed[~stretched], images[~stretched])
+
+
+def test_every_image_turns_by_its_own_angle_and_corners_come_in_black() -> None:
+    images = torch.ones(50, 1, 20, 20)
+    turned = RandomRotation(45).augment(images, generator())
+    lost = (turned == 0).flatten(1).sum(1)
+    assert len(lost.unique()) > 10 and lost.max() > 40
+    quarter = RandomRotation((90, 90)).augment(images, generator())
+    assert torch.equal(quarter, images)
+
+
+@pytest.mark.parametrize("change", [RandomRotation(45), RandomAutocontrast(), ColorJitter(5, 5)])
+def test_the_same_generator_gives_the_same_images(change) -> None:
+    images = torch.rand(6, 1, 8, 8)
+    first, again = (change.augment(images, generator(3)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, change.augment(images, generator(4)))
+    assert first.shape == images.shape and 0 <= first.min() and first.max() <= 1
+    assert change(images[0]).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: RandomRotation(-1), "RandomRotation: degrees"),
+        (lambda: RandomRotation("x"), "RandomRotation: degrees"),
+        (lambda: ColorJitter(brightness=-0.5), "ColorJitter: brightness"),
+        (lambda: ColorJitter(contrast=(2, 1)), "ColorJitter: contrast"),
+    ],
+)
+def test_strengths_that_make_no_sense_are_told(make, what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        make()
+
+
+def test_in_a_set_they_run_with_each_batch_and_a_resize_after_them_stays_in_range() -> None:
+    pixels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8)
+    pixels[:, :, 8:20, 12:16] = 255
+    changes = [RandomRotation(45), RandomAutocontrast(0.5), ColorJitter(5, 5, 5)]
+    images = TensorDataset(pixels).transform([lambda x: x / 255.0, *changes])
+    images = images.resize((1, 32, 32), "bicubic").load()
+    assert images.shape == (1, 32, 32) and len(images.augment) > 0
+    batch = apply(images.pixels, images.augment, generator())
+    assert batch.shape == (8, 1, 32, 32) and 0 <= batch.min() and batch.max() <= 1
