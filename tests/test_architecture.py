@@ -32,7 +32,8 @@ MAY_IMPORT = {
         "config", "runs", "data", "pretrained", "models", "losses", "metrics", "train", "ops",
         "analysis", "report", "catalogue", "types", "_version",
     },
-    "cli": {"lab", "_version", "config"},
+    "bridges": {"runs", "lab"},
+    "cli": {"lab", "bridges", "_version", "config"},
     "__init__": {"lab", "catalogue", "_version"},
     "__main__": {"cli"},
 }  # fmt: skip

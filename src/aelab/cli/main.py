@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
 from aelab.cli.figure import figure
 from aelab.cli.options import Clock, Data, File, Json, Only, Out, Runs, Set, Sources, Trust
@@ -296,6 +297,7 @@ def data(
 
 app.command(cls=ManySizes)(render)
 app.command()(evaluate)
+app.command()(bridge)
 app.command()(figure)
 
 

@@ -1,0 +1,160 @@
+"""What a run has to tell, from its beginning and then as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aelab.runs.record import Run
+from aelab.runs.status import STATES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: States from which nothing more comes.
+_ENDED = frozenset(STATES) - {"waiting", "running"}
+#: Stored name of a set of pictures -> the tag under which the documents looked at them.
+_TAGS = {"heldout": "validation_reconstruction", "train": "train_reconstruction"}
+
+
+class Bridge(Protocol):
+    """What a tool must take. The clock of everything is images seen."""
+
+    def begin(self, run: Run) -> None:
+        """A run: its name and settings."""
+
+    def scalars(self, run: Run, images: int, row: Mapping[str, Any]) -> None:
+        """One row of the run's metrics, with its `split`."""
+
+    def picture(self, run: Run, images: int, tag: str, picture: Image) -> None:
+        """Originals and reproductions at one moment."""
+
+    def rewound(self, run: Run, images: int) -> None:
+        """The run was continued from an earlier state: what came after it is void."""
+
+    def end(self, run: Run) -> None:
+        """Nothing more comes from this run now."""
+
+
+@dataclass
+class Counts:
+    """What was handed over."""
+
+    runs: int = 0
+    rows: int = 0
+    pictures: int = 0
+
+
+@dataclass
+class _Place:
+    """How far one run has been read."""
+
+    rows: int = 0
+    images: int = -1
+    pictures: set[Path] = field(default_factory=set)
+    ended: bool = False
+
+
+def follow(
+    runs: Sequence[Run],
+    bridge: Bridge,
+    *,
+    live: bool = False,
+    seconds_between: float = 2.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Counts]:
+    """Hands over everything there is, and with `live` what comes, until every run has ended.
+
+    Args:
+        runs: stored runs, finished or not.
+        bridge: the tool.
+        live: go on until no run waits or trains any more.
+        seconds_between: looks at the files.
+        sleep: how to wait.
+
+    Yields:
+        What was handed over so far, after every look.
+    """
+    places = {run.folder: _Place() for run in runs}
+    counts = Counts(runs=len(runs))
+    for run in runs:
+        bridge.begin(run)
+    try:
+        while True:
+            for run in runs:
+                _hand_over(run, bridge, places[run.folder], counts)
+            yield counts
+            if not live or all(place.ended for place in places.values()):
+                return
+            sleep(seconds_between)
+    finally:
+        for run in runs:
+            bridge.end(run)
+
+
+def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: Counts) -> None:
+    # The state first: what is written afterwards belongs to the next look.
+    place.ended = run.refresh().state in _ENDED
+    rows = run.metrics()
+    if len(rows) < place.rows:
+        place.rows = len(rows)
+        place.images = max((int(row["images"]) for row in rows), default=-1)
+        bridge.rewound(run, place.images + 1)
+    for row in rows[place.rows :]:
+        bridge.scalars(run, int(row["images"]), row)
+        place.images = int(row["images"])
+        counts.rows += 1
+    place.rows = len(rows)
+    for images, tag, path in _stored_pictures(run):
+        if path not in place.pictures:
+            place.pictures.add(path)
+            picture = _picture(run, path)
+            if picture is not None:
+                bridge.picture(run, images, tag, picture)
+                counts.pictures += 1
+
+
+def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
+    """Images seen, tag and file of every stored row of reproductions, by images."""
+    found = []
+    for path in (run.path / "images").glob("*-*.png"):
+        split, _, number = path.stem.rpartition("-")
+        if split in _TAGS and number.isdecimal():
+            found.append((int(number), _TAGS[split], path))
+    return sorted(found)
+
+
+def _picture(run: Run, path: Path) -> Image | None:
+    """Eight originals over their reproductions, twice; None where a file cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    original = path.with_name(path.stem.rpartition("-")[0] + "-originals.png")
+    try:
+        with Image.open(original) as first, Image.open(path) as second:
+            above, below = first.convert("RGB"), second.convert("RGB")
+    except (OSError, UnidentifiedImageError):
+        return None
+    shape = run.record.get("shape") or [0, above.height, above.height]
+    half = min(above.width, 8 * int(shape[2]))
+    rows = -(-above.width // half)
+    picture = Image.new("RGB", (half, 2 * rows * above.height), "white")
+    for number in range(rows):
+        for offset, source in enumerate((above, below)):
+            part = source.crop(
+                (number * half, 0, min((number + 1) * half, above.width), above.height)
+            )
+            picture.paste(part, (0, (2 * number + offset) * above.height))
+    return picture
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """What tells runs apart, as flat values: the matrix, seed, parameters, data."""
+    record = run.record
+    values: dict[str, Any] = dict(record.get("matrix") or {})
+    values |= {key: record.get(key) for key in ("seed", "max_inputs", "experiment")}
+    values["parameters"] = (record.get("parameters") or {}).get("model")
+    values["legacy"] = bool(record.get("legacy"))
+    return {key: value for key, value in values.items() if value is not None}

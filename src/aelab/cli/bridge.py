@@ -1,0 +1,52 @@
+"""`aelab bridge`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aelab.cli.options import Only, Runs, Sources
+
+
+def bridge(
+    tool: Annotated[str, typer.Argument(help="tensorboard or wandb.", show_default=False)],
+    sources: Sources = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write; default: tensorboard, or wandb-files."),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Go on until every run has ended; Ctrl-C stops.")
+    ] = False,
+    project: Annotated[str, typer.Option("--project", help="wandb: name of the project.")] = (
+        "aelab"
+    ),
+    online: Annotated[
+        bool, typer.Option("--online", help="wandb: upload now, instead of writing files.")
+    ] = False,
+    only: Only = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Hand runs to another viewer: curves, pictures and settings for TensorBoard or W&B."""
+    from aelab import lab
+    from aelab.bridges import follow, make_bridge
+
+    options: dict[str, Any] = {} if out is None else {"out": out}
+    if tool == "wandb":
+        options |= {"project": project, "mode": "online" if online else "offline"}
+    found = lab.find_runs(sources or (), only=only, runs=runs)
+    told = ""
+    try:
+        for counts in follow(found, make_bridge(tool, **options), live=live):
+            told = f"{counts.runs} runs: {counts.rows:,} rows, {counts.pictures} pictures"
+            if live:
+                print(told, file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    where = out or Path("tensorboard" if tool == "tensorboard" else "wandb-files")
+    hint = f"tensorboard --logdir {where}" if tool == "tensorboard" else "wandb sync DIRECTORY"
+    hint = "" if tool == "wandb" and online else f"; look at it with: {hint}"
+    print(f"{told} in {where}{hint}")
