@@ -18,6 +18,7 @@ RUNS = {
     "architecture-race.yml": 36,
     "bottlenecks.yml": 18,
     "compare-datasets.yml": 72,
+    "convvae-mnist.yml": 12,
     "overnight-vae.yml": 2,
     "noise.yml": 2,
     "histogram-loss.yml": 14,
