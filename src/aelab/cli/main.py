@@ -253,10 +253,18 @@ def report(
     only: Only = None,
     runs: Runs = Path("runs"),
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file.")] = Path("report.html"),
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw the quick figures of every run first.")
+    ] = False,
+    data: Data = None,
+    trust: Trust = False,
 ) -> None:
     """One self-contained HTML page: table, curves, reproductions, configurations. Opens offline."""
     from aelab import lab
 
+    if figures:
+        for told in lab.figures(sources or (), only=only, runs=runs, data=data or (), trust=trust):
+            print(told, file=sys.stderr, flush=True)
     print(lab.report(sources or (), out=out, title=title, only=only, runs=runs))
 
 

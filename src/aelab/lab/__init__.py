@@ -434,6 +434,41 @@ def figure(
     return draw_of_run(name, reference, Store(Path(runs)), target, options or {}, limit, opening)
 
 
+def figures(
+    sources: Sources = (),
+    *,
+    limit: int = 2_000,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> Iterator[str]:
+    """Every figure that takes seconds, of every run, where the report finds them.
+
+    Args:
+        sources: experiment files, run folders or globs; empty means every stored run.
+        limit: at most so many held-out images a run.
+        only, runs, data, trust, device: as for `evaluate`.
+
+    Yields:
+        A line a run: how many figures, and what could not be drawn and why.
+    """
+    from aelab.errors import AelabError
+    from aelab.lab.figures.drawing import draw_cheap
+    from aelab.runs.store import Store
+
+    opening = {"folders": [Path(f) for f in data], "trust": trust, "device": device}
+    for entry in find_runs(sources, only=only, runs=runs):
+        try:
+            written, failed = draw_cheap(entry.folder, Store(Path(runs)), limit, opening)
+        except AelabError as error:
+            yield f"{entry.folder}: {error}"
+            continue
+        reasons = "".join(f"; {why}" for why in dict.fromkeys(failed.values()))
+        yield f"{entry.folder}: {len(written)} figures{reasons}"
+
+
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
     """Deletes runs, or only their checkpoints."""
     from aelab.runs.store import Store

@@ -15,6 +15,7 @@ from typing import Any
 
 from aelab.errors import UserError
 from aelab.report import contents, series
+from aelab.report.figures import embedded_figures
 from aelab.runs.atomic import make_folder, write_bytes
 from aelab.runs.record import Run
 
@@ -70,6 +71,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         raise UserError("a report needs at least one run", hint="aelab ls shows the runs there are")
     ordered, sheet, merged = contents.in_table_order(runs)
     data = contents.script_data(ordered)
+    figures, figures_left_out = embedded_figures(ordered)
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -94,6 +96,8 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         terms=data["terms"],
         has_pictures=bool(data["pictures"]),
         exact=data["exact"],
+        figures=figures,
+        figures_left_out=figures_left_out,
         about=data["runs"],
         details=[_details(run) for run in ordered],
         sources=contents.all_data(ordered),
