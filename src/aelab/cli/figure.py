@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aelab.cli.options import Data, Runs, Trust
+from aelab.cli.options import Data, Only, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError
 
@@ -17,8 +17,11 @@ def figure(
         str | None, typer.Argument(help="Which figure; --list tells.", show_default=False)
     ] = None,
     run: Annotated[
-        str | None,
-        typer.Argument(help="RUN, RUN@best, RUN@latest or RUN@IMAGES.", show_default=False),
+        list[str] | None,
+        typer.Argument(
+            help="RUN, RUN@best, RUN@latest or RUN@IMAGES; several, or a glob, with a row a run.",
+            show_default=False,
+        ),
     ] = None,
     list_figures: Annotated[bool, typer.Option("--list", help="Say what there is.")] = False,
     option: Annotated[
@@ -29,6 +32,7 @@ def figure(
         Path | None,
         typer.Option("--out", help="File to write; default: in the run, for the report."),
     ] = None,
+    only: Only = None,
     limit: Annotated[
         int, typer.Option("--limit", min=2, help="At most so many held-out images.")
     ] = 10_000,
@@ -45,22 +49,29 @@ def figure(
     if list_figures or name is None:
         write(_list_text(), None)
         return
-    if run is None:
+    if run is None and only is None:
         raise UserError(
             "which run?", hint=f"type: aelab figure {name} RUN; aelab ls shows the runs there are"
         )
-    path = lab.figure(
-        name,
-        run,
-        out=out,
-        options=_options(option or []),
-        limit=limit,
-        runs=runs,
-        data=data or (),
-        trust=trust,
-        device=device,
-    )
+    shared: dict[str, Any] = {
+        "out": out,
+        "options": _options(option or []),
+        "limit": limit,
+        "runs": runs,
+        "data": data or (),
+        "trust": trust,
+        "device": device,
+    }
+    if run is not None and len(run) == 1 and only is None and not _names_several(run[0]):
+        path = lab.figure(name, run[0], **shared)
+    else:
+        path = lab.figure_together(name, run or (), only=only, **shared)
     write(str(path), None)
+
+
+def _names_several(run: str) -> bool:
+    """Whether an argument stands for several runs: a glob, or an experiment file."""
+    return any(sign in run for sign in "*?[") or run.endswith((".yml", ".yaml"))
 
 
 def _options(given: list[str]) -> dict[str, str]:
@@ -79,10 +90,11 @@ def _list_text() -> str:
     from tabulate import tabulate
 
     from aelab.lab.figures import FIGURES
+    from aelab.lab.figures.together import TOGETHER
 
     rows = []
     for name, entry in FIGURES.items():
         parameters = list(inspect.signature(entry.make).parameters.values())[1:]
         options = " ".join(f"{p.name}={p.default}" for p in parameters)
-        rows.append([name, entry.summary, options])
-    return str(tabulate(rows, ["figure", "shows", "options"], tablefmt="simple"))
+        rows.append([name, entry.summary, options, "yes" if name in TOGETHER else ""])
+    return str(tabulate(rows, ["figure", "shows", "options", "of several runs"], tablefmt="simple"))

@@ -434,6 +434,58 @@ def figure(
     return draw_of_run(name, reference, Store(Path(runs)), target, options or {}, limit, opening)
 
 
+def figure_together(
+    name: str,
+    sources: Sources = (),
+    *,
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    only: str | None = None,
+    limit: int = 2_000,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> Path:
+    """One sheet of several runs, a row a run: `reproductions`, `interpolation` or `sample`.
+
+    Args:
+        name: which.
+        sources: RUN@best, RUN@latest or RUN@images, run folders, globs or experiment files; empty
+            means every stored run.
+        out: file to write; default `NAME.png` in the folder of the runs.
+        options: keyword arguments of the figure, for instance `{"count": 8}`.
+        only: glob that a run's name must match.
+        limit: at most so many held-out images a run.
+        runs, data, trust, device: as for `figure`.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UserError: nothing was found, or there is no such figure or option of several runs.
+        DataError: the images of the runs differ in size.
+        StoreError: no such run or state, or it needs `trust`.
+    """
+    from aelab.lab.figures.together import draw_together
+    from aelab.runs.store import Store
+
+    store = Store(Path(runs))
+    opening = {"folders": [Path(f) for f in data], "trust": trust, "device": device}
+    sources = [sources] if isinstance(sources, str | Path) else list(sources)
+    references: dict[str, tuple[Run, str]] = {}
+    for source in sources or [()]:  # type: ignore[list-item]
+        if isinstance(source, str) and "@" in source:
+            references[source] = store.resolve(source)[0], source
+            continue
+        for entry in find_runs(source, only=only, runs=runs):
+            references[entry.folder] = entry, entry.folder
+    target = Path(runs) / f"{name}.png" if out is None else Path(out)
+    return draw_together(
+        name, list(references.values()), store, target, options or {}, limit, opening
+    )
+
+
 def figures(
     sources: Sources = (),
     *,

@@ -67,6 +67,15 @@ def write_figure(run: Run, name: str, drawn: Drawn, out: Path | None) -> Path:
     """
     if out is None:
         return run.write_bytes(f"{FOLDER}/{name}{drawn.suffix}", drawn.content)
+    return save_figure(drawn, out)
+
+
+def save_figure(drawn: Drawn, out: Path) -> Path:
+    """Into any file; folders on the way are made.
+
+    Raises:
+        UserError: the system refuses, or the name's ending is of another kind.
+    """
     if out.suffix.lower() != drawn.suffix:
         raise UserError(f"{out}: this figure is a {drawn.suffix} file", hint="choose such a name")
     try:

@@ -101,7 +101,7 @@ def draw(name: str, source: Subject | Run, options: Mapping[str, Any] | None = N
     """
     figure = find_figure(name)
     given = dict(options or {})
-    _check_options(name, figure, given)
+    check_options(name, figure.make, given)
     if figure.needs:
         missing = lacking_needs(source, figure.needs)  # type: ignore[arg-type]
         if missing:
@@ -124,9 +124,13 @@ def _finished(made: Any, kind: str) -> Drawn:
     return Drawn(buffer.getvalue(), ".png")
 
 
-def _check_options(name: str, figure: Figure, given: dict[str, Any]) -> None:
-    """Unknown names are refused; texts from a command line become what the defaults are."""
-    parameters = list(inspect.signature(figure.make).parameters.values())[1:]
+def check_options(name: str, make: Callable[..., Any], given: dict[str, Any]) -> None:
+    """Unknown names are refused; texts from a command line become what the defaults are.
+
+    Raises:
+        UserError: an unknown option, or a value of another kind.
+    """
+    parameters = list(inspect.signature(make).parameters.values())[1:]
     kinds = {parameter.name: type(parameter.default) for parameter in parameters}
     for key, value in given.items():
         if key not in kinds:

@@ -1,0 +1,121 @@
+"""Figures of several runs: one row of images a run, so that the eye compares settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from aelab.errors import DataError, UserError, did_you_mean, one_of
+from aelab.lab.evaluating import subject_of
+from aelab.lab.figures.drawing import save_figure
+from aelab.lab.figures.sheets import draw_samples, pairs_of, scale_of
+from aelab.lab.figures.table import Drawn, check_options
+from aelab.lab.pictures import picture_line
+from aelab.lab.reopen import reopen_run
+from aelab.report.pictures import Line, sheet
+from aelab.report.series import labels
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+    from aelab.runs.record import Run
+    from aelab.runs.store import Store
+
+
+def reproductions(subject: Subject, count: int = 12) -> Tensor:
+    """The first held-out images as the run makes them.
+
+    Args:
+        count: images a row.
+    """
+    return subject.reconstructions[:count]
+
+
+def sample(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
+    """New images; runs with equal latents and equal seeds decode the same draws of the prior.
+
+    Args:
+        sampler: as of the figure `sample`.
+        count: images a row.
+    """
+    return draw_samples(subject, sampler, count)
+
+
+def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
+    """Straight from one held-out image to another of another class, through the mean codes.
+
+    Args:
+        steps: images a row, both ends included.
+        pair: which of the pairs.
+    """
+    from aelab.metrics import flat
+    from aelab.metrics.paths import linear_path
+
+    first, second = pairs_of(subject, pair + 1)[-1]
+    codes = flat(subject.latents)
+    return subject.decode(linear_path(codes[first], codes[second], steps))
+
+
+#: Figures that can show several runs; those of one run with the same names show more of it.
+TOGETHER: dict[str, Callable[..., Tensor]] = {
+    "reproductions": reproductions,
+    "interpolation": interpolation,
+    "sample": sample,
+}
+
+
+def draw_together(
+    name: str,
+    references: Sequence[tuple[Run, str]],
+    store: Store,
+    out: Path,
+    options: Mapping[str, Any],
+    limit: int,
+    opening: Mapping[str, Any],
+) -> Path:
+    """One sheet of several runs, see `lab.figures_together`.
+
+    Args:
+        name: of `TOGETHER`.
+        references: the run, and RUN or RUN@state as it is opened.
+        store: where they are.
+        out: file to write.
+        options: keyword arguments of the figure.
+        limit: at most so many held-out images.
+        opening: further arguments of `reopen_run`.
+
+    Raises:
+        UserError: no such figure, or not of several runs; no such option.
+        DataError: the runs were validated with images of different sizes.
+    """
+    if name not in TOGETHER:
+        raise UserError(
+            f"the figure '{name}' shows one run{did_you_mean(name, TOGETHER)}",
+            hint=f"of several runs at once: {one_of(TOGETHER)}",
+        )
+    given = dict(options)
+    check_options(name, TOGETHER[name], given)
+    lines: list[Line] = []
+    originals: Tensor | None = None
+    scale = 1
+    names = labels([run for run, _ in references])[1]
+    for label, (_, reference) in zip(names, references, strict=True):
+        subject = subject_of(reopen_run(reference, store, **opening), limit=limit)
+        images = TOGETHER[name](subject, **given)
+        if name == "reproductions":
+            shown = subject.images[: len(images)]
+            if originals is None or not torch.equal(originals, shown):
+                lines.append(picture_line("original", shown, original=True))
+            originals = shown
+        if lines and lines[0].images[0].size != (images.shape[-1], images.shape[-2]):
+            raise DataError(
+                f"the images of {reference} are {images.shape[-1]}x{images.shape[-2]}, those of "
+                "the runs before it are not: they cannot stand under each other",
+                hint="choose runs of one size with --only",
+            )
+        lines.append(picture_line(label, images))
+        scale = scale_of(subject)
+    return save_figure(Drawn(sheet(lines, scale=scale), ".png"), out)
