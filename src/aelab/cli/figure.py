@@ -89,8 +89,8 @@ def _list_text() -> str:
 
     from tabulate import tabulate
 
-    from aelab.lab.figures import FIGURES
-    from aelab.lab.figures.together import TOGETHER
+    from aelab.lab.drawing import FIGURES
+    from aelab.lab.drawing.together import TOGETHER
 
     rows = []
     for name, entry in FIGURES.items():

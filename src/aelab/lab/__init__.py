@@ -404,7 +404,7 @@ def figure(
     trust: bool = False,
     device: str = "auto",
 ) -> Path:
-    """A picture of a trained model: reproductions, samples, maps; see `lab.figures.FIGURES`.
+    """A picture of a trained model: reproductions, samples, maps; see `lab.drawing.FIGURES`.
 
     Args:
         name: which.
@@ -425,7 +425,7 @@ def figure(
         UserError: no such figure or option, or the run lacks what it needs.
         StoreError: no such run or state, or it needs `trust`.
     """
-    from aelab.lab.figures.drawing import draw_of_run
+    from aelab.lab.drawing.stored import draw_of_run
     from aelab.runs.store import Store
 
     folders = [Path(folder) for folder in data]
@@ -467,7 +467,7 @@ def figure_together(
         DataError: the images of the runs differ in size.
         StoreError: no such run or state, or it needs `trust`.
     """
-    from aelab.lab.figures.together import draw_together
+    from aelab.lab.drawing.together import draw_together
     from aelab.runs.store import Store
 
     store = Store(Path(runs))
@@ -507,7 +507,7 @@ def figures(
         A line a run: how many figures, and what could not be drawn and why.
     """
     from aelab.errors import AelabError
-    from aelab.lab.figures.drawing import draw_cheap
+    from aelab.lab.drawing.stored import draw_cheap
     from aelab.runs.store import Store
 
     opening = {"folders": [Path(f) for f in data], "trust": trust, "device": device}

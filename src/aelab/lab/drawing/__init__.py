@@ -6,6 +6,6 @@ file. Figures of several runs stand in `together`.
 
 from __future__ import annotations
 
-from aelab.lab.figures.table import FIGURES, Drawn, Figure, draw
+from aelab.lab.drawing.table import FIGURES, Drawn, Figure, draw
 
 __all__ = ["FIGURES", "Drawn", "Figure", "draw"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aelab.errors import UserError, did_you_mean, one_of
-from aelab.lab.figures import document004, maps, sheets
-from aelab.lab.figures.film import film
+from aelab.lab.drawing import document004, maps, sheets
+from aelab.lab.drawing.film import film
 from aelab.metrics.table import Need, lacking_needs
 
 if TYPE_CHECKING:

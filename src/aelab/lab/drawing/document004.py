@@ -43,7 +43,7 @@ def z_interpolation(subject: Subject) -> bytes:
 
 def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
     """(count, D) draws from one image's posterior."""
-    from aelab.lab.figures.sheets import draw_posterior
+    from aelab.lab.drawing.sheets import draw_posterior
 
     return draw_posterior(subject, index, count)
 
