@@ -22,9 +22,13 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/startup.py
 
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt -e '.[docs]'
+	$(BIN)/zensical build --clean
+
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/install
 	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache
