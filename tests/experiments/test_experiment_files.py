@@ -16,6 +16,7 @@ FILES = sorted(FOLDER.rglob("*.yml"))
 RUNS = {
     "quickstart.yml": 8,
     "architecture-race.yml": 36,
+    "binary-mnist.yml": 2,
     "bottlenecks.yml": 18,
     "compare-datasets.yml": 72,
     "convvae-mnist.yml": 12,

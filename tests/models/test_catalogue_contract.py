@@ -184,6 +184,14 @@ CASES: dict[str, Case] = {
     "folded": Case(folded, "SpaceToDepth DepthToSpace SpaceToDepthPool", multiple_of(4)),
     "variational": Case(variational, "VariationalAutoencoder VariationalEncoder"),
     "gaussian": Case(lambda shape: mlp(shape, bottleneck=m.Gaussian(8, 8)), "Gaussian"),
+    "importance": Case(
+        lambda shape: m.ImportanceWeightedAutoencoder(
+            m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),
+            m.DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+            samples=3,
+        ),
+        "ImportanceWeightedAutoencoder",
+    ),
     "overnight": Case(overnight, "VariationalAutoencoderConv"),
     "overnight, kernel 15": Case(
         lambda shape: m.VariationalAutoencoderConv(shape, 4, channels=(4, 6), dropout=0.0),

@@ -81,6 +81,18 @@ class RandomWindow:
 
 
 @dataclass(frozen=True)
+class RandomBinarize:
+    """Every pixel becomes 1 with the probability that its grey value is, else 0.
+
+    Source: Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks.
+    """
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        drawn = torch.rand(images.shape, generator=generator, device=images.device)
+        return (drawn < images).to(images.dtype)
+
+
+@dataclass(frozen=True)
 class Steps:
     """A change of the whole batch that draws nothing, after a random one: a resize, a padding."""
 

@@ -27,6 +27,7 @@ METHODS = (
     "random_crop_all",
     "random_shift",
     "random_flip",
+    "binarize",
     "collage",
     "interleave",
     "to_iterable",
@@ -140,6 +141,16 @@ class Chain:
         from aelab.data.combine import Augmented
 
         return Augmented(self._set, (RandomFlip(float(horizontal), float(vertical)),))
+
+    def binarize(self) -> Dataset:
+        """Black or white at random, drawn anew each time with the grey values as probabilities.
+
+        For a fixed set of binary images: `.binarize().freeze()`.
+        """
+        from aelab.data.augment import RandomBinarize
+        from aelab.data.combine import Augmented
+
+        return Augmented(self._set, (RandomBinarize(),))
 
     def collage(
         self, shape: Sequence[int], num_combine: int = 4, black_is_alpha: bool = True

@@ -91,7 +91,7 @@ def subject_of(opened: Reopened, *, limit: int = 10_000, train_limit: int = 20_0
         parts.model,
         parts.validation[-1].dataset.load(),
         train,
-        formulas=tuple(t.formula_name for t in parts.objective.terms if t.is_reconstruction),
+        formulas=tuple(term.formula_name for term in parts.objective.terms),
         seed=opened.spec.seed,
         limit=limit,
         train_limit=train_limit,

@@ -5,6 +5,7 @@ Everywhere `log_std` is the natural logarithm of the standard deviation.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -151,6 +152,23 @@ def commitment_term(output: Output) -> Tensor:
             hint="use the bottleneck VQ, or take the term out of the objective",
         )
     return output.posterior["commitment"]
+
+
+def iwae_bound_term(output: Output) -> Tensor:
+    """Minus the importance-weighted bound on the log-likelihood, -ln 1/K sum_k w_k; (B,) nats.
+
+    Raises:
+        ConfigError: the model gives no weights.
+
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
+    """
+    if "log_weight" not in output.posterior:
+        raise ConfigError(
+            "the term iwae_bound needs importance weights, and this model gives none",
+            hint="use ImportanceWeightedAutoencoder, or take the term out of the objective",
+        )
+    weights = output.posterior["log_weight"]
+    return math.log(weights.shape[1]) - torch.logsumexp(weights, 1)
 
 
 def _posterior(output: Output, term: str) -> tuple[Tensor, Tensor]:

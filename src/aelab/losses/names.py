@@ -16,6 +16,7 @@ from aelab.losses.latent import (
     commitment_term,
     feature_statistics_term,
     gaussian_kl_term,
+    iwae_bound_term,
     legacy_kl_term,
 )
 from aelab.losses.random_features import random_features
@@ -58,6 +59,7 @@ PENALTIES: dict[str, Formula] = {
     "gaussian_kl": gaussian_kl_term,
     "legacy_kl": legacy_kl_term,
     "commitment": commitment_term,
+    "iwae_bound": iwae_bound_term,
     "feature_statistics": feature_statistics_term,
 }
 

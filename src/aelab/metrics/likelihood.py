@@ -18,6 +18,7 @@ _DISTRIBUTIONS: dict[str, Literal["bernoulli", "logits", "gaussian", "laplace"]]
     "bce": "bernoulli",
     "bce_logits": "logits",
     "binary_cross_entropy": "bernoulli",
+    "iwae_bound": "bernoulli",
     "l1": "laplace",
     "l2": "gaussian",
 }

@@ -26,8 +26,8 @@ class Subject:
         validation: held-out images; their random changes are applied only where they alter the
             shape, drawn once.
         train: training images; None where there are none, metrics that need them then say so.
-        formulas: names of the objective's reconstruction terms, which tell how pixels are
-            distributed around a reconstruction: `bce` is a Bernoulli, `l2` a Gaussian.
+        formulas: names of the objective's terms, which tell how pixels are distributed around a
+            reconstruction: `bce` is a Bernoulli, `l2` a Gaussian.
         seed: keys every random number.
         limit: at most so many held-out images.
         train_limit: at most so many training images.

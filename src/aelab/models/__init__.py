@@ -47,6 +47,7 @@ from aelab.models.implicit_presets import (
     fourier_decoder,
     siren_decoder,
 )
+from aelab.models.importance import ImportanceWeightedAutoencoder
 from aelab.models.patch_transformer import (
     DecoderPatchTransformer,
     EncoderPatchTransformer,
@@ -100,6 +101,7 @@ MODELS: dict[str, Any] = {
     "PretrainedResNet18": PretrainedResNet18,
     "ResNet18": ResNet18,
     "ImageManifoldDecoder": ImageManifoldDecoder,
+    "ImportanceWeightedAutoencoder": ImportanceWeightedAutoencoder,
     "LinearPositions": LinearPositions,
     "Reshape": Reshape,
     "ResidualBlock": ResidualBlock,
@@ -167,6 +169,7 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     TransformerDecoder: frozenset({"linear", "transformer", "patches", "shape", "code_size"}),
     TransformerEncoder: frozenset({"linear", "transformer", "patches", "shape", "code_size"}),
     VQ: frozenset({"codebook_size", "dims", "lookup"}),
+    ImportanceWeightedAutoencoder: _MODEL,
     VariationalAutoencoder: _MODEL,
     VariationalAutoencoderConv: _MODEL,
     VariationalEncoder: frozenset({"encoder", "bottleneck"}),
@@ -202,6 +205,7 @@ __all__ = [
     "Gaussian",
     "Identity",
     "ImageManifoldDecoder",
+    "ImportanceWeightedAutoencoder",
     "LinearPositions",
     "ModelFacts",
     "PatchTransformerAutoencoder",
