@@ -199,10 +199,17 @@ def test_layers_not_in_use_cost_nothing_and_get_no_gradient():
 
 
 def test_identity_layers_hand_on_what_they_get_as_far_as_it_fits():
-    model = stacked(channels=(4, 4), identity_init=True, activation=None, layer_index=1)
+    model = stacked(channels=(3, 3), identity_init=True, activation=None, layer_index=1)
     images = torch.rand(2, *SHAPE)
     expected = F.pad(images[:, :, 2:-2, 2:-2], (2, 2, 2, 2))
     assert torch.equal(model(images).reconstruction, expected)
+
+
+def test_layers_that_change_the_number_of_channels_begin_as_usual():
+    first, second, *_ = stacked(channels=(4, 4), identity_init=True).layers
+    torch.manual_seed(0)
+    assert torch.equal(first.convolution.weight, torch.nn.Conv2d(3, 4, 3).weight)
+    assert second.convolution.weight.count_nonzero() == 4
 
 
 @pytest.mark.parametrize("name", ["groups", "space_to_depth", "dropout", "batch_norm"])

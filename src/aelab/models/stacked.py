@@ -135,7 +135,9 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
         new_layer_every_images: a layer joins each time so many images were seen.
         layers_per_epochs: (layers, epochs): so many layers join each time so many epochs are over.
         fade_in_images: how long a new layer takes to replace what was there; 0: at once.
-        identity_init: convolutions begin by handing on what they get, as far as it fits.
+        identity_init: convolutions begin by handing on what they get, as far as it fits; not those
+            that change the number of channels, because new channels of zero weight would get no
+            gradient where both ways share it.
 
     Attributes:
         layers: one `SymmetricConv2d` for each of `channels`, then one `SymmetricLinear`.
@@ -185,7 +187,15 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
         strides = per_layer(stride, len(channels), "stride", _NAME)
         self.shapes = _shapes(image_shape(shape, _NAME), channels, kernels, strides)
         self.layers = nn.ModuleList(
-            SymmetricConv2d(before[0], width, kernel, step, activation, symmetric, identity_init)
+            SymmetricConv2d(
+                before[0],
+                width,
+                kernel,
+                step,
+                activation,
+                symmetric,
+                identity=identity_init and before[0] == width,
+            )
             for before, width, kernel, step in zip(
                 self.shapes, channels, kernels, strides, strict=False
             )
