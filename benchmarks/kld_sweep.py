@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections import defaultdict
 
 from aelab import lab
@@ -22,12 +23,15 @@ Found = dict[tuple[int, float], list[dict[str, float]]]
 
 SIZES = (16, 256)
 WEIGHTS = (0.5, 0.05, 0.005, 0.0005, 0.00005, 0.000005)
-#: key -> heading and digits.
-COLUMNS = {
-    "rate_nats": ("rate, nats", 3),
-    "distortion_nats": ("distortion, nats", 1),
-    "elbo_nats": ("evidence bound, nats", 1),
+#: key -> heading and digits, a table each.
+BOUND = {
+    "rate_nats": ("rate", 3),
+    "distortion_nats": ("distortion", 1),
+    "elbo_nats": ("evidence bound", 1),
+    "iwae_nats": ("IWAE", 1),
     "active_units": ("active units", 0),
+}
+QUALITY = {
     "l1": ("L1", 4),
     "ssim": ("SSIM", 3),
     "recall": ("recall", 3),
@@ -51,14 +55,15 @@ def measured(folder: str) -> Found:
 
 
 def mean(entries: list[dict[str, float]], key: str) -> float:
-    """Over seeds."""
-    return sum(entry[key] for entry in entries) / len(entries)
+    """Over the seeds that have it; not a number where none has."""
+    values = [entry[key] for entry in entries if key in entry]
+    return sum(values) / len(values) if values else math.nan
 
 
 def spread(entries: list[dict[str, float]], key: str) -> float:
     """Largest minus smallest over seeds; 0 of a single one."""
-    values = [entry[key] for entry in entries]
-    return max(values) - min(values)
+    values = [entry[key] for entry in entries if key in entry]
+    return max(values, default=0.0) - min(values, default=0.0)
 
 
 def word(weight: float) -> str:
@@ -67,17 +72,16 @@ def word(weight: float) -> str:
     return f"{digits}e{int(exponent)}"
 
 
-def table(found: Found) -> list[str]:
-    """Every setting: means, and the spread between seeds where there are two."""
-    lines = ["| latent | weight | seeds | " + " | ".join(h for h, _ in COLUMNS.values()) + " |"]
-    lines.append("|--:" * (len(COLUMNS) + 3) + "|")
-    for (size, weight), entries in sorted(
-        found.items(), key=lambda item: (item[0][0], -item[0][1])
-    ):
-        cells = []
-        for key, (_, digits) in COLUMNS.items():
+def table(found: Found, columns: dict[str, tuple[str, int]]) -> list[str]:
+    """Every setting: means, and half the distance between seeds where there are two."""
+    lines = ["| latent | weight | seeds | " + " | ".join(h for h, _ in columns.values()) + " |"]
+    lines.append("|" + "--:|" * (len(columns) + 3))
+    order = sorted(found, key=lambda setting: (setting[0], -setting[1]))
+    for size, weight in order:
+        entries, cells = found[size, weight], []
+        for key, (_, digits) in columns.items():
             text = f"{mean(entries, key):.{digits}f}"
-            if len(entries) > 1 and key not in ("elbo_nats", "distortion_nats"):
+            if sum(key in entry for entry in entries) > 1:
                 text += f" ± {spread(entries, key) / 2:.{digits}f}"
             cells.append(text)
         lines.append(f"| {size} | {word(weight)} | {len(entries)} | " + " | ".join(cells) + " |")
@@ -152,10 +156,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
     found = measured(parser.parse_args().folder)
-    print("\n".join(table(found)))
+    for columns in (BOUND, QUALITY):
+        print("\n".join(table(found, columns)), end="\n\n")
     claims = (collapse, most_diverse, no_difference, no_better_separated)
     for number, claim in enumerate(claims, start=1):
-        print(f"\n{number}. {claim(found)}")
+        print(f"{number}. {claim(found)}")
 
 
 if __name__ == "__main__":
