@@ -457,7 +457,9 @@ def test_repeats_that_all_fall_show_their_slowest_and_fastest_rate(add: Add) -> 
     assert row["trend"] == "falling 9.6 to 18 % per 100,000 images"
 
 
-def test_the_use_of_a_codebook_is_shown_where_runs_have_one(make_runs: Make) -> None:
+def test_the_use_of_a_codebook_is_shown_where_runs_have_one(
+    make_runs: Callable[..., list[Run]],
+) -> None:
     runs = make_runs({"bottleneck": ["vq", "identity"]})
     assert "codebook" not in table(runs)
     path = runs[0].path / "status.json"
