@@ -21,7 +21,7 @@ _SEEN: dict[Hashable, tuple[list[_Kind], bool]] = {}
 _MOST_SEEN = 20_000
 
 
-class DryRun(TorchDispatchMode):
+class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the FLOPs of what happens inside of `with`; no gradients are recorded.
 
     Attributes:
@@ -30,7 +30,7 @@ class DryRun(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
     def __torch_dispatch__(
