@@ -91,3 +91,7 @@ def test_frozen_binary_images_stay_the_same() -> None:
     assert not first.augment
     assert set(first.pixels.unique().tolist()) == {0, 255}
     assert torch.equal(first.pixels, second.pixels)
+
+
+def test_the_bound_is_the_whole_objective() -> None:
+    assert make_objective(_model(2).terms, loss_function="l1").names == ("iwae_bound",)

@@ -63,6 +63,9 @@ PENALTIES: dict[str, Formula] = {
     "feature_statistics": feature_statistics_term,
 }
 
+#: Penalties that hold the reconstruction too: the model has compared with the images itself.
+WHOLE_BOUNDS = frozenset({"iwae_bound"})
+
 #: Other names that old files use.
 ALIASES: dict[str, str] = {
     "mae": "l1",

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
-from aelab.losses.names import check_options, find_formula
+from aelab.losses.names import WHOLE_BOUNDS, check_options, find_formula
 from aelab.types import Output, TermSpec
 
 #: Columns of the metrics that a term may not be called like.
@@ -57,6 +57,11 @@ class Term:
         self.options = options
         self.function = partial(function, **options)
         self.module = formula if isinstance(formula, nn.Module) else None
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether it, or the model for it, compares with the images."""
+        return self.is_reconstruction or self.formula_name in WHOLE_BOUNDS
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
         if self.is_reconstruction:
@@ -158,7 +163,7 @@ def make_objective(
         specs = [_spec(name, wish, model_terms) for name, wish in objective.items()]
     else:
         specs = list(model_terms)
-        if not any(Term(spec).is_reconstruction for spec in specs):
+        if not any(Term(spec).sees_images for spec in specs):
             name, _, _ = find_formula(loss_function)
             specs.insert(0, TermSpec(name, loss_function))
     if feature_loss_weight:
@@ -166,7 +171,7 @@ def make_objective(
             TermSpec("feature_statistics", "feature_statistics", float(feature_loss_weight))
         )
     result = Objective([_tidy(spec) for spec in specs], legacy_kl=legacy_kl)
-    if not any(term.is_reconstruction for term in result.terms):
+    if not any(term.sees_images for term in result.terms):
         raise ConfigError(
             f"no term of the objective compares with the images: {one_of(result.names)}",
             hint="add one, for instance l1: 1",
