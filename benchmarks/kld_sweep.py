@@ -1,7 +1,7 @@
 """Which claims of document 004's sweep of the KL weight hold in one's own runs?
 
     aelab run experiments/convvae-mnist.yml --set trials=2
-    aelab evaluate experiments/convvae-mnist.yml --all
+    aelab evaluate "convvae-mnist/*" --all
     python benchmarks/kld_sweep.py RUNS_FOLDER
 
 Prints Markdown: what was measured of every setting (mean over seeds), and each claim with the
