@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import DataError
-from aelab.lab import RUNS, Sources, find_runs
+from aelab.lab.select import RUNS, Sources, find_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

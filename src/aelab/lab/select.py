@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,43 @@ from aelab.runs.store import Store
 
 if TYPE_CHECKING:
     from aelab.config import RunSpec
+
+
+RUNS = Path("runs")
+
+#: Experiment files, run folders or globs; one of them, or several.
+Sources = str | Path | Sequence[str | Path]
+
+
+def find_runs(
+    sources: Sources = (),
+    *,
+    only: str | None = None,
+    runs: str | Path = RUNS,
+    may_be_empty: bool = False,
+) -> list[Run]:
+    """Stored runs of experiment files, run folders or globs, in that order, each once.
+
+    Raises:
+        UserError: nothing was found.
+    """
+
+    store = Store(Path(runs))
+    sources = [sources] if isinstance(sources, str | Path) else list(sources)
+    found: dict[str, Run] = {}
+    for source in sources or [None]:  # type: ignore[list-item]
+        for entry in runs_of(source, store):
+            found.setdefault(entry.folder, entry)
+    chosen = [
+        entry for entry in found.values() if matches((entry.record["name"], entry.folder), only)
+    ]
+    if not chosen and not may_be_empty:
+        what = ", ".join(map(str, sources)) or f"{runs}/"
+        raise UserError(
+            f"no stored runs for {what}" + (f" that match '{only}'" if only else ""),
+            hint="train them with: aelab run FILE; see what is there with: aelab ls",
+        )
+    return chosen
 
 
 def runs_of(source: str | Path | None, store: Store) -> list[Run]:

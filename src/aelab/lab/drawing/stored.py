@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.errors import AelabError, UserError
-from aelab.lab.evaluating import subject_of
 from aelab.lab.drawing.table import FIGURES, Drawn, draw, find_figure
+from aelab.lab.evaluating import subject_of
 from aelab.lab.reopen import reopen_run
 
 if TYPE_CHECKING:

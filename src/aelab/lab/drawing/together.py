@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from aelab.errors import DataError, UserError, did_you_mean, one_of
-from aelab.lab.evaluating import subject_of
-from aelab.lab.drawing.stored import save_figure
 from aelab.lab.drawing.sheets import draw_samples, pairs_of, scale_of
+from aelab.lab.drawing.stored import save_figure
 from aelab.lab.drawing.table import Drawn, check_options
+from aelab.lab.evaluating import subject_of
 from aelab.lab.pictures import picture_line
 from aelab.lab.reopen import reopen_run
 from aelab.report.pictures import Line, sheet
