@@ -58,10 +58,6 @@ def conv(shape: Shape, **options):
     )
 
 
-def strided(shape: Shape):
-    return conv(shape, stride=2)
-
-
 def space_to_depth(shape: Shape):
     return m.EncoderDecoder(
         m.EncoderConv2d(shape, 8, kernel_size=1, channels=(4, 6), space_to_depth=True),
@@ -122,16 +118,13 @@ def residual_parts(shape: Shape):
     return around(shape, encoder)
 
 
-def open_resnet(shape: Shape):
-    trunk = m.resnet18_open()
-    count = math.prod(trunk.get_output_shape(shape))
-    return around(shape, nn.Sequential(trunk, m.FlattenPixels(), nn.Linear(count, 8)))
+def trunk(make: Callable[[], m.ResNet18]) -> Callable[[Shape], nn.Module]:
+    def build(shape: Shape):
+        features = make()
+        count = math.prod(features.get_output_shape(shape))
+        return around(shape, nn.Sequential(features, m.FlattenPixels(), nn.Linear(count, 8)))
 
-
-def early_resnet(shape: Shape):
-    trunk = m.ResNet18("layer1")
-    count = math.prod(trunk.get_output_shape(shape))
-    return around(shape, nn.Sequential(trunk, m.FlattenPixels(), nn.Linear(count, 8)))
+    return build
 
 
 def implicit(**options):
@@ -176,7 +169,7 @@ TRANSFORMER = {"num_layers": 1, "num_hidden": 8, "dropout": 0.0}
 CASES: dict[str, Case] = {
     "convolutions": Case(conv, "EncoderConv2d DecoderConv2d EncoderDecoder"),
     "kernel 5": Case(lambda shape: conv(shape, kernel_size=5), "EncoderConv2d", at_least(9)),
-    "strides": Case(strided, "EncoderConv2d DecoderConv2d"),
+    "strides": Case(lambda shape: conv(shape, stride=2), "EncoderConv2d DecoderConv2d"),
     "space to depth": Case(space_to_depth, "EncoderConv2d DecoderConv2d", multiple_of(4)),
     "symmetric": Case(symmetric, "Conv2dBlock Reshape"),
     "linear": Case(mlp, "Autoencoder EncoderMLP DecoderMLP Identity"),
@@ -220,8 +213,8 @@ CASES: dict[str, Case] = {
     "small_image_ae": Case(
         lambda shape: m.small_image_ae(shape, channels=(4, 6, 8), hidden=(12,)), "small_image_ae"
     ),
-    "resnet18_open": Case(open_resnet, "resnet18_open", colour_only),
-    "ResNet18": Case(early_resnet, "ResNet18", colour_only),
+    "resnet18_open": Case(trunk(m.resnet18_open), "resnet18_open", colour_only),
+    "ResNet18": Case(trunk(lambda: m.ResNet18("layer1")), "ResNet18", colour_only),
     "PretrainedResNet18": Case(
         lambda shape: around(shape, m.PretrainedResNet18(shape, 8, weights=None, stage="layer1")),
         "PretrainedResNet18",
@@ -332,15 +325,10 @@ def test_a_refusal_names_sizes_and_what_is_possible(name: str) -> None:
 SAMPLES = [(1, 13, 27), (3, 16, 16), (1, 32, 32), (3, 45, 31)]
 
 
-def samples(case: Case) -> list[Shape]:
-    """The first two samples that fit."""
-    return [shape for shape in SAMPLES if case.fits(*shape)][:2]
-
-
 REAL = [
     pytest.param(name, shape, id=f"{name}-{'x'.join(map(str, shape))}")
     for name, case in CASES.items()
-    for shape in samples(case)
+    for shape in [shape for shape in SAMPLES if case.fits(*shape)][:2]
 ]
 
 
