@@ -164,11 +164,6 @@ TRANSFORMER = {"num_layers": 1, "num_hidden": 8, "dropout": 0.0}
 
 CASES: dict[str, Case] = {
     "convolutions": Case(conv, "EncoderConv2d DecoderConv2d EncoderDecoder"),
-    "kernel 5": Case(
-        lambda shape: conv(shape, kernel_size=5),
-        "EncoderConv2d",
-        lambda channels, height, width: min(height, width) >= 9,
-    ),
     "strides": Case(lambda shape: conv(shape, stride=2), "EncoderConv2d DecoderConv2d"),
     "space to depth": Case(space_to_depth, "EncoderConv2d DecoderConv2d", multiple_of(4)),
     "symmetric": Case(symmetric, "Conv2dBlock Reshape"),
