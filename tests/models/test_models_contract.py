@@ -32,6 +32,7 @@ from aelab.models import (
     Gaussian,
     Identity,
     ImageManifoldDecoder,
+    ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
     PretrainedResNet18,
     Reshape,
@@ -449,6 +450,9 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         ResNet18: ResNet18(head=True),
         VariationalAutoencoder: variational((1, 8, 8)),
         VariationalAutoencoderConv: PRESETS["overnight"]((1, 8, 8)),
+        ImportanceWeightedAutoencoder: ImportanceWeightedAutoencoder(
+            VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4)
+        ),
         DalleManifoldAutoencoder: DalleManifoldAutoencoder((1, 8, 8), n_hid=8),
         StackedSymmetricAutoencoderConv2d: PRESETS["stacked"]((1, 8, 8)),
         PatchTransformerAutoencoder: PRESETS["patch transformer"]((1, 8, 8)),
