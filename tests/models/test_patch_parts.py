@@ -135,6 +135,15 @@ def test_dropout_is_active_in_training_only():
         assert torch.equal(model(images).reconstruction, model(images).reconstruction)
 
 
+@pytest.mark.parametrize("head", ["flatten", "attention"])
+def test_a_new_model_makes_nearly_black_images_of_a_lively_latent(head):
+    model = PatchTransformerAutoencoder((1, 16, 16), 8, 4, None, 2, 32, 4, head=head).eval()
+    with torch.no_grad():
+        output = model((torch.rand(16, 1, 16, 16) > 0.5).float())
+    assert 0 < output.reconstruction.abs().max() < 0.05
+    assert output.latent.std(0).mean() > 0.02
+
+
 def test_sixteen_layers_learn():
     model = PatchTransformerAutoencoder((1, 8, 8), 16, 4, None, 16, 16, 2, mlp_dim=16)
     images = (
@@ -169,5 +178,5 @@ def test_attention_is_counted_in_the_flops():
     linear = 2 * tokens * 12 * width**2
     attention = 2 * 2 * tokens**2 * width
     patches = 2 * 2 * tokens * 16 * width
-    heads = 2 * 2 * (tokens * width * 16 + tokens * 16 * 8)
+    heads = 2 * 2 * tokens * width * 8
     assert facts.flops_per_image == 2 * (linear + attention) + patches + heads

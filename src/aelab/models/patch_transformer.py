@@ -19,8 +19,9 @@ from aelab.models.attention import (
 from aelab.models.autoencoders import EncoderDecoder
 from aelab.models.patches import JoinPatches, Size, SplitPatches, patch_grid
 
-#: Numbers that a token adds to the latent, or takes from it, with `head="flatten"`.
-TOKEN_SIZE = 16
+#: Of the last layer's weights, that they begin with. With 1, L1 on MNIST stays at the best constant
+#: picture (0.12) for all of 60,000 images; with 0.002 it leaves it within 10,000.
+FIRST_PIXELS = 0.002
 #: Tokens that read the image, or carry the latent, with `head="attention"`.
 NUM_SUMMARIES = 8
 HEADS = ("flatten", "attention")
@@ -40,9 +41,8 @@ class EncoderPatchTransformer(nn.Module):
         mlp_dim: width between the two linear layers of a block; None for 4 `num_hidden`.
         dropout: probability, 0..1; in training mode only.
         positions: `sincos` or `learned`.
-        head: `flatten` (a few numbers of every token, then one linear layer) or `attention`
-            (learned queries read the tokens, then one linear layer: its size does not grow with the
-            image).
+        head: `flatten` (one linear layer over all tokens) or `attention` (learned queries read the
+            tokens, then one linear layer: its size does not grow with the image).
         normalization: `layernorm` or `rms`.
         activation: of the blocks.
 
@@ -101,14 +101,14 @@ class DecoderPatchTransformer(nn.Module):
     """One token for each place, conditioned on the latent; pre-norm blocks; patches overlap-added.
 
     Args:
-        head: `flatten` (one linear layer gives every place its own share of the latent) or
-            `attention` (learned queries at every place, beside a few tokens made of the latent).
+        head: `flatten` (one linear layer gives every place its own token) or `attention` (a few
+            tokens made of the latent, which every place mixes in its own learned way).
         shape, code_size, ...: as in `EncoderPatchTransformer`.
 
     Raises:
         ShapeError, ConfigError: as in `EncoderPatchTransformer`.
 
-    Source: He et al. 2022, arXiv:2111.06377, section 3 (a learned token at every place to fill).
+    Source: He et al. 2022, arXiv:2111.06377, section 3 (a decoder with a token at every place).
     """
 
     def __init__(
@@ -132,12 +132,11 @@ class DecoderPatchTransformer(nn.Module):
         grid = patch_grid(shape, patch_size, stride, owner)
         refuse_heads(num_hidden, num_heads, owner)
         self.shape, self.code_size = grid.shape, int(code_size)
-        self.num_patches = grid.num_patches
         self.positions = Positions(grid.rows, grid.columns, num_hidden, positions)
         if _head(head) == "flatten":
             self.head: nn.Module = _Spread(grid.num_patches, num_hidden, self.code_size)
         else:
-            self.head = _Beside(num_hidden, self.code_size)
+            self.head = _Mixed(grid.num_patches, num_hidden, self.code_size)
         self.blocks = make_blocks(
             num_layers,
             num_hidden,
@@ -149,11 +148,15 @@ class DecoderPatchTransformer(nn.Module):
         )
         self.patches = JoinPatches(grid, num_hidden)
         start_linear(self.patches)
+        with (
+            torch.no_grad()
+        ):  # begin near black: noise must first be unlearned, at the latent's cost
+            self.patches.linear.weight.mul_(FIRST_PIXELS)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Latent (B, D) -> images (B, C, H, W)."""
-        tokens = self.blocks(self.head(latent, self.positions()))
-        images: Tensor = self.patches(tokens[:, -self.num_patches :])
+        tokens = self.head(latent) + self.positions()  # (B, N, hidden)
+        images: Tensor = self.patches(self.blocks(tokens))
         return images
 
 
@@ -194,35 +197,32 @@ class PatchTransformerAutoencoder(EncoderDecoder):
 
 
 class _Flattened(nn.Module):
-    """A few numbers of every token, then one linear layer."""
+    """One linear layer over all tokens."""
 
     def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
         super().__init__()
-        size = min(TOKEN_SIZE, num_hidden)
-        self.reduce = nn.Linear(num_hidden, size)
-        self.linear = nn.Linear(num_patches * size, code_size)
+        self.linear = nn.Linear(num_patches * num_hidden, code_size)
         start_linear(self)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, hidden) -> (B, D)."""
-        features: Tensor = self.linear(self.reduce(tokens).flatten(1))
+        features: Tensor = self.linear(tokens.flatten(1))
         return features
 
 
 class _Spread(nn.Module):
-    """The way back of `_Flattened`: every place gets its share of the latent."""
+    """The way back of `_Flattened`: one linear layer gives every place its token."""
 
     def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
         super().__init__()
-        self.size = min(TOKEN_SIZE, num_hidden)
-        self.linear = nn.Linear(code_size, num_patches * self.size)
-        self.expand = nn.Linear(self.size, num_hidden)
+        self.shape = (num_patches, num_hidden)
+        self.linear = nn.Linear(code_size, num_patches * num_hidden)
         start_linear(self)
 
-    def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
-        """(B, D), (N, hidden) -> (B, N, hidden)."""
-        tokens: Tensor = self.expand(self.linear(latent).reshape(len(latent), -1, self.size))
-        return tokens + positions
+    def forward(self, latent: Tensor) -> Tensor:
+        """(B, D) -> (B, N, hidden)."""
+        tokens: Tensor = self.linear(latent)
+        return tokens.reshape(len(latent), *self.shape)
 
 
 class _Summarised(nn.Module):
@@ -242,20 +242,24 @@ class _Summarised(nn.Module):
         return features
 
 
-class _Beside(nn.Module):
-    """Tokens made of the latent in front of a learned query at every place."""
+class _Mixed(nn.Module):
+    """A few tokens made of the latent, which every place mixes in its own learned way.
 
-    def __init__(self, num_hidden: int, code_size: int) -> None:
+    Not by attention: it begins as a mean, the same at every place, and stays long on the plateau of
+    the best constant picture.
+    """
+
+    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(0.02 * torch.randn(num_hidden))
+        self.shape = (NUM_SUMMARIES, num_hidden)
         self.linear = nn.Linear(code_size, NUM_SUMMARIES * num_hidden)
+        self.mix = nn.Parameter(torch.randn(num_patches, NUM_SUMMARIES) / NUM_SUMMARIES**0.5)
         start_linear(self)
 
-    def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
-        """(B, D), (N, hidden) -> (B, 8 + N, hidden)."""
-        carriers = self.linear(latent).reshape(len(latent), NUM_SUMMARIES, -1)
-        queries = (self.query + positions).expand(len(latent), -1, -1)
-        return torch.cat([carriers, queries], dim=1)
+    def forward(self, latent: Tensor) -> Tensor:
+        """(B, D) -> (B, N, hidden)."""
+        carriers: Tensor = self.linear(latent)
+        return self.mix @ carriers.reshape(len(latent), *self.shape)
 
 
 def _head(name: str) -> str:
