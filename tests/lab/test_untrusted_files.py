@@ -12,6 +12,7 @@ from aelab.data import roots
 from aelab.errors import StoreError
 from aelab.lab import events as ev
 from aelab.lab.build import build
+from aelab.lab.select import specs_of
 
 FILE = """
 experiment_name: stranger
@@ -76,7 +77,7 @@ def test_functions_that_run_while_training_may_read_below_the_file(key: str, hom
 def test_blocks_are_evaluated_under_the_roots_of_their_file(home: Path) -> None:
     file = home / "file.yml"
     file.write_text(FILE + "validation_set: image_folder_dataset('../other', (1, 4, 4))\n")
-    (spec,) = lab._specs(file, None, (), False, {})[0]
+    (spec,) = specs_of(file, None, (), False, {})[0]
     with pytest.raises(Exception, match="outside the folders"):
         build(spec, folders=(home,))
     build(spec, folders=(home, home.parent / "other"))
