@@ -23,11 +23,17 @@ class Output(NamedTuple):
         posterior: what the bottleneck tells of the latent, by name: `mean` and `log_std`, (B, D),
             of a Gaussian; `index` (B, n) int64 and `commitment` (B,) of a codebook; empty for a
             plain autoencoder.
+        characters: of a model that writes instead of painting, by name: `logits` (B, K, H, W),
+            unnormalised log-probabilities of K characters a cell, and `relaxed` (B, K, H, W),
+            non-negative and summing to 1 over K, what losses draw with a font; both with gradient.
+            Its `reconstruction` is the likeliest character's number / 255, without gradient.
+            Empty for a model that paints.
     """
 
     reconstruction: Tensor
     latent: Tensor
     posterior: dict[str, Tensor]
+    characters: dict[str, Tensor] = {}  # noqa: RUF012  # nobody writes into it
 
 
 class TermSpec(NamedTuple):
@@ -99,6 +105,8 @@ class Images:
         augment: random batch changes applied in this order in training.
         provenance: one entry a source.
         content_sha256: of `pixels` after resizing: equal hash means equal training images.
+        alphabet: empty for pictures. For ASCII art the characters that `pixels` (N, 1, H, W) uint8
+            index: 0 is the first of them, a space.
     """
 
     pixels: Tensor
@@ -107,6 +115,7 @@ class Images:
     provenance: tuple[Provenance, ...] = ()
     content_sha256: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    alphabet: str = ""
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

@@ -181,6 +181,7 @@ class _Session:
         self._settle_record(parts, train, validation)
         self.settings = fit_settings(self.spec, parts, threads=options.threads)
         self.state = make_state(parts.model, self.settings, parts.device)
+        parts.objective.prepare(train[0][1])
         parts.objective.to(parts.device)
         self.pictures = Reproductions(run, shown_sets(train, validation))
         self._begin_or_continue(parts)

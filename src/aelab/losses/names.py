@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,6 +35,9 @@ from aelab.losses.structure import gradient, ms_ssim, ssim
 
 Formula = Callable[..., Tensor]
 
+#: What a formula is given: (reconstruction, target), the model's output, or (output, target).
+Kind = Literal["reconstruction", "penalty", "characters"]
+
 #: (reconstruction, target) -> (B,).
 RECONSTRUCTIONS: dict[str, Formula] = {
     "l1": l1,
@@ -62,6 +65,11 @@ PENALTIES: dict[str, Formula] = {
     "iwae_bound": iwae_bound_term,
     "feature_statistics": feature_statistics_term,
 }
+
+#: Formulas of characters, for models that write (`Output.characters`): classes whose objects take
+#: (output, target) and give (B,). Options of a term are arguments of the class; an object with a
+#: method `prepare(images)` is told the training images before the first batch.
+CHARACTERS: dict[str, type[nn.Module]] = {}
 
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
@@ -108,19 +116,19 @@ def torch_loss_classes() -> dict[str, type[nn.Module]]:
 
 def loss_names() -> list[str]:
     """Every name that a term's formula may have."""
-    return sorted({*RECONSTRUCTIONS, *PENALTIES, *ALIASES, *torch_losses(), *torch_loss_classes()})
+    own = {*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES}
+    return sorted({*own, *torch_losses(), *torch_loss_classes()})
 
 
-def find_formula(formula: str | Formula) -> tuple[str, Formula, bool]:
+def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]:
     """Looks a formula up.
 
     Args:
         formula: a name of `loss_names()`, or a callable `(reconstruction, target) -> Tensor`.
 
     Returns:
-        Its usual name (`reconstruction` for a callable), the function, and whether it is a
-        penalty (takes the model's output) instead of a reconstruction (takes reconstruction and
-        target).
+        Its usual name (`reconstruction` for a callable), the function (of characters: the class
+        that makes it), and its kind.
 
     Raises:
         ConfigError: unknown name; the message tells the nearest and all possible ones.
@@ -128,19 +136,22 @@ def find_formula(formula: str | Formula) -> tuple[str, Formula, bool]:
     if not isinstance(formula, str):
         if not callable(formula):
             raise ConfigError(f"a loss must be a name or a function, not {formula!r}")
-        return "reconstruction", partial(apply_callable, formula), False
+        return "reconstruction", partial(apply_callable, formula), "reconstruction"
     name = ALIASES.get(formula, formula)
     if name in RECONSTRUCTIONS:
-        return name, RECONSTRUCTIONS[name], False
+        return name, RECONSTRUCTIONS[name], "reconstruction"
     if name in PENALTIES:
-        return name, PENALTIES[name], True
+        return name, PENALTIES[name], "penalty"
+    if name in CHARACTERS:
+        return name, CHARACTERS[name], "characters"
     if name in torch_losses():
-        return name, partial(apply_torch_loss, torch_losses()[name]), False
+        return name, partial(apply_torch_loss, torch_losses()[name]), "reconstruction"
     if name in torch_loss_classes():
-        return name, partial(apply_callable, _build(torch_loss_classes()[name])), False
+        function = partial(apply_callable, _build(torch_loss_classes()[name]))
+        return name, function, "reconstruction"
     raise ConfigError(
         f"unknown loss {formula!r}{did_you_mean(formula, loss_names())}",
-        hint=f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *ALIASES})}, "
+        hint=f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES})}, "
         "any loss of torch.nn.functional, or a function (reconstruction, target)",
     )
 
@@ -149,13 +160,13 @@ def find_reconstruction(name: str) -> Formula:
     """The function (reconstruction, target) -> (B,) of a name.
 
     Raises:
-        ConfigError: unknown name, or a penalty.
+        ConfigError: unknown name, or no formula of (reconstruction, target).
     """
-    usual, function, is_penalty = find_formula(name)
-    if is_penalty:
+    usual, function, kind = find_formula(name)
+    if kind != "reconstruction":
         raise ConfigError(
             f"{usual} compares no images; possible: {one_of(RECONSTRUCTIONS)}",
-            hint="penalties belong into the objective",
+            hint="penalties and terms of characters belong into the objective",
         )
     return function
 
@@ -198,7 +209,7 @@ def callable_name(function: Formula) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def check_options(name: str, function: Formula, options: Mapping[str, Any]) -> None:
+def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Raises a `ConfigError` for an option that the formula does not take."""
     if isinstance(function, partial) and function.func is apply_torch_loss:
         function = function.args[0]

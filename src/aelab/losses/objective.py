@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
-from aelab.losses.names import WHOLE_BOUNDS, check_options, find_formula
-from aelab.types import Output, TermSpec
+from aelab.losses.names import CHARACTERS, WHOLE_BOUNDS, Formula, check_options, find_formula
+from aelab.types import Images, Output, TermSpec
 
 #: Columns of the metrics that a term may not be called like.
 RESERVED = frozenset(
@@ -26,7 +26,7 @@ class Term:
         legacy_kl: whether the formula `kl` means the legacy one.
 
     Attributes:
-        is_reconstruction: whether it compares the reconstruction with the target.
+        kind: what the formula is given.
 
     Raises:
         ConfigError: unknown formula or option, or a value that makes no sense.
@@ -47,25 +47,28 @@ class Term:
         self.warmup_images = number(options.pop("warmup_images", 0), f"{spec.name}: warmup_images")
         if self.warmup_images < 0:
             raise ConfigError(f"{spec.name}: warmup_images must be at least 0")
-        self.formula_name, function, is_penalty = find_formula(formula)
-        self.is_reconstruction = not is_penalty
+        self.formula_name, function, self.kind = find_formula(formula)
         check_options(self.formula_name, function, options)
         if options.get("reduction", "mean") not in ("mean", "sum"):
             raise ConfigError(
                 f"{spec.name}: reduction must be 'mean' or 'sum', not {options['reduction']!r}"
             )
         self.options = options
-        self.function = partial(function, **options)
+        self.function: Formula = partial(function, **options)
         self.module = formula if isinstance(formula, nn.Module) else None
+        if self.kind == "characters":
+            self.function = self.module = CHARACTERS[self.formula_name](**options)
 
     @property
     def sees_images(self) -> bool:
         """Whether it, or the model for it, compares with the images."""
-        return self.is_reconstruction or self.formula_name in WHOLE_BOUNDS
+        return self.kind != "penalty" or self.formula_name in WHOLE_BOUNDS
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
-        if self.is_reconstruction:
+        if self.kind == "reconstruction":
             return self.function(output.reconstruction, target)
+        if self.kind == "characters":
+            return self.function(output, target)
         return self.function(output)
 
     def weight_at(self, images_seen: int) -> float:
@@ -118,6 +121,13 @@ class Objective(nn.Module):
             ConfigError: a term needs what this model's output does not have.
         """
         return {term.name: term(output, target) for term in self.terms}
+
+    def prepare(self, images: Images) -> None:
+        """Tells the training images to the terms that ask for them, before the first batch."""
+        for module in self.modules_of_terms:
+            prepare = getattr(module, "prepare", None)
+            if prepare is not None:
+                prepare(images)
 
     def weights(self, images_seen: int) -> dict[str, float]:
         """The weight of every term after `images_seen` training images, by name."""

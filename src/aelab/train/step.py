@@ -151,6 +151,7 @@ def _as_float32(output: Output) -> Output:
         output.reconstruction.float(),
         _widened(output.latent),
         {name: _widened(value) for name, value in output.posterior.items()},
+        {name: value.float() for name, value in output.characters.items()},
     )
 
 
