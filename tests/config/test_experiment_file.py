@@ -202,6 +202,20 @@ def test_the_command_line_replaces_keys(write: Write) -> None:
         load(path, changes={"max_inputs": -7})
 
 
+def test_the_command_line_replaces_one_key_inside_a_mapping(write: Write) -> None:
+    text = "globals:\n  SHAPE: (1, 8, 8)\n  FOLDER: None\nobjective: {l1: 1, kl: 0.1}\n"
+    path = write(text, without="globals")
+    changes = {"globals.FOLDER": "'mine'", "objective.kl": 0.5}
+    run = load(path, changes=changes).runs()[0]
+    assert run.blocks["globals.FOLDER"].text == "'mine'"
+    assert run.blocks["globals.SHAPE"].text == "(1, 8, 8)"
+    assert run.settings.objective == {"l1": 1, "kl": 0.5}
+    with pytest.raises(Problems, match="globals has no 'FOLDR'; did you mean 'FOLDER'"):
+        load(path, changes={"globals.FOLDR": 1})
+    with pytest.raises(Problems, match=r"seed\.x: is no key of an experiment"):
+        load(path, changes={"seed.x": 1})
+
+
 @pytest.mark.parametrize(
     "path", sorted([*FOUNDING.glob("*.yml"), *EXPERIMENTS.rglob("*.yml")]), ids=lambda p: p.stem
 )

@@ -39,7 +39,10 @@ Trust = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="KEY=VALUE: replaces a top-level key of the file. Repeatable."),
+    typer.Option(
+        "--set",
+        help="KEY=VALUE: replaces a key of the file, also globals.NAME=VALUE. Repeatable.",
+    ),
 ]
 Data = Annotated[
     list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.config.document import Entry, Table, Text, Tree, old_booleans, parse
-from aelab.errors import ConfigError, Problems, RefusedError, Where
+from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
 
 EXTENDS = "$extends"
 #: Where settings say they come from that no file gives.
@@ -69,11 +69,31 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
 
 
 def overridden(table: Table, changes: Mapping[str, Any], origin: str = COMMAND_LINE) -> Table:
-    """The same table with some top-level scalars replaced, as options of the command line do."""
+    """The same table with some scalars replaced, as options of the command line do.
+
+    Args:
+        table: the whole file.
+        changes: value by key; `globals.RES` is the key `RES` inside `globals`, which must exist.
+        origin: what messages call the source of the values.
+
+    Raises:
+        Problems: a key inside a mapping does not exist.
+    """
     entries = dict(table.entries)
     for key, value in changes.items():
         where = Where(origin, key=key)
-        entries[key] = Entry(where, Text(str(value), value, "plain", where))
+        entry = Entry(where, Text(str(value), value, "plain", where))
+        outer, _, inner = key.partition(".")
+        mapping = entries[outer].tree if inner and outer in entries else None
+        if not isinstance(mapping, Table):
+            entries[key] = entry
+            continue
+        if inner not in mapping.entries:
+            message = f"{outer} has no {inner!r}{did_you_mean(inner, mapping.entries)}"
+            hint = f"possible: {one_of(mapping.entries)}"
+            raise Problems([ConfigError(message, where=where, hint=hint)])
+        inside = Table({**mapping.entries, inner: entry}, mapping.where)
+        entries[outer] = Entry(entries[outer].where, inside)
     return Table(entries, table.where)
 
 
