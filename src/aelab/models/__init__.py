@@ -34,6 +34,13 @@ from aelab.models.autoencoders import (
 )
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, Identity, VariationalEncoder
+from aelab.models.characters import (
+    CharacterAutoencoder,
+    CharacterEmbedding,
+    GumbelSoftmax,
+    OneHotCharacters,
+    Softmax,
+)
 from aelab.models.conv_vae import ConvVAE
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
@@ -77,6 +84,8 @@ from aelab.models.transformer import (
 #: Every part that a file may name.
 MODELS: dict[str, Any] = {
     "Autoencoder": Autoencoder,
+    "CharacterAutoencoder": CharacterAutoencoder,
+    "CharacterEmbedding": CharacterEmbedding,
     "Conv2dBlock": Conv2dBlock,
     "ConvVAE": ConvVAE,
     "DalleEncoder": DalleEncoder,
@@ -95,7 +104,9 @@ MODELS: dict[str, Any] = {
     "FlattenPixels": FlattenPixels,
     "FourierPositions": FourierPositions,
     "Gaussian": Gaussian,
+    "GumbelSoftmax": GumbelSoftmax,
     "Identity": Identity,
+    "OneHotCharacters": OneHotCharacters,
     "PatchTransformerAutoencoder": PatchTransformerAutoencoder,
     "PixelNorm": PixelNorm,
     "PretrainedResNet18": PretrainedResNet18,
@@ -107,6 +118,7 @@ MODELS: dict[str, Any] = {
     "ResidualBlock": ResidualBlock,
     "SinePositions": SinePositions,
     "SimVQ": SimVQ,
+    "Softmax": Softmax,
     "SpaceToDepth": SpaceToDepth,
     "SpaceToDepthPool": SpaceToDepthPool,
     "StackedSymmetricAutoencoderConv2d": StackedSymmetricAutoencoderConv2d,
@@ -135,6 +147,8 @@ _MODEL = frozenset({"encoder", "bottleneck", "decoder", "encode", "decode", "noi
 #: What a block of a file may read of each part, beyond calling it: children, shapes, own methods.
 BLOCK_METHODS: dict[type, frozenset[str]] = {
     Autoencoder: _MODEL,
+    CharacterAutoencoder: _MODEL | {"alphabet", "logits", "reading", "relaxation"},
+    CharacterEmbedding: frozenset({"channels", "table"}),
     Conv2dBlock: frozenset(
         {"get_output_shape", "get_input_shape", "create_transposed", "layers", "channels"}
     ),
@@ -152,6 +166,7 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     FSQ: frozenset({"codebook_size", "dims", "levels", "lookup"}),
     EncoderResidual: frozenset({"convolution", "head", "encoded_shape", "shape", "code_size"}),
     Gaussian: frozenset({"linear_mu", "linear_sigma", "noise_shape", "latent_dims"}),
+    OneHotCharacters: frozenset({"channels"}),
     PatchTransformerAutoencoder: _MODEL,
     PretrainedResNet18: frozenset({"trunk", "linear", "encoded_shape", "shape", "code_size"}),
     ResNet18: frozenset(
@@ -186,6 +201,8 @@ __all__ = [
     "Activation",
     "Adapted",
     "Autoencoder",
+    "CharacterAutoencoder",
+    "CharacterEmbedding",
     "Conv2dBlock",
     "ConvVAE",
     "DalleEncoder",
@@ -203,17 +220,20 @@ __all__ = [
     "FlattenPixels",
     "FourierPositions",
     "Gaussian",
+    "GumbelSoftmax",
     "Identity",
     "ImageManifoldDecoder",
     "ImportanceWeightedAutoencoder",
     "LinearPositions",
     "ModelFacts",
+    "OneHotCharacters",
     "PatchTransformerAutoencoder",
     "PixelNorm",
     "Reshape",
     "ResidualBlock",
     "SimVQ",
     "SinePositions",
+    "Softmax",
     "SpaceToDepth",
     "SpaceToDepthPool",
     "StackedSymmetricAutoencoderConv2d",
