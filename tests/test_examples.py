@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from aelab import lab
 
@@ -72,8 +73,15 @@ def test_the_examples_of_a_page_run_in_order(
     list(lab.run("tiny.yml"))
     scope: dict[str, Any] = {}
     exec(BEFORE[name], scope)
+    before = set(scope)
     for block in _examples(DOCS / name):
         exec(compile(block, name, "exec"), scope)
+    made = {key: value for key, value in scope.items() if key not in before}
+    assert made, "the page's examples leave nothing behind"
+    for key, value in made.items():
+        assert value is not None, f"{key} is None"
+        if isinstance(value, Tensor) and value.is_floating_point():
+            assert value.isfinite().all(), f"{key} is not finite"
 
 
 ROOMS = ["lab", "data", "models", "losses", "metrics", "train", "config", "bridges", "catalogue"]

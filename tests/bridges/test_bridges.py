@@ -142,10 +142,16 @@ def test_wandb_offline_holds_the_names_of_document_004(tmp_path: Path) -> None:
         assert name in content, name
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_values_that_are_no_numbers_are_left_out_of_curves(tmp_path: Path) -> None:
     run = _run(tmp_path / "runs")
-    run.append({"split": "train", "images": 150, "seconds": 3.0, "epoch": 1, "loss": math.nan})
+    run.append(
+        {"split": "train", "images": 150, "seconds": 3.0, "epoch": 1, "loss": math.nan, "kl": 3.0}
+    )
     list(follow([run], make_bridge("tensorboard", out=tmp_path / "tb")))
+    events = _events(tmp_path / "tb" / "exp" / "lr-0.1")
+    assert [(point.step, point.value) for point in events.Scalars("train_loss")] == [(50, 0.5)]
+    assert [point.step for point in events.Scalars("train_kl")] == [50, 150]
 
 
 def test_unknown_tools_and_missing_packages_say_what_to_type(

@@ -10,6 +10,7 @@ import pytest
 from aelab import lab
 from aelab.errors import Problems, UserError
 from aelab.lab import events as ev
+from aelab.lab.select import find_runs
 from aelab.lab.stop import StopRequest
 
 
@@ -259,3 +260,10 @@ def test_runs_in_folders_with_old_slugs_are_found_by_their_file(tiny: Path, tmp_
     found = lab.find_runs(tiny, runs=runs)
     assert [run.folder for run in found] == ["tiny/net:mlp_seed:1", "tiny/net-mlp_seed-2"]
     assert lab.table(tiny, runs=runs, each=True).count("mlp") == 2
+
+
+def test_runs_made_with_more_trials_are_found_by_their_file(tiny: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _run(tiny, runs, only="*mlp*seed:1*", changes={"trials": 2})
+    found = find_runs(tiny, runs=runs)
+    assert [entry.folder.rpartition("_")[2] for entry in found] == ["trial-1", "trial-2"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aelab.cli.options import Data, Json, Only, Runs, Sources, Trust
+from aelab.cli.options import Data, Device, Json, Limit, Only, Runs, Sources, Trust
 from aelab.cli.output import write
 
 if TYPE_CHECKING:
@@ -28,16 +28,12 @@ def evaluate(
         bool, typer.Option("--list", help="Say what can be measured, and stop.")
     ] = False,
     state: Annotated[str, typer.Option("--state", help="best, latest, or images seen.")] = "best",
-    limit: Annotated[
-        int, typer.Option("--limit", min=2, help="At most so many held-out images a run.")
-    ] = 10_000,
+    limit: Limit = 10_000,
     only: Only = None,
     runs: Runs = Path("runs"),
     data: Data = None,
     trust: Trust = False,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure stored runs on held-out images; `aelab table --include KEY` shows the numbers too."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aelab.cli.options import Data, Only, Runs, Trust
+from aelab.cli.options import Data, Device, Limit, Only, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError
 
@@ -33,15 +33,11 @@ def figure(
         typer.Option("--out", help="File to write; default: in the run, for the report."),
     ] = None,
     only: Only = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=2, help="At most so many held-out images.")
-    ] = 10_000,
+    limit: Limit = 10_000,
     runs: Runs = Path("runs"),
     data: Data = None,
     trust: Trust = False,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw a picture of a trained model: reproductions, samples, interpolations, maps, a film."""
     from aelab import lab

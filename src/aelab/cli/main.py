@@ -17,9 +17,10 @@ import typer
 from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
 from aelab.cli.figure import figure
-from aelab.cli.options import Clock, Data, File, Json, Only, Out, Runs, Set, Sources, Trust
+from aelab.cli.options import Clock, Data, Device, File, Json, Only, Out, Runs, Set, Sources, Trust
 from aelab.cli.output import write
 from aelab.cli.render import ManySizes, render
+from aelab.cli.text import ascii_art, show
 from aelab.errors import AelabError, UserError
 
 if TYPE_CHECKING:
@@ -83,9 +84,7 @@ def run(
         int | None,
         typer.Option("--max-inputs", help="Train for this many images instead of the file's."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: Device = "auto",
     load: Annotated[
         str | None, typer.Option("--load", help="Start from the weights of RUN or RUN@IMAGES.")
     ] = None,
@@ -104,6 +103,9 @@ def run(
     trust: Trust = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only results and failures.")
+    ] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="ASCII art: print an example whenever one is stored.")
     ] = False,
 ) -> None:
     """Train every run of a file; the same command again skips what is done, continues the rest."""
@@ -125,19 +127,19 @@ def run(
             trust=trust,
             stop=stop,
         )
-        some_failed = _follow(events, quiet=quiet)
+        some_failed = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or some_failed:
         raise typer.Exit(stop.exit_code or 1)
 
 
-def _follow(events: Iterator[Event], *, quiet: bool) -> bool:
+def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> bool:
     """Draws a matrix to its end and says how to go on; whether any run failed, now or before."""
     from aelab.cli.progress import draw
     from aelab.lab.events import MatrixFinished, RunInterrupted
 
     some_failed = False
     try:
-        for event in draw(events, quiet=quiet):
+        for event in draw(events, quiet=quiet, text=text):
             if isinstance(event, RunInterrupted):
                 print(f"continue with: {_same_command()}", file=sys.stderr)
             elif isinstance(event, MatrixFinished):
@@ -181,6 +183,9 @@ def table(
     output: Annotated[
         str, typer.Option("--format", "-f", help="terminal, markdown, csv, json or html.")
     ] = "terminal",
+    text: Annotated[
+        bool, typer.Option("--text", help="ASCII art: an example of each run below the table.")
+    ] = False,
     only: Only = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,
@@ -191,7 +196,7 @@ def table(
 
     if output == "terminal" and not sys.stdout.isatty():
         output = "markdown"
-    text = lab.table(
+    made = lab.table(
         sources or (),
         sort=sort or (),
         include=include or (),
@@ -201,10 +206,11 @@ def table(
         each=each,
         legacy_headers=legacy_headers,
         format="json" if as_json else output,
+        text=text,
         only=only,
         runs=runs,
     )
-    write(text, out)
+    write(made, out)
 
 
 @app.command()
@@ -307,6 +313,8 @@ app.command(cls=ManySizes)(render)
 app.command()(evaluate)
 app.command()(bridge)
 app.command()(figure)
+app.command()(show)
+app.command("ascii")(ascii_art)
 
 
 @app.command()

@@ -36,6 +36,10 @@ Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matche
 Trust = Annotated[
     bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=2, help="At most so many held-out images a run.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Set = Annotated[
     list[str] | None,

@@ -37,11 +37,20 @@ class Screen(Protocol):
         """Gives the terminal back; called once, also after an error."""
 
 
-def draw(events: Iterable[ev.Event], *, quiet: bool = False) -> Iterator[ev.Event]:
-    """Shows each event on stderr and passes it on."""
+def draw(
+    events: Iterable[ev.Event], *, quiet: bool = False, text: bool = False
+) -> Iterator[ev.Event]:
+    """Shows each event on stderr and passes it on.
+
+    Args:
+        events: of a matrix.
+        quiet: results and failures only, in plain lines.
+        text: of runs that write, an example at each moment that is stored; without it one at the
+            end of a run, on a terminal.
+    """
     console = Console(stderr=True)
     screen: Screen = (
-        LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(quiet)
+        LiveScreen(console, text) if console.is_terminal and not quiet else PlainScreen(quiet, text)
     )
     try:
         with lab.preparing(screen.prepare):
@@ -70,6 +79,12 @@ def _finished(event: ev.RunFinished) -> str:
     return f"{event.images:,} images, {loss}{duration(event.seconds)} ({reason})"
 
 
+def example_text(event: ev.RunValidated | ev.RunFinished) -> str:
+    """A run's example beside its original under a line that says what it is."""
+    head = f"  {event.name}: held-out original   |   reconstruction, {event.images:,} images"
+    return f"{head}\n{event.text}"
+
+
 def runs_text(count: int) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} run{'s' * (count != 1)}"
@@ -91,8 +106,8 @@ class Notes:
 class PlainScreen:
     """Lines for a file or a pipe: starts, ends, and a progress line every few seconds."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool = False, text: bool = False) -> None:
+        self._quiet, self._text_wanted = quiet, text
         self._last_line = 0.0
         self._notes = Notes()
 
@@ -130,8 +145,11 @@ class PlainScreen:
                 return f"  {event.name}: {progress_text(event)}"
             case ev.RunErred():
                 return failure_text(event, self._notes)
+            case ev.RunValidated():
+                return example_text(event) if event.text and self._text_wanted else None
             case ev.RunFinished():
-                return f"  finished {event.name}: {_finished(event)}"
+                shown = f"\n{example_text(event)}" if event.text and self._text_wanted else ""
+                return f"  finished {event.name}: {_finished(event)}{shown}"
             case _:
                 return outcome_text(event)
 
@@ -178,7 +196,8 @@ def outcome_text(event: ev.Event) -> str | None:
 class LiveScreen:
     """One live line a run: name, bar, images, loss, images/s, time left."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, text: bool = False) -> None:
+        self._text_wanted = text
         self._tasks: dict[str, TaskID] = {}
         self._validation: dict[str, str] = {}
         self._notes = Notes()
@@ -213,10 +232,14 @@ class LiveScreen:
                 )
             case ev.RunValidated():
                 self._validation[event.name] = f" (validation {event.loss:.4g})"
+                if event.text and self._text_wanted:
+                    self._print_example(event)
             case ev.RunFinished():
                 # What is done moves above the live line, so that a long matrix scrolls.
                 self._end(event.name)
                 self._progress.print(f"✓ {event.name}  {_finished(event)}", markup=False)
+                if event.text:
+                    self._print_example(event)
             case ev.RunErred():
                 self._end(event.name)
                 text = failure_text(event, self._notes)
@@ -245,6 +268,13 @@ class LiveScreen:
     def _print_notes(self, notes: list[str]) -> None:
         for note in self._notes.new(notes):
             self._progress.print(f"note: {note}", style="yellow", markup=False)
+
+    def _print_example(self, event: ev.RunValidated | ev.RunFinished) -> None:
+        # Neither wrapped nor coloured: rows of characters are a picture.
+        text = example_text(event)
+        self._progress.console.print(
+            text, markup=False, highlight=False, soft_wrap=True, emoji=False
+        )
 
     def _update(self, name: str, images: int, text: str) -> None:
         self._progress.update(self._tasks[name], completed=images, text=text)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from aelab.cli.options import Data, Runs, Split, Trust
+from aelab.cli.options import Data, Device, Runs, Split, Trust
 from aelab.cli.output import write
 
 _SIZE = re.compile(r"\d+(x\d*)?")
@@ -62,9 +62,7 @@ def render(
     runs: Runs = Path("runs"),
     roots: Data = None,
     trust: Trust = False,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw a run's images at any size, where its decoder can; score them against true originals."""
     from aelab import lab

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -75,8 +76,7 @@ def runs_of(source: str | Path | None, store: Store) -> list[Run]:
             raise
         return made  # a reader needs no --trust: its blocks were evaluated when it was trained
     # Folders may carry the slugs of the old runner, which had two forms.
-    found = (next((stored[f] for f in folders if f in stored), None) for folders in named)
-    return [entry for entry in found if entry is not None]
+    return [entry for folders in named for entry in _first_found(folders, stored)]
 
 
 def specs_of(
@@ -110,6 +110,19 @@ def matches(names: Iterable[str], only: str | None) -> bool:
     if only is None:
         return True
     return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
+
+
+def _first_found(folders: Sequence[str], stored: Mapping[str, Run]) -> list[Run]:
+    """The run of the first folder that is stored, or its trials (`--set trials=3`)."""
+    for folder in folders:
+        if folder in stored:
+            return [stored[folder]]
+        trials = [
+            e for f, e in stored.items() if re.fullmatch(re.escape(folder) + r"_trial-\d+", f)
+        ]
+        if trials:
+            return sorted(trials, key=lambda entry: int(entry.folder.rpartition("-")[2]))
+    return []
 
 
 def _made_with_trust(entry: Run, file: Path) -> bool:
