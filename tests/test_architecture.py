@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "models": {"types", "ops", "glyphs", "pretrained"},
     "losses": {"types", "ops", "glyphs"},
     "metrics": {"types", "ops", "glyphs", "losses"},
-    "train": {"types", "ops"},
+    "train": {"types", "ops", "glyphs"},
     "analysis": {"runs"},
     "report": {"runs", "analysis"},
     "catalogue": {"config", "glyphs", "data", "pretrained", "models", "losses", "train", "types"},

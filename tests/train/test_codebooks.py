@@ -13,7 +13,7 @@ import torch
 from aelab.losses import make_objective
 from aelab.models import FSQ, VQ, Autoencoder, DecoderMLP, EncoderMLP
 from aelab.train import State, evaluate, fit, load_state, make_state, state_dict, step
-from aelab.train.evaluate import codebook_facts
+from aelab.train.tally import codebook_facts
 from aelab.types import Images
 
 SHAPE = (1, 8, 8)

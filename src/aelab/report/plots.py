@@ -123,7 +123,8 @@ def plot(
         lines.sort(key=lambda line: line.last(panels), reverse=True)
     return _draw(
         lines, panels, smooth=smooth, title=title, size=size, heading=group or heading,
-        y_label=_y_label(runs, term), x_label=series.X_LABELS[x], log_y=log_y, log_x=bool(log_x),
+        y_label=_y_label(runs, term), x_label=series.X_LABELS[x],
+        log_y=False if log_y is None and series.is_share(term) else log_y, log_x=bool(log_x),
     )  # fmt: skip
 
 

@@ -27,11 +27,19 @@ UNITS = {
     "kl": "nats per image",
     "codebook_usage": "share of the entries",
     "codebook_perplexity": "entries",
+    "accuracy": "share of the cells",
+    "accuracy_without_spaces": "share of the inked cells",
+    "blank_share": "share of the cells",
 }
 
 X_LABELS = {"images": "images seen", "seconds": "training seconds"}
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def is_share(term: str) -> bool:
+    """Whether a term is a part of a whole: 0..1, no loss, and read on a plain axis."""
+    return UNITS.get(term, "").startswith("share")
 
 
 def points(rows: Rows, term: str, x: str, split: str) -> Curve:

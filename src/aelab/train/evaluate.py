@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,22 @@ from torch import Tensor, nn
 from aelab.train.batches import Batches, Draws
 from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike, forward, sums_of
-from aelab.types import Images, Output
+from aelab.train.tally import Tally
+from aelab.types import Images
 
 
-@torch.no_grad()
+class Evaluation(NamedTuple):
+    """What one pass over an image set gives.
+
+    Attributes:
+        terms: as `evaluate` returns them.
+        looks: what only watches over the run, see `Tally.looks`.
+    """
+
+    terms: dict[str, float]
+    looks: dict[str, float]
+
+
 def evaluate(
     model: nn.Module,
     objective: ObjectiveLike,
@@ -38,26 +50,33 @@ def evaluate(
 
     Returns:
         `loss` (the weighted total) and the unweighted terms by name; where the posterior has an
-        `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, see
-        `codebook_facts`.
+        `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, and where the
+        model writes, `accuracy`, `accuracy_without_spaces` and `blank_share`: see
+        `aelab.train.tally`.
 
     Source: legacy: behaviour of nn-experiments, described in docs/training.md.
     """
-    device = next(model.parameters()).device
     if isinstance(images, Images):
-        images = Batches(images, device, channels_last)
-    count = min(len(images), settings.validation_limit or len(images))
-    size = settings.validation_batch_size or settings.batch_size
-    draws = Draws(settings.seed, device)
+        images = Batches(images, next(model.parameters()).device, channels_last)
+    return closely(model, objective, images, settings, images_seen, bfloat16).terms
+
+
+@torch.no_grad()
+def closely(
+    model: nn.Module,
+    objective: ObjectiveLike,
+    images: Batches,
+    settings: FitSettings,
+    images_seen: int,
+    bfloat16: bool,
+) -> Evaluation:
+    """`evaluate`, and what watches over the run, read in the same transfer."""
     legacy = settings.legacy_validation
     sums: Tensor | None = None
     names: list[str] = []
-    counts: Tensor | None = None
-    with _mode(model, training=legacy):
-        for start in range(0, count, size):
-            target = images.gather(slice(start, min(start + size, count)))
-            inputs, target = _changed(images, target, draws, settings, images_seen, start)
-            noise = _noise(model, len(target), draws, images_seen, start) if legacy else None
+    weight, tally = 0, Tally(model)
+    with mode_of(model, training=legacy):
+        for inputs, target, noise in held_out_batches(model, images, settings, images_seen):
             output, values, total = forward(
                 model,
                 objective,
@@ -71,46 +90,33 @@ def evaluate(
             if legacy:
                 batch_sums /= len(target)
             sums = batch_sums if sums is None else sums + batch_sums
-            counts = _counted(counts, model, output)
-            names = list(values)
-    weight = math.ceil(count / size) if legacy else count
+            tally.add(output, target)
+            names, weight = list(values), weight + (1 if legacy else len(target))
     assert sums is not None  # an empty set is refused by Batches
-    facts = {} if counts is None else codebook_facts(counts)
-    numbers = torch.stack([*(sums / weight), *(fact.to(sums.dtype) for fact in facts.values())])
+    facts, looks = tally.facts(), tally.looks()
+    more = [fact.to(sums.dtype) for fact in (*facts.values(), *looks.values())]
     # The only wait for the device in a validation.
-    return dict(zip(["loss", *names, *facts], numbers.tolist(), strict=True))
+    numbers = torch.stack([*(sums / weight), *more]).tolist()
+    shown = len(numbers) - len(looks)
+    return Evaluation(
+        dict(zip(["loss", *names, *facts], numbers[:shown], strict=True)),
+        dict(zip(looks, numbers[shown:], strict=True)),
+    )
 
 
-def codebook_facts(counts: Tensor) -> dict[str, Tensor]:
-    """How a codebook is used.
-
-    Args:
-        counts: (K,), how often each entry was chosen; some at least once.
-
-    Returns:
-        `codebook_usage`, the share of entries that were chosen at all, 0..1; and
-        `codebook_perplexity`, exp of the entropy of the choices: 1 if always the same entry was
-        chosen, K if all equally often.
-
-    Source: van den Oord et al. 2017, arXiv:1711.00937, reports them; perplexity as in Sonnet.
-    """
-    shares = counts / counts.sum()
-    return {
-        "codebook_usage": (counts > 0).float().mean(),
-        "codebook_perplexity": torch.exp(-torch.xlogy(shares, shares).sum()),
-    }
-
-
-def _counted(counts: Tensor | None, model: nn.Module, output: Output) -> Tensor | None:
-    """`counts` (K,) with the choices of a batch added; None where the model makes none."""
-    size: int | None = getattr(model, "codebook_size", None)
-    if size is None or "index" not in output.posterior:
-        return None
-    index = output.posterior["index"].reshape(-1)
-    if counts is None:
-        counts = torch.zeros(size, dtype=torch.int64, device=index.device)
-    # Not bincount, which makes a GPU wait for the largest index.
-    return counts.scatter_add(0, index, torch.ones_like(index))
+def held_out_batches(
+    model: nn.Module, images: Batches, settings: FitSettings, images_seen: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """The batches of a validation: inputs, targets (B, C, H, W), and the noise of legacy."""
+    count = min(len(images), settings.validation_limit or len(images))
+    size = settings.validation_batch_size or settings.batch_size
+    draws = Draws(settings.seed, next(model.parameters()).device)
+    legacy = settings.legacy_validation
+    for start in range(0, count, size):
+        target = images.gather(slice(start, min(start + size, count)))
+        inputs, target = _changed(images, target, draws, settings, images_seen, start)
+        noise = _noise(model, len(target), draws, images_seen, start) if legacy else None
+        yield inputs, target, noise
 
 
 def noise_shape_of(model: nn.Module) -> tuple[int, ...] | None:
@@ -145,7 +151,7 @@ def _noise(
 
 
 @contextlib.contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def mode_of(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Switch the mode, and put mode and buffers back."""
     before = model.training
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []

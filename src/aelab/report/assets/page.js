@@ -152,6 +152,7 @@ function fullView(parts) {
   return {x, y};
 }
 function logHelps() {
+  if ((data.units[setting("term")] || "").startsWith("share")) return false;
   const parts = ["train", "validation"].map(split => {
     let low = Infinity, high = -Infinity;
     for (const run of data.runs.keys()) for (const v of curve(run, split).y) if (v !== null) { low = Math.min(low, v); high = Math.max(high, v); }
