@@ -33,7 +33,7 @@ from aelab.models.autoencoders import (
     VariationalAutoencoderConv,
 )
 from aelab.models.blocks import Conv2dBlock
-from aelab.models.bottlenecks import Gaussian, Identity, VariationalEncoder
+from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity, VariationalEncoder
 from aelab.models.characters import (
     CharacterAutoencoder,
     CharacterEmbedding,
@@ -74,6 +74,7 @@ from aelab.models.reshaping import (
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
 from aelab.models.resnet import PretrainedResNet18, ResNet18, resnet18_open
 from aelab.models.sim_vq import SimVQ
+from aelab.models.small_ascii import small_ascii_ae
 from aelab.models.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.models.transformer import (
     TransformerAutoencoder,
@@ -104,6 +105,7 @@ MODELS: dict[str, Any] = {
     "FlattenPixels": FlattenPixels,
     "FourierPositions": FourierPositions,
     "Gaussian": Gaussian,
+    "GaussianMap": GaussianMap,
     "GumbelSoftmax": GumbelSoftmax,
     "Identity": Identity,
     "OneHotCharacters": OneHotCharacters,
@@ -130,6 +132,7 @@ MODELS: dict[str, Any] = {
     "VariationalAutoencoder": VariationalAutoencoder,
     "VariationalAutoencoderConv": VariationalAutoencoderConv,
     "VariationalEncoder": VariationalEncoder,
+    "small_ascii_ae": small_ascii_ae,
     "small_image_ae": small_image_ae,
     "resnet18_open": resnet18_open,
     "anti_aliased_decoder": anti_aliased_decoder,
@@ -166,6 +169,7 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     FSQ: frozenset({"codebook_size", "dims", "levels", "lookup"}),
     EncoderResidual: frozenset({"convolution", "head", "encoded_shape", "shape", "code_size"}),
     Gaussian: frozenset({"linear_mu", "linear_sigma", "noise_shape", "latent_dims"}),
+    GaussianMap: frozenset({"linear_mu", "linear_sigma", "noise_shape", "shape"}),
     OneHotCharacters: frozenset({"channels"}),
     PatchTransformerAutoencoder: _MODEL,
     PretrainedResNet18: frozenset({"trunk", "linear", "encoded_shape", "shape", "code_size"}),
@@ -220,6 +224,7 @@ __all__ = [
     "FlattenPixels",
     "FourierPositions",
     "Gaussian",
+    "GaussianMap",
     "GumbelSoftmax",
     "Identity",
     "ImageManifoldDecoder",
@@ -259,6 +264,7 @@ __all__ = [
     "prepare_layout",
     "resnet18_open",
     "siren_decoder",
+    "small_ascii_ae",
     "small_image_ae",
     "try_model",
 ]

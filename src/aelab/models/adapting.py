@@ -204,7 +204,8 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     """Numbers that training may change or that are frozen, each tensor once.
 
     Returns:
-        `model`, `encoder` (with reading and bottleneck) and `decoder`; 0 where there is no such part.
+        `model`, `encoder` (with reading and bottleneck) and `decoder`; 0 where there is no such
+        part.
         Where encoder and decoder share weights, they sum to more than `model`.
     """
     inner = model.module if isinstance(model, Adapted) else model

@@ -6,10 +6,15 @@ shape of one image's noise, or None; noise None gives the latent's mean.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from aelab.errors import ShapeError
+from aelab.models.reshaping import FlattenPixels
+from aelab.models.shapes import image_shape, words
 
 
 class Identity(nn.Module):
@@ -56,7 +61,7 @@ class Gaussian(nn.Module):
         self.log_variance = bool(log_variance)
         self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
         self.linear_mu = nn.Linear(self.num_features, self.latent_dims)
-        self.linear_sigma = nn.Linear(self.num_features, self.latent_dims)
+        self.linear_sigma: nn.Module = nn.Linear(self.num_features, self.latent_dims)
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
@@ -72,6 +77,50 @@ class Gaussian(nn.Module):
         mean = self.linear_mu(features)  # (B, D)
         log_std = self.linear_sigma(features)  # (B, D)
         log_std = 0.5 * log_std if self.log_variance else log_std
+        latent = mean if noise is None else mean + torch.exp(log_std) * noise
+        return latent, {"mean": mean, "log_std": log_std}
+
+
+class GaussianMap(nn.Module):
+    """`Gaussian` at every pixel of a feature map, with the same weights; the latent is flat.
+
+    Args:
+        shape: (C, h, w) of the features.
+        channels: numbers a pixel of the map, so that D is `channels * h * w`.
+        log_std: where `log_std` begins. With 0, as in `Gaussian`, the latent is mostly noise until
+            the means have grown.
+
+    Attributes:
+        shape: (channels, h, w) of the latent as a map, which `UnflattenPixels` makes of it.
+
+    Raises:
+        ShapeError: in `forward`, if the features have another shape.
+    """
+
+    def __init__(self, shape: Sequence[int], channels: int, log_std: float = -2.0) -> None:
+        super().__init__()
+        before, height, width = image_shape(shape, "GaussianMap")
+        self.features_shape = (before, height, width)
+        self.shape = (int(channels), height, width)
+        self.noise_shape: tuple[int, ...] | None = (math.prod(self.shape),)
+        self.linear_mu = nn.Conv2d(before, self.shape[0], 1)
+        self.linear_sigma = nn.Conv2d(before, self.shape[0], 1)
+        nn.init.zeros_(self.linear_sigma.weight)
+        nn.init.constant_(self.linear_sigma.bias, log_std)  # type: ignore[arg-type]
+        self.flatten = FlattenPixels()
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, C, h, w), noise (B, D) or None -> latent, mean and log_std, (B, D)."""
+        if features.shape[1:] != self.features_shape:
+            raise ShapeError(
+                f"GaussianMap: the encoder gives {words(features.shape[1:])}, "
+                f"but {words(self.features_shape)} were announced",
+                hint=f"use {tuple(features.shape[1:])} as shape",
+            )
+        mean = self.flatten(self.linear_mu(features))
+        log_std = self.flatten(self.linear_sigma(features))
         latent = mean if noise is None else mean + torch.exp(log_std) * noise
         return latent, {"mean": mean, "log_std": log_std}
 

@@ -191,12 +191,8 @@ class EncoderResidual(nn.Module):
         super().__init__()
         self.shape = image_shape(shape, "EncoderResidual")
         self.code_size = int(code_size)
-        stages = _stages(channels, blocks, kernel_size, "EncoderResidual")
-        layers: list[nn.Module] = []
-        for before, (width, num_blocks) in zip((self.shape[0], *channels), stages, strict=False):
-            layers.append(nn.Conv2d(before, width, kernel_size, 2, kernel_size // 2))
-            layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
-        self.convolution = nn.Sequential(*layers)
+        stages = check_stages(channels, blocks, kernel_size, "EncoderResidual")
+        self.convolution = halving_stages(self.shape[0], stages, kernel_size, norm, act_fn)
         self.encoded_shape = (stages[-1][0], *halved_sizes(self.shape, len(stages))[-1])
         self.norm = make_per_image_norm(norm, stages[-1][0])
         self.flatten = FlattenPixels()
@@ -240,21 +236,21 @@ class DecoderResidual(nn.Module):
         super().__init__()
         self.shape = image_shape(shape, "DecoderResidual")
         self.code_size = int(code_size)
-        stages = _stages(channels, blocks, kernel_size, "DecoderResidual")
+        stages = check_stages(channels, blocks, kernel_size, "DecoderResidual")
         sizes = halved_sizes(self.shape, len(stages))[::-1]
         self.encoded_shape = (stages[0][0], *sizes[0])
         self.head = _head((self.code_size, *hidden, math.prod(self.encoded_shape)), act_fn)
         self.unflatten = UnflattenPixels(self.encoded_shape)
-        layers: list[nn.Module] = []
-        afterwards = [width for width, _ in stages[1:]] + [self.shape[0]]
-        for (width, num_blocks), after, size in zip(stages, afterwards, sizes[1:], strict=True):
-            layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
-            final = Upsample(width, after, size)
-            layers += [make_per_image_norm(norm, width), final]
+        self.convolution = doubling_stages(
+            stages, self.shape[0], sizes[1:], kernel_size, norm, act_fn
+        )
+        final = self.convolution[-1]
         last = make_activation(activation_last_layer, in_place=True)
-        self.convolution = nn.Sequential(*layers, *([last] if last is not None else []))
+        if last is not None:
+            self.convolution.append(last)
         keep_variance(self)
         if last is None:
+            assert isinstance(final, Upsample)
             final.convolution.weight.data.mul_(UNBOUNDED_START)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -263,7 +259,46 @@ class DecoderResidual(nn.Module):
         return images
 
 
-def _stages(
+def halving_stages(
+    channels: int,
+    stages: Sequence[tuple[int, int]],
+    kernel_size: int = 3,
+    norm: str | None = "rms",
+    act_fn: Activation = "relu",
+) -> nn.Sequential:
+    """Stride-2 convolutions with residual blocks behind each; `stages` as of `check_stages`.
+
+    (B, channels, H, W) -> (B, width of the last stage, ...), of the last of `halved_sizes`.
+    """
+    layers: list[nn.Module] = []
+    widths = (channels, *(width for width, _ in stages))
+    for before, (width, num_blocks) in zip(widths, stages, strict=False):
+        layers.append(nn.Conv2d(before, width, kernel_size, 2, kernel_size // 2))
+        layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
+    return nn.Sequential(*layers)
+
+
+def doubling_stages(
+    stages: Sequence[tuple[int, int]],
+    channels: int,
+    sizes: Sequence[tuple[int, int]],
+    kernel_size: int = 3,
+    norm: str | None = "rms",
+    act_fn: Activation = "relu",
+) -> nn.Sequential:
+    """Residual blocks, a norm and an `Upsample`, for each stage; `stages` as of `check_stages`.
+
+    (B, width of the first stage, h, w) -> (B, channels, H, W); `sizes` are (H, W) behind each.
+    """
+    layers: list[nn.Module] = []
+    afterwards = [*(width for width, _ in stages[1:]), channels]
+    for (width, num_blocks), after, size in zip(stages, afterwards, sizes, strict=True):
+        layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
+        layers += [make_per_image_norm(norm, width), Upsample(width, after, size)]
+    return nn.Sequential(*layers)
+
+
+def check_stages(
     channels: Sequence[int], blocks: int | Sequence[int], kernel_size: int, owner: str
 ) -> list[tuple[int, int]]:
     """(width, residual blocks) of each stage, checked."""
