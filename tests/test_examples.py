@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 
 #: What a page takes for granted when its examples begin.
 BEFORE = {
+    "ascii.md": "",
     "data.md": "",
     "training.md": "",
     "losses.md": """
