@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aelab.lab.events import Event
-from aelab.lab.inside import evaluate, figure, figure_together, figures, open_model, render
+from aelab.lab.inside import (
+    ascii_art,
+    ascii_frames,
+    evaluate,
+    figure,
+    figure_together,
+    figures,
+    open_model,
+    render,
+)
 from aelab.lab.select import RUNS, Sources, find_runs
 
 if TYPE_CHECKING:
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = [
     "RUNS",
     "Sources",
+    "ascii_art",
+    "ascii_frames",
     "check",
     "data",
     "evaluate",
@@ -46,6 +57,7 @@ __all__ = [
     "rm",
     "run",
     "run_matrix",
+    "show",
     "table",
 ]
 
@@ -172,6 +184,7 @@ def table(
     each: bool = False,
     legacy_headers: bool = False,
     format: str = "markdown",
+    text: bool = False,
     only: str | None = None,
     runs: str | Path = RUNS,
 ) -> str:
@@ -181,11 +194,14 @@ def table(
         sources: experiment files, run folders or globs; empty means every stored run.
         each: one row a run even where runs repeat each other.
         legacy_headers: the column names of the old runner.
+        text: below the table an example of each run that writes ASCII art, beside its original.
     """
-    from aelab.report import tables
+    from aelab.report import tables, texts
 
-    return tables.table(
-        find_runs(sources, only=only, runs=runs),
+    found = find_runs(sources, only=only, runs=runs)
+    below = f"\n{texts.below_table(found, format)}" if text else ""
+    made = tables.table(
+        found,
         sort=sort,
         include=include,
         exclude=exclude,
@@ -195,6 +211,35 @@ def table(
         legacy_headers=legacy_headers,
         format=format,
     )
+    return made + below
+
+
+def show(
+    reference: str,
+    *,
+    split: str = "heldout",
+    count: int = 4,
+    images: int | None = None,
+    runs: str | Path = RUNS,
+) -> str:
+    """Texts that a run which writes ASCII art has stored, beside their originals.
+
+    Args:
+        reference: the run's folder.
+        split: `heldout` or `train`.
+        count: at most so many of sixteen.
+        images: as they were at so many images seen; None for the latest.
+        runs: folder of the runs.
+
+    Raises:
+        UserError: unknown split, or the run has no text.
+        StoreError: no such run.
+    """
+    from aelab.report import texts
+    from aelab.runs.store import Store
+
+    run = Store(Path(runs)).open(reference)
+    return texts.show(run, split, count=count, images=images)
 
 
 def plot(
@@ -263,7 +308,7 @@ def data(
         out: PNG file of the contact sheet; default `NAME.png`.
         data: further folders that data may be read from.
     """
-    from aelab.lab.show import list_data, show_data
+    from aelab.lab.known_data import list_data, show_data
 
     roots = tuple(Path(folder) for folder in data)
     if name is None:

@@ -52,17 +52,26 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunValidated:
-    """A validation; `loss` is the total of the run's objective."""
+    """A validation; `loss` is the total of the run's objective.
+
+    Attributes:
+        text: of a run that writes, an example beside its original; empty where none was stored.
+    """
 
     name: str
     images: int
     loss: float
     is_best: bool
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run is done; `reason` says why it ended there."""
+    """A run is done; `reason` says why it ended there.
+
+    Attributes:
+        text: of a run that writes, the last example beside its original; else empty.
+    """
 
     name: str
     images: int
@@ -70,6 +79,7 @@ class RunFinished:
     seconds: float
     reason: str
     path: Path
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from aelab.lab.evaluating import Evaluated
     from aelab.lab.rendering import Rendered
+    from aelab.lab.writing import AsciiArt
     from aelab.runs.record import Run
 
 
@@ -279,3 +280,91 @@ def figures(
             continue
         reasons = "".join(f"; {why}" for why in dict.fromkeys(failed.values()))
         yield f"{entry.folder}: {len(written)} figures{reasons}"
+
+
+def ascii_art(
+    source: str | Path,
+    reference: str,
+    *,
+    out: str | Path | None = None,
+    columns: int | None = None,
+    invert: bool = False,
+    beside: bool = False,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "cpu",
+) -> AsciiArt:
+    """A picture or a text as ASCII art, by encoding and decoding it with a stored run.
+
+    Args:
+        source: a picture in any format of Pillow, or a text of printable ASCII.
+        reference: RUN, RUN@best, RUN@latest or RUN@images; it must have learned ASCII art.
+        out: `.txt`, or `.png` that shows it in a font; None writes nothing.
+        columns: width in characters; wider than the run's grid, parts are encoded one by one. None
+            fits the picture into one grid.
+        invert: light becomes dark: for drawings on black.
+        beside: write `matched   |   written` into `out`.
+        runs, data, trust, device: as for `open_model`.
+
+    Returns:
+        The characters matched to the picture, and what the model writes.
+
+    Raises:
+        UserError: no such file, neither picture nor text, or the run paints pictures.
+        StoreError: no such run or state, or it needs `trust`.
+    """
+    from aelab.lab.reopen import reopen_run
+    from aelab.lab.writing import art_of, save
+    from aelab.runs.store import Store
+
+    folders = [Path(folder) for folder in data]
+    opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
+    art = art_of(opened, Path(source), columns=columns, invert=invert)
+    if out is not None:
+        save([art.beside() if beside else art.written], Path(out))
+    return art
+
+
+def ascii_frames(
+    first: str | Path,
+    second: str | Path,
+    reference: str,
+    *,
+    out: str | Path | None = None,
+    steps: int = 8,
+    path: Literal["linear", "spherical"] = "linear",
+    invert: bool = False,
+    runs: str | Path = RUNS,
+    data: Iterable[str | Path] = (),
+    trust: bool = False,
+    device: str = "cpu",
+) -> list[list[str]]:
+    """Texts on the way from one picture or text to another, through the latent of a stored run.
+
+    Args:
+        first, second: files as for `ascii_art`.
+        reference: RUN, RUN@best, RUN@latest or RUN@images; it must have learned ASCII art.
+        out: `.txt`, `.png` (side by side), `.gif` or `.webp` (a film); None writes nothing.
+        steps: frames, both ends included; the weights of the ends sum to 1 (`linear`).
+        path: straight (`linear`) or along the great circle (`spherical`).
+        invert: light becomes dark: for drawings on black.
+        runs, data, trust, device: as for `open_model`.
+
+    Returns:
+        Each frame's lines.
+
+    Raises:
+        UserError, StoreError: as for `ascii_art`.
+    """
+    from aelab.lab.reopen import reopen_run
+    from aelab.lab.writing import frames_of, save
+    from aelab.runs.store import Store
+
+    folders = [Path(folder) for folder in data]
+    opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
+    ends = (Path(first), Path(second))
+    frames = frames_of(opened, ends, steps=steps, path=path, invert=invert)
+    if out is not None:
+        save(frames, Path(out))
+    return frames

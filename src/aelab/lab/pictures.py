@@ -23,26 +23,43 @@ if TYPE_CHECKING:
 COUNT = 16
 #: Pictures are kept at images seen that grow by this factor: some thirty of a run, however long.
 SPACING = 1.5
+#: Size in pixels of the font that stored pictures of characters are drawn with.
+FONT_RES = 8
+#: Cells of characters that are drawn at once: some 100 MB.
+CELLS = 1 << 18
 
 
 class Reproductions:
     """Writes `images/<set>-originals.png` once, `images/<set>-<images>.png` ever more rarely.
 
+    Of ASCII art also `text/<set>-originals.txt`, and `text/<set>-<images>.txt`: originals and
+    reproductions side by side.
+
     Args:
         run: where to write.
         sets: the images by name, `train` and `heldout`; the first sixteen of each are shown,
             without augmentation, so that runs and times can be compared picture by picture.
+
+    Attributes:
+        example: the first held-out (else training) text beside its latest reproduction; empty
+            where images are pictures, or nothing was written yet.
     """
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
         self._run = run
         self._samples = {name: _sample(images) for name, images in sets.items()}
+        self._alphabets = {name: images.alphabet for name, images in sets.items()}
         self._next_images = 0
+        self.example = ""
 
     def originals(self) -> None:
         """Writes the originals."""
         for name, sample in self._samples.items():
-            self._run.write_bytes(f"images/{name}-originals.png", png(row(sample)))
+            alphabet = self._alphabets[name]
+            self._run.write_bytes(f"images/{name}-originals.png", png(row(sample, alphabet)))
+            if alphabet:
+                blocks = ["\n".join(lines) for lines in texts(sample)]
+                self._run.write_bytes(f"text/{name}-originals.txt", _file_of(blocks))
 
     def due(self, images: int) -> bool:
         """Whether pictures are wanted at this many images seen."""
@@ -51,8 +68,13 @@ class Reproductions:
     def write(self, model: nn.Module, images: int) -> None:
         """Writes what the model makes of each set now, in evaluation mode, without noise."""
         for name, sample in self._samples.items():
-            shown = reproduce(model, sample)
-            self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown)))
+            shown, alphabet = reproduce(model, sample), self._alphabets[name]
+            self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, alphabet)))
+            if alphabet:
+                blocks = beside(sample, shown)
+                self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))
+                if name == "heldout" or "heldout" not in self._samples:
+                    self.example = blocks[0]
         self._next_images = max(1, int(images * SPACING))
 
     def skip_to(self, images: int) -> None:
@@ -78,13 +100,72 @@ def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
         model.train(training)
 
 
-def row(sample: Tensor) -> Tensor:
-    """(B, C, H, W) 0..1 side by side: (H, B W, 1 or 3) uint8."""
-    pixels = (sample.clamp(0, 1) * 255).round().to(torch.uint8)
+def row(sample: Tensor, alphabet: str = "") -> Tensor:
+    """(B, C, H, W) 0..1 side by side: (H, B W, 1 or 3) uint8; characters are drawn in a font."""
+    return rearrange(seen(sample, alphabet), "b c h w -> h (b w) c")
+
+
+def seen(images: Tensor, alphabet: str = "") -> Tensor:
+    """What people see of images: the one place where numbers of characters become pictures.
+
+    Args:
+        images: (B, C, H, W) in 0..1, as batches hold them.
+        alphabet: of the set or the model; empty for pictures.
+
+    Returns:
+        (B, 1 or 3, H, W) uint8; of characters (B, 1, H h, W w), each cell h x w pixels of
+        `FontRenderer(FONT_RES)`.
+    """
+    if alphabet:
+        return _drawn(numbers_of(images))
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
     channels = pixels.shape[1]
     if channels not in (1, 3):  # a picture has one or three: show the first, or the first three
         pixels = pixels[:, : 3 if channels > 3 else 1]
-    return rearrange(pixels, "b c h w -> h (b w) c")
+    return pixels
+
+
+def _drawn(numbers: Tensor) -> Tensor:
+    from aelab.glyphs import font_renderer
+
+    renderer = font_renderer(FONT_RES)
+    parts = torch.split(numbers, max(1, CELLS // numbers[0].numel()))
+    return torch.cat([(renderer.draw(part) * 255).round().to(torch.uint8) for part in parts])
+
+
+def cell() -> tuple[int, int]:
+    """Height and width in pixels of one character in stored pictures."""
+    from aelab.glyphs import font_renderer
+
+    height, width = font_renderer(FONT_RES).cell
+    return int(height), int(width)
+
+
+def numbers_of(images: Tensor) -> Tensor:
+    """(B, 1, H, W) as a model gives it -> numbers of characters (B, H, W) int64, on the CPU."""
+    from aelab.glyphs import ALPHABET, character_numbers
+
+    return character_numbers(images.cpu()).clamp(0, len(ALPHABET) - 1)
+
+
+def texts(images: Tensor) -> list[list[str]]:
+    """(B, 1, H, W) of characters as B times H lines of W characters."""
+    from aelab.glyphs import to_lines
+
+    return [to_lines(grid) for grid in numbers_of(images)]
+
+
+def beside(originals: Tensor, reproductions: Tensor) -> list[str]:
+    """(B, 1, H, W) each: `original   |   reconstruction`, H lines an example."""
+    from aelab.glyphs import side_by_side
+
+    pairs = zip(texts(originals), texts(reproductions), strict=True)
+    return ["\n".join(side_by_side(left, right)) for left, right in pairs]
+
+
+def _file_of(blocks: list[str]) -> bytes:
+    """Examples, an empty line between them."""
+    return ("\n\n".join(blocks) + "\n").encode()
 
 
 def png(picture: Tensor) -> bytes:
@@ -102,9 +183,14 @@ def as_image(picture: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def picture_line(label: str, images: Tensor, *, original: bool = False) -> Line:
+def picture_line(label: str, images: Tensor, alphabet: str = "", *, original: bool = False) -> Line:
     """(B, C, H, W) 0..1 as one named row of a sheet."""
-    return Line(label, [as_image(row(image[None])) for image in images], original)
+    return Line(label, as_pictures(images, alphabet), original)
+
+
+def as_pictures(images: Tensor, alphabet: str = "") -> list[Image.Image]:
+    """(B, C, H, W) 0..1 as Pillow images."""
+    return [as_image(rearrange(image, "c h w -> h w c")) for image in seen(images, alphabet)]
 
 
 def _sample(images: Images) -> Tensor:

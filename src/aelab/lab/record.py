@@ -14,6 +14,7 @@ from aelab.config import RunSpec
 from aelab.errors import StoreError
 from aelab.lab.build import fit_settings
 from aelab.lab.clock import set_to_end
+from aelab.lab.pictures import cell
 from aelab.runs.atomic import read_json
 from aelab.runs.record import Run
 
@@ -52,6 +53,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
     return {
         "parameters": facts.parameters,
         "shape": list(shape),
+        **_characters(train[0][1].alphabet),
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
@@ -65,6 +67,11 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "effect": effect(spec, parts, content),
         "extra": {**parts.extra, **_compression(shape, facts.latent_shape)},
     }
+
+
+def _characters(alphabet: str) -> dict[str, Any]:
+    """For ASCII art the characters, and the pixels of one in the run's pictures."""
+    return {"alphabet": alphabet, "cell": list(cell())} if alphabet else {}
 
 
 def _provenance(sets: Sets) -> list[dict[str, Any]]:

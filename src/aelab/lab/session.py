@@ -322,12 +322,14 @@ class _Session:
         if event.is_best:
             changes["best"] = {"images": event.images, "loss": loss}
         self.run.set_status(**changes)
+        text = ""
         if self.pictures.due(event.images):
             self._picture()
+            text = self.pictures.example
         if event.is_best:
             self._save(best=True)
         self._save_now_and_then()
-        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best)
+        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best, text)
 
     def _picture(self) -> None:
         from aelab.train import set_clock
@@ -370,6 +372,7 @@ class _Session:
         loss = last.get("loss", state.last_loss)
         if loss is not None and not math.isfinite(loss):
             loss = None
+        text = self.pictures.example
         return ev.RunFinished(
-            self.spec.name, state.images, loss, state.seconds, reason, self.run.path
+            self.spec.name, state.images, loss, state.seconds, reason, self.run.path, text
         )

@@ -66,6 +66,11 @@ class Subject:
         """Whether there are training images."""
         return self._train is not None
 
+    @property
+    def alphabet(self) -> str:
+        """The characters that the images are numbers of; empty where they are pictures."""
+        return self._validation.alphabet
+
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:
         """Random numbers of this run for one purpose, on the CPU."""
         return keyed_generator(self.seed, purpose, index)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import UserError
-from aelab.report import contents, series
+from aelab.report import contents, series, texts
 from aelab.report.figures import embedded_figures
 from aelab.runs.atomic import make_folder, write_bytes
 from aelab.runs.record import Run
@@ -96,6 +96,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         terms=data["terms"],
         has_pictures=bool(data["pictures"]),
         exact=data["exact"],
+        texts=texts.of_page(ordered),
         figures=figures,
         figures_left_out=figures_left_out,
         about=data["runs"],

@@ -78,10 +78,14 @@ def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:
 
 
 def image_width(run: Run, size: tuple[int, int]) -> int:
-    """Width of one image in a row of `size` (width, height): as recorded, else square."""
-    shape = list(run.record.get("shape") or [])
-    if len(shape) == 3 and shape[2] and size[0] % int(shape[2]) == 0:
-        return int(shape[2])
+    """Width of one image in a row of `size` (width, height): as recorded, else square.
+
+    ASCII art is recorded in characters, and so many pixels of a `cell` wide as they are.
+    """
+    shape, cell = (list(run.record.get(key) or []) for key in ("shape", "cell"))
+    width = shape[2] * (cell[1] if len(cell) == 2 else 1) if len(shape) == 3 else 0
+    if width and size[0] % width == 0:
+        return int(width)
     return min(size[1], size[0])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aelab.lab.pictures import as_image, row
+from aelab.lab.pictures import as_pictures
 from aelab.report.pictures import png_of, tiled
 
 if TYPE_CHECKING:
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 def inputs(subject: Subject, count: int = 64) -> bytes:
     """The first held-out images, tiled row by row."""
-    return tiles(subject.images[:count])
+    return tiles(subject.images[:count], subject.alphabet)
 
 
 def samples_of_document(subject: Subject, count: int = 64) -> bytes:
     """Their reconstructions from *drawn* latents: the document calls these samples."""
     latents = torch.cat([drawn(subject, i) for i in range(min(count, len(subject.images)))])
-    return tiles(subject.decode(latents))
+    return tiles(subject.decode(latents), subject.alphabet)
 
 
 def z_samples(subject: Subject, image: int = 0) -> bytes:
     """As many draws from one image's posterior as the latent is long, decoded and tiled."""
     size = subject.posterior["mean"][0].numel()
-    return tiles(subject.decode(drawn(subject, image, size)))
+    return tiles(subject.decode(drawn(subject, image, size)), subject.alphabet)
 
 
 def z_interpolation(subject: Subject) -> bytes:
@@ -38,7 +38,8 @@ def z_interpolation(subject: Subject) -> bytes:
 
     size = subject.posterior["mean"][0].numel()
     first, second = drawn(subject, 0)[0], drawn(subject, 1)[0]
-    return tiles(subject.decode(linear_path(first, second, max(2, size))))
+    path = linear_path(first, second, max(2, size))
+    return tiles(subject.decode(path), subject.alphabet)
 
 
 def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
@@ -48,7 +49,7 @@ def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
     return draw_posterior(subject, index, count)
 
 
-def tiles(images: Tensor) -> bytes:
+def tiles(images: Tensor, alphabet: str = "") -> bytes:
     """(N, C, H, W) in rows of the square root of N, rounded up."""
-    pictures = [as_image(row(image[None])) for image in images]
+    pictures = as_pictures(images, alphabet)
     return png_of(tiled(pictures, columns=math.ceil(math.sqrt(len(pictures)))))

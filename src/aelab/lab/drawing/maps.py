@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import UserError, did_you_mean, one_of
-from aelab.lab.pictures import as_image, row
+from aelab.lab.pictures import as_pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def latent_map(subject: Subject, method: str = "pca", mark: str = "auto", count:
     points, title = place(codes, method, subject.seed)
     labels = None if subject.labels is None else subject.labels[: len(codes)].numpy()
     if mark == "thumbnails" or (mark == "auto" and labels is None):
-        images = [as_image(row(image[None])) for image in subject.images[: len(codes)]]
+        images = as_pictures(subject.images[: len(codes)], subject.alphabet)
         return thumbnail_map(points.numpy(), images, title)
     return scatter_map(points.numpy(), labels, title)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import UserError, did_you_mean, one_of
-from aelab.lab.pictures import picture_line
+from aelab.lab.pictures import cell, numbers_of, picture_line
 from aelab.report.pictures import Line, sheet
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ LEAST_PIXELS = 48
 
 
 def reproductions(subject: Subject, count: int = 8) -> bytes:
-    """The worst, the middle and the best held-out reproductions by squared error.
+    """The worst, the middle and the best held-out reproductions.
+
+    Judged by squared error; of ASCII art by the share of wrong characters.
 
     Args:
         count: images a row.
     """
-    error = (subject.reconstructions - subject.images).square().flatten(1).mean(1)
+    unit, error = errors_of(subject)
     order = error.argsort(descending=True)
     count = min(count, len(order))
     middle = (len(order) - count) // 2
@@ -33,8 +35,9 @@ def reproductions(subject: Subject, count: int = 8) -> bytes:
     lines: list[Line] = []
     for name, index in rows.items():
         mean = error[index].mean().item()
-        lines.append(picture_line(f"{name}: original", subject.images[index], original=True))
-        lines.append(picture_line(f"{name}: L2 {mean:.4f}", subject.reconstructions[index]))
+        images, made = subject.images[index], subject.reconstructions[index]
+        lines.append(picture_line(f"{name}: original", images, subject.alphabet, original=True))
+        lines.append(picture_line(f"{name}: {unit} {mean:.4f}", made, subject.alphabet))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -60,7 +63,8 @@ def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str =
         for name, make in kinds.items():
             if path in (name, "both"):
                 images = subject.decode(make(codes[first], codes[second], steps))
-                lines.append(picture_line(f"{number} {name}", images, original=name == "linear"))
+                label, is_first = f"{number} {name}", name == "linear"
+                lines.append(picture_line(label, images, subject.alphabet, original=is_first))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -93,7 +97,8 @@ def traversals(
         offsets = torch.linspace(-width, width, steps)
         values = mean[dimension] + offsets * std[dimension]
         shown = subject.decode(traversal(code, dimension, values))
-        lines.append(picture_line(f"{dimension}: {tells[dimension]:.3g} {unit}", shown))
+        label = f"{dimension}: {tells[dimension]:.3g} {unit}"
+        lines.append(picture_line(label, shown, subject.alphabet))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -109,7 +114,8 @@ def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes
         shown = subject.decode(draw_posterior(subject, index, draws))
         mean = subject.reconstructions[index : index + 1]
         row = torch.cat([subject.images[index : index + 1], mean, shown])
-        lines.append(picture_line("original, mean, draws" if not index else "", row))
+        label = "original, mean, draws" if not index else ""
+        lines.append(picture_line(label, row, subject.alphabet))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -124,19 +130,37 @@ def samples(
         count: how many, ten a row.
         nearest: show the nearest training images.
     """
-    from aelab.metrics.samplers import nearest as nearest_images
-
     shown = draw_samples(subject, sampler, count)
     lines: list[Line] = []
     near: Tensor | None = None
     if nearest and subject.has_train:
-        near = subject.train_images[nearest_images(shown, subject.train_images)[0]]
+        near = nearest_training_images(subject, shown)
     for start in range(0, count, 10):
         row = shown[start : start + 10]
-        lines.append(picture_line("sample", row, original=near is not None))
+        lines.append(picture_line("sample", row, subject.alphabet, original=near is not None))
         if near is not None:
-            lines.append(picture_line("nearest training image", near[start : start + 10]))
+            found = near[start : start + 10]
+            lines.append(picture_line("nearest training image", found, subject.alphabet))
     return sheet(lines, scale=scale_of(subject))
+
+
+def nearest_training_images(subject: Subject, images: Tensor) -> Tensor:
+    """(N, C, H, W) the most similar training image of each: in pixels, or in equal characters."""
+    from aelab.metrics.samplers import nearest
+
+    train = subject.train_images
+    if not subject.alphabet:
+        return train[nearest(images, train)[0]]
+    numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, train))
+    return torch.stack([train[(known != one).sum((1, 2)).argmin()] for one in numbers])
+
+
+def errors_of(subject: Subject) -> tuple[str, Tensor]:
+    """What held-out reproductions are ordered by, in a word, and (N,) of it: less is better."""
+    made, images = subject.reconstructions, subject.images
+    if subject.alphabet:
+        return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
+    return "L2", (made - images).square().flatten(1).mean(1)
 
 
 def draw_samples(subject: Subject, sampler: str, count: int) -> Tensor:
@@ -178,4 +202,5 @@ def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
 
 def scale_of(subject: Subject) -> int:
     """How many pixels a pixel becomes, so that small images can be seen."""
-    return max(1, -(-LEAST_PIXELS // subject.images.shape[-2]))
+    height = subject.images.shape[-2] * (cell()[0] if subject.alphabet else 1)
+    return max(1, -(-LEAST_PIXELS // height))

@@ -108,14 +108,15 @@ def draw_together(
         if name == "reproductions":
             shown = subject.images[: len(images)]
             if originals is None or not torch.equal(originals, shown):
-                lines.append(picture_line("original", shown, original=True))
+                lines.append(picture_line("original", shown, subject.alphabet, original=True))
             originals = shown
-        if lines and lines[0].images[0].size != (images.shape[-1], images.shape[-2]):
+        line = picture_line(label, images, subject.alphabet)
+        if lines and lines[0].images[0].size != line.images[0].size:
             raise DataError(
                 f"the images of {reference} are {images.shape[-1]}x{images.shape[-2]}, those of "
                 "the runs before it are not: they cannot stand under each other",
                 hint="choose runs of one size with --only",
             )
-        lines.append(picture_line(label, images))
+        lines.append(line)
         scale = scale_of(subject)
     return save_figure(Drawn(sheet(lines, scale=scale), ".png"), out)

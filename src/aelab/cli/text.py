@@ -1,0 +1,110 @@
+"""`aelab show` and `aelab ascii`: runs that write ASCII art."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aelab.cli.options import Data, Runs, Trust
+from aelab.cli.output import write
+from aelab.errors import UserError
+
+
+class Shown(StrEnum):
+    """Which texts of a run."""
+
+    heldout = "heldout"
+    train = "train"
+
+
+class Way(StrEnum):
+    """How frames go from one latent to another."""
+
+    linear = "linear"
+    spherical = "spherical"
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="Folder of a run.", show_default=False)],
+    split: Annotated[
+        Shown, typer.Option("--split", help="Whose texts: heldout or train.")
+    ] = Shown.heldout,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="At most so many of 16.")] = 4,
+    images: Annotated[
+        int | None, typer.Option("--images", min=0, help="As they were at so many images seen.")
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Print what a run writes beside its originals: ASCII art, held-out or training examples."""
+    from aelab import lab
+
+    write(lab.show(run, split=split.value, count=count, images=images, runs=runs), None)
+
+
+def ascii_art(
+    image: Annotated[
+        Path | None, typer.Argument(help="Picture, or text file.", show_default=False)
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="RUN, RUN@best, RUN@latest or RUN@IMAGES.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="FILE.txt or .png; frames also .gif or .webp."),
+    ] = None,
+    columns: Annotated[
+        int | None, typer.Option("--columns", help="Width in characters; default: the run's.")
+    ] = None,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Light becomes dark: for drawings on black.")
+    ] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="The matched characters beside the model's.")
+    ] = False,
+    between: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--between", help="Two files: frames from one to the other."),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", help="With --between: frames, both ends included.")
+    ] = 8,
+    path: Annotated[
+        Way, typer.Option("--path", help="With --between: linear or spherical.")
+    ] = Way.linear,
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "cpu",
+) -> None:
+    """Turn a picture into ASCII art with a trained run, or go from one picture to another."""
+    from aelab import lab
+
+    if run is None:
+        raise UserError("which run?", hint="type: aelab ascii IMAGE --run RUN; aelab ls shows them")
+    if (image is None) == (between is None):
+        raise UserError(
+            "one picture, or two to go between",
+            hint=f"type: aelab ascii IMAGE --run {run}, or "
+            f"aelab ascii --between FIRST SECOND --run {run}",
+        )
+    shared: dict[str, Any] = {
+        "out": out, "invert": invert, "runs": runs, "data": data or (), "trust": trust,
+        "device": device,
+    }  # fmt: skip
+    if between is not None:
+        if columns is not None or beside:
+            raise UserError(
+                "--columns and --beside show one picture, not frames", hint="leave them out"
+            )
+        frames = lab.ascii_frames(*between, run, steps=steps, path=path.value, **shared)
+        text = "\n\n".join("\n".join(lines) for lines in frames)
+    else:
+        art = lab.ascii_art(image or "", run, columns=columns, beside=beside, **shared)
+        text = "\n".join(art.beside() if beside else art.written)
+    write(text if out is None else str(out), None)

@@ -1,0 +1,250 @@
+"""Pictures and texts as ASCII art through a trained run, and the frames between two of them.
+
+picture -> glyph matching -> characters -> encode, decode -> text
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from aelab.errors import AelabError, UserError, did_you_mean, one_of
+from aelab.lab.pictures import FONT_RES, as_pictures, reproduce, texts
+from aelab.runs.atomic import make_folder, write_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from aelab.lab.reopen import Reopened
+
+#: Most columns of a text that is made of a picture, and lines of one.
+LARGEST = 4096
+#: Grids that are encoded and decoded at once.
+BATCH = 32
+#: Milliseconds a frame of an animation stays; the ends stay five times as long.
+FRAME_MS = 200
+#: What a text can be written as; a row of frames is a picture, too.
+ENDINGS = (".txt", ".png", ".gif", ".webp")
+
+Lines = list[str]
+
+
+class AsciiArt(NamedTuple):
+    """A picture or text as ASCII art.
+
+    Attributes:
+        matched: lines of the characters that look most like the picture; a text as it is.
+        written: what the model makes of them.
+    """
+
+    matched: Lines
+    written: Lines
+
+    def beside(self) -> Lines:
+        """`matched   |   written`, line by line."""
+        from aelab.glyphs import side_by_side
+
+        return side_by_side(self.matched, self.written)
+
+
+def art_of(
+    opened: Reopened, source: Path, *, columns: int | None = None, invert: bool = False
+) -> AsciiArt:
+    """A file's picture or text through a run; see `lab.ascii_art`."""
+    shape = grid_shape(opened)
+    grid = _filled(grid_of(source, shape, columns, invert), shape)
+    tiles = rearrange(grid, "(r h) (c w) -> (r c) h w", h=shape[0], w=shape[1])
+    parts = [reproduce(opened.parts.model, part) for part in torch.split(_batch(tiles), BATCH)]
+    rows, cols = grid.shape[0] // shape[0], grid.shape[1] // shape[1]
+    written = rearrange(torch.cat(parts), "(r c) k h w -> k (r h) (c w)", r=rows, c=cols)
+    return AsciiArt(texts(_batch(grid[None]))[0], texts(written[None])[0])
+
+
+@torch.no_grad()
+def frames_of(
+    opened: Reopened, ends: Sequence[Path], *, steps: int, path: str, invert: bool
+) -> list[Lines]:
+    """Texts on the way from one file to another through the latent; see `lab.ascii_frames`."""
+    from aelab.metrics import flat
+    from aelab.metrics.paths import linear_path, spherical_path
+
+    paths = {"linear": linear_path, "spherical": spherical_path}
+    if path not in paths:
+        raise UserError(
+            f"unknown path {path!r}{did_you_mean(path, paths)}", hint=f"possible: {one_of(paths)}"
+        )
+    if steps < 2:
+        raise UserError(f"--steps {steps}: two at least, the ends are among them")
+    shape, model = grid_shape(opened), opened.parts.model
+    grids = [_filled(grid_of(source, shape, None, invert), shape) for source in ends]
+    images = _batch(torch.stack(grids)).to(opened.parts.device)
+    latents = model.encode(images)  # type: ignore[operator]
+    first, second = flat(latents).cpu()
+    way = paths[path](first, second, steps).reshape(steps, *latents.shape[1:])
+    decoded = [
+        model.decode(part.to(opened.parts.device)).cpu()  # type: ignore[operator]
+        for part in torch.split(way, BATCH)
+    ]
+    return texts(torch.cat(decoded))
+
+
+def grid_shape(opened: Reopened) -> tuple[int, int]:
+    """(H, W) in characters of the texts that a run writes.
+
+    Raises:
+        UserError: the run paints pictures.
+    """
+    written = opened.run.record.get("alphabet") or getattr(opened.parts.model, "alphabet", "")
+    if not written:
+        raise UserError(
+            f"run {opened.run.folder} paints pictures, it does not write",
+            hint="choose a run that was trained on ASCII art, as the files in experiments/ascii "
+            f"do; what this one makes of pictures: aelab figure reproductions {opened.run.folder}",
+        )
+    height, width = opened.run.record["shape"][-2:]
+    return int(height), int(width)
+
+
+def grid_of(source: Path, shape: tuple[int, int], columns: int | None, invert: bool) -> Tensor:
+    """A file as character numbers (rows, columns) uint8: a picture by glyph matching, or a text.
+
+    Args:
+        source: anything that Pillow opens, or a text of printable ASCII.
+        shape: (H, W) that a picture is fitted into where `columns` is None.
+        columns: width in characters; the height follows the picture's proportions.
+        invert: light becomes dark: for drawings on black.
+
+    Raises:
+        UserError: no such file, or neither a picture nor a text.
+    """
+    if columns is not None and not 1 <= columns <= LARGEST:
+        raise UserError(f"--columns {columns}: possible are 1 to {LARGEST:,} characters")
+    picture = _opened(source)
+    if picture is None:
+        if invert or columns is not None:
+            given = "--invert" if invert else "--columns"
+            raise UserError(f"{given} is for pictures, and {source} is a text", hint="leave it out")
+        return _text_grid(source)
+    from aelab.glyphs import font_renderer, match_glyphs
+
+    renderer = font_renderer(FONT_RES)
+    size = _fitted(picture.size, shape, renderer.cell, columns)
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    paper = pixels.view(1, 1, picture.height, picture.width).float() / 255
+    return match_glyphs(1 - paper if invert else paper, size, renderer)[0]
+
+
+def _opened(source: Path) -> Image.Image | None:
+    """The picture on white paper, grey; None for what Pillow does not know."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(source) as found:
+            turned = ImageOps.exif_transpose(found).convert("RGBA")
+    except UnidentifiedImageError:
+        return None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {source}: {words}", hint="give a picture or a text") from None
+    return Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("L")
+
+
+def _text_grid(source: Path) -> Tensor:
+    from aelab.glyphs import to_grid
+
+    try:
+        text = source.read_bytes().decode("utf-8")
+        lines = [line.expandtabs(8).rstrip() for line in text.splitlines()]
+        while lines and not lines[-1]:
+            lines.pop()
+        if not lines or len(lines) > LARGEST or max(map(len, lines)) > LARGEST:
+            raise UserError(f"{source} has no line, or more than {LARGEST:,} lines or columns")
+        return to_grid(lines, (len(lines), max(map(len, lines))))
+    except (UnicodeDecodeError, AelabError) as error:
+        why = "is no text" if isinstance(error, UnicodeDecodeError) else f"is no ASCII art: {error}"
+        raise UserError(
+            f"{source} is no picture that Pillow opens, and {why}",
+            hint="give a picture (PNG, JPEG, WebP, ...) or a text of printable ASCII",
+        ) from None
+
+
+def _fitted(
+    size: tuple[int, int], shape: tuple[int, int], cell: tuple[int, int], columns: int | None
+) -> tuple[int, int]:
+    """(rows, columns) for a picture of (width, height) pixels: its proportions are kept."""
+    across, down = size[0] / cell[1], size[1] / cell[0]
+    scale = columns / across if columns else min(shape[1] / across, shape[0] / down)
+    rows, cols = (max(1, round(scale * side)) for side in (down, across))
+    if rows > LARGEST:
+        raise UserError(
+            f"--columns {columns} makes {rows:,} lines of this picture; possible: {LARGEST:,}",
+            hint="take fewer columns",
+        )
+    return rows, columns or min(cols, shape[1])
+
+
+def _filled(grid: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The grid in the middle of spaces, so large that whole grids of `shape` cover it."""
+    sides = zip(grid.shape, shape, strict=True)
+    rows, cols = (max(1, -(-given // side)) * side for given, side in sides)
+    full = grid.new_zeros(rows, cols)
+    top, left = (rows - grid.shape[0]) // 2, (cols - grid.shape[1]) // 2
+    full[top : top + grid.shape[0], left : left + grid.shape[1]] = grid
+    return full
+
+
+def _batch(numbers: Tensor) -> Tensor:
+    from aelab.glyphs import as_images
+
+    return as_images(numbers)
+
+
+def save(shown: Sequence[Lines], out: Path) -> Path:
+    """One text, or frames, as a file.
+
+    Args:
+        shown: texts of any size.
+        out: `.txt` (an empty line between frames), `.png` (frames side by side), or `.gif` and
+            `.webp` (frames one after the other).
+
+    Raises:
+        UserError: another ending, or the system refuses.
+    """
+    ending = out.suffix.lower()
+    if ending not in ENDINGS:
+        raise UserError(
+            f"{out}: texts are written as {one_of(ENDINGS)}", hint="choose such an ending"
+        )
+    if ending == ".txt":
+        content = ("\n\n".join("\n".join(lines) for lines in shown) + "\n").encode()
+    else:
+        content = _drawn(shown, ending)
+    make_folder(out.parent)
+    write_bytes(out, content)
+    return out
+
+
+def _drawn(shown: Sequence[Lines], ending: str) -> bytes:
+    from aelab.glyphs import ALPHABET, to_grid
+    from aelab.report.pictures import tiled
+
+    size = max(map(len, shown)), max(len(line) for lines in shown for line in lines)
+    grids = torch.stack([to_grid(lines, size) for lines in shown])
+    pictures = as_pictures(_batch(grids), ALPHABET)
+    buffer = io.BytesIO()
+    if ending == ".png":
+        tiled(pictures, len(pictures), gap=FONT_RES).save(buffer, "PNG", optimize=True)
+    else:
+        held = [5 * FRAME_MS, *[FRAME_MS] * (len(pictures) - 2), 5 * FRAME_MS][: len(pictures)]
+        options = {"lossless": True} if ending == ".webp" else {}
+        pictures[0].save(
+            buffer, ending[1:].upper(), save_all=True, append_images=pictures[1:], duration=held,
+            loop=0, **options,
+        )  # fmt: skip
+    return buffer.getvalue()

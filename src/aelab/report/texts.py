@@ -1,0 +1,160 @@
+"""Stored texts of runs that write ASCII art: originals and reproductions side by side.
+
+A run keeps `text/heldout-000060000.txt` (up to 16 examples, an empty line between them, each line
+`original   |   reconstruction`), the same for `train`; the number says how many images were seen.
+Whoever made the run: what is shown has no control characters.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aelab.errors import UserError, one_of, visible
+from aelab.report.pictures import SPLITS
+from aelab.report.series import labels
+from aelab.runs.foreign import stays_inside
+from aelab.runs.record import Run
+
+_STEP = re.compile(r"(heldout|train)-(\d+)\.txt")
+
+#: Examples of a run in a table; in a page of a run and set, and characters of all of them.
+IN_TABLE, IN_PAGE, PAGE_CHARACTERS = 1, 4, 400_000
+
+#: What goes over the two halves of an example.
+HEADING = "original   |   reconstruction"
+
+
+class Texts(NamedTuple):
+    """Examples of one run at one moment.
+
+    Attributes:
+        images: seen by the model that wrote them.
+        blocks: an example each, lines `original   |   reconstruction`.
+    """
+
+    images: int
+    blocks: list[str]
+
+
+def moments(run: Run, split: str = "heldout") -> dict[int, Path]:
+    """Images seen -> file of the texts at that moment, ascending."""
+    folder = run.path / "text"
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in folder.iterdir():
+        match = _STEP.fullmatch(path.name)
+        if match and match[1] == split and stays_inside(path, run.path):
+            found[int(match[2])] = path
+    return dict(sorted(found.items()))
+
+
+def examples(
+    run: Run, split: str = "heldout", *, count: int = 16, images: int | None = None
+) -> Texts | None:
+    """The first examples of a run, None where it has none.
+
+    Args:
+        run: finished or not.
+        split: `heldout` or `train`.
+        count: at most so many.
+        images: of the last moment at or before so many images seen; None for the latest.
+    """
+    stored = [moment for moment in moments(run, split) if images is None or moment <= images]
+    if not stored:
+        return None
+    text = run.read_text(f"text/{moments(run, split)[stored[-1]].name}")
+    lines = [visible(line) for line in text.split("\n")]
+    blocks = [block.strip("\n") for block in re.split(r"\n{2,}", "\n".join(lines))]
+    return Texts(stored[-1], [block for block in blocks if block][:count])
+
+
+def show(run: Run, split: str = "heldout", *, count: int = 4, images: int | None = None) -> str:
+    """Examples of one run for a terminal.
+
+    Raises:
+        UserError: unknown split, or the run has none; the message says what it has instead.
+    """
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; possible are: {one_of(SPLITS)}")
+    found = examples(run, split, count=count, images=images)
+    if found is not None and found.blocks:
+        head = f"{run.folder}: {SPLITS[split]} after {found.images:,} images, {HEADING}"
+        return "\n\n".join([head, *found.blocks])
+    if not run.record.get("alphabet"):
+        raise UserError(
+            f"run {run.folder} paints pictures, it has no text",
+            hint=f"see them with: aelab figure reproductions {run.folder}",
+        )
+    when = f" at or before {images:,} images" if images is not None else " yet"
+    known = ", ".join(f"{moment:,}" for moment in moments(run, split))
+    raise UserError(
+        f"run {run.folder} has no stored texts of {SPLITS[split]}{when}",
+        hint=f"there are those after {known} images" if known else "they are written as it trains",
+    )
+
+
+def below_table(runs: Sequence[Run], format: str, count: int = IN_TABLE) -> str:
+    """Side-by-side texts of each run that has them, to stand below a table.
+
+    Args:
+        runs: in the order of the table; those without texts are left out.
+        format: `terminal`, `markdown` (fenced) or `html` (escaped, in `<pre>`).
+        count: examples a run.
+
+    Raises:
+        UserError: another format, or no run has texts.
+    """
+    if format not in ("terminal", "markdown", "html"):
+        raise UserError(
+            f"texts of runs cannot stand in {format}",
+            hint="--text goes with --format terminal, markdown or html",
+        )
+    parts = []
+    for label, run in zip(labels(runs)[1], runs, strict=True):
+        found = examples(run, count=count)
+        if found is not None and found.blocks:
+            text = "\n\n".join(found.blocks)
+            parts.append(_block(f"{label} ({HEADING})", text, format))
+    if not parts:
+        raise UserError(
+            "none of these runs has texts", hint="--text is for runs that write ASCII art"
+        )
+    return "\n".join(parts)
+
+
+def _block(title: str, text: str, format: str) -> str:
+    if format == "html":
+        return f"<h4>{html.escape(title)}</h4>\n<pre>{html.escape(text)}</pre>\n"
+    # ASCII art may hold fences of its own: ours is longer.
+    longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{title}\n\n{fence}text\n{text}\n{fence}\n"
+
+
+def of_page(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What the page shows of each run that has texts.
+
+    Returns:
+        `run` (its number) and `parts`: the `title` and `text` of held-out and training images.
+        Later runs have fewer examples, and in the end none, where the page would grow too large.
+    """
+    found, room = [], PAGE_CHARACTERS
+    for number, run in enumerate(runs):
+        parts = []
+        for split, words in SPLITS.items():
+            texts = examples(run, split, count=IN_PAGE)
+            blocks = []
+            for block in texts.blocks if texts else []:
+                room -= len(block)
+                blocks += [block] if room >= 0 else []
+            if texts and blocks:
+                title = f"{words} after {texts.images:,} images: {HEADING}"
+                parts.append({"title": title, "text": "\n\n".join(blocks)})
+        if parts:
+            found.append({"run": number, "parts": parts})
+    return found
