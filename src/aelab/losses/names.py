@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.losses.characters import (
+    CharacterCrossEntropy,
+    CharacterNegativeLogLikelihood,
+    LegacyCharacterCrossEntropy,
+)
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
     commitment_term,
@@ -30,6 +35,7 @@ from aelab.losses.reconstruction import (
     per_image,
     same_shape,
 )
+from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
 
@@ -69,7 +75,14 @@ PENALTIES: dict[str, Formula] = {
 #: Formulas of characters, for models that write (`Output.characters`): classes whose objects take
 #: (output, target) and give (B,). Options of a term are arguments of the class; an object with a
 #: method `prepare(images)` is told the training images before the first batch.
-CHARACTERS: dict[str, type[nn.Module]] = {}
+CHARACTERS: dict[str, type[nn.Module]] = {
+    "character_ce": CharacterCrossEntropy,
+    "character_nll": CharacterNegativeLogLikelihood,
+    "legacy_character_ce": LegacyCharacterCrossEntropy,
+    "rendered_l1": RenderedL1,
+    "rendered_l2": RenderedL2,
+    "rendered_ssim": RenderedSSIM,
+}
 
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
+from aelab.losses.drawing import sharing
 from aelab.losses.names import CHARACTERS, WHOLE_BOUNDS, Formula, check_options, find_formula
 from aelab.types import Images, Output, TermSpec
 
@@ -66,6 +67,13 @@ class Term:
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
         if self.kind == "reconstruction":
+            if output.characters:
+                raise ConfigError(
+                    f"{self.name} compares pixels, but this model writes characters: the likeliest "
+                    "ones have no gradient",
+                    hint=f"possible: {one_of(CHARACTERS)}; for instance objective: "
+                    "{character_ce: 1}",
+                )
             return self.function(output.reconstruction, target)
         if self.kind == "characters":
             return self.function(output, target)
@@ -120,7 +128,8 @@ class Objective(nn.Module):
             ShapeError: reconstruction and target differ in shape.
             ConfigError: a term needs what this model's output does not have.
         """
-        return {term.name: term(output, target) for term in self.terms}
+        with sharing():
+            return {term.name: term(output, target) for term in self.terms}
 
     def prepare(self, images: Images) -> None:
         """Tells the training images to the terms that ask for them, before the first batch."""
@@ -227,7 +236,7 @@ def _describe(term: Term) -> str:
     if term.warmup_images:
         options["warmup_images"] = int(term.warmup_images)
     details = [f"{key}={value}" for key, value in options.items()]
-    if term.module is not None:
+    if term.module is not None and term.kind != "characters":
         details.insert(0, " ".join(repr(term.module).split()))
     elif term.formula_name != term.name:
         details.insert(0, term.formula_name)
