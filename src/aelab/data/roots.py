@@ -1,166 +1,31 @@
-"""Which folders may be read, and where data lies.
-
-A block of an experiment file may name paths. Unless the caller is Python itself, reading is allowed
-only under the experiment's folder, `AELAB_DATA`, the cache and folders given on the command line.
-Symbolic links are resolved first, so that a link cannot lead out.
-"""
+"""Which folders may be read: `aelab.roots`, under the name that parts of this room use."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from aelab.roots import (
+    Roots,
+    allowed,
+    cache_folder,
+    check,
+    current,
+    data_folders,
+    entering,
+    find,
+    resolve,
+    shown,
+    using,
+)
 
-from aelab.errors import DataError
-
-
-@dataclass(frozen=True)
-class Roots:
-    """Folders open besides `AELAB_DATA` and the cache; relative paths start at `base`."""
-
-    folders: tuple[Path, ...]
-    base: Path | None = None
-
-
-# One list for the process, not a context variable: a thread must not find itself unrestricted.
-_stack: list[Roots | None] = []
-
-
-@contextmanager
-def using(paths: Iterable[str | os.PathLike[str]], base: Path | None = None) -> Iterator[None]:
-    """Allow reading only under `paths`, `AELAB_DATA` and the cache.
-
-    Args:
-        paths: the experiment's folder and what the command line gives.
-        base: where relative paths start; the first of `paths` if left out.
-    """
-    folders = tuple(Path(path).resolve() for path in paths)
-    with entering(Roots(folders, base or (folders[0] if folders else None))):
-        yield
-
-
-@contextmanager
-def entering(roots: Roots | None) -> Iterator[None]:
-    """The roots that were `current()` at another time; None allows everything."""
-    _stack.append(roots)
-    try:
-        yield
-    finally:
-        _stack.pop()
-
-
-def current() -> Roots | None:
-    """The roots in force; None where Python is the caller and nothing was restricted."""
-    return _stack[-1] if _stack else None
-
-
-def data_folders() -> tuple[Path, ...]:
-    """The existing folders of `AELAB_DATA`, several being separated as in PATH."""
-    parts = os.environ.get("AELAB_DATA", "").split(os.pathsep)
-    return tuple(Path(part).expanduser().resolve() for part in parts if part)
-
-
-def cache_folder() -> Path:
-    """Where downloads and rendered sets lie: `AELAB_CACHE`, else the system's cache folder."""
-    given = os.environ.get("AELAB_CACHE")
-    if given:
-        return Path(given).expanduser().resolve()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("aelab")).resolve()
-
-
-def shown(source: str) -> str:
-    """A path as records and reports show it: without the folders of whoever ran it.
-
-    `$AELAB_DATA/...`, `cache/...`, else relative to the experiment's folder or to home.
-    """
-    if not os.path.isabs(source):
-        return source
-    path = Path(source)
-    roots = current()
-    base = roots.base if roots is not None else None
-    places = [(folder, "$AELAB_DATA/") for folder in data_folders()]
-    places += [(cache_folder(), "cache/")]
-    places += [(base, "")] if base is not None else []
-    for folder, name in [*places, (Path.home(), "~/")]:
-        for root in {folder, folder.resolve()}:
-            if path.is_relative_to(root):
-                return f"{name}{path.relative_to(root).as_posix()}"
-    return source
-
-
-def allowed(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` may be read, after resolving its symbolic links."""
-    roots = current()
-    if roots is None:
-        return True
-    real = Path(path).resolve()
-    open_folders = (*roots.folders, *data_folders(), cache_folder())
-    return any(real == folder or folder in real.parents for folder in open_folders)
-
-
-def check(path: str | os.PathLike[str]) -> Path:
-    """The path with links resolved.
-
-    Raises:
-        DataError: if it lies outside what may be read; the message tells the ways out.
-    """
-    real = Path(path).resolve()
-    if allowed(real):
-        return real
-    roots = current()
-    places = [str(folder) for folder in (roots.folders if roots else ())]
-    link = f" (a link to {real})" if Path(os.path.abspath(path)) != real else ""
-    raise DataError(
-        f"{path}{link} lies outside the folders that this experiment may read: "
-        + ", ".join([*places, "AELAB_DATA", "the cache"]),
-        hint=f"add --data {real.parent}, or set AELAB_DATA to a folder above it",
-    )
-
-
-def resolve(path: str | os.PathLike[str]) -> Path:
-    """A path of an experiment file as a real, allowed path; it need not exist.
-
-    Relative paths are looked for beside the file, then under `AELAB_DATA`, then in the cache.
-    """
-    given = Path(path).expanduser()
-    if given.is_absolute():
-        return check(given)
-    roots = current()
-    base = roots.base if roots and roots.base else Path.cwd()
-    for folder in (base, *data_folders(), cache_folder()):
-        if (folder / given).exists():
-            return check(folder / given)
-    return check(base / given)
-
-
-def find(
-    candidates: Sequence[str], path: str | os.PathLike[str] | None = None
-) -> tuple[Path | None, list[Path]]:
-    """The first existing candidate, looked for in the path given, `AELAB_DATA`, then the cache.
-
-    Args:
-        candidates: relative names in order of preference.
-        path: a folder, or the file itself; then nowhere else is looked.
-
-    Returns:
-        the file, or None; and every place looked at, for a message.
-    """
-    if path is not None:
-        given = resolve(path)
-        if given.is_file():
-            return given, [given]
-        folders: tuple[Path, ...] = (given,)
-    else:
-        folders = (*data_folders(), cache_folder())
-    names = list(candidates)
-    if path is not None:
-        names += [Path(name).name for name in candidates if Path(name).name not in candidates]
-    places = [folder / name for folder in folders for name in names]
-    for place in places:
-        if place.is_file():
-            return check(place), places
-    return None, places
+__all__ = [
+    "Roots",
+    "allowed",
+    "cache_folder",
+    "check",
+    "current",
+    "data_folders",
+    "entering",
+    "find",
+    "resolve",
+    "shown",
+    "using",
+]

@@ -6,19 +6,40 @@ A set of ASCII pictures is an `Images` whose `pixels` (N, 1, H, W) uint8 are num
 
 from __future__ import annotations
 
+from aelab.glyphs.alike import AlikePair, alike_pairs
 from aelab.glyphs.alphabet import ALPHABET, SPACE, as_images, character_numbers, to_grid, to_lines
 from aelab.glyphs.font import find_font, glyph_atlas
+from aelab.glyphs.learned import (
+    LearnedRenderer,
+    RendererError,
+    learned_renderer,
+    noisy_onehots,
+    renderer_error,
+)
+from aelab.glyphs.match import match_glyphs
 from aelab.glyphs.renderer import FontRenderer, font_renderer
+from aelab.glyphs.text import MIRRORED_PAIRS, mirrored_numbers, side_by_side
 
 __all__ = [
     "ALPHABET",
+    "MIRRORED_PAIRS",
     "SPACE",
+    "AlikePair",
     "FontRenderer",
+    "LearnedRenderer",
+    "RendererError",
+    "alike_pairs",
     "as_images",
     "character_numbers",
     "find_font",
     "font_renderer",
     "glyph_atlas",
+    "learned_renderer",
+    "match_glyphs",
+    "mirrored_numbers",
+    "noisy_onehots",
+    "renderer_error",
+    "side_by_side",
     "to_grid",
     "to_lines",
 ]

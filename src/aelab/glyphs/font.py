@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aelab import roots
 from aelab.errors import ConfigError, DataError, MissingExtra, did_you_mean, one_of
 from aelab.glyphs.alphabet import ALPHABET
 
@@ -50,13 +51,13 @@ def find_font(font: str | Path | None = None) -> Path:
             out), `DejaVuSansMono-Bold`, `DejaVuSansMono-Oblique`, `DejaVuSansMono-BoldOblique`.
 
     Raises:
-        DataError: there is no such file.
+        DataError: there is no such file, or an experiment may not read it.
     """
     shipped = _shipped()
     name = DEFAULT_FONT if font is None else str(font)
     if name in shipped:
         return shipped[name]
-    path = Path(name).expanduser()
+    path = roots.resolve(name)
     if not path.is_file():
         near = did_you_mean(name, shipped)
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,33 @@ from torch import Tensor, nn
 
 from aelab.errors import ShapeError
 from aelab.glyphs.alphabet import ALPHABET
-from aelab.glyphs.font import glyph_atlas
+from aelab.glyphs.font import find_font, glyph_atlas
+
+
+def check_weights(weights: Tensor) -> None:
+    """Refuse what is not (B, 95, H, W) with a `ShapeError`."""
+    if weights.ndim != 4 or weights.shape[1] != len(ALPHABET):
+        raise ShapeError(
+            f"weights of characters have the shape (B, {len(ALPHABET)}, H, W), "
+            f"and not {tuple(weights.shape)}"
+        )
+
+
+def tiled(pixels: Tensor, cell: tuple[int, int], shape: Sequence[int]) -> Tensor:
+    """The pixels of cells as one picture.
+
+    Args:
+        pixels: (B, h * w, H * W).
+        cell: (h, w), pixels.
+        shape: (H, W), cells.
+
+    Returns:
+        (B, 1, H * h, W * w).
+    """
+    height, width = cell
+    rows, columns = shape
+    tiles = pixels.reshape(-1, height, width, rows, columns).permute(0, 3, 1, 4, 2)
+    return tiles.reshape(-1, 1, rows * height, columns * width)
 
 
 class FontRenderer(nn.Module):
@@ -62,17 +89,10 @@ class FontRenderer(nn.Module):
         Raises:
             ShapeError: not four axes, or not 95 characters.
         """
-        if weights.ndim != 4 or weights.shape[1] != len(ALPHABET):
-            raise ShapeError(
-                f"weights of characters have the shape (B, {len(ALPHABET)}, H, W), "
-                f"and not {tuple(weights.shape)}"
-            )
-        batch, _, rows, columns = weights.shape
-        height, width = self.cell
+        check_weights(weights)
         # The product in this order needs no copy of the weights: half the time of the other one.
         pixels = self.atlas.to(weights).flatten(1).T @ weights.flatten(2)  # (B, h * w, H * W)
-        tiles = pixels.reshape(batch, height, width, rows, columns).permute(0, 3, 1, 4, 2)
-        return tiles.reshape(batch, 1, rows * height, columns * width)
+        return tiled(pixels, self.cell, weights.shape[2:])
 
     def draw(self, numbers: Tensor) -> Tensor:
         """The picture of character numbers, exactly.
@@ -96,9 +116,13 @@ class FontRenderer(nn.Module):
         return tiles.reshape(batch, 1, rows * height, columns * width)
 
 
-@cache
 def font_renderer(
     font_res: int = 9, font_zoom: int | None = None, font: str | Path | None = None
 ) -> FontRenderer:
     """The `FontRenderer` with these settings, made once a process and shared by all who ask."""
+    return _shared(font_res, font_zoom, find_font(font))
+
+
+@cache
+def _shared(font_res: int, font_zoom: int | None, font: Path) -> FontRenderer:
     return FontRenderer(font_res, font_zoom, font)
