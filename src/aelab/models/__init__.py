@@ -26,6 +26,7 @@ from aelab.models.adapting import (
     prepare_layout,
     try_model,
 )
+from aelab.models.ascii_presets import ascii_autoencoder_2022
 from aelab.models.autoencoders import (
     Autoencoder,
     EncoderDecoder,
@@ -132,6 +133,7 @@ MODELS: dict[str, Any] = {
     "VariationalAutoencoder": VariationalAutoencoder,
     "VariationalAutoencoderConv": VariationalAutoencoderConv,
     "VariationalEncoder": VariationalEncoder,
+    "ascii_autoencoder_2022": ascii_autoencoder_2022,
     "small_ascii_ae": small_ascii_ae,
     "small_image_ae": small_image_ae,
     "resnet18_open": resnet18_open,
@@ -252,6 +254,7 @@ __all__ = [
     "VariationalEncoder",
     "anti_aliased_decoder",
     "as_model",
+    "ascii_autoencoder_2022",
     "count_parameters",
     "fast_implicit_decoder",
     "film_decoder",

@@ -214,9 +214,11 @@ class CharacterAutoencoder(Autoencoder):
 
     Attributes:
         alphabet: the characters it writes; a set of training images must have the same.
+        note: what a reader of the results must know of a preset; see `notes_of`.
     """
 
-    alphabet = ALPHABET
+    alphabet: str = ALPHABET
+    note: str = ""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from aelab.errors import ConfigError, ShapeError
+from aelab.errors import ConfigError
 from aelab.models.activations import Activation
 from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity
 from aelab.models.characters import NUM_CHARACTERS, CharacterAutoencoder, CharacterEmbedding
@@ -25,6 +25,7 @@ from aelab.models.residual import (
     keep_variance,
     make_per_image_norm,
 )
+from aelab.models.shapes import grid_shape
 from aelab.types import TermSpec
 
 _NAME = "small_ascii_ae"
@@ -107,13 +108,7 @@ def small_ascii_ae(
     Raises:
         ConfigError, ShapeError: an argument out of range.
     """
-    sides = tuple(int(size) for size in shape)
-    sides = sides[1:] if len(sides) == 3 and sides[0] == 1 else sides
-    if len(sides) != 2 or min(sides) < 1:
-        raise ShapeError(
-            f"{_NAME}: shape must be (height, width) in characters, not {tuple(shape)}",
-            hint="characters are one channel: use SHAPE[1:] or (1, height, width)",
-        )
+    sides = grid_shape(shape, _NAME)
     if not 0 < space_share < 1 or embedding < 1 or latent_channels < 1 or text_blocks < 0:
         raise ConfigError(
             f"{_NAME}: space_share={space_share}, embedding={embedding}, "
@@ -121,7 +116,7 @@ def small_ascii_ae(
             "above 0 and below 1, the others positive"
         )
     stages = check_stages(channels, blocks, kernel_size, _NAME)
-    parts = _Sizes((sides[0], sides[1]), stages, embedding, text_blocks, kernel_size, norm, act_fn)
+    parts = _Sizes(sides, stages, embedding, text_blocks, kernel_size, norm, act_fn)
     if terms is None:
         terms = (TermSpec("character_ce", "character_ce"),)
     if beta is not None:
