@@ -16,7 +16,9 @@ from aelab.data.progress import reporting, track
 from aelab.errors import DataError, ShapeError
 
 SMALL: dict[str, dict[str, object]] = {
+    "ascii_art_dataset": {"path": "own.txt", "res": 16},
     "atlas_dataset": {"path": "rpg-tiles/rltiles-32x32.png"},
+    "figlet_ascii_dataset": {"samples": 20, "words": ["cat", "dog"], "fonts": ["big", "small"]},
     "fmnist_dataset": {},
     "idx_dataset": {"path": "own.gz"},
     "image_folder_dataset": {"path": "rpg-tiles", "shape": (3, 16, 16)},
@@ -40,6 +42,8 @@ def made(
 ) -> Callable[[str], Dataset]:
     monkeypatch.chdir(tmp_path)
     write_idx(data_folder / "own.gz", torch.randint(0, 256, (9, 8, 8), dtype=torch.uint8))
+    cats = [r" /\_/\ " + "\n( o.o )\n" + mouth for mouth in (" > ^ < ", " > - < ")]
+    (data_folder / "own.txt").write_text("\n%\n".join(cats), encoding="ascii")
     return lambda name: DATASETS[name](**SMALL[name])
 
 

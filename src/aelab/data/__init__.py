@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
 from aelab.data.base import MEMORY, Dataset
 from aelab.data.chain import METHODS
+from aelab.data.characters import character_counts
 from aelab.data.collage import ImageCombinePatchIterableDataset
 from aelab.data.combine import Interleaved, LimitDataset
+from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
 from aelab.data.kali import Kali2dDataset, kali_dataset
@@ -32,7 +35,9 @@ from aelab.data.transforms import TRANSFORMS
 
 #: Every data set an experiment file may name.
 DATASETS: dict[str, Callable[..., Any]] = {
+    "ascii_art_dataset": ascii_art_dataset,
     "atlas_dataset": atlas_dataset,
+    "figlet_ascii_dataset": figlet_ascii_dataset,
     "fmnist_dataset": fmnist_dataset,
     "idx_dataset": idx_dataset,
     "image_folder_dataset": image_folder_dataset,
@@ -64,5 +69,6 @@ __all__ = [
     "TRANSFORMS",
     "Dataset",
     "augmentations",
+    "character_counts",
     "freeze_images",
 ]

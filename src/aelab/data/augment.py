@@ -35,6 +35,7 @@ class RandomShift:
 
     pixels: int
     moves_only: ClassVar[bool] = True
+    keeps_characters: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return random_shift(images, self.pixels, generator)
@@ -58,6 +59,7 @@ class RandomWindow:
 
     size: tuple[int, int]
     moves_only: ClassVar[bool] = True
+    keeps_characters: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return random_crop(images, self.size, generator)
@@ -202,6 +204,7 @@ def freeze_images(images: Images, seed: int = 0) -> Images:
         labels=images.labels,
         provenance=images.provenance,
         facts={**images.facts, "memory_mapped": False, "frozen_seed": seed},
+        alphabet=images.alphabet,
     )
     return replace(frozen, augment=())
 

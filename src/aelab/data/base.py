@@ -51,6 +51,11 @@ class Dataset(Chain, ABC):
             )
         return shape[0], shape[1], shape[2]
 
+    @property
+    def alphabet(self) -> str:
+        """The characters that the pixels of ASCII art number; empty for pictures. Cheap."""
+        return ""
+
     @abstractmethod
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one item after every change, random ones included."""
@@ -155,8 +160,11 @@ def make_images(
     provenance: Sequence[Provenance] = (),
     facts: Mapping[str, Any] | None = None,
     sha256: str | None = None,
+    alphabet: str = "",
 ) -> Images:
     """`Images` with the hash of their content; `sha256` spares computing a known one.
+
+    `alphabet`: of ASCII art, the characters that the pixels number.
 
     Raises:
         DataError: if there are no images.
@@ -174,6 +182,7 @@ def make_images(
         provenance=tuple(p._replace(source=roots.shown(p.source)) for p in provenance),
         content_sha256=sha256 or content_sha256(pixels),
         facts=dict(facts or {}),
+        alphabet=alphabet,
     )
 
 

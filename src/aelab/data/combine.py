@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aelab.data.augment import freeze_images, join, shape_after
 from aelab.data.base import Dataset, make_images
+from aelab.data.characters import refuse_brightness, refuse_mixed
 from aelab.data.functions import call_function, function_key
 from aelab.data.prepare import Prepared, checked_shape
 from aelab.data.progress import track
@@ -35,6 +36,11 @@ class Wrapped(Dataset):
         self.source = source
         self.name = source.name
         self.raw = source.raw
+
+    @property
+    def alphabet(self) -> str:
+        """As in the other set."""
+        return self.source.alphabet
 
     def item_shape(self) -> tuple[int, ...]:
         """As in the other set."""
@@ -82,6 +88,7 @@ class Augmented(Wrapped):
 
     def __init__(self, source: Dataset, augment: tuple[Augment, ...]) -> None:
         super().__init__(source)
+        refuse_brightness(source, *augment)
         self.augment = augment
 
     def item_shape(self) -> tuple[int, ...]:
@@ -151,12 +158,18 @@ class Interleaved(Dataset):
             raise DataError("interleave needs at least one data set")
         self.parts = sources
         self.name = "+".join(dict.fromkeys(part.name for part in sources))
+        refuse_mixed(sources)
         shapes = {part.item_shape() for part in sources}
         if len(shapes) > 1:
             raise ShapeError(
                 f"cannot interleave images of shapes {sorted(shapes)}",
                 hint="give all of them the same shape first: .resize((C, H, W))",
             )
+
+    @property
+    def alphabet(self) -> str:
+        """As in each of the sets."""
+        return self.parts[0].alphabet
 
     def item_shape(self) -> tuple[int, ...]:
         """As in each of the sets."""
@@ -194,6 +207,7 @@ class Interleaved(Dataset):
             augment=loaded[0].augment,
             provenance=provenance,
             facts=facts,
+            alphabet=self.alphabet,
         )
 
 
@@ -263,6 +277,7 @@ def take_rows(images: Images, rows: slice | Tensor) -> Images:
         augment=images.augment,
         provenance=provenance,
         facts={**images.facts, "memory_mapped": mapped},
+        alphabet=images.alphabet,
     )
 
 

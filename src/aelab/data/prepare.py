@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aelab.data.augment import Steps
 from aelab.data.base import Dataset, Shape, make_images
+from aelab.data.characters import refuse_brightness
 from aelab.errors import ShapeError
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import filter_name, resize
@@ -44,6 +45,15 @@ class Prepared(Dataset):
         if normalize_between is not None:
             low, high = normalize_between
             self.normalize_between = float(low), float(high)
+        if source.alphabet:
+            fits = self.wanted in (None, source.item_shape())
+            refuse_brightness(source, *(() if fits else ("resize",)))
+            refuse_brightness(source, *(("normalize_between",) if normalize_between else ()))
+
+    @property
+    def alphabet(self) -> str:
+        """As in the other set."""
+        return self.source.alphabet
 
     def item_shape(self) -> tuple[int, ...]:
         """(C, H, W) as wanted, or as in the other set."""
@@ -90,6 +100,7 @@ class Prepared(Dataset):
             augment=images.augment,
             provenance=images.provenance,
             facts=facts,
+            alphabet=images.alphabet,
         )
 
     def _after(self, images: Images) -> Images:

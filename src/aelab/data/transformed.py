@@ -12,6 +12,7 @@ from torch import Tensor
 from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
 from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.change import RandomTransform, Transform
+from aelab.data.characters import refuse_brightness
 from aelab.data.combine import Wrapped, repeat, take_rows
 from aelab.data.functions import call_function, function_key
 from aelab.data.progress import track
@@ -50,6 +51,12 @@ class TensorDataset(Dataset):
         first = tensors[0]
         self.name = first.name if isinstance(first, Dataset) else "tensor"
         self._key = ""
+
+    @property
+    def alphabet(self) -> str:
+        """As in a set given as a tensor."""
+        first = self.tensors[0]
+        return first.alphabet if isinstance(first, Dataset) else ""
 
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one row of the first tensor."""
@@ -151,6 +158,9 @@ class TransformDataset(Wrapped):
         self.functions = tuple(flat(transforms))
         self.repeated = repeat(source, num_repeat)
         self._keys = [function_key(function) for function in self.functions]
+        given = {"dtype": dtype, "multiply": multiply}
+        named = [name for name, value in given.items() if value is not None]
+        refuse_brightness(source, *named, *self.functions)
         changes = dtype is not None or multiply is not None or bool(self.functions)
         self.raw = source.raw and not changes
         self._shape: tuple[int, ...] | None = None
@@ -199,6 +209,7 @@ class TransformDataset(Wrapped):
             augment=(*images.augment, *plan.always),
             provenance=images.provenance,
             facts={**images.facts, "memory_mapped": False},
+            alphabet=images.alphabet,
         )
         times = len(self.repeated.load()) // len(images) if self.repeated is not self.source else 1
         rows = torch.arange(len(changed)).repeat_interleave(times)

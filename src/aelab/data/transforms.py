@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ class CenterCrop(Transform):
     """The middle window; black where the image is smaller."""
 
     size: int | tuple[int, int]
+    keeps_characters: ClassVar[bool] = True
 
     def batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, *size)."""
@@ -97,6 +98,8 @@ class Normalize(Transform):
 class ToTensor(Transform):
     """Nothing: items are tensors already; uint8 becomes float 0..1."""
 
+    keeps_characters: ClassVar[bool] = True
+
     def batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> float32 in 0..1; float images as they are."""
         return images.float() / 255.0 if images.dtype == torch.uint8 else images
@@ -108,6 +111,7 @@ class RandomCrop(RandomTransform):
 
     size: int | tuple[int, int]
     padding: int | Sequence[int] | None = None
+    keeps_characters: ClassVar[bool] = True
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, H, W) -> (B, C, *size), each image from its own place."""

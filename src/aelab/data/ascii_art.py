@@ -1,0 +1,294 @@
+"""ASCII pictures from files: folders of `.txt`, and collections separated by `%`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from aelab.data import roots
+from aelab.data.ascii_text import (
+    Picture,
+    Rules,
+    Sieve,
+    content_key,
+    first_of_each_text,
+    in_validation,
+    split_collection,
+    squared,
+)
+from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.errors import ConfigError, DataError
+from aelab.glyphs.alphabet import ALPHABET
+from aelab.types import Images, Provenance
+
+Split = Literal["content", "alphabet"]
+_SPLITS = ("content", "alphabet")
+
+
+class AsciiArt(Dataset):
+    """The ASCII pictures of a folder or a collection, see `ascii_art_dataset`."""
+
+    name = "ascii-art"
+
+    def __init__(
+        self,
+        path: str | Path,
+        rules: Rules,
+        *,
+        max_samples: int | None,
+        validation_prop: float | None,
+        validation: bool,
+        split: Split,
+        legacy: bool,
+    ) -> None:
+        super().__init__()
+        self.path = roots.resolve(path)
+        self.rules, self.split, self.legacy = rules, split, legacy
+        self.max_samples, self.validation_prop = max_samples, validation_prop
+        self.validation = validation
+        self._files: list[Path] | None = None
+
+    @property
+    def alphabet(self) -> str:
+        """The 95 printable characters of ASCII."""
+        return ALPHABET
+
+    def files(self) -> list[Path]:
+        """The text files in the order of their paths; listed once.
+
+        Raises:
+            DataError: there is no such folder or file, no text in it, or a link leads out.
+        """
+        if self._files is None:
+            with roots.entering(self._roots):
+                self._files = list_texts(self.path)
+        return self._files
+
+    def item_shape(self) -> tuple[int, ...]:
+        """(1, H, W), H lines of W characters."""
+        return 1, self.rules.height, self.rules.width
+
+    def verify(self) -> None:
+        """Raise DataError if the folder is missing or holds no text."""
+        self.files()
+
+    def sources(self) -> list[tuple[str, str]]:
+        """The folder's or the collection's path."""
+        return [(self.name, str(self.path))]
+
+    def fingerprint(self) -> str:
+        """Path, size and time of every file, and how they are read."""
+        digest = hashlib.sha256()
+        for file in self.files():
+            state = file.stat()
+            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        how = (self.rules, self.max_samples, self.validation_prop, self.validation)
+        return f"ascii {self.path} {digest.hexdigest()} {how} {self.split} {self.legacy}"
+
+    def _read(self) -> Images:
+        sieve = Sieve(self.rules)
+        pictures = list(self._wanted(sieve))
+        if not pictures:
+            side = {True: "validation ", False: ""}[self.validation]
+            raise DataError(
+                f"{self.path} gives no {side}pictures: {len(self.files())} files, "
+                f"{sieve.told() or 'nothing left out'}",
+                hint="give a larger res, or another validation_prop",
+            )
+        return grids_as_images(self.name, str(self.path), pictures, self.rules, sieve)
+
+    def _wanted(self, sieve: Sieve) -> Sequence[Picture]:
+        """The pictures of the wished side, at most `max_samples`."""
+        found = self._texts(sieve)
+        pictures = list(found if self.legacy else first_of_each_text(found, sieve))
+        if self.legacy and self.max_samples is not None:
+            pictures = pictures[: self.max_samples + 1]  # the original counted from 0
+        if self.validation_prop is not None:
+            pictures = self._side(pictures, self.validation_prop)
+        return pictures if self.legacy else pictures[: self.max_samples]
+
+    def _side(self, pictures: list[Picture], share: float) -> list[Picture]:
+        if self.split == "alphabet":
+            border = len(pictures) - int(len(pictures) * share)
+            return pictures[border:] if self.validation else pictures[:border]
+        return [
+            picture
+            for picture in pictures
+            if in_validation(content_key(picture.lines), share) == self.validation
+        ]
+
+    def _texts(self, sieve: Sieve) -> Iterator[Picture]:
+        """What the rules keep, in the order of the files; the original knew no collections."""
+        root = self.path if self.path.is_dir() else self.path.parent
+        for file in self.files():
+            text = read_text(file)
+            parts = [text] if self.legacy else split_collection(text)
+            folder = file.parent.relative_to(root).as_posix()
+            inner = file.stem if len(parts) > 1 else ""
+            label = "/".join(part for part in (folder, inner) if part not in ("", "."))
+            for part in parts:
+                lines = sieve.lines(part)
+                if lines is not None:
+                    yield Picture(lines, label or root.name)
+
+
+def read_text(file: Path) -> str:
+    """A text file, each byte a character, so that no byte is an error here.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return file.read_bytes().decode("latin-1")
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def list_texts(path: Path) -> list[Path]:
+    """A file itself; of a folder the `.txt` files below it, sorted by path, hidden ones left out.
+
+    Raises:
+        DataError: see `AsciiArt.files`.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(
+            f"there is no folder or file {path}",
+            hint="give path=... relative to the experiment file, to AELAB_DATA, or absolute",
+        )
+    found = []
+    for place, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(".txt") and not name.startswith("."):
+                file = Path(place) / name
+                if file.is_symlink():
+                    roots.check(file)
+                found.append(file)
+    if not found:
+        raise DataError(f"{path} holds no text", hint="files ending with .txt count")
+    return sorted(found)
+
+
+def grids_as_images(
+    name: str, source: str, pictures: Sequence[Picture], rules: Rules, sieve: Sieve
+) -> Images:
+    """Pictures centred in grids as one (N, 1, H, W) uint8, labelled where there are two labels."""
+    grids = torch.stack([squared(p.lines, (rules.height, rules.width)) for p in pictures])
+    pixels = grids[:, None]
+    labels, facts = labelled([picture.label for picture in pictures])
+    if sieve.left_out:
+        facts["left_out"] = dict(sieve.left_out)
+    sha256 = content_sha256(pixels)
+    entry = Provenance(name, source, len(pixels), sha256, sieve.told())
+    return make_images(
+        pixels, labels=labels, provenance=[entry], facts=facts, sha256=sha256, alphabet=ALPHABET
+    )
+
+
+def labelled(texts: Sequence[str]) -> tuple[torch.Tensor | None, dict[str, object]]:
+    """Label numbers (N,) int64 and their names as facts; None and nothing if all are equal."""
+    names = sorted(set(texts))
+    if len(names) < 2:
+        return None, {}
+    number = {name: i for i, name in enumerate(names)}
+    return torch.tensor([number[text] for text in texts]), {"label_names": names}
+
+
+def grid_size(res: int | Sequence[int], part: str) -> tuple[int, int]:
+    """(H, W) in characters of one number or two.
+
+    Raises:
+        ConfigError: not one or two whole numbers from 1 up.
+    """
+    sizes = (res, res) if isinstance(res, int) else tuple(res)
+    if len(sizes) != 2 or any(isinstance(s, bool) or int(s) != s or s < 1 for s in sizes):
+        raise ConfigError(
+            f"{part}: a grid is (lines, columns), whole numbers from 1 up, got {res!r}",
+            hint="for instance 64, or (24, 48)",
+        )
+    return int(sizes[0]), int(sizes[1])
+
+
+def ascii_art_dataset(
+    path: str,
+    res: int | tuple[int, int] = 64,
+    max_samples: int | None = None,
+    validation_prop: float | None = None,
+    validation: bool = False,
+    *,
+    min_lines: int = 3,
+    min_ink: int = 12,
+    tabs: Literal["expand", "refuse"] = "expand",
+    split: Split | None = None,
+    legacy: bool = False,
+) -> Dataset:
+    """ASCII pictures: the `.txt` files below a folder, or a collection separated by `%` lines.
+
+    Kept is what is printable ASCII, of at most H lines, and of at most W characters in *every* line
+    (the original looked at the first line only). Blank borders are trimmed, exact copies dropped,
+    and each picture is centred in an H x W grid. What is left out is counted in the provenance.
+    Labels are the folders, or names of collections, if there are two.
+
+    Args:
+        path: a folder or a file, relative to the experiment file, to `AELAB_DATA`, or absolute.
+        res: (H, W) in characters, or one number for both.
+        max_samples: at most so many, the first of the files' order.
+        validation_prop: the share of pictures, 0..1, that validates; None for all pictures.
+        validation: the validating share instead of the other.
+        min_lines: fewest lines of a picture.
+        min_ink: fewest characters that are no spaces.
+        tabs: `expand` to multiples of 8 columns, or `refuse` the picture.
+        split: `content` by a hash of the trimmed text, or `alphabet`, the last share of the paths,
+            which takes whole categories.
+        legacy: as the original: nothing trimmed, no least size, tabs refused, copies kept, a file
+            is a picture, split by alphabet, and `max_samples` keeps one more than it says.
+
+    Raises:
+        ConfigError: an argument out of its range.
+
+    Source: the document's `AsciiArtDataset` (commit b5b2320).
+    """
+    height, width = grid_size(res, "ascii_art_dataset")
+    split = split or ("alphabet" if legacy else "content")
+    _check(max_samples, validation_prop, validation, split, tabs)
+    rules = Rules(height, width, min_lines, min_ink, True, tabs == "expand")
+    if legacy:
+        rules = Rules(height, width, 0, 0, trim=False, expand_tabs=False)
+    return AsciiArt(
+        path,
+        rules,
+        max_samples=max_samples,
+        validation_prop=validation_prop,
+        validation=bool(validation),
+        split=split,
+        legacy=bool(legacy),
+    )
+
+
+def _check(
+    max_samples: int | None, share: float | None, validation: bool, split: str, tabs: str
+) -> None:
+    where = "ascii_art_dataset"
+    if max_samples is not None and max_samples < 1:
+        raise ConfigError(f"{where}: max_samples is a whole number from 1 up, got {max_samples!r}")
+    if share is not None and not 0 < share < 1:
+        raise ConfigError(
+            f"{where}: validation_prop is a share between 0 and 1, got {share!r}",
+            hint="for instance 0.05; leave it out for all pictures",
+        )
+    if validation and share is None:
+        raise ConfigError(
+            f"{where}: validation=True needs the share of pictures that validates",
+            hint="add validation_prop=0.05, here and in the training set",
+        )
+    if split not in _SPLITS:
+        raise ConfigError(f"{where}: split is 'content' or 'alphabet', got {split!r}")
+    if tabs not in ("expand", "refuse"):
+        raise ConfigError(f"{where}: tabs is 'expand' or 'refuse', got {tabs!r}")
