@@ -136,4 +136,4 @@ def test_a_model_that_makes_one_image_has_no_diversity_and_less_recall() -> None
     assert stuck["frechet"] > 2 * fine["frechet"]
     assert fine["features_hash"] == stuck["features_hash"]
     assert 0 < fine["frechet_floor"] < stuck["frechet"]
-    assert METRICS["samples"].needs == {"train"}
+    assert METRICS["samples"].needs == {"train", "pixels"}

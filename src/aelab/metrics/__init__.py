@@ -7,6 +7,14 @@ tensors alone. The room knows nothing of runs and training; `lab.evaluate` store
 from __future__ import annotations
 
 from aelab.metrics.baseline import PCA, fit_pca, pca_skill
+from aelab.metrics.characters import accuracy_without_spaces, characters, characters_baseline
+from aelab.metrics.contours import (
+    connected_components,
+    contour_agreement,
+    contours,
+    count_components,
+    legacy_edges,
+)
 from aelab.metrics.distances import (
     frechet_distance,
     kernel_distance,
@@ -28,14 +36,29 @@ from aelab.metrics.subject import Subject, flat
 from aelab.metrics.table import Metric, Need, lacking, measure
 
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+_PIXELS: frozenset[Need] = frozenset({"pixels"})
 
 #: Every metric by name, in the order in which tables show them.
 METRICS: dict[str, Metric] = {
-    "reproduction": Metric(reproduction, "L1, L2, PSNR and SSIM of held-out reproductions"),
-    "elbo": Metric(elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR),
+    "reproduction": Metric(
+        reproduction, "L1, L2, PSNR and SSIM of held-out reproductions", _PIXELS
+    ),
+    "characters": Metric(
+        characters,
+        "ASCII art: right characters, similarity and contours of the drawn text",
+        frozenset({"characters"}),
+    ),
+    "characters_baseline": Metric(
+        characters_baseline,
+        "ASCII art: the same of blank reconstructions and of the nearest training picture",
+        frozenset({"characters", "train"}),
+    ),
+    "elbo": Metric(
+        elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR | _PIXELS
+    ),
     "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
     "pca_skill": Metric(
-        pca_skill, "error beside that of PCA with as many numbers", frozenset({"train"})
+        pca_skill, "error beside that of PCA with as many numbers", _PIXELS | {"train"}
     ),
     "separation": Metric(
         separation,
@@ -46,11 +69,14 @@ METRICS: dict[str, Metric] = {
     "samples": Metric(
         sample_quality,
         "Frechet and kernel distance, precision, recall, diversity of new images",
-        frozenset({"train"}),
+        _PIXELS | {"train"},
         "slow",
     ),
     "iwae": Metric(
-        iwae, "log-likelihood, importance-weighted with 500 samples", _POSTERIOR, "slow"
+        iwae,
+        "log-likelihood, importance-weighted with 500 samples",
+        _POSTERIOR | _PIXELS,
+        "slow",
     ),
 }
 
@@ -61,6 +87,13 @@ __all__ = [
     "Metric",
     "Observation",
     "Subject",
+    "accuracy_without_spaces",
+    "characters",
+    "characters_baseline",
+    "connected_components",
+    "contour_agreement",
+    "contours",
+    "count_components",
     "elbo",
     "error_by_frequency",
     "fit_pca",
@@ -72,6 +105,7 @@ __all__ = [
     "knn_accuracy",
     "lacking",
     "latent_use",
+    "legacy_edges",
     "linear_probe_accuracy",
     "measure",
     "observation_of",

@@ -82,7 +82,8 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     """Accuracy of simple classifiers on the latent, and on the pixels.
 
     `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe;
-    all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes.
+    all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes. Of
+    characters only the latent: their numbers are no brightness.
 
     Raises:
         ConfigError: all training images are of one class.
@@ -92,10 +93,9 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     if int(train_labels.min()) == int(train_labels.max()):
         raise ConfigError("all training images are of one class: nothing can be separated")
     values: dict[str, float] = {}
-    pairs = {
-        "latent": (flat(subject.train_latents), flat(subject.latents)),
-        "pixels": (flat(subject.train_images), flat(subject.images)),
-    }
+    pairs = {"latent": (flat(subject.train_latents), flat(subject.latents))}
+    if not subject.alphabet:
+        pairs["pixels"] = (flat(subject.train_images), flat(subject.images))
     for name, (train, test) in pairs.items():
         values[f"knn_{name}"] = knn_accuracy(train, train_labels, test, labels, neighbours)
         values[f"probe_{name}"] = linear_probe_accuracy(train, train_labels, test, labels)

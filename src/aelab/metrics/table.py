@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject
 
-#: What a subject may lack: a Gaussian posterior, labels of both sets, training images.
-Need = Literal["posterior", "labels", "train"]
+#: What a subject may lack: a Gaussian posterior, labels of both sets, training images; images that
+#: are characters, or such that are pixels (each has one of the two).
+Need = Literal["posterior", "labels", "train", "characters", "pixels"]
 
 
 class Metric(NamedTuple):
@@ -34,6 +35,8 @@ _WORDS: dict[Need, str] = {
     "posterior": "the latent has no Gaussian posterior",
     "labels": "the images have no labels",
     "train": "there are no training images",
+    "characters": "the images are pictures, not characters",
+    "pixels": "the images are characters, not pixels (measure them with 'characters')",
 }
 
 
@@ -48,6 +51,8 @@ def lacking_needs(subject: Subject, needs: frozenset[Need]) -> str:
         "labels": subject.labels is not None
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
+        "characters": bool(subject.alphabet),
+        "pixels": not subject.alphabet,
     }
     if "posterior" in needs:  # only known once the images have passed the model
         has["posterior"] = {"mean", "log_std"} <= set(subject.posterior)
