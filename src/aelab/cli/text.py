@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aelab.cli.options import Data, Runs, Trust
+from aelab.cli.options import Data, Device, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError
 
@@ -18,6 +18,14 @@ class Shown(StrEnum):
 
     heldout = "heldout"
     train = "train"
+
+
+class Match(StrEnum):
+    """What of a picture glyphs are compared with."""
+
+    areas = "areas"
+    brightness = "brightness"
+    edges = "edges"
 
 
 class Way(StrEnum):
@@ -62,6 +70,9 @@ def ascii_art(
     invert: Annotated[
         bool, typer.Option("--invert", help="Light becomes dark: for drawings on black.")
     ] = False,
+    match: Annotated[
+        Match, typer.Option("--match", help="What glyphs are compared with.")
+    ] = Match.areas,
     beside: Annotated[
         bool, typer.Option("--beside", help="The matched characters beside the model's.")
     ] = False,
@@ -78,9 +89,7 @@ def ascii_art(
     runs: Runs = Path("runs"),
     data: Data = None,
     trust: Trust = False,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Turn a picture into ASCII art with a trained run, or go from one picture to another."""
     from aelab import lab
@@ -94,8 +103,8 @@ def ascii_art(
             f"aelab ascii --between FIRST SECOND --run {run}",
         )
     shared: dict[str, Any] = {
-        "out": out, "invert": invert, "runs": runs, "data": data or (), "trust": trust,
-        "device": device,
+        "out": out, "invert": invert, "match": match.value, "runs": runs, "data": data or (),
+        "trust": trust, "device": device,
     }  # fmt: skip
     if between is not None:
         if columns is not None or beside:

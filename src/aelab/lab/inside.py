@@ -289,6 +289,7 @@ def ascii_art(
     out: str | Path | None = None,
     columns: int | None = None,
     invert: bool = False,
+    match: Literal["areas", "brightness", "edges"] = "areas",
     beside: bool = False,
     runs: str | Path = RUNS,
     data: Iterable[str | Path] = (),
@@ -304,6 +305,8 @@ def ascii_art(
         columns: width in characters; wider than the run's grid, parts are encoded one by one. None
             fits the picture into one grid.
         invert: light becomes dark: for drawings on black.
+        match: the glyph that looks most like a cell (`areas`), like it once black is as light as
+            the darkest glyph (`brightness`, for photographs), or like its outlines (`edges`).
         beside: write `matched   |   written` into `out`.
         runs, data, trust, device: as for `open_model`.
 
@@ -315,12 +318,12 @@ def ascii_art(
         StoreError: no such run or state, or it needs `trust`.
     """
     from aelab.lab.reopen import reopen_run
-    from aelab.lab.writing import art_of, save
+    from aelab.lab.writing import Matching, art_of, save
     from aelab.runs.store import Store
 
     folders = [Path(folder) for folder in data]
     opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
-    art = art_of(opened, Path(source), columns=columns, invert=invert)
+    art = art_of(opened, Path(source), Matching(columns, invert, match))
     if out is not None:
         save([art.beside() if beside else art.written], Path(out))
     return art
@@ -335,6 +338,7 @@ def ascii_frames(
     steps: int = 8,
     path: Literal["linear", "spherical"] = "linear",
     invert: bool = False,
+    match: Literal["areas", "brightness", "edges"] = "areas",
     runs: str | Path = RUNS,
     data: Iterable[str | Path] = (),
     trust: bool = False,
@@ -348,7 +352,7 @@ def ascii_frames(
         out: `.txt`, `.png` (side by side), `.gif` or `.webp` (a film); None writes nothing.
         steps: frames, both ends included; the weights of the ends sum to 1 (`linear`).
         path: straight (`linear`) or along the great circle (`spherical`).
-        invert: light becomes dark: for drawings on black.
+        invert, match: as for `ascii_art`.
         runs, data, trust, device: as for `open_model`.
 
     Returns:
@@ -358,13 +362,13 @@ def ascii_frames(
         UserError, StoreError: as for `ascii_art`.
     """
     from aelab.lab.reopen import reopen_run
-    from aelab.lab.writing import frames_of, save
+    from aelab.lab.writing import Matching, frames_of, save
     from aelab.runs.store import Store
 
     folders = [Path(folder) for folder in data]
     opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
     ends = (Path(first), Path(second))
-    frames = frames_of(opened, ends, steps=steps, path=path, invert=invert)
+    frames = frames_of(opened, ends, Matching(None, invert, match), steps=steps, path=path)
     if out is not None:
         save(frames, Path(out))
     return frames

@@ -29,6 +29,8 @@ LARGEST = 4096
 BATCH = 32
 #: Milliseconds a frame of an animation stays; the ends stay five times as long.
 FRAME_MS = 200
+#: What glyphs are compared with.
+MATCHES = ("areas", "brightness", "edges")
 #: What a text can be written as; a row of frames is a picture, too.
 ENDINGS = (".txt", ".png", ".gif", ".webp")
 
@@ -53,12 +55,24 @@ class AsciiArt(NamedTuple):
         return side_by_side(self.matched, self.written)
 
 
-def art_of(
-    opened: Reopened, source: Path, *, columns: int | None = None, invert: bool = False
-) -> AsciiArt:
+class Matching(NamedTuple):
+    """How a picture becomes characters.
+
+    Attributes:
+        columns: width in characters; None fits the picture into one grid of the run.
+        invert: light becomes dark.
+        match: what glyphs are compared with: `areas`, `brightness` or `edges`.
+    """
+
+    columns: int | None = None
+    invert: bool = False
+    match: str = "areas"
+
+
+def art_of(opened: Reopened, source: Path, how: Matching) -> AsciiArt:
     """A file's picture or text through a run; see `lab.ascii_art`."""
     shape = grid_shape(opened)
-    grid = _filled(grid_of(source, shape, columns, invert), shape)
+    grid = _filled(grid_of(source, shape, how), shape)
     tiles = rearrange(grid, "(r h) (c w) -> (r c) h w", h=shape[0], w=shape[1])
     parts = [reproduce(opened.parts.model, part) for part in torch.split(_batch(tiles), BATCH)]
     rows, cols = grid.shape[0] // shape[0], grid.shape[1] // shape[1]
@@ -68,7 +82,7 @@ def art_of(
 
 @torch.no_grad()
 def frames_of(
-    opened: Reopened, ends: Sequence[Path], *, steps: int, path: str, invert: bool
+    opened: Reopened, ends: Sequence[Path], how: Matching, *, steps: int, path: str
 ) -> list[Lines]:
     """Texts on the way from one file to another through the latent; see `lab.ascii_frames`."""
     from aelab.metrics import flat
@@ -82,7 +96,7 @@ def frames_of(
     if steps < 2:
         raise UserError(f"--steps {steps}: two at least, the ends are among them")
     shape, model = grid_shape(opened), opened.parts.model
-    grids = [_filled(grid_of(source, shape, None, invert), shape) for source in ends]
+    grids = [_filled(grid_of(source, shape, how), shape) for source in ends]
     images = _batch(torch.stack(grids)).to(opened.parts.device)
     latents = model.encode(images)  # type: ignore[operator]
     first, second = flat(latents).cpu()
@@ -111,24 +125,29 @@ def grid_shape(opened: Reopened) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def grid_of(source: Path, shape: tuple[int, int], columns: int | None, invert: bool) -> Tensor:
+def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
     """A file as character numbers (rows, columns) uint8: a picture by glyph matching, or a text.
 
     Args:
         source: anything that Pillow opens, or a text of printable ASCII.
-        shape: (H, W) that a picture is fitted into where `columns` is None.
-        columns: width in characters; the height follows the picture's proportions.
-        invert: light becomes dark: for drawings on black.
+        shape: (H, W) that a picture is fitted into where no `columns` are asked for.
+        how: the height follows from `columns` and the picture's proportions.
 
     Raises:
         UserError: no such file, or neither a picture nor a text.
     """
+    columns = how.columns
+    if how.match not in MATCHES:
+        raise UserError(
+            f"unknown match {how.match!r}{did_you_mean(how.match, MATCHES)}",
+            hint=f"possible: {one_of(MATCHES)}",
+        )
     if columns is not None and not 1 <= columns <= LARGEST:
         raise UserError(f"--columns {columns}: possible are 1 to {LARGEST:,} characters")
     picture = _opened(source)
     if picture is None:
-        if invert or columns is not None:
-            given = "--invert" if invert else "--columns"
+        if how.invert or columns is not None:
+            given = "--invert" if how.invert else "--columns"
             raise UserError(f"{given} is for pictures, and {source} is a text", hint="leave it out")
         return _text_grid(source)
     from aelab.glyphs import font_renderer, match_glyphs
@@ -137,7 +156,8 @@ def grid_of(source: Path, shape: tuple[int, int], columns: int | None, invert: b
     size = _fitted(picture.size, shape, renderer.cell, columns)
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     paper = pixels.view(1, 1, picture.height, picture.width).float() / 255
-    return match_glyphs(1 - paper if invert else paper, size, renderer)[0]
+    options = {} if how.match == "areas" else {how.match: True}
+    return match_glyphs(1 - paper if how.invert else paper, size, renderer, **options)[0]
 
 
 def _opened(source: Path) -> Image.Image | None:
@@ -156,13 +176,12 @@ def _opened(source: Path) -> Image.Image | None:
 
 
 def _text_grid(source: Path) -> Tensor:
+    from aelab.data.ascii_text import trimmed
     from aelab.glyphs import to_grid
 
     try:
         text = source.read_bytes().decode("utf-8")
-        lines = [line.expandtabs(8).rstrip() for line in text.splitlines()]
-        while lines and not lines[-1]:
-            lines.pop()
+        lines = trimmed([line.expandtabs(8) for line in text.splitlines()])
         if not lines or len(lines) > LARGEST or max(map(len, lines)) > LARGEST:
             raise UserError(f"{source} has no line, or more than {LARGEST:,} lines or columns")
         return to_grid(lines, (len(lines), max(map(len, lines))))
@@ -194,7 +213,9 @@ def _filled(grid: Tensor, shape: tuple[int, int]) -> Tensor:
     sides = zip(grid.shape, shape, strict=True)
     rows, cols = (max(1, -(-given // side)) * side for given, side in sides)
     full = grid.new_zeros(rows, cols)
-    top, left = (rows - grid.shape[0]) // 2, (cols - grid.shape[1]) // 2
+    missing = cols - grid.shape[1]
+    # As data sets of ASCII art centre their texts.
+    top, left = (rows - grid.shape[0]) // 2, missing // 2 + (missing & cols & 1)
     full[top : top + grid.shape[0], left : left + grid.shape[1]] = grid
     return full
 

@@ -94,7 +94,9 @@ _RECORD: dict[str, tuple[_Check, str]] = {
     "extra": (_object_of(_plain), "an object of values"),
     "parameters": (_object_of(_or_none(_whole)), "an object of whole numbers"),
     "alphabet": (_or_none(_text), "text"),
-    **dict.fromkeys(("shape", "latent_shape", "cell"), (_or_none(_list_of(_size)), "sizes from 1 up")),
+    **dict.fromkeys(
+        ("shape", "latent_shape", "cell"), (_or_none(_list_of(_size)), "sizes from 1 up")
+    ),
     "flops_per_image": (_or_none(_number), "a number"),
     **dict.fromkeys(("notes", "legacy"), (_or_none(_list_of(_text)), "a list of texts")),
     "data": (_data, "an object with the lists `train` and `validation` of sources"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.lab.drawing import document004, maps, sheets
+from aelab.lab.drawing.edges import edges
 from aelab.lab.drawing.film import film
 from aelab.metrics.table import Need, lacking_needs
 
@@ -43,6 +44,7 @@ class Drawn(NamedTuple):
 
 
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+_PIXELS: frozenset[Need] = frozenset({"pixels"})
 
 #: Every figure by name.
 FIGURES: dict[str, Figure] = {
@@ -56,7 +58,10 @@ FIGURES: dict[str, Figure] = {
     "map": Figure(maps.latent_map, "codes in the plane: method=pca, tsne or umap"),
     "histogram": Figure(maps.code_histogram, "codes beside the prior"),
     "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
-    "frequency": Figure(maps.frequency, "error by spatial frequency"),
+    "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
+    "edges": Figure(
+        edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
+    ),
     "film": Figure(film, "how reproductions grew better: kind=webp, gif or mp4", of_run=True),
     "inputs": Figure(document004.inputs, "document 004: the first held-out images"),
     "samples": Figure(
