@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,36 @@ class Logged:
     learnrate: float
 
 
+class Warned(NamedTuple):
+    """Something wrong with a run that goes on.
+
+    Attributes:
+        name: what it is called, the same each time.
+        message: what was measured, and where.
+        hint: what to type or change.
+    """
+
+    name: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}; {self.hint}"
+
+
 @dataclass(frozen=True)
 class Validated:
-    """Validation losses; `is_best` when the loss is the lowest of the run so far."""
+    """Validation losses; `is_best` when the loss is the lowest of the run so far.
+
+    `warnings`: what is wrong although every number is finite.
+    """
 
     images: int
     seconds: float
     epoch: int
     terms: dict[str, float]
     is_best: bool
+    warnings: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from aelab.errors import DivergedError
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import set_clock
-from aelab.train.evaluate import evaluate, noise_shape_of
+from aelab.train.diagnosis import Evidence, broken_tensors, explained, watched_buffers
+from aelab.train.evaluate import closely, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
 from aelab.train.machine import prepared_process
+from aelab.train.nonfinite import Batch
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, step
+from aelab.train.watch import warnings_of
 from aelab.types import Images
 
 
@@ -53,7 +57,18 @@ def fit(
     place = state.device, state.channels_last
     sets = ScheduledSets(train, *place)
     held_out = ScheduledSets(validation, *place, "validation_set") if validation else None
-    with prepared_process(state.threads, state.device, settings.deterministic):
+
+    def next_batch() -> Batch:
+        return training_batch(state, sets.at(state.epoch), draws, settings)
+
+    def next_held_out() -> Batches | None:
+        return None if held_out is None else held_out.at(state.epoch)
+
+    evidence = Evidence(state, objective, settings, next_batch, next_held_out)
+    with (
+        prepared_process(state.threads, state.device, settings.deterministic),
+        explained(evidence),
+    ):
         while True:
             reason = finish_reason(state, settings)
             if log_due(state, settings, final=reason is not None):
@@ -86,28 +101,44 @@ def train_batch(
     """Cut the next batch, draw its random numbers, make the step, move the clock."""
     if not state.model.training:
         state.model.train()
-    start, stop = state.images_in_epoch, state.images_in_epoch + settings.batch_size
-    part = slice(start, min(stop, len(batches)))
+    set_clock(state.model, state.images, state.epoch)
+    inputs, target, noise = training_batch(state, batches, draws, settings)
+    draws.reseed_default(state.images)
+    state.schedule.before_batch(state.images)
+    note_learnrate(state)
+    is_last = state.images_in_epoch + settings.batch_size >= len(batches)
+    step(state, objective, inputs, target, noise, settings, end_of_epoch=is_last)
+    state.images += len(target)
+    state.images_in_epoch += len(target)
+    state.batches += 1
+    if is_last:
+        state.epoch, state.images_in_epoch = state.epoch + 1, 0
+    if state.steps:
+        state.schedule.after_batch()
+
+
+def training_batch(
+    state: State, batches: Batches, draws: Draws, settings: FitSettings
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The batch that the clock stands at: inputs, targets (B, C, H, W), and the model's noise."""
+    start, now = state.images_in_epoch, state.images
+    part = slice(start, min(start + settings.batch_size, len(batches)))
     index = batches.order(settings.seed, state.epoch)[part] if settings.shuffle else part
-    now = state.images
     target = batches.changed(index, draws, "augment", now)
     inputs = batches.transformed(target, settings.input_transforms, draws, "input", now)
     if settings.training_noise:
         inputs = inputs + settings.training_noise * draws.normal(inputs.shape, "training", now)
         target = inputs if settings.noise_in_target else target
-    set_clock(state.model, now, state.epoch)
     shape = noise_shape_of(state.model)
     noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
-    draws.reseed_default(now)
-    state.schedule.before_batch(now)
-    step(state, objective, inputs, target, noise, settings, end_of_epoch=stop >= len(batches))
-    state.images += len(target)
-    state.images_in_epoch += len(target)
-    state.batches += 1
-    if stop >= len(batches):
-        state.epoch, state.images_in_epoch = state.epoch + 1, 0
-    if state.steps:
-        state.schedule.after_batch()
+    return inputs, target, noise
+
+
+def note_learnrate(state: State) -> None:
+    """Remember the highest learning rate, for the message of a run that diverges."""
+    learnrate = float(state.optimizer.param_groups[0]["lr"])
+    if learnrate > state.peak_learnrate:
+        state.peak_learnrate, state.peak_images = learnrate, state.images
 
 
 def finish_reason(state: State, settings: FitSettings) -> str | None:
@@ -170,41 +201,41 @@ def validate(
 ) -> Validated:
     """Evaluate, remember the best, tell the schedule."""
     set_clock(state.evaluated_model, state.images, state.epoch)
-    terms = evaluate(
-        state.evaluated_model,
-        objective,
-        held_out,
-        settings,
-        images_seen=state.images,
-        channels_last=state.channels_last,
-        bfloat16=state.bfloat16,
+    found = closely(
+        state.evaluated_model, objective, held_out, settings, state.images, state.bfloat16
     )
+    terms = found.terms
     _refuse_non_finite(state, settings, terms, "validation")
+    warnings = warnings_of(state, objective, held_out, settings, found)
     loss = terms["loss"]
     is_best = state.best_loss is None or loss < state.best_loss
     if is_best:
+        check_finite(state, settings)  # the best is stored
         state.best_loss, state.best_images = loss, state.images
     state.validated_at, state.validated_epoch = state.images, state.epoch
     state.schedule.after_validation(loss)
-    return Validated(state.images, state.seconds, state.epoch, terms, is_best)
+    return Validated(state.images, state.seconds, state.epoch, terms, is_best, warnings)
 
 
 def check_finite(state: State, settings: FitSettings) -> dict[str, float]:
-    """Mean losses of the open window, and a look at every weight; waits for the device.
+    """Mean losses of the open window, and a look at weights and buffers; waits for the device.
 
     Raises:
-        DivergedError: a loss or weight is not finite.
+        DivergedError: a loss, a weight or a running statistic is not finite.
     """
-    norms = torch._foreach_norm([p.detach() for p in state.model.parameters()])
-    numbers = [torch.stack(norms).sum().reshape(1)]
+    held = [p.detach() for p in state.model.parameters()]
+    norms = torch._foreach_norm([*held, *(buffer for _, buffer in watched_buffers(state))])
+    numbers = [torch.stack([norm.float() for norm in norms]).sum().reshape(1)]
     if state.window is not None:
         numbers.append(state.window / state.window_images)
     norm, *means = torch.cat(numbers).tolist()  # one transfer
     names = ["loss", *state.window_terms] if means else []
     terms = dict(zip(names, means, strict=True))
     _refuse_non_finite(state, settings, terms, "training")
-    if not math.isfinite(norm):
-        raise _diverged(state, settings, "training", "a weight is not finite")
+    # The norm of very large numbers is infinite too, so that one looks again.
+    broken = [] if math.isfinite(norm) else broken_tensors(state)
+    if broken:
+        raise _diverged(state, settings, "training", "; ".join(broken))
     return terms
 
 
@@ -234,7 +265,10 @@ def _way_out(state: State, settings: FitSettings) -> str:
         ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")
     if state.bfloat16:
         ways.append("precision: float32")
-    return "try " + ", or ".join(ways) + "; stored checkpoints are from before"
+    return (
+        "try " + ", or ".join(ways) + "; what is stored is from before: load: RUN@best begins a "
+        "new run with it"
+    )
 
 
 def _passed(count: int, done: int, every: int | None) -> bool:

@@ -224,7 +224,8 @@ def _named(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _all_of_torch() -> dict[str, Any]:
     room = torch.optim.lr_scheduler
     names = [n for n in dir(room) if n.endswith(("LR", "Restarts", "Scheduler", "OnPlateau"))]
-    return {n: getattr(room, n) for n in names if n not in ("LRScheduler", "_LRScheduler")}
+    found = {n: getattr(room, n) for n in names if n not in ("LRScheduler", "_LRScheduler")}
+    return {**found, "SWALR": torch.optim.swa_utils.SWALR}  # it lives elsewhere
 
 
 #: Every scheduler of torch.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import StoreError
+from aelab.train.finite import floating_buffers, non_finite_names
 from aelab.train.machine import choose_bfloat16, choose_threads
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
@@ -45,6 +46,9 @@ class State:
         validated_epoch, checkpointed_epoch: epochs at the latest of each.
         window: (1 + T,) float64 sums of the loss and the T terms since the last log; None: empty.
         window_terms, window_images: what is summed.
+        peak_learnrate, peak_images: the highest learning rate since the start or continuation, and
+            when it came.
+        unwatched: buffers that are infinite by design, such as masks.
     """
 
     model: nn.Module
@@ -75,6 +79,9 @@ class State:
     window_images: int = 0
     window_terms: list[str] = field(default_factory=list)
     window: Tensor | None = None
+    peak_learnrate: float = 0.0
+    peak_images: int = 0
+    unwatched: frozenset[str] = frozenset()
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -141,6 +148,7 @@ def make_state(
         channels_last=layout,
         bfloat16=choose_bfloat16(settings.precision, place),
         threads=settings.threads or choose_threads(),
+        unwatched=frozenset(non_finite_names(floating_buffers(model))),
     )
 
 

@@ -1,0 +1,148 @@
+"""The message of a run that diverged: where it broke, in which mode, and what to type."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from aelab.errors import DivergedError
+from aelab.train.batches import Batches
+from aelab.train.evaluate import held_out_batches
+from aelab.train.finite import floating_buffers, non_finite_names, tensor_words
+from aelab.train.nonfinite import Batch, Origin, find_origin, quietly
+from aelab.train.settings import FitSettings
+from aelab.train.state import State
+from aelab.train.step import ObjectiveLike
+
+#: A schedule that lifts the learning rate above this multiple of the base is named.
+MUCH_HIGHER = 2.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is looked at once a run has failed.
+
+    Attributes:
+        state, objective, settings: of the run.
+        training: a batch as training would see it next.
+        held_out: the validation set, or None.
+    """
+
+    state: State
+    objective: ObjectiveLike
+    settings: FitSettings
+    training: Callable[[], Batch]
+    held_out: Callable[[], Batches | None]
+
+
+@contextlib.contextmanager
+def explained(evidence: Evidence) -> Iterator[None]:
+    """Adds the cause to a `DivergedError` that comes out of `with`; costs nothing otherwise."""
+    try:
+        yield
+    except DivergedError as error:
+        words, ways = causes(evidence, error.message)
+        raise DivergedError(
+            "; ".join([error.message, *words]), hint="; ".join([*ways, str(error.hint)])
+        ) from error
+
+
+def causes(evidence: Evidence, told: str = "") -> tuple[list[str], list[str]]:
+    """What can be found out about a failure.
+
+    Args:
+        told: what need not be said again.
+
+    Returns:
+        What was found, and what to type against it.
+    """
+    state, settings = evidence.state, evidence.settings
+    words = [text for text in broken_tensors(state) if text not in told]
+    ways = []
+    in_training, in_evaluation = _origins(evidence)
+    words.append(_origin_words(in_training, in_evaluation))
+    if any(origin and origin.half for origin in (in_training, in_evaluation)):
+        ways.append("compute that layer in float32 or bfloat16, whose largest number is 3.4e+38")
+    if in_evaluation and not in_training:
+        ways.append(
+            "in evaluation mode normalisation uses running statistics: give it a larger momentum, "
+            "or normalise each image by itself (GroupNorm, or statistics='image' where a decoder "
+            "has it)"
+        )
+    rise = raised_learnrate(state, settings)
+    if rise:
+        words.append(rise)
+        ways.append(f"let the schedule end at {settings.learnrate:g} or below")
+    return words, ways
+
+
+def broken_tensors(state: State) -> list[str]:
+    """Weights, running statistics and other buffers that are not finite, in words."""
+    buffers = non_finite_names(watched_buffers(state))
+    averages = [name for name in buffers if name.endswith(("running_mean", "running_var"))]
+    others = [name for name in buffers if name not in averages]
+    kinds = {
+        "a weight": non_finite_names(state.model.named_parameters()),
+        "a running statistic": averages,
+        "a buffer": others,
+    }
+    return [tensor_words(kind, names) for kind, names in kinds.items() if names]
+
+
+def watched_buffers(state: State) -> list[tuple[str, Tensor]]:
+    """Names and buffers of the model in training that were finite at the start."""
+    found = floating_buffers(state.model)
+    return [(name, buffer) for name, buffer in found if name not in state.unwatched]
+
+
+def raised_learnrate(state: State, settings: FitSettings) -> str:
+    """`the schedule raised the learning rate 250-fold ...`; empty where it did not."""
+    factor = state.peak_learnrate / settings.learnrate
+    if factor <= MUCH_HIGHER:
+        return ""
+    return (
+        f"the schedule raised the learning rate {factor:.3g}-fold, from {settings.learnrate:g} to "
+        f"{state.peak_learnrate:g} at {state.peak_images:,} images"
+    )
+
+
+def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
+    """Where the model breaks in training mode, and where in evaluation mode."""
+    state, objective = evidence.state, evidence.objective
+    evaluated, seen = state.evaluated_model, state.images
+    batch = evidence.training()
+
+    def held_out() -> Iterable[Batch]:
+        images = evidence.held_out()
+        if images is None:
+            return [(batch[0], batch[1], None)]
+        return held_out_batches(evaluated, images, evidence.settings, seen)
+
+    return (
+        quietly(
+            lambda: find_origin(
+                state.model, objective, [batch], seen, training=True, bfloat16=state.bfloat16
+            )
+        ),
+        quietly(
+            lambda: find_origin(
+                evaluated, objective, held_out(), seen, training=False, bfloat16=state.bfloat16
+            )
+        ),
+    )
+
+
+def _origin_words(in_training: Origin | None, in_evaluation: Origin | None) -> str:
+    if in_training is None and in_evaluation is None:
+        return "one more batch is finite in training and in evaluation mode"
+    if in_training is None:
+        assert in_evaluation is not None
+        return f"in evaluation mode {in_evaluation.words()}; in training mode all is finite"
+    if in_evaluation is None:
+        return f"in training mode {in_training.words()}; in evaluation mode all is finite"
+    if in_training.layer == in_evaluation.layer:
+        return f"in training and in evaluation mode {in_training.words()}"
+    return f"in training mode {in_training.words()}; in evaluation mode {in_evaluation.words()}"

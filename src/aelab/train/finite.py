@@ -1,0 +1,50 @@
+"""Whether tensors hold only numbers; everything here waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+#: Names that are told one by one.
+MOST_NAMES = 2
+
+
+def non_finite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Names of those tensors that hold a NaN or an infinity; waits for the device."""
+    return [name for name, tensor in tensors if not is_finite(tensor)]
+
+
+def floating_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and buffers that can lose their numbers; counters cannot."""
+    return ((n, b) for n, b in model.named_buffers() if b.is_floating_point() and b.numel())
+
+
+def tensor_words(kind: str, names: Sequence[str]) -> str:
+    """`a weight is not finite: 'a.weight', 'a.bias' and 3 more`."""
+    told = ", ".join(f"'{name}'" for name in names[:MOST_NAMES])
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{kind} is not finite: {told}{more}"
+
+
+def tensors_in(values: object) -> Iterator[Tensor]:
+    """The floating-point tensors in nested tuples, lists and dictionaries."""
+    if isinstance(values, Tensor):
+        if values.is_floating_point():
+            yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from tensors_in(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from tensors_in(value)
+
+
+def is_finite(values: object) -> bool:
+    """Whether no tensor in `values` holds a NaN or an infinity."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors_in(values))
+
+
+def value_words(values: object) -> str:
+    """`NaN` where there is one, else `infinity`."""
+    return "NaN" if any(bool(t.isnan().any()) for t in tensors_in(values)) else "infinity"

@@ -1,0 +1,172 @@
+"""Where a number stops being finite: which layer, which operation, which weight, which mode.
+
+Looks at every operation of one more pass, so it costs what a hundred batches do, but only after a
+run has failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aelab.train.evaluate import mode_of
+from aelab.train.finite import is_finite, tensors_in, value_words
+from aelab.train.step import ObjectiveLike, forward
+
+#: The largest number of IEEE 754 half precision (binary16).
+LARGEST_HALF = 65_504
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
+
+class Origin(NamedTuple):
+    """The first place of a pass whose result is not finite although what it was given is.
+
+    Attributes:
+        layer: path of the module, empty for the model's own code; None: in the objective.
+        kind: its class.
+        operation: of torch, such as `convolution`; empty if unknown.
+        largest: magnitude of what the operation was given.
+        half: whether its result is of half precision.
+        value: `NaN` or `infinity`.
+    """
+
+    layer: str | None
+    kind: str
+    operation: str
+    largest: float
+    half: bool
+    value: str
+
+    def words(self) -> str:
+        """`'decoder.3' (Conv2d) gives infinity from finite input (convolution, ...)`."""
+        place = "the objective" if self.layer is None else _layer_words(self.layer, self.kind)
+        detail = f"{self.operation} of numbers up to {self.largest:.3g}" if self.operation else ""
+        if self.half:
+            detail += f", beyond {LARGEST_HALF:,}, the largest number of half precision"
+        return f"{place} gives {self.value} from finite input" + (f" ({detail})" if detail else "")
+
+
+@torch.no_grad()
+def find_origin(
+    model: nn.Module,
+    objective: ObjectiveLike,
+    batches: Iterable[Batch],
+    images_seen: int,
+    *,
+    training: bool,
+    bfloat16: bool = False,
+) -> Origin | None:
+    """The origin in the first of the batches whose loss is not finite; None: all are finite.
+
+    Mode and buffers are as before afterwards.
+
+    Args:
+        batches: inputs and targets (B, C, H, W), and noise or None.
+        training: the model is put into training mode, else into evaluation mode.
+    """
+    with mode_of(model, training=training):
+        for inputs, target, noise in batches:
+            with _Watch(model) as watch:
+                output, _, total = forward(
+                    model,
+                    objective,
+                    inputs,
+                    target,
+                    noise,
+                    images_seen=images_seen,
+                    bfloat16=bfloat16,
+                )
+            if not is_finite([total, output.reconstruction]):
+                return watch.origin()
+    return None
+
+
+class _Watch(TorchDispatchMode):
+    """Notes, inside of `with`, each layer and operation that makes the first bad number.
+
+    A mask of -inf that attention is given is no failure: layers come first, in the order in which
+    they end, and an operation only says more about the layer that is to blame.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._names = {module: name for name, module in model.named_modules()}
+        self._inside: list[str] = []
+        self._paused = False
+        self._layers: list[tuple[str, str, str]] = []
+        self._operations: list[tuple[str | None, Origin]] = []
+
+    def __enter__(self) -> _Watch:
+        self._hooks = []
+        for module in self._names:
+            self._hooks.append(module.register_forward_pre_hook(self._begins))
+            self._hooks.append(module.register_forward_hook(self._ends, with_kwargs=True))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for hook in self._hooks:
+            hook.remove()
+
+    def _begins(self, module: nn.Module, inputs: object) -> None:
+        self._inside.append(self._names[module])
+
+    def _ends(self, module: nn.Module, inputs: object, named: object, output: object) -> None:
+        layer = self._inside.pop()
+        self._paused = True
+        if not is_finite(output) and is_finite([inputs, named]):
+            self._layers.append((layer, type(module).__name__, value_words(output)))
+        self._paused = False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The operation's result; a bad one made of good numbers is noted."""
+        if self._paused:
+            return func(*args, **(kwargs or {}))
+        given = list(tensors_in([args, kwargs or {}]))
+        good, largest = is_finite(given), 0.0
+        if good:  # before an operation in place has changed it
+            largest = max((float(t.abs().max()) for t in given if t.numel()), default=0.0)
+        result = func(*args, **(kwargs or {}))
+        if given and good and not is_finite(result):
+            inside = self._inside[-1] if self._inside else None
+            name = func._overloadpacket.__name__.strip("_").replace("to_copy", "conversion")
+            half = any(t.dtype == torch.float16 for t in tensors_in(result))
+            self._operations.append(
+                (inside, Origin(inside, "", name, largest, half, value_words(result)))
+            )
+        return result
+
+    def origin(self) -> Origin:
+        """What is to blame, once the pass is over."""
+        if not self._layers:
+            outside = [found for inside, found in self._operations if inside is None]
+            return outside[0] if outside else Origin(None, "", "", 0.0, False, "NaN")
+        layer, kind, value = self._layers[0]
+        for inside, found in self._operations:
+            if inside == layer:
+                return found._replace(kind=kind)
+        return Origin(layer, kind, "", 0.0, False, value)
+
+
+def _layer_words(layer: str, kind: str) -> str:
+    return f"'{layer}' ({kind})" if layer else f"the model's own code ({kind})"
+
+
+def quietly(find: Callable[[], Origin | None]) -> Origin | None:
+    """What `find` finds; a search that breaks on broken numbers must not hide the failure."""
+    try:
+        return find()
+    except (RuntimeError, ValueError):
+        return None

@@ -1,0 +1,207 @@
+"""What is wrong with a run although every number is finite: looked for at each validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aelab.train.batches import Batches
+from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
+from aelab.train.events import Warned
+from aelab.train.settings import FitSettings
+from aelab.train.state import State
+from aelab.train.step import ObjectiveLike, forward, sums_of
+from aelab.train.tally import pixel_sums, spreads
+from aelab.types import Output
+
+#: Reconstructions that differ from each other less than this share of what their targets do (in
+#: variance) are one picture; a text with less than this share of its target's ink is blank.
+ALIKE = 0.02
+#: Batches before which running statistics are still those of the start.
+FIRST_BATCHES = 20
+
+
+class Mismatch(NamedTuple):
+    """A layer whose running statistics are not those of a batch.
+
+    Attributes:
+        layer, kind: its path and class.
+        running, batch: (mean, standard deviation) of the channel that is farthest off.
+        distance: 0 where they agree; grows with both means and deviations.
+    """
+
+    layer: str
+    kind: str
+    running: tuple[float, float]
+    batch: tuple[float, float]
+    distance: float
+
+
+class _Pass(NamedTuple):
+    """One batch in one mode: its mean loss, and how much its pictures differ."""
+
+    loss: float
+    spread: float
+    target_spread: float
+
+
+@torch.no_grad()
+def warnings_of(
+    state: State,
+    objective: ObjectiveLike,
+    held_out: Batches,
+    settings: FitSettings,
+    found: Evaluation,
+) -> tuple[Warned, ...]:
+    """Everything that a validation gives reason to warn of; mostly nothing.
+
+    What it needs comes with the validation's own transfer. Only where that looks suspicious are
+    two more batches computed.
+    """
+    if _looks_broken(state, settings, found):
+        warned = running_statistics(state, objective, held_out, settings)
+        if warned is not None:
+            return (warned,)  # blank text would only follow from it
+    warned = only_spaces(found)
+    return () if warned is None else (warned,)
+
+
+def only_spaces(found: Evaluation) -> Warned | None:
+    """A model that writes has stopped, or not begun, to use ink."""
+    written = found.terms.get("blank_share")
+    target = found.looks.get("target_blank_share")
+    if written is None or target is None or 1 - written >= ALIKE * (1 - target):
+        return None
+    return Warned(
+        "writes only spaces",
+        f"{written:.2%} of the cells it writes are spaces, {target:.2%} of its targets'",
+        "spaces are the most frequent character, so that writing nothing else is a cheap answer: "
+        "add character_ce with frequency_power: 0.7 or space_deemph: 100 to loss_function, "
+        "or change the relaxation's tau",
+    )
+
+
+def running_statistics(
+    state: State, objective: ObjectiveLike, held_out: Batches, settings: FitSettings
+) -> Warned | None:
+    """Evaluation mode is broken and training mode is not: averages of normalisation are off.
+
+    Compares one batch of the validation in both modes, dropout and noise left out; buffers are put
+    back.
+    """
+    model = state.evaluated_model
+    inputs, target, _ = next(held_out_batches(model, held_out, settings, state.images))
+    if len(target) < 2 or not any(map(_has_averages, model.modules())):
+        return None
+    mismatches: list[Mismatch] = []
+    evaluation = _one_pass(state, objective, inputs, target, None)
+    training = _one_pass(state, objective, inputs, target, mismatches)
+    alike = evaluation.spread < ALIKE * evaluation.target_spread
+    revived = alike and training.spread > 10 * ALIKE * training.target_spread
+    better = evaluation.loss - training.loss > abs(training.loss)
+    if not mismatches or not (revived or better):
+        return None
+    worst = max(mismatches, key=lambda mismatch: mismatch.distance)
+    picture = "; all its pictures are the same" if alike else ""
+    return Warned(
+        "evaluation mode is broken",
+        f"the same images give a loss of {evaluation.loss:.4g} in evaluation mode and "
+        f"{training.loss:.4g} in training mode{picture}: running statistics are off, most in "
+        f"'{worst.layer}' ({worst.kind}), whose channel has mean {worst.running[0]:.3g} and "
+        f"deviation {worst.running[1]:.3g} there, {worst.batch[0]:.3g} and {worst.batch[1]:.3g} "
+        "in this batch",
+        "larger batches, gradient_clipping: {norm: 1} or a lower learnrate keep one batch from "
+        "spoiling the averages, a larger momentum forgets it sooner; normalising each image by "
+        "itself needs no averages (GroupNorm, or statistics='image' where a decoder has it)",
+    )
+
+
+def _looks_broken(state: State, settings: FitSettings, found: Evaluation) -> bool:
+    """All pictures are the same though the targets are not, or far worse than in training."""
+    if settings.legacy_validation or state.batches < FIRST_BATCHES:
+        return False  # legacy validates in training mode
+    spread, target = found.looks.get("spread"), found.looks.get("target_spread")
+    if spread is not None and target is not None and spread < ALIKE * target:
+        return True
+    last = state.last_loss
+    return last is not None and found.terms["loss"] - last > abs(last)
+
+
+def _one_pass(
+    state: State,
+    objective: ObjectiveLike,
+    inputs: Tensor,
+    target: Tensor,
+    mismatches: list[Mismatch] | None,
+) -> _Pass:
+    """The batch in evaluation mode, or, with `mismatches` to fill, in training mode."""
+    model, training = state.evaluated_model, mismatches is not None
+    hooks = []
+    with mode_of(model, training=training):
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+            elif mismatches is not None and _has_averages(module):
+                hooks.append(module.register_forward_pre_hook(_Compare(name, mismatches)))
+        try:
+            output, values, total = forward(
+                model,
+                objective,
+                inputs,
+                target,
+                None,
+                images_seen=state.images,
+                bfloat16=state.bfloat16,
+            )
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return _read(output, target, values, total)
+
+
+def _read(output: Output, target: Tensor, values: Mapping[str, Tensor], total: Tensor) -> _Pass:
+    loss = sums_of(values, total)[:1] / len(target)
+    if output.reconstruction.shape != target.shape:
+        return _Pass(float(loss), 1.0, 1.0)
+    spread = spreads(pixel_sums(output.reconstruction, target), len(target))
+    return _Pass(*torch.cat([loss, spread.to(loss.dtype)]).tolist())
+
+
+def _has_averages(module: nn.Module) -> bool:
+    """Whether this is normalisation with running statistics."""
+    return all(
+        isinstance(getattr(module, name, None), Tensor) for name in ("running_mean", "running_var")
+    )
+
+
+class _Compare:
+    """A hook that compares what a layer is given with its running statistics."""
+
+    def __init__(self, name: str, mismatches: list[Mismatch]) -> None:
+        self._name, self._mismatches = name, mismatches
+
+    def __call__(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        given = inputs[0].float()
+        size = module.running_mean.numel()
+        channels = given.movedim(1 if given.shape[1] == size else -1, 0).flatten(1)
+        mean, variance = channels.mean(1), channels.var(1, correction=0)
+        floor = getattr(module, "eps", 1e-5)
+        apart = (mean - module.running_mean).square() / (variance + floor)
+        ratio = ((variance + floor) / (module.running_var + floor)).log().abs()
+        distance = (apart + ratio).nan_to_num(nan=float("inf"))
+        farthest = distance.argmax()
+        numbers = torch.stack([
+            module.running_mean[farthest],
+            module.running_var[farthest].sqrt(),
+            mean[farthest],
+            variance[farthest].sqrt(),
+            distance.max(),
+        ])  # fmt: skip
+        running_mean, running_std, batch_mean, batch_std, most = numbers.tolist()
+        kind = type(module).__name__
+        self._mismatches.append(
+            Mismatch(self._name, kind, (running_mean, running_std), (batch_mean, batch_std), most)
+        )
