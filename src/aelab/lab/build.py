@@ -93,7 +93,7 @@ def build(
 
     from aelab import catalogue, pretrained
     from aelab.data import roots
-    from aelab.models import as_model, harmless_probes
+    from aelab.models import as_model, check_alphabet, harmless_probes
 
     log = catalogue.CallLog(calls)
     base = Path(spec.file).resolve().parent
@@ -110,11 +110,16 @@ def build(
     with located(spec.blocks["model"].where):
         model = as_model(values["model"])
     objective = _objective(spec, model, values)
+    train = _scheduled(values, spec, "train_set")
+    validation = _scheduled(values, spec, "validation_set")
+    for entry in [*train, *validation]:
+        with located(entry.where):
+            check_alphabet(model, entry.dataset.alphabet)
     return Parts(
         model=model,
         objective=objective,
-        train=_scheduled(values, spec, "train_set"),
-        validation=_scheduled(values, spec, "validation_set"),
+        train=train,
+        validation=validation,
         device=choose_device(device),
         calls=log,
         input_transforms=_input_transforms(values.get("train_input_transforms"), spec),
@@ -128,13 +133,21 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
 
     settings = spec.settings
     with located(spec.places.get("objective" if settings.objective else "loss_function")):
-        return make_objective(
+        objective = make_objective(
             model.terms,  # type: ignore[arg-type]
             loss_function=values.get("loss_function", settings.loss_function),
             objective=settings.objective,
             legacy_kl="kl" in settings.legacy,
             feature_loss_weight=settings.feature_loss_weight,
         )
+        painted = [term.name for term in objective.terms if term.kind == "reconstruction"]
+        if getattr(model, "alphabet", "") and painted:
+            raise ConfigError(
+                f"the model writes, and nothing can be learned from the term {one_of(painted)}, "
+                "which compares painted pictures: characters have no gradient",
+                hint="use terms of characters: character_ce, rendered_l2, rendered_ssim",
+            )
+        return objective
 
 
 #: Image sets by first epoch.

@@ -41,6 +41,7 @@ from aelab.models.characters import (
     GumbelSoftmax,
     OneHotCharacters,
     Softmax,
+    check_alphabet,
 )
 from aelab.models.conv_vae import ConvVAE
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
@@ -255,6 +256,7 @@ __all__ = [
     "anti_aliased_decoder",
     "as_model",
     "ascii_autoencoder_2022",
+    "check_alphabet",
     "count_parameters",
     "fast_implicit_decoder",
     "film_decoder",

@@ -268,6 +268,38 @@ class CharacterAutoencoder(Autoencoder):
         return logits
 
 
+def check_alphabet(model: nn.Module, alphabet: str) -> None:
+    """Refuses characters for a model that paints, and pictures for one that writes.
+
+    Args:
+        model: any; its attribute `alphabet` says what it writes.
+        alphabet: of the images, empty for pictures.
+
+    Raises:
+        ConfigError: the two do not fit.
+    """
+    written = getattr(model, "alphabet", "")
+    if written == alphabet:
+        return
+    if not written:
+        raise ConfigError(
+            "the images are grids of characters, but the model paints: it would take the "
+            "characters' numbers for brightness",
+            hint="use a model that writes, for instance small_ascii_ae((24, 24))",
+        )
+    if not alphabet:
+        raise ConfigError(
+            "the images are pictures, but the model writes: it reads grids of characters",
+            hint="make characters of them, image_to_ascii_dataset(dataset), or use a model that "
+            "paints, for instance small_image_ae((1, 28, 28))",
+        )
+    raise ConfigError(
+        f"the images number {len(alphabet)} characters, {alphabet!r}, but the model writes "
+        f"{len(written)} others, {written!r}",
+        hint="both must have the same alphabet, in the same order",
+    )
+
+
 def likeliest(logits: Tensor) -> Tensor:
     """(B, 95, H, W) -> number of the largest / 255, (B, 1, H, W) float32, without gradient."""
     return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
