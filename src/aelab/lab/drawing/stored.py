@@ -49,7 +49,8 @@ def draw_cheap(
     subject = subject_of(opened, limit=limit)
     written, failed = list[Path](), dict[str, str]()
     for name, figure in FIGURES.items():
-        if figure.cost == "slow":
+        other_kind = "pixels" if subject.alphabet else "characters"
+        if figure.cost == "slow" or other_kind in figure.needs:
             continue
         try:
             drawn = draw(name, opened.run if figure.of_run else subject)

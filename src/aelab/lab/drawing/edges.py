@@ -1,0 +1,83 @@
+"""The shapes in ASCII art, before and after: drawn text beside its contours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aelab.errors import UserError, did_you_mean, one_of
+from aelab.lab.pictures import picture_line
+from aelab.report.pictures import sheet
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+
+#: How edges are found, the options of `method`.
+METHODS = ("contours", "log")
+#: Pictures lower than this are shown twice as large.
+LEAST_PIXELS = 160
+
+
+def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: int = 9) -> bytes:
+    """Held-out pictures, their edges, their reconstructions and the edges of these, side by side.
+
+    Args:
+        subject: of characters.
+        count: rows: the first held-out pictures.
+        method: `contours` joins near strokes; the number at a row is their agreement, 1 is equal.
+            `log` is the filter of document 002 (15 pixels, sigma 0.2), its values brought to 0..1;
+            the number is the mean squared difference of what it gives, the loss at 66ea1d6.
+        font_res: size of the font in pixels.
+
+    Raises:
+        UserError: an unknown method.
+    """
+    from aelab.glyphs import font_renderer
+    from aelab.metrics.characters import numbers_of
+
+    if method not in METHODS:
+        raise UserError(
+            f"the figure 'edges' knows no method {method!r}{did_you_mean(method, METHODS)}",
+            hint=f"possible: {one_of(METHODS)}; contours is the usual one",
+        )
+    renderer = font_renderer(font_res)
+    ours, theirs = (
+        renderer.draw(numbers_of(images[:count]))
+        for images in (subject.images, subject.reconstructions)
+    )
+    compare = _compare_contours if method == "contours" else _compare_filtered
+    wanted, found, words = compare(ours, theirs, renderer.cell[0])
+    rows = torch.stack([ours, wanted, theirs, found], 1)  # (B, 4, 1, H, W)
+    lines = [picture_line(word, row) for word, row in zip(words, rows, strict=True)]
+    return sheet(lines, scale=2 if ours.shape[-2] < LEAST_PIXELS else 1)
+
+
+def _compare_contours(
+    ours: Tensor, theirs: Tensor, cell_pixels: int
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Contours black on white (B, 1, H, W), of both, and what is said of each."""
+    from aelab.metrics.contours import TOLERANCE_CELLS, agreement, contours, count_components
+
+    wanted, found = contours(ours, cell_pixels), contours(theirs, cell_pixels)
+    scores = agreement(wanted, found, TOLERANCE_CELLS * cell_pixels).tolist()
+    counts = zip(count_components(wanted).tolist(), count_components(found).tolist(), strict=True)
+    words = [
+        f"agreement {score:.2f}, contours {before} > {after}"
+        for score, (before, after) in zip(scores, counts, strict=True)
+    ]
+    return (~wanted).float(), (~found).float(), words
+
+
+def _compare_filtered(
+    ours: Tensor, theirs: Tensor, cell_pixels: int
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Document 002's filter of both in one scale of grey, and the error of each."""
+    from aelab.metrics.contours import legacy_edges
+
+    both = legacy_edges(torch.stack([ours, theirs], 1).flatten(0, 1)).unflatten(0, (-1, 2))
+    errors = (both[:, 0] - both[:, 1]).square().flatten(1).mean(1).tolist()
+    least, most = both.min(), both.max()
+    grey = (both - least) / (most - least).clamp(min=1e-6)
+    return grey[:, 0], grey[:, 1], [f"filtered: L2 {error:.3g}" for error in errors]
