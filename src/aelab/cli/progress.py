@@ -146,7 +146,8 @@ class PlainScreen:
             case ev.RunErred():
                 return failure_text(event, self._notes)
             case ev.RunValidated():
-                return example_text(event) if event.text and self._text_wanted else None
+                shown = example_text(event) if event.text and self._text_wanted else ""
+                return "\n".join(filter(None, [warning_text(event), shown])) or None
             case ev.RunFinished():
                 shown = f"\n{example_text(event)}" if event.text and self._text_wanted else ""
                 return f"  finished {event.name}: {_finished(event)}{shown}"
@@ -161,6 +162,11 @@ def progress_text(event: ev.RunProgress) -> str:
         f"{event.images:,}{of} images, loss {event.loss:.5g}, "
         f"{event.images_per_second:,.0f} images/s, {duration(event.seconds_left)} left"
     )
+
+
+def warning_text(event: ev.RunValidated) -> str:
+    """A line for each warning that is new; empty without any."""
+    return "\n".join(f"  warning {event.name}: {text}" for text in event.warnings)
 
 
 def failure_text(event: ev.RunErred, said: Notes) -> str:
@@ -232,6 +238,8 @@ class LiveScreen:
                 )
             case ev.RunValidated():
                 self._validation[event.name] = f" (validation {event.loss:.4g})"
+                if event.warnings:
+                    self._progress.print(warning_text(event), style="yellow", markup=False)
                 if event.text and self._text_wanted:
                     self._print_example(event)
             case ev.RunFinished():

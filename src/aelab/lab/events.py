@@ -56,6 +56,7 @@ class RunValidated:
 
     Attributes:
         text: of a run that writes, an example beside its original; empty where none was stored.
+        warnings: what is wrong with the run since now, although every number is finite.
     """
 
     name: str
@@ -63,6 +64,7 @@ class RunValidated:
     loss: float
     is_best: bool
     text: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from aelab.runs.record import Run
 
 if TYPE_CHECKING:
     from aelab.lab.build import Parts, Sets
+    from aelab.train import Validated
 
 
 def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
@@ -72,6 +73,33 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
 def _characters(alphabet: str) -> dict[str, Any]:
     """For ASCII art the characters, and the pixels of one in the run's pictures."""
     return {"alphabet": alphabet, "cell": list(cell())} if alphabet else {}
+
+
+def note_warnings(run: Run, validated: Validated) -> list[str]:
+    """Keeps the warnings of a validation among the run's notes, one of a name.
+
+    Each note says from when to when its warning came, so that a fault of the beginning is told
+    from one that stayed; figures are those of the latest.
+
+    Returns:
+        Those that the run has not had before, as a reader is told.
+    """
+    notes, fresh = list(run.record.get("notes") or []), []
+    for warned in validated.warnings:
+        found = [n for n, note in enumerate(notes) if note.startswith(f"{warned.name}, at ")]
+        first = f"{validated.images:,}"
+        if found:
+            first = notes[found[0]].removeprefix(f"{warned.name}, at ").split(" ")[0]
+        last = "" if not found else f" to {validated.images:,}"
+        note = f"{warned.name}, at {first}{last} images: {warned.message}; {warned.hint}"
+        if found:
+            notes[found[0]] = note
+        else:
+            notes.append(note)
+            fresh.append(note)
+    if validated.warnings:
+        run.update_record(notes=notes)
+    return fresh
 
 
 def _provenance(sets: Sets) -> list[dict[str, Any]]:

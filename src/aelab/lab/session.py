@@ -19,7 +19,14 @@ from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreErr
 from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.pictures import Reproductions, shown_sets
-from aelab.lab.record import environment, final_record, first_record, store_calls, stored_calls
+from aelab.lab.record import (
+    environment,
+    final_record,
+    first_record,
+    note_warnings,
+    store_calls,
+    stored_calls,
+)
 from aelab.lab.start import furthest_intact_state, state_to_load, weights_prefix
 from aelab.lab.stop import StopRequest
 from aelab.runs.record import Run
@@ -329,7 +336,8 @@ class _Session:
         if event.is_best:
             self._save(best=True)
         self._save_now_and_then()
-        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best, text)
+        warnings = note_warnings(self.run, event)
+        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best, text, warnings)
 
     def _picture(self) -> None:
         from aelab.train import set_clock

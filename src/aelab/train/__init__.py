@@ -7,7 +7,7 @@ parts exist, where results are written, or who looks at them.
 from aelab.train.batches import Batches
 from aelab.train.clock import set_clock
 from aelab.train.evaluate import evaluate
-from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
+from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
 from aelab.train.loop import fit
 from aelab.train.machine import allocator_environment, choose_threads, keep_freed_memory
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
@@ -37,6 +37,7 @@ __all__ = [
     "ObjectiveLike",
     "State",
     "Validated",
+    "Warned",
     "allocator_environment",
     "as_choice",
     "choose_threads",
