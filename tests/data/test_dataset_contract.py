@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from aelab.data import COMBINATORS, DATASETS, MEMORY, TRANSFORMS, Dataset
 from aelab.data.base import content_sha256
+from aelab.data.packaged_ascii import SOURCES
 from aelab.data.progress import reporting, track
 from aelab.errors import DataError, ShapeError
 
@@ -26,6 +28,7 @@ SMALL: dict[str, dict[str, object]] = {
     "kali_dataset": {"shape": (1, 8, 8), "size": 20},
     "mnist_dataset": {},
     "noise_dataset": {"shape": (2, 8, 8), "size": 20},
+    "packaged_ascii_dataset": {"packages": ["cowsay"]},
     "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
     "rpg_tile_dataset_3x32x32": {},
 }
@@ -44,6 +47,9 @@ def made(
     write_idx(data_folder / "own.gz", torch.randint(0, 256, (9, 8, 8), dtype=torch.uint8))
     cats = [r" /\_/\ " + "\n( o.o )\n" + mouth for mouth in (" > ^ < ", " > - < ")]
     (data_folder / "own.txt").write_text("\n%\n".join(cats), encoding="ascii")
+    (data_folder / "cat.cow").write_text(f"$the_cow = <<'EOC';\n{cats[0]}\nEOC\n", encoding="ascii")
+    cowsay = replace(SOURCES["cowsay"], places=(str(data_folder),))
+    monkeypatch.setitem(SOURCES, "cowsay", cowsay)
     return lambda name: DATASETS[name](**SMALL[name])
 
 

@@ -20,9 +20,11 @@ from aelab.data.combine import Interleaved, LimitDataset
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
+from aelab.data.image_to_ascii import image_to_ascii_dataset
 from aelab.data.kali import Kali2dDataset, kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
+from aelab.data.packaged_ascii import packaged_ascii_dataset
 from aelab.data.tiles import rpg_tile_dataset, rpg_tile_dataset_3x32x32
 from aelab.data.torchvision_sets import TORCHVISION_DATASETS
 from aelab.data.transformed import (
@@ -45,6 +47,7 @@ DATASETS: dict[str, Callable[..., Any]] = {
     "kali_dataset": kali_dataset,
     "mnist_dataset": mnist_dataset,
     "noise_dataset": noise_dataset,
+    "packaged_ascii_dataset": packaged_ascii_dataset,
     "rpg_tile_dataset": rpg_tile_dataset,
     "rpg_tile_dataset_3x32x32": rpg_tile_dataset_3x32x32,
 }
@@ -56,6 +59,7 @@ COMBINATORS: dict[str, Callable[..., Any]] = {
     "InterleaveDataset": Interleaved,
     "LimitDataset": LimitDataset,
     "TensorDataset": TensorDataset,
+    "image_to_ascii_dataset": image_to_ascii_dataset,
     "TransformDataset": TransformDataset,
     "TransformIterableDataset": TransformIterableDataset,
 }

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from aelab.glyphs.alphabet import ALPHABET, to_grid
+from aelab.glyphs.text import MIRRORED_PAIRS
 
+_MIRROR = str.maketrans({pair[side]: pair[1 - side] for pair in MIRRORED_PAIRS for side in (0, 1)})
 Lines = tuple[str, ...]
 _PRINTABLE = frozenset(ALPHABET)
 #: Columns a tab is filled up to where tabs are expanded, as terminals do.
@@ -152,12 +154,15 @@ def squared(lines: Sequence[str], shape: tuple[int, int]) -> Tensor:
 
 
 def content_key(lines: Sequence[str]) -> str:
-    """Hexadecimal; equal for texts that differ in place, blank lines or spaces at the right only.
+    """Hexadecimal; equal for texts that differ in place only, and for mirrored ones.
 
-    So that such copies are always on one side of a split.
+    So that such copies are always on one side of a split: training may mirror and shift. Place is
+    blank lines around, the common indentation, and spaces at the right.
     """
-    text = "\n".join(trimmed(lines))
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    text = trimmed(lines)
+    widest = max(map(len, text), default=0)
+    turned = trimmed([line.ljust(widest)[::-1].translate(_MIRROR) for line in text])
+    return min(_key("\n".join(version)) for version in (text, turned))
 
 
 def first_of_each_text(pictures: Iterable[Picture], sieve: Sieve) -> Iterator[Picture]:
@@ -175,3 +180,7 @@ def first_of_each_text(pictures: Iterable[Picture], sieve: Sieve) -> Iterator[Pi
 def in_validation(key: str, share: float) -> bool:
     """Whether the picture of that key falls into the validating share 0..1, for ever the same."""
     return int(key[:12], 16) < share * (1 << 48)
+
+
+def _key(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

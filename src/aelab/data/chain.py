@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import Tensor
 
@@ -27,6 +27,8 @@ METHODS = (
     "random_crop_all",
     "random_shift",
     "random_flip",
+    "roll",
+    "mirror",
     "binarize",
     "collage",
     "interleave",
@@ -141,6 +143,33 @@ class Chain:
         from aelab.data.combine import Augmented
 
         return Augmented(self._set, (RandomFlip(float(horizontal), float(vertical)),))
+
+    def roll(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        sigma: float | None = None,
+        draws: Literal["uniform", "normal"] = "uniform",
+    ) -> Dataset:
+        """Rolled over by up to so many rows and columns each time; what leaves comes in opposite.
+
+        `draws="normal"` draws as the document of the ASCII pictures, with deviation `sigma`, or
+        half the greatest shift.
+        """
+        from aelab.data.character_moves import roll
+        from aelab.data.combine import Augmented
+
+        return Augmented(self._set, (roll(rows, columns, sigma, draws),))
+
+    def mirror(self, probability: float = 0.5) -> Dataset:
+        """ASCII pictures mirrored each time with this probability, `/` becoming `\\` and so on."""
+        from aelab.data.character_moves import RandomMirror
+        from aelab.data.characters import need_characters
+        from aelab.data.combine import Augmented
+
+        need_characters(self._set, "mirror", "pictures are mirrored by .random_flip(0.5, 0)")
+        return Augmented(self._set, (RandomMirror(float(probability)),))
 
     def binarize(self) -> Dataset:
         """Black or white at random, drawn anew each time with the grey values as probabilities.

@@ -61,6 +61,17 @@ def refuse_mixed(sources: Sequence[Dataset]) -> None:
     )
 
 
+def need_characters(source: Dataset, part: str, hint: str) -> None:
+    """Raise if a set holds pictures where ASCII pictures are needed.
+
+    Raises:
+        ConfigError: naming `part`, with `hint` telling what to write.
+    """
+    if not source.alphabet:
+        message = f"{part} needs ASCII pictures, {source.name} holds pictures"
+        raise ConfigError(message, hint=hint)
+
+
 def character_counts(images: Images | Dataset) -> Tensor:
     """How often each character stands in a set of ASCII pictures, spaces around them included.
 

@@ -133,8 +133,8 @@ class Figlet(Dataset):
             font, rows = fonts[number], fitting[number]
             generator = keyed_generator(self.seed, f"figlet {font.name}")
             order = torch.randperm(len(rows), generator=generator)[: counts[number]].numpy()
-            grids, inside = set_words(font, rows[order], self.recipe.shape, self.recipe.fitted)
-            parts.append(torch.from_numpy(grids[inside]))
+            drawn, inside = set_words(font, rows[order], self.recipe.shape, self.recipe.fitted)
+            parts.append(torch.from_numpy(drawn[inside]))
             owners += [font.name] * int(inside.sum())
         grids = torch.cat(parts)[:, None]
         generator = keyed_generator(self.seed, "figlet order")

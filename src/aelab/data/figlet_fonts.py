@@ -14,7 +14,9 @@ import os
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,12 +56,13 @@ class FigletFont:
     @property
     def height(self) -> int:
         """Lines."""
-        return self.glyphs.shape[1]
+        return int(self.glyphs.shape[1])
 
     def first_alike(self) -> Numbers:
         """(62,) for each letter the first one drawn alike: capitals, where a font has only them."""
         flat = self.glyphs.reshape(len(LETTERS), -1)
-        return (flat[:, None] == flat[None]).all(2).argmax(1)
+        first: Numbers = (flat[:, None] == flat[None]).all(2).argmax(1)
+        return first
 
     def overlaps(self) -> Numbers:
         """(62, 62) columns by which the second letter moves into the first until they touch.
@@ -72,7 +75,8 @@ class FigletFont:
         trail = np.where(inked.any(2), self.widths[:, None] - 1 - last, self.widths[:, None])
         gaps = (trail[:, None] + lead[None]).min(2)
         half = self.widths // 2
-        return np.minimum(gaps, np.minimum(half[:, None], half[None]))
+        least: Numbers = np.minimum(gaps, np.minimum(half[:, None], half[None]))
+        return least
 
 
 def set_words(
@@ -112,7 +116,8 @@ def extent(font: FigletFont, words: Numbers, fitted: bool = True) -> Numbers:
     """(n,) columns that each word (n, L) takes."""
     last = (words >= 0).sum(1) - 1
     row = np.arange(len(words))
-    return _places(font, words, fitted)[row, last] + font.widths[words[row, last]]
+    columns: Numbers = _places(font, words, fitted)[row, last] + font.widths[words[row, last]]
+    return columns
 
 
 def _places(font: FigletFont, words: Numbers, fitted: bool) -> Numbers:
@@ -126,7 +131,7 @@ def _places(font: FigletFont, words: Numbers, fitted: bool) -> Numbers:
 
 def _centred(canvas: Bytes, axis: int, size: int) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     """The canvas cut or filled to `size` along an axis, its ink in the middle; whether it fits."""
-    inked = (canvas > 0).any(3 - axis)
+    inked: npt.NDArray[np.bool_] = np.any(canvas > 0, axis=3 - axis)
     length = inked.shape[1]
     first = inked.argmax(1)
     ink = length - inked[:, ::-1].argmax(1) - first
@@ -166,8 +171,9 @@ def load_fonts() -> Mapping[str, FigletFont]:
     except ImportError:
         raise MissingExtra("figlet_ascii_dataset", "pyfiglet", "ascii") from None
 
-    names = sorted(set(pyfiglet.FigletFont.getFonts()))
-    key = hashlib.sha256(f"{_VERSION} {pyfiglet.__version__} {names}".encode()).hexdigest()[:16]
+    names: list[str] = sorted(set(pyfiglet.FigletFont.getFonts()))  # type: ignore[no-untyped-call]
+    stamp = f"{_VERSION} {version('pyfiglet')} {names}"
+    key = hashlib.sha256(stamp.encode()).hexdigest()[:16]
     kept = roots.cache_folder() / "figlet" / f"fonts-{key}.npz"
     if kept.is_file():
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -225,7 +231,8 @@ def _related(font: FigletFont, other: FigletFont) -> bool:
 def _keep(path: Path, fonts: Mapping[str, FigletFont]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    arrays = {f"glyphs/{name}": font.glyphs for name, font in fonts.items()}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays |= {f"glyphs/{name}": font.glyphs for name, font in fonts.items()}
     arrays |= {f"widths/{name}": font.widths for name, font in fonts.items()}
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -235,4 +242,11 @@ def _keep(path: Path, fonts: Mapping[str, FigletFont]) -> None:
 def _opened(path: Path) -> dict[str, FigletFont]:
     with np.load(path, allow_pickle=False) as arrays:
         names = [key.removeprefix("glyphs/") for key in arrays.files if key.startswith("glyphs/")]
-        return {n: FigletFont(n, arrays[f"glyphs/{n}"], arrays[f"widths/{n}"]) for n in names}
+        return {
+            name: FigletFont(
+                name,
+                arrays[f"glyphs/{name}"].astype(np.uint8),
+                arrays[f"widths/{name}"].astype(np.int64),
+            )
+            for name in names
+        }
