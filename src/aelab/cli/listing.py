@@ -92,8 +92,9 @@ def data_text(shown: dict[str, Any]) -> str:
         ]
         header = ["name", "where", "what"]
         return str(tabulate(rows, header, tablefmt="simple", disable_numparse=True))
-    lines = [[key, _value(value)] for key, value in shown.items()]
-    return str(tabulate(lines, tablefmt="plain", disable_numparse=True))
+    lines = [[key, _value(value)] for key, value in shown.items() if key != "examples"]
+    text = str(tabulate(lines, tablefmt="plain", disable_numparse=True))
+    return "\n\n".join([text, *shown.get("examples", [])])
 
 
 def _value(value: Any) -> str:

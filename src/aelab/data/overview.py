@@ -14,13 +14,16 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.base import Dataset
+from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import png_ratio
 from aelab.data.kali import kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
+from aelab.data.overview_text import EXAMPLES, drawn, is_text, text_examples, text_statistics
 from aelab.data.prepare import prepare
 from aelab.data.split import first_of_each
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
@@ -66,6 +69,12 @@ LISTED: Mapping[str, Listed] = MappingProxyType(
             lambda validation: noise_dataset(size=10_000, seed=1 if validation else 0),
             "normal noise of any number, shape and seed",
         ),
+        "figlet": Listed(
+            lambda validation: figlet_ascii_dataset(
+                part="held-out words" if validation else "train", samples=2_000
+            ),
+            "ASCII art: words in FIGlet fonts, 24x24 characters",
+        ),
     }
 )
 
@@ -78,11 +87,13 @@ class Overview:
         statistics: by name, plain values.
         sheet: (3, H, W) uint8, images evenly spaced over the set.
         comparison: native, nearest and bilinear side by side, (3, H, W) uint8, if asked for.
+        examples: of ASCII art a few texts.
     """
 
     statistics: dict[str, Any]
     sheet: Tensor
     comparison: Tensor | None
+    examples: tuple[str, ...] = ()
 
 
 def list_datasets() -> list[dict[str, str]]:
@@ -111,7 +122,8 @@ def show_dataset(name: str, *, resize: int | None = None, out: Path) -> dict[str
         raise DataError(
             f"cannot write {out}: {error.strerror or error}", hint="give another path with --out"
         ) from None
-    return {**shown.statistics, "picture": str(out)}
+    found = {**shown.statistics, "picture": str(out)}
+    return {**found, "examples": list(shown.examples)} if shown.examples else found
 
 
 def overview(name: str, *, resize: int | None = None) -> Overview:
@@ -122,8 +134,21 @@ def overview(name: str, *, resize: int | None = None) -> Overview:
         resize: side in pixels at which the filters are compared.
     """
     images = named(name).load()
+    if images.alphabet:
+        return _overview_of_text(images, resize)
     compared = None if resize is None else comparison(images, _side(resize))
     return Overview(statistics(images), contact_sheet(images.pixels), compared)
+
+
+def _overview_of_text(images: Images, resize: int | None) -> Overview:
+    if resize is not None:
+        raise DataError(
+            "characters cannot be resized",
+            hint="leave --resize out, or give res=... to the set in an experiment file",
+        )
+    sheet = contact_sheet(drawn(spread(images.pixels, 16)), columns=4)
+    examples = tuple(text_examples(spread(images.pixels, EXAMPLES)))
+    return Overview(statistics(images), sheet, None, examples)
 
 
 def named(name: str) -> Dataset:
@@ -137,6 +162,8 @@ def named(name: str) -> Dataset:
     if short in LISTED and half in ("", "train", "validation"):
         return LISTED[short].make(half == "validation")
     path = Path(name).expanduser()
+    if path.exists() and not path.name.endswith("ubyte") and is_text(path):
+        return ascii_art_dataset(os.fspath(path.resolve()))
     if path.is_dir():
         return image_folder_dataset(os.fspath(path.resolve()))
     if path.is_file():
@@ -146,7 +173,7 @@ def named(name: str) -> Dataset:
     raise DataError(
         f"no data set is called {name!r}{did_you_mean(short, LISTED)}",
         hint=f"possible: {one_of(LISTED)}, each also with :validation; or the path of a folder of "
-        "pictures, a sheet of 32x32 tiles, or an IDX file",
+        "pictures or of .txt files with ASCII art, a sheet of 32x32 tiles, or an IDX file",
     )
 
 
@@ -157,33 +184,40 @@ def statistics(images: Images) -> dict[str, Any]:
         count, shape, source and hash; `mean` and `std` of all values in 0..1; `entropy_bits` of the
         distribution of values; `png_bits_per_pixel`; `duplicates`; and the floors: the errors that
         a model makes that always answers the same image (the median one for l1, the mean for l2).
+        Of ASCII art instead of brightness what `text_statistics` says.
     """
     pixels = spread(images.pixels, SAMPLE_IMAGES)
-    bytes_ = _as_bytes(pixels)
-    values = bytes_.flatten(1).float() / 255.0
-    counts = torch.bincount(bytes_.flatten().int(), minlength=256).double()
-    shares = counts[counts > 0] / counts.sum()
-    sample = spread(bytes_, _PNG_IMAGES).float() / 255.0
-    found: dict[str, Any] = {
+    found = {
         "name": "+".join(entry.name for entry in images.provenance),
         "source": ", ".join(entry.source for entry in images.provenance),
         "count": len(images),
         "shape": list(images.shape),
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "channel_means": [float(v) for v in bytes_.float().mean((0, 2, 3)) / 255.0],
-        "entropy_bits": float(-(shares * shares.log2()).sum()),
-        "png_bits_per_pixel": float(png_ratio(sample).mean()) * 8 * images.shape[0],
+        **(text_statistics(images, pixels) if images.alphabet else _of_brightness(images, pixels)),
         "duplicates": len(images) - len(first_of_each(_as_bytes(images.pixels))),
-        "floor_l1": float((values - values.median(0).values).abs().mean()),
-        "floor_l2": float((values - values.mean(0)).square().mean()),
-        "looked_at": len(values),
+        "looked_at": len(pixels),
         "sha256": images.content_sha256,
     }
     if images.labels is not None:
         found["labels"] = _label_counts(images)
     note = "; ".join(dict.fromkeys(entry.note for entry in images.provenance if entry.note))
     return {**found, "note": note} if note else found
+
+
+def _of_brightness(images: Images, pixels: Tensor) -> dict[str, Any]:
+    bytes_ = _as_bytes(pixels)
+    values = bytes_.flatten(1).float() / 255.0
+    counts = torch.bincount(bytes_.flatten().int(), minlength=256).double()
+    shares = counts[counts > 0] / counts.sum()
+    sample = spread(bytes_, _PNG_IMAGES).float() / 255.0
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "channel_means": [float(v) for v in bytes_.float().mean((0, 2, 3)) / 255.0],
+        "entropy_bits": float(-(shares * shares.log2()).sum()),
+        "png_bits_per_pixel": float(png_ratio(sample).mean()) * 8 * images.shape[0],
+        "floor_l1": float((values - values.median(0).values).abs().mean()),
+        "floor_l2": float((values - values.mean(0)).square().mean()),
+    }
 
 
 def contact_sheet(pixels: Tensor, columns: int = 16, rows: int = 8) -> Tensor:
