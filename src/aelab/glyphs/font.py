@@ -57,6 +57,8 @@ def find_font(font: str | Path | None = None) -> Path:
     name = DEFAULT_FONT if font is None else str(font)
     if name in shipped:
         return shipped[name]
+    if Path(name) in shipped.values():  # what this function returned before
+        return Path(name)
     path = roots.resolve(name)
     if not path.is_file():
         near = did_you_mean(name, shipped)
