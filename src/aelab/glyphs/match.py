@@ -11,6 +11,8 @@ from aelab.glyphs.renderer import FontRenderer
 
 #: Numbers held at a time (cells and their scores), 64 MB as float32.
 _AT_ONCE = 16 * 2**20
+_PARTS = (3, 2)
+_WHOLE = 60.0
 
 
 @torch.no_grad()
@@ -31,8 +33,9 @@ def match_glyphs(
         pictures: (N, 1, height, width) grey, 0..1, paper 1 and ink 0.
         shape: (H, W), characters.
         renderer: whose glyphs are compared; its device does the work.
-        brightness: map black to the mean grey of the darkest glyph first. Otherwise every dark area
-            becomes that one glyph, since no glyph is as dark as it.
+        brightness: compare greys instead of strokes: each cell's mean, and those of its 3 x 2
+            parts, black meaning the mean grey of the darkest glyph. For photographs: otherwise
+            every dark area becomes the darkest glyph and every light one a space.
         edges: match the outlines (size of the gradient, strongest 1) instead of the areas.
 
     Returns:
@@ -46,19 +49,39 @@ def match_glyphs(
         raise ShapeError(
             f"pictures have the shape (N, 1, height, width), and not {tuple(pictures.shape)}"
         )
-    atlas = renderer.atlas
-    cells = shape[0] * shape[1]
-    each = cells * (atlas.shape[0] + 3 * atlas[0].numel())
+    atlas = renderer.atlas[:, None]  # (95, 1, h, w)
+    darkest = atlas.mean((1, 2, 3)).amin()
+    glyphs = _greys(atlas, (1, 1)) if brightness else atlas.flatten(1)
+    each = shape[0] * shape[1] * (len(atlas) + 3 * atlas[0].numel())
     pieces = []
-    for piece in pictures.split(max(1, _AT_ONCE // each)):
+    for piece in torch.split(pictures, max(1, _AT_ONCE // each)):
         large = _resized(piece.to(atlas), shape, renderer.cell)
         if edges:
             large = 1 - _outlines(1 - large)
         if brightness:
-            darkest = atlas.flatten(1).mean(1).min()
-            large = darkest + (1 - darkest) * large
-        pieces.append(_nearest(large, shape, atlas).to(pictures.device))
-    return torch.cat(pieces) if pieces else torch.empty((0, *shape), dtype=torch.uint8)
+            cells = _greys(darkest + (1 - darkest) * large, shape)
+        else:
+            cells = _cut(large, shape)
+        pieces.append(_nearest(cells, glyphs).view(-1, *shape).to(pictures.device))
+    return torch.cat(pieces)
+
+
+def _cut(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(n, 1, H * h, W * w) -> (n * H * W, h * w)."""
+    height, width = pictures.shape[2] // shape[0], pictures.shape[3] // shape[1]
+    tiles = pictures.reshape(-1, shape[0], height, shape[1], width).transpose(2, 3)
+    return tiles.reshape(-1, height * width)
+
+
+def _greys(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(n, 1, H * h, W * w) -> (n * H * W, parts + 1): means of each cell's parts, and of all.
+
+    The last counts `_WHOLE` times: otherwise even areas get even glyphs, and hardly any is dark.
+    """
+    counts = (shape[0] * _PARTS[0], shape[1] * _PARTS[1])
+    parts = _cut(F.adaptive_avg_pool2d(pictures, counts), shape)
+    whole = _cut(F.adaptive_avg_pool2d(pictures, shape), shape)
+    return torch.cat([parts, whole * _WHOLE**0.5], 1)
 
 
 def _resized(pictures: Tensor, shape: tuple[int, int], cell: tuple[int, int]) -> Tensor:
@@ -69,21 +92,20 @@ def _resized(pictures: Tensor, shape: tuple[int, int], cell: tuple[int, int]) ->
     return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
 
-def _nearest(pictures: Tensor, shape: tuple[int, int], atlas: Tensor) -> Tensor:
-    """argmin over glyphs of |cell - glyph|^2, where |cell|^2 is the same for all; uint8."""
-    (rows, columns), (height, width) = shape, atlas.shape[1:]
-    tiles = pictures.view(-1, rows, height, columns, width).transpose(2, 3)
-    cells = tiles.reshape(-1, height * width)
-    # Around grey 1/2 the numbers are smallest, and so are the rounding errors of the difference.
-    glyphs = atlas.flatten(1) - 0.5
-    scores = torch.addmm(-0.5 * glyphs.square().sum(1), cells - 0.5, glyphs.T)
-    return scores.argmax(1).to(torch.uint8).view(-1, rows, columns)
+def _nearest(cells: Tensor, glyphs: Tensor) -> Tensor:
+    """(m, d), (95, d) -> argmin of |cell - glyph|^2, where |cell|^2 is the same for all; (m,)."""
+    # Around the mean the numbers are smallest, and so are the rounding errors of the difference.
+    middle = glyphs.mean(0)
+    glyphs = glyphs - middle
+    scores = torch.addmm(-0.5 * glyphs.square().sum(1), cells - middle, glyphs.T)
+    return scores.argmax(1).to(torch.uint8)
 
 
 def _outlines(ink: Tensor) -> Tensor:
     """Size of the gradient (Sobel), 1 where a picture's is strongest; 0 throughout a blank one."""
     across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(ink)
     kernels = torch.stack([across, across.T])[:, None]
-    gradient = F.conv2d(F.pad(ink, (1, 1, 1, 1), mode="replicate"), kernels)
-    size = gradient.norm(dim=1, keepdim=True)
-    return size / size.amax((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    gradient: Tensor = F.conv2d(F.pad(ink, (1, 1, 1, 1), mode="replicate"), kernels)
+    size: Tensor = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    strongest = torch.amax(size, (1, 2, 3), keepdim=True)
+    return size / strongest.clamp_min(1e-6)

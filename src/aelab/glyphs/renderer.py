@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from aelab.errors import ShapeError
@@ -72,10 +73,12 @@ class FontRenderer(nn.Module):
         font: str | Path | None = None,
     ) -> None:
         super().__init__()
-        atlas = glyph_atlas(font_res, font_zoom, font)
+        # An atlas made in inference mode could never be differentiated through.
+        with torch.inference_mode(False):
+            atlas = glyph_atlas(font_res, font_zoom, font).float() / 255
         self.font_res, self.font_zoom = font_res, font_zoom
         self.cell: tuple[int, int] = (atlas.shape[1], atlas.shape[2])
-        self.register_buffer("atlas", atlas.float() / 255, persistent=False)
+        self.register_buffer("atlas", atlas, persistent=False)
 
     def forward(self, weights: Tensor) -> Tensor:
         """Each cell as the sum of all characters' pictures, times their weights.

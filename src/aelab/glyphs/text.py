@@ -25,8 +25,8 @@ def mirrored_numbers() -> Tensor:
         (95,) uint8.
     """
     numbers = torch.arange(len(ALPHABET), dtype=torch.uint8)
-    for left, right in MIRRORED_PAIRS:
-        one, other = ALPHABET.index(left), ALPHABET.index(right)
+    for pair in MIRRORED_PAIRS:
+        one, other = ALPHABET.index(pair[0]), ALPHABET.index(pair[1])
         numbers[one], numbers[other] = other, one
     return numbers
 
