@@ -36,6 +36,7 @@ from aelab.losses.reconstruction import (
     same_shape,
 )
 from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
+from aelab.losses.shapes import RenderedBlur, RenderedEdges, RenderedMorphology
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
 
@@ -82,6 +83,9 @@ CHARACTERS: dict[str, type[nn.Module]] = {
     "rendered_l1": RenderedL1,
     "rendered_l2": RenderedL2,
     "rendered_ssim": RenderedSSIM,
+    "rendered_blur": RenderedBlur,
+    "rendered_morphology": RenderedMorphology,
+    "rendered_edges": RenderedEdges,
 }
 
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
@@ -97,6 +101,8 @@ ALIASES: dict[str, str] = {
     "l1_loss": "l1",
     "mse_loss": "l2",
     "ce": "cross_entropy",
+    "rendered_mae": "rendered_l1",
+    "rendered_mse": "rendered_l2",
 }
 
 
