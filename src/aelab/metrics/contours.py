@@ -87,14 +87,14 @@ def within(mask: Tensor, distance_pixels: float) -> Tensor:
     radius = math.floor(distance_pixels)
     if radius == 0:
         return mask.clone()
-    # Bytes hold squares up to radius 11 (2 r^2 < 255) and pass memory four times as fast.
-    kind, most = (torch.uint8, 255) if radius <= 11 else (torch.int32, 2**30)
+    # Bytes hold the squares up to a radius of 11, and pass memory four times as fast.
+    kind, most = (torch.uint8, 255) if 2 * distance_pixels**2 < 255 else (torch.int32, 2**30)
     far = torch.tensor(most - radius**2, dtype=kind, device=mask.device)
     distance = torch.where(mask, torch.zeros_like(far), far)
     for axis in (-1, -2):
         distance = _nearest_along(distance, radius, axis)
         distance = torch.minimum(distance, far)
-    return distance <= min(math.floor(distance_pixels**2), most - radius**2 - 1)
+    return distance <= math.floor(distance_pixels**2)
 
 
 def _nearest_along(squares: Tensor, radius: int, axis: int) -> Tensor:

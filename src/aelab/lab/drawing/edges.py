@@ -76,8 +76,7 @@ def _compare_filtered(
     """Document 002's filter of both in one scale of grey, and the error of each."""
     from aelab.metrics.contours import legacy_edges
 
-    both = legacy_edges(torch.stack([ours, theirs], 1).flatten(0, 1)).unflatten(0, (-1, 2))
-    errors = (both[:, 0] - both[:, 1]).square().flatten(1).mean(1).tolist()
-    least, most = both.min(), both.max()
-    grey = (both - least) / (most - least).clamp(min=1e-6)
-    return grey[:, 0], grey[:, 1], [f"filtered: L2 {error:.3g}" for error in errors]
+    both = torch.stack([legacy_edges(ours), legacy_edges(theirs)])
+    errors = (both[0] - both[1]).square().flatten(1).mean(1).tolist()
+    grey = (both - both.min()) / (both.max() - both.min()).clamp(min=1e-6)
+    return grey[0], grey[1], [f"filtered: L2 {error:.3g}" for error in errors]
