@@ -33,11 +33,13 @@ class Case(NamedTuple):
         build: (C, H, W) to the model.
         parts: names of MODELS that it is made of.
         fits: whether it takes images of (C, H, W); by default all.
+        writes: whether its images are grids of characters.
     """
 
     build: Callable[[Shape], nn.Module]
     parts: str
     fits: Callable[[int, int, int], bool] = lambda channels, height, width: True
+    writes: bool = False
 
 
 def mlp(shape: Shape, decoder: nn.Module | None = None, bottleneck: nn.Module | None = None):
@@ -160,9 +162,58 @@ def colour_only(channels: int, height: int, width: int) -> bool:
     return channels == 3
 
 
+def writing(**options):
+    """Convolutions that read and write characters."""
+
+    def build(shape: Shape):
+        width = options.get("width", 95)
+        reading = m.CharacterEmbedding(width) if "width" in options else m.OneHotCharacters()
+        encoder = m.EncoderConv2d((width, *shape[1:]), 8, channels=(4, 6))
+        decoder = m.DecoderConv2d((95, *shape[1:]), 8, channels=(6, 4))
+        return m.CharacterAutoencoder(encoder, None, decoder, reading, options.get("relaxation"))
+
+    return build
+
+
+def grey_only(channels: int, height: int, width: int) -> bool:
+    return channels == 1
+
+
+SMALL_ASCII = {"embedding": 4, "channels": (6, 8)}
+
 TRANSFORMER = {"num_layers": 1, "num_hidden": 8, "dropout": 0.0}
 
 CASES: dict[str, Case] = {
+    "characters": Case(
+        writing(relaxation=m.GumbelSoftmax(tau=0.5)),
+        "CharacterAutoencoder OneHotCharacters GumbelSoftmax",
+        grey_only,
+        writes=True,
+    ),
+    "embedded characters": Case(
+        writing(width=5, relaxation=m.Softmax()), "CharacterEmbedding Softmax", grey_only, True
+    ),
+    "ascii_autoencoder_2022": Case(
+        lambda shape: m.ascii_autoencoder_2022("928930d", shape[1:]),
+        "ascii_autoencoder_2022",
+        grey_only,
+        writes=True,
+    ),
+    "small_ascii_ae": Case(
+        lambda shape: m.small_ascii_ae(shape[1:], **SMALL_ASCII), "small_ascii_ae", grey_only, True
+    ),
+    "small_ascii_ae, Gaussian": Case(
+        lambda shape: m.small_ascii_ae(shape[1:], beta=0.1, **SMALL_ASCII),
+        "GaussianMap",
+        grey_only,
+        writes=True,
+    ),
+    "small_ascii_ae, vector": Case(
+        lambda shape: m.small_ascii_ae(shape[1:], latent_dims=5, hidden=(6,), **SMALL_ASCII),
+        "small_ascii_ae",
+        grey_only,
+        writes=True,
+    ),
     "convolutions": Case(conv, "EncoderConv2d DecoderConv2d EncoderDecoder"),
     "strides": Case(lambda shape: conv(shape, stride=2), "EncoderConv2d DecoderConv2d"),
     "space to depth": Case(space_to_depth, "EncoderConv2d DecoderConv2d", multiple_of(4)),
@@ -336,6 +387,17 @@ def pictures(shape: Shape, count: int = 3) -> torch.Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
 
 
+def inputs(name: str, shape: Shape) -> torch.Tensor:
+    """Pictures, or grids of characters where the model writes."""
+    images = pictures(shape)
+    return (images * 94).round() / 255 if CASES[name].writes else images
+
+
+def answer(output: Output) -> torch.Tensor:
+    """What the model paints; of one that writes the logits, which no rounding turns over."""
+    return output.characters.get("logits", output.reconstruction)
+
+
 def noise_of(model: nn.Module, count: int = 3) -> torch.Tensor | None:
     if model.noise_shape is None:
         return None
@@ -345,12 +407,13 @@ def noise_of(model: nn.Module, count: int = 3) -> torch.Tensor | None:
 @pytest.mark.parametrize(("name", "shape"), REAL)
 def test_a_model_learns_everywhere_and_repeats_itself(name: str, shape: Shape) -> None:
     model = build(name, shape)
-    images, noise = pictures(shape), noise_of(model)
+    images, noise = inputs(name, shape), noise_of(model)
     assert isinstance(model, Model)
     output = model(images, noise)
     assert isinstance(output, Output) and output.reconstruction.shape == images.shape
     wishes = [output.reconstruction.square().mean(), output.latent.square().mean()]
     wishes += [v.square().mean() for v in output.posterior.values() if v.is_floating_point()]
+    wishes += [v.square().mean() for v in output.characters.values()]
     sum(wishes).backward()
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -364,7 +427,7 @@ def test_a_model_learns_everywhere_and_repeats_itself(name: str, shape: Shape) -
 
 @pytest.mark.parametrize(("name", "shape"), REAL)
 def test_encode_and_decode_are_the_two_halves_of_a_model(name: str, shape: Shape) -> None:
-    model, images = build(name, shape).eval(), pictures(shape)
+    model, images = build(name, shape).eval(), inputs(name, shape)
     with torch.no_grad():
         output = model(images)
         latent = model.encode(images)
@@ -374,11 +437,11 @@ def test_encode_and_decode_are_the_two_halves_of_a_model(name: str, shape: Shape
 
 @pytest.mark.parametrize(("name", "shape"), REAL)
 def test_the_order_of_pixels_in_memory_changes_nothing(name: str, shape: Shape) -> None:
-    model, images = build(name, shape).eval(), pictures(shape)
+    model, images = build(name, shape).eval(), inputs(name, shape)
     with torch.no_grad():
-        plain = model(images).reconstruction
+        plain = answer(model(images))
         m.prepare_layout(model, channels_last=True)
-        fast = model(images.to(memory_format=torch.channels_last)).reconstruction
+        fast = answer(model(images.to(memory_format=torch.channels_last)))
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -388,7 +451,7 @@ def test_a_model_is_its_state_and_has_the_same_parameters_on_meta(name: str, sha
     torch.manual_seed(7)
     second = CASES[name].build(shape)
     second.load_state_dict(first.state_dict())
-    images = pictures(shape)
+    images = inputs(name, shape)
     with torch.no_grad():
         one, other = first.eval()(images), second.eval()(images)
     assert torch.equal(one.reconstruction, other.reconstruction)
