@@ -22,6 +22,11 @@ from aelab.types import Output
 ALIKE = 0.02
 #: Batches before which running statistics are still those of the start.
 FIRST_BATCHES = 20
+#: What leads away from blank paper.
+_MORE_INK = (
+    "objective: {character_ce: {frequency_power: 0.7}} or {character_ce: {space_deemph: 100}} "
+    "beside the drawn loss, or another tau of the relaxation"
+)
 
 
 class Mismatch(NamedTuple):
@@ -65,7 +70,7 @@ def warnings_of(
         warned = running_statistics(state, objective, held_out, settings)
         if warned is not None:
             return (warned,)  # blank text would only follow from it
-    warned = only_spaces(found)
+    warned = only_spaces(found) or same_text(state, found)
     return () if warned is None else (warned,)
 
 
@@ -78,9 +83,22 @@ def only_spaces(found: Evaluation) -> Warned | None:
     return Warned(
         "writes only spaces",
         f"{written:.2%} of the cells it writes are spaces, {target:.2%} of its targets'",
-        "spaces are the most frequent character, so that writing nothing else is a cheap answer: "
-        "add character_ce with frequency_power: 0.7 or space_deemph: 100 to loss_function, "
-        "or change the relaxation's tau",
+        f"spaces are the most frequent character, and nothing else is a cheap answer: {_MORE_INK}",
+    )
+
+
+def same_text(state: State, found: Evaluation) -> Warned | None:
+    """A model writes the same for every picture: often spaces, and characters of little ink."""
+    spread, target = found.looks.get("spread"), found.looks.get("target_spread")
+    if "blank_share" not in found.terms or spread is None or target is None:
+        return None
+    if spread >= ALIKE * target or state.batches < FIRST_BATCHES:
+        return None
+    return Warned(
+        "writes the same for every picture",
+        f"{found.terms['blank_share']:.1%} spaces, {found.terms['accuracy']:.1%} of the characters "
+        "right",
+        f"what it writes does not depend on the latent: {_MORE_INK}; a smaller weight of kl",
     )
 
 
