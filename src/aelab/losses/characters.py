@@ -27,8 +27,8 @@ class CharacterCrossEntropy(nn.Module):
     own size, spaces of the margin included; `prepare` takes them.
 
     Args:
-        frequency_power: 0 for equal weights; the document's command lines use 0.7 and less.
-        space_deemph: at least above 0; 1 leaves the space as it is, 100 makes it nearly free.
+        frequency_power: at least 0, which is equal weights; the document's first run has 0.7.
+        space_deemph: above 0; 1 leaves the space as it is, 100 makes it nearly free.
         label_smoothing: share of the target that is spread evenly over all characters, 0..1.
         normalize: by the weights of each `image`, so that a value belongs to its image alone; or of
             the whole `batch`, as torch's weighted mean does: then the mean over the batch equals
@@ -41,6 +41,9 @@ class CharacterCrossEntropy(nn.Module):
         `--space-deemph`, `--ce-label-smoothing`); the cross-entropy of its first commit cb2c7dd.
     """
 
+    #: The term's name, for messages.
+    name = "character_ce"
+
     def __init__(
         self,
         frequency_power: float = 0.0,
@@ -49,6 +52,12 @@ class CharacterCrossEntropy(nn.Module):
         normalize: Normalization = "image",
     ) -> None:
         super().__init__()
+        settings = {"frequency_power": frequency_power, "space_deemph": space_deemph}
+        for setting, value in {**settings, "label_smoothing": label_smoothing}.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"{setting} must be a number, not {value!r}")
+        if not frequency_power >= 0:
+            raise ConfigError(f"frequency_power must be at least 0, not {frequency_power!r}")
         if not space_deemph > 0:
             raise ConfigError(f"space_deemph must be above 0, not {space_deemph!r}")
         if not 0 <= label_smoothing <= 1:
@@ -57,11 +66,10 @@ class CharacterCrossEntropy(nn.Module):
             raise ConfigError(f"normalize must be {one_of(_NORMALIZATIONS)}, not {normalize!r}")
         self.frequency_power, self.space_deemph = frequency_power, space_deemph
         self.label_smoothing, self.normalize = label_smoothing, normalize
-        # In float64: 1e5 spaces to the seventh power of nothing must not become 0.
-        weights = torch.ones(len(ALPHABET), dtype=torch.float64)
+        weights = torch.ones(len(ALPHABET))
         weights[SPACE] /= space_deemph
         self.weights: Tensor
-        self.register_buffer("weights", weights.float(), persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
         self.counted = frequency_power == 0
 
     def prepare(self, images: Images) -> None:
@@ -91,20 +99,24 @@ class CharacterCrossEntropy(nn.Module):
             ConfigError: `frequency_power` without `prepare`; a model that paints.
             ShapeError: another grid.
         """
-        logits, numbers = cells(output, target, "logits", "character_ce")
-        if not self.counted and not logits.is_meta:
-            raise ConfigError(
-                "character_ce with frequency_power needs the counts of the training set",
-                hint="call objective.prepare(images) before the first batch",
-            )
+        logits, numbers = cells(output, target, "logits", self.name)
         return weighted_cross_entropy(
-            logits, numbers, self.weights.to(logits), self.label_smoothing, self.normalize
+            logits, numbers, self._weights(logits), self.label_smoothing, self.normalize
         )
 
     def extra_repr(self) -> str:
         """The settings, as one types them."""
         names = ("frequency_power", "space_deemph", "label_smoothing", "normalize")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _weights(self, like: Tensor) -> Tensor:
+        """(95,) of the type and device of `like`; on the meta device without counts."""
+        if not self.counted and not like.is_meta:
+            raise ConfigError(
+                f"{self.name} with frequency_power needs the counts of the training set",
+                hint="call objective.prepare(images) before the first batch",
+            )
+        return self.weights.to(like)
 
 
 class CharacterNegativeLogLikelihood(CharacterCrossEntropy):
@@ -120,6 +132,8 @@ class CharacterNegativeLogLikelihood(CharacterCrossEntropy):
         without Gumbel noise.
     """
 
+    name = "character_nll"
+
     def __init__(
         self,
         frequency_power: float = 0.0,
@@ -130,13 +144,8 @@ class CharacterNegativeLogLikelihood(CharacterCrossEntropy):
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """The output of a model that writes, and images (B, 1, H, W) -> (B,) nats a cell."""
-        log_probabilities, numbers = cells(output, target, "logits", "character_nll")
-        if not self.counted and not log_probabilities.is_meta:
-            raise ConfigError(
-                "character_nll with frequency_power needs the counts of the training set",
-                hint="call objective.prepare(images) before the first batch",
-            )
-        weights = self.weights.to(log_probabilities)
+        log_probabilities, numbers = cells(output, target, "logits", self.name)
+        weights = self._weights(log_probabilities)
         values = F.nll_loss(log_probabilities, numbers, weights, reduction="none")
         return averaged(values, weights[numbers], self.normalize)
 
@@ -156,6 +165,8 @@ class LegacyCharacterCrossEntropy(CharacterCrossEntropy):
     Source: document 002, commits 76478ad to 2e13fa9 and 928930d.
     """
 
+    name = "legacy_character_ce"
+
     def __init__(
         self,
         frequency_power: float = 0.0,
@@ -167,7 +178,7 @@ class LegacyCharacterCrossEntropy(CharacterCrossEntropy):
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """The output of a model that writes, and images (B, 1, H, W) -> (B,) nats a cell."""
-        relaxed, _ = cells(output, target, "relaxed", "legacy_character_ce")
+        relaxed, _ = cells(output, target, "relaxed", self.name)
         return super().forward(output._replace(characters={"logits": relaxed}), target)
 
 
