@@ -162,7 +162,8 @@ def content_key(lines: Sequence[str]) -> str:
     text = trimmed(lines)
     widest = max(map(len, text), default=0)
     turned = trimmed([line.ljust(widest)[::-1].translate(_MIRROR) for line in text])
-    return min(_key("\n".join(version)) for version in (text, turned))
+    least = min("\n".join(version) for version in (text, turned))
+    return hashlib.blake2b(least.encode(), digest_size=12).hexdigest()
 
 
 def first_of_each_text(pictures: Iterable[Picture], sieve: Sieve) -> Iterator[Picture]:
@@ -180,7 +181,3 @@ def first_of_each_text(pictures: Iterable[Picture], sieve: Sieve) -> Iterator[Pi
 def in_validation(key: str, share: float) -> bool:
     """Whether the picture of that key falls into the validating share 0..1, for ever the same."""
     return int(key[:12], 16) < share * (1 << 48)
-
-
-def _key(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -95,7 +95,7 @@ class Figlet(Dataset):
             fonts = version("pyfiglet")
         except PackageNotFoundError:
             fonts = "missing"
-        return f"figlet 1 {fonts} {self.recipe} {self.samples} {self.seed}"
+        return f"figlet 3 {fonts} {self.recipe} {self.samples} {self.seed}"
 
     def _read(self) -> Images:
         fonts = chosen_fonts(load_fonts(), self.recipe)

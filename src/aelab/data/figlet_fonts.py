@@ -32,7 +32,9 @@ Numbers = npt.NDArray[np.int64]
 #: Characters that words may hold.
 LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 #: Part of the cache's key: a change of the rules below makes another file.
-_VERSION = 1
+_VERSION = 3
+#: Read before the others, so that copies of them are dropped and not they.
+_WELL_KNOWN = ("standard", "slant", "small", "smslant", "shadow", "smshadow", "script", "block")
 _LEAST_LINES = 3
 _SHARED_LETTERS = 15
 _HARDBLANK = 255
@@ -159,9 +161,9 @@ def word_numbers(words: Sequence[str]) -> Numbers:
 def load_fonts() -> Mapping[str, FigletFont]:
     """The usable fonts of pyfiglet by name, sorted; read once, then kept in the cache.
 
-    Usable: only printable ASCII, at least three lines, no letter or digit blank, those of each
-    case and the digits all different, and at most 15 of 62 letters drawn as in an earlier font, so
-    that a font held out is a new one.
+    Usable: only printable ASCII, at least three lines, none of the letters and digits blank, no two
+    capitals, small letters or digits alike, and at most 15 of all 62 drawn as in an earlier font,
+    so that a font held out is a new one.
 
     Raises:
         MissingExtra: pyfiglet is not installed.
@@ -179,10 +181,12 @@ def load_fonts() -> Mapping[str, FigletFont]:
         with contextlib.suppress(OSError, ValueError, KeyError):
             return _opened(kept)
     fonts: dict[str, FigletFont] = {}
-    for name in track(names, "reading FIGlet fonts", len(names)):
+    order = dict.fromkeys([*(name for name in _WELL_KNOWN if name in names), *names])
+    for name in track(order, "reading FIGlet fonts", len(order)):
         font = _read_font(name)
         if font is not None and not any(_related(font, other) for other in fonts.values()):
             fonts[name] = font
+    fonts = dict(sorted(fonts.items()))
     with contextlib.suppress(OSError):  # the cache is a convenience; it is not needed
         _keep(kept, fonts)
     return fonts
@@ -202,8 +206,9 @@ def _read_font(name: str) -> FigletFont | None:
     if not set(ALPHABET).issuperset("".join("".join(lines) for lines in inked)):
         return None
     drawn = ["\n".join(line.rstrip() for line in lines) for lines in inked]
-    capitals, small = drawn[:26] + drawn[52:], drawn[26:]
-    if len(set(capitals)) < 36 or len(set(small)) < 36 or any(not d.strip() for d in drawn):
+    if any(not letter.strip() for letter in drawn):
+        return None
+    if any(len(set(kind)) < len(kind) for kind in (drawn[:26], drawn[26:52], drawn[52:])):
         return None
     rows = [y for lines in inked for y, line in enumerate(lines) if line.strip()]
     top, bottom = min(rows), max(rows) + 1
