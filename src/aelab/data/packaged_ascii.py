@@ -25,7 +25,7 @@ from aelab.errors import ConfigError, DataError, did_you_mean, one_of
 from aelab.glyphs.alphabet import ALPHABET
 from aelab.types import Images, Provenance
 
-_HEREDOC = re.compile(r"""\$the_cow\s*=\s*<<\s*(["']?)(\w+)\1\s*;?[^\n]*\n""")
+_HEREDOC = re.compile(r"""\$the_cow\s*=\s*<<\s*(["']?)(\w+)\1[^\n]*\n""")
 _PERL = re.compile(r"\\(.)|\$\{(\w+)\}|\$(\w+)", re.DOTALL)
 #: What cowsay puts in for its variables where nothing is wished for.
 _VARIABLES = {"thoughts": "\\", "eyes": "oo", "tongue": "  ", "eye": "o"}
