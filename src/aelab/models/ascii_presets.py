@@ -96,7 +96,7 @@ WISHES: dict[str, Wish] = {
     "469523a": Wish("character_ce", "rendered_l2", {"reduction": "sum"}, "soft"),
     "9b3168b": Wish("character_ce", "rendered_l2", {"reduction": "sum"}, "soft"),
     "20717f2": Wish("character_ce", "rendered_l2", {}, "soft"),
-    "66ea1d6": Wish("character_ce", "rendered_edges", {"sigma": 0.2}, "soft"),
+    "66ea1d6": Wish("character_ce", "rendered_edges", {"size": 15, "sigma_pixels": 0.2}, "soft"),
     "76478ad": _HARD._replace(floor=0.25),
     "2e13fa9": _HARD,
     "f27fb91": _HARD._replace(characters="character_nll"),
