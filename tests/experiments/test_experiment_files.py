@@ -29,6 +29,18 @@ RUNS = {
     "manifold-resolution.yml": 18,
     "resnet-stages.yml": 12,
     "rpg-manifold.yml": 15,
+    "ascii/20717f2.yml": 2,
+    "ascii/2e13fa9.yml": 1,
+    "ascii/2e13fa9-restart.yml": 1,
+    "ascii/469523a.yml": 2,
+    "ascii/66ea1d6.yml": 3,
+    "ascii/9b3168b.yml": 1,
+    "ascii/cb2c7dd.yml": 3,
+    "ascii/f27fb91.yml": 1,
+    "ascii/kl-sweep.yml": 12,
+    "ascii/losses.yml": 22,
+    "ascii/stage0-gumbel.yml": 1,
+    "ascii/words.yml": 2,
     "founding/comparing-datasets.yml": 3,
     "founding/histogram-loss.yml": 9,
     "founding/resnet-manifold.yml": 1,
@@ -44,6 +56,9 @@ IMPOSSIBLE = {
     "transformer-mnist.yml": "*stride?8*",
 }
 
+
+#: Files whose runs start from the weights of another's.
+CONTINUES = {"ascii/2e13fa9-restart.yml": "ascii/2e13fa9.yml"}
 
 #: A moment of training, and of validating.
 SHORT = {"max_inputs": 128, "validation_limit": 64}
@@ -75,24 +90,28 @@ def test_a_letterhead_says_source_command_time_and_expectation(path: Path) -> No
 
 
 @pytest.mark.parametrize("path", FILES, ids=_ids)
-def test_first_and_last_run_check_without_problems(path: Path) -> None:
+def test_first_and_last_run_check_without_problems(path: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    if before := CONTINUES.get(_ids(path)):
+        list(lab.run(FOLDER / before, changes=SHORTER, device="cpu", runs=runs))
     for name in _first_and_last(path):
-        plan = lab.check(path, only=name)
+        plan = lab.check(path, only=name, runs=runs)
         assert [run.problems for run in plan.runs] == [[]]
         assert plan.runs[0].parameters["model"] > 0
 
 
 @pytest.mark.parametrize("path", FILES, ids=_ids)
 def test_first_and_last_run_train(path: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    if before := CONTINUES.get(_ids(path)):
+        list(lab.run(FOLDER / before, changes=SHORTER, device="cpu", runs=runs))
     for name in _first_and_last(path):
-        large = (lab.check(path, only=name).runs[0].flops_per_image or 0) > LARGE
+        large = (lab.check(path, only=name, runs=runs).runs[0].flops_per_image or 0) > LARGE
         changes = SHORTER if large else SHORT
-        events = list(
-            lab.run(path, only=name, changes=changes, device="cpu", runs=tmp_path / "runs")
-        )
+        events = list(lab.run(path, only=name, changes=changes, device="cpu", runs=runs))
         last = events[-1]
         assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (1, 0)
-    assert lab.table(runs=tmp_path / "runs").count("\n") >= 3
+    assert lab.table(runs=runs).count("\n") >= 3
 
 
 PUBLISHED = {20: 1_666_193, 28: 4_034_705, 32: 5_613_713}
