@@ -92,9 +92,9 @@ def test_control_characters_of_foreign_texts_steer_no_terminal(make_runs: Make) 
 def test_the_page_shows_a_few_held_out_and_training_texts(written: Run) -> None:
     page = render_page([written], now=NOW)
     assert 'id="texts"' in page and 'href="#texts"' in page
-    assert page.count('<pre class="art"') == 2
+    assert page.count('<pre class="art"') == 8
     for name in ("he0", "he3", "tr0", "tr3"):
-        assert f"  {name}   |   {name}\n" in page
+        assert f"\n  {name}   |   {name}\n" in page
     assert "he4" not in page and "tr4" not in page
 
 
@@ -112,7 +112,7 @@ def test_a_page_of_many_runs_stays_bounded(
     monkeypatch.setattr(texts, "PAGE_CHARACTERS", 600)
     shown = texts.of_page(runs)
     assert [entry["run"] for entry in shown] == [0, 1]
-    assert sum(len(part["text"]) for entry in shown for part in entry["parts"]) <= 600 + 10
+    assert sum(len(b) for e in shown for part in e["parts"] for b in part["blocks"]) <= 600
 
 
 def test_a_text_that_is_a_link_out_of_the_run_is_not_read(make_runs: Make) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aelab.lab.build import Sets
 from aelab.ops.augmented import changed_batch
 from aelab.ops.random import keyed_generator
-from aelab.report.pictures import Line
+from aelab.report.pictures import PAPER_GAP, Line
 from aelab.runs.record import Run
 from aelab.types import Images, Model
 
@@ -185,7 +185,8 @@ def as_image(picture: Tensor) -> Image.Image:
 
 def picture_line(label: str, images: Tensor, alphabet: str = "", *, original: bool = False) -> Line:
     """(B, C, H, W) 0..1 as one named row of a sheet."""
-    return Line(label, as_pictures(images, alphabet), original)
+    gap = PAPER_GAP if alphabet else "white"
+    return Line(label, as_pictures(images, alphabet), original, gap)
 
 
 def as_pictures(images: Tensor, alphabet: str = "") -> list[Image.Image]:

@@ -29,6 +29,8 @@ _STEP = re.compile(r"(heldout|train)-(\d+)\.png")
 
 #: Most pixels of the name column, gaps between rows and between images, height of the text.
 LABEL_WIDTH, GAP, IMAGE_GAP, TEXT_SIZE = 190, 6, 2, 12
+#: Between drawn characters, whose white paper would otherwise run together.
+PAPER_GAP = "#c8ccd2"
 
 
 @dataclass(frozen=True)
@@ -155,18 +157,19 @@ def reproduction_sheet(
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a sheet: its name, its images, and whether they are originals."""
+    """One row of a sheet: its name, its images, whether they are originals, what is between."""
 
     label: str
     images: list[Image]
     original: bool = False
+    gap: str = "white"
 
 
 def sheet(lines: Sequence[Line], *, scale: int = 1) -> bytes:
     """Named rows of images, each pixel a square of `scale`; the bytes of a PNG file."""
     from PIL import Image, ImageDraw, ImageFont
 
-    rows = [_enlarged(line.images, scale) for line in lines]
+    rows = [_enlarged(line, scale) for line in lines]
     heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
     heights = [height + GAP * line.original for height, line in zip(heights, lines, strict=True)]
     font = ImageFont.load_default(TEXT_SIZE)
@@ -215,9 +218,10 @@ def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[Line]:
         original, stored = originals(run, split), steps(run, split)
         if original is None or not stored:
             continue
-        first = Line("original", _images(run, original, count), True)
+        gap = PAPER_GAP if run.record.get("alphabet") else "white"
+        first = Line("original", _images(run, original, count), True, gap)
         group = together.setdefault(original.read_bytes(), [first])
-        group.append(Line(label, _images(run, stored[max(stored)], count), False))
+        group.append(Line(label, _images(run, stored[max(stored)], count), False, gap))
     return [line for group in together.values() for line in group]
 
 
@@ -229,12 +233,13 @@ def _images(run: Run, path: Path, count: int) -> list[Image]:
     return [row.crop((left, 0, left + width, row.height)) for left in lefts]
 
 
-def _enlarged(images: Sequence[Image], scale: int) -> Image:
-    """Images side by side with white gaps, each pixel a square."""
+def _enlarged(line: Line, scale: int) -> Image:
+    """Images side by side with gaps, each pixel a square."""
     from PIL import Image
 
+    images = line.images
     width, height = images[0].width * scale, images[0].height * scale
-    row = Image.new("RGB", ((width + IMAGE_GAP) * len(images) - IMAGE_GAP, height), "white")
+    row = Image.new("RGB", ((width + IMAGE_GAP) * len(images) - IMAGE_GAP, height), line.gap)
     for number, image in enumerate(images):
         large = image.resize((width, height), Image.Resampling.NEAREST)
         row.paste(large, (number * (width + IMAGE_GAP), 0))

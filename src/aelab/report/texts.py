@@ -140,7 +140,7 @@ def of_page(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """What the page shows of each run that has texts.
 
     Returns:
-        `run` (its number) and `parts`: the `title` and `text` of held-out and training images.
+        `run` (its number) and `parts`: `title` and `blocks` of held-out and training images.
         Later runs have fewer examples, and in the end none, where the page would grow too large.
     """
     found, room = [], PAGE_CHARACTERS
@@ -154,7 +154,7 @@ def of_page(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 blocks += [block] if room >= 0 else []
             if texts and blocks:
                 title = f"{words} after {texts.images:,} images: {HEADING}"
-                parts.append({"title": title, "text": "\n\n".join(blocks)})
+                parts.append({"title": title, "blocks": blocks})
         if parts:
             found.append({"run": number, "parts": parts})
     return found
