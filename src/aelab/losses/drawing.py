@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,7 +61,7 @@ class Drawn(nn.Module):
         if renderer not in _KINDS:
             raise ConfigError(f"renderer must be {one_of(_KINDS)}, not {renderer!r}")
         self.font_res, self.font_zoom, self.font = font_res, font_zoom, font
-        self.kind = renderer
+        self.renderer = renderer
         self.font_renderer: FontRenderer = font_renderer(font_res, font_zoom, font)
         self.learned: nn.Module | None = None
 
@@ -71,7 +72,7 @@ class Drawn(nn.Module):
 
     def prepare(self, images: Images) -> None:
         """Trains or reads the learned renderer, where it is asked for."""
-        if self.kind == "learned" and self.learned is None:
+        if self.renderer == "learned" and self.learned is None:
             from aelab.glyphs import learned_renderer
 
             learned = learned_renderer(self.font_res, self.font_zoom, self.font)
@@ -87,7 +88,7 @@ class Drawn(nn.Module):
             ShapeError: another grid.
         """
         relaxed, numbers = cells(output, target, "relaxed", self.name)
-        if self.kind == "learned" and not relaxed.is_meta:
+        if self.renderer == "learned" and not relaxed.is_meta:
             learned = self._learned()
             return _once(
                 (id(learned), id(relaxed), id(target)),
@@ -108,9 +109,8 @@ class Drawn(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as one types them."""
-        names = ("font_res", "font_zoom", "font")
-        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"{settings}, renderer={self.kind!r}"
+        names = inspect.signature(type(self)).parameters
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _learned(self) -> nn.Module:
         if self.learned is None:

@@ -187,13 +187,13 @@ class RenderedEdges(Drawn):
             raise ConfigError(f"size must be an odd number of pixels, not {size!r}")
         if not sigma_pixels > 0:
             raise ConfigError(f"sigma_pixels must be above 0, not {sigma_pixels!r}")
-        self.edges, self.size, self.sigma_pixels = kind, size, sigma_pixels
+        self.kind, self.size, self.sigma_pixels = kind, size, sigma_pixels
         self.reduction: Reduction = reduction
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """The output of a model that writes, and images (B, 1, H, W) -> (B,), at least 0."""
         difference = self.difference(output, target)
-        if self.edges == "gradient":
+        if self.kind == "gradient":
             slopes = gradient(difference, torch.zeros_like(difference))
             pixels = difference[0].numel() if self.reduction == "sum" else 1
             return slopes * pixels
