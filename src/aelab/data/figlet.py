@@ -101,7 +101,8 @@ class Figlet(Dataset):
         fonts = chosen_fonts(load_fonts(), self.recipe)
         kept = [font for font, held in fonts.items() if _wanted(held, self.recipe, 1)]
         words = self._words()
-        fitting = [_fitting(font, words, self.recipe) for font in kept]
+        numbers = word_numbers(words)
+        fitting = [_fitting(font, numbers, self.recipe) for font in kept]
         counts = _shares([len(rows) for rows in fitting], self.samples)
         if sum(counts) == 0:
             raise DataError(
@@ -206,11 +207,10 @@ def _wanted(held: bool, recipe: Recipe, kind: int) -> bool:
     return side is None or side == held
 
 
-def _fitting(font: FigletFont, words: Sequence[str], recipe: Recipe) -> Numbers:
-    """(n, L) the words that fit the grid in a font, those drawn alike once."""
-    if not words:
-        return np.zeros((0, 1), np.int64)
-    numbers = word_numbers(words)
+def _fitting(font: FigletFont, numbers: Numbers, recipe: Recipe) -> Numbers:
+    """(n, L) of the words (N, L), those that fit the grid in a font, those drawn alike once."""
+    if not len(numbers):
+        return numbers
     alike = np.where(numbers >= 0, font.first_alike()[numbers], -1)
     _, first = np.unique(alike, axis=0, return_index=True)
     rows = numbers[np.sort(first)]

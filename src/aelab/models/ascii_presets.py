@@ -262,7 +262,8 @@ def _terms(
 def _draw_all(model: nn.Module, std: float) -> None:
     """All parameters as normal numbers, those of the normalisations too."""
     for parameter in model.parameters():
-        parameter.normal_(0.0, std)
+        if not parameter.is_meta:  # drawing nothing there costs seconds of imports
+            parameter.normal_(0.0, std)
 
 
 def _of_commit(commit: str, table: Mapping[str, _Row], what: str) -> _Row:
