@@ -65,7 +65,13 @@ def _subject(change: dict[str, str], *texts: list[str], train: Images | None = N
 
 def test_a_model_that_copies_has_the_best_of_everything() -> None:
     values = characters(_subject({}, HOUSE, WAVES))
-    for key in ("accuracy", "accuracy_without_spaces", "rendered_ssim", "contour_agreement"):
+    for key in (
+        "accuracy",
+        "accuracy_without_spaces",
+        "rendered_ssim",
+        "contour_agreement",
+        "skill_ssim_blur_2",
+    ):
         assert values[key] == pytest.approx(1, abs=1e-5), key
     for blur in (1, 2, 4):
         assert values[f"rendered_ssim_blur_{blur}"] == pytest.approx(1, abs=1e-5)
@@ -92,7 +98,9 @@ def test_blank_reconstructions_agree_on_no_contour_and_blank_originals_have_no_s
     assert gone["contour_agreement"] == 0
     assert gone["accuracy_without_spaces"] == 0
     assert gone["blank_share"] == 1
+    assert gone["skill_ssim_blur_2"] == pytest.approx(0, abs=1e-5)
     blank = characters(_subject({}, ["", "", ""]))
+    assert math.isnan(blank["skill_ssim_blur_2"])
     assert math.isnan(blank["accuracy_without_spaces"])
     assert blank["contour_agreement"] == 1
 
@@ -105,6 +113,9 @@ def test_blur_forgives_another_stroke_at_the_same_place_but_not_a_missing_one() 
     assert values == sorted(values), "the more blur, the more alike"
     assert all(other[key] > missing[key] for key in sharpness)
     assert other["contour_agreement"] > missing["contour_agreement"]
+    blank = characters_baseline(_subject({}, HOUSE, train=_texts(HOUSE)))
+    lacks = 1 - other["rendered_ssim_blur_2"], 1 - blank["spaces_rendered_ssim_blur_2"]
+    assert other["skill_ssim_blur_2"] == pytest.approx(1 - lacks[0] / lacks[1], abs=1e-4)
 
 
 def test_drawn_measures_are_means_over_pictures_however_many_fit_in_a_pass() -> None:

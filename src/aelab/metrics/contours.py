@@ -19,9 +19,9 @@ from aelab.errors import ShapeError
 LEAST_INK = 0.25
 #: How far ink reaches out for other ink, in heights of a cell. From 0.55 on the outline drawn in
 #: document 002 is in one piece, at every size of DejaVu Sans Mono from 7 to 16 pixels.
-REACH_CELLS = 0.7
+REACH_CELLS = 0.6
 #: What stays on both sides of a stroke after the joining, in heights of a cell.
-SEAM_CELLS = 0.15
+SEAM_CELLS = 0.12
 #: How far a contour may lie from the other one and still count as found, in heights of a cell.
 TOLERANCE_CELLS = 0.5
 
@@ -35,7 +35,7 @@ def contours(
     """Outlines of the shapes in drawn text.
 
     Ink is dilated by a disk of `reach_cells` and eroded by one that is `seam_cells` smaller: single
-    points up to 2 sqrt(2 reach seam - seam^2) apart become one stroke (0.87 cells by default),
+    points up to 2 sqrt(2 reach seam - seam^2) apart become one stroke (0.72 cells by default),
     parallel strokes up to twice the reach one area. A plain closing erodes by the whole disk and
     parts again whatever meets at a corner. Of what is wider than a reach only the border stays.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.lab.pictures import picture_line
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 METHODS = ("contours", "log")
 #: Pictures lower than this are shown twice as large.
 LEAST_PIXELS = 160
+#: Paper left around the text, so that contours fit.
+MARGIN = 10
 
 
 def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: int = 9) -> bytes:
@@ -49,9 +52,21 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
     )
     compare = _compare_contours if method == "contours" else _compare_filtered
     wanted, found, words = compare(ours, theirs, renderer.cell[0])
-    rows = torch.stack([ours, wanted, theirs, found], 1)  # (B, 4, 1, H, W)
+    rows = _framed(torch.stack([ours, wanted, theirs, found], 1))
     lines = [picture_line(word, row) for word, row in zip(words, rows, strict=True)]
-    return sheet(lines, scale=2 if ours.shape[-2] < LEAST_PIXELS else 1)
+    return sheet(lines, scale=2 if rows.shape[-2] < LEAST_PIXELS else 1)
+
+
+def _framed(rows: Tensor) -> Tensor:
+    """(B, 4, 1, H, W) without the margins that are paper in all text, in grey frames."""
+    ink = (rows[:, [0, 2], 0] < 1).flatten(0, 1).any(0)
+    for axis in (0, 1):
+        places = ink.any(1 - axis).nonzero().flatten().tolist()
+        if places:
+            size = ink.shape[axis]
+            first, last = max(0, places[0] - MARGIN), min(size, places[-1] + 1 + MARGIN)
+            rows = rows.narrow(3 + axis, first, last - first)
+    return F.pad(rows, (1, 1, 1, 1), value=0.7)
 
 
 def _compare_contours(
