@@ -107,6 +107,17 @@ def test_pictures_follow_the_seed_and_are_balanced_over_fonts() -> None:
     assert counts.max() - counts[counts > 0].min() <= 3
 
 
+def test_words_that_look_like_known_ones_do_not_count_as_held_out() -> None:
+    font = load_fonts()["standard"]
+    ink = font.ink()
+    assert ink[LETTERS.index("O")] == ink[LETTERS.index("0")]  # as standard has them
+    alike = figlet_ascii_dataset(
+        (8, 40), "held-out words", words=["O0", "00"], fonts=["standard"], held_out_fonts=0
+    )
+    with pytest.raises(DataError, match="no word of part 'held-out words'"):
+        alike.load()
+
+
 @pytest.mark.slow
 def test_twenty_thousand_pictures_take_seconds() -> None:
     load_fonts()

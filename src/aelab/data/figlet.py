@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -99,10 +100,17 @@ class Figlet(Dataset):
 
     def _read(self) -> Images:
         fonts = chosen_fonts(load_fonts(), self.recipe)
-        kept = [font for font, held in fonts.items() if _wanted(held, self.recipe, 1)]
-        words = self._words()
+        words_held, fonts_held = PARTS[self.recipe.part]
+        kept = [font for font, held in fonts.items() if fonts_held in (None, held)]
+        words = self._words(words_held)
         numbers = word_numbers(words)
         fitting = [_fitting(font, numbers, self.recipe) for font in kept]
+        if words_held:
+            known = word_numbers(self._words(False))
+            fitting = [_unlike(*both, known) for both in zip(kept, fitting, strict=True)]
+        if fonts_held:
+            others = [set(font.ink()) for font, held in fonts.items() if not held]
+            fitting = [_unfamiliar(*both, others) for both in zip(kept, fitting, strict=True)]
         counts = _shares([len(rows) for rows in fitting], self.samples)
         if sum(counts) == 0:
             raise DataError(
@@ -114,12 +122,12 @@ class Figlet(Dataset):
         grids, owners = self._drawn(kept, fitting, counts)
         return self._images(grids, owners, [font.name for font in fonts], kept)
 
-    def _words(self) -> list[str]:
-        """The words of the part, in the cases they are written in."""
+    def _words(self, side: bool | None) -> list[str]:
+        """The words held out or not, None for both, in the cases they are written in."""
         given = self.recipe.words
         words = default_words(given) if isinstance(given, int) else list(given)
         held = _held_out([w.casefold() for w in words], self.recipe.held_out_words)
-        words = [w for w in words if _wanted(w.casefold() in held, self.recipe, 0)]
+        words = [w for w in words if side in (None, w.casefold() in held)]
         if isinstance(given, int):
             words = [form for w in words for form in (w, w.capitalize(), w.upper())]
         return list(dict.fromkeys(words))
@@ -202,11 +210,6 @@ def _held_out(names: Sequence[str], share: float) -> set[str]:
     return set(different[: max(1, round(len(different) * share))]) if share else set()
 
 
-def _wanted(held: bool, recipe: Recipe, kind: int) -> bool:
-    side = PARTS[recipe.part][kind]
-    return side is None or side == held
-
-
 def _fitting(font: FigletFont, numbers: Numbers, recipe: Recipe) -> Numbers:
     """(n, L) of the words (N, L), those that fit the grid in a font, those drawn alike once."""
     if not len(numbers):
@@ -215,6 +218,37 @@ def _fitting(font: FigletFont, numbers: Numbers, recipe: Recipe) -> Numbers:
     _, first = np.unique(alike, axis=0, return_index=True)
     rows = numbers[np.sort(first)]
     return rows[extent(font, rows, recipe.fitted) <= recipe.shape[1]]
+
+
+def _unlike(font: FigletFont, rows: Numbers, known: Numbers) -> Numbers:
+    """Words (n, L) without those that the font draws as it draws a known word: `Il` and `ll`."""
+    ink = font.ink()
+    first = np.array([ink.index(letter) for letter in ink], np.int8)
+    longest = max(rows.shape[1], known.shape[1])
+    seen = set(_keys(first, known, longest))
+    kept = np.array([key not in seen for key in _keys(first, rows, longest)], bool)
+    chosen: Numbers = rows[kept]
+    return chosen
+
+
+def _keys(first: npt.NDArray[np.int8], words: Numbers, longest: int) -> list[bytes]:
+    """One text for each word (n, L), its letters replaced by the first that look like them."""
+    padded = np.full((len(words), longest), -1, np.int8)
+    padded[:, : words.shape[1]] = np.where(words >= 0, first[words], -1)
+    content = padded.tobytes()
+    return [content[start : start + longest] for start in range(0, len(content), longest)]
+
+
+def _unfamiliar(font: FigletFont, rows: Numbers, others: Sequence[set[bytes]]) -> Numbers:
+    """Words (n, L) without those whose letters another font, given by its ink, all has alike."""
+    seen = np.zeros(len(rows), bool)
+    ink = font.ink()
+    for other in others:
+        same = np.array([letter in other for letter in ink])
+        if same.any():
+            seen |= (same[rows] | (rows < 0)).all(1)
+    chosen: Numbers = rows[~seen]
+    return chosen
 
 
 def _shares(available: Sequence[int], wanted: int) -> list[int]:

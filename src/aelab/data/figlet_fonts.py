@@ -66,6 +66,16 @@ class FigletFont:
         first: Numbers = (flat[:, None] == flat[None]).all(2).argmax(1)
         return first
 
+    def ink(self) -> list[bytes]:
+        """What each letter is without the blanks around it: equal where letters look alike."""
+        inked = np.where(self.glyphs == _HARDBLANK, 0, self.glyphs)
+        keys = []
+        for glyph in inked:
+            rows, columns = glyph.any(1).nonzero()[0], glyph.any(0).nonzero()[0]
+            cut = glyph[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            keys.append(bytes(cut.shape) + cut.tobytes())
+        return keys
+
     def overlaps(self) -> Numbers:
         """(62, 62) columns by which the second letter moves into the first until they touch.
 
