@@ -15,7 +15,14 @@ from aelab.losses.latent import (
     legacy_kl,
 )
 from aelab.losses.modules import HistogramLoss, PerceptualLoss
-from aelab.losses.names import ALIASES, PENALTIES, RECONSTRUCTIONS, find_formula, loss_names
+from aelab.losses.names import (
+    ALIASES,
+    CHARACTERS,
+    PENALTIES,
+    RECONSTRUCTIONS,
+    find_formula,
+    loss_names,
+)
 from aelab.losses.objective import Objective, Term, make_objective
 from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import bce, bce_logits, huber, l1, l2, per_image
@@ -31,6 +38,7 @@ LOSSES: dict[str, type[nn.Module]] = {
 
 __all__ = [
     "ALIASES",
+    "CHARACTERS",
     "LOSSES",
     "PENALTIES",
     "RECONSTRUCTIONS",
