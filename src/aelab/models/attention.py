@@ -101,7 +101,7 @@ def make_blocks(
     num_layers: int,
     num_hidden: int,
     num_heads: int,
-    mlp_dim: int,
+    mlp_dim: int | None,
     dropout: float,
     normalization: str,
     activation: Activation,
@@ -110,11 +110,13 @@ def make_blocks(
 
     Linear layers begin Xavier-uniform with zero bias; the last of each branch is divided by
     sqrt(2 num_layers), so that the sum of all branches has the size of one, however many there are.
+    `mlp_dim` None is 4 `num_hidden`.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
+    inner = mlp_dim or 4 * num_hidden
     blocks = [
-        Block(num_hidden, num_heads, mlp_dim, dropout, normalization, activation)
+        Block(num_hidden, num_heads, inner, dropout, normalization, activation)
         for _ in range(num_layers)
     ]
     for block in blocks:

@@ -9,7 +9,13 @@ import math
 from collections.abc import Sequence
 
 from aelab.models.activations import Activation
-from aelab.models.coordinates import AntiAlias, FourierPositions, LinearPositions, SinePositions
+from aelab.models.coordinates import (
+    AntiAlias,
+    FourierPositions,
+    LinearPositions,
+    PositionCode,
+    SinePositions,
+)
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.shapes import image_shape
 
@@ -38,18 +44,14 @@ def fourier_decoder(
 
     Source: Tancik et al. 2020, arXiv:2006.10739.
     """
-    channels, height, width = image_shape(shape, "fourier_decoder")
-    return ImageManifoldDecoder(
+    return _layer_normalized(
+        "fourier_decoder",
+        shape,
         code_size,
-        channels,
-        num_hidden,
-        num_blocks,
-        num_layers_per_block,
-        default_shape=(height, width),
-        activation_out=activation_out,
-        pos_embedding=FourierPositions(num_frequencies, scale, seed, anti_alias),
-        normalization="layer",
-        chunk=chunk,
+        (num_hidden, num_blocks, num_layers_per_block),
+        FourierPositions(num_frequencies, scale, seed, anti_alias),
+        activation_out,
+        chunk,
     )
 
 
@@ -117,20 +119,15 @@ def film_decoder(
 
     Source: Perez et al. 2018, arXiv:1709.07871.
     """
-    channels, height, width = image_shape(shape, "film_decoder")
-    return ImageManifoldDecoder(
+    return _layer_normalized(
+        "film_decoder",
+        shape,
         code_size,
-        channels,
-        num_hidden,
-        num_blocks,
-        num_layers_per_block,
-        pos_embedding_freqs=pos_embedding_freqs,
-        default_shape=(height, width),
-        activation_out=activation_out,
-        anti_alias=anti_alias,
+        (num_hidden, num_blocks, num_layers_per_block),
+        SinePositions(tuple(pos_embedding_freqs), anti_alias=anti_alias),
+        activation_out,
+        chunk,
         mixing=("concat", "film"),
-        normalization="layer",
-        chunk=chunk,
     )
 
 
@@ -162,19 +159,15 @@ def anti_aliased_decoder(
 
     Source: Barron et al. 2021, arXiv:2103.13415, section 3.1 (integrated positional encoding).
     """
-    channels, height, width = image_shape(shape, "anti_aliased_decoder")
     octaves = [math.pi / 2 * 2**k for k in range(num_octaves)]
-    return ImageManifoldDecoder(
+    return _layer_normalized(
+        "anti_aliased_decoder",
+        shape,
         code_size,
-        channels,
-        num_hidden,
-        num_blocks,
-        num_layers_per_block,
-        default_shape=(height, width),
-        activation_out=activation_out,
-        pos_embedding=SinePositions(octaves, anti_alias=anti_alias),
-        normalization="layer",
-        chunk=chunk,
+        (num_hidden, num_blocks, num_layers_per_block),
+        SinePositions(octaves, anti_alias=anti_alias),
+        activation_out,
+        chunk,
     )
 
 
@@ -221,5 +214,30 @@ def fast_implicit_decoder(
         mixing="grid",
         grid_shape=grid_shape,
         grid_channels=grid_channels,
+        chunk=chunk,
+    )
+
+
+def _layer_normalized(
+    owner: str,
+    shape: Sequence[int],
+    code_size: int,
+    sizes: tuple[int, int, int],
+    positions: PositionCode,
+    activation_out: Activation,
+    chunk: int | None,
+    mixing: str | Sequence[str] = "concat",
+) -> ImageManifoldDecoder:
+    """Normalised over the features of a pixel; `sizes` are width, blocks, layers of a block."""
+    channels, height, width = image_shape(shape, owner)
+    return ImageManifoldDecoder(
+        code_size,
+        channels,
+        *sizes,
+        default_shape=(height, width),
+        activation_out=activation_out,
+        pos_embedding=positions,
+        mixing=mixing,
+        normalization="layer",
         chunk=chunk,
     )

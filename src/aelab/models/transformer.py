@@ -44,11 +44,10 @@ class TransformerEncoder(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        self.shape = image_shape(shape, "TransformerEncoder")
-        self.code_size = int(code_size)
-        refuse_heads(num_hidden, num_heads, "TransformerEncoder")
-        stride = stride or patch_size
-        encoded_shape = _encoded_shape(self.shape, num_hidden, patch_size, stride)
+        stride, self.code_size = stride or patch_size, int(code_size)
+        self.shape, encoded_shape = _checked_shapes(
+            "TransformerEncoder", shape, num_hidden, num_heads, patch_size, stride
+        )
         self.patches = nn.Sequential(
             nn.Conv2d(self.shape[0], num_hidden, patch_size, stride),
             FlattenPixels(),
@@ -92,11 +91,10 @@ class TransformerDecoder(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        self.shape = image_shape(shape, "TransformerDecoder")
-        self.code_size = int(code_size)
-        refuse_heads(num_hidden, num_heads, "TransformerDecoder")
-        stride = stride or patch_size
-        encoded_shape = _encoded_shape(self.shape, num_hidden, patch_size, stride)
+        stride, self.code_size = stride or patch_size, int(code_size)
+        self.shape, encoded_shape = _checked_shapes(
+            "TransformerDecoder", shape, num_hidden, num_heads, patch_size, stride
+        )
         self.linear = nn.Linear(self.code_size, num_hidden)
         self.transformer = nn.TransformerDecoder(
             nn.TransformerDecoderLayer(
@@ -181,6 +179,20 @@ def _function(activation: Activation) -> Callable[[Tensor], Tensor]:
             " own; it takes activations without"
         )
     return module.forward
+
+
+def _checked_shapes(
+    owner: str,
+    shape: Sequence[int],
+    num_hidden: int,
+    num_heads: int,
+    patch_size: Size,
+    stride: Size,
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """(C, H, W) of the images and (hidden, rows, columns) of their patches."""
+    images = image_shape(shape, owner)
+    refuse_heads(num_hidden, num_heads, owner)
+    return images, _encoded_shape(images, num_hidden, patch_size, stride)
 
 
 def _encoded_shape(
