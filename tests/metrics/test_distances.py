@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ShapeError
+from aelab.errors import ShapeError, UserError
 from aelab.metrics import METRICS, Subject
 from aelab.metrics.distances import (
     diversity,
+    draw_images,
     frechet_distance,
     kernel_distance,
     precision_recall,
@@ -137,3 +138,9 @@ def test_a_model_that_makes_one_image_has_no_diversity_and_less_recall() -> None
     assert fine["features_hash"] == stuck["features_hash"]
     assert 0 < fine["frechet_floor"] < stuck["frechet"]
     assert METRICS["samples"].needs == {"train", "pixels"}
+
+
+def test_an_unknown_sampler_is_refused_with_those_there_are() -> None:
+    subject = Subject(_Shift(), _stripes(8, 0, labelled=False))
+    with pytest.raises(UserError, match=r"unknown sampler 'gausian'.*did you mean 'gaussian'"):
+        draw_images(subject, "gausian", 2)

@@ -18,6 +18,7 @@ from aelab.data.folder import map_pixels
 from aelab.data.progress import track
 from aelab.errors import ConfigError, DataError
 from aelab.glyphs.alphabet import ALPHABET
+from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.types import Images
 
@@ -126,8 +127,7 @@ class ImageToAscii(Dataset):
 
 def _grey(pixels: Tensor) -> Tensor:
     """(B, C, H, W) of a set -> (B, 1, H, W) float 0..1."""
-    values = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels.float()
-    return convert_channels(values, 1).clamp(0.0, 1.0)
+    return convert_channels(floats(pixels), 1).clamp(0.0, 1.0)
 
 
 def _is_dark(pixels: Tensor) -> bool:

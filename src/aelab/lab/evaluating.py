@@ -72,8 +72,20 @@ def metrics_there_are() -> list[dict[str, str]]:
     ]
 
 
-def subject_of(opened: Reopened, *, limit: int = 10_000, train_limit: int = 20_000) -> Subject:
+def subject_of(
+    opened: Reopened,
+    *,
+    limit: int = 10_000,
+    train_limit: int = 20_000,
+    chunk_images: int = 250,
+) -> Subject:
     """A reopened run as the subject of metrics and figures.
+
+    Args:
+        opened: the run.
+        limit: at most so many held-out images.
+        train_limit: at most so many training images; with 0 their set is not even loaded.
+        chunk_images: images in one pass.
 
     Raises:
         DataError: the run has no validation set.
@@ -86,7 +98,7 @@ def subject_of(opened: Reopened, *, limit: int = 10_000, train_limit: int = 20_0
             f"run {opened.run.folder} has no validation set",
             hint="measures and figures are of held-out images: give the file a validation_set",
         )
-    train = parts.train[-1].dataset.load() if parts.train else None
+    train = parts.train[-1].dataset.load() if parts.train and train_limit else None
     return Subject(
         parts.model,
         parts.validation[-1].dataset.load(),
@@ -95,6 +107,7 @@ def subject_of(opened: Reopened, *, limit: int = 10_000, train_limit: int = 20_0
         seed=opened.spec.seed,
         limit=limit,
         train_limit=train_limit,
+        chunk_images=chunk_images,
         device=parts.device,
     )
 

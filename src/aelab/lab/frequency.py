@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aelab.errors import DataError
 from aelab.lab.select import RUNS, Sources, find_runs
 
 if TYPE_CHECKING:
@@ -89,28 +88,17 @@ def frequency_figure(measured: Sequence[Measured]) -> Figure:
 
 
 def _measure(opened: Reopened, limit: int) -> Measured:
-    import torch
-
-    from aelab.lab.pictures import floats
+    from aelab.lab.evaluating import subject_of
     from aelab.losses import l1, l2, ssim
     from aelab.metrics import error_by_frequency
 
-    sets = opened.parts.validation
-    if not sets:
-        raise DataError(
-            f"run {opened.run.folder} has no validation set", hint="errors need held-out images"
-        )
-    target = floats(sets[-1].dataset.load().pixels[:limit])
-    with torch.no_grad():
-        # In small pieces: an implicit decoder needs much memory for each image.
-        output = torch.cat(
-            [opened.parts.model(part.to(opened.parts.device)).reconstruction.cpu()
-             for part in torch.split(target, 64)]
-        )  # fmt: skip
-        return Measured(
-            opened.run,
-            l1(output, target).mean().item(),
-            l2(output, target).mean().item(),
-            1 - ssim(output, target).mean().item(),
-            error_by_frequency(output, target),
-        )
+    # In small pieces: an implicit decoder needs much memory for each image.
+    subject = subject_of(opened, limit=limit, train_limit=0, chunk_images=64)
+    output, target = subject.reconstructions, subject.images
+    return Measured(
+        opened.run,
+        l1(output, target).mean().item(),
+        l2(output, target).mean().item(),
+        1 - ssim(output, target).mean().item(),
+        error_by_frequency(output, target),
+    )

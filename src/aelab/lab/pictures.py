@@ -10,8 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aelab.lab.build import Sets
-from aelab.ops.augmented import changed_batch
-from aelab.ops.random import keyed_generator
+from aelab.ops.augmented import first_images
 from aelab.report.pictures import PAPER_GAP, Line
 from aelab.runs.record import Run
 from aelab.types import Images, Model
@@ -47,7 +46,7 @@ class Reproductions:
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
         self._run = run
-        self._samples = {name: _sample(images) for name, images in sets.items()}
+        self._samples = {name: first_images(images, COUNT) for name, images in sets.items()}
         self._alphabets = {name: images.alphabet for name, images in sets.items()}
         self._next_images = 0
         self.example = ""
@@ -192,20 +191,6 @@ def picture_line(label: str, images: Tensor, alphabet: str = "", *, original: bo
 def as_pictures(images: Tensor, alphabet: str = "") -> list[Image.Image]:
     """(B, C, H, W) 0..1 as Pillow images."""
     return [as_image(rearrange(image, "c h w -> h w c")) for image in seen(images, alphabet)]
-
-
-def _sample(images: Images) -> Tensor:
-    """The first images, as they are; with the set's random changes where these alter the shape."""
-    pixels = images.pixels[:COUNT]
-    if tuple(pixels.shape[1:]) == images.shape:
-        return floats(pixels)
-    first = torch.arange(len(pixels))
-    return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
-
-
-def floats(pixels: Tensor) -> Tensor:
-    """Bytes as float32 in 0..1; floats as they are."""
-    return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def shown_sets(train: Sets, validation: Sets) -> dict[str, Images]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from aelab.data import freeze_images
 from aelab.errors import ConfigError, UserError, one_of
-from aelab.lab.pictures import floats, picture_line, reproduce
+from aelab.lab.pictures import picture_line, reproduce
+from aelab.ops.augmented import floats
 from aelab.ops.sampling import Region, look_up, same_borders
 from aelab.report.pictures import Line, sheet
 from aelab.runs.atomic import write_bytes

@@ -18,7 +18,7 @@ from torch import Tensor
 from aelab.data import Dataset, freeze_images
 from aelab.data.enlarged import enlargement
 from aelab.errors import ConfigError, DataError, ShapeError, UserError
-from aelab.lab.pictures import floats, picture_line
+from aelab.lab.pictures import picture_line
 from aelab.lab.rendering import (
     SHOWN,
     Rendered,
@@ -30,6 +30,7 @@ from aelab.lab.rendering import (
     write_file,
     write_sheet,
 )
+from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize
 from aelab.ops.sampling import look_up, same_borders

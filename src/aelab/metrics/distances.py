@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aelab.errors import ShapeError
+from aelab.errors import ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics.features import Trained, train_features
 from aelab.metrics.samplers import SAMPLERS
 from aelab.metrics.subject import Subject, flat
@@ -126,7 +126,16 @@ def sample_quality(
 
 
 def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Tensor:
-    """(count, C, H, W) decoded draws of a sampler fitted to the training images' codes."""
+    """(count, C, H, W) decoded draws of a sampler fitted to the training codes, not clamped.
+
+    Raises:
+        UserError: an unknown sampler.
+    """
+    if sampler not in (*SAMPLERS, "auto"):
+        raise UserError(
+            f"unknown sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}",
+            hint=f"possible: {one_of([*SAMPLERS, 'auto'])}",
+        )
     if sampler == "auto":
         sampler = "prior" if "log_std" in subject.posterior else "gaussian"
     codes = flat(subject.train_latents if subject.has_train else subject.latents)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import DataError
-from aelab.ops.augmented import changed_batch
+from aelab.ops.augmented import first_images
 from aelab.ops.random import keyed_generator
 from aelab.types import Images, Output
 
@@ -78,7 +78,7 @@ class Subject:
     @cached_property
     def images(self) -> Tensor:
         """(N, C, H, W) held-out images, float32 0..1."""
-        return _pixels(self._validation, self._limit)
+        return first_images(self._validation, self._limit)
 
     @property
     def labels(self) -> Tensor | None:
@@ -95,7 +95,7 @@ class Subject:
         """
         if self._train is None:
             raise DataError("there are no training images", hint="give the file a train_set")
-        return _pixels(self._train, self._train_limit)
+        return first_images(self._train, self._train_limit)
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -175,12 +175,3 @@ def _on_cpu(output: Any) -> Output:
         output.latent.cpu(),
         {name: value.cpu() for name, value in output.posterior.items()},
     )
-
-
-def _pixels(images: Images, limit: int) -> Tensor:
-    """The first images as float32 in 0..1, of the shape that a model sees."""
-    pixels = images.pixels[:limit]
-    if tuple(pixels.shape[1:]) != images.shape:
-        first = torch.arange(len(pixels))
-        return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
-    return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()

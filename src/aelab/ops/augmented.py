@@ -1,4 +1,4 @@
-"""A batch out of a resident set, with random changes: as little as possible is moved as floats."""
+"""Images of a resident set as a model sees them: as little as possible is moved as floats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from aelab.types import Augment
+from aelab.ops.random import keyed_generator
+from aelab.types import Augment, Images
 
 
 def changed_batch(
@@ -46,3 +47,20 @@ def changed_batch(
     for change in rest:
         batch = change(batch, generator)
     return batch
+
+
+def first_images(images: Images, count: int) -> Tensor:
+    """(count, C, H, W) float32 0..1: the first images, of the shape that a model sees.
+
+    The set's random changes are applied only where they alter the shape, drawn always alike.
+    """
+    pixels = images.pixels[:count]
+    if tuple(pixels.shape[1:]) == images.shape:
+        return floats(pixels)
+    first = torch.arange(len(pixels))
+    return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
+
+
+def floats(pixels: Tensor) -> Tensor:
+    """Bytes as float32 in 0..1; floats as they are."""
+    return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()

@@ -130,7 +130,9 @@ def samples(
         count: how many, ten a row.
         nearest: show the nearest training images.
     """
-    shown = draw_samples(subject, sampler, count)
+    from aelab.metrics.distances import draw_images
+
+    shown = draw_images(subject, sampler, count)
     lines: list[Line] = []
     near: Tensor | None = None
     if nearest and subject.has_train:
@@ -161,23 +163,6 @@ def errors_of(subject: Subject) -> tuple[str, Tensor]:
     if subject.alphabet:
         return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
     return "L2", (made - images).square().flatten(1).mean(1)
-
-
-def draw_samples(subject: Subject, sampler: str, count: int) -> Tensor:
-    """(count, C, H, W) decoded draws of a sampler, not clamped.
-
-    Raises:
-        UserError: an unknown sampler.
-    """
-    from aelab.metrics.distances import draw_images
-    from aelab.metrics.samplers import SAMPLERS
-
-    if sampler not in (*SAMPLERS, "auto"):
-        raise UserError(
-            f"unknown sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}",
-            hint=f"possible: {one_of([*SAMPLERS, 'auto'])}",
-        )
-    return draw_images(subject, sampler, count)
 
 
 def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:

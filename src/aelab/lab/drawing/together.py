@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import DataError, UserError, did_you_mean, one_of
-from aelab.lab.drawing.sheets import draw_samples, pairs_of, scale_of
+from aelab.lab.drawing.sheets import pairs_of, scale_of
 from aelab.lab.drawing.stored import save_figure
 from aelab.lab.drawing.table import Drawn, check_options
 from aelab.lab.evaluating import subject_of
@@ -41,7 +41,9 @@ def sample(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
         sampler: as of the figure `sample`.
         count: images a row.
     """
-    return draw_samples(subject, sampler, count)
+    from aelab.metrics.distances import draw_images
+
+    return draw_images(subject, sampler, count)
 
 
 def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
