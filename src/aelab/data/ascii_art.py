@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from aelab.data.ascii_text import (
     squared,
 )
 from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.files_below import FilesBelow
 from aelab.errors import ConfigError, DataError
 from aelab.glyphs.alphabet import ALPHABET
 from aelab.types import Images, Provenance
@@ -30,7 +30,7 @@ Split = Literal["content", "alphabet"]
 _SPLITS = ("content", "alphabet")
 
 
-class AsciiArt(Dataset):
+class AsciiArt(FilesBelow):
     """The ASCII pictures of a folder or a collection, see `ascii_art_dataset`."""
 
     name = "ascii-art"
@@ -46,49 +46,27 @@ class AsciiArt(Dataset):
         split: Split,
         legacy: bool,
     ) -> None:
-        super().__init__()
-        self.path = roots.resolve(path)
+        super().__init__(path)
         self.rules, self.split, self.legacy = rules, split, legacy
         self.max_samples, self.validation_prop = max_samples, validation_prop
         self.validation = validation
-        self._files: list[Path] | None = None
 
     @property
     def alphabet(self) -> str:
         """The 95 printable characters of ASCII."""
         return ALPHABET
 
-    def files(self) -> list[Path]:
-        """The text files in the order of their paths; listed once.
-
-        Raises:
-            DataError: there is no such folder or file, no text in it, or a link leads out.
-        """
-        if self._files is None:
-            with roots.entering(self._roots):
-                self._files = list_texts(self.path)
-        return self._files
+    def _list(self) -> list[Path]:
+        return list_texts(self.path)
 
     def item_shape(self) -> tuple[int, ...]:
         """(1, H, W), H lines of W characters."""
         return 1, self.rules.height, self.rules.width
 
-    def verify(self) -> None:
-        """Raise DataError if the folder is missing or holds no text."""
-        self.files()
-
-    def sources(self) -> list[tuple[str, str]]:
-        """The folder's or the collection's path."""
-        return [(self.name, str(self.path))]
-
     def fingerprint(self) -> str:
         """Path, size and time of every file, and how they are read."""
-        digest = hashlib.sha256()
-        for file in self.files():
-            state = file.stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
         how = (self.rules, self.max_samples, self.validation_prop, self.validation)
-        return f"ascii {self.path} {digest.hexdigest()} {how} {self.split} {self.legacy}"
+        return f"ascii {self.path} {self._files_digest()} {how} {self.split} {self.legacy}"
 
     def _read(self) -> Images:
         sieve = Sieve(self.rules)

@@ -15,48 +15,13 @@ from aelab.data.characters import refuse_brightness, refuse_mixed
 from aelab.data.functions import call_function, function_key
 from aelab.data.prepare import Prepared, checked_shape
 from aelab.data.progress import track
+from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.ops.random import keyed_generator
 from aelab.types import Augment, Images, Provenance
 
 #: Chooses rows: (number of images) -> slice, or row numbers (n,) int64.
 Choose = Callable[[int], "slice | Tensor"]
-
-
-class Wrapped(Dataset):
-    """A set made of one other; what is not said here is as in the other."""
-
-    def __init__(self, source: Dataset) -> None:
-        super().__init__()
-        if not isinstance(source, Dataset):
-            raise DataError(
-                f"{type(self).__name__} needs a data set, got {type(source).__name__}",
-                hint="wrap a tensor: TensorDataset(tensor)",
-            )
-        self.source = source
-        self.name = source.name
-        self.raw = source.raw
-
-    @property
-    def alphabet(self) -> str:
-        """As in the other set."""
-        return self.source.alphabet
-
-    def item_shape(self) -> tuple[int, ...]:
-        """As in the other set."""
-        return self.source.item_shape()
-
-    def count(self) -> int | None:
-        """As in the other set."""
-        return self.source.count()
-
-    def verify(self) -> None:
-        """Raise DataError if files of the other set are missing."""
-        self.source.verify()
-
-    def sources(self) -> list[tuple[str, str]]:
-        """As in the other set."""
-        return self.source.sources()
 
 
 class Rows(Wrapped):

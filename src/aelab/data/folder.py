@@ -17,6 +17,7 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.base import Dataset, Shape, content_sha256, make_images
 from aelab.data.decode import EXTENSIONS, Frames, decode, image_shape
+from aelab.data.files_below import FilesBelow
 from aelab.data.prepare import checked_shape, prepare
 from aelab.data.progress import track
 from aelab.data.split import content_keys, is_validation
@@ -28,7 +29,7 @@ from aelab.types import Images, Provenance
 Fit = Literal["crop", "pad", "stretch"]
 
 
-class Folder(Dataset):
+class Folder(FilesBelow):
     """The pictures of a folder and its subfolders, see `image_folder_dataset`."""
 
     name = "folder"
@@ -45,8 +46,7 @@ class Folder(Dataset):
         skip_corrupt: bool = False,
         memory_limit_mb: float = 2048,
     ) -> None:
-        super().__init__()
-        self.path = roots.resolve(path)
+        super().__init__(path)
         self.wanted = checked_shape(shape) if shape is not None else None
         self.resize_filter = filter_name(interpolation)
         if fit not in ("crop", "pad", "stretch"):
@@ -57,39 +57,18 @@ class Folder(Dataset):
         self.validation = None if validation is None else bool(validation)
         self.skip_corrupt = bool(skip_corrupt)
         self.memory_limit_mb = float(memory_limit_mb)
-        self._files: list[Path] | None = None
 
-    def files(self) -> list[Path]:
-        """All pictures below the folder in a stable order; listed once.
-
-        Raises:
-            DataError: if there is no such folder, or no picture in it, or a link leads out.
-        """
-        if self._files is None:
-            with roots.entering(self._roots):
-                self._files = list_pictures(self.path)
-        return self._files
+    def _list(self) -> list[Path]:
+        return list_pictures(self.path)
 
     def item_shape(self) -> tuple[int, ...]:
         """(C, H, W) as wanted, or of the first file."""
         return self.wanted or image_shape(self.files()[0])
 
-    def verify(self) -> None:
-        """Raise DataError if the folder is missing or holds no images."""
-        self.files()
-
-    def sources(self) -> list[tuple[str, str]]:
-        """The folder's path."""
-        return [(self.name, str(self.path))]
-
     def fingerprint(self) -> str:
         """Path, size and time of every file, and how they are read."""
-        digest = hashlib.sha256()
-        for file in self.files():
-            state = file.stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
         values = (self.wanted, self.resize_filter, self.fit, self.frames, self.skip_corrupt)
-        return f"folder {self.path} {digest.hexdigest()} {values} {self.validation}"
+        return f"folder {self.path} {self._files_digest()} {values} {self.validation}"
 
     def _read(self) -> Images:
         shape = checked_shape(self.item_shape())

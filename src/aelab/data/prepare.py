@@ -11,13 +11,14 @@ from torch import Tensor
 from aelab.data.augment import Steps
 from aelab.data.base import Dataset, Shape, make_images
 from aelab.data.characters import refuse_brightness
+from aelab.data.wrapped import Wrapped
 from aelab.errors import ShapeError
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import filter_name, resize
 from aelab.types import Images
 
 
-class Prepared(Dataset):
+class Prepared(Wrapped):
     """A set at another shape.
 
     Args:
@@ -36,9 +37,8 @@ class Prepared(Dataset):
         interpolation: bool | str = True,
         normalize_between: tuple[float, float] | None = None,
     ) -> None:
-        super().__init__()
-        self.source = source
-        self.name = source.name
+        super().__init__(source)
+        self.raw = False
         self.wanted = checked_shape(shape) if shape is not None else None
         self.resize_filter = filter_name(interpolation)
         self.normalize_between = normalize_between
@@ -50,26 +50,9 @@ class Prepared(Dataset):
             refuse_brightness(source, *(() if fits else ("resize",)))
             refuse_brightness(source, *(("normalize_between",) if normalize_between else ()))
 
-    @property
-    def alphabet(self) -> str:
-        """As in the other set."""
-        return self.source.alphabet
-
     def item_shape(self) -> tuple[int, ...]:
         """(C, H, W) as wanted, or as in the other set."""
         return self.wanted or self.source.item_shape()
-
-    def count(self) -> int | None:
-        """As in the other set."""
-        return self.source.count()
-
-    def verify(self) -> None:
-        """Raise DataError if files of the other set are missing."""
-        self.source.verify()
-
-    def sources(self) -> list[tuple[str, str]]:
-        """As in the other set."""
-        return self.source.sources()
 
     def fingerprint(self) -> str:
         """The other set, the shape, the filter where it matters, and the range."""

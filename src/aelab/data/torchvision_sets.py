@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aelab.data.base import Dataset, make_images
-from aelab.data.combine import Wrapped
 from aelab.data.mnist import FASHION_MNIST, MNIST, KnownIdx
 from aelab.data.prepare import Prepared
+from aelab.data.wrapped import Wrapped
 from aelab.types import Images
 
 

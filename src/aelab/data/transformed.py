@@ -13,10 +13,11 @@ from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
 from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.change import RandomTransform, Transform
 from aelab.data.characters import refuse_brightness
-from aelab.data.combine import Wrapped, repeat, take_rows
+from aelab.data.combine import repeat, take_rows
 from aelab.data.functions import call_function, function_key
 from aelab.data.progress import track
 from aelab.data.transforms import RandomAugment, flat
+from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.types import Augment, Images, Provenance
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Name of the stored split -> what people call it.
 SPLITS = {"heldout": "held-out images", "train": "training images"}
 
-_STEP = re.compile(r"(heldout|train)-(\d+)\.png")
+_MOMENT = re.compile(r"(heldout|train)-(\d+)(\.png|\.txt)")
 
 #: Most pixels of the name column, gaps between rows and between images, height of the text.
 LABEL_WIDTH, GAP, IMAGE_GAP, TEXT_SIZE = 190, 6, 2, 12
@@ -57,13 +57,17 @@ def originals(run: Run, split: str) -> Path | None:
 
 def steps(run: Run, split: str) -> dict[int, Path]:
     """Images seen -> file of the reproductions at that moment, ascending."""
-    folder = run.path / "images"
-    if not folder.is_dir():
+    return stored_moments(run, "images", split, ".png")
+
+
+def stored_moments(run: Run, folder: str, split: str, suffix: str) -> dict[int, Path]:
+    """Images seen -> file of that moment in a folder of the run, ascending."""
+    if not (run.path / folder).is_dir():
         return {}
     found = {}
-    for path in folder.iterdir():
-        match = _STEP.fullmatch(path.name)
-        if match and match[1] == split and stays_inside(path, run.path):
+    for path in (run.path / folder).iterdir():
+        match = _MOMENT.fullmatch(path.name)
+        if match and match.group(1, 3) == (split, suffix) and stays_inside(path, run.path):
             found[int(match[2])] = path
     return dict(sorted(found.items()))
 

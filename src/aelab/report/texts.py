@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aelab.errors import UserError, one_of, visible
-from aelab.report.pictures import SPLITS
+from aelab.report.pictures import SPLITS, stored_moments
 from aelab.report.series import labels
-from aelab.runs.foreign import stays_inside
 from aelab.runs.record import Run
-
-_STEP = re.compile(r"(heldout|train)-(\d+)\.txt")
 
 #: Examples of a run in a table; in a page of a run and set, and characters of all of them.
 IN_TABLE, IN_PAGE, PAGE_CHARACTERS = 1, 4, 400_000
@@ -42,15 +39,7 @@ class Texts(NamedTuple):
 
 def moments(run: Run, split: str = "heldout") -> dict[int, Path]:
     """Images seen -> file of the texts at that moment, ascending."""
-    folder = run.path / "text"
-    if not folder.is_dir():
-        return {}
-    found = {}
-    for path in folder.iterdir():
-        match = _STEP.fullmatch(path.name)
-        if match and match[1] == split and stays_inside(path, run.path):
-            found[int(match[2])] = path
-    return dict(sorted(found.items()))
+    return stored_moments(run, "text", split, ".txt")
 
 
 def examples(
