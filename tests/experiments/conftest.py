@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyfiglet
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,10 @@ from torch import Tensor
 from aelab.data import MEMORY, kali, mnist
 from aelab.data.torchvision_sets import TorchvisionMNIST
 from aelab.models import ResNet18
+
+#: Instead of pyfiglet's 571 FIGlet fonts, which take ten seconds to read.
+FONTS = ["banner", "big", "block", "bubble", "digital", "lean", "mini", "script", "shadow", "slant"]
+FONTS += ["small", "smscript", "smshadow", "smslant", "standard", "straight", "doom", "rounded"]
 
 
 def _idx(values: Tensor) -> bytes:
@@ -93,6 +98,7 @@ def small_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_resnet18:
             monkeypatch.setattr(TorchvisionMNIST, "known", known)
     monkeypatch.setattr(mnist.KnownIdx, "count", lambda self: 300 if self.train else 100)
     _write_tiles(folder)
+    monkeypatch.setattr(pyfiglet.FigletFont, "getFonts", staticmethod(lambda: FONTS))
     monkeypatch.setattr(kali.Kali, "__init__", _few_fractals(kali.Kali.__init__))
     monkeypatch.setenv("AELAB_DATA", str(folder))
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
