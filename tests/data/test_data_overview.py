@@ -62,6 +62,8 @@ def test_the_list_names_every_set_and_where_it_is(tile_sheet: Path) -> None:
     assert listed["rpg"]["status"] == str(tile_sheet)
     assert listed["noise"]["status"] == "generated"
     assert "not here" in listed["mnist"]["status"]
+    assert "cowsay" in listed["packaged_ascii"]["description"]
+    assert named("packaged_ascii_dataset:validation").name == "packaged-ascii"
     assert all(set(entry) == {"name", "status", "description"} for entry in listed.values())
 
 
@@ -73,6 +75,16 @@ def test_names_halves_and_paths_are_understood(tile_sheet: Path, tmp_path: Path)
     assert len(named(str(tile_sheet.parent)).load()) == 1
     with pytest.raises(DataError, match="did you mean 'mnist'"):
         named("minst")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("mine.yml", "aelab check .*mine.yml"), ("notes.md", "a .md file, not a pic")],
+)
+def test_a_file_of_words_is_named_as_what_it_is(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_text("seed: 1\n", "utf-8")
+    with pytest.raises(DataError, match=words):
+        overview.named(str(tmp_path / name))
 
 
 def test_a_contact_sheet_shows_images_in_rows() -> None:

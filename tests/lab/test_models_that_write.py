@@ -63,6 +63,29 @@ def test_what_does_not_fit_is_refused_with_its_place(
     assert all(word in plan.problems[0] for word in words), plan.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "train_input_transforms: '[VT.CenterCrop((6, 7)), lambda x: 1 - x]'",
+            ["train_input_transforms", "<lambda> would change the numbers of characters"],
+        ),
+        ("training_noise: 0.1", ["training_noise would change the numbers of characters"]),
+    ],
+)
+def test_brightness_of_the_input_alone_is_not_changed_where_it_is_characters(
+    file: Path, line: str, words: list[str]
+) -> None:
+    path = write(file, CHARACTERS, WRITES, BOTH)
+    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    (plan,) = lab.check(path).runs
+    assert len(plan.problems) == 1
+    assert all(word in plan.problems[0] for word in [*words, ".roll, .mirror"]), plan.problems[0]
+    painted = write(file, PICTURES, PAINTS, "{l1: 1}")
+    painted.write_text(painted.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    assert lab.check(painted).runs[0].problems == []
+
+
 def test_check_tells_size_and_latent_of_a_model_that_writes(file: Path) -> None:
     (plan,) = lab.check(write(file, CHARACTERS, WRITES, BOTH)).runs
     assert plan.problems == []

@@ -21,13 +21,14 @@ _POSSIBLE = (
 )
 
 
-def refuse_brightness(source: Dataset, *changes: Any) -> None:
+def refuse_brightness(source: Dataset, *changes: Any, possible: str = _POSSIBLE) -> None:
     """Raise if a set of characters is to be changed as if numbers were brightness.
 
     Args:
         source: any set; nothing is refused to pictures.
         changes: augmentations, functions of one image, or what else is wished for by its name. An
             object that moves whole characters says so by `keeps_characters = True`.
+        possible: what to do instead.
 
     Raises:
         ConfigError: naming the first such change, and what is possible.
@@ -40,7 +41,7 @@ def refuse_brightness(source: Dataset, *changes: Any) -> None:
             raise ConfigError(
                 f"{source.name}: {name} would change the numbers of characters as if they were "
                 "brightness",
-                hint=_POSSIBLE,
+                hint=possible,
             )
 
 

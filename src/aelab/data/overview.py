@@ -24,6 +24,7 @@ from aelab.data.kali import kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
 from aelab.data.overview_text import EXAMPLES, drawn, is_text, text_examples, text_statistics
+from aelab.data.packaged_ascii import packaged_ascii_dataset
 from aelab.data.prepare import prepare
 from aelab.data.split import first_of_each
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
@@ -36,6 +37,10 @@ from aelab.types import Images
 SAMPLE_IMAGES = 10_000
 _PNG_IMAGES = 500
 _FILTERS = ("nearest", "bilinear")
+#: Endings of files that are no pictures though somebody may type them.
+_WORDS = frozenset(
+    {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".npz", ".pt", ".py", ".toml"}
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ LISTED: Mapping[str, Listed] = MappingProxyType(
                 part="held-out words" if validation else "train", samples=2_000
             ),
             "ASCII art: words in FIGlet fonts, 24x24 characters",
+        ),
+        "packaged_ascii": Listed(
+            lambda validation: packaged_ascii_dataset(validation_prop=0.1, validation=validation),
+            "ASCII art that cowsay, fortunes and boxes ship, 24x48 characters",
         ),
     }
 )
@@ -169,12 +178,39 @@ def named(name: str) -> Dataset:
     if path.is_file():
         if path.name.removesuffix(".gz").endswith("ubyte"):
             return idx_dataset(os.fspath(path.resolve()))
+        _check_picture(path)
         return atlas_dataset(os.fspath(path.resolve()))
     raise DataError(
         f"no data set is called {name!r}{did_you_mean(short, LISTED)}",
-        hint=f"possible: {one_of(LISTED)}, each also with :validation; or the path of a folder of "
-        "pictures or of .txt files with ASCII art, a sheet of 32x32 tiles, or an IDX file",
+        hint=f"possible: {_possible()}",
     )
+
+
+def _possible() -> str:
+    return (
+        f"{one_of(LISTED)}, each also with :validation; or the path of a folder of pictures or of "
+        ".txt files with ASCII art, a sheet of 32x32 tiles, or an IDX file"
+    )
+
+
+def _check_picture(path: Path) -> None:
+    """Files of words in place of a sheet of tiles, such as the experiment file itself.
+
+    Raises:
+        DataError: the ending is that of an experiment file, or of another text.
+    """
+    ending = path.suffix.lower()
+    if ending in (".yml", ".yaml"):
+        raise DataError(
+            f"{path} is an experiment file, not a data set",
+            hint=f"its data sets are checked by: aelab check {path}; here belongs one of "
+            f"{one_of(LISTED)}, or the path of a folder of pictures",
+        )
+    if ending in _WORDS:
+        raise DataError(
+            f"{path} is a {ending} file, not a picture",
+            hint=f"possible: {_possible()}",
+        )
 
 
 def statistics(images: Images) -> dict[str, Any]:

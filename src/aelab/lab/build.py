@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from aelab.train import FitSettings
     from aelab.types import Images
 
+_OF_CHARACTERS = (
+    "leave it out and change the set itself, input and target alike: .roll, .mirror, .random_shift"
+)
+
 
 class Scheduled(NamedTuple):
     """A data set that is used from `first_epoch` on, and where the file names it."""
@@ -122,7 +126,7 @@ def build(
         validation=validation,
         device=choose_device(device),
         calls=log,
-        input_transforms=_input_transforms(values.get("train_input_transforms"), spec),
+        input_transforms=_input_transforms(values, spec, [*train, *validation]),
         extra=dict(scope.extra_values),
     )
 
@@ -286,11 +290,27 @@ def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Sc
     return sorted(found, key=lambda entry: entry.first_epoch)
 
 
-def _input_transforms(value: Any, spec: RunSpec) -> tuple[Any, ...]:
-    """Functions of one image, as in a data set; here they change batches of the input only."""
-    from aelab.data import augmentations
+def _input_transforms(
+    values: Mapping[str, Any], spec: RunSpec, sets: Sequence[Scheduled]
+) -> tuple[Any, ...]:
+    """Functions of one image, as in a data set; here they change batches of the input only.
 
+    Raises:
+        ConfigError: they, or `training_noise`, change characters as if they were brightness.
+    """
+    from aelab.data import augmentations
+    from aelab.data.characters import refuse_brightness
+    from aelab.data.transforms import flat
+
+    noise = "training_noise"
+    if spec.settings.training_noise:
+        with located(Where(spec.file, key=noise)):
+            for entry in sets:
+                refuse_brightness(entry.dataset, noise, possible=_OF_CHARACTERS)
+    value = values.get("train_input_transforms")
     if value is None:
         return ()
     with located(spec.blocks["train_input_transforms"].where):
+        for entry in sets:
+            refuse_brightness(entry.dataset, *flat(value), possible=_OF_CHARACTERS)
         return augmentations(value)
