@@ -84,7 +84,7 @@ def test_names_halves_and_paths_are_understood(tile_sheet: Path, tmp_path: Path)
 def test_a_file_of_words_is_named_as_what_it_is(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).write_text("seed: 1\n", "utf-8")
     with pytest.raises(DataError, match=words):
-        overview.named(str(tmp_path / name))
+        named(str(tmp_path / name))
 
 
 def test_a_contact_sheet_shows_images_in_rows() -> None:
