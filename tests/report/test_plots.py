@@ -200,6 +200,13 @@ def test_labels_name_what_varies_and_fall_back_to_names(make_runs: Make) -> None
     assert series.labels(same) == ("", ["one/only", "two/only"])
 
 
+def test_labels_of_runs_with_other_keys_name_only_what_each_has(make_runs: Make) -> None:
+    mixed = make_runs({"ds": ["a"], "seed": [1, 2]}, name="one", pictures=0)
+    mixed += make_runs({"size": [16]}, name="two", pictures=0)
+    assert series.labels(mixed) == ("", ["ds=a, seed=1", "ds=a, seed=2", "size=16"])
+    assert series.labels(mixed, repeats=False) == ("", ["ds=a", "ds=a", "size=16"])
+
+
 def test_a_sheet_shows_originals_once_and_each_run_below(make_runs: Make) -> None:
     import io
 

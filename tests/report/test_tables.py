@@ -405,6 +405,12 @@ def test_runs_of_several_experiments_are_told_apart_by_name(add: Add) -> None:
     assert columns_of(table(runs))[:3] == ["run", "code", "ds"]
 
 
+def test_repeats_of_several_experiments_are_named_by_a_glob_not_by_one_of_them(add: Add) -> None:
+    runs = [add(f"x/a_seed-{seed}_net-b", {"seed": seed}, seed=seed) for seed in (1, 2)]
+    runs.append(add("y/a", {"code": 3}, experiment="other.yml"))
+    assert [row["run"] for row in rows_of(table(runs))] == ["y/a", "x/a_seed-*_net-b"]
+
+
 def test_a_table_of_no_runs_says_so() -> None:
     assert table([]) != ""
     assert json.loads(table([], format="json")) == []

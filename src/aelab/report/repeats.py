@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from aelab.analysis.effects import matrix_key, seed_keys
@@ -139,6 +140,8 @@ def _joined(key: str, values: list[Any]) -> Any:
         return None
     if key in ("id", "seed", "trial"):
         return list(dict.fromkeys(known))
+    if key in ("run", "slug"):
+        return _common_name([str(name) for name in known])
     if key in ("trend", "state"):
         return _tally(known)
     if all(value == known[0] and type(value) is type(known[0]) for value in known):
@@ -146,6 +149,20 @@ def _joined(key: str, values: list[Any]) -> Any:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
         return math.fsum(known) / len(known)
     return max(known, key=str)
+
+
+def _common_name(names: list[str]) -> str:
+    """What names share, with a star for what differs: a glob that other verbs understand."""
+    if len(set(names)) == 1:
+        return names[0]
+    start = _common_start(names)
+    end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
+    return f"{start}*{end}"
+
+
+def _common_start(texts: list[str]) -> str:
+    alike = takewhile(lambda signs: len(set(signs)) == 1, zip(*texts, strict=False))
+    return "".join(signs[0] for signs in alike)
 
 
 def _tally(words: list[str]) -> str:

@@ -108,18 +108,30 @@ def labels(runs: Sequence[Run], *, repeats: bool = True) -> tuple[str, list[str]
         repeats: tell repeats of a setting apart, by their seed or by `#2`.
 
     Returns:
-        Heading such as `ds, res`, and labels such as `mnist, 28`; the heading is empty for names.
+        Heading such as `ds, res`, and labels such as `mnist, 28`; the heading is empty for names,
+        and for runs of several files with other keys, whose labels are `ds=mnist, res=28`.
     """
     every = varying_keys(runs)
     full = [", ".join(_text(run, key) for key in every) for run in runs]
     counted = [f"{text} {_trial(run)}".strip() for text, run in zip(full, runs, strict=True)]
     if len(set(counted)) < len(runs) or (not every and not any(map(_trial, runs))):
         return "", [name_of(run) for run in runs]
+    seeds = set() if repeats else seed_keys(run.record for run in runs)
+    keys = [key for key in every if key not in seeds]
+    if any(key not in _matrix(run) for run in runs for key in keys):
+        return "", [_named_values(run, keys, repeats=repeats) for run in runs]
     if repeats:
         return ", ".join(every), counted
-    seeds = seed_keys(run.record for run in runs)
-    keys = [key for key in every if key not in seeds]
     return ", ".join(keys), [", ".join(_text(run, key) for key in keys) for run in runs]
+
+
+def _named_values(run: Run, keys: Sequence[str], *, repeats: bool) -> str:
+    own = [f"{key}={_text(run, key)}" for key in keys if key in _matrix(run)]
+    return f"{', '.join(own) or name_of(run)} {_trial(run) if repeats else ''}".strip()
+
+
+def _matrix(run: Run) -> Mapping[str, Any]:
+    return run.record.get("matrix") or {}
 
 
 def _trial(run: Run) -> str:
