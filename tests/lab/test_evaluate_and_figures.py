@@ -180,9 +180,10 @@ def test_options_come_as_text_from_a_command_line(store: Path, tmp_path: Path) -
     [
         ("interpolaton", {}, "did you mean 'interpolation'"),
         ("interpolation", {"step": "3"}, "did you mean 'steps'"),
-        ("interpolation", {"steps": "many"}, "'many' is no int"),
+        ("interpolation", {"steps": "many"}, "a whole number, got 'many'"),
         ("interpolation", {"path": "round"}, "linear, spherical"),
         ("sample", {"sampler": "prio"}, "did you mean 'prior'"),
+        ("interpolation", {"pairs": "0"}, "pairs: at least 1, got 0"),
         ("map", {"method": "pac"}, "did you mean 'pca'"),
         ("film", {"kind": "avi"}, "webp, gif, mp4"),
     ],
@@ -203,6 +204,15 @@ def test_a_film_holds_every_stored_moment(store: Path) -> None:
             assert picture.n_frames == moments > 1  # type: ignore[attr-defined]
 
 
+def test_the_ending_of_a_file_chooses_the_kind_of_a_film(store: Path, tmp_path: Path) -> None:
+    run = _runs(store)["vae"]
+    path = lab.figure("film", run.folder, out=tmp_path / "way.gif", runs=store)
+    with Image.open(path) as picture:
+        assert picture.format == "GIF"
+    with pytest.raises(UserError, match=r"map\.jpg: this figure is a \.png file"):
+        lab.figure("map", run.folder, out=tmp_path / "map.jpg", runs=store)
+
+
 def test_a_film_as_mp4_needs_an_extra_and_says_so(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +227,8 @@ def test_the_report_shows_figures_and_draws_the_quick_ones(store: Path, tmp_path
     told = list(lab.figures(runs=store))
     assert len(told) == 2
     plain = next(line for line in told if "plain" in line)
-    assert "no Gaussian posterior" in plain
+    assert plain.count("the latent has no Gaussian posterior") == 1
+    assert "not posterior, kl, samples" in plain
     page = lab.report(out=tmp_path / "r.html", runs=store).read_text("utf-8")
     assert page.count("<figcaption>traversals</figcaption>") == 2
     assert page.count("<figcaption>kl</figcaption>") == 1

@@ -278,7 +278,10 @@ def figures(
         except AelabError as error:
             yield f"{entry.folder}: {error}"
             continue
-        reasons = "".join(f"; {why}" for why in dict.fromkeys(failed.values()))
+        named: dict[str, list[str]] = {}
+        for name, why in failed.items():
+            named.setdefault(why, []).append(name)
+        reasons = "".join(f"; not {', '.join(names)}: {why}" for why, names in named.items())
         yield f"{entry.folder}: {len(written)} figures{reasons}"
 
 

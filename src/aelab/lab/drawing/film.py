@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Milliseconds a picture stays; the last stays ten times as long.
 FRAME_MS = 250
+#: Kinds of films, which are also the endings of their names.
+KINDS = ("webp", "gif", "mp4")
 #: Images of the row that are shown, and the least height they are drawn with.
 SHOWN, LEAST_PIXELS = 8, 64
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.errors import AelabError, UserError
+from aelab.lab.drawing.film import KINDS
 from aelab.lab.drawing.table import FIGURES, Drawn, draw, find_figure
 from aelab.lab.evaluating import subject_of
 from aelab.lab.reopen import reopen_run
+from aelab.metrics.table import lacking_needs
 
 if TYPE_CHECKING:
     from aelab.runs.record import Run
@@ -29,8 +31,12 @@ def draw_of_run(
     opening: Mapping[str, Any],
 ) -> Path:
     """See `lab.figure`; `opening` are further arguments of `reopen_run`."""
-    if find_figure(name).of_run:
+    figure = find_figure(name)
+    if figure.of_run:
         run, _ = store.resolve(reference)
+        ending = "" if out is None else out.suffix.lower().removeprefix(".")
+        if ending in KINDS and "kind" not in options:
+            options = {**options, "kind": ending}
         return write_figure(run, name, draw(name, run, options), out)
     opened = reopen_run(reference, store, **opening)
     drawn = draw(name, subject_of(opened, limit=limit), options)
@@ -51,6 +57,10 @@ def draw_cheap(
     for name, figure in FIGURES.items():
         other_kind = "pixels" if subject.alphabet else "characters"
         if figure.cost == "slow" or other_kind in figure.needs:
+            continue
+        lacking = lacking_needs(subject, figure.needs)
+        if lacking:
+            failed[name] = lacking
             continue
         try:
             drawn = draw(name, opened.run if figure.of_run else subject)
@@ -78,7 +88,8 @@ def save_figure(drawn: Drawn, out: Path) -> Path:
         UserError: the system refuses, or the name's ending is of another kind.
     """
     if out.suffix.lower() != drawn.suffix:
-        raise UserError(f"{out}: this figure is a {drawn.suffix} file", hint="choose such a name")
+        hint = f"type: --out {out.with_suffix(drawn.suffix)}"
+        raise UserError(f"{out}: this figure is a {drawn.suffix} file", hint=hint)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(drawn.content)

@@ -43,6 +43,8 @@ class Drawn(NamedTuple):
     suffix: str
 
 
+#: Options of figures that say how many; `image` and `pair` count from 0.
+_COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 _PIXELS: frozenset[Need] = frozenset({"pixels"})
 
@@ -145,6 +147,8 @@ def check_options(name: str, make: Callable[..., Any], given: dict[str, Any]) ->
             )
         if isinstance(value, str) and kinds[key] is not str:
             given[key] = _as(kinds[key], value, f"the figure '{name}', option {key}")
+        if key in _COUNTS and given[key] < 1:
+            raise UserError(f"the figure '{name}', option {key}: at least 1, got {given[key]}")
 
 
 def _as(kind: type, text: str, where: str) -> Any:
@@ -152,4 +156,5 @@ def _as(kind: type, text: str, where: str) -> Any:
     try:
         return words[text.lower()] if kind is bool else kind(text.replace("_", ""))
     except (KeyError, ValueError):
-        raise UserError(f"{where}: '{text}' is no {kind.__name__}") from None
+        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind, str(kind))
+        raise UserError(f"{where}: expected {wanted}, got '{text}'") from None
