@@ -328,11 +328,12 @@ def rm(
 ) -> None:
     """Delete stored runs, or only their checkpoints."""
     from aelab import lab
+    from aelab.cli.progress import runs_text
 
     found = lab.find_runs(sources, runs=runs)
     what = "the checkpoints of " if checkpoints_only else ""
     print("\n".join(run.folder for run in found))
-    if not yes and not typer.confirm(f"delete {what}{len(found)} runs?"):
+    if not yes and not typer.confirm(f"delete {what}{runs_text(len(found))}?"):
         raise typer.Exit(2)
     lab.rm(found, checkpoints_only=checkpoints_only)
 

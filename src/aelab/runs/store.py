@@ -290,7 +290,9 @@ class Store:
         have = ", ".join(f"{run.folder}@{_moment(name)}" for name in states) or "none"
         raise StoreError(
             f"run {run.folder} has no stored state {moment or 'yet'}; there are: {have}",
-            hint="keep_checkpoints: all (in the experiment) keeps every one",
+            hint="the best state is stored at validations, of which this run has had none"
+            if moment == "best"
+            else "keep_checkpoints: all (in the experiment) keeps every one",
         )
 
     def _exact(self, text: str) -> Run | None:
