@@ -94,14 +94,7 @@ def ascii_art(
     """Turn a picture into ASCII art with a trained run, or go from one picture to another."""
     from aelab import lab
 
-    if run is None:
-        raise UserError("which run?", hint="type: aelab ascii IMAGE --run RUN; aelab ls shows them")
-    if (image is None) == (between is None):
-        raise UserError(
-            "one picture, or two to go between",
-            hint=f"type: aelab ascii IMAGE --run {run}, or "
-            f"aelab ascii --between FIRST SECOND --run {run}",
-        )
+    run = _named(run, image, between)
     shared: dict[str, Any] = {
         "out": out, "invert": invert, "match": match.value, "runs": runs, "data": data or (),
         "trust": trust, "device": device,
@@ -117,3 +110,16 @@ def ascii_art(
         art = lab.ascii_art(image or "", run, columns=columns, beside=beside, **shared)
         text = "\n".join(art.beside() if beside else art.written)
     write(text if out is None else str(out), None)
+
+
+def _named(run: str | None, image: Path | None, between: tuple[Path, Path] | None) -> str:
+    """The run, where it is told what it shall write."""
+    if run is None:
+        raise UserError("which run?", hint="type: aelab ascii IMAGE --run RUN; aelab ls shows them")
+    if (image is None) == (between is None):
+        raise UserError(
+            "one picture, or two to go between",
+            hint=f"type: aelab ascii IMAGE --run {run}, or "
+            f"aelab ascii --between FIRST SECOND --run {run}",
+        )
+    return run

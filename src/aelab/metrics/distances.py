@@ -49,9 +49,11 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> float:
     ours, theirs = ours.double(), theirs.double()
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
+        """(N, F), (M, F) -> (N, M)."""
         return (a @ b.T / a.shape[1] + 1) ** 3
 
     def among(values: Tensor) -> Tensor:
+        """The mean over all pairs of different rows."""
         k = kernel(values, values)
         return (k.sum() - k.trace()) / (len(values) * (len(values) - 1))
 

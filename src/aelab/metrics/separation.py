@@ -66,6 +66,7 @@ def linear_probe_accuracy(
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
+        """Of the probe as it is, with its gradient."""
         optimizer.zero_grad()
         fit = F.cross_entropy(inputs @ weight.T + bias, train_labels)
         value: Tensor = fit + 0.5 * weight_decay * weight.square().sum()

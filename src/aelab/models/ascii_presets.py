@@ -153,24 +153,10 @@ def ascii_autoencoder_2022(
     network = _of_commit(commit, NETWORKS, "commit")
     wish = _of_commit(objective or commit, WISHES, "objective")
     sides = grid_shape(shape, _NAME)
-    terms = _terms(
-        wish,
-        {"normalize": "batch", **(character_options or {})},
-        {"font_res": 16, "font_zoom": 20, **wish.options, **(image_options or {})},
-        (character_weight, image_weight, kl_weight),
-    )
-    sizes = _sizes(sides)
-    flat = network.channels[-1] * math.prod(sizes[-1])
-    bottleneck = Gaussian(flat, network.latent_dims, log_variance=True)
-    if network.simplex_variance:
-        bottleneck.linear_sigma = nn.Sequential(bottleneck.linear_sigma, nn.LogSoftmax(1))
-    model = CharacterAutoencoder(
-        _encoder(network, sides, flat),
-        bottleneck,
-        _decoder(network, sizes, flat),
-        relaxation=relaxation or _relaxation(wish, gumbel_tau, gumbel_tau_r),
-        terms=terms,
-    )
+    weights = (character_weight, image_weight, kl_weight)
+    terms = _terms(wish, character_options or {}, image_options or {}, weights)
+    relaxation = relaxation or _relaxation(wish, gumbel_tau, gumbel_tau_r)
+    model = CharacterAutoencoder(*_parts(network, sides), relaxation=relaxation, terms=terms)
     model.note = (
         f"{_NAME} {commit[:7]}: the document drew its latents and characters in validation too; "
         "here validation is without noise"
@@ -178,6 +164,18 @@ def ascii_autoencoder_2022(
     if legacy_init:
         _draw_all(model, network.weight_std)
     return model
+
+
+def _parts(
+    network: Network, sides: tuple[int, int]
+) -> tuple[nn.Sequential, Gaussian, nn.Sequential]:
+    """Encoder, bottleneck and decoder."""
+    sizes = _sizes(sides)
+    flat = network.channels[-1] * math.prod(sizes[-1])
+    bottleneck = Gaussian(flat, network.latent_dims, log_variance=True)
+    if network.simplex_variance:
+        bottleneck.linear_sigma = nn.Sequential(bottleneck.linear_sigma, nn.LogSoftmax(1))
+    return _encoder(network, sides, flat), bottleneck, _decoder(network, sizes, flat)
 
 
 def _encoder(network: Network, sides: tuple[int, int], flat: int) -> nn.Sequential:
@@ -248,8 +246,10 @@ def _terms(
     image_options: Mapping[str, Any],
     weights: tuple[float, float, float],
 ) -> tuple[TermSpec, ...]:
-    """The commit's objective; terms of weight 0 are left out."""
+    """The commit's objective; terms of weight 0 are left out, options given replace its own."""
     characters, image, kl = weights
+    character_options = {"normalize": "batch", **character_options}
+    image_options = {"font_res": 16, "font_zoom": 20, **wish.options, **image_options}
     terms = (
         TermSpec(wish.characters, wish.characters, float(characters), character_options),
         TermSpec(wish.picture, wish.picture, float(image), image_options),

@@ -109,26 +109,47 @@ def small_ascii_ae(
         ConfigError, ShapeError: an argument out of range.
     """
     sides = grid_shape(shape, _NAME)
+    _check(space_share, embedding, latent_channels, text_blocks)
+    stages = check_stages(channels, blocks, kernel_size, _NAME)
+    parts = _Sizes(sides, stages, embedding, text_blocks, kernel_size, norm, act_fn)
+    latent = (latent_channels, latent_dims, hidden)
+    halves = _halves(parts, *latent, variational=beta is not None)
+    _guess_frequencies(halves[2][-1], space_share)
+    reading, terms = CharacterEmbedding(embedding), _terms(terms, beta, math.prod(sides))
+    return CharacterAutoencoder(*halves, reading, relaxation, terms)
+
+
+def _check(space_share: float, embedding: int, latent_channels: int, text_blocks: int) -> None:
     if not 0 < space_share < 1 or embedding < 1 or latent_channels < 1 or text_blocks < 0:
         raise ConfigError(
             f"{_NAME}: space_share={space_share}, embedding={embedding}, "
             f"latent_channels={latent_channels}, text_blocks={text_blocks}; space_share must be "
             "above 0 and below 1, the others positive"
         )
-    stages = check_stages(channels, blocks, kernel_size, _NAME)
-    parts = _Sizes(sides, stages, embedding, text_blocks, kernel_size, norm, act_fn)
+
+
+def _terms(
+    terms: Sequence[TermSpec] | None, beta: float | None, cells: int
+) -> tuple[TermSpec, ...]:
     if terms is None:
         terms = (TermSpec("character_ce", "character_ce"),)
-    if beta is not None:
-        terms = (*terms, TermSpec("kl", "gaussian_kl", beta / math.prod(sides)))
+    if beta is None:
+        return tuple(terms)
+    return (*terms, TermSpec("kl", "gaussian_kl", beta / cells))
+
+
+def _halves(
+    parts: _Sizes,
+    latent_channels: int,
+    latent_dims: int | None,
+    hidden: Sequence[int],
+    *,
+    variational: bool,
+) -> tuple[nn.Module, nn.Module, nn.Sequential]:
+    """Encoder, bottleneck and decoder around the latent wished for."""
     if latent_dims is None:
-        halves = _map_halves(parts, latent_channels, beta is not None)
-    else:
-        halves = _vector_halves(parts, latent_dims, hidden, beta is not None)
-    encoder, bottleneck, decoder = halves
-    _guess_frequencies(decoder[-1], space_share)
-    reading = CharacterEmbedding(embedding)
-    return CharacterAutoencoder(encoder, bottleneck, decoder, reading, relaxation, terms)
+        return _map_halves(parts, latent_channels, variational)
+    return _vector_halves(parts, latent_dims, hidden, variational)
 
 
 def _map_halves(

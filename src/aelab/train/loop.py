@@ -20,7 +20,6 @@ from aelab.train.diagnosis import Evidence, broken_tensors, explained, watched_b
 from aelab.train.evaluate import closely, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
 from aelab.train.machine import prepared_process
-from aelab.train.nonfinite import Batch
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, step
@@ -58,13 +57,13 @@ def fit(
     sets = ScheduledSets(train, *place)
     held_out = ScheduledSets(validation, *place, "validation_set") if validation else None
 
-    def next_batch() -> Batch:
-        return training_batch(state, sets.at(state.epoch), draws, settings)
-
-    def next_held_out() -> Batches | None:
-        return None if held_out is None else held_out.at(state.epoch)
-
-    evidence = Evidence(state, objective, settings, next_batch, next_held_out)
+    evidence = Evidence(
+        state,
+        objective,
+        settings,
+        lambda: training_batch(state, sets.at(state.epoch), draws, settings),
+        lambda: None if held_out is None else held_out.at(state.epoch),
+    )
     with (
         prepared_process(state.threads, state.device, settings.deterministic),
         explained(evidence),
@@ -79,12 +78,11 @@ def fit(
             if checkpoint_due(state, settings):
                 check_finite(state, settings)
                 yield CheckpointDue(state.images)
+            if reason is None and should_stop():
+                check_finite(state, settings)
+                reason = "stopped"
             if reason is not None:
                 yield Finished(state.images, reason)
-                return
-            if should_stop():
-                check_finite(state, settings)
-                yield Finished(state.images, "stopped")
                 return
             started = time.perf_counter()
             train_batch(state, objective, sets.at(state.epoch), draws, settings)

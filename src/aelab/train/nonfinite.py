@@ -71,6 +71,7 @@ def find_origin(
     """
 
     def is_good(batch: Batch) -> bool:
+        """Whether the loss and the reconstruction of a batch are finite."""
         output, _, total = forward(
             model, objective, *batch, images_seen=images_seen, bfloat16=bfloat16
         )
