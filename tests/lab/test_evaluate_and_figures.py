@@ -65,6 +65,7 @@ def test_an_evaluation_is_kept_beside_the_run_and_shown_in_tables(store: Path) -
     vae, plain = found["vae"], found["plain"]
     assert {"l1", "psnr_db", "elbo_nats", "active_units", "skill_l2"} <= set(vae.values)
     assert "elbo_nats" not in plain.values
+    assert "characters" not in plain.skipped  # nobody asked
     assert plain.skipped["elbo"] == "the latent has no Gaussian posterior"
     stored = read_evaluation(_runs(store)["vae"])
     assert stored["images"] == vae.images

@@ -12,7 +12,7 @@ import pytest
 from aelab.errors import UserError
 from aelab.report.cells import show
 from aelab.report.listing import age_words, entries, listing, size_words
-from aelab.report.tables import make_table, meter, table
+from aelab.report.tables import make_table, meter, run_order, table
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
@@ -403,6 +403,12 @@ def test_runs_of_several_experiments_are_told_apart_by_name(add: Add) -> None:
     runs = [add("x/a", {"ds": "a"}), add("y/a", {"code": 3}, experiment="other.yml")]
     assert [row["run"] for row in rows_of(table(runs))] == ["y/a", "x/a"]
     assert columns_of(table(runs))[:3] == ["run", "code", "ds"]
+
+
+def test_runs_stand_in_the_order_of_the_file_not_of_their_names(add: Add) -> None:
+    runs = [add(f"x/w-{weight}", {"w": weight}) for weight in ("0.5", "0.0005", "5e-05")]
+    mixed = sorted(runs[::-1], key=run_order)
+    assert [run.folder for run in mixed] == ["x/w-0.5", "x/w-0.0005", "x/w-5e-05"]
 
 
 def test_repeats_of_several_experiments_are_named_by_a_glob_not_by_one_of_them(add: Add) -> None:

@@ -119,8 +119,13 @@ def evaluate_run(
     state: str = "best",
     limit: int = 10_000,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    asked: bool = True,
 ) -> Evaluated:
-    """Measures one reopened run and stores what was found beside it."""
+    """Measures one reopened run and stores what was found beside it.
+
+    Unless they were `asked` for by name, metrics of characters are silent about a run that paints:
+    most users never write, and two notes below each table would tell them nothing.
+    """
     from aelab.metrics import METRICS, lacking
     from aelab.runs.evaluation import write_evaluation
 
@@ -128,6 +133,8 @@ def evaluate_run(
     found = Evaluated(opened.run, opened.images, len(subject.images))
     entries: dict[str, dict[str, Any]] = {}
     for name in names:
+        if not (asked or subject.alphabet) and "characters" in METRICS[name].needs:
+            continue
         missing = lacking(subject, METRICS[name])
         if missing:
             found.skipped[name] = missing

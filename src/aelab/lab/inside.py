@@ -148,7 +148,9 @@ def evaluate(
             opened = reopen_run(
                 f"{entry.folder}@{state}", store, folders=folders, trust=trust, device=device
             )
-            yield evaluate_run(opened, names, state=state, limit=limit, options=options)
+            yield evaluate_run(
+                opened, names, state=state, limit=limit, options=options, asked=bool(metrics)
+            )
         except AelabError as error:
             yield Evaluated(entry, problem=str(error))
 
@@ -229,6 +231,7 @@ def figure_together(
         StoreError: no such run or state, or it needs `trust`.
     """
     from aelab.lab.drawing.together import draw_together
+    from aelab.report.tables import run_order
     from aelab.runs.store import Store
 
     store = Store(Path(runs))
@@ -239,7 +242,7 @@ def figure_together(
         if isinstance(source, str) and "@" in source:
             references[source] = store.resolve(source)[0], source
             continue
-        for entry in find_runs(source, only=only, runs=runs):
+        for entry in sorted(find_runs(source, only=only, runs=runs), key=run_order):
             references[entry.folder] = entry, entry.folder
     target = Path(runs) / f"{name}.png" if out is None else Path(out)
     return draw_together(

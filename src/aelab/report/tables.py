@@ -122,7 +122,7 @@ def make_table(
     Raises:
         UserError: for an unknown column, with the nearest name.
     """
-    runs = sorted(runs, key=_run_order)
+    runs = sorted(runs, key=run_order)
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
     facts = [gather(run, no_effect[str(run.path)]) for run in runs]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
@@ -168,7 +168,8 @@ def meter(losses: Sequence[float | None]) -> list[str]:
     ]
 
 
-def _run_order(run: Run) -> Any:
+def run_order(run: Run) -> Any:
+    """Sort key: runs of a file in the order of its matrix, as the file lists its values."""
     record = run.record
     number = str(record.get("matrix_id") or "")
     return (
