@@ -282,8 +282,9 @@ class Store:
         digits = re.sub("[_,]", "", moment)
         wanted = [moment] if moment else ["best", "latest"]
         if digits.isdecimal():
-            wanted = [f"images-{int(digits):09d}"]
-            wanted += [key for key in ("latest", "best") if _at_images(states.get(key), digits)]
+            count = int(digits)
+            kept = [key for key in ("latest", "best") if key in states]
+            wanted = [f"images-{count:09d}", *(k for k in kept if states[k].images == count)]
         for key in wanted:
             if key in states:
                 return run, states[key]
@@ -369,10 +370,6 @@ def _beneath(names: list[str], folder: str) -> list[str]:
 
 def _moment(checkpoint_name: str) -> str:
     return str(int(checkpoint_name[7:])) if checkpoint_name[:7] == "images-" else checkpoint_name
-
-
-def _at_images(checkpoint: Checkpoint | None, digits: str) -> bool:
-    return checkpoint is not None and checkpoint.images == int(digits)
 
 
 def _write_any(run: Run, name: str, content: Any) -> None:
