@@ -39,7 +39,7 @@ RUNS = {
     "ascii/f27fb91.yml": 1,
     "ascii/kl-sweep.yml": 12,
     "ascii/latents.yml": 4,
-    "ascii/losses.yml": 22,
+    "ascii/losses.yml": 26,
     "ascii/stage0-gumbel.yml": 1,
     "ascii/words.yml": 2,
     "founding/comparing-datasets.yml": 3,

@@ -8,10 +8,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aelab.models import (
+    DecoderMLP,
     EncoderMLP,
+    ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
     TransformerAutoencoder,
     VariationalAutoencoderConv,
+    VariationalEncoder,
     as_model,
     model_facts,
     notes_of,
@@ -82,3 +85,24 @@ def test_notes_of_modules_are_told_once_wherever_they_stand():
     assert notes_of(model) == ("of the class", "of the instance")
     assert model_facts(model, (1, 2, 2)).notes == notes_of(model)
     assert notes_of(EncoderMLP((1, 2, 2), 3)) == ()
+
+
+def test_every_pass_that_training_makes_through_the_decoder_is_counted():
+    def trial(samples):
+        encoder = VariationalEncoder(EncoderMLP(SHAPE, 6, hidden=(5,)), 6, 3)
+        decoder = DecoderMLP(SHAPE, 3, hidden=(5,), activation_last_layer="sigmoid")
+        return try_model(ImportanceWeightedAutoencoder(encoder, decoder, samples), SHAPE)
+
+    one, fifty = trial(1), trial(50)
+    assert fifty.flops - one.flops == 2 * 49 * 2 * (3 * 5 + 5 * 144)  # images, samples
+    assert fifty.activations > 10 * one.activations
+    assert fifty.output.latent.shape == one.output.latent.shape == (2, 3)
+    assert fifty.output.reconstruction.shape == (2, *SHAPE)
+
+
+def test_noise_costs_an_ordinary_variational_autoencoder_nothing():
+    model = VariationalAutoencoderConv(SHAPE, 5, 3, (4, 6)).to("meta").eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(torch.empty(2, *SHAPE, device="meta"))
+    assert try_model(model, SHAPE).flops == counter.get_total_flops()

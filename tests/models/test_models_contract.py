@@ -18,6 +18,7 @@ from aelab.models import (
     FSQ,
     MODELS,
     Autoencoder,
+    CharacterAutoencoder,
     Conv2dBlock,
     DalleManifoldAutoencoder,
     DecoderConv2d,
@@ -30,9 +31,11 @@ from aelab.models import (
     EncoderPatchTransformer,
     EncoderResidual,
     Gaussian,
+    GaussianMap,
     Identity,
     ImageManifoldDecoder,
     ImportanceWeightedAutoencoder,
+    OneHotCharacters,
     PatchTransformerAutoencoder,
     PretrainedResNet18,
     Reshape,
@@ -49,6 +52,7 @@ from aelab.models import (
     fast_implicit_decoder,
     model_facts,
     prepare_layout,
+    small_ascii_ae,
     small_image_ae,
     try_model,
 )
@@ -457,6 +461,9 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         StackedSymmetricAutoencoderConv2d: PRESETS["stacked"]((1, 8, 8)),
         PatchTransformerAutoencoder: PRESETS["patch transformer"]((1, 8, 8)),
         TransformerAutoencoder: PRESETS["batch transformer"]((1, 8, 8)),
+        CharacterAutoencoder: small_ascii_ae((8, 8)),
+        GaussianMap: GaussianMap((4, 2, 2), 3),
+        OneHotCharacters: OneHotCharacters(),
     }
     for maker in (
         EncoderConv2d,

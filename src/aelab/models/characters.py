@@ -32,6 +32,9 @@ class OneHotCharacters(nn.Module):
 
     channels = NUM_CHARACTERS
 
+    def __init__(self) -> None:  # nn.Module's would take anything
+        super().__init__()
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W), number / 255 -> (B, 95, H, W) float, a cell's channels side by side.
 
@@ -112,6 +115,9 @@ def read_numbers(images: Tensor, training: bool = False) -> Tensor:
 
 class Softmax(nn.Module):
     """The probabilities of the characters, without noise."""
+
+    def __init__(self) -> None:  # nn.Module's would take anything
+        super().__init__()
 
     def forward(self, logits: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, K, H, W), 0..1, 1 in sum over K."""
