@@ -97,8 +97,8 @@ class ModelFacts(NamedTuple):
 
     Attributes:
         latent_shape: of one image, () where the model does not tell.
-        flops_per_image: of one forward pass, multiplication and addition counted as two;
-            a training step costs about three times as much.
+        flops_per_image: of one forward pass as in training, multiplication and addition counted
+            as two; a training step costs about three times as much.
         parameters: `count_parameters`.
         notes: `notes_of`.
     """
@@ -114,7 +114,8 @@ class Trial(NamedTuple):
 
     Attributes:
         images: (2, C, H, W), and `output` for them; an objective can be tried with both.
-        flops: of this forward pass, multiplication and addition counted as two.
+        flops: of this forward pass, multiplication and addition counted as two; with the noise of
+            training, as some models decode several latents then.
         activations: numbers that the innermost layers gave.
     """
 
@@ -137,10 +138,12 @@ def try_model(model: nn.Module, shape: Sequence[int]) -> Trial:
     shape = image_shape(shape, "the images")
     trial = model if _is_on_meta(model) else copy.deepcopy(model).to("meta")
     images = torch.empty(2, *shape, device="meta")
+    noise_shape = getattr(model, "noise_shape", None)
+    noise = () if noise_shape is None else (torch.empty(2, *noise_shape, device="meta"),)
     counter = DryRun()
     try:
         with torch.no_grad(), _evaluating(trial), counter:
-            output, activations = count_outputs(trial, lambda: trial(images))
+            output, activations = count_outputs(trial, lambda: trial(images, *noise))
     except AelabError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
