@@ -17,9 +17,10 @@ A message says where, what was given, what is possible, and what to type.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 #: Controls of terminals, marks that turn text around, halves of characters; not line and tab.
@@ -126,6 +127,39 @@ class Problems(UserError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class Mistakes:
+    """Errors of independent steps, so that one does not hide the next.
+
+    Attributes:
+        errors: so far, in order.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[AelabError] = []
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keeps an error from inside of `with` for `tell`; what follows in there is left out."""
+        try:
+            yield
+        except Problems as problems:
+            self.errors += problems.errors
+        except AelabError as error:
+            self.errors.append(error)
+
+    def tell(self) -> None:
+        """Raises what was collected, if anything.
+
+        Raises:
+            AelabError: the only one.
+            Problems: several.
+        """
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise Problems(self.errors)
 
 
 class RunFailed(AelabError):

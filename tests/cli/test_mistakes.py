@@ -51,6 +51,23 @@ def test_a_mistake_in_the_file_tells_the_way_out(
     assert all(word in said for word in words), said
 
 
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_all_mistakes_of_a_file_are_told_at_once(verb: str, tiny: Path, aelab: Call) -> None:
+    text = tiny.read_text().replace("optimizer: Adam", "optimizer: Adaam\nloss_function: l7")
+    text = text.replace("size=200", "size='big'") + "scheduler: Cosinus\n"
+    tiny.write_text(text)
+    code, out, err = aelab(verb, "tiny.yml")
+    assert code == 2
+    for word in ("Adaam", "Cosinus", "'big'"):
+        assert (out + err).count(word) == 1, out + err
+    tiny.write_text(text.replace("size='big'", "size=200").replace("code_size=4), D", "code=4), D"))
+    _, out, err = aelab(verb, "tiny.yml")
+    assert all(word in out + err for word in ("Adaam", "Cosinus", "code_size")), out + err
+    tiny.write_text(text.replace("size='big'", "size=200"))
+    _, out, err = aelab(verb, "tiny.yml")
+    assert all(word in out + err for word in ("Adaam", "Cosinus", "l7")), out + err
+
+
 def test_a_missing_experiment_file_is_named(tiny: Path, aelab: Call) -> None:
     code, _, err = aelab("run", "tinny.yml")
     assert code == 2 and "tinny.yml" in err

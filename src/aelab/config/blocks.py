@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards, real_module
 from aelab.config.legacy import resolve_imports
 from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
-from aelab.errors import AelabError, ConfigError, RefusedError, Where, did_you_mean
+from aelab.errors import AelabError, ConfigError, Mistakes, RefusedError, Where, did_you_mean
 
 if TYPE_CHECKING:
     from aelab.config.experiment import RunSpec
@@ -202,14 +202,18 @@ def evaluate_run(run: RunSpec, scope: Scope) -> dict[str, Any]:
 
     Returns:
         key -> value, for `model`, `train_set`, ...
+
+    Raises:
+        AelabError: of a block; several as `Problems`. Where a global is wrong, of that alone.
     """
-    values = {}
+    values, mistakes = {}, Mistakes()
     for key, block in run.blocks.items():
-        value = evaluate(block, scope)
         if key.startswith("globals."):
-            scope.define(key.removeprefix("globals."), value)
-        else:
-            values[key] = value
+            scope.define(key.removeprefix("globals."), evaluate(block, scope))
+            continue
+        with mistakes.collected():
+            values[key] = evaluate(block, scope)
+    mistakes.tell()
     return values
 
 

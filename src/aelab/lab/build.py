@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aelab.config import RunSpec, evaluate_run
 from aelab.config.settings import DATA_KEY
-from aelab.errors import AelabError, ConfigError, Where, did_you_mean, one_of
+from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def build(
         restored: all weights come from a stored state afterwards; files of weights are not needed.
 
     Raises:
-        ConfigError: a block is wrong, with file, line and key.
+        ConfigError: a block is wrong, with file, line and key; several as `Problems`.
     """
     import torch
 
@@ -113,9 +113,14 @@ def build(
     log.finish()
     with located(spec.blocks["model"].where):
         model = as_model(values["model"])
-    objective = _objective(spec, model, values)
-    train = _scheduled(values, spec, "train_set")
-    validation = _scheduled(values, spec, "validation_set")
+    mistakes = Mistakes()
+    with mistakes.collected():
+        objective = _objective(spec, model, values)
+    with mistakes.collected():
+        train = _scheduled(values, spec, "train_set")
+    with mistakes.collected():
+        validation = _scheduled(values, spec, "validation_set")
+    mistakes.tell()
     for entry in [*train, *validation]:
         with located(entry.where):
             check_alphabet(model, entry.dataset.alphabet)
@@ -198,8 +203,8 @@ def located(where: Where | None) -> Iterator[None]:
         raise
 
 
-def fit_settings(spec: RunSpec, parts: Parts, *, threads: int | None = None) -> FitSettings:
-    """The plain numbers of the loop from the keys of the file."""
+def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = None) -> FitSettings:
+    """The plain numbers of the loop from the keys of the file; without parts no transforms."""
     from aelab.train import Choice, FitSettings
 
     keys = spec.settings
@@ -226,7 +231,7 @@ def fit_settings(spec: RunSpec, parts: Parts, *, threads: int | None = None) -> 
         sum_gradients=bool(keys.trainer),
         training_noise=keys.training_noise,
         noise_in_target=bool(keys.legacy),
-        input_transforms=parts.input_transforms,
+        input_transforms=parts.input_transforms if parts else (),
         ema_decay=keys.ema,
         precision=keys.precision,
         freeze_validation_set=keys.freeze_validation_set,

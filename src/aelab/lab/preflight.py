@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aelab.config import RunSpec
-from aelab.errors import AelabError, Problems
+from aelab.errors import AelabError, Mistakes, Problems
 from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings, located
 from aelab.lab.clock import mean_flops, set_to_end
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
 from aelab.lab.start import is_begun, state_to_load
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from aelab.models.adapting import Trial
     from aelab.train import FitSettings
 
 
@@ -73,7 +76,7 @@ def refuse_if_nothing_can_run(
     errors: dict[str, AelabError] = {}
     for spec in specs:
         try:
-            _costs(spec, _built(spec, folders, trust, runs), 1.0, runs, trust)
+            _costs(spec, 1.0, folders, trust, runs)
             return
         except Problems as problems:
             errors |= {str(error): error for error in problems.errors}
@@ -86,8 +89,7 @@ def _plan(
     spec: RunSpec, speed: float, *, folders: Sequence[Path], trust: bool, runs: Path
 ) -> RunPlan:
     try:
-        parts = _built(spec, folders, trust, runs)
-        return _costs(spec, parts, speed, runs, trust)
+        return _costs(spec, speed, folders, trust, runs)
     except Problems as problems:
         return _impossible(spec, [str(error) for error in problems.errors])
     except AelabError as error:
@@ -102,22 +104,44 @@ def _built(spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path) -> P
     return build(spec, trust=trust, folders=folders, meta=True, restored=begun)
 
 
-def _costs(spec: RunSpec, parts: Parts, speed: float, runs: Path, trust: bool) -> RunPlan:
-    from aelab.models import model_facts, try_model
+def _tried(
+    spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path
+) -> tuple[Parts, tuple[int, int, int], Trial]:
+    """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another."""
+    from aelab.models import try_model
 
-    shape = _verified_shape(parts)
+    mistakes, parts, shape = Mistakes(), None, None
+    with mistakes.collected():
+        parts = _built(spec, folders, trust, runs)
+    if parts:
+        with mistakes.collected():
+            shape = _verified_shape(parts)
     settings = fit_settings(spec, parts)
-    count = parts.train[0].dataset.count()
-    set_to_end(parts.model, settings, count)
-    with located(spec.blocks["model"].where):
-        trial = try_model(parts.model, shape)
-        parts.objective(trial.output, trial.images, 0)
-    facts = model_facts(parts.model, shape, trial)
-    _try_optimizer(spec, parts, settings)
-    if spec.settings.load:
+    if parts and shape:
+        set_to_end(parts.model, settings, parts.train[0].dataset.count())
+        with mistakes.collected(), located(spec.blocks["model"].where):
+            trial = try_model(parts.model, shape)
+            parts.objective(trial.output, trial.images, 0)
+    _try_optimizer(spec, parts.model if parts else None, settings, mistakes)
+    if parts and spec.settings.load:
         from aelab.runs.store import Store
 
-        state_to_load(spec, parts.model, Store(runs), trust=trust)
+        with mistakes.collected():
+            state_to_load(spec, parts.model, Store(runs), trust=trust)
+    mistakes.tell()
+    assert parts and shape
+    return parts, shape, trial
+
+
+def _costs(
+    spec: RunSpec, speed: float, folders: Sequence[Path], trust: bool, runs: Path
+) -> RunPlan:
+    from aelab.models import model_facts
+
+    parts, shape, trial = _tried(spec, folders, trust, runs)
+    settings = fit_settings(spec, parts)
+    count = parts.train[0].dataset.count()
+    facts = model_facts(parts.model, shape, trial)
     images = spec.settings.max_inputs
     seconds = None
     if images:
@@ -148,15 +172,22 @@ def _verified_shape(parts: Parts) -> tuple[int, int, int]:
         return parts.train[0].dataset.shape
 
 
-def _try_optimizer(spec: RunSpec, parts: Parts, settings: FitSettings) -> None:
-    """Unknown optimisers, schedulers and arguments show here."""
-    from aelab.train import make_optimizer, make_schedule
+def _try_optimizer(
+    spec: RunSpec, model: nn.Module | None, settings: FitSettings, mistakes: Mistakes
+) -> None:
+    """Unknown optimisers, schedulers and arguments show here, also beside a wrong model."""
+    from torch import nn
 
-    with located(spec.places.get("optimizer")):
-        optimizer = make_optimizer(parts.model, settings.optimizer, settings.learnrate)
-    with located(spec.places.get("scheduler")):
+    from aelab.train import Choice, make_optimizer, make_schedule
+
+    stand_in = nn.Linear(1, 1)
+    model = stand_in if model is None else model
+    optimizer = None
+    with mistakes.collected(), located(spec.places.get("optimizer")):
+        optimizer = make_optimizer(model, settings.optimizer, settings.learnrate)
+    with mistakes.collected(), located(spec.places.get("scheduler")):
         make_schedule(
-            optimizer,
+            optimizer or make_optimizer(stand_in, Choice("SGD"), settings.learnrate),
             settings.scheduler,
             max_images=settings.max_images,
             batch_size=settings.batch_size,
