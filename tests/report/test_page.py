@@ -182,6 +182,19 @@ def test_the_head_says_what_a_reader_must_know(make_runs: Make) -> None:
     assert "mnist, 60,000 images" in head["text"]
 
 
+def test_the_head_ranks_no_losses_that_do_not_compare(make_runs: Make) -> None:
+    runs = [
+        run
+        for name in ("l1", "l2")
+        for run in make_runs({}, name=name, images=10_000, record={"objective": name})
+    ]
+    (head,) = _document(runs).all("header")
+    assert "Losses here do not compare: 2 objectives (l1; l2)." in head["text"]
+    assert "Best validation loss" not in head["text"] and "times that" not in head["text"]
+    (head,) = _document(runs[:1]).all("header")
+    assert "Best validation loss" in head["text"] and "do not compare" not in head["text"]
+
+
 def test_configuration_data_and_environment_are_there(make_runs: Make) -> None:
     document = _document(make_runs({"ds": ["mnist", "rpg"]}, images=10_000))
     configurations = [element["text"] for element in document.all("pre")]

@@ -308,6 +308,50 @@ def test_seeds_are_one_row_that_says_whether_it_differs_from_the_best(add: Add) 
     assert len(rows_of(table(runs, each=True))) == 9
 
 
+def _with_seeds(add: Add, objectives: dict[str, str], data: dict[str, str]) -> list[Run]:
+    return [
+        add(f"{file}/{seed}", {"seed": seed}, place + seed / 100, seed=seed, effect=file,
+            experiment=file, objective=objectives[file],
+            data={"validation": [{"name": data[file]}], "validation_content": data[file]})
+        for place, file in enumerate(objectives) for seed in range(2)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "objectives, data, reason",
+    [
+        (("l1", "l2"), ("mnist", "mnist"), "2 objectives (l1; l2)"),
+        (("l1", "l1"), ("mnist", "kali"), "different held-out images (mnist; kali)"),
+    ],
+)
+def test_files_whose_losses_do_not_compare_are_not_ranked(
+    add: Add, objectives: tuple[str, str], data: tuple[str, str], reason: str
+) -> None:
+    files = ("a.yml", "b.yml")
+    made = make_table(
+        _with_seeds(
+            add, dict(zip(files, objectives, strict=True)), dict(zip(files, data, strict=True))
+        )
+    )
+    assert not {"meter", "differs"} & {column.key for column in made.columns}
+    assert f"Losses here do not compare: {reason}." in made.notes
+
+
+def test_files_with_one_objective_and_one_held_out_set_are_ranked(add: Add) -> None:
+    same = {"a.yml": "l1", "b.yml": "l1"}
+    made = make_table(_with_seeds(add, same, dict.fromkeys(same, "mnist")))
+    assert {"meter", "differs"} <= {column.key for column in made.columns}
+    assert not any("compare" in note and "Losses" in note for note in made.notes)
+
+
+def test_a_matrix_of_objectives_is_ranked_with_a_word_of_warning(add: Add) -> None:
+    runs = [add(f"r/{loss}", {"loss": loss}, 0.3, objective=loss) for loss in ("l1", "l2")]
+    runs.append(add("r/old", {"loss": "l3"}, 0.4))
+    made = make_table(runs)
+    assert "meter" in {column.key for column in made.columns}
+    assert made.notes == ["Losses here do not compare: 2 objectives (l1; l2)."]
+
+
 def test_trials_of_old_records_without_effect_hash_are_merged_but_other_runs_are_not(
     add: Add,
 ) -> None:

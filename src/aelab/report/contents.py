@@ -15,6 +15,7 @@ from typing import Any
 from aelab.errors import StoreError
 from aelab.report import series
 from aelab.report.cells import Column, Table, data_words, show
+from aelab.report.comparing import apart, ranked
 from aelab.report.gallery import Pictures
 from aelab.report.tables import make_table
 from aelab.runs.atomic import read_json
@@ -127,6 +128,10 @@ def summary(runs: Sequence[Run]) -> list[str]:
     )
     if not scored:
         return [*sentences, "No validation loss is known yet.", *_data_sentence(runs)]
+    records = [runs[number].record for _, number in scored]
+    told = [sentence] if (sentence := apart(records)) else []
+    if not ranked(records):
+        return [*sentences, *told, *_data_sentence(runs)]
     names = [_spelt(run, series.varying_keys(runs)) for run in runs]
     (low, best), (high, worst) = scored[0], scored[-1]
     at = (runs[best].status.get("best") or {}).get("images")
@@ -134,7 +139,7 @@ def summary(runs: Sequence[Run]) -> list[str]:
     sentences.append(f"Best validation loss: {low:.6g}{when} ({names[best]}).")
     if len(scored) > 1 and low > 0:
         sentences.append(f"The worst ({names[worst]}) is {high / low:.3g} times that.")
-    return sentences + _data_sentence(runs)
+    return sentences + told + _data_sentence(runs)
 
 
 def _data_sentence(runs: Sequence[Run]) -> list[str]:

@@ -13,6 +13,7 @@ from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.analysis.seeds import difference, spread
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
+from aelab.report.comparing import ranked
 
 Rows = list[dict[str, Any]]
 Groups = list[list[Facts]]
@@ -201,17 +202,17 @@ def _numeric(columns: list[Column], name: str) -> Column:
 
 
 def _compare_with_best(rows: Rows, groups: Groups) -> bool:
-    """Fill `differs`; whether any row has the repeats that a comparison needs."""
+    """Fill `differs`; whether rows compare and have the repeats that this needs."""
     by_seed = [
         {fact.seed or 0: fact.loss for fact in group if fact.loss is not None and _complete(fact)}
         for group in groups
     ]
-    ranked = [i for i, losses in enumerate(by_seed) if losses and rows[i]["loss"] is not None]
-    repeated = [i for i in ranked if len(by_seed[i]) > 1]
-    if len(repeated) < 2:
+    compared = [i for i, losses in enumerate(by_seed) if losses and rows[i]["loss"] is not None]
+    repeated = [i for i in compared if len(by_seed[i]) > 1]
+    if len(repeated) < 2 or not ranked([groups[i][0].run.record for i in compared]):
         return False
-    best = min(ranked, key=lambda i: rows[i]["loss"])
-    for i in ranked:
+    best = min(compared, key=lambda i: rows[i]["loss"])
+    for i in compared:
         told = None if i == best else difference(by_seed[i], by_seed[best]).distinguishable
         rows[i]["differs"] = "best" if i == best else {True: "yes", False: "no"}.get(told, "?")  # type: ignore[arg-type]
     return True

@@ -9,6 +9,7 @@ from typing import Any
 from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts, Kind, Table, gather, logged_terms, term_value
+from aelab.report.comparing import apart, ranked
 from aelab.report.listing import listing
 from aelab.report.render import render
 from aelab.report.repeats import average_rows, merge_repeats
@@ -139,7 +140,9 @@ def make_table(
         rows, groups, columns, more = merge_repeats(facts, columns)
         notes += more
     made = Table(columns, rows, groups, notes)
-    _add_meter(made)
+    scored = [fact.run.record for fact in facts if fact.loss is not None]
+    notes += [told] if (told := apart(scored)) else []
+    _add_meter(made, legacy_headers or ranked(scored))
     _sort(made, sort)
     made.columns = _without(made.columns, exclude)
     return made
@@ -294,8 +297,8 @@ def _common_remarks(facts: list[Facts]) -> set[str]:
     return set.intersection(*(set(notes or []) for notes in told)) if told else set()
 
 
-def _add_meter(made: Table) -> None:
-    losses = [_row_loss(row) for row in made.rows]
+def _add_meter(made: Table, wanted: bool) -> None:
+    losses = [_row_loss(row) if wanted else None for row in made.rows]
     for row, stars in zip(made.rows, meter(losses), strict=True):
         row["meter"] = stars or None
     if not any(row["meter"] for row in made.rows):
