@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from aelab.cli.progress import duration
+
 Call = Callable[..., tuple[int, str, str]]
 LR = "lr: [0.001, 0.002]"
 
@@ -140,3 +142,19 @@ def test_changed_images_are_told_with_both_hashes(tiny: Path, aelab: Call) -> No
     (run / "status.json").write_text('{"state": "interrupted"}')
     code, _, err = aelab("run", "tiny.yml", "--only", "*0.002", "--device", "cpu")
     assert code == 1 and "199 (noise, sha256 000000000000) then" in err and "200 (noise" in err
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [
+        (None, "-"),
+        (59.4, "59 s"),
+        (185, "3:05 min"),
+        (7800, "2:10 h"),
+        (48 * 3600, "48:00 h"),
+        (49 * 3600, "2.0 days"),
+        (2534.8 * 3600, "105.6 days"),
+    ],
+)
+def test_a_duration_is_told_in_the_fitting_unit(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words

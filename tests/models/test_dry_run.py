@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from aelab.errors import ShapeError
 from aelab.models import (
     DecoderMLP,
     EncoderMLP,
@@ -106,3 +107,21 @@ def test_noise_costs_an_ordinary_variational_autoencoder_nothing():
     with torch.no_grad(), counter:
         model(torch.empty(2, *SHAPE, device="meta"))
     assert try_model(model, SHAPE).flops == counter.get_total_flops()
+
+
+def test_a_shape_mistake_names_the_layer_and_the_way_out():
+    model = as_model(nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(81, 8), nn.Linear(8, 4))))
+    with pytest.raises(ShapeError) as caught:
+        try_model(model, (1, 8, 8))
+    assert "cannot process 1x8x8 images: in module.1.0 (Linear): " in str(caught.value)
+    assert "built for the shape of the train_set" in str(caught.value)
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+
+
+def test_a_mistake_between_layers_blames_the_part_that_has_it():
+    class Sum(nn.Module):
+        def forward(self, images):
+            return images + torch.zeros(7)
+
+    with pytest.raises(ShapeError, match=r"in module\.1 \(Sum\): "):
+        try_model(as_model(nn.Sequential(nn.Identity(), Sum())), (1, 8, 8))

@@ -62,7 +62,7 @@ def draw(
 
 
 def duration(seconds: float | None) -> str:
-    """`42 s`, `3:05 min`, `2:10 h`; a dash where unknown."""
+    """`42 s`, `3:05 min`, `2:10 h`, `4.5 days`; a dash where unknown."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -70,6 +70,8 @@ def duration(seconds: float | None) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
+    if whole > 48 * 3600:
+        return f"{whole / 86_400:,.1f} days"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import AelabError, ConfigError, ShapeError
-from aelab.models.dry_run import DryRun, count_outputs
+from aelab.models.dry_run import DryRun, count_outputs, failing_layer
 from aelab.models.shapes import image_shape, words
 from aelab.types import Output, TermSpec
+
+_FITTING = "encoder and decoder must be built for the shape of the train_set"
 
 
 class Adapted(nn.Module):
@@ -147,13 +149,16 @@ def try_model(model: nn.Module, shape: Sequence[int]) -> Trial:
     except AelabError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
+        with torch.no_grad(), _evaluating(trial):
+            layer = failing_layer(trial, lambda: trial(images, *noise))
         raise ShapeError(
-            f"the model cannot process {words(shape)} images: {str(error).splitlines()[0]}"
+            f"the model cannot process {words(shape)} images: {layer}{str(error).splitlines()[0]}",
+            hint=_FITTING,
         ) from error
     if output.reconstruction.shape != images.shape:
         raise ShapeError(
             f"the model makes {words(output.reconstruction.shape[1:])} of {words(shape)} images",
-            hint="encoder and decoder must be built for the shape of the train_set",
+            hint=_FITTING,
         )
     return Trial(images, output, counter.flops, activations)
 

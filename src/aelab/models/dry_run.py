@@ -72,6 +72,28 @@ def count_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
             hook.remove()
 
 
+def failing_layer(model: nn.Module, run: Callable[[], Any]) -> str:
+    """Which layer `run()` ends in: `in encoder.1 (Linear): `; empty where no layer is to blame."""
+    entered: list[str] = []
+    hooks = []
+    for name, module in model.named_modules():
+        if module is model:
+            continue
+        told = f"in {name} ({type(module).__name__}): "
+        hooks += [
+            module.register_forward_pre_hook(lambda *_, told=told: entered.append(told)),
+            module.register_forward_hook(lambda *_: entered.__delitem__(-1)),
+        ]
+    try:
+        run()
+    except (RuntimeError, ValueError, IndexError):
+        return entered[-1] if entered else ""
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ""
+
+
 def _result(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The operation's result, made from memory where its like has been seen."""
     key = None if func._schema.is_mutable else _key((func, *args, *sorted(kwargs.items())))
