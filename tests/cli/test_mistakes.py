@@ -80,7 +80,7 @@ def test_an_unknown_device_names_the_possible_ones(tiny: Path, aelab: Call) -> N
 
 def test_an_unknown_run_to_load_is_found_before_training(tiny: Path, aelab: Call) -> None:
     code, _, err = aelab("run", "tiny.yml", "--load", "nobody@100")
-    assert code == 2 and "nobody" in err
+    assert code == 2 and "--load: there is no run 'nobody'" in err and "nobody" in err
 
 
 def test_no_stored_runs_say_how_to_make_some(tiny: Path, aelab: Call) -> None:
@@ -113,3 +113,34 @@ def test_impossible_runs_are_counted_and_no_retry_is_offered(tiny: Path, aelab: 
         code, _, err = aelab("run", "tiny.yml", "--device", "cpu")
         assert code == 1 and summary in err and "Traceback" not in err
         assert "retry with" not in err
+
+
+def test_every_answer_to_a_wrong_word_says_what_to_type(tiny: Path, aelab: Call) -> None:
+    tiny.write_text(tiny.read_text().replace("max_inputs: 320", "max_inputs: 64"))
+    assert aelab("run", "tiny.yml", "--quiet")[0] == 0
+    said = {
+        ("ls", "--only", "zzz"): ["match 'zzz'", "aelab ls"],
+        ("plot", "--term", "nope"): ["'nope'", "type: aelab plot --term "],
+        ("plot", "--term", "losss"): ["type: aelab plot --term loss"],
+        ("plot", "--group", "nope"): ["'nope'", "type: aelab plot --group lr"],
+        ("run", "tiny.yml", "--device", "foo"): ["'foo'", "type: --device auto"],
+        ("run", "tiny.yml", "--set", "bogus=3"): ["--set bogus: is no key"],
+        ("data", "noise", "--out", "d.bmpx"): ["d.bmpx", "type: --out d.png"],
+        ("data", "/nonexistent"): ["there is no such path: /nonexistent"],
+        ("report", "--out", "/proc/x.html"): ["/proc/x.html", "type a path in a folder that"],
+    }
+    for call, words in said.items():
+        code, _, err = aelab(*call)
+        assert code == 2 and all(word in err for word in words), (call, err)
+    assert not (tiny.parent / "d.bmpx").exists()
+
+
+def test_a_film_of_a_run_without_held_out_images_says_which_split_there_is(
+    tiny: Path, aelab: Call
+) -> None:
+    lines = [line for line in tiny.read_text().splitlines() if "validation" not in line]
+    tiny.write_text("\n".join(lines).replace("lr: [0.001, 0.002]", "lr: [0.001]"))
+    assert aelab("run", "tiny.yml", "--quiet")[0] == 0
+    code, _, err = aelab("figure", "film", "tiny/lr-0.001")
+    assert code == 2 and "type: -o split=train" in err
+    assert aelab("figure", "film", "tiny/lr-0.001", "-o", "split=train", "--out", "f.webp")[0] == 0

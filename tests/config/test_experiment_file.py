@@ -198,7 +198,7 @@ def test_the_command_line_replaces_keys(write: Write) -> None:
     run = load(path, changes={"max_inputs": 7, "load": "other/run@500"}).runs()[0]
     assert (run.settings.max_inputs, run.settings.load) == (7, "other/run@500")
     assert run.identity != load(path).runs()[0].identity
-    with pytest.raises(Problems, match="command line: max_inputs: given -7"):
+    with pytest.raises(Problems, match=r"^--max-inputs: given -7"):
         load(path, changes={"max_inputs": -7})
 
 

@@ -13,8 +13,8 @@ from aelab.config.document import Entry, Table, Text, Tree, old_booleans, parse
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
 
 EXTENDS = "$extends"
-#: Where settings say they come from that no file gives.
-COMMAND_LINE = "command line"
+#: Keys that have an option of their own on the command line; others are given by `--set`.
+OPTIONS = {"load": "--load", "max_inputs": "--max-inputs"}
 #: Chains of `$extends` longer than this are a mistake.
 MOST_PARENTS = 20
 
@@ -68,20 +68,24 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
     return Source(Table(merged, table.where), text, parents, tuple(notes))
 
 
-def overridden(table: Table, changes: Mapping[str, Any], origin: str = COMMAND_LINE) -> Table:
+def option_of(key: str) -> str:
+    """What was typed to give a key on the command line: where its mistakes are told to be."""
+    return OPTIONS.get(key, f"--set {key}")
+
+
+def overridden(table: Table, changes: Mapping[str, Any]) -> Table:
     """The same table with some scalars replaced, as options of the command line do.
 
     Args:
         table: the whole file.
         changes: value by key; `globals.RES` is the key `RES` inside `globals`, which must exist.
-        origin: what messages call the source of the values.
 
     Raises:
         Problems: a key inside a mapping does not exist.
     """
     entries = dict(table.entries)
     for key, value in changes.items():
-        where = Where(origin, key=key)
+        where = Where(option_of(key))
         entry = Entry(where, Text(str(value), value, "plain", where))
         outer, _, inner = key.partition(".")
         mapping = entries[outer].tree if inner and outer in entries else None

@@ -19,6 +19,7 @@ from pydantic import (
 
 from aelab.config.blocks import Block
 from aelab.config.legacy import OldTrainer, find_trainer
+from aelab.config.load import option_of
 from aelab.errors import ConfigError, Where, did_you_mean, one_of
 
 #: Keys that are Python whatever they look like, by pattern.
@@ -304,4 +305,5 @@ def _in_our_words(item: Any, places: Mapping[str, Where]) -> ConfigError:
             return ConfigError(message + did_you_mean(names[-1], fields), where=where)
         case kind if kind in _POSSIBLE:
             message = f"possible: {_POSSIBLE[kind]}"
-    return ConfigError(f"given {item['input']!r}; {message}", where=where.at(key=top))
+    place = where if where == Where(option_of(top)) else where.at(key=top)
+    return ConfigError(f"given {item['input']!r}; {message}", where=place)

@@ -121,8 +121,13 @@ def show_dataset(name: str, *, resize: int | None = None, out: Path) -> dict[str
     """Statistics of a set; its contact sheet, or the comparison of filters, goes to `out`.
 
     Raises:
-        DataError: unknown set, missing or corrupt files, or `out` cannot be written.
+        DataError: unknown set, missing or corrupt files, or `out` is no PNG or cannot be written.
     """
+    if out.suffix.lower() != ".png":
+        raise DataError(
+            f"{out}: a contact sheet is written as .png",
+            hint=f"type: --out {out.with_suffix('.png')}",
+        )
     shown = overview(name, resize=resize)
     picture = shown.sheet if shown.comparison is None else shown.comparison
     try:
@@ -180,6 +185,8 @@ def named(name: str) -> Dataset:
             return idx_dataset(os.fspath(path.resolve()))
         _check_picture(path)
         return atlas_dataset(os.fspath(path.resolve()))
+    if path.name != name:
+        raise DataError(f"there is no such path: {name}", hint=f"possible: {_possible()}")
     raise DataError(
         f"no data set is called {name!r}{did_you_mean(short, LISTED)}",
         hint=f"possible: {_possible()}",

@@ -284,12 +284,16 @@ def ls(
     runs: str | Path = RUNS,
     format: Literal["text", "json"] = "text",
 ) -> str:
-    """Stored runs: state, images, best loss, age, size on disk."""
+    """Stored runs: state, images, best loss, age, size on disk.
+
+    Raises:
+        UserError: `only` matches none of them.
+    """
     from aelab.report import tables
     from aelab.runs.store import Store
 
     problems = [] if sources else Store(Path(runs)).scan().problems
-    found = find_runs(sources, only=only, runs=runs, may_be_empty=True)
+    found = find_runs(sources, only=only, runs=runs, may_be_empty=only is None)
     return tables.listing(found, problems=problems, format=format)
 
 

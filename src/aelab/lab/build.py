@@ -262,12 +262,17 @@ def choose_device(name: str) -> torch.device:
             f"no device '{name}'; possible: auto, cpu, cuda, cuda:N, mps"
             f"{did_you_mean(kind, available)}",
             where=Where(key="--device"),
+            hint="type: --device auto, which takes the fastest there is",
         )
     if not available[kind] or (
         index and kind == "cuda" and int(index) >= torch.cuda.device_count()
     ):
         here = one_of(kind for kind, there in available.items() if there)
-        raise ConfigError(f"'{name}' is not available; here: {here}", where=Where(key="--device"))
+        raise ConfigError(
+            f"'{name}' is not available; here: {here}",
+            where=Where(key="--device"),
+            hint="type: --device auto, which takes the fastest there is",
+        )
     return torch.device(name)
 
 

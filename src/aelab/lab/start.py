@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aelab.config import RunSpec
-from aelab.config.load import COMMAND_LINE
+from aelab.config.load import option_of
 from aelab.errors import ConfigError, RefusedError, StoreError, Where
 from aelab.runs.checkpoints import Checkpoint
 from aelab.runs.record import Run
@@ -33,7 +33,7 @@ def state_to_load(
         run, checkpoint = store.resolve(reference)
     except StoreError as error:
         raise ConfigError(error.message, where=where, hint=error.hint) from error
-    given_by_hand = where is not None and where.file == COMMAND_LINE
+    given_by_hand = where == Where(option_of("load"))  # lines have only files
     home = store.root.resolve()
     inside = all(
         home in path.resolve().parents for path in (checkpoint.tensors_path, checkpoint.json_path)

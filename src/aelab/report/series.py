@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from aelab.analysis.curves import Curve, curve, term_names
@@ -66,8 +67,14 @@ def require_term(term: str, all_rows: Sequence[Rows]) -> None:
     if term not in terms:
         raise UserError(
             f"no run has logged a term {term!r}; logged are: {one_of(terms)}"
-            f"{did_you_mean(term, terms)}"
+            f"{did_you_mean(term, terms)}",
+            hint=f"type: aelab plot --term {_nearest(term, terms)}",
         )
+
+
+def _nearest(name: str, choices: Sequence[str]) -> str:
+    """The most similar choice, or the first of all."""
+    return (get_close_matches(name, choices, n=1) or choices)[0]
 
 
 def value_text(value: Any) -> str:
@@ -162,7 +169,10 @@ def group_colours(runs: Sequence[Run], key: str) -> dict[str, str]:
     if key not in keys:
         raise UserError(
             f"cannot group by {key!r}: these runs have "
-            + (f"the matrix keys {one_of(keys)}{did_you_mean(key, keys)}" if keys else "no matrix")
+            + (f"the matrix keys {one_of(keys)}{did_you_mean(key, keys)}" if keys else "no matrix"),
+            hint=f"type: aelab plot --group {_nearest(key, keys)}"
+            if keys
+            else "leave --group out: every run has a colour of its own",
         )
     values = {_text(run, key): (run.record.get("matrix") or {}).get(key) for run in runs}
     numbers = {

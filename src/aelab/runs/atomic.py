@@ -28,7 +28,10 @@ _WAYS_OUT = {
     errno.EEXIST: ("a file is in the way of a folder", "move the file or rename the experiment"),
     errno.EISDIR: ("a folder is in the way of a file", "move the folder or rename the experiment"),
     errno.ENAMETOOLONG: ("the name is too long", "shorten `experiment_name`"),
-    errno.ENOENT: ("a folder of it does not exist", "check the path; was the run deleted?"),
+    errno.ENOENT: (
+        "a folder of it does not exist",
+        "type a path in a folder that exists; a run's own may have been deleted",
+    ),
     errno.EIO: ("the disk reports an error", f"check the disk, {_CONTINUE}"),
 }
 

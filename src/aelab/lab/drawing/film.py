@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FRAME_MS = 250
 #: Kinds of films, which are also the endings of their names.
 KINDS = ("webp", "gif", "mp4")
+SPLITS = ("heldout", "train")
 #: Images of the row that are shown, and the least height they are drawn with.
 SHOWN, LEAST_PIXELS = 8, 64
 
@@ -32,9 +33,12 @@ def frames(run: Run, split: str = "heldout", count: int = SHOWN) -> list[Image]:
 
     original, stored = originals(run, split), steps(run, split)
     if original is None or not stored:
+        others = [s for s in SPLITS if s != split and originals(run, s) and steps(run, s)]
         raise UserError(
             f"run {run.folder} has no stored reproductions of '{split}' images",
-            hint="they are written while it trains; splits are heldout and train",
+            hint=f"type: -o split={others[0]}"
+            if others
+            else f"they are written while it trains; splits are {' and '.join(SPLITS)}",
         )
     above = open_row(original)
     width = image_width(run, above.size)
