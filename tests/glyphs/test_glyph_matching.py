@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aelab.errors import ShapeError
+from aelab.errors import ConfigError, ShapeError
 from aelab.glyphs import ALPHABET, FontRenderer, match, match_glyphs, to_lines
 
 
@@ -77,3 +77,37 @@ def test_an_empty_set_and_coloured_pictures() -> None:
     assert match_glyphs(torch.empty(0, 1, 8, 8), (2, 3), renderer).shape == (0, 2, 3)
     with pytest.raises(ShapeError, match=r"\(N, 1, height, width\), and not \(1, 3, 8, 8\)"):
         match_glyphs(torch.zeros(1, 3, 8, 8), (2, 2), renderer)
+
+
+def _cells_with_ink(lines: list[str]) -> list[list[bool]]:
+    return [[character != " " for character in line] for line in lines]
+
+
+@pytest.mark.parametrize("left", range(50, 60))
+def test_strokes_keep_every_line_of_a_box_wherever_it_falls(left: int) -> None:
+    box = torch.ones(1, 1, 240, 240)
+    box[:, :, 48:200, left : left + 4] = box[:, :, 48:200, left + 120 : left + 124] = 0
+    box[:, :, 48:52, left : left + 124] = box[:, :, 196:200, left : left + 124] = 0
+    renderer = FontRenderer(9)  # 10 x 24 cells of 5 x 12 pixels: the lines become one pixel thick
+    inked = _cells_with_ink(to_lines(match_glyphs(box, (10, 24), renderer, strokes=True)[0]))
+    first = next(row for row in inked if any(row))
+    columns = [column for column, ink in enumerate(first) if ink]
+    assert columns == list(range(columns[0], columns[-1] + 1)) and len(columns) >= 12
+    upright = [row for row in inked if any(row)]
+    assert len(upright) >= 6
+    assert all(any(row[:12]) and any(row[12:]) for row in upright)
+
+
+def test_strokes_forget_how_pale_the_ink_is_and_a_blank_page_stays_blank() -> None:
+    dark = torch.ones(1, 1, 60, 60)
+    dark[:, :, 20:40, 28:32] = 0
+    pale, renderer = 0.7 + 0.3 * dark, FontRenderer(9)
+    found = match_glyphs(dark, (5, 12), renderer, strokes=True)
+    assert int((found > 0).sum()) >= 2
+    assert torch.equal(match_glyphs(pale, (5, 12), renderer, strokes=True), found)
+    assert int(match_glyphs(torch.ones(1, 1, 60, 60), (5, 12), renderer, strokes=True).max()) == 0
+
+
+def test_strokes_and_brightness_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="not by both"):
+        match_glyphs(torch.ones(1, 1, 9, 9), (2, 2), FontRenderer(6), strokes=True, brightness=True)

@@ -23,6 +23,7 @@ class Shown(StrEnum):
 class Match(StrEnum):
     """What of a picture glyphs are compared with."""
 
+    strokes = "strokes"
     areas = "areas"
     brightness = "brightness"
     edges = "edges"
@@ -72,7 +73,7 @@ def ascii_art(
     ] = False,
     match: Annotated[
         Match, typer.Option("--match", help="What glyphs are compared with.")
-    ] = Match.areas,
+    ] = Match.strokes,
     beside: Annotated[
         bool, typer.Option("--beside", help="The matched characters beside the model's.")
     ] = False,

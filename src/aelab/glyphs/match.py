@@ -6,13 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aelab.errors import ShapeError
+from aelab.errors import ConfigError, ShapeError
 from aelab.glyphs.renderer import FontRenderer
 
 #: Numbers held at a time (cells and their scores), 64 MB as float32.
 _AT_ONCE = 16 * 2**20
 _PARTS = (3, 2)
 _WHOLE = 60.0
+#: Standard deviation of the blur under which strokes are compared, in heights of a cell. Of drawn
+#: circles, boxes and lines sharper ones leave gaps, and blunter ones make strokes double.
+_STROKE_BLUR_CELLS = 1 / 17
+#: Ink is not made darker than so many times.
+_MOST_DARKENED = 10.0
 
 
 @torch.no_grad()
@@ -23,6 +28,7 @@ def match_glyphs(
     *,
     brightness: bool = False,
     edges: bool = False,
+    strokes: bool = False,
 ) -> Tensor:
     """Pictures as ASCII art: each cell becomes the glyph with the least squared error.
 
@@ -37,27 +43,41 @@ def match_glyphs(
             parts, black meaning the mean grey of the darkest glyph. For photographs: otherwise
             every dark area becomes the darkest glyph and every light one a space.
         edges: match the outlines (size of the gradient, strongest 1) instead of the areas.
+        strokes: for drawings, also with `edges`: the darkest ink becomes black, and both sides are
+            compared under a slight blur, the picture's across the borders of cells. Otherwise thin
+            lines become spaces wherever no glyph has a stroke in just that column or row.
 
     Returns:
         (N, H, W) uint8, character numbers, on the device of `pictures`. A picture that the renderer
-        drew, at its size, gives back its characters, where no two glyphs are the same.
+        drew, at its size, gives back its characters, where no two glyphs are the same and
+        `strokes` is not asked for.
 
     Raises:
+        ConfigError: `strokes` and `brightness`.
         ShapeError: `pictures` are not grey.
     """
+    if strokes and brightness:
+        raise ConfigError(
+            "glyphs are matched by strokes or by brightness, not by both",
+            hint="take strokes for drawings, brightness for photographs",
+        )
     if pictures.ndim != 4 or pictures.shape[1] != 1:
         raise ShapeError(
             f"pictures have the shape (N, 1, height, width), and not {tuple(pictures.shape)}"
         )
     atlas = renderer.atlas[:, None]  # (95, 1, h, w)
     darkest = atlas.mean((1, 2, 3)).amin()
+    sigma_pixels = _STROKE_BLUR_CELLS * renderer.cell[0]
     glyphs = _greys(atlas, (1, 1)) if brightness else atlas.flatten(1)
+    glyphs = _soft(atlas, sigma_pixels).flatten(1) if strokes else glyphs
     each = shape[0] * shape[1] * (len(atlas) + 3 * atlas[0].numel())
     pieces = []
     for piece in torch.split(pictures, max(1, _AT_ONCE // each)):
         large = _resized(piece.to(atlas), shape, renderer.cell)
         if edges:
             large = 1 - _outlines(1 - large)
+        if strokes:
+            large = _soft(_darkened(large), sigma_pixels)
         if brightness:
             cells = _greys(darkest + (1 - darkest) * large, shape)
         else:
@@ -109,3 +129,19 @@ def _outlines(ink: Tensor) -> Tensor:
     size: Tensor = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     strongest = torch.amax(size, (1, 2, 3), keepdim=True)
     return size / strongest.clamp_min(1e-6)
+
+
+def _darkened(pictures: Tensor) -> Tensor:
+    """Each picture's ink, times what makes its darkest pixel black; paper stays 1."""
+    darkest = torch.amax(1 - pictures, (1, 2, 3), keepdim=True)
+    return 1 - (1 - pictures) / darkest.clamp_min(1 / _MOST_DARKENED)
+
+
+def _soft(pictures: Tensor, sigma_pixels: float) -> Tensor:
+    """(n, 1, height, width) under a Gaussian, paper around."""
+    reach = max(1, round(3 * sigma_pixels))
+    places = torch.arange(-reach, reach + 1).to(pictures)
+    window = torch.exp(-places.square() / (2 * sigma_pixels**2))
+    window = window / window.sum()
+    ink = F.conv2d(1 - pictures, window.view(1, 1, -1, 1), padding=(reach, 0))
+    return 1 - F.conv2d(ink, window.view(1, 1, 1, -1), padding=(0, reach))

@@ -295,7 +295,7 @@ def ascii_art(
     out: str | Path | None = None,
     columns: int | None = None,
     invert: bool = False,
-    match: Literal["areas", "brightness", "edges"] = "areas",
+    match: Literal["strokes", "areas", "brightness", "edges"] = "strokes",
     beside: bool = False,
     runs: str | Path = RUNS,
     data: Iterable[str | Path] = (),
@@ -311,7 +311,8 @@ def ascii_art(
         columns: width in characters; wider than the run's grid, parts are encoded one by one. None
             fits the picture into one grid.
         invert: light becomes dark: for drawings on black.
-        match: the glyph that looks most like a cell (`areas`), like it once black is as light as
+        match: the glyph that looks most like a cell under a slight blur, so that no thin line is
+            lost (`strokes`), like its very pixels (`areas`), like it once black is as light as
             the darkest glyph (`brightness`, for photographs), or like its outlines (`edges`).
         beside: write `matched   |   written` into `out`.
         runs, data, trust, device: as for `open_model`.
@@ -344,7 +345,7 @@ def ascii_frames(
     steps: int = 8,
     path: Literal["linear", "spherical"] = "linear",
     invert: bool = False,
-    match: Literal["areas", "brightness", "edges"] = "areas",
+    match: Literal["strokes", "areas", "brightness", "edges"] = "strokes",
     runs: str | Path = RUNS,
     data: Iterable[str | Path] = (),
     trust: bool = False,

@@ -30,7 +30,7 @@ BATCH = 32
 #: Milliseconds a frame of an animation stays; the ends stay five times as long.
 FRAME_MS = 200
 #: What glyphs are compared with.
-MATCHES = ("areas", "brightness", "edges")
+MATCHES = ("strokes", "areas", "brightness", "edges")
 #: What a text can be written as; a row of frames is a picture, too.
 ENDINGS = (".txt", ".png", ".gif", ".webp")
 
@@ -61,12 +61,12 @@ class Matching(NamedTuple):
     Attributes:
         columns: width in characters; None fits the picture into one grid of the run.
         invert: light becomes dark.
-        match: what glyphs are compared with: `areas`, `brightness` or `edges`.
+        match: what glyphs are compared with: `strokes`, `areas`, `brightness` or `edges`.
     """
 
     columns: int | None = None
     invert: bool = False
-    match: str = "areas"
+    match: str = "strokes"
 
 
 def art_of(opened: Reopened, source: Path, how: Matching) -> AsciiArt:
@@ -156,7 +156,8 @@ def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
     size = _fitted(picture.size, shape, renderer.cell, columns)
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     paper = pixels.view(1, 1, picture.height, picture.width).float() / 255
-    options = {} if how.match == "areas" else {how.match: True}
+    options = {how.match: True} if how.match in ("brightness", "edges") else {}
+    options |= {"strokes": True} if how.match in ("strokes", "edges") else {}
     return match_glyphs(1 - paper if how.invert else paper, size, renderer, **options)[0]
 
 
