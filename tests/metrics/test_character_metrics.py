@@ -16,7 +16,7 @@ from aelab.glyphs import ALPHABET, as_images, font_renderer, to_grid
 from aelab.lab.drawing import FIGURES, draw
 from aelab.losses import ssim
 from aelab.metrics import METRICS, Subject, characters, lacking, measure
-from aelab.metrics.characters import _PASS_PIXELS, blurred, characters_baseline, numbers_of
+from aelab.metrics.characters import _PASS_PIXELS, blurred, characters_baseline, nearest, numbers_of
 from aelab.types import Images, Output
 
 HOUSE = ["  /\\  ", " /  \\ ", " |__| "]
@@ -207,3 +207,14 @@ def test_the_figure_of_edges_names_its_methods_and_refuses_pictures() -> None:
     with pytest.raises(UserError, match="the images are pictures, not characters"):
         draw("edges", picture)
     assert "pixels" in FIGURES["frequency"].needs
+
+
+@pytest.mark.parametrize("cells", [7, 2040, 2043])
+def test_the_training_text_with_most_equal_cells_is_found_at_any_size(cells: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    train = torch.randint(2, (40, 1, 1, cells), generator=generator)
+    wanted = torch.randint(2, (5, 1, cells), generator=generator)
+    known = Images(train.byte(), alphabet=ALPHABET)
+    found = nearest(_subject({}, HOUSE, train=known), wanted)
+    most = (train[:, 0, 0] == wanted).sum(-1).amax(1)
+    assert torch.equal((found.long() == wanted).sum((1, 2)), most)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from aelab.glyphs import ALPHABET, SPACE, character_numbers, font_renderer
 from aelab.losses import ssim
@@ -19,6 +20,8 @@ BLURS = (1, 2, 4)
 BLUR_FONT_RES = 9
 #: Drawn pixels in one pass: what a processor's cache holds is twice as fast as ten times as much.
 _PASS_PIXELS = 350_000
+#: Training pictures compared at once: again what a cache holds.
+_KNOWN_AT_ONCE = 2048
 #: How a batch holds the last character of the alphabet.
 _LAST = (len(ALPHABET) - 1) / 255
 
@@ -80,13 +83,28 @@ def characters_baseline(
 def nearest(subject: Subject, wanted: Tensor) -> Tensor:
     """The training picture with most cells equal to each of (N, H, W) numbers: (N, H, W) uint8."""
     train = numbers_of(subject.train_images)
-    known = train.flatten(1).float().to(subject.device)
-    chosen = [
-        # The norm of order 0 counts the cells that differ.
-        torch.cdist(part.flatten(1).float().to(subject.device), known, p=0).argmin(1).cpu()
-        for part in torch.split(wanted, 250)
-    ]
-    return train[torch.cat(chosen)]
+    known = train.flatten(1).to(subject.device)
+    chosen = []
+    for one in wanted.flatten(1).to(subject.device):
+        counts = [_equal_cells(part, one) for part in torch.split(known, _KNOWN_AT_ONCE)]
+        chosen.append(torch.cat(counts).argmax())
+    return train[torch.stack(chosen).cpu()]
+
+
+def _equal_cells(known: Tensor, one: Tensor) -> Tensor:
+    """How many cells of each of (N, P) uint8 are those of (P,): (N,) int64.
+
+    Bytes are summed eight at a time, as digits of whole numbers that at most 255 of are added:
+    ten times as fast as the norm of order 0 that `torch.cdist` knows.
+    """
+    counts = torch.zeros(len(known), dtype=torch.int64, device=known.device)
+    for start in range(0, known.shape[1], 8 * 255):
+        part = slice(start, start + 8 * 255)
+        equal = (known[:, part] == one[part]).view(torch.uint8)
+        missing = -equal.shape[1] % 8
+        words = (F.pad(equal, (0, missing)) if missing else equal).view(torch.int64)
+        counts += words.sum(1, keepdim=True).view(torch.uint8).sum(1)
+    return counts
 
 
 def numbers_of(images: Tensor) -> Tensor:
