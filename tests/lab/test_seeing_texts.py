@@ -7,6 +7,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -389,3 +390,12 @@ def test_each_mistake_says_the_way_out(store: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words) as refused:
             call()
         assert refused.value.hint or words.startswith("--"), words
+
+
+def test_a_map_names_its_classes_unless_they_would_cover_it() -> None:
+    from aelab.report.scatter import MOST_NAMED, scatter_map
+
+    points = np.random.default_rng(0).normal(size=(2 * MOST_NAMED + 2, 2))
+    for classes, named in ((MOST_NAMED, MOST_NAMED), (MOST_NAMED + 1, 0)):
+        figure = scatter_map(points, np.arange(len(points)) % classes, "")
+        assert len(figure.axes[0].texts) == named

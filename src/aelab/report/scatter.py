@@ -19,6 +19,8 @@ CLASS_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222",
 )  # fmt: skip
+#: Classes that a map names; Omniglot's alphabets are 50, the fonts of FIGlet words 300.
+MOST_NAMED = 64
 
 
 def scatter_map(
@@ -30,17 +32,21 @@ def scatter_map(
     """(N, 2) points, coloured by class where labels (N,) are known.
 
     Every class is also named by its number at the median of its points, for readers who do not see
-    colours.
+    colours; more classes than `MOST_NAMED` would cover the points with their numbers, and are
+    given none.
     """
     figure, panel = _panel((6.4, 6.0))
     size = float(np.clip(20_000 / len(points), 2, 24))
     if labels is None:
         panel.scatter(*points.T, s=size, color="#22262c", alpha=0.5, linewidths=0)
     else:
-        for number, label in enumerate(np.unique(labels)):
+        classes = np.unique(labels)
+        for number, label in enumerate(classes):
             here = points[labels == label]
             colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
             panel.scatter(*here.T, s=size, color=colour, alpha=0.6, linewidths=0)
+            if len(classes) > MOST_NAMED:
+                continue
             box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colour, "alpha": 0.85}
             middle = np.median(here, axis=0)
             panel.text(*middle, str(label), ha="center", va="center", fontsize=9, bbox=box)
