@@ -154,3 +154,9 @@ def test_widths_of_stored_pictures_count_the_cells_of_characters(written: Run) -
 def test_reading_texts_loads_no_torch() -> None:
     code = "import sys, aelab.report.texts; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_blank_lines_around_an_example_are_cut_and_those_inside_kept() -> None:
+    rows = ["     |     ", " |   |   | ", "     |     ", "  x  |     ", "     |     "]
+    assert texts.trimmed("\n".join(rows)) == "\n".join(rows[1:4])
+    assert texts.trimmed("     |     \n     |     ") == "     |     "

@@ -109,7 +109,7 @@ def ascii_art(
         text = "\n\n".join("\n".join(lines) for lines in frames)
     else:
         art = lab.ascii_art(image or "", run, columns=columns, beside=beside, **shared)
-        text = "\n".join(art.beside() if beside else art.written)
+        text = art.shown(beside)
     write(text if out is None else str(out), None)
 
 

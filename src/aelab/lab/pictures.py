@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aelab.lab.build import Sets
 from aelab.ops.augmented import first_images
 from aelab.report.pictures import PAPER_GAP, Line
+from aelab.report.texts import trimmed
 from aelab.runs.record import Run
 from aelab.types import Images, Model
 
@@ -73,7 +74,7 @@ class Reproductions:
                 blocks = beside(sample, shown)
                 self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))
                 if name == "heldout" or "heldout" not in self._samples:
-                    self.example = blocks[0]
+                    self.example = trimmed(blocks[0])
         self._next_images = max(1, int(images * SPACING))
 
     def skip_to(self, images: int) -> None:

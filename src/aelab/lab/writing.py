@@ -54,6 +54,12 @@ class AsciiArt(NamedTuple):
 
         return side_by_side(self.matched, self.written)
 
+    def shown(self, beside: bool = False) -> str:
+        """For a terminal: `written`, or both, without blank lines at the top and the bottom."""
+        from aelab.report.texts import trimmed
+
+        return trimmed("\n".join(self.beside() if beside else self.written))
+
 
 class Matching(NamedTuple):
     """How a picture becomes characters.
