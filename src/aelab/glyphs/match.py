@@ -56,15 +56,7 @@ def match_glyphs(
         ConfigError: `strokes` and `brightness`.
         ShapeError: `pictures` are not grey.
     """
-    if strokes and brightness:
-        raise ConfigError(
-            "glyphs are matched by strokes or by brightness, not by both",
-            hint="take strokes for drawings, brightness for photographs",
-        )
-    if pictures.ndim != 4 or pictures.shape[1] != 1:
-        raise ShapeError(
-            f"pictures have the shape (N, 1, height, width), and not {tuple(pictures.shape)}"
-        )
+    _refuse(pictures, strokes and brightness)
     atlas = renderer.atlas[:, None]  # (95, 1, h, w)
     darkest = atlas.mean((1, 2, 3)).amin()
     sigma_pixels = _STROKE_BLUR_CELLS * renderer.cell[0]
@@ -84,6 +76,19 @@ def match_glyphs(
             cells = _cut(large, shape)
         pieces.append(_nearest(cells, glyphs).view(-1, *shape).to(pictures.device))
     return torch.cat(pieces)
+
+
+def _refuse(pictures: Tensor, both: bool) -> None:
+    """Raises what `match_glyphs` says."""
+    if both:
+        raise ConfigError(
+            "glyphs are matched by strokes or by brightness, not by both",
+            hint="take strokes for drawings, brightness for photographs",
+        )
+    if pictures.ndim != 4 or pictures.shape[1] != 1:
+        raise ShapeError(
+            f"pictures have the shape (N, 1, height, width), and not {tuple(pictures.shape)}"
+        )
 
 
 def _cut(pictures: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -97,7 +97,7 @@ def build(
 
     from aelab import catalogue, pretrained
     from aelab.data import roots
-    from aelab.models import as_model, check_alphabet, harmless_probes
+    from aelab.models import as_model, harmless_probes
 
     log = catalogue.CallLog(calls)
     base = Path(spec.file).resolve().parent
@@ -113,6 +113,25 @@ def build(
     log.finish()
     with located(spec.blocks["model"].where):
         model = as_model(values["model"])
+    objective, train, validation = _objective_and_sets(spec, model, values)
+    return Parts(
+        model=model,
+        objective=objective,
+        train=train,
+        validation=validation,
+        device=choose_device(device),
+        calls=log,
+        input_transforms=_input_transforms(values, spec, [*train, *validation]),
+        extra=dict(scope.extra_values),
+    )
+
+
+def _objective_and_sets(
+    spec: RunSpec, model: nn.Module, values: Mapping[str, Any]
+) -> tuple[Objective, list[Scheduled], list[Scheduled]]:
+    """The objective, the training sets and the validation sets; their mistakes are told at once."""
+    from aelab.models import check_alphabet
+
     mistakes = Mistakes()
     with mistakes.collected():
         objective = _objective(spec, model, values)
@@ -124,16 +143,7 @@ def build(
     for entry in [*train, *validation]:
         with located(entry.where):
             check_alphabet(model, entry.dataset.alphabet)
-    return Parts(
-        model=model,
-        objective=objective,
-        train=train,
-        validation=validation,
-        device=choose_device(device),
-        calls=log,
-        input_transforms=_input_transforms(values, spec, [*train, *validation]),
-        extra=dict(scope.extra_values),
-    )
+    return objective, train, validation
 
 
 def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Objective:

@@ -171,6 +171,7 @@ def _measures(cell_pixels: int, font_res: int) -> dict[str, Callable[[Tensor, Te
     """Name -> (original, reconstruction), drawn (B, 1, H, W) -> (B,)."""
 
     def similar(sigma_pixels: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """Structural similarity behind a blur."""
         return lambda ours, theirs: (
             1 - ssim(blurred(theirs, sigma_pixels), blurred(ours, sigma_pixels))
         )

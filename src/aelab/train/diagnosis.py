@@ -116,6 +116,7 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
     batch = evidence.training()
 
     def held_out() -> Iterable[Batch]:
+        """Held-out batches, or the training batch where there are none."""
         images = evidence.held_out()
         if images is None:
             return [(batch[0], batch[1], None)]
