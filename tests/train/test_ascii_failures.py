@@ -117,6 +117,23 @@ class Unlikeliness:
         return values["size"]
 
 
+def test_a_page_of_characters_without_ink_is_as_blank_as_one_of_spaces() -> None:
+    logits = torch.zeros(1, 95, 8, 8)
+    logits[:, 64, :4], logits[:, 13, 4:] = 2.0, 2.0  # backticks above, minus signs below
+    wanted = settings(max_images=500, learnrate=1e-9)
+    warnings = {}
+    for zoom in (21, None):
+        drawn = TermSpec("rendered_l2", "rendered_l2", 1.0, {"font_res": 9, "font_zoom": zoom})
+        state = make_state(Writer(logits.clone()), wanted)
+        events = fit(state, make_objective((drawn,)), texts(), texts(), wanted)
+        (event,) = (event for event in events if isinstance(event, Validated))
+        warnings[zoom] = event.warnings
+    (unseen,) = warnings[21]
+    assert unseen.name == "writes only what its loss cannot see"
+    assert "100.00% of the cells" in unseen.message and "0.00% are spaces" in unseen.message
+    assert [warning.name for warning in warnings[None]] == ["writes the same for every picture"]
+
+
 def test_one_text_for_every_picture_is_told_from_blank_paper() -> None:
     logits = torch.zeros(1, 95, 8, 8)
     logits[:, 0], logits[:, 64, :4] = 1.0, 2.0  # backticks above, spaces below

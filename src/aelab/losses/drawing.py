@@ -21,6 +21,9 @@ RendererKind = Literal["font", "learned"]
 
 _KINDS = ("font", "learned")
 
+#: A glyph whose darkest pixel has less ink is as good as blank.
+_FAINT = 0.02
+
 #: Pictures of the batch at hand, only inside of `sharing`.
 _shared: ContextVar[dict[tuple[int, ...], Tensor] | None] = ContextVar("_shared", default=None)
 
@@ -64,6 +67,9 @@ class Drawn(nn.Module):
         self.renderer = renderer
         self.font_renderer: FontRenderer = font_renderer(font_res, font_zoom, font)
         self.learned: nn.Module | None = None
+        ink = 1 - self.font_renderer.atlas.flatten(1)
+        #: Numbers of the characters that are drawn as white paper, the space among them.
+        self.inkless = frozenset((ink.amax(1) < _FAINT).nonzero().flatten().tolist())
 
     @property
     def cell(self) -> tuple[int, int]:

@@ -138,6 +138,12 @@ class Objective(nn.Module):
             if prepare is not None:
                 prepare(images)
 
+    @property
+    def inkless(self) -> frozenset[int]:
+        """Numbers of the characters that no term which draws can see; empty where none draws."""
+        seen = [module.inkless for module in self.modules_of_terms if hasattr(module, "inkless")]
+        return frozenset.intersection(*seen) if seen else frozenset()  # type: ignore[arg-type]
+
     def weights(self, images_seen: int) -> dict[str, float]:
         """The weight of every term after `images_seen` training images, by name."""
         return {term.name: term.weight_at(images_seen) for term in self.terms}

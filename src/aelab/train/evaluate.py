@@ -74,7 +74,7 @@ def closely(
     legacy = settings.legacy_validation
     sums: Tensor | None = None
     names: list[str] = []
-    weight, tally = 0, Tally(model)
+    weight, tally = 0, Tally(model, getattr(objective, "inkless", ()))
     with mode_of(model, training=legacy):
         for inputs, target, noise in held_out_batches(model, images, settings, images_seen):
             output, values, total = forward(

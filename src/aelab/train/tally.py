@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +16,12 @@ class Tally:
 
     Args:
         model: says by its `codebook_size` whether choices are to be counted.
+        inkless: numbers of the characters that the objective's font draws as white paper.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, inkless: Collection[int] = ()) -> None:
+        self._inkless = sorted(inkless)
+        self._unseen: Tensor | None = None
         self._codebook_size: int | None = getattr(model, "codebook_size", None)
         self._choices: Tensor | None = None
         self._characters: Tensor | None = None
@@ -33,6 +38,10 @@ class Tally:
             self._characters = _added(
                 self._characters, character_counts(output.reconstruction, target)
             )
+            if self._inkless:
+                written = character_numbers(output.reconstruction)
+                unseen = sum((written == number).sum() for number in self._inkless)
+                self._unseen = _added(self._unseen, unseen)  # type: ignore[arg-type]
         if output.reconstruction.shape == target.shape:
             self._pixels = _added(self._pixels, pixel_sums(output.reconstruction, target))
             self._images += len(target)
@@ -48,7 +57,8 @@ class Tally:
         """What only watches over the run.
 
         Returns:
-            `spread` and `target_spread`, see `spreads`; and of text `target_blank_share`.
+            `spread` and `target_spread`, see `spreads`; of text `target_blank_share`, and where
+            a font draws it `unseen_share`, the share of cells in which no ink was written.
         """
         looks: dict[str, Tensor] = {}
         if self._pixels is not None:
@@ -57,6 +67,8 @@ class Tally:
         if self._characters is not None:
             cells, inked = self._characters[0], self._characters[1]
             looks["target_blank_share"] = 1 - inked / cells
+            if self._unseen is not None:
+                looks["unseen_share"] = self._unseen / cells
         return looks
 
 

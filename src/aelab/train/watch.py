@@ -70,7 +70,7 @@ def warnings_of(
         warned = running_statistics(state, objective, held_out, settings)
         if warned is not None:
             return (warned,)  # blank text would only follow from it
-    warned = only_spaces(found) or same_text(state, found)
+    warned = only_spaces(found) or only_inkless(found) or same_text(state, found)
     return () if warned is None else (warned,)
 
 
@@ -84,6 +84,20 @@ def only_spaces(found: Evaluation) -> Warned | None:
         "writes only spaces",
         f"{written:.2%} of the cells it writes are spaces, {target:.2%} of its targets'",
         f"spaces are the most frequent character, and nothing else is a cheap answer: {_MORE_INK}",
+    )
+
+
+def only_inkless(found: Evaluation) -> Warned | None:
+    """A model writes characters that its own loss cannot tell from spaces."""
+    unseen, target = found.looks.get("unseen_share"), found.looks.get("target_blank_share")
+    if unseen is None or target is None or 1 - unseen >= ALIKE * (1 - target):
+        return None
+    return Warned(
+        "writes only what its loss cannot see",
+        f"{unseen:.2%} of the cells it writes are drawn as white paper, but only "
+        f"{found.terms['blank_share']:.2%} are spaces",
+        "some characters have no ink at this font_res and font_zoom (aelab.glyphs.alike_pairs "
+        f"lists them): draw larger or without font_zoom, and {_MORE_INK}",
     )
 
 
