@@ -83,7 +83,8 @@ def only_spaces(found: Evaluation) -> Warned | None:
     return Warned(
         "writes only spaces",
         f"{written:.2%} of the cells it writes are spaces, {target:.2%} of its targets'",
-        f"spaces are the most frequent character, and nothing else is a cheap answer: {_MORE_INK}",
+        "spaces are the most frequent character; where more training does not lead away from "
+        f"them: {_MORE_INK}",
     )
 
 
