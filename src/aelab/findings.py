@@ -1,4 +1,4 @@
-"""What a look at a file, a data set, a run or the store has found: one type, told alike everywhere."""
+"""What a look at a file, a data set, a run or the store found: one type, told alike everywhere."""
 
 from __future__ import annotations
 
