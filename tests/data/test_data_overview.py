@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from aelab import lab
 from aelab.data import TensorDataset, noise_dataset
 from aelab.data.overview import (
     LISTED,
@@ -18,11 +19,10 @@ from aelab.data.overview import (
     list_datasets,
     named,
     overview,
-    show_dataset,
     spread,
     statistics,
 )
-from aelab.errors import DataError
+from aelab.errors import DataError, UserError
 
 
 def test_statistics_of_a_set_that_is_known() -> None:
@@ -107,12 +107,12 @@ def test_a_sample_is_evenly_spaced() -> None:
 
 
 def test_a_picture_is_written_beside_the_numbers(tile_sheet: Path, tmp_path: Path) -> None:
-    shown = show_dataset("rpg", out=tmp_path / "sheet.png")
+    shown = lab.data("rpg", out=tmp_path / "sheet.png")
     assert shown["picture"] == str(tmp_path / "sheet.png") and "RLTiles" in shown["note"]
     assert Image.open(io.BytesIO((tmp_path / "sheet.png").read_bytes())).size == (1024, 512)
-    show_dataset("rpg", resize=20, out=tmp_path / "sheet.png")
+    lab.data("rpg", resize=20, out=tmp_path / "new" / "sheet.png")
     assert overview("noise", resize=20).comparison is not None
-    with pytest.raises(DataError, match="cannot write"):
-        show_dataset("rpg", out=tmp_path / "none" / "sheet.png")
+    with pytest.raises(UserError, match="cannot write"):
+        lab.data("rpg", out=tmp_path / "sheet.png" / "sheet.png")
     with pytest.raises(DataError, match="a side of 1 to 4096"):
-        show_dataset("rpg", resize=0, out=tmp_path / "sheet.png")
+        lab.data("rpg", resize=0, out=tmp_path / "sheet.png")

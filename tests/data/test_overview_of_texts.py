@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data.overview import named, overview, show_dataset, statistics
+from aelab import lab
+from aelab.data.overview import named, overview, statistics
 from aelab.data.overview_text import drawn, text_examples
 from aelab.errors import DataError
 from aelab.glyphs import ALPHABET, to_grid
@@ -65,7 +66,7 @@ def test_a_folder_with_pictures_is_no_ascii_art(art: Path) -> None:
 
 def test_what_is_shown_has_examples_and_a_sheet(art: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
-    found = show_dataset(str(art), out=out)
+    found = lab.data(str(art), out=out)
     assert found["count"] == 5 and len(found["examples"]) == 3
     assert "+---+\n" in found["examples"][0]
     with Image.open(out) as sheet:

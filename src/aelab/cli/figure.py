@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aelab.cli.options import Data, Device, Limit, Only, Runs, Trust
+from aelab.cli.options import Data, Device, Force, Limit, Only, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError
 
@@ -38,6 +38,7 @@ def figure(
     data: Data = None,
     trust: Trust = False,
     device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Draw a picture of a trained model: reproductions, samples, interpolations, maps, a film."""
     from aelab import lab
@@ -57,6 +58,7 @@ def figure(
         "data": data or (),
         "trust": trust,
         "device": device,
+        "force": force,
     }
     if run is not None and len(run) == 1 and only is None and not _names_several(run[0]):
         path = lab.figure(name, run[0], **shared)

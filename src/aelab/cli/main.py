@@ -17,7 +17,20 @@ import typer
 from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
 from aelab.cli.figure import figure
-from aelab.cli.options import Clock, Data, Device, File, Json, Only, Out, Runs, Set, Sources, Trust
+from aelab.cli.options import (
+    Clock,
+    Data,
+    Device,
+    File,
+    Force,
+    Json,
+    Only,
+    Out,
+    Runs,
+    Set,
+    Sources,
+    Trust,
+)
 from aelab.cli.output import write
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import ascii_art, show
@@ -190,6 +203,7 @@ def table(
     runs: Runs = Path("runs"),
     as_json: Json = False,
     out: Out = None,
+    force: Force = False,
 ) -> None:
     """One row a run: settings, best and last loss, meter, trend, parameters, minutes, images/s."""
     from aelab import lab
@@ -210,7 +224,7 @@ def table(
         only=only,
         runs=runs,
     )
-    write(made, out)
+    write(made, out, force=force)
 
 
 @app.command()
@@ -233,6 +247,7 @@ def plot(
     only: Only = None,
     runs: Runs = Path("runs"),
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG or SVG file.")] = Path("plot.png"),
+    force: Force = False,
 ) -> None:
     """Curves of any logged term, training and validation side by side, as PNG or SVG."""
     from aelab import lab
@@ -248,6 +263,7 @@ def plot(
         band=band,
         only=only,
         runs=runs,
+        force=force,
     )
     print(path)
 
@@ -264,6 +280,7 @@ def report(
     ] = False,
     data: Data = None,
     trust: Trust = False,
+    force: Force = False,
 ) -> None:
     """One self-contained HTML page: table, curves, reproductions, configurations. Opens offline."""
     from aelab import lab
@@ -271,7 +288,7 @@ def report(
     if figures:
         for told in lab.figures(sources or (), only=only, runs=runs, data=data or (), trust=trust):
             print(told, file=sys.stderr, flush=True)
-    print(lab.report(sources or (), out=out, title=title, only=only, runs=runs))
+    print(lab.report(sources or (), out=out, title=title, only=only, runs=runs, force=force))
 
 
 @app.command()
@@ -295,17 +312,19 @@ def data(
         typer.Option("--resize", help="Compare native, nearest and bilinear at N pixels."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Contact sheet (PNG); default: NAME.png.")
+        Path | None,
+        typer.Option("--out", "-o", help="PNG file; default: NAME-contact-sheet.png."),
     ] = None,
     roots: Data = None,
     as_json: Json = False,
+    force: Force = False,
 ) -> None:
     """List data sets, or show one: contact sheet, statistics, and what resizing does to it."""
     from aelab import lab
     from aelab.cli import listing
 
     with _progress_line("reading data"):
-        shown = lab.data(name, resize=resize, out=out, data=roots or ())
+        shown = lab.data(name, resize=resize, out=out, data=roots or (), force=force)
     write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
 
 

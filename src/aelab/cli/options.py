@@ -51,6 +51,9 @@ Set = Annotated[
 Data = Annotated[
     list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace an existing file that aelab did not make.")
+]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
 ]

@@ -9,20 +9,20 @@ from pathlib import Path
 from aelab.errors import UserError
 
 
-def write(text: str, out: Path | None) -> None:
+def write(text: str, out: Path | None, *, force: bool = False) -> None:
     """Prints `text`, or writes it to `out` and prints its path.
 
     A reader who has seen enough (`aelab table | head`) is no error.
 
     Raises:
-        UserError: the system refuses (full disk, permissions).
+        UserError: the system refuses (full disk, permissions), or `out` is a file that aelab did
+            not make, without `force`.
     """
     if out is not None:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror}") from error
+        from aelab.outputs import replacing, write_output
+
+        with replacing(force):
+            write_output(out, text.rstrip("\n") + "\n")
         text = str(out)
     try:
         print(text, flush=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from aelab.cli.options import Data, Device, Runs, Split, Trust
+from aelab.cli.options import Data, Device, Force, Runs, Split, Trust
 from aelab.cli.output import write
 
 _SIZE = re.compile(r"\d+(x\d*)?")
@@ -63,6 +63,7 @@ def render(
     roots: Data = None,
     trust: Trust = False,
     device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Draw a run's images at any size, where its decoder can; score them against true originals."""
     from aelab import lab
@@ -79,6 +80,7 @@ def render(
         data=roots or (),
         trust=trust,
         device=device,
+        force=force,
     )
     if rendered.scores:
         from aelab.lab.truth import scores_table

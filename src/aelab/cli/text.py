@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aelab.cli.options import Data, Device, Runs, Trust
+from aelab.cli.options import Data, Device, Force, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError
 
@@ -91,6 +91,7 @@ def ascii_art(
     data: Data = None,
     trust: Trust = False,
     device: Device = "cpu",
+    force: Force = False,
 ) -> None:
     """Turn a picture into ASCII art with a trained run, or go from one picture to another."""
     from aelab import lab
@@ -98,7 +99,7 @@ def ascii_art(
     run = _named(run, image, between)
     shared: dict[str, Any] = {
         "out": out, "invert": invert, "match": match.value, "runs": runs, "data": data or (),
-        "trust": trust, "device": device,
+        "trust": trust, "device": device, "force": force,
     }  # fmt: skip
     if between is not None:
         if columns is not None or beside:

@@ -117,29 +117,6 @@ def list_datasets() -> list[dict[str, str]]:
     return entries
 
 
-def show_dataset(name: str, *, resize: int | None = None, out: Path) -> dict[str, Any]:
-    """Statistics of a set; its contact sheet, or the comparison of filters, goes to `out`.
-
-    Raises:
-        DataError: unknown set, missing or corrupt files, or `out` is no PNG or cannot be written.
-    """
-    if out.suffix.lower() != ".png":
-        raise DataError(
-            f"{out}: a contact sheet is written as .png",
-            hint=f"type: --out {out.with_suffix('.png')}",
-        )
-    shown = overview(name, resize=resize)
-    picture = shown.sheet if shown.comparison is None else shown.comparison
-    try:
-        out.write_bytes(contact_sheet_png(picture))
-    except OSError as error:
-        raise DataError(
-            f"cannot write {out}: {error.strerror or error}", hint="give another path with --out"
-        ) from None
-    found = {**shown.statistics, "picture": str(out)}
-    return {**found, "examples": list(shown.examples)} if shown.examples else found
-
-
 def overview(name: str, *, resize: int | None = None) -> Overview:
     """Statistics and pictures of one set.
 

@@ -254,13 +254,20 @@ def plot(
     band: bool = True,
     only: str | None = None,
     runs: str | Path = RUNS,
+    force: bool = False,
 ) -> Path:
-    """Curves of a logged term as PNG or SVG; see `report.plots.plot`."""
+    """Curves of a logged term as PNG or SVG; see `report.plots.plot`.
+
+    `force`: replace a file `out` that aelab did not make.
+    """
+    from aelab.outputs import refuse_to_replace, replacing
     from aelab.report import plots
 
-    found = find_runs(sources, only=only, runs=runs)
-    drawn = plots.plot(found, term=term, x=x, group=group, log_y=log_y, log_x=log_x, band=band)
-    return plots.save(drawn, Path(out))
+    with replacing(force):
+        refuse_to_replace(Path(out))
+        found = find_runs(sources, only=only, runs=runs)
+        drawn = plots.plot(found, term=term, x=x, group=group, log_y=log_y, log_x=log_x, band=band)
+        return plots.save(drawn, Path(out))
 
 
 def report(
@@ -270,11 +277,18 @@ def report(
     title: str | None = None,
     only: str | None = None,
     runs: str | Path = RUNS,
+    force: bool = False,
 ) -> Path:
-    """One self-contained HTML page; see `report.page.page`."""
+    """One self-contained HTML page; see `report.page.page`.
+
+    `force`: replace a file `out` that aelab did not make.
+    """
+    from aelab.outputs import refuse_to_replace, replacing
     from aelab.report.page import page
 
-    return page(find_runs(sources, only=only, runs=runs), Path(out), title=title)
+    with replacing(force):
+        refuse_to_replace(Path(out))
+        return page(find_runs(sources, only=only, runs=runs), Path(out), title=title)
 
 
 def ls(
@@ -303,21 +317,25 @@ def data(
     resize: int | None = None,
     out: str | Path | None = None,
     data: Iterable[str | Path] = (),
+    force: bool = False,
 ) -> dict[str, Any]:
     """Every data set and where it was found, or one set's statistics and contact sheet.
 
     Args:
         name: a data set; None lists them all.
         resize: compare native, nearest and bilinear at this many pixels.
-        out: PNG file of the contact sheet; default `NAME.png`.
+        out: PNG file of the contact sheet; default `NAME-contact-sheet.png`.
         data: further folders that data may be read from.
+        force: replace a file `out` that aelab did not make; never what is read.
     """
     from aelab.lab.known_data import list_data, show_data
+    from aelab.outputs import replacing
 
     roots = tuple(Path(folder) for folder in data)
     if name is None:
         return list_data(roots)
-    return show_data(name, resize=resize, out=Path(out) if out else None, roots=roots)
+    with replacing(force):
+        return show_data(name, resize=resize, out=Path(out) if out else None, roots=roots)
 
 
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:

@@ -64,6 +64,7 @@ def render(
     data: Iterable[str | Path] = (),
     trust: bool = False,
     device: str = "cpu",
+    force: bool = False,
 ) -> Rendered:
     """Images of a run at any size, beside enlargements of its reconstructions.
 
@@ -82,6 +83,7 @@ def render(
             the experiment file start.
         trust: needed where the run was made with it.
         device: where to compute.
+        force: replace files of these names that aelab did not make.
 
     Returns:
         The files written, and the scores where larger originals were given.
@@ -92,13 +94,15 @@ def render(
     """
     from aelab.lab.rendering import Request, region_of, render_run
     from aelab.lab.reopen import reopen_run
+    from aelab.outputs import replacing
     from aelab.runs.store import Store
 
     window = None if zoom is None else region_of(zoom)
     request = Request(tuple(sizes), window, images, split, Path(out), truth)
     folders = [Path(folder) for folder in data]
     opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
-    return render_run(opened, request)
+    with replacing(force):
+        return render_run(opened, request)
 
 
 def evaluate(
@@ -166,6 +170,7 @@ def figure(
     data: Iterable[str | Path] = (),
     trust: bool = False,
     device: str = "auto",
+    force: bool = False,
 ) -> Path:
     """A picture of a trained model: reproductions, samples, maps; see `lab.drawing.FIGURES`.
 
@@ -180,6 +185,7 @@ def figure(
         data: further folders that the run's text may name.
         trust: needed where the run was made with it.
         device: where to compute.
+        force: replace a file `out` that aelab did not make.
 
     Returns:
         The file written.
@@ -189,12 +195,18 @@ def figure(
         StoreError: no such run or state, or it needs `trust`.
     """
     from aelab.lab.drawing.stored import draw_of_run
+    from aelab.outputs import refuse_to_replace, replacing
     from aelab.runs.store import Store
 
     folders = [Path(folder) for folder in data]
     opening = {"folders": folders, "trust": trust, "device": device}
     target = None if out is None else Path(out)
-    return draw_of_run(name, reference, Store(Path(runs)), target, options or {}, limit, opening)
+    with replacing(force):
+        if target is not None:
+            refuse_to_replace(target)
+        return draw_of_run(
+            name, reference, Store(Path(runs)), target, options or {}, limit, opening
+        )
 
 
 def figure_together(
@@ -209,6 +221,7 @@ def figure_together(
     data: Iterable[str | Path] = (),
     trust: bool = False,
     device: str = "auto",
+    force: bool = False,
 ) -> Path:
     """One sheet of several runs, a row a run: `reproductions`, `interpolation` or `sample`.
 
@@ -220,7 +233,7 @@ def figure_together(
         options: keyword arguments of the figure, for instance `{"count": 8}`.
         only: glob that a run's name must match.
         limit: at most so many held-out images a run.
-        runs, data, trust, device: as for `figure`.
+        runs, data, trust, device, force: as for `figure`.
 
     Returns:
         The file written.
@@ -231,6 +244,7 @@ def figure_together(
         StoreError: no such run or state, or it needs `trust`.
     """
     from aelab.lab.drawing.together import draw_together
+    from aelab.outputs import refuse_to_replace, replacing
     from aelab.report.tables import run_order
     from aelab.runs.store import Store
 
@@ -245,9 +259,11 @@ def figure_together(
         for entry in sorted(find_runs(source, only=only, runs=runs), key=run_order):
             references[entry.folder] = entry, entry.folder
     target = Path(runs) / f"{name}.png" if out is None else Path(out)
-    return draw_together(
-        name, list(references.values()), store, target, options or {}, limit, opening
-    )
+    with replacing(force):
+        refuse_to_replace(target)
+        return draw_together(
+            name, list(references.values()), store, target, options or {}, limit, opening
+        )
 
 
 def figures(
@@ -301,6 +317,7 @@ def ascii_art(
     data: Iterable[str | Path] = (),
     trust: bool = False,
     device: str = "cpu",
+    force: bool = False,
 ) -> AsciiArt:
     """A picture or a text as ASCII art, by encoding and decoding it with a stored run.
 
@@ -316,6 +333,7 @@ def ascii_art(
             the darkest glyph (`brightness`, for photographs), or like its outlines (`edges`).
         beside: write `matched   |   written` into `out`.
         runs, data, trust, device: as for `open_model`.
+        force: replace a file `out` that aelab did not make; never `source`.
 
     Returns:
         The characters matched to the picture, and what the model writes.
@@ -326,13 +344,18 @@ def ascii_art(
     """
     from aelab.lab.reopen import reopen_run
     from aelab.lab.writing import Matching, art_of, save
+    from aelab.outputs import refuse_to_replace, replacing
     from aelab.runs.store import Store
 
     folders = [Path(folder) for folder in data]
-    opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
-    art = art_of(opened, Path(source), Matching(columns, invert, match))
-    if out is not None:
-        save([art.beside() if beside else art.written], Path(out))
+    with replacing(force):
+        if out is not None:
+            refuse_to_replace(Path(out), inputs=[source])
+        store = Store(Path(runs))
+        opened = reopen_run(reference, store, folders=folders, trust=trust, device=device)
+        art = art_of(opened, Path(source), Matching(columns, invert, match))
+        if out is not None:
+            save([art.beside() if beside else art.written], Path(out))
     return art
 
 
@@ -350,6 +373,7 @@ def ascii_frames(
     data: Iterable[str | Path] = (),
     trust: bool = False,
     device: str = "cpu",
+    force: bool = False,
 ) -> list[list[str]]:
     """Texts on the way from one picture or text to another, through the latent of a stored run.
 
@@ -361,6 +385,7 @@ def ascii_frames(
         path: straight (`linear`) or along the great circle (`spherical`).
         invert, match: as for `ascii_art`.
         runs, data, trust, device: as for `open_model`.
+        force: as for `ascii_art`.
 
     Returns:
         Each frame's lines.
@@ -370,12 +395,17 @@ def ascii_frames(
     """
     from aelab.lab.reopen import reopen_run
     from aelab.lab.writing import Matching, frames_of, save
+    from aelab.outputs import refuse_to_replace, replacing
     from aelab.runs.store import Store
 
     folders = [Path(folder) for folder in data]
-    opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
     ends = (Path(first), Path(second))
-    frames = frames_of(opened, ends, Matching(None, invert, match), steps=steps, path=path)
-    if out is not None:
-        save(frames, Path(out))
+    with replacing(force):
+        if out is not None:
+            refuse_to_replace(Path(out), inputs=ends)
+        store = Store(Path(runs))
+        opened = reopen_run(reference, store, folders=folders, trust=trust, device=device)
+        frames = frames_of(opened, ends, Matching(None, invert, match), steps=steps, path=path)
+        if out is not None:
+            save(frames, Path(out))
     return frames

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aelab.errors import DataError
+
 
 def list_data(roots: Sequence[Path]) -> dict[str, Any]:
     """`{"datasets": [{name, status, description}, ...]}`."""
@@ -19,12 +21,33 @@ def list_data(roots: Sequence[Path]) -> dict[str, Any]:
 def show_data(
     name: str, *, resize: int | None, out: Path | None, roots: Sequence[Path]
 ) -> dict[str, Any]:
-    """Statistics of one set; writes its contact sheet, or the comparison of resize filters."""
+    """Statistics of one set; writes its contact sheet, or the comparison of resize filters.
+
+    Raises:
+        DataError: unknown set, missing or corrupt files, or `out` is no PNG.
+        UserError: `out` is what is read, or a file that aelab did not make.
+    """
     from aelab.data import overview
     from aelab.data import roots as allowed
+    from aelab.outputs import refuse_to_replace, write_output
 
     given = Path(name).expanduser()  # who types a path may read it
-    with allowed.using((*roots, given) if given.exists() else roots):
-        return overview.show_dataset(
-            name, resize=resize, out=out or Path(f"{given.stem or 'data'}.png".replace(":", "-"))
+    out = out or _default_name(given, "contact-sheet" if resize is None else "filters")
+    if out.suffix.lower() != ".png":
+        raise DataError(
+            f"{out}: a contact sheet is written as .png",
+            hint=f"type: --out {out.with_suffix('.png')}",
         )
+    refuse_to_replace(out, inputs=[given])
+    with allowed.using((*roots, given) if given.exists() else roots):
+        shown = overview.overview(name, resize=resize)
+    picture = shown.sheet if shown.comparison is None else shown.comparison
+    write_output(out, overview.contact_sheet_png(picture), inputs=[given])
+    found = {**shown.statistics, "picture": str(out)}
+    return {**found, "examples": list(shown.examples)} if shown.examples else found
+
+
+def _default_name(given: Path, what: str) -> Path:
+    """In the working folder; of `mnist:validation` and `sheet.png` what can be a file's name."""
+    name = given.resolve().name if given.name in ("", "..") else given.stem
+    return Path(f"{name or 'data'}-{what}.png".replace(":", "-"))

@@ -17,8 +17,8 @@ from aelab.errors import ConfigError, UserError, one_of
 from aelab.lab.pictures import picture_line, reproduce
 from aelab.ops.augmented import floats
 from aelab.ops.sampling import Region, look_up, same_borders
+from aelab.outputs import write_output
 from aelab.report.pictures import Line, sheet
-from aelab.runs.atomic import write_bytes
 
 if TYPE_CHECKING:
     from aelab.lab.reopen import Reopened
@@ -184,23 +184,7 @@ def write_sheet(request: Request, opened: Reopened, title: str, lines: Sequence[
     width = lines[0].images[0].width
     content = sheet(lines, scale=max(1, -(-LEAST_WIDTH // width)))
     path = request.out / f"{opened.run.folder.replace('/', '_')}-{title}.png"
-    return write_file(path, content)
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Writes a file and the folder it is in.
-
-    Raises:
-        UserError: the system refuses.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}", hint="give another --out FOLDER"
-        ) from error
-    return path
+    return write_output(path, content)
 
 
 def sizes_or(request: Request) -> tuple[str | int, ...]:

@@ -27,13 +27,13 @@ from aelab.lab.rendering import (
     draw,
     reconstruct,
     size_of,
-    write_file,
     write_sheet,
 )
 from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize
 from aelab.ops.sampling import look_up, same_borders
+from aelab.outputs import write_output
 
 if TYPE_CHECKING:
     from aelab.config.blocks import Block, Scope
@@ -104,7 +104,7 @@ def score_run(opened: Reopened, decoder: Renderer, request: Request) -> Rendered
         lines = [picture_line(name, images[:SHOWN]) for name, images in shown.items()]
         files.append(write_sheet(request, opened, f"truth-{size[1]}x{size[0]}", lines))
     path = request.out / f"{opened.run.folder.replace('/', '_')}-truth.csv"
-    files.append(write_file(path, _csv(scores).encode()))
+    files.append(write_output(path, _csv(scores)))
     return Rendered(tuple(files), tuple(scores))
 
 

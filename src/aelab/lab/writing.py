@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aelab.errors import AelabError, UserError, did_you_mean, one_of
 from aelab.lab.pictures import FONT_RES, as_pictures, reproduce, texts
-from aelab.runs.atomic import make_folder, write_bytes
+from aelab.outputs import write_output
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -253,9 +253,7 @@ def save(shown: Sequence[Lines], out: Path) -> Path:
         content = ("\n\n".join("\n".join(lines) for lines in shown) + "\n").encode()
     else:
         content = _drawn(shown, ending)
-    make_folder(out.parent)
-    write_bytes(out, content)
-    return out
+    return write_output(out, content)
 
 
 def _drawn(shown: Sequence[Lines], ending: str) -> bytes:

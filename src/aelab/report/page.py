@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import UserError
+from aelab.outputs import write_output
 from aelab.report import contents, series, texts
 from aelab.report.figures import embedded_figures
-from aelab.runs.atomic import make_folder, write_bytes
 from aelab.runs.record import Run
 
 
@@ -37,12 +37,10 @@ def page(
 
     Raises:
         UserError: without any run.
-        StoreError: if the file cannot be written.
+        UserError: if the file cannot be written, or one is there that aelab did not make.
     """
     html = render_page(runs, title=title, now=now or moment())
-    make_folder(path.parent)
-    write_bytes(path, html.encode("utf-8", errors="replace"))
-    return path
+    return write_output(path, html)
 
 
 def moment() -> datetime:

@@ -6,6 +6,7 @@ the same runs give the same bytes.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aelab.analysis.curves import Curve
 from aelab.errors import UserError, one_of
+from aelab.outputs import write_output
 from aelab.report import series
 from aelab.report.series import Rows
 from aelab.runs.record import Run
@@ -175,13 +177,10 @@ def save(figure: Figure, path: Path) -> Path:
     if kind not in ("png", "svg"):
         raise UserError(f"{path}: a plot is written as .png or .svg", hint="choose such a name")
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            figure.savefig(path, format=kind, dpi=144, metadata=metadata)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    content = io.BytesIO()
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure.savefig(content, format=kind, dpi=144, metadata=metadata)
+    return write_output(path, content.getvalue())
 
 
 def _y_label(runs: Sequence[Run], term: str) -> str:

@@ -12,6 +12,7 @@ from aelab.lab.drawing.table import FIGURES, Drawn, draw, find_figure
 from aelab.lab.evaluating import subject_of
 from aelab.lab.reopen import reopen_run
 from aelab.metrics.table import lacking_needs
+from aelab.outputs import write_output
 
 if TYPE_CHECKING:
     from aelab.runs.record import Run
@@ -90,9 +91,4 @@ def save_figure(drawn: Drawn, out: Path) -> Path:
     if out.suffix.lower() != drawn.suffix:
         hint = f"type: --out {out.with_suffix(drawn.suffix)}"
         raise UserError(f"{out}: this figure is a {drawn.suffix} file", hint=hint)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(drawn.content)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    return out
+    return write_output(out, drawn.content)

@@ -1,0 +1,166 @@
+"""Files that aelab writes where a user wants them: never over one that it did not make.
+
+A picture (PNG, GIF), an SVG or an HTML page carries a seal: the word aelab and a hash of the rest,
+so that a copy is known on every machine and a changed one is known as changed. What has no room for
+a seal (CSV, Markdown, JSON, text, WebP, MP4) is remembered by its hash in the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aelab import roots
+from aelab.errors import AelabError, UserError
+from aelab.runs.atomic import write_bytes
+
+_MARK = rb"aelab ([0-9a-f]{32})"
+#: Ending -> how the seal looks inside such a file.
+_SEALS = {
+    ".png": re.compile(rb"\x00\x00\x00\x2ftEXtSoftware\x00" + _MARK + rb".{4}", re.DOTALL),
+    ".gif": re.compile(rb"\x21\xfe\x26" + _MARK + rb"\x00"),
+    ".html": re.compile(rb"<!-- " + _MARK + rb" -->\n"),
+    ".svg": re.compile(rb"<!-- " + _MARK + rb" -->\n"),
+}
+
+# One switch for the process, as the roots are.
+_replacing: list[bool] = []
+
+
+@contextmanager
+def replacing(force: bool = True) -> Iterator[None]:
+    """While this holds and `force` is true, `write_output` replaces files of others as well."""
+    _replacing.append(force)
+    try:
+        yield
+    finally:
+        _replacing.pop()
+
+
+def write_output(
+    path: Path, content: bytes | str, *, inputs: Iterable[str | os.PathLike[str]] = ()
+) -> Path:
+    """Write a file that a user asked for, in one step; folders on the way are made.
+
+    Args:
+        path: where. A link is followed; a device or a pipe is written to as it is.
+        content: all of it; text is written as UTF-8.
+        inputs: files that are read for it: none of them is ever replaced, whatever is forced.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: it is one of `inputs`; a file is there that aelab did not make, or that was
+            changed since; or the system refuses.
+    """
+    refuse_to_replace(path, inputs=inputs)
+    data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file() and not target.is_dir():
+            with target.open("wb") as device:
+                device.write(data)
+            return path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, _sealed(data, path.suffix.lower()))
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}", hint=_ANOTHER) from error
+    except AelabError as error:
+        reason = error.message.partition(": ")[2] or error.message
+        raise UserError(f"cannot write {path}: {reason}", hint=_ANOTHER) from error
+    if path.suffix.lower() not in _SEALS:
+        _remember(target, data)
+    return path
+
+
+def refuse_to_replace(path: Path, *, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Before long work begins: whether `write_output` would refuse.
+
+    Raises:
+        UserError: see `write_output`.
+    """
+    if any(_same(path, Path(given)) for given in inputs):
+        raise UserError(
+            f"{path} is what is read: it is not replaced by what is made of it",
+            hint="give another name with --out",
+        )
+    if _replacing and _replacing[-1]:
+        return
+    if path.is_file() and not made_by_aelab(path):
+        raise UserError(
+            f"{path} exists, and aelab did not make it, or it was changed since: it is kept",
+            hint="give another name with --out, or add --force to replace it",
+        )
+
+
+def made_by_aelab(path: Path) -> bool:
+    """Whether a file is as aelab wrote it: its seal is right, or its hash is remembered."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    pattern = _SEALS.get(path.suffix.lower())
+    if pattern is None:
+        return _remembered(path.resolve()) == hashlib.sha256(content).hexdigest()
+    found = pattern.search(content)
+    if found is None:
+        return False
+    rest = content[: found.start()] + content[found.end() :]
+    return _hash(rest) == found[1]
+
+
+_ANOTHER = "type a path in a folder that you may write to, with --out"
+
+
+def _sealed(content: bytes, ending: str) -> bytes:
+    """The same picture or page with its seal; other content as it is."""
+    mark = b"aelab " + _hash(content)
+    if ending == ".png" and content.endswith(b"IEND\xaeB`\x82"):
+        chunk = b"tEXtSoftware\x00" + mark
+        check = zlib.crc32(chunk).to_bytes(4, "big")
+        size = (len(chunk) - 4).to_bytes(4, "big")
+        return content[:-12] + size + chunk + check + content[-12:]
+    if ending == ".gif" and content.endswith(b"\x3b"):
+        return content[:-1] + b"\x21\xfe" + bytes([len(mark)]) + mark + b"\x00\x3b"
+    if ending in (".html", ".svg"):
+        return content + b"<!-- " + mark + b" -->\n"
+    return content
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest()[:32].encode()
+
+
+def _note_of(target: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(target)).hexdigest()[:32]
+    return roots.cache_folder() / "outputs" / name
+
+
+def _remember(target: Path, content: bytes) -> None:
+    # Without a cache the next call asks for --force: no reason to fail now.
+    note = _note_of(target)
+    with contextlib.suppress(OSError, AelabError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(note, hashlib.sha256(content).hexdigest().encode(), durable=False)
+
+
+def _remembered(target: Path) -> str:
+    try:
+        return _note_of(target).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+
+
+def _same(first: Path, second: Path) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return os.path.abspath(first) == os.path.abspath(second)
