@@ -18,10 +18,19 @@ from aelab.errors import DataError
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders open besides `AELAB_DATA` and the cache; relative paths start at `base`."""
+    """Folders open besides `AELAB_DATA` and the cache; relative paths start at `base`.
+
+    Attributes:
+        folders: what may be read.
+        base: where relative paths start.
+        further: where a relative path is looked for next, if it is not below `base`.
+        way_out: what to type where a path is not found; empty for what the data part says.
+    """
 
     folders: tuple[Path, ...]
     base: Path | None = None
+    further: tuple[Path, ...] = ()
+    way_out: str = ""
 
 
 # One list for the process, not a context variable: a thread must not find itself unrestricted.
@@ -124,17 +133,32 @@ def check(path: str | os.PathLike[str]) -> Path:
 def resolve(path: str | os.PathLike[str]) -> Path:
     """A path of an experiment file as a real, allowed path; it need not exist.
 
-    Relative paths are looked for beside the file, then under `AELAB_DATA`, then in the cache.
+    Relative paths are looked for beside the file (of a stored run: where it stood, then in the
+    folders given by `--data`), then under `AELAB_DATA`, then in the cache.
     """
     given = Path(path).expanduser()
     if given.is_absolute():
         return check(given)
     roots = current()
     base = roots.base if roots and roots.base else Path.cwd()
-    for folder in (base, *data_folders(), cache_folder()):
+    further = roots.further if roots else ()
+    for folder in (base, *further, *data_folders(), cache_folder()):
         if (folder / given).exists():
             return check(folder / given)
+    if roots is not None and roots.way_out and not allowed(base / given):
+        raise DataError(f"there is no {path} in {base}", hint=roots.way_out)
     return check(base / given)
+
+
+def way_out(usual: str, roots: Roots | None = None) -> str:
+    """What to type where a path is not found: `usual`, unless a stored run is being opened.
+
+    Args:
+        usual: what helps while the experiment file itself is read.
+        roots: those of a data set; left out, those in force.
+    """
+    roots = roots or current()
+    return roots.way_out if roots is not None and roots.way_out else usual
 
 
 def find(

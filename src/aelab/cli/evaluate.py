@@ -44,6 +44,7 @@ def evaluate(
         return
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     found: list[Evaluated] = []
+    told: dict[str, str] = {}
     for entry in lab.evaluate(
         sources or (),
         metrics=names,
@@ -59,6 +60,10 @@ def evaluate(
         found.append(entry)
         seconds = sum(entry.seconds.values())
         word = entry.problem or f"{len(entry.values)} values in {seconds:.1f} s"
+        if entry.problem in told:
+            word = f"not measured, for the same reason as {told[entry.problem]}"
+        elif entry.problem:
+            told[entry.problem] = entry.run.folder
         print(f"{entry.run.folder}: {word}", file=sys.stderr, flush=True)
     write(evaluated_json(found) if as_json else evaluated_text(found), None)
     if any(entry.problem for entry in found):
@@ -100,11 +105,12 @@ def evaluated_text(found: list[Evaluated]) -> str:
     for entry in found:
         for metric, why in entry.skipped.items():
             notes.setdefault(f"{metric}: skipped, {why}", []).append(entry.run.folder)
-        if entry.problem:
-            notes.setdefault(entry.problem, []).append(entry.run.folder)
     lines = [
         f"note: {note} ({len(folders)} of {len(found)} runs)" for note, folders in notes.items()
     ]
+    without = [entry.run.folder for entry in found if entry.problem]
+    if without:  # each was told why when its turn came
+        lines.append(f"not measured: {len(without)} of {len(found)} runs: {', '.join(without)}")
     return "\n".join([text, *lines]) if measured else "\n".join(lines)
 
 

@@ -35,6 +35,7 @@ def load(
     trust: bool = False,
     changes: Mapping[str, Any] | None = None,
     names: Iterable[str] = (),
+    home: Path | None = None,
 ) -> Experiment:
     """Read, expand and check an experiment file; nothing is built and no block is evaluated.
 
@@ -43,6 +44,7 @@ def load(
         trust: blocks may be any Python, and `$extends` may leave the folder.
         changes: top-level keys that the command line replaces (`max_inputs`, `load`, `seed`, ...).
         names: of the catalogue's parts, which matrix keys must not shadow.
+        home: where the file stood before; left out, the folder it is in.
 
     Raises:
         Problems: every error of the file at once, each with file, line, column and key.
@@ -52,7 +54,7 @@ def load(
     source = Source(
         overridden(source.table, changes or {}), source.text, source.parents, source.notes
     )
-    builder = _Builder(path, source, trust=trust)
+    builder = _Builder(path, source, trust=trust, home=home)
     runs = builder.runs(names)
     if builder.errors:
         different = {str(error): error for error in builder.errors}.values()
@@ -71,8 +73,11 @@ def _order(error: AelabError, path: Path) -> tuple[bool, int]:
 class _Builder:
     """Builds the runs of one file and collects every error on the way."""
 
-    def __init__(self, path: Path, source: Source, *, trust: bool) -> None:
+    def __init__(
+        self, path: Path, source: Source, *, trust: bool, home: Path | None = None
+    ) -> None:
         self.path = path
+        self.home = home
         self.source = source
         self.trust = trust
         self.errors: list[ConfigError] = []
@@ -141,6 +146,7 @@ class _Builder:
                     identity=identity(own, seed, parsed, cell.variables),
                     file=str(self.path),
                     text=self.source.text,
+                    home=self.home,
                     legacy_folders=folders,
                     notes=tuple(notes),
                     places=places,
@@ -224,7 +230,7 @@ class _Builder:
         self, blocks: Mapping[str, Block], variables: Mapping[str, Any]
     ) -> dict[str, ParsedBlock]:
         """Every block as a tree."""
-        folder = self.path.resolve().parent if self.trust else None
+        folder = (self.home or self.path.resolve().parent) if self.trust else None
         parsed: dict[str, ParsedBlock] = {}
         for key, block in blocks.items():
             errors, tree = inspect_block(block, variables, trust=self.trust, folder=folder)

@@ -29,6 +29,8 @@ class RunSpec:
         resolved_text: YAML after substitution; loading it gives this run alone.
         identity: hash of what can change the result, hexadecimal.
         file: path of the experiment file as given.
+        home: the folder where the file stood when the run was made, if that is another than the
+            file's own: under trust its modules are imported from there.
         text: of that file.
         legacy_folders: where old runners may have put the same run.
         notes: what a reader of its results must know.
@@ -48,9 +50,15 @@ class RunSpec:
     identity: str
     file: str
     text: str = ""
+    home: Path | None = None
     legacy_folders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     places: dict[str, Where] = field(default_factory=dict, repr=False)
+
+    @property
+    def base(self) -> Path:
+        """Where relative paths of the file start."""
+        return self.home or Path(self.file).resolve().parent
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -61,7 +69,7 @@ class RunSpec:
               trust: bool = False) -> Scope:  # fmt: skip
         """A fresh scope for the blocks of this run, over the catalogue's names and attributes."""
         places = {key.removeprefix("matrix."): where for key, where in self.places.items()}
-        folder = Path(self.file).resolve().parent if trust else None
+        folder = self.base if trust else None
         return Scope(names, attributes, self.variables, trust, folder, places)
 
 

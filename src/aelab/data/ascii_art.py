@@ -138,7 +138,9 @@ def list_texts(path: Path) -> list[Path]:
     if not path.is_dir():
         raise DataError(
             f"there is no folder or file {path}",
-            hint="give path=... relative to the experiment file, to AELAB_DATA, or absolute",
+            hint=roots.way_out(
+                "give path=... relative to the experiment file, to AELAB_DATA, or absolute"
+            ),
         )
     found = []
     for place, folders, names in os.walk(path):

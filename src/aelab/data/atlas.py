@@ -51,7 +51,10 @@ class Atlas(Dataset):
         """Raise DataError if the sheet or the file of names is missing."""
         for path in (self.path, self.names_path):
             if path is not None and not path.is_file():
-                raise DataError(f"there is no file {path}", hint="give the path of a sprite sheet")
+                raise DataError(
+                    f"there is no file {path}",
+                    hint=roots.way_out("give the path of a sprite sheet", self._roots),
+                )
 
     def fingerprint(self) -> str:
         """The files and everything that decides which tiles are cut."""

@@ -170,7 +170,9 @@ def list_pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(
             f"there is no folder {folder}",
-            hint="give path=... relative to the experiment file, to AELAB_DATA, or absolute",
+            hint=roots.way_out(
+                "give path=... relative to the experiment file, to AELAB_DATA, or absolute"
+            ),
         )
     found: list[Path] = []
     for place, folders, names in os.walk(folder):

@@ -129,7 +129,9 @@ class KnownIdx(Dataset):
         looked = "\n    ".join(map(str, places))
         return DataError(
             f"{self.name}: {file} is not where `path` points; looked at\n    {looked}",
-            hint="leave `path` out to use AELAB_DATA, the cache or a download",
+            hint=roots.way_out(
+                "leave `path` out to use AELAB_DATA, the cache or a download", self._roots
+            ),
         )
 
     def _located(self, file: str) -> Path:

@@ -14,6 +14,7 @@ from aelab.roots import (
     resolve,
     shown,
     using,
+    way_out,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "resolve",
     "shown",
     "using",
+    "way_out",
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from aelab.catalogue import CallLog
     from aelab.data import Dataset
+    from aelab.data.roots import Roots
     from aelab.losses import Objective
     from aelab.train import FitSettings
     from aelab.types import Images
@@ -74,6 +75,7 @@ def build(
     *,
     trust: bool = False,
     folders: Sequence[Path] = (),
+    reading: Roots | None = None,
     calls: Sequence[Mapping[str, Any]] | None = None,
     device: str = "auto",
     meta: bool = False,
@@ -84,7 +86,8 @@ def build(
     Args:
         spec: the run's resolved text.
         trust: plain Python instead of the restricted evaluator.
-        folders: further folders that data may be read from, beside that of the file.
+        folders: what data may be read from; relative paths start beside the file.
+        reading: the same, said in full; then `folders` is not used.
         calls: call log of an earlier session; arguments that the text leaves out come from it.
         device: a torch device, or `auto`.
         meta: build the model on the meta device: shapes without memory.
@@ -100,8 +103,7 @@ def build(
     from aelab.models import as_model, harmless_probes
 
     log = catalogue.CallLog(calls)
-    base = Path(spec.file).resolve().parent
-    reading = roots.Roots(tuple(Path(folder).resolve() for folder in folders), base)
+    reading = reading or roots.Roots(tuple(Path(folder).resolve() for folder in folders), spec.base)
     names = catalogue.names(log, reading)
     scope = spec.scope(names, catalogue.attributes(), trust=trust)
     # Weights are drawn from the default generator, here and nowhere else.

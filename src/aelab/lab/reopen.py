@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aelab.errors import StoreError
+from aelab.errors import ConfigError, Problems, StoreError
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aelab.config import RunSpec
+    from aelab.data.roots import Roots
     from aelab.lab.build import Parts
 
 
@@ -25,14 +26,14 @@ class Reopened(NamedTuple):
         run: its directory.
         spec: its text, resolved.
         parts: the trained model in evaluation mode, and the data sets, of which nothing is read.
-        folders: what its data may be read from.
+        reading: what its data may be read from, and where its relative paths start.
         images: how many the model had seen.
     """
 
     run: Run
     spec: RunSpec
     parts: Parts
-    folders: tuple[Path, ...]
+    reading: Roots
     images: int
 
 
@@ -58,12 +59,14 @@ def reopen_run(
 ) -> Reopened:
     """As `lab.open_model`, with all that the run's text describes.
 
-    Data whose paths are relative to the experiment file are looked for below `folders[0]`.
+    Data whose paths are relative to the experiment file are looked for where that file stood when
+    the run was trained (see `lab.place`), then below each of `folders`.
     """
     import safetensors.torch
 
     from aelab import config
     from aelab.lab.build import build
+    from aelab.lab.place import place_of, reading_of
     from aelab.lab.record import stored_calls
     from aelab.lab.start import weights_prefix
     from aelab.train import load_weights, set_clock
@@ -74,16 +77,35 @@ def reopen_run(
             f"run {run.folder} was made with --trust: opening it evaluates plain Python",
             hint="if the file is your own: trust=True, or --trust on the command line",
         )
-    (spec,) = config.load(run.path / "resolved.yml", trust=trust).runs()
-    if folders:
-        spec = replace(spec, file=str(folders[0] / "resolved.yml"))
-    folders = (run.path, *folders)
-    parts = build(
-        spec, trust=trust, folders=folders, calls=stored_calls(run), device=device, restored=True
-    )
+    place = place_of(run, trust=trust)
+    reading = reading_of(run, place, folders)
+    (spec,) = config.load(run.path / "resolved.yml", trust=trust, home=reading.base).runs()
+    with _told_where_modules_were(reading):
+        parts = build(
+            spec,
+            trust=trust,
+            reading=reading,
+            calls=stored_calls(run),
+            device=device,
+            restored=True,
+        )
     content, numbers = checkpoint.read()
     tensors = safetensors.torch.load(content)
     load_weights(parts.model, tensors, weights_prefix(tensors))
     parts.model = parts.model.to(parts.device).eval()
     set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
-    return Reopened(run, spec, parts, folders, int(numbers["images"]))
+    return Reopened(run, spec, parts, reading, int(numbers["images"]))
+
+
+@contextlib.contextmanager
+def _told_where_modules_were(reading: Roots) -> Iterator[None]:
+    """A module that lay beside the experiment file is not found without that folder."""
+    try:
+        yield
+    except (ConfigError, Problems) as error:
+        for each in error.errors if isinstance(error, Problems) else [error]:
+            if isinstance(each.__cause__, ModuleNotFoundError) and not each.hint:
+                each.hint = reading.way_out
+        if isinstance(error, Problems):
+            raise Problems(error.errors) from error.__cause__
+        raise

@@ -19,6 +19,7 @@ from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreErr
 from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.pictures import Reproductions, shown_sets
+from aelab.lab.place import note_place
 from aelab.lab.record import (
     environment,
     final_record,
@@ -47,7 +48,7 @@ class Options:
         restart: throw stored results away.
         retry_failed: begin failed runs again.
         trust: evaluate blocks as plain Python.
-        folders: further folders that data may be read from.
+        folders: what data may be read from: the file's own folder, then those of `--data`.
         threads: CPU threads; None chooses by free cores.
     """
 
@@ -254,6 +255,7 @@ class _Session:
                     )
         self.run.update_record(**record)
         store_calls(self.run, parts.calls)
+        note_place(self.run, self.spec, parts.calls.to_json(), self.options.folders[1:])
 
     def _continue(self) -> bool:
         import safetensors.torch

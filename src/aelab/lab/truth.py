@@ -9,7 +9,6 @@ import csv
 import io
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -224,11 +223,8 @@ def _dataset(scope: Scope, block: Block) -> Dataset:
 def _scope(opened: Reopened) -> Scope:
     """The names of the run's blocks; what they may read is what the run itself may."""
     from aelab import catalogue
-    from aelab.data import roots
 
-    base = Path(opened.spec.file).resolve().parent
-    reading = roots.Roots(tuple(folder.resolve() for folder in opened.folders), base)
-    names = catalogue.names(reading=reading)
+    names = catalogue.names(reading=opened.reading)
     trust = bool(opened.run.record.get("trust"))
     return opened.spec.scope(names, catalogue.attributes(), trust=trust)
 
