@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from aelab.analysis.curves import Curve, columns, curve, in_blocks, term_names
+from aelab.analysis.curves import Curve, columns, curve, in_blocks, judged, term_names
 
 ROWS = [
     {"split": "train", "images": 10, "seconds": 0.5, "epoch": 0, "loss": 3.0, "kl": None},
@@ -38,3 +38,9 @@ def test_blocks_are_means_of_neighbours_and_lose_no_point() -> None:
     assert blocks.x[0] == pytest.approx(1.0)
     assert in_blocks(points, 10) is points
     assert in_blocks(points, 5).y[0] == pytest.approx(0.5)
+
+
+def test_training_rows_of_a_warm_up_are_judged_by_the_final_weights() -> None:
+    rows = [{"images": 1, "loss": 0.1, "loss_final": 0.5}, {"images": 2, "loss": 0.4}]
+    assert curve(judged(rows)).y == [0.5, 0.4]
+    assert rows[0]["loss"] == 0.1

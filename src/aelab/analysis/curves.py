@@ -37,6 +37,14 @@ def curve(rows: Iterable[Mapping[str, Any]], term: str = "loss", x: str = "image
     return Curve([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
+def judged(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows whose `loss` is that of the final objective also while a weight warms up.
+
+    Training rows have what was minimised as `loss`, and the other as `loss_final`.
+    """
+    return [{**row, "loss": row["loss_final"]} if "loss_final" in row else row for row in rows]
+
+
 def term_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Every logged quantity in order of first appearance, clocks left out."""
     names = dict.fromkeys(name for row in rows for name in row)

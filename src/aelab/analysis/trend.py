@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aelab.analysis.curves import Curve, curve, in_blocks
+from aelab.analysis.curves import Curve, curve, in_blocks, judged
 from aelab.runs.record import Run
 
 #: Rates are told per so many images.
@@ -62,7 +62,7 @@ def run_trend(run: Run) -> Trend:
     points = curve(run.metrics("validation"))
     source = "validation"
     if len(points.x) < FEWEST_POINTS:
-        training = curve(run.metrics("train"))
+        training = curve(judged(run.metrics("train")))
         if len(training.x) >= FEWEST_POINTS:
             points, source = training, "train"
     return trend(points.x, points.y, source=source)

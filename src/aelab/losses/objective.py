@@ -15,7 +15,10 @@ from aelab.types import Images, Output, TermSpec
 
 #: Columns of the metrics that a term may not be called like.
 RESERVED = frozenset(
-    {"loss", "images", "seconds", "epoch", "split", "learnrate", "wall_seconds", "batches"}
+    {
+        *("loss", "loss_now", "loss_final", "images", "seconds", "epoch", "split", "learnrate"),
+        *("wall_seconds", "batches"),
+    }
 )
 
 
@@ -79,9 +82,12 @@ class Term:
             return self.function(output, target)
         return self.function(output)
 
-    def weight_at(self, images_seen: int) -> float:
-        """The weight after `images_seen` training images; rises linearly during the warm-up."""
-        if self.warmup_images and images_seen < self.warmup_images:
+    def weight_at(self, images_seen: int | None) -> float:
+        """The weight after `images_seen` training images; rises linearly during the warm-up.
+
+        None: the final one.
+        """
+        if images_seen is not None and images_seen < self.warmup_images:
             return self.weight * images_seen / self.warmup_images
         return self.weight
 
@@ -144,12 +150,16 @@ class Objective(nn.Module):
         seen = [module.inkless for module in self.modules_of_terms if hasattr(module, "inkless")]
         return frozenset.intersection(*seen) if seen else frozenset()  # type: ignore[arg-type]
 
-    def weights(self, images_seen: int) -> dict[str, float]:
-        """The weight of every term after `images_seen` training images, by name."""
+    def weights(self, images_seen: int | None) -> dict[str, float]:
+        """The weight of every term after `images_seen` training images, by name; None: final."""
         return {term.name: term.weight_at(images_seen) for term in self.terms}
 
-    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
-        """The weighted sum (B,) of the values of `forward`."""
+    def final_total(self, values: Mapping[str, Tensor]) -> Tensor:
+        """`total` with the weights that every warm-up ends with: what a state is judged by."""
+        return self.total(values, None)
+
+    def total(self, values: Mapping[str, Tensor], images_seen: int | None) -> Tensor:
+        """The weighted sum (B,) of the values of `forward`; None: with the final weights."""
         total: Tensor | None = None
         for name, weight in self.weights(images_seen).items():
             value = values[name] if weight == 1.0 else values[name] * weight

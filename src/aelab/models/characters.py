@@ -183,6 +183,10 @@ class GumbelSoftmax(nn.Module):
         fallen = self.rate_per_image * images + self.rate_per_epoch * epoch
         self.tau = max(self.floor, self.first_tau * math.exp(-fallen))
 
+    def evaluated_settings(self) -> tuple[float, ...]:
+        """What evaluation depends on: hard weights are the same at any temperature."""
+        return () if self.hard else (self.tau,)
+
     def forward(self, logits: Tensor) -> Tensor:
         """(B, K, H, W) -> weights of the same shape, float32, at least 0, 1 in sum over K."""
         logits = logits.float()

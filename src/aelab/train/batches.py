@@ -140,9 +140,18 @@ class ScheduledSets:
         self._device, self._channels_last = device, channels_last
         self._current: tuple[int, Batches] | None = None
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(first epoch, images) of each set."""
+        return [(first, len(images)) for first, images in self._pairs]
+
+    def position(self, epoch: int) -> int:
+        """Which of the sets is used in an epoch, from 0."""
+        return max(i for i, (first, _) in enumerate(self._pairs) if first <= epoch)
+
     def at(self, epoch: int) -> Batches:
         """The batches of an epoch; only one set at a time is resident."""
-        position = max(i for i, (first, _) in enumerate(self._pairs) if first <= epoch)
+        position = self.position(epoch)
         if self._current is None or self._current[0] != position:
             images = self._pairs[position][1]
             self._current = (position, Batches(images, self._device, self._channels_last))

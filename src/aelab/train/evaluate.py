@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.train.batches import Batches, Draws
+from aelab.train.judging import final_total
 from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import Tally
@@ -49,7 +50,9 @@ def evaluate(
     once for the whole run with `freeze_validation_set`.
 
     Returns:
-        `loss` (the weighted total) and the unweighted terms by name; where the posterior has an
+        `loss` (the weighted total, with the weights that the run ends with) and the unweighted
+        terms by name; where it differs `loss_now`, with the weights at `images_seen`; where the
+        posterior has an
         `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, and where the
         model writes, `accuracy`, `accuracy_without_spaces` and `blank_share`: see
         `aelab.train.tally`.
@@ -86,22 +89,23 @@ def closely(
                 images_seen=images_seen,
                 bfloat16=bfloat16,
             )
-            batch_sums = sums_of(values, total)
+            final = final_total(objective, values, settings, images_seen)
+            batch_sums = sums_of({"loss_now": total, **values}, final)
             if legacy:
                 batch_sums /= len(target)
             sums = batch_sums if sums is None else sums + batch_sums
             tally.add(output, target)
-            names, weight = list(values), weight + (1 if legacy else len(target))
+            names, weight = ["loss_now", *values], weight + (1 if legacy else len(target))
     assert sums is not None  # an empty set is refused by Batches
     facts, looks = tally.facts(), tally.looks()
     more = [fact.to(sums.dtype) for fact in (*facts.values(), *looks.values())]
     # The only wait for the device in a validation.
     numbers = torch.stack([*(sums / weight), *more]).tolist()
     shown = len(numbers) - len(looks)
-    return Evaluation(
-        dict(zip(["loss", *names, *facts], numbers[:shown], strict=True)),
-        dict(zip(looks, numbers[shown:], strict=True)),
-    )
+    terms = dict(zip(["loss", *names, *facts], numbers[:shown], strict=True))
+    if terms["loss_now"] == terms["loss"]:
+        del terms["loss_now"]
+    return Evaluation(terms, dict(zip(looks, numbers[shown:], strict=True)))
 
 
 def held_out_batches(

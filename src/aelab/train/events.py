@@ -12,7 +12,8 @@ class Logged:
 
     Attributes:
         images: images seen. seconds: training time. epoch: completed passes.
-        terms: `loss` and the unweighted terms by name, weighted by image.
+        terms: `loss`, what was minimised, and the unweighted terms by name, weighted by image;
+            while weights change also `loss_final`, the same with the weights of the end.
         learnrate: of the first parameter group, at the latest batch.
     """
 
@@ -44,7 +45,9 @@ class Warned(NamedTuple):
 class Validated:
     """Validation losses; `is_best` when the loss is the lowest of the run so far.
 
-    `warnings`: what is wrong although every number is finite.
+    `terms`: as `evaluate` returns them. `warnings`: what is wrong although every number is finite.
+    `is_judged`: whether the loss compares with those at the end of the run: not while layers are
+    still taken into use or the validation set is yet to change.
     """
 
     images: int
@@ -53,6 +56,7 @@ class Validated:
     terms: dict[str, float]
     is_best: bool
     warnings: tuple[Warned, ...] = ()
+    is_judged: bool = True
 
 
 @dataclass(frozen=True)

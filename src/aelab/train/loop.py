@@ -18,7 +18,9 @@ from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import set_clock
 from aelab.train.diagnosis import Evidence, broken_tensors, explained, watched_buffers
 from aelab.train.evaluate import closely, noise_shape_of
-from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
+from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
+from aelab.train.horizon import horizon
+from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
@@ -57,6 +59,11 @@ def fit(
     sets = ScheduledSets(train, *place)
     held_out = ScheduledSets(validation, *place, "validation_set") if validation else None
 
+    goal = goal_of(state.model, horizon(settings, sets.sizes))
+    remarks: tuple[Warned, ...] = ()
+    if held_out is not None:
+        remarks = renew_judging(state, objective, held_out, goal)
+
     evidence = Evidence(
         state,
         objective,
@@ -71,9 +78,10 @@ def fit(
         while True:
             reason = finish_reason(state, settings)
             if log_due(state, settings, final=reason is not None):
-                yield read_window(state, settings)
+                yield read_window(state, objective, settings)
             if held_out is not None and validation_due(state, settings, final=reason is not None):
-                yield validate(state, objective, held_out.at(state.epoch), settings)
+                yield validate(state, objective, held_out, settings, goal, remarks)
+                remarks = ()
                 reason = finish_reason(state, settings)
             if checkpoint_due(state, settings):
                 check_finite(state, settings)
@@ -182,12 +190,13 @@ def checkpoint_due(state: State, settings: FitSettings) -> bool:
     return by_images or by_epoch
 
 
-def read_window(state: State, settings: FitSettings) -> Logged:
+def read_window(state: State, objective: ObjectiveLike, settings: FitSettings) -> Logged:
     """Mean losses since the last log; the one place where training waits for the device."""
     started = time.perf_counter()
     terms = check_finite(state, settings)
     state.seconds += time.perf_counter() - started
     state.last_loss, state.last_loss_images = terms["loss"], state.images
+    terms |= final_loss(objective, terms, state.logged_at)
     state.window, state.window_images, state.window_terms = None, 0, []
     state.logged_at = state.images
     learnrate = float(state.optimizer.param_groups[0]["lr"])
@@ -195,24 +204,35 @@ def read_window(state: State, settings: FitSettings) -> Logged:
 
 
 def validate(
-    state: State, objective: ObjectiveLike, held_out: Batches, settings: FitSettings
+    state: State,
+    objective: ObjectiveLike,
+    held_out: ScheduledSets,
+    settings: FitSettings,
+    goal: Goal,
+    remarks: tuple[Warned, ...] = (),
 ) -> Validated:
-    """Evaluate, remember the best, tell the schedule."""
+    """Evaluate, remember the best, tell the schedule.
+
+    Args:
+        remarks: warnings that came before.
+    """
+    images = held_out.at(state.epoch)
     set_clock(state.evaluated_model, state.images, state.epoch)
     found = closely(
-        state.evaluated_model, objective, held_out, settings, state.images, state.bfloat16
+        state.evaluated_model, objective, images, settings, state.images, state.bfloat16
     )
     terms = found.terms
     _refuse_non_finite(state, settings, terms, "validation")
-    warnings = warnings_of(state, objective, held_out, settings, found)
-    loss = terms["loss"]
-    is_best = state.best_loss is None or loss < state.best_loss
+    warnings = (*remarks, *warnings_of(state, objective, images, settings, found))
+    loss, is_judged = terms["loss"], is_settled(state, held_out, goal)
+    is_best = is_judged and (state.best_loss is None or loss < state.best_loss)
     if is_best:
         check_finite(state, settings)  # the best is stored
         state.best_loss, state.best_images = loss, state.images
     state.validated_at, state.validated_epoch = state.images, state.epoch
-    state.schedule.after_validation(loss)
-    return Validated(state.images, state.seconds, state.epoch, terms, is_best, warnings)
+    if is_judged:
+        state.schedule.after_validation(loss)
+    return Validated(state.images, state.seconds, state.epoch, terms, is_best, warnings, is_judged)
 
 
 def check_finite(state: State, settings: FitSettings) -> dict[str, float]:

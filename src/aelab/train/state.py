@@ -22,6 +22,9 @@ from aelab.train.schedules import Schedule, make_schedule
 from aelab.train.settings import FitSettings
 
 FORMAT = 1
+#: How the best state is chosen. 1: by the loss under the weights of the moment; 2: see
+#: `aelab.train.judging`.
+JUDGING = 2
 
 
 @dataclass
@@ -40,7 +43,8 @@ class State:
         epoch, images_in_epoch: completed passes, and images of the present one.
         accumulated_images: images whose gradients wait for a step.
         seconds: training time, without validation and without the caller's work.
-        best_loss, best_images: the lowest validation loss.
+        best_loss, best_images: the lowest validation loss, as `aelab.train.judging` has it.
+        judging: which way of judging they are of.
         last_loss, last_loss_images: the latest finite training loss that was read.
         logged_at, checkpointed_at, validated_at: images at the latest of each; -1: never.
         validated_epoch, checkpointed_epoch: epochs at the latest of each.
@@ -69,6 +73,7 @@ class State:
     seconds: float = 0.0
     best_loss: float | None = None
     best_images: int | None = None
+    judging: int = JUDGING
     last_loss: float | None = None
     last_loss_images: int = 0
     logged_at: int = 0
@@ -104,6 +109,7 @@ _NUMBERS = (
     "seconds",
     "best_loss",
     "best_images",
+    "judging",
     "last_loss",
     "last_loss_images",
     "logged_at",
@@ -114,6 +120,10 @@ _NUMBERS = (
     "window_images",
     "window_terms",
 )
+
+
+#: What numbers are taken to be where a state of an earlier version lacks them.
+_EARLIER: dict[str, Any] = {"judging": 1}
 
 
 def make_state(
@@ -204,7 +214,7 @@ def load_state(state: State, tensors: dict[str, Tensor], numbers: dict[str, Any]
         load_weights(state.ema, tensors, prefix="ema.")
     own_precision = state.bfloat16
     for name in _NUMBERS:
-        setattr(state, name, numbers[name])
+        setattr(state, name, numbers[name] if name in numbers else _EARLIER[name])
     if numbers["device"] != state.device.type:
         state.bfloat16 = own_precision  # what pays there need not pay here
     state.window = tensors["window"].to(state.device) if "window" in tensors else None

@@ -17,7 +17,8 @@ class ObjectiveLike(Protocol):
     """What training needs of an objective.
 
     Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
-    per-sample values (B,) by term; `total` adds them up with their weights, (B,).
+    per-sample values (B,) by term; `total` adds them up with their weights, (B,). Where weights
+    change, a method `final_total(values)` does so with those of the end.
     """
 
     def __call__(

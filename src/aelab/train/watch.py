@@ -159,8 +159,9 @@ def _looks_broken(state: State, settings: FitSettings, found: Evaluation) -> boo
     spread, target = found.looks.get("spread"), found.looks.get("target_spread")
     if spread is not None and target is not None and spread < ALIKE * target:
         return True
-    last = state.last_loss
-    return last is not None and found.terms["loss"] - last > abs(last)
+    last = state.last_loss  # of training: with the weights of the moment
+    now = found.terms.get("loss_now", found.terms["loss"])
+    return last is not None and now - last > abs(last)
 
 
 def _one_pass(
