@@ -41,7 +41,7 @@ def value(
         ("next_ = [x for _ in range(2) for x in (1,)]\nnext_", [1, 1]),
         ("from math import prod as p\np([2, 2])", 4),
         ("import math\nmath.pi > 3", True),
-        ("from src.models.x import *\nfrom src.x import range as r\nlist(r(2))", [0, 1]),
+        ("from src.models.cnn import *\nfrom math import prod as p\np([2, 2])", 4),
         ("helper = lambda n: n * later\nlater = 3\nhelper(2)", 6),
         ("isinstance(1, int) and not isinstance('', int)", True),
         ("assert 1 < 2\nd = {}\nd['a'] = 1\ndel d['a']\nlen(d)", 0),

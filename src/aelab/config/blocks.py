@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards, real_module
-from aelab.config.legacy import resolve_imports
+from aelab.config.legacy import OLD_PACKAGES, resolve_imports
 from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
+from aelab.config.project import activate, find_root
 from aelab.errors import AelabError, ConfigError, Mistakes, RefusedError, Where, did_you_mean
 
 if TYPE_CHECKING:
@@ -51,10 +52,14 @@ class ParsedBlock:
     Attributes:
         body: all statements but the last.
         value: the last expression.
+        roots: under trust, the folders that its imports are found from.
+        partly: old modules that it imports with `*`, of which aelab has only a part.
     """
 
     body: list[ast.stmt]
     value: ast.expr
+    roots: tuple[Path, ...] = ()
+    partly: tuple[str, ...] = ()
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Scope:
         attributes: exact type -> what a block may do with it (see `guards`).
         variables: typed matrix values by name.
         trust: run blocks as plain Python.
-        folder: under trust, imports are also looked for here.
+        folder: of the file; under trust, imports are looked for here and above.
         places: where each variable was defined, for messages.
 
     Raises:
@@ -124,7 +129,7 @@ def parse_block(
         block: the text and its place.
         variables: typed matrix values, which may choose in `{...}[name]`.
         trust: do not refuse anything.
-        folder: under trust, imports found here stay imports.
+        folder: of the file; under trust, what its project has stays an import.
 
     Raises:
         ConfigError: the text is no Python, or it has no value.
@@ -157,8 +162,9 @@ def _inspect(
     block: Block, variables: Mapping[str, Any], *, trust: bool, folder: Path | None
 ) -> tuple[list[ConfigError], ParsedBlock | None]:
     tree = _syntax_tree(block)
-    tree.body, refused = resolve_imports(tree.body, block.where, trust=trust, folder=folder)
-    errors: list[ConfigError] = list(refused)
+    imports = resolve_imports(tree, block.where, trust=trust, folder=folder)
+    tree = imports.tree
+    errors: list[ConfigError] = list(imports.refused)
     chooser = _Choices(variables, tree, block.where)
     tree = chooser.visit(tree)
     errors += chooser.errors
@@ -168,7 +174,7 @@ def _inspect(
         statements, value = _split_value(tree.body, block.where)
     except ConfigError as error:
         return errors or [error], None
-    return errors, ParsedBlock(statements, value)
+    return errors, ParsedBlock(statements, value, imports.roots, imports.partly)
 
 
 def evaluate(block: Block, scope: Scope) -> Any:
@@ -181,6 +187,7 @@ def evaluate(block: Block, scope: Scope) -> Any:
     """
     parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     body, value = _compile(parsed, block.where, trust=scope.trust)
+    activate(parsed.roots)
     context = _importable(scope.folder) if scope.trust and scope.folder else nullcontext()
     try:
         with context:
@@ -191,7 +198,10 @@ def evaluate(block: Block, scope: Scope) -> Any:
             error.where = _failing_place(error.__traceback__, block.where)
         raise
     except NameError as error:
-        raise _unknown_name(error, scope, block) from None
+        raise _unknown_name(error, scope, block, parsed.partly) from None
+    except ImportError as error:
+        place = _failing_place(error.__traceback__, block.where)
+        raise _failed_import(error, place, scope.folder) from error
     except Exception as error:
         place = _failing_place(error.__traceback__, block.where)
         raise ConfigError(f"{type(error).__name__}: {error}", where=place) from error
@@ -317,14 +327,43 @@ def _failing_place(trace: TracebackType | None, where: Where) -> Where:
     return place
 
 
-def _unknown_name(error: NameError, scope: Scope, block: Block) -> ConfigError:
+def _unknown_name(
+    error: NameError, scope: Scope, block: Block, partly: Sequence[str]
+) -> ConfigError:
     name = error.name or str(error)
     place = _failing_place(error.__traceback__, block.where)
     if not scope.trust and (hasattr(builtins, name) or name in OLD_NAMESPACE):
         return RefusedError(f"a block cannot use '{name}'", where=place, hint=TRUST_HINT)
     known = [known for known in scope.namespace if not known.startswith("_")]
     near = did_you_mean(name, known)
+    if partly:
+        near = f"; of {', '.join(partly)}, imported with *, aelab has only a part"
     return ConfigError(f"'{name}' is neither a part nor defined before{near}", where=place)
+
+
+def _importer(error: ImportError) -> str:
+    """`FILE needs `: the innermost file of a traceback that is none of Python's own machinery."""
+    file, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        file = file if name.startswith("<") else name
+        trace = trace.tb_next
+    return f"{file} needs " if file.endswith(".py") else "needs "
+
+
+def _failed_import(error: ImportError, where: Where, folder: Path | None) -> ConfigError:
+    """What a trusted block's import lacks: a package, a module of the project, or a name."""
+    name = error.name or ""
+    top = name.partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError):
+        return ConfigError(f"{type(error).__name__}: {error}", where=where)
+    if top and find_root(top, folder or Path.cwd()) is None and top not in OLD_PACKAGES:
+        hint = f"if it is a published package: pip install {top}; if your own: set PYTHONPATH"
+        message = f"{_importer(error)}the package {top}, which is not installed"
+        return ConfigError(message, where=where, hint=hint)
+    places = "the file's folder, PYTHONPATH, and the folders above the file"
+    message = f"there is no module {name} in {places}"
+    return ConfigError(message, where=where, hint="the first folder that has its first name counts")
 
 
 @contextmanager

@@ -230,7 +230,7 @@ class _Builder:
         self, blocks: Mapping[str, Block], variables: Mapping[str, Any]
     ) -> dict[str, ParsedBlock]:
         """Every block as a tree."""
-        folder = (self.home or self.path.resolve().parent) if self.trust else None
+        folder = self.home or self.path.resolve().parent
         parsed: dict[str, ParsedBlock] = {}
         for key, block in blocks.items():
             errors, tree = inspect_block(block, variables, trust=self.trust, folder=folder)

@@ -69,8 +69,7 @@ class RunSpec:
               trust: bool = False) -> Scope:  # fmt: skip
         """A fresh scope for the blocks of this run, over the catalogue's names and attributes."""
         places = {key.removeprefix("matrix."): where for key, where in self.places.items()}
-        folder = self.base if trust else None
-        return Scope(names, attributes, self.variables, trust, folder, places)
+        return Scope(names, attributes, self.variables, trust, self.base, places)
 
 
 @dataclass(frozen=True)

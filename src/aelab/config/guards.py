@@ -57,7 +57,11 @@ class FrozenModule:
         try:
             return members_of(self)[name]
         except KeyError:
-            raise AttributeError(f"{self._name}.{name} is not offered") from None
+            package = self._name.partition(".")[0]
+            raise AttributeError(
+                f"{self._name}.{name} is not offered; with the package {package} installed, "
+                "--trust gives the real one"
+            ) from None
 
 
 def members_of(module: FrozenModule) -> Mapping[str, Any]:

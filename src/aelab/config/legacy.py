@@ -1,20 +1,75 @@
-"""One thin table: import paths and trainers of old experiment files, and what they mean here.
+"""Thin tables: import paths and trainers of old experiment files, and what they mean here.
 
-Old files import from the packages of the program they were written for. Every part those packages
-offered is a plain name of the catalogue, so an import needs no module: it only says a name.
+Old files import from the packages of the program they were written for. The parts of those packages
+that aelab has are plain names of the catalogue, so that such an import needs no module.
 """
 
 from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from aelab.config.policy import TRUST_HINT
+from aelab.config.project import find_root, has_module
 from aelab.errors import ConfigError, RefusedError, Where, did_you_mean
 
-#: Packages of the old program: whatever is imported from them is looked up in the catalogue.
+#: Packages of the old program.
 OLD_PACKAGES = ("src", "experiments", "scripts")
+
+#: Files below `src/train` by which a copy of the old program is known.
+_OLD_PROGRAM = ("experiment.py", "trainer.py", "train_autoencoder.py")
+
+#: Modules of the old program -> those of their names that aelab has too, under the same name. A
+#: name that is called the same elsewhere (`TransformerEncoder` of `experiments.ae.qkv.transformer`)
+#: is another one.
+OLD_MODULES: dict[str, tuple[str, ...]] = {
+    module: tuple(names.split())
+    for module, names in {
+        "experiments.ae.transformer": "TransformerAutoencoder TransformerDecoder",
+        "experiments.datasets": (
+            "fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset rpg_tile_dataset_3x32x32"
+        ),
+        "experiments.datasets.classic": "fmnist_dataset mnist_dataset",
+        "experiments.datasets.noise": "noise_dataset",
+        "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
+        "scripts.train_autoencoder": "DalleManifoldAutoencoder",
+        "scripts.train_autoencoder_vae": "VariationalAutoencoderConv",
+        "src.datasets": (
+            "ImageCombinePatchIterableDataset InterleaveDataset Kali2dDataset LimitDataset"
+            " TransformDataset TransformIterableDataset"
+        ),
+        "src.datasets.generative": "Kali2dDataset",
+        "src.datasets.generative.kali2d": "Kali2dDataset",
+        "src.datasets.image_combine": "ImageCombinePatchIterableDataset",
+        "src.datasets.interleave": "InterleaveDataset",
+        "src.datasets.limit": "LimitDataset",
+        "src.datasets.transform": "TransformDataset TransformIterableDataset",
+        "src.models.cnn": "Conv2dBlock DalleEncoder SpaceToDepth",
+        "src.models.cnn.block2d": "Conv2dBlock",
+        "src.models.cnn.dalle": "DalleEncoder",
+        "src.models.cnn.spacedepth": "SpaceToDepth SpaceToDepthPool",
+        "src.models.decoder": "DecoderConv2d ImageManifoldDecoder",
+        "src.models.decoder.decoder2d_conv": "DecoderConv2d",
+        "src.models.decoder.image_manifold": "ImageManifoldDecoder",
+        "src.models.encoder": (
+            "EncoderConv2d EncoderDecoder StackedSymmetricAutoencoderConv2d resnet resnet18_open"
+        ),
+        "src.models.encoder.ae": "EncoderDecoder",
+        "src.models.encoder.encoder2d_conv": "EncoderConv2d",
+        "src.models.encoder.resnet": "resnet18_open",
+        "src.models.encoder.stacked_sym_ae": "StackedSymmetricAutoencoderConv2d",
+        "src.models.loss": "HistogramLoss",
+        "src.models.loss.hist": "HistogramLoss",
+        "src.models.transform": "Reshape",
+        "src.models.transform.reshape": "Reshape",
+        "src.models.vae": "VariationalAutoencoder VariationalEncoder",
+        "src.models.vae.vae": "VariationalAutoencoder VariationalEncoder",
+        "src.util.image": "ImageFilter",
+        "src.util.image.image_filter": "ImageFilter",
+    }.items()
+}
 
 #: Real packages of which the catalogue offers a frozen list of names.
 LIBRARIES = ("torch", "torchvision", "math")
@@ -56,65 +111,190 @@ def find_trainer(dotted: str) -> OldTrainer:
     raise ConfigError(f"given '{dotted}'; possible: {', '.join(TRAINERS)}, or leave it out{near}")
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A block's tree without the imports that only say a name.
+
+    Attributes:
+        tree: the tree, imports replaced.
+        refused: imports that untrusted blocks cannot have.
+        roots: under trust, the folders that the remaining imports are found from.
+        partly: old modules imported with `*`, of which aelab has only a part.
+    """
+
+    tree: ast.Module
+    refused: tuple[RefusedError, ...]
+    roots: tuple[Path, ...]
+    partly: tuple[str, ...]
+
+
 def resolve_imports(
-    body: list[ast.stmt], where: Where, *, trust: bool = False, folder: Path | None = None
-) -> tuple[list[ast.stmt], list[RefusedError]]:
-    """Replace the imports at the top level of a block by assignments of catalogue names.
+    tree: ast.Module, where: Where, *, trust: bool = False, folder: Path | None = None
+) -> Resolved:
+    """Replace the imports of a block, in functions too, by assignments of catalogue names.
 
     `from src.models.cnn import *` vanishes, `from torch import nn as layers` becomes
-    `layers = torch.nn`, `import os` is refused. Under trust, what is not in the table stays a real
-    import, and so does anything that exists in the file's own folder.
-
-    Returns:
-        The new statements and the refused imports.
+    `layers = torch.nn`, `import os` is refused. A name from a module path means what that path
+    meant (`OLD_MODULES`), never something else that is called the same. Under trust, whatever the
+    file's project has is a real import; only in a copy of the old program itself the names that
+    aelab has are aelab's, as they are without any import.
     """
-    statements: list[ast.stmt] = []
-    refused: list[RefusedError] = []
-    for node in body:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            statements.append(node)
-            continue
-        modules = (
-            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
-        if trust and not all(_is_ours(module, folder) for module in modules):
-            statements.append(node)
-            continue
-        replaced = _assignments(node)
-        if replaced is None:
-            place = where.at(line=node.lineno, column=node.col_offset + 1)
-            refused.append(_refusal(node, modules, place))
-            continue
-        statements += [_placed(new, node) for new in replaced]
-    return statements, refused
+    resolver = _Resolver(where, trust=trust, folder=folder)
+    body: list[ast.stmt] = []
+    for node in tree.body:
+        new = resolver.top_level(node)
+        body += new if isinstance(new, list) else [new]
+    tree.body = body
+    return Resolved(
+        tree,
+        tuple(resolver.refused),
+        tuple(dict.fromkeys(resolver.roots)),
+        tuple(resolver.partly),
+    )
 
 
-def _is_ours(module: str, folder: Path | None) -> bool:
-    root = module.split(".")[0]
-    if folder and ((folder / root).is_dir() or (folder / f"{root}.py").is_file()):
+class _Resolver(ast.NodeTransformer):
+    """Walks a block; `nested` is whether the statement stands inside of another one."""
+
+    def __init__(self, where: Where, *, trust: bool, folder: Path | None) -> None:
+        self.where = where
+        self.trust = trust
+        self.folder = folder
+        self.refused: list[RefusedError] = []
+        self.roots: list[Path] = []
+        self.partly: list[str] = []
+
+    def top_level(self, node: ast.stmt) -> ast.stmt | list[ast.stmt]:
+        """The statements for one of the block's own."""
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            return self.replaced(node)
+        new: ast.stmt = self.visit(node)
+        return new
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        """The statements for an import inside a function, an `if`, a `try`."""
+        return _inside(self.replaced(node), node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
+        """As `visit_Import`."""
+        return _inside(self.replaced(node), node)
+
+    def replaced(self, node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:
+        """What an import means here; nothing where it is refused."""
+        new: list[ast.stmt] = []
+        for single in _single(node):
+            module = single.names[0].name if isinstance(single, ast.Import) else single.module or ""
+            if self.is_real(single, module):
+                root = find_root(module, self.folder) if self.folder else None
+                self.roots += [root] if root else []
+                new.append(single)
+                continue
+            statements = _assignments(single)
+            if statements is None:
+                self.refused.append(self.refusal(single, module))
+                continue
+            if isinstance(single, ast.ImportFrom) and single.names[0].name == "*":
+                self.partly.append(module)
+            new += [_placed(statement, node) for statement in statements]
+        return new
+
+    def is_real(self, node: ast.Import | ast.ImportFrom, module: str) -> bool:
+        """Whether Python itself imports this, rather than the tables here."""
+        if not self.trust or (isinstance(node, ast.ImportFrom) and node.level):
+            return self.trust
+        root = module.partition(".")[0]
+        if root == "torchvision" and find_spec(root) is None:
+            return _assignments(node) is None
+        if isinstance(node, ast.Import) or module not in OLD_MODULES:
+            return True
+        name = node.names[0].name
+        if name != "*" and name not in OLD_MODULES[module]:
+            return True
+        project = find_root(module, self.folder) if self.folder else None
+        if project is None or not has_module(module, self.folder):
+            return False
+        if not _is_old_program(project):
+            return True
         return False
-    return root in OLD_PACKAGES
+
+    def refusal(self, node: ast.Import | ast.ImportFrom, module: str) -> RefusedError:
+        """The error for an import that an untrusted block cannot have."""
+        place = self.where.at(line=node.lineno, column=node.col_offset + 1)
+        root = module.partition(".")[0]
+        if isinstance(node, ast.ImportFrom) and not node.level and root in OLD_PACKAGES:
+            return RefusedError(
+                _missing(module, node.names[0].name), where=place, hint=self.way_out(module)
+            )
+        possible = (
+            "every part is a plain name, and torch, nn, F, math, torchvision are there already"
+        )
+        message = f"'{ast.unparse(node)}' is refused: {module or '.'} is not offered; {possible}"
+        return RefusedError(message, where=place, hint=TRUST_HINT)
+
+    def way_out(self, module: str) -> str:
+        """What to type, by whether the file's project has the module."""
+        if has_module(module, self.folder):
+            return f"the file's project has it; {TRUST_HINT}"
+        path = module.replace(".", "/")
+        return f"if it is your own: put {path}.py into a folder above the file, and type --trust"
+
+
+def _single(node: ast.Import | ast.ImportFrom) -> list[ast.Import | ast.ImportFrom]:
+    """One statement a name: aelab may have one of them and the project the other."""
+    made: list[ast.Import | ast.ImportFrom] = []
+    for alias in node.names:
+        if isinstance(node, ast.Import):
+            new: ast.Import | ast.ImportFrom = ast.Import(names=[alias])
+        else:
+            new = ast.ImportFrom(module=node.module, names=[alias], level=node.level)
+        made.append(ast.copy_location(new, node))
+    return made
+
+
+def _inside(statements: list[ast.stmt], node: ast.stmt) -> list[ast.stmt]:
+    """Statements in a function: `x = x` would be a local name without a value there."""
+    kept = [s for s in statements if not (isinstance(s, ast.Assign) and _names_itself(s))]
+    return kept or [ast.copy_location(ast.Pass(), node)]
+
+
+def _names_itself(statement: ast.Assign) -> bool:
+    target, value = statement.targets[0], statement.value
+    return isinstance(target, ast.Name) and isinstance(value, ast.Name) and target.id == value.id
+
+
+def _is_old_program(root: Path) -> bool:
+    """Whether a project is a copy of the program that old files were written for."""
+    return all((root / "src" / "train" / name).is_file() for name in _OLD_PROGRAM)
+
+
+def _missing(module: str, name: str) -> str:
+    """What of an import aelab lacks."""
+    if module in OLD_MODULES:
+        there = ", ".join(OLD_MODULES[module])
+        return f"{name} is missing: of {module} aelab has {there}"
+    what = "whatever it holds is missing" if name == "*" else f"{name} is missing"
+    return f"{module} is not part of aelab: {what}"
 
 
 def _assignments(node: ast.Import | ast.ImportFrom) -> list[ast.stmt] | None:
-    """What an import means here; None where it is refused."""
+    """What the import of one name means here; None where aelab does not have it."""
+    alias = node.names[0]
     if isinstance(node, ast.Import):
-        roots = [alias.name.split(".")[0] for alias in node.names]
-        if any(root not in LIBRARIES for root in roots):
+        root = alias.name.split(".")[0]
+        if root not in LIBRARIES:
             return None
-        return [
-            _assign(alias.asname or root, alias.name if alias.asname else root)
-            for alias, root in zip(node.names, roots, strict=True)
-        ]
+        return [_assign(alias.asname or root, alias.name if alias.asname else root)]
     module = node.module or ""
-    root = module.split(".")[0]
-    star = any(alias.name == "*" for alias in node.names)
-    if node.level or root not in (*OLD_PACKAGES, *LIBRARIES) or (star and root in LIBRARIES):
+    if node.level:
         return None
-    if star:
-        return []
-    prefix = "" if root in OLD_PACKAGES else f"{module}."
-    return [_assign(alias.asname or alias.name, prefix + alias.name) for alias in node.names]
+    if module in OLD_MODULES:
+        if alias.name == "*":
+            return []
+        known = alias.name in OLD_MODULES[module]
+        return [_assign(alias.asname or alias.name, alias.name)] if known else None
+    if module.split(".")[0] not in LIBRARIES or alias.name == "*":
+        return None
+    return [_assign(alias.asname or alias.name, f"{module}.{alias.name}")]
 
 
 def _assign(name: str, dotted: str) -> ast.stmt:
@@ -128,9 +308,3 @@ def _placed(new: ast.stmt, old: ast.stmt) -> ast.stmt:
         if isinstance(node, ast.expr | ast.stmt):
             ast.copy_location(node, old)
     return new
-
-
-def _refusal(node: ast.stmt, modules: list[str], where: Where) -> RefusedError:
-    possible = "every part is a plain name, and torch, nn, F, math, torchvision are there already"
-    message = f"'{ast.unparse(node)}' is refused: {', '.join(modules)} is not offered; {possible}"
-    return RefusedError(message, where=where, hint=TRUST_HINT)

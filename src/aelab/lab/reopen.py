@@ -104,8 +104,8 @@ def _told_where_modules_were(reading: Roots) -> Iterator[None]:
         yield
     except (ConfigError, Problems) as error:
         for each in error.errors if isinstance(error, Problems) else [error]:
-            if isinstance(each.__cause__, ModuleNotFoundError) and not each.hint:
-                each.hint = reading.way_out
+            if isinstance(each.__cause__, ModuleNotFoundError):
+                each.hint = "\n  ".join(filter(None, (each.hint, reading.way_out)))
         if isinstance(error, Problems):
             raise Problems(error.errors) from error.__cause__
         raise
