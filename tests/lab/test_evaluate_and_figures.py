@@ -256,3 +256,57 @@ def test_the_verbs_print_tables_and_json(
     folder = _runs(store)["vae"].folder
     printed = call("figure", "map", folder, "-o", "method=pca", "--runs", str(store))
     assert printed.strip().endswith("figures/map.png")
+
+
+def test_evaluations_say_over_how_many_of_how_many_images(store: Path) -> None:
+    from aelab.cli.evaluate import evaluated_json, evaluated_text
+
+    run = _runs(store)["vae"]
+    options = {"iwae": {"samples": 3, "images": 10}}
+    found = list(
+        lab.evaluate([run.folder], metrics=["iwae", "elbo"], limit=30, options=options, runs=store)
+    )
+    text = evaluated_text(found)
+    assert "over 30 of 40 held-out images, drawn at random" in text
+    assert "iwae: over 10 of 40 held-out images" in text
+    (row,) = json.loads(evaluated_json(found))
+    assert (row["heldout_images"], row["heldout_total"]) == (30, 40)
+    assert row["heldout_images_of"] == {"iwae": 10}
+    columns = ["iwae_nats", "elbo_nats"]
+    table = lab.table(runs=store, include=columns, only=run.folder)
+    assert "iwae_nats: over 10 of 40 held-out images, drawn at random" in table
+    assert "elbo_nats: over 30 of 40 held-out images, drawn at random" in table
+    (told,) = json.loads(lab.table(runs=store, include=columns, only=run.folder, format="json"))
+    assert told["included_over"]["iwae_nats"] == {"heldout_images": 10, "of": 40}
+
+
+def test_numbers_over_different_images_are_told_apart(store: Path) -> None:
+    for kind, limit in (("vae", 20), ("plain", 40)):
+        list(lab.evaluate([_runs(store)[kind].folder], limit=limit, runs=store))
+    text = lab.table(runs=store, include=["psnr_db"])
+    assert "psnr_db: over 20 of 40 held-out images, drawn at random; 40 held-out images" in text
+    assert "these do not compare" in text
+
+
+def test_numbers_over_the_first_images_of_earlier_versions_are_left_out_and_named(
+    store: Path,
+) -> None:
+    run = _runs(store)["vae"]
+    list(lab.evaluate([run.folder], metrics=["reproduction"], runs=store))
+    old = json.loads((run.path / "evaluation.json").read_text("utf-8"))
+    for key in ("images_are", "heldout_total"):
+        del old[key]
+    del old["metrics"]["reproduction"]["heldout_images"]
+    old["metrics"]["iwae"] = {"values": {"iwae_nats": -1.0}, "seconds": 1.0, "options": {}}
+    run.write_json("evaluation.json", old)
+    assert read_evaluation(run)["outdated"] == ["iwae"]  # the other is over all images
+    assert "psnr_db" in evaluated_values(run)
+    assert "iwae_nats" not in evaluated_values(run)
+    run.write_json("evaluation.json", {**old, "heldout_images": 20})  # the first 20 of 40
+    assert evaluated_values(run) == {}
+    list(lab.evaluate([_runs(store)["plain"].folder], metrics=["reproduction"], runs=store))
+    text = lab.table(runs=store, include=["psnr_db"])
+    assert "1 of 2 runs have numbers over the first images of their set" in text
+    list(lab.evaluate([run.folder], metrics=["reproduction"], runs=store))
+    assert "outdated" not in read_evaluation(run)
+    assert set(read_evaluation(run)["metrics"]) == {"reproduction"}

@@ -19,6 +19,7 @@ from aelab.lab.rendering import region_of, size_of
 from aelab.lab.truth import OF_ORIGINAL, PICTURES, RENDER, errors, scores_table
 from aelab.ops.resize import resize
 from aelab.ops.sampling import Region
+from aelab.ops.subset import draw_order, show_order
 
 
 class Waves(nn.Module):
@@ -118,7 +119,8 @@ def test_a_render_at_the_own_size_is_the_reconstruction(
     whole = lab.open_model("waves", runs=runs)
     assert isinstance(whole.decoder, Waves)
     lab.render("waves", sizes=["4x4"], zoom="0,0,1,1", images=4, runs=runs, out=tmp_path)
-    images = kali_dataset((3, 8, 10), size=20, seed=2, max_iterations=5).load().pixels[:4] / 255
+    set_ = kali_dataset((3, 8, 10), size=20, seed=2, max_iterations=5)
+    images = set_.load().pixels[show_order(20)[:4]] / 255
     with torch.no_grad():
         wanted = whole.decoder.render(whole.encode(images), (4, 4), (0, 0, 1, 1))  # type: ignore[operator]
     torch.testing.assert_close(drawn["render 4x4"], wanted)
@@ -170,7 +172,8 @@ def test_the_runs_own_set_is_taken_larger(runs: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     twice, four = rendered.scores
     assert (twice.size, four.size) == ((16, 20), (32, 40))
-    large = kali_dataset((3, 32, 40), size=20, seed=2, max_iterations=5).load().pixels[:7] / 255
+    set_ = kali_dataset((3, 32, 40), size=20, seed=2, max_iterations=5)
+    large = set_.load().pixels[draw_order(20)[:7]] / 255
     bicubic = resize(resize(large, (8, 10), "area"), (32, 40), "bicubic")
     found = four.errors[OF_ORIGINAL]
     torch.testing.assert_close(found.l2, (bicubic - large).square().mean((1, 2, 3)), rtol=0.05,

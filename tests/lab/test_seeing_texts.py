@@ -19,6 +19,7 @@ from aelab.lab import pictures
 from aelab.lab.drawing import FIGURES, draw
 from aelab.lab.pictures import FONT_RES, Reproductions, cell, seen
 from aelab.metrics import Subject
+from aelab.ops.subset import show_order
 from aelab.report import texts
 from aelab.runs.record import Run
 from aelab.types import Images, Output
@@ -99,7 +100,7 @@ def test_texts_are_written_beside_their_originals_with_the_pictures(tmp_path: Pa
     shown.originals()
     assert shown.example == ""
     shown.write(Copying(), 320)
-    first = to_lines(images.pixels[0, 0])
+    first = to_lines(images.pixels[show_order(len(images))[0], 0])
     originals = run.read_text("text/heldout-originals.txt").split("\n")
     assert originals[:6] == [*first, ""]
     assert len(originals) == 16 * 6
@@ -116,7 +117,8 @@ def test_stored_pictures_of_characters_are_drawn_in_the_font(tmp_path: Path) -> 
     with Image.open(run.path / "images" / "heldout-originals.png") as row:
         assert row.size == (16 * SHAPE[1] * width, SHAPE[0] * height)
         stored = torch.frombuffer(bytearray(row.tobytes()), dtype=torch.uint8).view(row.height, -1)
-    drawn = font_renderer(FONT_RES).draw(images.pixels[:1, 0])[0, 0]
+    first = images.pixels[show_order(len(images))[:1], 0]
+    drawn = font_renderer(FONT_RES).draw(first)[0, 0]
     assert torch.equal(stored[:, : SHAPE[1] * width], (drawn * 255).round().to(torch.uint8))
 
 
@@ -158,7 +160,7 @@ def test_figures_show_drawn_characters(subject: Subject) -> None:
 def test_tiles_hold_the_drawn_characters_exactly(subject: Subject) -> None:
     with Image.open(io.BytesIO(draw("inputs", subject, {"count": 1}).content)) as picture:
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    assert torch.equal(pixels, seen(subject.images[:1], ALPHABET).flatten())
+    assert torch.equal(pixels, seen(subject.images[subject.shown[:1]], ALPHABET).flatten())
 
 
 def test_a_figure_of_pixels_says_that_characters_are_none(subject: Subject) -> None:

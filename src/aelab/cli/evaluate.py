@@ -77,6 +77,10 @@ def evaluated_json(found: list[Evaluated]) -> str:
             "run": entry.run.folder,
             "images": entry.images,
             "heldout_images": entry.heldout_images,
+            "heldout_total": entry.heldout_total,
+            "train_images": entry.train_images,
+            "train_total": entry.train_total,
+            "heldout_images_of": entry.parts,
             "values": entry.values,
             "skipped": entry.skipped,
             "seconds": entry.seconds,
@@ -101,6 +105,9 @@ def evaluated_text(found: list[Evaluated]) -> str:
     else:
         rows = [[name, *(cells[key][i] for key in keys)] for i, name in enumerate(names)]
         text = tabulate(rows, ["run", *keys], tablefmt="simple", disable_numparse=True)
+    from aelab.lab.evaluating import taken_over
+
+    over = [f"note: {line}" for line in taken_over(found)]
     notes: dict[str, list[str]] = {}
     for entry in found:
         for metric, why in entry.skipped.items():
@@ -111,7 +118,7 @@ def evaluated_text(found: list[Evaluated]) -> str:
     without = [entry.run.folder for entry in found if entry.problem]
     if without:  # each was told why when its turn came
         lines.append(f"not measured: {len(without)} of {len(found)} runs: {', '.join(without)}")
-    return "\n".join([text, *lines]) if measured else "\n".join(lines)
+    return "\n".join([text, *over, *lines]) if measured else "\n".join(lines)
 
 
 def _list_text() -> str:

@@ -38,7 +38,8 @@ Trust = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Limit = Annotated[
-    int, typer.Option("--limit", min=2, help="At most so many held-out images a run.")
+    int,
+    typer.Option("--limit", min=2, help="At most so many held-out images a run, drawn at random."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Set = Annotated[

@@ -22,7 +22,11 @@ class Evaluated:
     Attributes:
         run: which.
         images: seen by the evaluated state.
-        heldout_images: how many images it was measured with.
+        heldout_images: how many images it was measured with at most: a keyed random draw, spread
+            over the classes, and the same for all runs on the same set.
+        heldout_total: how many there are.
+        train_images, train_total: the same of the training images; 0 where no metric needed them.
+        parts: metric -> over how many of the held-out images it was taken, where that is fewer.
         values: key -> number, over all metrics.
         skipped: metric -> why it could not be measured.
         seconds: metric -> time it took.
@@ -32,6 +36,10 @@ class Evaluated:
     run: Run
     images: int = 0
     heldout_images: int = 0
+    heldout_total: int = 0
+    train_images: int = 0
+    train_total: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -83,8 +91,9 @@ def subject_of(
 
     Args:
         opened: the run.
-        limit: at most so many held-out images.
-        train_limit: at most so many training images; with 0 their set is not even loaded.
+        limit: at most so many held-out images, drawn at random.
+        train_limit: at most so many training images, drawn at random; with 0 their set is
+            not even loaded.
         chunk_images: images in one pass.
 
     Raises:
@@ -127,10 +136,11 @@ def evaluate_run(
     most users never write, and two notes below each table would tell them nothing.
     """
     from aelab.metrics import METRICS, lacking
+    from aelab.ops.subset import RULE
     from aelab.runs.evaluation import write_evaluation
 
     subject = subject_of(opened, limit=limit)
-    found = Evaluated(opened.run, opened.images, len(subject.images))
+    found = Evaluated(opened.run, opened.images, len(subject.images), subject.heldout_total)
     entries: dict[str, dict[str, Any]] = {}
     for name in names:
         if not (asked or subject.alphabet) and "characters" in METRICS[name].needs:
@@ -143,9 +153,46 @@ def evaluate_run(
         given = dict((options or {}).get(name, {}))
         began = time.perf_counter()
         values = METRICS[name].function(subject, **given)
+        images = METRICS[name].images(subject, given)
+        if images < found.heldout_images:
+            found.parts[name] = images
+        if "train" in METRICS[name].needs:
+            found.train_images, found.train_total = len(subject.train_images), subject.train_total
         found.seconds[name] = round(time.perf_counter() - began, 3)
         found.values |= values
-        entries[name] = {"values": values, "seconds": found.seconds[name], "options": given}
-    about = {"state": state, "images": opened.images, "heldout_images": found.heldout_images}
+        entries[name] = {
+            "values": values,
+            "seconds": found.seconds[name],
+            "options": given,
+            "heldout_images": images,
+        }
+    about = {
+        "state": state,
+        "images": opened.images,
+        "heldout_images": found.heldout_images,
+        "heldout_total": found.heldout_total,
+        "images_are": RULE,
+    }
     write_evaluation(opened.run, about, entries)
     return found
+
+
+def taken_over(found: Sequence[Evaluated]) -> list[str]:
+    """Which images the numbers are of, in sentences; equal ones of several runs once."""
+    from aelab.metrics import METRICS
+    from aelab.ops.subset import DRAWN, said
+
+    lines: dict[str, None] = {}
+    for entry in found:
+        if not entry.values:
+            continue
+        of, heldout = entry.heldout_total, "held-out images"
+        drawn = entry.heldout_images < of or entry.train_images < entry.train_total
+        line = f"over {said(entry.heldout_images, of, heldout)}"
+        if entry.train_images:
+            line += f" and {said(entry.train_images, entry.train_total, 'training images')}"
+        lines[line + (DRAWN if drawn or entry.parts else "")] = None
+        for name, count in entry.parts.items():
+            what = f"{name} ({METRICS[name].part_is})" if METRICS[name].part_is else name
+            lines[f"{what}: over {said(count, of, heldout)}"] = None
+    return list(lines)

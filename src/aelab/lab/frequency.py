@@ -42,7 +42,7 @@ def frequency_errors(
     data: Iterable[str | Path] = (),
     trust: bool = False,
 ) -> list[Measured]:
-    """Errors of stored runs on the first images of their own validation sets, in evaluation mode.
+    """Errors of stored runs on images drawn from their own validation sets, in evaluation mode.
 
     Args:
         sources: experiment files, run folders or globs; empty means every stored run.

@@ -1,4 +1,4 @@
-"""Reproductions while a run trains: always the same sixteen images of each set."""
+"""Reproductions while a run trains: always the same sixteen images of each set, of all classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aelab.lab.build import Sets
-from aelab.ops.augmented import first_images
+from aelab.ops.augmented import chosen_images
+from aelab.ops.subset import show_order
 from aelab.report.pictures import PAPER_GAP, Line
 from aelab.report.texts import trimmed
 from aelab.runs.record import Run
@@ -37,23 +38,29 @@ class Reproductions:
 
     Args:
         run: where to write.
-        sets: the images by name, `train` and `heldout`; the first sixteen of each are shown,
-            without augmentation, so that runs and times can be compared picture by picture.
+        sets: the images by name, `train` and `heldout`; sixteen of each are shown, without
+            augmentation, one of each class in turn: the same ones for all runs on a set, so that
+            runs and times can be compared picture by picture. A run that was begun with others
+            keeps them.
 
     Attributes:
+        shown: which rows of each set.
         example: the first held-out (else training) text beside its latest reproduction; empty
             where images are pictures, or nothing was written yet.
     """
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
         self._run = run
-        self._samples = {name: first_images(images, COUNT) for name, images in sets.items()}
+        rows = {name: shown_rows(run, name, images) for name, images in sets.items()}
+        self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
+        self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
         self._alphabets = {name: images.alphabet for name, images in sets.items()}
         self._next_images = 0
         self.example = ""
 
     def originals(self) -> None:
-        """Writes the originals."""
+        """Writes the originals, and into the record which images they are."""
+        self._run.update_record(shown=self.shown)
         for name, sample in self._samples.items():
             alphabet = self._alphabets[name]
             self._run.write_bytes(f"images/{name}-originals.png", png(row(sample, alphabet)))
@@ -82,6 +89,20 @@ class Reproductions:
         names = (path.stem.rpartition("-")[2] for path in self._run.path.glob("images/*-*.png"))
         drawn = [int(number) for number in names if number.isdecimal() and int(number) <= images]
         self._next_images = max(1, int(max(drawn) * SPACING)) if drawn else 0
+
+
+def shown_rows(run: Run, name: str, images: Images) -> Tensor:
+    """(n,) int64: which images of a set a run shows.
+
+    Those it began with, where it stored some: they are noted in its record. Runs of earlier
+    versions have no such note; theirs are the first images.
+    """
+    count = min(COUNT, len(images))
+    if (run.path / "images" / f"{name}-originals.png").exists():
+        noted = (run.record.get("shown") or {}).get(name, list(range(count)))
+        if noted and all(type(row) is int and 0 <= row < len(images) for row in noted):
+            return torch.tensor(noted)
+    return show_order(len(images), images.labels)[:count]
 
 
 @torch.no_grad()

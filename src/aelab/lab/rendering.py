@@ -17,6 +17,7 @@ from aelab.errors import ConfigError, UserError, one_of
 from aelab.lab.pictures import picture_line, reproduce
 from aelab.ops.augmented import floats
 from aelab.ops.sampling import Region, look_up, same_borders
+from aelab.ops.subset import show_order
 from aelab.outputs import write_output
 from aelab.report.pictures import Line, sheet
 
@@ -97,7 +98,9 @@ def render_run(opened: Reopened, request: Request) -> Rendered:
         from aelab.lab.truth import score_run
 
         return score_run(opened, decoder, request)
-    originals = floats(_images(opened, request.split).pixels[: request.images or SHOWN])
+    images = _images(opened, request.split)
+    rows = show_order(len(images), images.labels)[: request.images or SHOWN]
+    originals = floats(images.pixels[rows])
     sizes = [size_of(text, decoder.default_shape, request.zoom) for text in sizes_or(request)]
     files = []
     for size in dict.fromkeys(sizes):

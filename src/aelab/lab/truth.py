@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aelab.data import Dataset, freeze_images
+from aelab.data.combine import take_rows
 from aelab.data.enlarged import enlargement
 from aelab.errors import ConfigError, DataError, ShapeError, UserError
 from aelab.lab.pictures import picture_line
@@ -32,6 +33,7 @@ from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize
 from aelab.ops.sampling import look_up, same_borders
+from aelab.ops.subset import DRAWN, draw_order, said, show_order
 from aelab.outputs import write_output
 
 if TYPE_CHECKING:
@@ -72,10 +74,12 @@ class Scores:
     Attributes:
         size: (height, width).
         errors: kind of picture (see `PICTURES`) -> its errors.
+        total: how many images the set has, of which these may be a draw; 0 where it is not known.
     """
 
     size: Size
     errors: dict[str, Errors]
+    total: int = 0
 
     def wins_over(self, other: str) -> float:
         """Share of the images, 0..1, whose render has a lower L2 than the other picture."""
@@ -85,7 +89,7 @@ class Scores:
 def score_run(opened: Reopened, decoder: Renderer, request: Request) -> Rendered:
     """Renders at each size beside the true originals: sheets, `truth.csv`, and the scores."""
     count = request.images or SCORED
-    large, sizes = larger_originals(opened, decoder.default_shape, request, count)
+    large, sizes, total = larger_originals(opened, decoder.default_shape, request, count)
     small = resize(large, decoder.default_shape, "area")
     made = reconstruct(opened.parts.model, small)
     files, scores = [], []
@@ -97,7 +101,8 @@ def score_run(opened: Reopened, decoder: Renderer, request: Request) -> Rendered
             OF_RECONSTRUCTION: look_up(made, size, region),
             OF_ORIGINAL: look_up(small, size, region),
         }
-        scores.append(Scores(size, {name: errors(p, true) for name, p in pictures.items()}))
+        found = {name: errors(picture, true) for name, picture in pictures.items()}
+        scores.append(Scores(size, found, total))
         shown = {"original": look_up(small, size, region, "nearest"), "true original": true,
                  **{name: pictures[name] for name in reversed(PICTURES)}}  # fmt: skip
         lines = [picture_line(name, images[:SHOWN]) for name, images in shown.items()]
@@ -115,8 +120,11 @@ def errors(pictures: Tensor, true: Tensor) -> Errors:
 
 def larger_originals(
     opened: Reopened, shape: Size, request: Request, count: int
-) -> tuple[Tensor, list[Size]]:
-    """The first true originals, (B, C, H, W) in 0..1, and the sizes that they can be compared at.
+) -> tuple[Tensor, list[Size], int]:
+    """True originals, (B, C, H, W) in 0..1, the sizes they can be compared at, how many there are.
+
+    Of more than are wanted a random draw, spread over the classes; the first few of them, one of
+    each class in turn, are what a sheet shows.
 
     Raises:
         ShapeError: sizes that are no multiples of the small one, or do not divide the largest.
@@ -139,8 +147,12 @@ def larger_originals(
                 f"{shape[1]}x{shape[0]}, the true ones {width}x{height}",
                 hint="a size must be a whole multiple of the small one and divide the true one",
             )
-    images = freeze_images(dataset.limit(count).load())
-    return convert_channels(floats(images.pixels), channels), sorted(sizes)
+    found = dataset.load()
+    rows = draw_order(len(found), found.labels)[:count]
+    if found.labels is not None:
+        rows = rows[show_order(len(rows), found.labels[rows])]
+    images = freeze_images(take_rows(found, rows))
+    return convert_channels(floats(images.pixels), channels), sorted(sizes), len(found)
 
 
 def _sizes(request: Request, shape: Size) -> list[Size]:
@@ -239,6 +251,9 @@ def scores_table(scores: tuple[Scores, ...]) -> str:
             wins = "" if name == RENDER else f"{100 * score.wins_over(name):.0f} % of images"
             size = f"{score.size[1]}x{score.size[0]}"
             rows.append(f"| {' | '.join((size, name, *values, wins))} |")
+    if scores and scores[0].total:
+        count = len(scores[0].errors[RENDER].l2)
+        rows += ["", f"over {said(count, scores[0].total)}" + DRAWN * (count < scores[0].total)]
     return "\n".join(rows)
 
 

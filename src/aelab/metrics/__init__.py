@@ -47,11 +47,14 @@ METRICS: dict[str, Metric] = {
         characters,
         "ASCII art: right characters, similarity and contours of the drawn text",
         frozenset({"characters"}),
+        part="pictures",
+        part_is="what is drawn",
     ),
     "characters_baseline": Metric(
         characters_baseline,
         "ASCII art: the same of blank reconstructions and of the nearest training picture",
         frozenset({"characters", "train"}),
+        part="pictures",
     ),
     "elbo": Metric(
         elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR | _PIXELS
@@ -71,12 +74,14 @@ METRICS: dict[str, Metric] = {
         "Frechet and kernel distance, precision, recall, diversity of new images",
         _PIXELS | {"train"},
         "slow",
+        part="count",
     ),
     "iwae": Metric(
         iwae,
         "log-likelihood, importance-weighted with 500 samples",
         _POSTERIOR | _PIXELS,
         "slow",
+        part="images",
     ),
 }
 

@@ -37,7 +37,7 @@ def characters(
     and in the originals (1 and less than 1: the reconstructions are blank); all over the cells of
     all pictures together.
 
-    Of the first `pictures`, drawn with a font, means over pictures: `rendered_ssim` as similarity,
+    Of a draw of `pictures`, drawn with a font, means over pictures: `rendered_ssim` as similarity,
     1 is equal; `rendered_ssim_blur_1`, `_2`, `_4` after both were blurred by a Gaussian of
     1, 2, 4 pixels (of a font of 9 pixels; other sizes scale it), which forgets which stroke it
     was and sees where ink is; `contour_agreement` 0..1, see `metrics.contour_agreement`. Where most
@@ -62,7 +62,7 @@ def characters_baseline(
 
     `spaces_...`: every reconstruction is blank. `nearest_...`: every reconstruction is the training
     picture that has most characters in common with the original, as many bits as there are
-    training pictures. Both over the first `pictures` held-out ones.
+    training pictures. Both over a draw of `pictures` held-out ones.
 
     Args:
         subject: of characters, with training images.
@@ -149,7 +149,7 @@ def _counted(wanted: Tensor, found: Tensor) -> dict[str, float]:
 def _drawn(
     subject: Subject, wanted: Tensor, found: Tensor, pictures: int, font_res: int, font: str
 ) -> dict[str, float]:
-    """Means over the first pictures, drawn a few at a time."""
+    """Means over so many of the pictures, drawn a few at a time."""
     renderer = font_renderer(font_res, None, font or None)
     measures = _measures(renderer.cell[0], font_res)
     each = wanted[0].numel() * renderer.cell[0] * renderer.cell[1]

@@ -117,12 +117,13 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
     """The importance-weighted estimate of the log-likelihood, ln 1/K sum_k p(x, z_k) / q(z_k | x).
 
     A lower bound in expectation, closer the more samples; `iwae_std_error_nats` is that over
-    images.
+    images. `iwae_elbo_nats` is the evidence bound of the same images with the same draws: never
+    above `iwae_nats`, while `elbo_nats` is over more images and may be.
 
     Args:
         subject: with a Gaussian posterior.
         samples: K; papers report 5000.
-        images: the first so many held-out images.
+        images: at most so many held-out images, a random draw.
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
     """
@@ -130,16 +131,19 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
     count = min(images, len(subject.images))
     part = slice(0, count)
     weights = torch.full((count,), -math.inf, dtype=torch.float64)
+    bound = torch.zeros(count, dtype=torch.float64)
     for index in range(samples):
         latent, log_ratio = _draw(subject, part, index, "iwae")
         likelihood = observation.log_probability(subject.decode(latent), subject.images[part])
         weights = torch.logaddexp(weights, likelihood.double() + log_ratio)
+        bound += likelihood.double() + log_ratio
     values = weights - math.log(samples)
     spread = values.std().item() / math.sqrt(count) if count > 1 else math.nan
     mean = values.mean().item()
     return {
         "iwae_nats": mean,
         "iwae_std_error_nats": spread,
+        "iwae_elbo_nats": (bound / samples).mean().item(),
         "iwae_bits_per_dim": _bits_per_dim(mean, subject, observation),
         "iwae_samples": float(samples),
     }

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import DataError
-from aelab.ops.augmented import first_images
+from aelab.ops.augmented import chosen_images
 from aelab.ops.random import keyed_generator
+from aelab.ops.subset import draw_order, show_order
 from aelab.types import Images, Output
 
 
@@ -21,6 +22,10 @@ class Subject:
     Everything is computed when it is first asked for, in chunks, without noise and without
     gradients, and kept on the CPU.
 
+    Images stand in the order of `ops.subset.draw_order`, not in that of their sets: whoever takes
+    the first n of `images` or `train_images` takes a random draw, spread over the classes, the same
+    for every measure and every run on the set. Pictures for people are at `shown`.
+
     Args:
         model: keeps the contract of `types.Model`.
         validation: held-out images; their random changes are applied only where they alter the
@@ -29,8 +34,8 @@ class Subject:
         formulas: names of the objective's terms, which tell how pixels are distributed around a
             reconstruction: `bce` is a Bernoulli, `l2` a Gaussian.
         seed: keys every random number.
-        limit: at most so many held-out images.
-        train_limit: at most so many training images.
+        limit: at most so many held-out images, drawn at random.
+        train_limit: at most so many training images, drawn at random.
         chunk_images: images in one pass.
         device: where the model is.
 
@@ -75,16 +80,43 @@ class Subject:
         """Random numbers of this run for one purpose, on the CPU."""
         return keyed_generator(self.seed, purpose, index)
 
+    @property
+    def heldout_total(self) -> int:
+        """How many held-out images there are, of which `images` may be a part."""
+        return len(self._validation)
+
+    @property
+    def train_total(self) -> int:
+        """How many training images there are, of which `train_images` may be a part."""
+        return 0 if self._train is None else len(self._train)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return draw_order(len(self._validation), self._validation.labels)[: self._limit]
+
+    @cached_property
+    def _train_rows(self) -> Tensor:
+        assert self._train is not None
+        return draw_order(len(self._train), self._train.labels)[: self._train_limit]
+
     @cached_property
     def images(self) -> Tensor:
-        """(N, C, H, W) held-out images, float32 0..1."""
-        return first_images(self._validation, self._limit)
+        """(N, C, H, W) held-out images, float32 0..1, in drawn order."""
+        return chosen_images(self._validation, self._rows)
 
     @property
     def labels(self) -> Tensor | None:
         """(N,) int64 of the held-out images, None where the set has none."""
         labels = self._validation.labels
-        return None if labels is None else labels[: self._limit]
+        return None if labels is None else labels[self._rows]
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """(N,) int64, numbers in `images` by which pictures are chosen: one of each class in turn.
+
+        The first so many of them are what a sheet of so many pictures shows.
+        """
+        return show_order(len(self._rows), self.labels)
 
     @cached_property
     def train_images(self) -> Tensor:
@@ -95,13 +127,13 @@ class Subject:
         """
         if self._train is None:
             raise DataError("there are no training images", hint="give the file a train_set")
-        return first_images(self._train, self._train_limit)
+        return chosen_images(self._train, self._train_rows)
 
     @property
     def train_labels(self) -> Tensor | None:
         """(M,) int64 of the training images, None where the set has none."""
         labels = None if self._train is None else self._train.labels
-        return None if labels is None else labels[: self._train_limit]
+        return None if labels is None else labels[self._train_rows]
 
     @cached_property
     def output(self) -> Output:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from aelab.errors import ConfigError
@@ -22,6 +23,9 @@ class Metric(NamedTuple):
         needs: what the subject must have.
         cost: `cheap` ones are measured unless others are asked for.
         needs_extra: name of the extra that must be installed, empty for none.
+        part: name of the argument that says over how many held-out images at most it is taken;
+            empty where it is over all of the subject's.
+        part_is: which of its values that concerns, in words; empty for all of them.
     """
 
     function: Callable[..., dict[str, float]]
@@ -29,6 +33,16 @@ class Metric(NamedTuple):
     needs: frozenset[Need] = frozenset()
     cost: Literal["cheap", "slow"] = "cheap"
     needs_extra: str = ""
+    part: str = ""
+    part_is: str = ""
+
+    def images(self, subject: Subject, options: Mapping[str, Any]) -> int:
+        """Over how many of a subject's held-out images it is taken, the first in drawn order."""
+        available = len(subject.images)
+        if not self.part:
+            return available
+        usual = inspect.signature(self.function).parameters[self.part].default
+        return min(available, int(options.get(self.part, usual)))
 
 
 _WORDS: dict[Need, str] = {

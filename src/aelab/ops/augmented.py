@@ -49,16 +49,18 @@ def changed_batch(
     return batch
 
 
-def first_images(images: Images, count: int) -> Tensor:
-    """(count, C, H, W) float32 0..1: the first images, of the shape that a model sees.
+def chosen_images(images: Images, rows: Tensor) -> Tensor:
+    """(n, C, H, W) float32 0..1: some images of a set, of the shape that a model sees.
 
     The set's random changes are applied only where they alter the shape, drawn always alike.
+
+    Args:
+        images: the set.
+        rows: (n,) int64, which of them; `ops.subset` draws such as stand for all.
     """
-    pixels = images.pixels[:count]
-    if tuple(pixels.shape[1:]) == images.shape:
-        return floats(pixels)
-    first = torch.arange(len(pixels))
-    return changed_batch(pixels, first, images.augment, keyed_generator(0, "pictures"))
+    if tuple(images.pixels.shape[1:]) == images.shape:
+        return floats(images.pixels[rows])
+    return changed_batch(images.pixels, rows, images.augment, keyed_generator(0, "pictures"))
 
 
 def floats(pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aelab.report.cells import Column, Facts, Table, show
 from aelab.runs.atomic import to_json
+from aelab.runs.evaluation import evaluated_over
 
 
 def render(table: Table, format: str, *, by_run: bool = True) -> str:
@@ -71,6 +72,11 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
         "legacy": record.get("legacy") or [],
         "notes": record.get("notes") or [],
         "extra": record.get("extra") or {},
+        "included_over": {
+            name: {"heldout_images": count, "of": total}
+            for name, (count, total) in evaluated_over(run).items()
+            if any(column.key == f"term.{name}" for column in columns)
+        },
         "included": {
             column.header: cells.get(column.key)
             for column in columns

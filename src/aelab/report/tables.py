@@ -10,6 +10,7 @@ from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts, Kind, Table, gather, logged_terms, term_value
 from aelab.report.comparing import apart, ranked
+from aelab.report.evaluated import evaluated_notes
 from aelab.report.listing import listing
 from aelab.report.render import render
 from aelab.report.repeats import average_rows, merge_repeats
@@ -131,6 +132,8 @@ def make_table(
     for fact in facts:
         _add_terms(fact, included)
     notes = _number_notes(facts)
+    terms = [column.header for column in included if column.key.startswith("term.")]
+    notes += evaluated_notes(runs, terms)
     columns = _columns(facts, matrix, included, legacy_headers)
     if average is not None:
         rows, groups, columns = average_rows(facts, columns, average, average_std)

@@ -36,6 +36,10 @@ def _size(value: Any) -> bool:
     return _whole(value) and value > 0
 
 
+def _place(value: Any) -> bool:
+    return _whole(value) and value >= 0
+
+
 def _truth(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -101,6 +105,7 @@ _RECORD: dict[str, tuple[_Check, str]] = {
     **dict.fromkeys(("notes", "legacy"), (_or_none(_list_of(_text)), "a list of texts")),
     "data": (_data, "an object with the lists `train` and `validation` of sources"),
     "trust": (_truth, "true or false"),
+    "shown": (_or_none(_object_of(_list_of(_place))), "lists of row numbers"),
 }
 
 _COUNTS = ("images", "max_inputs", "epoch")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def inputs(subject: Subject, count: int = 64) -> bytes:
-    """The first held-out images, tiled row by row."""
-    return tiles(subject.images[:count], subject.alphabet)
+    """Held-out images, one of each class in turn, tiled row by row."""
+    return tiles(subject.images[subject.shown[:count]], subject.alphabet)
 
 
 def samples_of_document(subject: Subject, count: int = 64) -> bytes:
@@ -33,20 +33,20 @@ def z_samples(subject: Subject, image: int = 0) -> bytes:
 
 
 def z_interpolation(subject: Subject) -> bytes:
-    """Drawn latents of the first two images, as many linear steps between as the latent is long."""
+    """Drawn latents of the first two shown, as many linear steps between as the latent is long."""
     from aelab.metrics.paths import linear_path
 
     size = subject.posterior["mean"][0].numel()
-    first, second = drawn(subject, 0)[0], drawn(subject, 1)[0]
+    first, second = drawn(subject, 0)[0], drawn(subject, min(1, len(subject.images) - 1))[0]
     path = linear_path(first, second, max(2, size))
     return tiles(subject.decode(path), subject.alphabet)
 
 
 def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
-    """(count, D) draws from one image's posterior."""
+    """(count, D) draws from the posterior of one of the images shown."""
     from aelab.lab.drawing.sheets import draw_posterior
 
-    return draw_posterior(subject, index, count)
+    return draw_posterior(subject, int(subject.shown[index]), count)
 
 
 def tiles(images: Tensor, alphabet: str = "") -> bytes:

@@ -28,7 +28,7 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
 
     Args:
         subject: of characters.
-        count: rows: the first held-out pictures.
+        count: rows: held-out pictures, a random draw.
         method: `contours` joins near strokes; the number at a row is their agreement, 1 is equal.
             `log` is the filter of document 002 (15 pixels, sigma 0.2), its values brought to 0..1;
             the number is the mean squared difference of what it gives, the loss at 66ea1d6.
@@ -47,7 +47,7 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
         )
     renderer = font_renderer(font_res)
     ours, theirs = (
-        renderer.draw(numbers_of(images[:count]))
+        renderer.draw(numbers_of(images[subject.shown[:count]]))
         for images in (subject.images, subject.reconstructions)
     )
     compare = _compare_contours if method == "contours" else _compare_filtered

@@ -81,7 +81,7 @@ def traversals(
         dimensions: rows.
         steps: images a row.
         width: in standard deviations.
-        image: number of the held-out image.
+        image: which of the held-out images that figures show.
     """
     from aelab.metrics import flat, kl_by_dimension
     from aelab.metrics.paths import traversal
@@ -91,7 +91,7 @@ def traversals(
     tells = kl_by_dimension(subject) if has_posterior else codes.var(0)
     unit = "nats" if has_posterior else "variance"
     mean, std = codes.mean(0), codes.std(0)
-    code = codes[min(image, len(codes) - 1)]
+    code = codes[subject.shown[min(image, len(codes) - 1)]]
     lines = []
     for dimension in tells.argsort(descending=True)[:dimensions].tolist():
         offsets = torch.linspace(-width, width, steps)
@@ -110,11 +110,11 @@ def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes
         draws: images a row, after the original and the decoded mean.
     """
     lines = []
-    for index in range(min(images, len(subject.images))):
+    for place, index in enumerate(subject.shown[:images].tolist()):
         shown = subject.decode(draw_posterior(subject, index, draws))
         mean = subject.reconstructions[index : index + 1]
         row = torch.cat([subject.images[index : index + 1], mean, shown])
-        label = "original, mean, draws" if not index else ""
+        label = "original, mean, draws" if not place else ""
         lines.append(picture_line(label, row, subject.alphabet))
     return sheet(lines, scale=scale_of(subject))
 
@@ -175,11 +175,11 @@ def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
 def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
     """Numbers of held-out images to go between; of different classes where labels are known."""
     labels, found = subject.labels, list[tuple[int, int]]()
-    free = list(range(len(subject.images)))
+    free = subject.shown.tolist()
     while len(found) < count and len(free) >= 2:
         first = free.pop(0)
-        other = [i for i in free if labels is None or labels[i] != labels[first]]
-        second = other[0] if other else free[0]
+        other = (i for i in free if labels is None or labels[i] != labels[first])
+        second = next(other, free[0])
         free.remove(second)
         found.append((first, second))
     return found

@@ -65,7 +65,7 @@ FIGURES: dict[str, Figure] = {
         edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
     ),
     "film": Figure(film, "how reproductions grew better: kind=webp, gif or mp4", of_run=True),
-    "inputs": Figure(document004.inputs, "document 004: the first held-out images"),
+    "inputs": Figure(document004.inputs, "document 004: held-out images"),
     "samples": Figure(
         document004.samples_of_document, "document 004: their reconstructions, drawn", _POSTERIOR
     ),

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def reproductions(subject: Subject, count: int = 12) -> Tensor:
-    """The first held-out images as the run makes them.
+    """Held-out images as the run makes them, one of each class in turn.
 
     Args:
         count: images a row.
     """
-    return subject.reconstructions[:count]
+    return subject.reconstructions[subject.shown[:count]]
 
 
 def sample(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
@@ -108,7 +108,7 @@ def draw_together(
         subject = subject_of(reopen_run(reference, store, **opening), limit=limit)
         images = TOGETHER[name](subject, **given)
         if name == "reproductions":
-            shown = subject.images[: len(images)]
+            shown = subject.images[subject.shown[: len(images)]]
             if originals is None or not torch.equal(originals, shown):
                 lines.append(picture_line("original", shown, subject.alphabet, original=True))
             originals = shown
