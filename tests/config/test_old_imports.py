@@ -92,6 +92,18 @@ def test_two_projects_do_not_share_a_package_of_the_same_name(tmp_path: Path) ->
     text = "from src.nets import WHICH\nWHICH"
     found = [value(text, tmp_path / name / "deep") for name in ("one", "two", "one")]
     assert found == ["oneone", "twotwo", "oneone"]
+    (tmp_path / "three" / "src").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="the package helpers, which is not installed"):
+        value("import helpers\nhelpers.W", tmp_path / "three")
+
+
+def test_aelab_itself_stays_loaded_whatever_root_it_lies_in(tmp_path: Path) -> None:
+    assert (
+        value("from aelab.errors import ConfigError as C\nC", Path(__file__).parent) is ConfigError
+    )
+    module(tmp_path, "mine", "VALUE = 1\n")
+    assert value("import mine\nmine.VALUE", tmp_path) == 1
+    assert sys.modules["aelab.errors"].ConfigError is ConfigError
 
 
 def test_a_folder_of_data_does_not_hide_an_installed_package(tmp_path: Path) -> None:

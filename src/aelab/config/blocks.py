@@ -86,6 +86,7 @@ class Scope:
     places: Mapping[str, Where] = field(default_factory=dict)
     extra_values: dict[str, Any] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
+    roots: list[Path] = field(default_factory=list)
     namespace: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -187,7 +188,9 @@ def evaluate(block: Block, scope: Scope) -> Any:
     """
     parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     body, value = _compile(parsed, block.where, trust=scope.trust)
-    activate(parsed.roots)
+    if scope.trust:
+        scope.roots = [*dict.fromkeys([*scope.roots, *parsed.roots])]
+        activate(scope.roots)
     context = _importable(scope.folder) if scope.trust and scope.folder else nullcontext()
     try:
         with context:

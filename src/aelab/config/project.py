@@ -6,6 +6,7 @@ stands one or more folders below the packages it imports, so those folders are l
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -19,6 +20,10 @@ _LIBRARIES = frozenset({"torch", "torchvision", "math"})
 
 #: Roots that trusted blocks have imported from, in this process.
 _used: set[Path] = set()
+#: Those of them that `sys.path` did not have before.
+_added: set[Path] = set()
+#: First names of the modules that were loaded before the first of them: none of a project's.
+_before: set[str] = set()
 
 
 def find_root(module: str, folder: Path) -> Path | None:
@@ -55,20 +60,29 @@ def has_module(module: str, folder: Path | None) -> bool:
 
 
 def activate(roots: Sequence[Path]) -> None:
-    """Make imports look in `roots` first, from now on: functions may import long after a block.
+    """Make imports look in `roots` first until other roots come: functions may import much later.
 
-    Modules of the same name that came from another project's root are forgotten, so that two files
-    of one command never share a package that happens to be called the same.
+    Other projects' roots are looked in no longer and their modules are forgotten: two files of one
+    command never share a package that merely is called the same.
     """
-    _forget_others(roots)
+    if not _used:
+        _before.update(name.partition(".")[0] for name in sys.modules)
+    for name in [name for name in sys.modules if _root_of(name) in _used - set(roots)]:
+        if name.partition(".")[0] not in _before:
+            del sys.modules[name]
+    for root in _added - set(roots):
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(root))
+        _added.remove(root)
     for root in reversed(roots):
         path = str(root)
         if path in sys.path:
             sys.path.remove(path)
+        else:
+            _added.add(root)
         sys.path.insert(0, path)
         _used.add(root)
-    if roots:
-        importlib.invalidate_caches()
+    importlib.invalidate_caches()
 
 
 def _places(folder: Path) -> Iterator[Path]:
@@ -105,26 +119,12 @@ def _holds(place: Path, module: str) -> bool:
 
 def _is_installed(top: str) -> bool:
     """Whether Python finds the package without looking into any project."""
-    if any(_root_of(name) in _used for name in _modules_of(top)):
+    if any(name.partition(".")[0] == top and _root_of(name) in _used for name in sys.modules):
         return False
     try:
         return importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _forget_others(roots: Sequence[Path]) -> None:
-    """Drop loaded modules of other projects whose first name one of `roots` has too."""
-    others = _used - set(roots)
-    for top in {name.partition(".")[0] for name in sys.modules if _root_of(name) in others}:
-        if any((root / top).is_dir() or (root / f"{top}.py").is_file() for root in roots):
-            for name in _modules_of(top):
-                del sys.modules[name]
-
-
-def _modules_of(top: str) -> list[str]:
-    """The loaded modules of a package, itself first."""
-    return [name for name in sys.modules if name == top or name.startswith(f"{top}.")]
 
 
 def _root_of(name: str) -> Path | None:
