@@ -389,7 +389,9 @@ def test_trend_is_shown_from_the_validation_curve(add: Add) -> None:
         {"split": "validation", "images": 10_000 * i, "loss": 0.5 * 0.99**i} for i in range(1, 31)
     ]
     run = add("a", {"x": 1}, rows=rows)
-    assert rows_of(table([run]))[0]["trend"] == "falling 9.6 % per 100,000 images"
+    assert (
+        rows_of(table([run]))[0]["trend"] == "falling 5.9 % (5.9 to 5.9) in the last 60,000 images"
+    )
     assert json.loads(table([run], format="json"))[0]["trend"]["source"] == "validation"
 
 
@@ -501,7 +503,7 @@ def test_ages_and_sizes_are_in_the_fitting_unit() -> None:
     ]
 
 
-def test_repeats_that_all_fall_show_their_slowest_and_fastest_rate(add: Add) -> None:
+def test_repeats_that_all_fall_show_their_mean_change_in_an_interval_around_all(add: Add) -> None:
     runs = []
     for seed, factor in ((1, 0.98), (2, 0.99)):
         rows = [
@@ -510,7 +512,7 @@ def test_repeats_that_all_fall_show_their_slowest_and_fastest_rate(add: Add) -> 
         ]
         runs.append(add(f"s{seed}", {"x": 1, "seed": seed}, rows=rows, seed=seed))
     (row,) = rows_of(table(runs))
-    assert row["trend"] == "falling 9.6 to 18 % per 100,000 images"
+    assert row["trend"] == "falling 8.6 % (5.9 to 11) in the last 60,000 images"
 
 
 def test_the_use_of_a_codebook_is_shown_where_runs_have_one(

@@ -1,26 +1,50 @@
-"""Is the loss still falling? A verdict per run, from the last part of its curve."""
+"""Is the loss still falling? The change over the last fifth of a run, with an interval.
+
+Nothing is told beyond the run: the change is that of its own last fifth, in that length. The slope
+is taken from the last fifth alone, so an earlier fall is no trend. The noise is estimated from the
+last half, which has more points.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aelab.analysis.curves import Curve, curve, in_blocks, judged
+from aelab.analysis.seeds import t_quantile
 from aelab.runs.record import Run
 
-#: Rates are told per so many images.
-UNIT_IMAGES = 100_000
+#: The part of the run whose change is told, and the part that noise is estimated from.
+TOLD, LOOKED_AT = 0.2, 0.5
 
-#: Fewer points than these allow no verdict.
+#: Fewer points than these in the last half allow no verdict.
 FEWEST_POINTS = 5
 
-#: More points are averaged to so many blocks: neighbours tell little news, pairs cost time.
-MOST_POINTS = 32
+#: More points are averaged to so many blocks: neighbours tell little news, and time is saved.
+MOST_POINTS = 80
 
-#: Two-sided 5 % of the normal distribution.
-_Z = 1.959964
+#: From so many points on, the last half may be bent twice and have a sudden step or corner.
+MANY_POINTS = 13
+
+#: A step or corner is believed if it explains all but this share of what a smooth curve leaves.
+UNEXPLAINED = 0.2
+
+#: How alike neighbouring deviations may be (first-order autocorrelation): what is tried.
+_LIKENESS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.87, 0.92, 0.96])
+
+#: Likenesses whose log-likelihood is so near to the best one's are all thought possible.
+_POSSIBLE = 2.5
+
+#: A learning rate below this share of its highest: the schedule has ended.
+ENDED = 0.02
+
+Vector = NDArray[Any]  # of floats
 
 
 @dataclass(frozen=True)
@@ -28,155 +52,256 @@ class Trend:
     """Where a loss is going.
 
     Attributes:
-        verdict: `falling 1.3 % per 100,000 images`, `rising ...`, `flat`, `too few points`, or
-            `not a number` where the curve's end is NaN or infinite.
-        rate: relative change per 100,000 images, -0.013 for 1.3 % down; None without a verdict.
-        low, high: interval of `rate` that holds the true one in about 95 of 100 cases.
-        points: how many points of the curve were used.
-        first_images, last_images: the part of the curve that was used.
-        source: the split the points are from.
+        verdict: for instance `falling 1.3 % (0.9 to 1.7) in the last 10,000 images`, `rising ...`,
+            `flat (-0.4 to +0.2 %) in the last 10,000 images`, `flat: the schedule has ended (...)`,
+            `too few points`, or `not a number` where the curve's end is NaN or infinite.
+        change: relative change over the last fifth of the run, -0.013 for 1.3 % down; None without
+            a verdict. Losses that are not all positive: relative to their median magnitude.
+        low, high: interval of `change` that holds the true one in at least 95 of 100 cases.
+        span_images: the length of the last fifth, images.
+        points: how many points of the curve were looked at.
+        first_images, last_images: the part of the curve that was looked at.
+        source: the split the points are from, `validation` or `train`.
+        schedule_ended: whether the learning rate has come down to nearly nothing.
     """
 
     verdict: str
-    rate: float | None = None
+    change: float | None = None
     low: float | None = None
     high: float | None = None
+    span_images: int = 0
     points: int = 0
     first_images: int = 0
     last_images: int = 0
     source: str = ""
+    schedule_ended: bool = False
 
     @property
     def direction(self) -> str:
-        """The verdict's first word or words, without the figure."""
-        return self.verdict.split(" ")[0] if self.rate is not None else self.verdict
+        """`falling`, `rising` or `flat`; the whole verdict where there is none of these."""
+        if self.change is None or self.low is None or self.high is None:
+            return self.verdict
+        return "flat" if self.low <= 0 <= self.high else "falling" if self.change < 0 else "rising"
 
 
 def run_trend(run: Run) -> Trend:
-    """The trend of a stored run: of its validation loss, or of the training loss where fewer than
-    five validations are there.
+    """The trend of a stored run: of its validation loss, or of the training loss where the last
+    half of the run has fewer than five validations.
 
     Raises:
         StoreError: if the metrics are damaged.
     """
-    points = curve(run.metrics("validation"))
-    source = "validation"
-    if len(points.x) < FEWEST_POINTS:
-        training = curve(judged(run.metrics("train")))
-        if len(training.x) >= FEWEST_POINTS:
-            points, source = training, "train"
-    return trend(points.x, points.y, source=source)
+    training = run.metrics("train")
+    ended = schedule_ended(training)
+    validated = curve(run.metrics("validation"))
+    found = trend(validated.x, validated.y, source="validation", schedule_ended=ended)
+    if found.verdict == "too few points":
+        trained = curve(judged(training))
+        instead = trend(trained.x, trained.y, source="train", schedule_ended=ended)
+        return instead if instead.change is not None else found
+    return found
 
 
-def trend(images: Sequence[float], losses: Sequence[float], *, source: str = "") -> Trend:
-    """The direction of a loss over the last part of its curve.
+def schedule_ended(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last learning rate of training rows is nearly nothing beside their highest."""
+    rates = [row["learnrate"] for row in rows if isinstance(row.get("learnrate"), int | float)]
+    return bool(rates) and 0 <= rates[-1] <= ENDED * max(rates)
 
-    The last third is used where it has 12 points, else the last half, else the last 5 points. The
-    slope is the median of all pairwise slopes of the logarithm of the loss (one wild point does
-    not matter); its interval widens as neighbouring points resemble each other. Where losses are
-    not all positive, their change is taken relative to the median magnitude instead.
+
+def trend(
+    images: Sequence[float],
+    losses: Sequence[float],
+    *,
+    source: str = "",
+    schedule_ended: bool = False,
+) -> Trend:
+    """The change of a loss over the last fifth of its curve.
+
+    The slope is the least-squares line through the last fifth of (the logarithm of) the losses. Its
+    error follows from the deviations of the last half from a smooth curve, whose neighbours may
+    resemble each other: they are a first-order autoregression, and of all likenesses that the
+    restricted likelihood allows the one with the largest error counts. A bend or a step of the
+    curve is thereby no noise.
 
     Args:
         images: images seen, ascending.
         losses: as many losses.
         source: the split they are from; only noted.
+        schedule_ended: whether the learning rate has come to its end; told in the verdict.
 
-    Source: Sen 1968, J. Am. Stat. Assoc. 63:1379; Hamed & Rao 1998, J. Hydrology 204:182.
+    Source: Patterson & Thompson 1971, Biometrika 58:545 (restricted likelihood); Prais & Winsten
+    1954 (a first-order autoregression by transformed least squares).
     """
     if losses and not math.isfinite(losses[-1]):
         return Trend("not a number", points=len(losses), source=source)
     pairs = [(x, y) for x, y in zip(images, losses, strict=True) if math.isfinite(y)]
-    pairs = _last_part(pairs)
-    if len(pairs) < FEWEST_POINTS or pairs[0][0] == pairs[-1][0]:
+    end = pairs[-1][0] if pairs else 0.0
+    pairs = [pair for pair in pairs if pair[0] >= end * (1 - LOOKED_AT) * (1 - 1e-9)]
+    if len(pairs) < FEWEST_POINTS or pairs[0][0] == end:
         return Trend("too few points", points=len(pairs), source=source)
-    used = in_blocks(Curve([x for x, _ in pairs], [y for _, y in pairs]), MOST_POINTS)
-    levels, logarithmic = _levels(used.y)
-    slope, low, high = slope_interval(used.x, levels)
-    rate, low, high = (_per_unit(value, logarithmic) for value in (slope, low, high))
-    return Trend(
-        _verdict(rate, low, high),
-        rate,
-        low,
-        high,
-        points=len(used.x),
-        first_images=int(pairs[0][0]),
-        last_images=int(pairs[-1][0]),
-        source=source,
+    levels, logarithmic = _levels([y for _, y in pairs])
+    used = in_blocks(Curve([x for x, _ in pairs], _without_spikes(levels)), MOST_POINTS)
+    x, y = np.array(used.x), np.array(used.y)
+    told = x >= end * (1 - TOLD) * (1 - 1e-9)
+    if told.sum() < 2:
+        return Trend("too few points", points=len(x), source=source)
+    span = end * TOLD
+    weights = np.zeros(len(x))  # the change is this weighted sum of the levels
+    offsets = x[told] - x[told].mean()
+    weights[told] = offsets / (offsets @ offsets) * span
+    change, reach = float(weights @ y), _reach(x, y, weights)
+    return _told(
+        Trend(
+            "",
+            _relative(change, logarithmic),
+            _relative(change - reach, logarithmic),
+            _relative(change + reach, logarithmic),
+            span_images=round(span),
+            points=len(x),
+            first_images=int(pairs[0][0]),
+            last_images=int(end),
+            source=source,
+            schedule_ended=schedule_ended,
+        )
     )
 
 
-def slope_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """The Theil-Sen slope of y over x, with the ends of its 95 % interval.
+def together(trends: Sequence[Trend]) -> str:
+    """One verdict for repeats: their mean change in an interval that holds all of theirs.
 
-    Args:
-        x: at least 5 numbers, ascending, not all equal.
-        y: as many.
+    Where they disagree in direction, how many say what: `2 falling, 1 flat`. Empty where none has
+    points enough.
     """
-    count = len(x)
-    slopes = sorted(
-        (y[j] - y[i]) / (x[j] - x[i])
-        for i in range(count)
-        for j in range(i + 1, count)
-        if x[j] != x[i]
+    trends = [entry for entry in trends if entry.verdict != "too few points"]
+    if not trends:
+        return ""
+    if len({entry.verdict for entry in trends}) == 1:
+        return trends[0].verdict
+    alike = {(e.direction, e.span_images, e.source, e.schedule_ended) for e in trends}
+    changes = [entry.change for entry in trends if entry.change is not None]
+    if len(alike) > 1 or len(changes) < len(trends):
+        counts = Counter(entry.direction for entry in trends)
+        return ", ".join(f"{count} {direction}" for direction, count in counts.most_common())
+    mean = math.fsum(changes) / len(changes)
+    low = min(entry.low for entry in trends if entry.low is not None)
+    high = max(entry.high for entry in trends if entry.high is not None)
+    first = trends[0]
+    return _told(
+        Trend(
+            "",
+            mean,
+            low,
+            high,
+            span_images=first.span_images,
+            source=first.source,
+            schedule_ended=first.schedule_ended,
+        )
+    ).verdict
+
+
+def _reach(x: Vector, y: Vector, weights: Vector) -> float:
+    """Half the length of the interval of `weights @ y`."""
+    u = 2 * (x - x.mean()) / (x[-1] - x[0])
+    shape = np.vander(u, 3 if len(x) < MANY_POINTS else 4)
+    if len(x) >= MANY_POINTS:
+        shape = _with_corner(shape, u, y)
+    if len(x) >= 2 * MANY_POINTS:
+        shape = _with_corner(shape, u, y)  # a step inside of a block leaves two
+    freedom = len(x) - shape.shape[1]
+    errors, likelihood = _errors(shape, y, weights)
+    possible = likelihood >= likelihood.max() - _POSSIBLE
+    return t_quantile(freedom) * float(errors[possible].max()) + 1e-9  # rounding is no trend
+
+
+def _errors(shape: Vector, y: Vector, weights: Vector) -> tuple[Vector, Vector]:
+    """The standard error of `weights @ y` and the restricted log-likelihood, for each likeness."""
+    count, freedom = len(y), len(y) - shape.shape[1]
+    likeness = _LIKENESS[:, None, None]
+    joint = np.broadcast_to(
+        np.column_stack([shape, y]), (len(_LIKENESS), count, shape.shape[1] + 1)
     )
-    slope = _median(slopes)
-    residuals = [b - slope * a for a, b in zip(x, y, strict=True)]
-    variance = count * (count - 1) * (2 * count + 5) / 18 * _inflation(residuals)
-    reach = _Z * math.sqrt(variance)
-    # All slopes of one sign are never called chance, however wide the interval would be.
-    lower = max(math.floor((len(slopes) - reach) / 2), 0)
-    return slope, slopes[lower], slopes[len(slopes) - 1 - lower]
+    # Whitened: each row less its predecessor's share; the first row keeps its own variance.
+    white = np.concatenate(
+        [np.sqrt(1 - likeness**2) * joint[:, :1], joint[:, 1:] - likeness * joint[:, :-1]], axis=1
+    )
+    triangle = np.linalg.qr(white).R  # (rho, columns, columns)
+    variance = np.maximum(triangle[:, -1, -1] ** 2 / freedom, 1e-300)  # of the innovations
+    corners = np.abs(np.diagonal(triangle[:, :-1, :-1], axis1=1, axis2=2))
+    likelihood = (
+        -0.5 * freedom * np.log(variance) + 0.5 * np.log(1 - _LIKENESS**2) - np.log(corners).sum(1)
+    )
+    gaps = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+    covariance = likeness**gaps / (1 - likeness**2)
+    spread = np.einsum("i,kij,j->k", weights, covariance, weights)
+    return np.sqrt(variance * spread), likelihood
 
 
-def _inflation(residuals: Sequence[float]) -> float:
-    """By how much neighbours that resemble each other widen the variance; at least 1."""
-    count = len(residuals)
-    middle = math.fsum(residuals) / count
-    centred = [value - middle for value in residuals]
-    power = math.fsum(value * value for value in centred)
-    if power == 0:
-        return 1.0
-    likeness = math.fsum(a * b for a, b in itertools.pairwise(centred)) / power
-    # Short detrended series underestimate it (the line takes two degrees of freedom); under 9
-    # points it cannot be told at all, and a little is taken for granted.
-    likeness = (count * likeness + 2.5) / (count - 4) if count > 8 else 0.2
-    likeness = min(max(likeness, 0.0), 0.9)
-    return (1 + likeness) / (1 - likeness)
+def _with_corner(shape: Vector, u: Vector, y: Vector) -> Vector:
+    """The columns of a smooth curve and, where one is plainly there, a step or a corner."""
+    basis, _ = np.linalg.qr(shape)
+    rest = y - basis @ (basis.T @ y)
+    steps = (u[:, None] >= u[None, 1:]).astype(float)
+    corners = np.maximum(u[:, None] - u[None, 2:-2], 0)
+    tried = np.column_stack([steps, corners])
+    own = tried - basis @ (basis.T @ tried)
+    sizes = (own * own).sum(0)
+    explained = (own.T @ rest) ** 2 / np.where(sizes > 1e-9, sizes, np.inf)
+    best = int(explained.argmax())
+    if (rest @ rest) - explained[best] < UNEXPLAINED * (rest @ rest):
+        return np.column_stack([shape, tried[:, best]])
+    return shape
 
 
-def _last_part(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    if len(pairs) <= FEWEST_POINTS:
-        return pairs
-    end = pairs[-1][0]
-    third = [pair for pair in pairs if pair[0] > end * 2 / 3]
-    half = [pair for pair in pairs if pair[0] > end / 2]
-    part = third if len(third) >= 12 else half
-    return part if len(part) >= FEWEST_POINTS else pairs[-FEWEST_POINTS:]
+def _without_spikes(levels: Sequence[float]) -> list[float]:
+    """Single wild points inside of the curve are put back among their neighbours."""
+    values = np.array(levels)
+    if len(values) < FEWEST_POINTS:
+        return list(levels)
+    padded = np.concatenate([values[1::-1], values, values[:-3:-1]])
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    apart = np.abs(values - middle)
+    wild = apart > 10 * 1.4826 * max(float(np.median(apart)), 1e-3)
+    wild[[0, -1]] = False  # nobody can tell a wild end from the beginning of something
+    return [float(v) for v in np.where(wild, middle, values)]
 
 
 def _levels(losses: Sequence[float]) -> tuple[list[float], bool]:
     if min(losses) > 0:
         return [math.log(loss) for loss in losses], True
-    scale = _median(sorted(abs(loss) for loss in losses)) or 1.0
+    scale = float(np.median(np.abs(losses))) or 1.0
     return [loss / scale for loss in losses], False
 
 
-def _per_unit(slope: float, logarithmic: bool) -> float:
-    change = slope * UNIT_IMAGES
+def _relative(change: float, logarithmic: bool) -> float:
     if not logarithmic:
         return change
     return math.expm1(change) if change < 700 else math.inf
 
 
-def _verdict(rate: float, low: float, high: float) -> str:
-    if low <= 0 <= high:
-        return "flat"
-    percent = abs(rate) * 100
-    figure = f"{percent:,.0f}" if percent >= 10 else f"{percent:.2g}"
-    word = "falling" if rate < 0 else "rising"
-    return f"{word} {figure} % per {UNIT_IMAGES:,} images"
+def _told(found: Trend) -> Trend:
+    assert found.change is not None and found.low is not None and found.high is not None
+    where = f"in the last {found.span_images:,} images"
+    ended = "the schedule has ended"
+    if found.direction == "flat":
+        bounds = f"{_signed(found.low)} to {_signed(found.high)} %"
+        verdict = (
+            f"flat: {ended} ({bounds} {where})"
+            if found.schedule_ended
+            else (f"flat ({bounds}) {where}")
+        )
+    else:
+        ends = sorted((abs(found.low), abs(found.high)))
+        verdict = (
+            f"{found.direction} {_percent(found.change)} % ({_percent(ends[0])} to "
+            f"{_percent(ends[1])}) {where}" + (f"; {ended}" if found.schedule_ended else "")
+        )
+    return replace(found, verdict=verdict + (", training loss" * (found.source == "train")))
 
 
-def _median(ascending: Sequence[float]) -> float:
-    count = len(ascending)
-    return (ascending[(count - 1) // 2] + ascending[count // 2]) / 2
+def _percent(share: float) -> str:
+    percent = abs(share) * 100
+    return f"{percent:,.0f}" if percent >= 10 else f"{percent:.2g}"
+
+
+def _signed(share: float) -> str:
+    return f"{'+' if share > 0 else '-' if share < 0 else ''}{_percent(share)}"

@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from aelab.errors import StoreError
@@ -26,9 +26,6 @@ MOST_POINTS, FEWEST_POINTS = 1000, 120
 
 #: All numbers of all curves together: about 1.3 MB of JSON.
 NUMBERS = 150_000
-
-#: What a trend is told for; it stands in the header, not in every cell.
-PER_IMAGES = "per 100,000 images"
 
 
 @dataclass
@@ -81,10 +78,7 @@ def _page_columns(table: Table) -> list[Column]:
         columns.insert(place, state)
     if any(row["error"] for row in table.rows):
         columns.append(error)
-    return [
-        replace(column, header=f"trend ({PER_IMAGES})") if column.key == "trend" else column
-        for column in columns
-    ]
+    return columns
 
 
 def _cell(row: Mapping[str, Any], column: Column) -> Cell:
@@ -95,14 +89,14 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     text = show(value, column.kind)
     kind = column.key if column.key in ("state", "error") else "number" * column.is_number
     if column.key == "trend":
-        return Cell(text.replace(f" {PER_IMAGES}", ""), _rate(text), "trend")
+        return Cell(text, _rate(text), "trend")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text, float(value) if math.isfinite(value) else None, kind)
     return Cell(text, text or None, kind)
 
 
 def _rate(verdict: str) -> float | None:
-    """Per cent of a verdict such as `falling 1.3 % per 100,000 images`, falling negative."""
+    """Per cent of a verdict such as `falling 1.3 % (0.9 to 1.7) ...`, falling negative."""
     words = verdict.split()
     sign = {"falling": -1.0, "rising": 1.0, "flat": 0.0}.get(words[0] if words else "")
     if sign is None:

@@ -59,9 +59,11 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
         if trend is None
         else {
             "verdict": trend.verdict,
-            "rate_per_100000_images": trend.rate,
+            "change": trend.change,
             "low": trend.low,
             "high": trend.high,
+            "span_images": trend.span_images,
+            "schedule_ended": trend.schedule_ended,
             "points": trend.points,
             "source": trend.source,
         },

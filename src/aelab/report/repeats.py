@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from itertools import takewhile
@@ -11,14 +10,13 @@ from typing import Any
 
 from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.analysis.seeds import difference, spread
+from aelab.analysis.trend import together
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
 from aelab.report.comparing import ranked
 
 Rows = list[dict[str, Any]]
 Groups = list[list[Facts]]
-
-_RATE = re.compile(r"(falling|rising) ([\d.,]+) (% .+)")
 
 
 def merge_repeats(
@@ -129,6 +127,7 @@ def _merged(group: list[Facts], repeats: set[str]) -> dict[str, Any]:
         row[key] = _joined(key, [fact.cells.get(key) for fact in group])
     for key in repeats:
         row[f"matrix.{key}"] = None
+    row["trend"] = together([fact.trend for fact in group if fact.trend is not None]) or None
     losses = [fact.loss for fact in group if fact.loss is not None and math.isfinite(fact.loss)]
     row["spread"] = spread(losses).plus_minus if losses else None
     row["n"] = len(group)
@@ -143,7 +142,7 @@ def _joined(key: str, values: list[Any]) -> Any:
         return list(dict.fromkeys(known))
     if key in ("run", "slug"):
         return _common_name([str(name) for name in known])
-    if key in ("trend", "state"):
+    if key == "state":
         return _tally(known)
     if all(value == known[0] and type(value) is type(known[0]) for value in known):
         return known[0]
@@ -167,13 +166,9 @@ def _common_start(texts: list[str]) -> str:
 
 
 def _tally(words: list[str]) -> str:
-    """`falling 1.3 % per ...` or `falling 1.2 to 1.5 % per ...`, else `2 falling, 1 flat`."""
+    """The common state, or `2 finished, 1 failed`."""
     if len(set(words)) == 1:
         return words[0]
-    parts = [part for part in map(_RATE.fullmatch, words) if part]
-    if len(parts) == len(words) and len({(part[1], part[3]) for part in parts}) == 1:
-        rates = sorted((part[2] for part in parts), key=lambda rate: float(rate.replace(",", "")))
-        return f"{parts[0][1]} {rates[0]} to {rates[-1]} {parts[0][3]}"
     firsts = Counter(word.split(" ")[0].rstrip(":") for word in words)
     return ", ".join(f"{count} {word}" for word, count in firsts.most_common())
 
