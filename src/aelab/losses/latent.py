@@ -165,7 +165,8 @@ def iwae_bound_term(output: Output) -> Tensor:
     if "log_weight" not in output.posterior:
         raise ConfigError(
             "the term iwae_bound needs importance weights, and this model gives none",
-            hint="use ImportanceWeightedAutoencoder, or take the term out of the objective",
+            hint="use ImportanceWeightedAutoencoder, called with noise (B, K, D): at the mean code "
+            "there is no bound; or take the term out of the objective",
         )
     weights = output.posterior["log_weight"]
     return math.log(weights.shape[1]) - torch.logsumexp(weights, 1)

@@ -145,6 +145,11 @@ class Objective(nn.Module):
                 prepare(images)
 
     @property
+    def bounds(self) -> tuple[str, ...]:
+        """Names of the terms that are bounds on a likelihood: they need the latent's noise."""
+        return tuple(term.name for term in self.terms if term.formula_name in WHOLE_BOUNDS)
+
+    @property
     def inkless(self) -> frozenset[int]:
         """Numbers of the characters that no term which draws can see; empty where none draws."""
         seen = [module.inkless for module in self.modules_of_terms if hasattr(module, "inkless")]

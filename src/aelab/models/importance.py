@@ -15,12 +15,13 @@ class ImportanceWeightedAutoencoder(Autoencoder):
     """Several latents an image, weighted by how well they explain it; for binary images.
 
     The objective is the term `iwae_bound`: minus the logarithm of the mean importance weight, in
-    nats an image. One sample makes it the ordinary evidence bound.
+    nats an image: at least the negative log-likelihood in expectation. One sample makes it the
+    ordinary evidence bound. Validation draws K latents an image too, from keyed noise.
 
     Args:
         encoder: a `VariationalEncoder`.
         decoder: latent to probabilities in 0..1: give it `activation_last_layer="sigmoid"`.
-        samples: latents an image in training, K; the decoder works K times.
+        samples: latents an image, K; the decoder works K times.
 
     Attributes:
         noise_shape: (K, D).
@@ -53,16 +54,13 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         """(B, C, H, W) in 0..1, and noise (B, K, D) or None.
 
         The reconstruction is that of the first latent. Posterior: `mean`, `log_std`, and
-        `log_weight` (B, K): ln p(image, latent) - ln q(latent | image), nats. Without noise one
-        weight: ln p(image | mean) minus the KL divergence.
+        `log_weight` (B, K): ln p(image, latent) - ln q(latent | image), nats. Without noise there
+        is none: at the mean code ln p(image | mean) minus the KL divergence bounds nothing.
         """
         mean, posterior = self.bottleneck(self.encoder(images), None)
         log_std = posterior["log_std"]
         if noise is None:
-            shown = self.decoder(mean)
-            divergence = 0.5 * (mean.square() + torch.expm1(2 * log_std) - 2 * log_std).sum(1)
-            weight = _log_bernoulli(shown, images) - divergence
-            return Output(shown, mean, {**posterior, "log_weight": weight[:, None]})
+            return Output(self.decoder(mean), mean, posterior)
         latent = mean[:, None] + log_std.exp()[:, None] * noise
         decoded = self.decoder(latent.flatten(0, 1))
         target = images.repeat_interleave(noise.shape[1], 0)

@@ -119,8 +119,9 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
         """Held-out batches, or the training batch where there are none."""
         images = evidence.held_out()
         if images is None:
-            return [(batch[0], batch[1], None)]
-        return held_out_batches(evaluated, images, evidence.settings, seen)
+            noise = batch[2] if getattr(objective, "bounds", ()) else None
+            return [(batch[0], batch[1], noise)]
+        return held_out_batches(evaluated, objective, images, evidence.settings, seen)
 
     return (
         quietly(

@@ -1,4 +1,7 @@
-"""Validation: evaluation mode, without noise, weighted by image; and the old way on request."""
+"""Validation: evaluation mode, weighted by image, without noise or for a bound with keyed noise.
+
+And the old way on request.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import Tally
 from aelab.types import Images
+
+#: Validation noise is drawn for so many images at once, whatever the size of batches.
+NOISE_BLOCK = 64
 
 
 class Evaluation(NamedTuple):
@@ -41,8 +47,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and mean of every term over an image set.
 
-    The model is in evaluation mode, without noise (the latent is its mean), and every image counts
-    the same; the mode is put back afterwards. With `legacy_validation` instead: training mode,
+    The model is in evaluation mode, and every image counts the same; the mode is put back
+    afterwards. The latent is its mean; a bound (`objective.bounds`) is one only of drawn latents,
+    so there each image has its own noise, keyed by the seed and its place in the set: the same at
+    every validation and for any size of batches. With `legacy_validation` instead: training mode,
     sampled latents, every batch counts the same (a smaller last batch fully); statistics of
     BatchNorm are put back afterwards, because a validation must not train.
 
@@ -79,7 +87,9 @@ def closely(
     names: list[str] = []
     weight, tally = 0, Tally(model, getattr(objective, "inkless", ()))
     with mode_of(model, training=legacy):
-        for inputs, target, noise in held_out_batches(model, images, settings, images_seen):
+        for inputs, target, noise in held_out_batches(
+            model, objective, images, settings, images_seen
+        ):
             output, values, total = forward(
                 model,
                 objective,
@@ -109,17 +119,27 @@ def closely(
 
 
 def held_out_batches(
-    model: nn.Module, images: Batches, settings: FitSettings, images_seen: int
+    model: nn.Module,
+    objective: ObjectiveLike,
+    images: Batches,
+    settings: FitSettings,
+    images_seen: int,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """The batches of a validation: inputs, targets (B, C, H, W), and the noise of legacy."""
+    """The batches of a validation: inputs, targets (B, C, H, W), and noise where it is drawn."""
     count = min(len(images), settings.validation_limit or len(images))
     size = settings.validation_batch_size or settings.batch_size
     draws = Draws(settings.seed, next(model.parameters()).device)
-    legacy = settings.legacy_validation
+    legacy, bounds = settings.legacy_validation, bool(getattr(objective, "bounds", ()))
+    if bounds and not legacy:  # as many latents an image as in training need as much memory
+        size = min(size, settings.micro_batch_size or size)
     for start in range(0, count, size):
         target = images.gather(slice(start, min(start + size, count)))
         inputs, target = _changed(images, target, draws, settings, images_seen, start)
-        noise = _noise(model, len(target), draws, images_seen, start) if legacy else None
+        noise = None
+        if legacy:
+            noise = _noise(model, len(target), draws, images_seen, start)
+        elif bounds:
+            noise = _noise_of_images(model, start, len(target), draws)
         yield inputs, target, noise
 
 
@@ -152,6 +172,16 @@ def _noise(
     if shape is None:
         return None
     return draws.normal((size, *shape), f"validation-latent-{start}", images_seen)
+
+
+def _noise_of_images(model: nn.Module, start: int, size: int, draws: Draws) -> Tensor | None:
+    """(size, *noise shape): the noise of the set's images from `start` on, the same every time."""
+    shape = noise_shape_of(model)
+    if shape is None:
+        return None
+    blocks = range(start // NOISE_BLOCK, -(-(start + size) // NOISE_BLOCK))
+    drawn = [draws.normal((NOISE_BLOCK, *shape), "validation", block) for block in blocks]
+    return torch.cat(drawn)[start % NOISE_BLOCK :][:size]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aelab.train.batches import Batches
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.events import Warned
+from aelab.train.nonfinite import Batch
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, forward, sums_of
@@ -122,16 +123,17 @@ def running_statistics(
 ) -> Warned | None:
     """Evaluation mode is broken and training mode is not: averages of normalisation are off.
 
-    Compares one batch of the validation in both modes, dropout and noise left out; buffers are put
-    back.
+    Compares one batch of the validation in both modes, with the same noise or none and without
+    dropout; buffers are put back.
     """
     model = state.evaluated_model
-    inputs, target, _ = next(held_out_batches(model, held_out, settings, state.images))
+    batch = next(held_out_batches(model, objective, held_out, settings, state.images))
+    target = batch[1]
     if len(target) < 2 or not any(map(_has_averages, model.modules())):
         return None
     mismatches: list[Mismatch] = []
-    evaluation = _one_pass(state, objective, inputs, target, None)
-    training = _one_pass(state, objective, inputs, target, mismatches)
+    evaluation = _one_pass(state, objective, batch, None)
+    training = _one_pass(state, objective, batch, mismatches)
     alike = evaluation.spread < ALIKE * evaluation.target_spread
     revived = alike and training.spread > 10 * ALIKE * training.target_spread
     better = evaluation.loss - training.loss > abs(training.loss)
@@ -167,8 +169,7 @@ def _looks_broken(state: State, settings: FitSettings, found: Evaluation) -> boo
 def _one_pass(
     state: State,
     objective: ObjectiveLike,
-    inputs: Tensor,
-    target: Tensor,
+    batch: Batch,
     mismatches: list[Mismatch] | None,
 ) -> _Pass:
     """The batch in evaluation mode, or, with `mismatches` to fill, in training mode."""
@@ -182,18 +183,12 @@ def _one_pass(
                 hooks.append(module.register_forward_pre_hook(_Compare(name, mismatches)))
         try:
             output, values, total = forward(
-                model,
-                objective,
-                inputs,
-                target,
-                None,
-                images_seen=state.images,
-                bfloat16=state.bfloat16,
+                model, objective, *batch, images_seen=state.images, bfloat16=state.bfloat16
             )
         finally:
             for hook in hooks:
                 hook.remove()
-    return _read(output, target, values, total)
+    return _read(output, batch[1], values, total)
 
 
 def _read(output: Output, target: Tensor, values: Mapping[str, Tensor], total: Tensor) -> _Pass:
