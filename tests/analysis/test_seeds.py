@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from aelab.analysis.seeds import difference, spread, t_quantile
+from aelab.analysis.seeds import (
+    against_best,
+    difference,
+    seeds_needed,
+    spread,
+    t_quantile,
+    t_two_sided,
+)
 
 
 def test_spread_is_mean_and_sample_standard_deviation() -> None:
@@ -13,12 +20,12 @@ def test_spread_is_mean_and_sample_standard_deviation() -> None:
     assert found.mean == pytest.approx(7 / 3)
     assert found.std == pytest.approx(np.std([1, 2, 4], ddof=1))
     assert (found.low, found.high, found.count) == (1.0, 4.0, 3)
-    assert found.plus_minus == found.std
 
 
-def test_two_values_are_shown_with_half_their_range_and_one_with_nothing() -> None:
-    assert str(spread([0.0351929, 0.0357742])) == "0.0354836 ± 0.00029 (n=2)"
-    assert spread([1.0]).plus_minus is None and str(spread([1.0])) == "1"
+def test_what_stands_behind_plus_minus_is_the_same_for_any_number_of_runs() -> None:
+    assert str(spread([1.0, 2.0])) == "1.5 ± 0.71 (n=2)"
+    assert str(spread([1.0, 2.0, 1.5])) == "1.5 ± 0.5 (n=3)"
+    assert spread([1.0]).std is None and str(spread([1.0])) == "1"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +68,7 @@ def test_welch_agrees_with_its_definition() -> None:
     variances = [np.var(list(g.values()), ddof=1) / len(g) for g in (a, b)]
     freedom = sum(variances) ** 2 / (variances[0] ** 2 / 5 + variances[1] ** 2 / 6)
     assert int(freedom) == 7
-    reach = 2.365 * math.sqrt(sum(variances))
+    reach = 2.364624 * math.sqrt(sum(variances))
     assert found.high - found.mean == pytest.approx(reach, rel=1e-6)
     assert not found.distinguishable
 
@@ -85,3 +92,116 @@ def test_chance_is_called_a_difference_in_about_five_of_a_hundred_cases() -> Non
             b = dict(enumerate(generator.normal(size=4).tolist(), start=shift))
             found += bool(difference(a, b).distinguishable)
         assert found <= 0.08 * 400
+
+
+@pytest.mark.parametrize(
+    ("t", "freedom", "published"),
+    [(1.0, 1, 0.5), (12.7062, 1, 0.05), (636.619, 1, 0.001), (2.0, 2, 0.18350), (4.0321, 5, 0.01)],
+)
+def test_two_sided_chances_are_those_of_the_tables(
+    t: float, freedom: int, published: float
+) -> None:
+    assert t_two_sided(t, freedom) == pytest.approx(published, rel=2e-4)
+    assert t_two_sided(-t, freedom) == t_two_sided(t, freedom)
+    assert t_quantile(freedom, published) == pytest.approx(t, rel=2e-4)
+
+
+def _equal_settings(
+    generator: np.random.Generator, rows: int, seeds: int, *, paired: bool
+) -> list[dict[int, float]]:
+    """Losses of settings that differ by chance only; pairs share what the seed does to both."""
+    losses = 1.0 + 0.01 * generator.normal(size=(rows, seeds))
+    losses += 0.02 * generator.normal(size=seeds) if paired else 0.0
+    return [
+        {seed + (0 if paired else seeds * row): float(losses[row, seed]) for seed in range(seeds)}
+        for row in range(rows)
+    ]
+
+
+def _share_with_a_claim(rows: int, seeds: int, *, paired: bool, tables: int) -> float:
+    generator = np.random.default_rng([rows, seeds, paired])
+    claims = 0
+    for _ in range(tables):
+        (judged,) = against_best([_equal_settings(generator, rows, seeds, paired=paired)])
+        claims += any(row.verdict == "yes" for row in judged)
+    return claims / tables
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_table_of_eight_equal_settings_claims_a_difference_in_five_of_a_hundred_at_most(
+    paired: bool,
+) -> None:
+    assert _share_with_a_claim(8, 3, paired=paired, tables=100) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("rows", [2, 4, 8, 16])
+def test_a_table_of_equal_settings_claims_a_difference_in_five_of_a_hundred_at_most(
+    rows: int, seeds: int, paired: bool
+) -> None:
+    # Three standard errors above 5 % for so many tables.
+    assert _share_with_a_claim(rows, seeds, paired=paired, tables=1000) <= 0.05 + 0.0207
+
+
+def test_groups_of_one_table_share_the_five_of_a_hundred() -> None:
+    generator = np.random.default_rng(5)
+    claims = 0
+    for _ in range(200):
+        families = [_equal_settings(generator, 2, 3, paired=True) for _ in range(8)]
+        claims += any(j.verdict == "yes" for judged in against_best(families) for j in judged)
+    assert claims <= 0.05 * 200 + 3 * (0.05 * 0.95 * 200) ** 0.5
+
+
+def test_a_clear_difference_is_found_with_its_size_in_per_cent() -> None:
+    best = {seed: 1.0 + 0.01 * seed for seed in range(5)}
+    worse = {seed: loss + 0.25 + 0.001 * (-1) ** seed for seed, loss in best.items()}
+    ((first, second),) = against_best([[worse, best]])
+    assert (first.verdict, second.verdict) == ("yes", "best")
+    assert first.percent == pytest.approx(24.5, abs=0.3)
+    assert first.low is not None and first.high is not None
+    assert 23 < first.low < first.percent < first.high < 26
+    assert first.seeds_needed is None
+
+
+def test_no_is_said_only_where_the_interval_stays_within_five_per_cent() -> None:
+    near = {seed: 1.0 + 0.001 * (-1) ** seed for seed in range(6)}
+    equal = {seed: 1.0 + 0.001 * (-1) ** (seed // 2) for seed in range(6)}
+    ((a, b),) = against_best([[near, equal]])
+    assert {a.verdict, b.verdict} == {"best", "no"}
+    wide = {seed: 1.0 + 0.2 * (-1) ** (seed // 2) for seed in range(6)}
+    ((a, b),) = against_best([[near, wide]])
+    assert {a.verdict, b.verdict} == {"best", "cannot tell (6 seeds)"}
+
+
+def test_two_seeds_cannot_tell_and_say_how_many_could() -> None:
+    ((best, other),) = against_best([[{0: 0.100, 1: 0.110}, {0: 0.125, 1: 0.145}]])
+    assert best.verdict == "best" and other.verdict == "cannot tell (2 seeds)"
+    assert other.low is not None and other.low < 0 < 28 < other.percent < 29 < other.high
+    assert other.seeds_needed == 3
+    ((_, single),) = against_best([[{0: 0.1, 1: 0.11}, {0: 0.2}]])
+    assert (single.verdict, single.low) == ("cannot tell (1 seed)", None)
+
+
+def test_losses_below_zero_are_compared_by_their_magnitude() -> None:
+    ((best, other),) = against_best(
+        [[dict(enumerate([-10.0, -10.1, -9.9])), dict(enumerate([-5.0, -5.1, -4.91]))]]
+    )
+    assert best.verdict == "best" and other.verdict == "yes"
+    assert other.percent == pytest.approx(50, abs=0.5)
+
+
+def test_the_seeds_that_are_asked_for_find_the_difference_in_four_of_five_cases() -> None:
+    needed = seeds_needed(1.0, 1.0, 0.05, paired=True)
+    assert needed == 10  # with normal quantiles (1.96 + 0.84)^2 = 7.8
+    generator = np.random.default_rng(2)
+    found = 0
+    for _ in range(400):
+        gaps = generator.normal(1.0, 1.0, size=needed).tolist()
+        found += bool(
+            difference(dict(enumerate(gaps)), dict.fromkeys(range(needed), 0.0)).distinguishable
+        )
+    assert 0.75 <= found / 400 <= 0.88
+    assert seeds_needed(0.0, 1.0, 0.05, paired=True) is None
+    assert seeds_needed(1e-9, 1.0, 0.05, paired=False) is None

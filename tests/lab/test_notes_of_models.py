@@ -84,7 +84,7 @@ def test_the_start_the_record_the_table_and_the_report_say_it(file: Path) -> Non
     table = lab.table(runs=runs)
     assert table.count(NOTE) == 1
     rows = [row for row in table.splitlines() if "| transformer " in row or "| mlp " in row]
-    assert ["[3]" in row for row in rows] == [False, True, False]
+    assert ["[1]" in row for row in rows] == [False, True, False]
     page = lab.report(runs=runs, out=file.parent / "page.html").read_text(encoding="utf-8")
     assert NOTE in page
 

@@ -142,13 +142,13 @@ def test_runs_with_other_originals_stand_apart(make_runs: Make) -> None:
 
 
 def test_the_table_has_a_row_a_run_that_sorts_by_number(make_runs: Make) -> None:
-    runs = make_runs({"ds": ["mnist", "rpg"]}, images=20_000, failed=[1])
+    runs = make_runs({"net": ["conv", "mlp"]}, images=20_000, failed=[1])
     document = _document(runs)
     rows = [row for row in document.all("tr") if "data-runs" in row]
     assert [row["data-runs"] for row in rows] == ["0", "1"]
-    assert "ds=mnist" in rows[0]["data-words"]
+    assert "net=conv" in rows[0]["data-words"]
     headers = [header["text"].strip() for header in document.all("th", **{"aria-sort": "none"})]
-    assert {"ds", "validation loss", "meter", "best loss", "state"} <= set(headers)
+    assert {"net", "validation loss", "meter", "best loss", "state"} <= set(headers)
     losses = [run.status["last"]["loss"] for run in runs]
     keys = [
         cell.get("data-sort")

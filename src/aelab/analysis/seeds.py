@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-#: 97.5 % points of Student's t for 1 to 30 degrees of freedom, from any table.
-_T_975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
+#: How often a table of equal settings may claim any difference.
+ALPHA = 0.05
+
+#: Settings whose whole interval stays within this part of the best loss are called equal.
+SAME_WITHIN = 0.05
+
+#: How often a difference as large as the one seen is to be found by the seeds that are asked for.
+POWER = 0.8
+
+#: More seeds than these are not asked for.
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Spread:
         mean: of the values.
         count: how many values.
         low, high: the smallest and the largest.
-        std: sample standard deviation (n - 1), None for a single value.
+        std: sample standard deviation (n - 1), None for a single value. It is what stands behind
+            `±`, for any number of runs.
     """
 
     mean: float
@@ -31,17 +38,10 @@ class Spread:
     high: float
     std: float | None
 
-    @property
-    def plus_minus(self) -> float | None:
-        """Half the range for two values, the sample standard deviation from three on."""
-        if self.count == 2:
-            return (self.high - self.low) / 2
-        return self.std
-
     def __str__(self) -> str:
-        if self.plus_minus is None:
+        if self.std is None:
             return f"{self.mean:.6g}"
-        return f"{self.mean:.6g} ± {self.plus_minus:.2g} (n={self.count})"
+        return f"{self.mean:.6g} ± {self.std:.2g} (n={self.count})"
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,13 @@ class Difference:
 
     Attributes:
         mean: difference of the means.
-        low, high: 95 % interval; infinite where a group has a single run.
+        low, high: its interval; infinite where a group has a single run.
         distinguishable: whether the interval leaves 0 out; None where nobody can tell, because a
             group has a single run.
         method: `paired t`, `Welch t` or `single runs`.
+        error: standard error of `mean`; NaN for single runs.
+        freedom: degrees of freedom; NaN for single runs.
+        count: runs of the smaller group.
     """
 
     mean: float
@@ -61,6 +64,42 @@ class Difference:
     high: float
     distinguishable: bool | None
     method: str
+    error: float = math.nan
+    freedom: float = math.nan
+    count: int = 1
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided; 1 where nobody can tell."""
+        if math.isnan(self.error):
+            return 1.0
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return t_two_sided(self.mean / self.error, max(int(self.freedom), 1))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How one setting of a family stands to the best of it.
+
+    Attributes:
+        verdict: `best`; `yes`, it differs from the best; `no`, it is within 5 % of it at most;
+            `cannot tell (2 seeds)`, where the runs allow neither.
+        percent: distance of the means, in per cent of the best one's magnitude; None for the best.
+        low, high: interval of `percent`, at the level at which it was tested; None where a setting
+            has a single run.
+        seeds_needed: about how many seeds each would show a difference as large as the one seen;
+            None where that is answered already or cannot be told.
+    """
+
+    verdict: str
+    percent: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds_needed: int | None = None
+
+
+Losses = Mapping[Hashable, float]
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -73,19 +112,21 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, count, min(values), max(values), std)
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
+def difference(first: Losses, second: Losses, alpha: float = ALPHA) -> Difference:
     """Whether two settings differ by more than their seeds explain.
 
     Args:
         first, second: a loss by seed. Where both have the same seeds the runs are compared in
             pairs, which removes what the seed does to both; otherwise by Welch's test.
+        alpha: the interval leaves the true difference out in this share of cases.
 
     Source: Welch 1947, Biometrika 34:28.
     """
+    count = min(len(first), len(second))
     if set(first) == set(second) and len(first) > 1:
-        gaps = spread([first[seed] - second[seed] for seed in sorted(first)])
+        gaps = spread([first[seed] - second[seed] for seed in first])
         error = (gaps.std or 0.0) / math.sqrt(gaps.count)
-        return _difference(gaps.mean, error, gaps.count - 1, "paired t")
+        return _difference(gaps.mean, error, gaps.count - 1, "paired t", count, alpha)
     a, b = spread(list(first.values())), spread(list(second.values()))
     if a.std is None or b.std is None:
         return Difference(a.mean - b.mean, -math.inf, math.inf, None, "single runs")
@@ -93,23 +134,178 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Diffe
     total = math.fsum(parts)
     weights = parts[0] ** 2 / (a.count - 1) + parts[1] ** 2 / (b.count - 1)
     freedom = total**2 / weights if weights else a.count + b.count - 2
-    return _difference(a.mean - b.mean, math.sqrt(total), freedom, "Welch t")
+    return _difference(a.mean - b.mean, math.sqrt(total), freedom, "Welch t", count, alpha)
 
 
-def t_quantile(freedom: float) -> float:
-    """The 97.5 % point of Student's t distribution, to 0.003 and on the safe side.
+def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
+    """Each setting of a table against the best of its family.
+
+    The best is chosen by the same runs that are then compared with it, so that the smallest of
+    many equal settings looks better than it is. Therefore every pair of settings of every family
+    counts as compared: Holm's procedure over all of them holds the chance that a table of equal
+    settings claims any difference to `ALPHA`, whatever the spread of each setting.
 
     Args:
-        freedom: degrees of freedom, at least 1; fractions are rounded down.
+        families: for each group of settings that compare, a loss by seed for each setting, at
+            least one run each.
+
+    Returns:
+        A judgement for each setting, in the same order.
+
+    Source: Holm 1979, Scand. J. Statist. 6:65.
+    """
+    best = [min(range(len(f)), key=lambda i, f=f: _mean(f[i])) if f else 0 for f in families]  # type: ignore[misc]
+    repeated = [sum(len(losses) > 1 for losses in family) for family in families]
+    comparisons = sum(count * (count - 1) // 2 for count in repeated)
+    places = [
+        (number, i)
+        for number, family in enumerate(families)
+        for i in range(len(family))
+        if i != best[number]
+    ]
+    tested = {
+        (number, i): difference(families[number][i], families[number][best[number]])
+        for number, i in places
+    }
+    # The pairs without the best are not computed; each is taken to be among the last, which can
+    # only make the procedure more careful.
+    levels, left, open_ = {}, max(comparisons, 1), True
+    for place in sorted(tested, key=lambda place: tested[place].p_value):
+        levels[place] = ALPHA / left
+        open_ = open_ and tested[place].p_value <= levels[place]
+        left = max(left - 1, 1) if open_ else left
+    judged = []
+    for number, family in enumerate(families):
+        scale = abs(_mean(family[best[number]])) if family else 0.0
+        judged.append(
+            [
+                Judgement("best")
+                if i == best[number]
+                else _judged(
+                    difference(losses, family[best[number]], levels[number, i]),
+                    levels[number, i],
+                    scale,
+                )
+                for i, losses in enumerate(family)
+            ]
+        )
+    return judged
+
+
+def seeds_needed(mean: float, std: float, alpha: float, *, paired: bool) -> int | None:
+    """About how many seeds each of two settings needs until their difference shows.
+
+    Assumes that difference and spread are as seen, and asks to find them in `POWER` of cases.
+
+    Args:
+        mean: difference of the means.
+        std: standard deviation of the differences of pairs, or of one run of each.
+        alpha: level of the test.
+        paired: whether the seeds are the same.
+
+    Returns:
+        At least 2; None where it would be more than `MOST_SEEDS`.
+
+    Source: Lachin 1981, Control. Clin. Trials 2:93, equation 1, with t for the normal quantiles.
+    """
+    if mean == 0 or not math.isfinite(mean) or not math.isfinite(std):
+        return None
+
+    def shows(count: int) -> bool:
+        freedom = (count - 1) if paired else 2 * (count - 1)
+        reach = t_quantile(freedom, alpha) + t_quantile(freedom, 2 * (1 - POWER))
+        return reach * std / math.sqrt(count) <= abs(mean)
+
+    if not shows(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS  # the answer lies above low and is at most high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shows(middle) else (middle, high)
+    return high
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
+    """What Student's t passes, either way, in a share `alpha` of cases.
+
+    Args:
+        freedom: degrees of freedom, at least 1; fractions are rounded down, to the safe side.
+        alpha: above 0 and below 1; 0.05 gives the 97.5 % point.
     """
     whole = max(int(freedom), 1)
-    if whole <= len(_T_975):
-        return _T_975[whole - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * whole) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * whole**2)
+    low, high = 0.0, 1.0
+    while t_two_sided(high, whole) > alpha:
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if t_two_sided(middle, whole) > alpha else (low, middle)
+    return high
 
 
-def _difference(mean: float, error: float, freedom: float, method: str) -> Difference:
-    reach = t_quantile(freedom) * error
+def t_two_sided(t: float, freedom: float) -> float:
+    """The chance that Student's t lies farther from 0 than `t`, 0..1.
+
+    Source: NIST DLMF 8.17(i) and 26.5.27 of Abramowitz & Stegun.
+    """
+    return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function by its continued fraction.
+
+    Source: NIST DLMF 8.17.22, evaluated by Lentz's method.
+    """
+    if x <= 0.0 or x >= 1.0:
+        return min(max(x, 0.0), 1.0)
+    if x > (a + 1) / (a + b + 2):  # the fraction converges quickly on the other side only
+        return 1.0 - _incomplete_beta(1.0 - x, b, a)
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(scale + a * math.log(x) + b * math.log1p(-x)) / a
+    c, d = 1.0, 1.0 / _away_from_0(1.0 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        before = value
+        for part in (even, odd):
+            d = 1.0 / _away_from_0(1.0 + part * d)
+            c = _away_from_0(1.0 + part / c)
+            value *= c * d
+        if abs(value - before) <= 1e-15 * abs(value):
+            break
+    return front * value
+
+
+def _away_from_0(value: float) -> float:
+    return value if abs(value) > 1e-300 else 1e-300
+
+
+def _difference(
+    mean: float, error: float, freedom: float, method: str, count: int, alpha: float
+) -> Difference:
+    reach = t_quantile(freedom, alpha) * error
     low, high = mean - reach, mean + reach
-    return Difference(mean, low, high, not low <= 0 <= high, method)
+    return Difference(mean, low, high, not low <= 0 <= high, method, error, freedom, count)
+
+
+def _judged(found: Difference, level: float, scale: float) -> Judgement:
+    percent = 100 * found.mean / scale if scale else None
+    told = f"cannot tell ({found.count} seed{'s' if found.count != 1 else ''})"
+    if found.distinguishable is None or not scale:
+        verdict = "yes" if found.distinguishable else told
+        return Judgement(verdict, percent)
+    low, high = 100 * found.low / scale, 100 * found.high / scale
+    if found.distinguishable:
+        return Judgement("yes", percent, low, high)
+    if max(-low, high) <= 100 * SAME_WITHIN:
+        return Judgement("no", percent, low, high)
+    paired = found.method == "paired t"
+    needed = seeds_needed(found.mean, found.error * math.sqrt(found.count), level, paired=paired)
+    return Judgement(told, percent, low, high, needed)
+
+
+def _mean(losses: Losses) -> float:
+    return math.fsum(losses.values()) / len(losses)

@@ -12,7 +12,7 @@ from aelab.errors import StoreError
 from aelab.runs.evaluation import evaluated_values
 from aelab.runs.record import Run
 
-Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread"]
+Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread", "percent"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         "run": run.folder,
         "slug": record.get("matrix_slug") or None,
         "loss": _float(last.get("loss")),
+        "train_loss": None if last else _train_loss(run),
         "images": clock(run),
         "best": _float(best.get("loss")),
         "best_at": best.get("images"),
@@ -166,6 +167,11 @@ def term_value(run: Run, name: str) -> float | None:
     return _float(evaluated_values(run).get(name))
 
 
+def validated_value(run: Run, name: str) -> float | None:
+    """The value of a term at the last validation, unweighted; None where it was not logged."""
+    return _float((run.status.get("last") or {}).get(name))
+
+
 def logged_terms(runs: Sequence[Run]) -> list[str]:
     """Names that `term_value` knows for at least one of the runs."""
     names: dict[str, None] = {}
@@ -187,6 +193,8 @@ def show(value: Any, kind: Kind) -> str:
     """A cell as people read it."""
     if value is None:
         return ""
+    if kind == "percent" and isinstance(value, tuple):
+        return _percent(*value)
     if isinstance(value, list | tuple):
         return ", ".join(show(entry, kind) for entry in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -202,6 +210,20 @@ def show(value: Any, kind: Kind) -> str:
     if kind in ("count", "rate"):
         return f"{round(value):,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _percent(middle: float, low: float | None, high: float | None) -> str:
+    """`+3.2 %`, or `+3.2 % (-1.1 to 7.5)` where the interval is known."""
+    interval = "" if low is None or high is None else f" ({_figure(low)} to {_figure(high)})"
+    return f"{_figure(middle)} %{interval}".replace("+0 %", "0 %")
+
+
+def _figure(percent: float) -> str:
+    """With its sign and two digits, three from 100 on, no decimals beyond."""
+    size = abs(percent)
+    if size >= 9.95 or size == 0:
+        return f"{percent:+,.0f}"
+    return f"{percent:+.1f}" if size >= 0.095 else f"{percent:+.1g}"
 
 
 def _split_of(name: str) -> tuple[str | None, str]:
@@ -244,6 +266,15 @@ def progress_words(run: Run) -> str:
 def _legacy(record: Mapping[str, Any]) -> str | None:
     legacy = record.get("legacy") or []
     return f"legacy ({', '.join(str(name) for name in legacy)})" if legacy else None
+
+
+def _train_loss(run: Run) -> float | None:
+    """The last logged training loss, for a run without a validation."""
+    try:
+        rows = run.metrics("train")
+    except StoreError:  # the table tells about the damage
+        return None
+    return next((_float(row["loss"]) for row in reversed(rows) if "loss" in row), None)
 
 
 def _throughput(status: Mapping[str, Any]) -> float | None:

@@ -1,45 +1,143 @@
-"""Whether the losses of some runs may be ranked: one objective, and one held-out set."""
+"""Which losses compare: one objective with its final weights, and one held-out set.
+
+Runs whose losses do not compare are put into groups; a best, a worst and a verdict exist only
+within one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-#: Kinds that are named in the sentence, at most.
+from aelab.analysis.effects import seed_keys
+
+#: Kinds that are named in a sentence, at most.
 _NAMED = 4
 
+#: Axes of the matrix that are tried together, at most, to name the groups.
+_MOST_AXES = 3
 
-def apart(records: Sequence[Mapping[str, Any]]) -> str | None:
+#: Letters of a value in the name of a group.
+_LETTERS = 40
+
+#: An option of a term that changes the way, not the final objective.
+_WARMUP = re.compile(r"warmup_images=\d+(, )?")
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs whose losses compare.
+
+    Attributes:
+        group: for each record, the number of its group, from 0 in order of appearance.
+        names: of each group, by the axes that separate them: `res=24`; one empty name where all
+            losses compare.
+        reason: a sentence on why they do not; None where they do.
+        axes: the matrix keys that separate the groups; empty where none does.
+    """
+
+    group: list[int]
+    names: list[str]
+    reason: str | None = None
+    axes: tuple[str, ...] = ()
+
+    @property
+    def is_one(self) -> bool:
+        """Whether all losses compare."""
+        return len(self.names) < 2
+
+
+def compare(records: Sequence[Record]) -> Comparison:
+    """Which of some runs compare.
+
+    Args:
+        records: of the runs that have a loss. What an old record does not tell counts as what all
+            others have; where these differ, it is a kind of its own.
+    """
+    parts = [
+        _filled([final_objective(record) for record in records]),
+        _filled([", ".join(map(str, record.get("legacy") or [])) for record in records]),
+        _filled([_held_out(record) for record in records]),
+    ]
+    numbers: dict[Hashable, int] = {}
+    keys: list[Hashable] = list(zip(*parts, strict=True))
+    group = [numbers.setdefault(key, len(numbers)) for key in keys]
+    if len(numbers) < 2:
+        return Comparison(group, [""] * len(numbers))
+    names, axes = _names(records, group, len(numbers))
+    return Comparison(group, names, apart(records), axes)
+
+
+def apart(records: Sequence[Record]) -> str | None:
     """A sentence on why losses do not compare; None where nothing speaks against it.
 
     Args:
         records: of the runs that have a loss. What an old record does not tell is no reason.
     """
-    objectives = _kinds([record.get("objective") for record in records])
+    objectives = _kinds([final_objective(record) for record in records])
     reasons = [f"{len(objectives)} objectives ({_some(objectives)})"] if objectives[1:] else []
-    content = {id(r): _data(r).get("validation_content") for r in records}
+    legacy = {", ".join(map(str, record.get("legacy") or [])) for record in records}
+    if len(legacy) > 1:
+        reasons.append(f"legacy formulas in some ({_some(sorted(filter(None, legacy)))})")
     sets = _kinds([_set_words(record) for record in records])
-    if len(_kinds(list(content.values()))) > 1 or sets[1:]:
+    if len(_kinds([_held_out(record) for record in records])) > 1:
         names = f" ({_some(sets)})" if sets[1:] else ""
         reasons.append(f"different held-out images{names}")
     return f"Losses here do not compare: {' and '.join(reasons)}." if reasons else None
 
 
-def ranked(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a best and a worst may be named.
+def final_objective(record: Record) -> str | None:
+    """The objective as it is after every warm-up: `l1 + 0.001 kl`; None where it is not noted."""
+    objective = record.get("objective")
+    if not objective:
+        return None
+    text = _WARMUP.sub("", str(objective))
+    return text.replace(", )", ")").replace(" ()", "")
 
-    The matrix of one file is its author's comparison and is ranked in any case; `apart` stands
-    beside it. Runs of several files are ranked only where their losses compare.
-    """
-    return len(_kinds([r.get("experiment") for r in records])) < 2 or apart(records) is None
+
+def terms(record: Record) -> list[str]:
+    """Names of the terms of a run's objective, in order; empty where it is not noted."""
+    names, depth, part = [], 0, ""
+    for sign in f"{record.get('objective') or ''} + ":
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(sign, 0)
+        part += sign
+        if depth == 0 and part.endswith(" + "):
+            found = re.match(r"(?:[-+.\de]+ )?([A-Za-z_]\w*)", part)
+            names += [found[1]] if found else []
+            part = ""
+    return names
 
 
-def _data(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _filled(values: Sequence[str | None]) -> list[str | None]:
+    """Unknown values as the known one, where that is the only one."""
+    known = {value for value in values if value is not None}
+    only = next(iter(known)) if len(known) == 1 else None
+    return [only if value is None else value for value in values]
+
+
+def _data(record: Record) -> Mapping[str, Any]:
     data: Mapping[str, Any] = record.get("data") or {}
     return data
 
 
-def _set_words(record: Mapping[str, Any]) -> str | None:
+def _held_out(record: Record) -> str | None:
+    """What tells one held-out set from another: its pixels, or else where they are from."""
+    data = _data(record)
+    entries = data.get("validation") or []
+    told = [str(data["validation_content"])] if data.get("validation_content") else []
+    if not told:
+        told = [f"{e.get('name')} {e.get('count')} {e.get('sha256')}" for e in entries]
+        told += [str(record["shape"])] if told and record.get("shape") else []
+    drawn = data.get("validation_augmentation")
+    return " ".join([*told, *map(str, drawn or [])]) or None
+
+
+def _set_words(record: Record) -> str | None:
     entries = _data(record).get("validation") or []
     return " + ".join(str(entry.get("name")) for entry in entries) or None
 
@@ -51,3 +149,87 @@ def _kinds(values: Sequence[Any]) -> list[str]:
 def _some(kinds: Sequence[str]) -> str:
     more = f"; and {len(kinds) - _NAMED} more" if len(kinds) > _NAMED else ""
     return "; ".join(kinds[:_NAMED]) + more
+
+
+# --- names of groups
+
+
+def _names(
+    records: Sequence[Record], group: Sequence[int], count: int
+) -> tuple[list[str], tuple[str, ...]]:
+    """A name for each group by the fewest axes that separate them all."""
+    values = _values_by_axis(records, group, count)
+    seeds = seed_keys(record for record in records if "matrix" in record)
+    own = [axis for axis in values if axis.startswith("matrix.") and axis[7:] not in seeds]
+    others = [axis for axis in values if axis not in own]
+    for axes in _candidates(own, others):
+        if _separate([values[axis] for axis in axes], count):
+            break
+    else:
+        axes = ()
+    every = {axis: set().union(*values[axis]) for axis in axes}
+    words = [
+        ", ".join(
+            f"{axis.removeprefix('matrix.')}={_short(values[axis][number])}"
+            for axis in axes
+            if values[axis][number] != every[axis]
+        )
+        for number in range(count)
+    ]
+    if len(set(words)) < count or not all(words):
+        words = [f"{text} #{number + 1}".strip() for number, text in enumerate(words)]
+    return words, tuple(axis.removeprefix("matrix.") for axis in axes if axis in own)
+
+
+def _values_by_axis(
+    records: Sequence[Record], group: Sequence[int], count: int
+) -> dict[str, list[set[str]]]:
+    """Axis -> for each group, the values that its runs have; only axes that vary."""
+    found: dict[str, list[set[str]]] = {}
+    keys = dict.fromkeys(key for record in records for key in record.get("matrix") or {})
+    axes = [*(f"matrix.{key}" for key in keys), "file", "objective", "legacy", "held-out set"]
+    for axis in axes:
+        sets: list[set[str]] = [set() for _ in range(count)]
+        for record, number in zip(records, group, strict=True):
+            sets[number].add(_axis_value(record, axis))
+        if len(set().union(*sets)) > 1:
+            found[axis] = sets
+    return found
+
+
+def _axis_value(record: Record, axis: str) -> str:
+    if axis.startswith("matrix."):
+        return _text((record.get("matrix") or {}).get(axis[7:]))
+    told = {
+        "file": record.get("experiment"),
+        "objective": final_objective(record),
+        "legacy": ", ".join(map(str, record.get("legacy") or [])) or "no",
+        "held-out set": _set_words(record),
+    }
+    return str(told[axis] or "not recorded")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value))
+    return "-" if value is None else " ".join(str(value).split())
+
+
+def _candidates(own: list[str], others: list[str]) -> Any:
+    """Sets of axes, the fewest first, those of the matrix before others."""
+    for axes in (own[:8], [*own[:8], *others]):
+        for size in range(1, _MOST_AXES + 1):
+            yield from itertools.combinations(axes, size)
+
+
+def _separate(values: Sequence[list[set[str]]], count: int) -> bool:
+    """Whether any two groups have no value in common on at least one axis."""
+    pairs = itertools.combinations(range(count), 2)
+    return all(any(axis[a].isdisjoint(axis[b]) for axis in values) for a, b in pairs)
+
+
+def _short(values: set[str]) -> str:
+    text = "|".join(sorted(values))
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 3]}..."

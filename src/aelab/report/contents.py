@@ -15,9 +15,9 @@ from typing import Any
 from aelab.errors import StoreError
 from aelab.report import series
 from aelab.report.cells import Column, Table, data_words, show
-from aelab.report.comparing import apart, ranked
+from aelab.report.comparing import compare
 from aelab.report.gallery import Pictures
-from aelab.report.tables import make_table
+from aelab.report.tables import MOST_GROUPS, make_table, run_order
 from aelab.runs.atomic import read_json
 from aelab.runs.record import Run
 
@@ -40,20 +40,26 @@ class Cell:
 
 @dataclass
 class Sheet:
-    """A table of the page: headers, rows of cells, and the positions of the runs of each row."""
+    """A table of the page: headers, rows of cells; of each row the positions of its runs and the
+    number of the group within which its loss compares.
+    """
 
     columns: list[Column]
     rows: list[list[Cell]]
     runs: list[list[int]]
+    groups: list[int]
     notes: list[str] = field(default_factory=list)
 
 
 def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]:
-    """The runs in the table's order, a row for each, and one with repeats together (or None)."""
+    """The runs in the file's order, a row for each, and one with repeats together (or None).
+
+    Rows stand in order of their loss, group after group where not all losses compare.
+    """
     repeated = any(run.record.get("trial") is not None for run in runs)
-    each = make_table(runs, each=True, include=["trial"] if repeated else [])
-    ordered = [facts[0].run for facts in each.facts]
-    merged = make_table(runs)
+    ordered = sorted(runs, key=run_order)
+    each = make_table(runs, each=True, include=["trial"] if repeated else [], sort=["loss"])
+    merged = make_table(runs, sort=["loss"])
     positions = {id(run): number for number, run in enumerate(ordered)}
     together = _sheet(merged, positions) if len(merged.rows) < len(each.rows) else None
     return ordered, _sheet(each, positions), together
@@ -66,7 +72,10 @@ def _sheet(table: Table, positions: Mapping[int, int]) -> Sheet:
     columns = _page_columns(table)
     rows = [[_cell(row, column) for column in columns] for row in table.rows]
     runs = [[positions[id(fact.run)] for fact in facts] for facts in table.facts]
-    return Sheet(columns, rows, runs, table.notes)
+    order = dict.fromkeys(row.get("group.key") for row in table.rows)
+    places = {key: number for number, key in enumerate(order)}
+    groups = [places[row.get("group.key")] for row in table.rows]
+    return Sheet(columns, rows, runs, groups, table.notes)
 
 
 def _page_columns(table: Table) -> list[Column]:
@@ -90,6 +99,8 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     kind = column.key if column.key in ("state", "error") else "number" * column.is_number
     if column.key == "trend":
         return Cell(text, _rate(text), "trend")
+    if column.key == "difference" and value is not None:
+        value = value[0]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text, float(value) if math.isfinite(value) else None, kind)
     return Cell(text, text or None, kind)
@@ -122,18 +133,33 @@ def summary(runs: Sequence[Run]) -> list[str]:
     )
     if not scored:
         return [*sentences, "No validation loss is known yet.", *_data_sentence(runs)]
-    records = [runs[number].record for _, number in scored]
-    told = [sentence] if (sentence := apart(records)) else []
-    if not ranked(records):
-        return [*sentences, *told, *_data_sentence(runs)]
-    names = [_spelt(run, series.varying_keys(runs)) for run in runs]
+    compared = compare([runs[number].record for _, number in scored])
+    groups: dict[int, list[tuple[float, int]]] = {}
+    for entry, group in zip(scored, compared.group, strict=True):
+        groups.setdefault(group, []).append(entry)
+    keys = [key for key in series.varying_keys(runs) if key not in compared.axes]
+    ranked = [number for number in sorted(groups) if compared.is_one or len(groups[number]) > 1]
+    for number in ranked[:MOST_GROUPS]:
+        sentences += _best_and_worst(runs, groups[number], compared.names[number], keys)
+    if len(ranked) > MOST_GROUPS:
+        sentences.append(f"And {len(ranked) - MOST_GROUPS} more groups.")
+    if compared.reason:
+        sentences.insert(1, compared.reason)
+    return [*sentences, *_data_sentence(runs)]
+
+
+def _best_and_worst(
+    runs: Sequence[Run], scored: Sequence[tuple[float, int]], group: str, keys: Sequence[str]
+) -> list[str]:
+    """Two sentences about runs whose losses compare, best first."""
     (low, best), (high, worst) = scored[0], scored[-1]
     at = (runs[best].status.get("best") or {}).get("images")
     when = f" at {at:,} images" if at else ""
-    sentences.append(f"Best validation loss: {low:.6g}{when} ({names[best]}).")
+    where = f" for {group}" if group else ""
+    sentences = [f"Best validation loss{where}: {low:.6g}{when} ({_spelt(runs[best], keys)})."]
     if len(scored) > 1 and low > 0:
-        sentences.append(f"The worst ({names[worst]}) is {high / low:.3g} times that.")
-    return sentences + told + _data_sentence(runs)
+        sentences.append(f"The worst ({_spelt(runs[worst], keys)}) is {high / low:.3g} times that.")
+    return sentences
 
 
 def _data_sentence(runs: Sequence[Run]) -> list[str]:

@@ -17,6 +17,7 @@ from aelab.errors import UserError
 from aelab.outputs import write_output
 from aelab.report import contents, series, texts
 from aelab.report.figures import embedded_figures
+from aelab.report.tables import OF_LOSS
 from aelab.runs.record import Run
 
 
@@ -88,6 +89,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         failures=contents.failures(ordered),
         sheet=sheet,
         merged=merged,
+        of_loss=OF_LOSS,
         heading=data["heading"],
         keys=list(data["groups"]),
         groups=data["groups"],

@@ -5,26 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aelab.errors import visible
 from aelab.report.cells import Column, Facts, Table, show
 from aelab.runs.atomic import to_json
 from aelab.runs.evaluation import evaluated_over
 
 
-def render(table: Table, format: str, *, by_run: bool = True) -> str:
+def render(table: Table, format: str, *, by_run: bool = True, merged: Table | None = None) -> str:
     """The table as text, ending in a newline.
 
     Args:
         table: what to print.
         format: `markdown`, `terminal`, `csv`, `json` or `html`.
         by_run: JSON is a list of runs with all facts; otherwise a list of the table's rows.
+        merged: the table in which repeats are one row; JSON tells each run's row of it.
     """
     if format == "csv":
         return _csv(table)
     if format == "json":
-        return to_json(_json_runs(table) if by_run else _json_rows(table), indent=2)
+        return to_json(_json_runs(table, merged) if by_run else _json_rows(table), indent=2)
     if format == "terminal":
         return _terminal(table)
     return _tabulated(table, format)
@@ -45,6 +47,7 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
         "without_effect": sorted(k for k, v in shown.items() if v is None and _set(record, k)),
         "seed": record.get("seed"),
         "trial": record.get("trial"),
+        "objective": record.get("objective"),
         "parameters": record.get("parameters") or {},
         "problems": facts.problems,
         "state": run.state,
@@ -87,8 +90,39 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
     }
 
 
-def _json_runs(table: Table) -> list[dict[str, Any]]:
-    return [run_json(fact, table.columns) for group in table.facts for fact in group]
+def row_json(row: Mapping[str, Any], runs: Sequence[Facts], number: int) -> dict[str, Any]:
+    """One row of a table in which repeats are one row, for scripts."""
+    percent, low, high = row.get("difference") or (None, None, None)
+    return {
+        "number": number,
+        "folders": [fact.run.folder for fact in runs],
+        "group": row.get("group"),
+        "runs": row.get("n", len(runs)),
+        "validation_loss": row.get("loss"),
+        "std": row.get("spread"),
+        "best_loss": row.get("best"),
+        "training_loss": row.get("train_loss"),
+        "differs_from_best": row.get("differs"),
+        "difference_percent": percent,
+        "difference_low_percent": low,
+        "difference_high_percent": high,
+        "seeds_needed": row.get("seeds_needed"),
+    }
+
+
+def _json_runs(table: Table, merged: Table | None) -> list[dict[str, Any]]:
+    rows = {
+        id(fact.run): row_json(row, facts, number)
+        for number, (row, facts) in enumerate(
+            zip(merged.rows, merged.facts, strict=True) if merged else (), start=1
+        )
+        for fact in facts
+    }
+    return [
+        {**run_json(fact, table.columns), "row": _finite(rows.get(id(fact.run)))}
+        for group in table.facts
+        for fact in group
+    ]
 
 
 def _json_rows(table: Table) -> list[dict[str, Any]]:
@@ -98,14 +132,71 @@ def _json_rows(table: Table) -> list[dict[str, Any]]:
     ]
 
 
+#: What a column is called in CSV where a reader's header would change with the runs.
+_CSV_NAMES = {"loss": "validation loss", "spread": "std"}
+
+
 def _csv(table: Table) -> str:
+    """Unrounded values under names that do not depend on the runs; one value a cell."""
+    columns = [part for column in table.columns for part in _csv_columns(column, table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([column.header for column in table.columns])
+    writer.writerow([plain_cell(header) for header, _ in columns])
     for row in table.rows:
-        values = (row.get(column.key) for column in table.columns)
-        writer.writerow([show(v, "text") if isinstance(v, list | tuple) else v for v in values])
+        writer.writerow([plain_cell(value(row)) for _, value in columns])
     return text.getvalue()
+
+
+def _csv_columns(
+    column: Column, table: Table
+) -> list[tuple[str, Callable[[Mapping[str, Any]], Any]]]:
+    """Header and value of what a column becomes: an interval is three columns of numbers."""
+    key, header = column.key, _CSV_NAMES.get(column.key, column.header)
+    if key == "loss":
+        alone = all(other.key != "images" for other in table.columns)
+        images = [("images", lambda row: row.get("images"))] if alone else []
+        return [(header, lambda row: row.get(key)), *images]
+    if key == "difference":
+        names = ("difference (%)", "difference low (%)", "difference high (%)")
+        return [
+            (name, lambda row, i=i: (row.get(key) or (None, None, None))[i])  # type: ignore[misc]
+            for i, name in enumerate(names)
+        ]
+    if key == "id" and any(isinstance(row.get(key), list) for row in table.rows):
+        return [
+            (header, lambda row: _listed(row.get(key))[0]),
+            ("ids", lambda row: " ".join(map(str, _listed(row.get(key))))),
+        ]
+    return [(header, lambda row: row.get(key))]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) and value else [value]
+
+
+def plain_cell(value: Any) -> Any:
+    """A value as a spreadsheet may read it: numbers as they are, text never as a formula.
+
+    Source: OWASP, CSV injection.
+    """
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    text = show(value, "text") if isinstance(value, list | tuple) else visible(str(value))
+    if not text.lstrip().startswith(_FORMULA) or _is_number(text):
+        return text
+    return f"'{text}"
+
+
+#: What a cell begins with that a spreadsheet takes for a formula, the wide forms included.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\\t", "\\r")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _tabulated(table: Table, format: str) -> str:

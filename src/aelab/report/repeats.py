@@ -8,15 +8,30 @@ from collections.abc import Hashable, Sequence
 from itertools import takewhile
 from typing import Any
 
-from aelab.analysis.effects import matrix_key, seed_keys
-from aelab.analysis.seeds import difference, spread
+from aelab.analysis.effects import matrix_key, seed_keys, value_key
+from aelab.analysis.seeds import ALPHA, SAME_WITHIN, Judgement, against_best, spread
 from aelab.analysis.trend import together
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
-from aelab.report.comparing import ranked
 
 Rows = list[dict[str, Any]]
 Groups = list[list[Facts]]
+
+SPREAD_NOTE = (
+    "± is the sample standard deviation of the runs of a row (n - 1); --each shows every run"
+)
+VERDICT = (
+    Column("differs", "differs from best"),
+    Column("difference", "from best", "percent", ("difference",)),
+    Column("seeds_needed", "seeds needed", "count"),
+)
+VERDICT_NOTE = (
+    "differs from best: t tests, in pairs where the seeds agree, corrected for every pair of rows "
+    f"(Holm): a table of equal settings says yes in at most {ALPHA:.0%} of cases. "
+    "from best: the difference and its interval at that level. no: within "
+    f"{SAME_WITHIN:.0%} at most. seeds needed: about so many each would show a difference as large "
+    "as the one seen (in 80% of cases)."
+)
 
 
 def merge_repeats(
@@ -24,7 +39,8 @@ def merge_repeats(
 ) -> tuple[Rows, Groups, list[Column], list[str]]:
     """One row for all finished runs of the same settings, with mean and spread of the loss.
 
-    Runs that are unfinished, failed, or at another number of images keep rows of their own.
+    Runs that are unfinished, failed, or at another number of images keep rows of their own. Of
+    runs that are the same in everything, seed and losses included, one counts.
 
     Returns:
         rows, the runs of each, the columns (with `±`, `runs` and `differs from best` where they
@@ -38,20 +54,16 @@ def merge_repeats(
     rows = [_merged(group, repeats) for group in listed]
     if all(len(group) == 1 for group in listed):
         return rows, listed, columns, []
-    notes = [
-        "± is half the range of 2 runs, the sample standard deviation of 3 and more; "
-        "--each shows every run"
-    ]
-    added = [Column("spread", "±", "spread", ("std",)), Column("n", "runs", "count")]
-    if _compare_with_best(rows, listed):
-        added.append(Column("differs", "differs from best"))
-        notes.append(
-            "differs from best: 95 % t interval, in pairs where the seeds agree, "
-            "not corrected for several comparisons"
-        )
+    added, notes = [Column("n", "runs", "count")], [SPREAD_NOTE]
+    added.insert(0, Column("spread", "±", "spread", ("std",)))
+    if _judge(rows, listed):
+        added += VERDICT
+        notes.append(VERDICT_NOTE)
     columns = [column for column in columns if not _empty(column, rows)]
     place = next((i for i, column in enumerate(columns) if column.key == "loss"), -1) + 1
-    return rows, listed, [*columns[:place], *added, *columns[place:]], notes
+    columns = [*columns[:place], *added, *columns[place:]]
+    columns = [c for c in columns if c.key != "seeds_needed" or not _empty(c, rows)]
+    return rows, listed, columns, [*notes, *_twin_notes(listed)]
 
 
 def average_rows(
@@ -123,14 +135,16 @@ def _merged(group: list[Facts], repeats: set[str]) -> dict[str, Any]:
     if len(group) == 1:
         return {**group[0].cells, "spread": None, "n": 1}
     row: dict[str, Any] = {}
+    counted = distinct(group)
     for key in dict.fromkeys(key for fact in group for key in fact.cells):
-        row[key] = _joined(key, [fact.cells.get(key) for fact in group])
+        named = key in ("id", "seed", "trial", "run", "slug")
+        row[key] = _joined(key, [fact.cells.get(key) for fact in (group if named else counted)])
     for key in repeats:
         row[f"matrix.{key}"] = None
-    row["trend"] = together([fact.trend for fact in group if fact.trend is not None]) or None
-    losses = [fact.loss for fact in group if fact.loss is not None and math.isfinite(fact.loss)]
-    row["spread"] = spread(losses).plus_minus if losses else None
-    row["n"] = len(group)
+    row["trend"] = together([fact.trend for fact in counted if fact.trend is not None]) or None
+    losses = [fact.loss for fact in counted if fact.loss is not None and math.isfinite(fact.loss)]
+    row["spread"] = spread(losses).std if losses else None
+    row["n"] = len(counted)
     return row
 
 
@@ -140,6 +154,10 @@ def _joined(key: str, values: list[Any]) -> Any:
         return None
     if key in ("id", "seed", "trial"):
         return list(dict.fromkeys(known))
+    if key == "group.key":
+        return tuple(sorted({number for value in known for number in value}))
+    if key == "group":
+        return " + ".join(dict.fromkeys(known))
     if key in ("run", "slug"):
         return _common_name([str(name) for name in known])
     if key == "state":
@@ -196,23 +214,78 @@ def _numeric(columns: list[Column], name: str) -> Column:
     )
 
 
-def _compare_with_best(rows: Rows, groups: Groups) -> bool:
-    """Fill `differs`; whether rows compare and have the repeats that this needs."""
-    by_seed = [
-        {fact.seed or 0: fact.loss for fact in group if fact.loss is not None and _complete(fact)}
-        for group in groups
-    ]
-    compared = [i for i, losses in enumerate(by_seed) if losses and rows[i]["loss"] is not None]
-    repeated = [i for i in compared if len(by_seed[i]) > 1]
-    if len(repeated) < 2 or not ranked([groups[i][0].run.record for i in compared]):
+def _judge(rows: Rows, groups: Groups) -> bool:
+    """Fill in how each row stands to the best of those it compares with.
+
+    Returns:
+        Whether any two rows compare and have the repeats that this needs.
+    """
+    families: dict[Hashable, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        if row.get("loss") is not None and all(map(_complete, groups[i])):
+            families[row.get("group.key")].append(i)
+    repeated = [sum(rows[i]["n"] > 1 for i in family) for family in families.values()]
+    if not any(count > 1 for count in repeated):
         return False
-    best = min(compared, key=lambda i: rows[i]["loss"])
-    for i in compared:
-        told = None if i == best else difference(by_seed[i], by_seed[best]).distinguishable
-        rows[i]["differs"] = "best" if i == best else {True: "yes", False: "no"}.get(told, "?")  # type: ignore[arg-type]
+    placed = [family for family in families.values() if len(family) > 1]
+    losses = [[_by_seed(groups[i], i) for i in family] for family in placed]
+    for family, judged in zip(placed, against_best(losses), strict=True):
+        for i, judgement in zip(family, judged, strict=True):
+            rows[i] |= _judgement_cells(judgement)
     return True
+
+
+def _judgement_cells(judgement: Judgement) -> dict[str, Any]:
+    known = judgement.percent is not None
+    return {
+        "differs": judgement.verdict,
+        "difference": (judgement.percent, judgement.low, judgement.high) if known else None,
+        "seeds_needed": judgement.seeds_needed,
+    }
+
+
+def _by_seed(group: list[Facts], row: int) -> dict[Hashable, float]:
+    """The loss of each distinct run by its seed; runs that share one are no pairs of others."""
+    counted = Counter(fact.seed for fact in distinct(group))
+    return {
+        (fact.seed if counted[fact.seed] == 1 else (row, number)): fact.loss
+        for number, fact in enumerate(distinct(group))
+        if fact.loss is not None
+    }
+
+
+def distinct(group: Sequence[Facts]) -> list[Facts]:
+    """The runs of a row without those that repeat another exactly, seed and losses included.
+
+    An axis without effect makes such runs; they are no further evidence.
+    """
+    found: dict[Hashable, Facts] = {}
+    for number, fact in enumerate(group):
+        cells = fact.cells
+        known = fact.run.record.get("effect") and fact.loss is not None
+        same = (fact.seed, fact.loss, cells.get("best"), cells.get("images")) if known else number
+        found.setdefault(same, fact)
+    return list(found.values())
+
+
+def _twin_notes(groups: Groups) -> list[str]:
+    twins = sum(len(group) - len(distinct(group)) for group in groups)
+    if not twins:
+        return []
+    keys = dict.fromkeys(
+        key
+        for group in groups
+        if len(distinct(group)) < len(group)
+        for key in group[0].run.record["matrix"]
+        if len({value_key(fact.run.record["matrix"].get(key)) for fact in group}) > 1
+        and group[0].cells.get(f"matrix.{key}") is None
+    )
+    cause = f" ({', '.join(keys)} changed nothing there)" if keys else ""
+    which = "1 run repeats another" if twins == 1 else f"{twins} runs repeat others"
+    return [f"{which} exactly{cause} and {'does' if twins == 1 else 'do'} not count again"]
 
 
 def _empty(column: Column, rows: Rows) -> bool:
     """A matrix column that only told repeats apart says nothing any more."""
-    return column.key.startswith("matrix.") and all(row.get(column.key) is None for row in rows)
+    sometimes = column.key.startswith("matrix.") or column.key == "seeds_needed"
+    return sometimes and all(row.get(column.key) is None for row in rows)

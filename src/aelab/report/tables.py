@@ -8,18 +8,40 @@ from typing import Any
 
 from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
-from aelab.report.cells import Column, Facts, Kind, Table, gather, logged_terms, term_value
-from aelab.report.comparing import apart, ranked
+from aelab.report.cells import (
+    Column,
+    Facts,
+    Kind,
+    Table,
+    gather,
+    logged_terms,
+    show,
+    term_value,
+    validated_value,
+)
+from aelab.report.comparing import Comparison, compare, terms
 from aelab.report.evaluated import evaluated_notes
 from aelab.report.listing import listing
 from aelab.report.render import render
-from aelab.report.repeats import average_rows, merge_repeats
+from aelab.report.repeats import VERDICT, average_rows, merge_repeats
 from aelab.runs.record import Run
 from aelab.runs.store import natural
 
 __all__ = ["FORMATS", "OPTIONAL", "OUTCOMES", "listing", "make_table", "meter", "table"]
 
 FORMATS = ("markdown", "terminal", "csv", "json", "html")
+
+#: Shown where not all losses compare: within which runs a loss is to be read.
+GROUP = Column("group", "group")
+
+#: Shown where runs have no validation.
+TRAIN_LOSS = Column("train_loss", "training loss", "loss", ("train_loss",))
+
+#: Columns by which only runs of one group can be ordered.
+OF_LOSS = frozenset({"loss", "best", "spread", "meter", "difference"})
+
+#: Groups whose best is named below a table, at most.
+MOST_GROUPS = 8
 
 #: Columns after the losses, in order; `legacy` says how the old runner called them.
 OUTCOMES = (
@@ -73,7 +95,8 @@ def table(
     """The result table as text. Arguments as in `make_table`, besides:
 
     Args:
-        format: `markdown`, `terminal`, `csv`, `json` (a list of runs) or `html`.
+        format: `markdown`, `terminal`, `csv`, `json` (a list of runs, each with its `row` of the
+            table) or `html`.
 
     Raises:
         UserError: for an unknown column or format, with the nearest name.
@@ -83,17 +106,22 @@ def table(
             f"unknown table format {format!r}{did_you_mean(format, FORMATS)}",
             hint=f"possible: {one_of(FORMATS)}",
         )
-    made = make_table(
-        runs,
-        sort=sort,
-        include=include,
-        exclude=exclude,
-        average=average,
-        average_std=average_std,
-        each=each or format == "json",
-        legacy_headers=legacy_headers,
-    )
-    return render(made, format, by_run=average is None)
+    as_runs = format == "json" and average is None
+
+    def made(*, each: bool) -> Table:
+        return make_table(
+            runs,
+            sort=sort,
+            include=include,
+            exclude=exclude,
+            average=average,
+            average_std=average_std,
+            each=each,
+            legacy_headers=legacy_headers,
+        )
+
+    merged = made(each=each) if as_runs else None
+    return render(made(each=each or as_runs), format, by_run=average is None, merged=merged)
 
 
 def make_table(
@@ -132,20 +160,26 @@ def make_table(
     for fact in facts:
         _add_terms(fact, included)
     notes = _number_notes(facts)
-    terms = [column.header for column in included if column.key.startswith("term.")]
-    notes += evaluated_notes(runs, terms)
+    asked = [column.header for column in included if column.key.startswith("term.")]
+    notes += evaluated_notes(runs, asked)
+    compared = _compare(facts)
+    if not compared.is_one and not legacy_headers:
+        included += [column for column in _term_columns(facts) if column not in included]
     columns = _columns(facts, matrix, included, legacy_headers)
+    if not compared.is_one and not legacy_headers:
+        place = next(i for i, column in enumerate(columns) if column.key == "loss")
+        columns.insert(place, GROUP)
     if average is not None:
         rows, groups, columns = average_rows(facts, columns, average, average_std)
     elif each or legacy_headers:
         rows, groups = [dict(fact.cells) for fact in facts], [[fact] for fact in facts]
     else:
         rows, groups, columns, more = merge_repeats(facts, columns)
-        notes += more
+        notes = [*more, *notes]
     made = Table(columns, rows, groups, notes)
-    scored = [fact.run.record for fact in facts if fact.loss is not None]
-    notes += [told] if (told := apart(scored)) else []
-    _add_meter(made, legacy_headers or ranked(scored))
+    if compared.reason:
+        made.notes = [compared.reason, _best_of_groups(made), *notes]
+    _add_meter(made, together=legacy_headers)
     _sort(made, sort)
     made.columns = _without(made.columns, exclude)
     return made
@@ -199,6 +233,8 @@ def _columns(
     if legacy:
         columns.append(OPTIONAL["slug"])
     columns += _loss_columns(facts, legacy)
+    if not legacy and any(fact.cells.get("train_loss") is not None for fact in facts):
+        columns.append(TRAIN_LOSS)
     columns.append(Column("meter", "meter"))
     if not legacy:
         columns.append(Column("best", "best loss", "loss"))
@@ -271,27 +307,34 @@ def _add_terms(fact: Facts, included: Sequence[Column]) -> None:
 def _number_notes(facts: list[Facts]) -> list[str]:
     """Lines on the data of the runs and what else their reader must know.
 
-    Where a source has a remark, or a remark does not concern every run, the runs' `note` points
-    to it.
+    Where a source has a remark, or a remark does not concern every run, it has a number, to which
+    the runs' `note` points; what no row points to has none.
     """
-    lines: dict[str, str] = {}
+    lines: dict[str, None] = {}
+    referred: dict[str, list[Facts]] = {}
     common = _common_remarks(facts)
     for fact in facts:
-        data, marks = fact.run.record.get("data") or {}, []
+        data: dict[str, Any] = fact.run.record.get("data") or {}
+        own: dict[str, None] = {}
         for entry in (*(data.get("train") or []), *(data.get("validation") or [])):
             line = (
                 f"{entry.get('name')}: {entry.get('count', 0):,} images, {entry.get('source')}"
                 f", sha256 {str(entry.get('sha256', ''))[:12]}"
             )
             line += f": {entry['note']}" if entry.get("note") else ""
-            mark = lines.setdefault(line, f"[{len(lines) + 1}]")
-            if entry.get("note") and mark not in marks:
-                marks.append(mark)
+            lines[line] = None
+            own |= {line: None} if entry.get("note") else {}
         for remark in fact.run.record.get("notes") or []:
-            mark = lines.setdefault(str(remark), f"[{len(lines) + 1}]")
-            marks += [mark] if remark not in common and mark not in marks else []
-        fact.cells["note"] = ", ".join(marks) or None
-    return [f"{mark} {line}" for line, mark in lines.items()]
+            lines[str(remark)] = None
+            own |= {str(remark): None} if remark not in common else {}
+        for line in own:
+            referred.setdefault(line, []).append(fact)
+        fact.cells["note"] = None
+    marks = {line: f"[{number}]" for number, line in enumerate(filter(referred.get, lines), 1)}
+    for line, mark in marks.items():
+        for fact in referred[line]:
+            fact.cells["note"] = ", ".join(filter(None, (fact.cells["note"], mark)))
+    return [f"{marks[line]} {line}" if line in marks else line for line in lines]
 
 
 def _common_remarks(facts: list[Facts]) -> set[str]:
@@ -300,10 +343,67 @@ def _common_remarks(facts: list[Facts]) -> set[str]:
     return set.intersection(*(set(notes or []) for notes in told)) if told else set()
 
 
-def _add_meter(made: Table, wanted: bool) -> None:
-    losses = [_row_loss(row) if wanted else None for row in made.rows]
-    for row, stars in zip(made.rows, meter(losses), strict=True):
-        row["meter"] = stars or None
+def _compare(facts: list[Facts]) -> Comparison:
+    """Which losses compare; each run's `group` and its number go to its cells."""
+    scored = [fact for fact in facts if fact.loss is not None]
+    compared = compare([fact.run.record for fact in scored])
+    for fact, number in zip(scored, compared.group, strict=True):
+        fact.cells["group"] = compared.names[number] or None
+        fact.cells["group.key"] = (number,)
+    return compared
+
+
+def _term_columns(facts: list[Facts]) -> list[Column]:
+    """The terms of objectives that differ, unweighted, so that each can be looked at alone."""
+    objectives = {fact.run.record.get("objective") for fact in facts if fact.loss is not None}
+    if len(objectives) < 2:
+        return []
+    names = dict.fromkeys(name for fact in facts for name in terms(fact.run.record))
+    columns = [Column(f"term.{name}", name, "loss") for name in names]
+    for column in columns:
+        for fact in facts:
+            fact.cells[column.key] = validated_value(fact.run, column.header)
+    return [c for c in columns if any(fact.cells[c.key] is not None for fact in facts)]
+
+
+def _best_of_groups(made: Table) -> str:
+    """`at res=24: net=conv (0.1062)`, for each group of which there are several rows."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for row in made.rows:
+        if row.get("loss") is not None and math.isfinite(row["loss"]):
+            groups.setdefault(row.get("group.key"), []).append(row)
+    told = []
+    for rows in groups.values():
+        if len(rows) > 1:
+            best = min(rows, key=lambda row: row["loss"])
+            told.append(f"at {best['group']}: {_spelt(best, rows)} ({show(best['loss'], 'loss')})")
+    if not told:
+        return "They are not ranked."
+    more = f"; and {len(told) - MOST_GROUPS} more groups" if len(told) > MOST_GROUPS else ""
+    return f"Best within each group, {'; '.join(told[:MOST_GROUPS])}{more}."
+
+
+def _spelt(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """What sets a row apart from others, in words: `net=conv`."""
+    varying = [
+        key
+        for key in row
+        if key.startswith("matrix.")
+        and row[key] is not None
+        and len({show(other.get(key), "value") for other in rows}) > 1
+    ]
+    words = [f"{key[7:]}={show(row[key], 'value')}" for key in varying]
+    return ", ".join(words) or show(row.get("run"), "text")
+
+
+def _add_meter(made: Table, *, together: bool) -> None:
+    """Stars within each group of losses that compare, or over all of them, as it used to be."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for row in made.rows:
+        groups.setdefault(None if together else row.get("group.key"), []).append(row)
+    for rows in groups.values():
+        for row, stars in zip(rows, meter([_row_loss(row) for row in rows]), strict=True):
+            row["meter"] = stars or None
     if not any(row["meter"] for row in made.rows):
         made.columns = [column for column in made.columns if column.key != "meter"]
 
@@ -321,6 +421,8 @@ def _sort(made: Table, keys: Sequence[str]) -> None:
         empty = [i for i in order if values[i] is None]
         filled = [i for i in order if values[i] is not None]
         filled.sort(key=lambda i: _comparable(values[i]), reverse=descending)
+        if key in OF_LOSS:  # losses of different groups are no larger or smaller
+            filled.sort(key=lambda i: made.rows[i].get("group.key") or ())
         order = filled + empty  # what has no value comes last either way
     made.rows = [made.rows[i] for i in order]
     made.facts = [made.facts[i] for i in order]
@@ -353,7 +455,8 @@ def _find(columns: list[Column], name: str) -> Column:
 def _without(columns: list[Column], names: Sequence[str]) -> list[Column]:
     """Leaves columns out; those that happen to have nothing to say just now need not be there."""
     sometimes = {word for column in (*OUTCOMES, *OPTIONAL.values()) for word in _words(column)}
-    sometimes |= {"meter", "±", "runs", "differs from best"}
+    sometimes |= {"meter", "±", "runs", "group"}
+    sometimes |= {word for column in (*VERDICT, TRAIN_LOSS) for word in _words(column)}
     absent = sometimes - {word for column in columns for word in _words(column)}
     unwanted = {_find(columns, name).key for name in names if name.lower() not in absent}
     return [column for column in columns if column.key not in unwanted]

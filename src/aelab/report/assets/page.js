@@ -49,6 +49,8 @@ function sortBy(table, header) {
     const place = a.dataset.place - b.dataset.place;
     if (now === "none") return place;
     const x = key(a), y = key(b);
+    const group = "inGroups" in header.dataset ? a.dataset.group - b.dataset.group : 0;  // losses that do not compare
+    if (group) return group;
     if (x === "" || y === "") return (x === "") - (y === "") || place;  // empty cells come last
     const order = numeric ? x - y : x.localeCompare(y, "en", {numeric: true});
     return sign * order || place;
