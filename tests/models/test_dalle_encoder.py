@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from aelab import catalogue
+from aelab.config import Block, Scope, evaluate
 from aelab.errors import ShapeError
 from aelab.models import (
     DalleEncoder,
@@ -26,30 +30,69 @@ def seed():
     ("space_to_depth", "blocks", "encoder"),
     [(True, 1, 1_725_264), (False, 1, 1_380_752), (True, 2, 2_989_024)],
 )
-@pytest.mark.parametrize(("code", "decoder"), [("sin", 42_497), ("sin_cos", 42_753)])
-def test_the_documents_settings_have_their_parameter_counts(
-    space_to_depth, blocks, encoder, code, decoder
-):
-    with torch.device("meta"):
-        model = DalleManifoldAutoencoder(
-            shape=(1, 32, 32),
-            vocab_size=128,
-            n_hid=64,
-            n_blk_per_group=blocks,
-            act_fn=nn.GELU,
-            space_to_depth=space_to_depth,
-            decoder_n_blk=4,
-            decoder_n_layer=2,
-            decoder_n_hid=64,
-            decoder_pos_embedding=code,
-        )
+def test_the_documents_settings_have_their_parameter_counts(space_to_depth, blocks, encoder):
+    model = as_typed(n_blk_per_group=blocks, space_to_depth=space_to_depth)
     assert count_parameters(model) == {
-        "model": encoder + decoder,
+        "model": encoder + 42_497,
         "encoder": encoder,
-        "decoder": decoder,
+        "decoder": 42_497,
     }
     facts = model_facts(model, (1, 32, 32))
     assert facts.latent_shape == (128,) and facts.flops_per_image > 0
+
+
+def as_typed(**changes):
+    """The call as documents 001 and 003 print it, with the arguments that they vary."""
+    settings = {
+        "shape": (1, 32, 32),
+        "vocab_size": 128,
+        "n_hid": 64,
+        "n_blk_per_group": 1,
+        "act_fn": nn.GELU,
+        "space_to_depth": True,
+        "decoder_n_blk": 4,
+        "decoder_n_layer": 2,
+        "decoder_n_hid": 64,
+    }
+    with torch.device("meta"):
+        return DalleManifoldAutoencoder(**settings | changes)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "layers", "hidden", "stated"),
+    [
+        (4, 2, 64, 42_497),
+        (8, 2, 128, 283_649),
+        (8, 4, 128, 547_841),
+        (16, 1, 128, 285_697),
+        (16, 2, 128, 549_889),
+        (8, 2, 300, 1_490_401),
+        (8, 2, 256, 1_091_585),
+    ],
+)
+def test_decoders_as_typed_in_the_documents_have_the_stated_counts(blocks, layers, hidden, stated):
+    sizes = {"decoder_n_blk": blocks, "decoder_n_layer": layers, "decoder_n_hid": hidden}
+    assert count_parameters(as_typed(**sizes))["decoder"] == stated
+    later = count_parameters(as_typed(**sizes, decoder_pos_embedding="sin_cos"))["decoder"]
+    assert later == stated + 4 * hidden  # two cosines of each coordinate
+
+
+def test_the_documents_concatenating_decoder_has_the_stated_count():
+    model = as_typed(decoder_n_blk=8, decoder_concat_residual=[True, False] * 4)
+    assert count_parameters(model)["decoder"] == 3_502_785
+
+
+def test_a_stored_run_keeps_the_position_code_that_was_the_default_when_it_began():
+    block = Block("DalleManifoldAutoencoder((1, 8, 8), n_hid=8, decoder_n_hid=8)")
+
+    def built(stored=None):
+        log = catalogue.CallLog(stored)
+        model = evaluate(block, Scope(catalogue.names(log), catalogue.attributes()))
+        return count_parameters(model)["decoder"], json.loads(json.dumps(log.to_json()))
+
+    now, calls = built()
+    calls[0]["arguments"]["decoder_pos_embedding"] = "sin_cos"  # as older versions stored it
+    assert built(calls)[0] == now + 4 * 8
 
 
 def test_a_block_is_the_formula():

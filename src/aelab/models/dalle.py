@@ -153,7 +153,9 @@ class DalleManifoldAutoencoder(EncoderDecoder):
             `DalleEncoder`.
         decoder_n_hid, decoder_n_blk, decoder_n_layer, decoder_concat_residual: `num_hidden`,
             `num_blocks`, `num_layers_per_block`, `concat_residual` of `ImageManifoldDecoder`.
-        decoder_pos_embedding: its `pos_embedding`; `sin` for the documents' parameter counts.
+        decoder_pos_embedding: its `pos_embedding`. The default is the code of the documents' days,
+            which their parameter counts belong to; `sin_cos` is the one that came on 13 November
+            2023 and that `ImageManifoldDecoder` has.
         decoder_statistics, decoder_chunk: its `statistics` and `chunk`.
 
     Raises:
@@ -176,7 +178,7 @@ class DalleManifoldAutoencoder(EncoderDecoder):
         decoder_n_blk: int = 2,
         decoder_n_layer: int = 2,
         decoder_concat_residual: bool | Iterable[bool] = False,
-        decoder_pos_embedding: str = "sin_cos",
+        decoder_pos_embedding: str = "sin",
         decoder_statistics: str = "running",
         decoder_chunk: int | None = None,
     ) -> None:
