@@ -22,6 +22,7 @@ from aelab.losses import (
     random_features,
     ssim,
 )
+from aelab.types import Output, TermSpec
 
 FORMULAS = {
     "ssim": ssim,
@@ -284,6 +285,43 @@ def test_any_module_is_a_perceptual_loss():
     assert "loss='l2'" in repr(module)
     with pytest.raises(ConfigError, match="compares no images"):
         PerceptualLoss(model, loss="kl")
+
+
+def test_perceptual_model_replaces_the_reconstruction_which_is_still_logged():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU())
+    objective = make_objective((), loss_function="l2", perceptual_model=model)
+    output, target = pair(3, 1, 8, 8)
+    values = objective(Output(output, output.flatten(1), {}), target, 0)
+    assert set(values) == {"l2", "perceptual"}
+    torch.testing.assert_close(values["l2"], l2(output, target))
+    torch.testing.assert_close(values["perceptual"], l2(model(output), model(target)))
+    torch.testing.assert_close(objective.total(values, 0), values["perceptual"])
+    assert not any(p.requires_grad for p in objective.parameters())
+    assert make_objective((), perceptual_model=None).names == ("l1",)
+
+
+def test_perceptual_model_may_be_a_function_of_complex_values():
+    objective = make_objective((), perceptual_model=torch.fft.fft2)
+    output, target = pair(3, 1, 8, 8)
+    values = objective(Output(output, output.flatten(1), {}), target, 0)
+    wanted = (torch.fft.fft2(output) - torch.fft.fft2(target)).abs().mean((1, 2, 3))
+    torch.testing.assert_close(values["perceptual"], wanted)
+    assert torch.autograd.grad(values["perceptual"].sum(), output)[0].isfinite().all()
+
+
+def test_perceptual_model_leaves_penalties_and_weights_of_a_model_alone():
+    terms = (
+        TermSpec("rec", "l1", 3.0, {"reduction": "sum"}),
+        TermSpec("kl", "kl", 0.5),
+    )
+    objective = make_objective(terms, perceptual_model=nn.Conv2d(1, 2, 3), feature_loss_weight=0.1)
+    weights = {"rec": 0.0, "perceptual": 3.0, "kl": 0.5, "feature_statistics": 0.1}
+    assert objective.weights(0) == weights
+    with pytest.raises(ConfigError, match="objective too"):
+        make_objective((), objective={"l1": 1}, perceptual_model=nn.Identity())
+    with pytest.raises(ConfigError, match="must be a module, a function or None, not 3"):
+        make_objective((), perceptual_model=3)
 
 
 MISTAKES = {

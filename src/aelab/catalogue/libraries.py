@@ -24,6 +24,8 @@ maximum mean meshgrid minimum no_grad ones ones_like permute pow prod rand randn
 sqrt square squeeze stack std sum tan tanh tensor unsqueeze var where zeros zeros_like
 """.split()
 
+_FFT = "fft fft2 fftfreq fftshift ifft ifft2 ifftshift irfft2 rfft rfft2".split()
+
 _DTYPES = "bfloat16 bool float float16 float32 float64 int32 int64 long uint8".split()
 
 _MODULES = """
@@ -49,7 +51,8 @@ TENSOR_RIGHTS = frozenset(
     """
     [] for abs all amax amin any argmax argmin bool ceil chunk clamp clone contiguous cos cumsum
     detach dim div double dtype exp expand flatten flip float floor half int item log log_softmax
-    long max mean min mul ndim numel permute pow prod relu repeat requires_grad reshape roll round
+    imag long max mean min mul ndim numel permute pow prod real relu repeat requires_grad reshape
+    roll round
     shape sigmoid sin size softmax split sqrt square squeeze std sub sum swapaxes t tan tanh to
     tolist transpose type_as unflatten unsqueeze var view
     """.split()
@@ -79,10 +82,16 @@ def libraries() -> Mapping[str, FrozenModule]:
     # Memory as it was found may hold what other work of the process left there.
     torch_names["empty"] = Part("torch.empty", _plain("empty", torch.zeros))
     torch_names |= {name: getattr(torch, name) for name in _DTYPES}
+    transforms = FrozenModule(
+        "torch.fft",
+        {name: Part(f"torch.fft.{name}", _plain(name, getattr(torch.fft, name))) for name in _FFT},
+    )
     vision = _torchvision()
     return MappingProxyType(
         {
-            "torch": FrozenModule("torch", {**torch_names, "nn": layers, "pi": MATH.pi}),
+            "torch": FrozenModule(
+                "torch", {**torch_names, "nn": layers, "fft": transforms, "pi": MATH.pi}
+            ),
             "nn": layers,
             "F": functions,
             "math": MATH,

@@ -15,6 +15,7 @@ from aelab.config.identity import identity
 from aelab.config.load import Source, overridden, read_source, write_yaml
 from aelab.config.matrix import Cell, Matrix, read_matrix
 from aelab.config.settings import (
+    BLOCK_KEYS,
     DATA_KEY,
     REQUIRED_KEYS,
     SETTING_KEYS,
@@ -187,7 +188,7 @@ class _Builder:
                     self.errors.append(ConfigError("must be a block of Python", where=entry.where))
             elif isinstance(tree, Text) and isinstance(tree.value, str):
                 calls = key == "loss_function" and (tree.is_code_like or "(" in tree.text)
-                if calls or key == "train_input_transforms":
+                if calls or key in BLOCK_KEYS:
                     found[key] = _block(key, tree)
         return found
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aelab.config.blocks import ParsedBlock
-from aelab.config.settings import Settings
+from aelab.config.settings import BLOCK_KEYS, Settings
 
 #: Raised when the meaning of a file or of a run directory changes.
 FORMAT_VERSION = 1
@@ -87,12 +87,7 @@ def canonical(node: Any) -> Any:
 
 def _stated(settings: Settings) -> set[str]:
     blocks = {"loss_function"} if not isinstance(settings.loss_function, str) else set()
-    return (
-        set(settings.model_fields_set)
-        - NOT_PART_OF_IT
-        - blocks
-        - {"train_input_transforms", "seed"}
-    )
+    return set(settings.model_fields_set) - NOT_PART_OF_IT - blocks - {*BLOCK_KEYS, "seed"}
 
 
 def _names(trees: Iterable[ast.AST]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aelab.config.settings import REQUIRED_KEYS, WITHOUT_EFFECT, Settings
+from aelab.config.settings import BLOCK_KEYS, REQUIRED_KEYS, WITHOUT_EFFECT, Settings
 
 _REFERENCE = {"type": "string", "pattern": r"\$\{[^{}]+\}"}
 _BLOCK = {"type": "string", "description": "Python; the last expression is the value"}
@@ -26,7 +26,7 @@ def json_schema() -> dict[str, Any]:
         "type": "string",
         "description": "a name (l1, l2, ...) or a block",
     }
-    properties["train_input_transforms"] = _BLOCK
+    properties |= dict.fromkeys(BLOCK_KEYS, _BLOCK)
     for key in ("optimizer", "scheduler"):
         properties[key] = {
             "anyOf": [{"type": "string"}, _named_arguments()],

@@ -34,6 +34,8 @@ STRUCTURE_KEYS = (
     "matrix",
     "$extends",
 )
+#: Plain keys whose value is always a block of Python.
+BLOCK_KEYS = ("train_input_transforms", "perceptual_model")
 #: Without these a file describes no run.
 REQUIRED_KEYS = ("experiment_name", "model", "train_set", "batch_size", "learnrate", "optimizer")
 #: Old keys that are read and do nothing here, with the reason.
@@ -157,6 +159,9 @@ class Settings(_Frozen):
         0.0, description="standard deviation of noise added to training images"
     )
     train_input_transforms: Block | None = Field(None, description="a block: list of functions")
+    perceptual_model: Block | None = Field(
+        None, description="a block: module or function; the loss compares what it makes of images"
+    )
     gradient_clipping: Clipping | None = Field(None, description="number (by value) or {norm: 1.0}")
     gradient_accumulation: Positive = Field(1, description="batches an optimiser step")
     num_train_loss_steps: Positive = Field(1000, description="images between two logged losses")

@@ -150,6 +150,7 @@ def _objective_and_sets(
 
 def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Objective:
     """What the model wishes, unless the file says otherwise."""
+    from aelab.catalogue.parts import unwrapped
     from aelab.losses import make_objective
 
     settings = spec.settings
@@ -160,6 +161,7 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
             objective=settings.objective,
             legacy_kl="kl" in settings.legacy,
             feature_loss_weight=settings.feature_loss_weight,
+            perceptual_model=unwrapped(values.get("perceptual_model")),
         )
         painted = [term.name for term in objective.terms if term.kind == "reconstruction"]
         if getattr(model, "alphabet", "") and painted:

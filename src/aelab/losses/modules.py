@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from aelab.losses.histograms import histogram
-from aelab.losses.names import find_reconstruction
+from aelab.losses.names import Formula, callable_name, find_reconstruction
 from aelab.losses.reconstruction import same_shape
 from aelab.losses.soft_counts import check_bins
 
@@ -65,8 +67,8 @@ class PerceptualLoss(nn.Module):
     parameters are drawn with the run's seed. Any number of values an image will do.
 
     Args:
-        model: (B, C, H, W) -> (B, ...), real.
-        loss: name of any reconstruction loss that takes such values.
+        model: module or function, (B, C, H, W) -> (B, ...); complex values have an `l1` only.
+        loss: name of any reconstruction loss that takes such values, or a function of two of them.
 
     Raises:
         ConfigError: unknown loss.
@@ -75,12 +77,14 @@ class PerceptualLoss(nn.Module):
         2016, arXiv:1603.08155, with trained networks.
     """
 
-    def __init__(self, model: nn.Module, loss: str = "l1") -> None:
+    def __init__(
+        self, model: nn.Module | Callable[[Tensor], Tensor], loss: str | Formula = "l1"
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.compare = find_reconstruction(loss)
-        self.model.requires_grad_(False)
+        self.requires_grad_(False)
         self.train(False)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
@@ -96,4 +100,6 @@ class PerceptualLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as one types them."""
-        return f"loss={self.loss!r}"
+        loss = self.loss if isinstance(self.loss, str) else callable_name(self.loss)
+        function = "" if isinstance(self.model, nn.Module) else f"{callable_name(self.model)}, "
+        return f"{function}loss={loss!r}"

@@ -175,8 +175,8 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
     )
 
 
-def find_reconstruction(name: str) -> Formula:
-    """The function (reconstruction, target) -> (B,) of a name.
+def find_reconstruction(name: str | Formula) -> Formula:
+    """The function (reconstruction, target) -> (B,) of a name, or of a function of such two.
 
     Raises:
         ConfigError: unknown name, or no formula of (reconstruction, target).

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
 from aelab.losses.drawing import sharing
+from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import CHARACTERS, WHOLE_BOUNDS, Formula, check_options, find_formula
 from aelab.types import Images, Output, TermSpec
 
@@ -184,6 +185,7 @@ def make_objective(
     objective: Mapping[str, Any] | None = None,
     legacy_kl: bool = False,
     feature_loss_weight: float | None = None,
+    perceptual_model: Any = None,
 ) -> Objective:
     """The objective of a run from what the model wishes and the file says.
 
@@ -195,10 +197,18 @@ def make_objective(
             the name's, or the model's term of the same name.
         legacy_kl: whether the formula `kl` means the legacy one.
         feature_loss_weight: adds the penalty `feature_statistics` with this weight.
+        perceptual_model: a module or function P. Then the reconstruction terms compare P of the
+            reconstruction with P of the image, as terms called `perceptual`; the plain ones are
+            still logged, with weight 0. None: nothing of it.
 
     Raises:
         ConfigError: unknown term, formula or option; nothing compares with the images.
     """
+    if perceptual_model is not None and objective is not None:
+        raise ConfigError(
+            "perceptual_model replaces the reconstruction of the loss_function, and objective too",
+            hint="leave one out, or: loss_function: PerceptualLoss(model)",
+        )
     if objective is not None:
         specs = [_spec(name, wish, model_terms) for name, wish in objective.items()]
     else:
@@ -206,6 +216,8 @@ def make_objective(
         if not any(Term(spec).sees_images for spec in specs):
             name, _, _ = find_formula(loss_function)
             specs.insert(0, TermSpec(name, loss_function))
+        if perceptual_model is not None:
+            specs = _perceptual(specs, perceptual_model)
     if feature_loss_weight:
         specs.append(
             TermSpec("feature_statistics", "feature_statistics", float(feature_loss_weight))
@@ -242,6 +254,28 @@ def _spec(name: str, wish: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
     if formula is name:
         find_formula(name)
     return TermSpec(name, formula, number(weight, f"{name}: weight"), options)
+
+
+def _perceptual(specs: Sequence[TermSpec], model: Any) -> list[TermSpec]:
+    """Every reconstruction term with weight 0, and one over what `model` makes of the images."""
+    if not callable(model):
+        raise ConfigError(
+            f"perceptual_model must be a module, a function or None, not {model!r}",
+            hint="for instance: nn.Sequential(nn.Conv2d(3, 64, 3), nn.GELU())",
+        )
+    made: list[TermSpec] = []
+    for spec in specs:
+        if Term(spec).kind != "reconstruction":
+            made.append(spec)
+            continue
+        taken = sum(other.name.startswith("perceptual") for other in made)
+        name = f"perceptual_{taken + 1}" if taken else "perceptual"
+        options = {k: v for k, v in spec.options.items() if k == "warmup_images"}
+        rest = {k: v for k, v in spec.options.items() if k != "warmup_images"}
+        compare = partial(find_formula(spec.formula)[1], **rest) if rest else spec.formula
+        made.append(spec._replace(weight=0.0, options=rest))
+        made.append(TermSpec(name, PerceptualLoss(model, compare), spec.weight, options))
+    return made
 
 
 def _tidy(spec: TermSpec) -> TermSpec:
