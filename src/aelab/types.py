@@ -85,6 +85,7 @@ class Provenance(NamedTuple):
         count: number of images.
         sha256: of the decoded source content (before resizing), hexadecimal.
         note: what a reader of a comparison must know, for instance "not the author's tiles".
+        left_out: (reason, how many, the first names) of files that were there and are not in it.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Provenance(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
     sha256: str
     note: str = ""
+    left_out: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data import MEMORY, image_folder_dataset
+from aelab.data import MEMORY, image_folder_dataset, roots
 from aelab.data.decode import decode, image_shape
 from aelab.data.folder import list_pictures
 from aelab.errors import DataError
@@ -200,3 +202,108 @@ def test_an_unwritable_cache_is_told(
     with pytest.raises(DataError, match="cannot write the pixel cache") as raised:
         image_folder_dataset(str(many), (3, 8, 8), memory_limit_mb=0).load()
     assert "AELAB_CACHE" in str(raised.value)
+
+
+def test_all_bad_files_are_told_at_once_and_many_are_counted(folder: Path) -> None:
+    Image.new("L", (4, 4)).save(folder / "good.png")
+    for number in range(12):
+        (folder / f"bad-{number:02d}.png").write_bytes(b"")
+    with pytest.raises(DataError) as raised:
+        image_folder_dataset(str(folder), (1, 4, 4)).load()
+    text = str(raised.value)
+    assert "12 of the 13 files" in text and "and 2 more" in text
+    assert all(f"bad-{number:02d}.png" in text for number in range(10)) and "bad-11" not in text
+
+
+def test_what_is_left_out_is_counted_and_named_in_the_provenance(folder: Path) -> None:
+    for name in ("a.png", "b.png", ".hidden.png", "sub/.x/c.png", "sub/d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(folder / name)
+    for name in ("notes.txt", "Thumbs.db", "film.mp4"):
+        (folder / name).write_bytes(b"x")
+    (folder / "liar.png").write_text("no picture")
+    (folder / "dead.png").symlink_to(folder / "nothing.png")
+    os.mkfifo(folder / "pipe.png")
+    images = image_folder_dataset(str(folder), (1, 4, 4), skip_corrupt=True).load()
+    assert len(images) == 3
+    assert images.facts["left_out"] == {
+        "hidden": 2, "of other endings": 3, "links to nothing": 1,
+        "pipes, sockets or devices": 1, "unreadable": 1,
+    }  # fmt: skip
+    (source,) = images.provenance
+    assert "1 unreadable" in source.note and "liar.png" in source.note
+    assert "Thumbs.db" not in source.note
+    named = {reason: names for reason, _, names in source.left_out}
+    assert named["of other endings"] == ("Thumbs.db", "film.mp4", "notes.txt")
+    assert named["hidden"] == (".hidden.png", "sub/.x")
+
+
+def test_links_are_followed_and_loops_end(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    for name in ("elsewhere/1.png", "elsewhere/deep/2.png", "pictures/3.png", "4.png"):
+        Image.effect_noise((4, 4), 60).save(tmp_path / name)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(tmp_path / "elsewhere")
+    (folder / "one.png").symlink_to(tmp_path / "4.png")
+    (folder / "loop").symlink_to(folder)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
+    (folder / "circle").symlink_to(folder / "circle")
+    found = [path.relative_to(folder).as_posix() for path in list_pictures(folder)]
+    # What `back` leads to holds the folder of the set and the one of `again`: not read twice.
+    assert found == [
+        "3.png", "one.png", "again/1.png", "again/back/4.png", "again/deep/2.png",
+    ]  # fmt: skip
+    with roots.using([folder]):
+        dataset = image_folder_dataset(str(folder))
+    images = dataset.load()
+    assert len(images) == 1
+    assert images.facts["left_out"]["links out of the folders that may be read"] == 3
+
+
+def test_a_folder_without_pictures_says_what_it_holds(folder: Path) -> None:
+    for number in range(7):
+        (folder / f"{number}.npy").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no pictures.*7 of other endings \(0.npy, 1.npy"):
+        image_folder_dataset(str(folder)).verify()
+
+
+def test_the_first_readable_picture_says_the_shape_where_others_may_be_left_out(
+    folder: Path,
+) -> None:
+    (folder / "a.png").write_bytes(b"")
+    Image.new("RGB", (5, 3)).save(folder / "b.png")
+    assert image_folder_dataset(str(folder), skip_corrupt=True).shape == (3, 3, 5)
+    with pytest.raises(DataError, match=r"a\.png"):
+        image_folder_dataset(str(folder)).item_shape()
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000)])
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("filter", ["bilinear", "area", "nearest", "lanczos"])
+def test_a_line_of_20_000_pixels_needs_no_gigabytes(
+    folder: Path, size: tuple[int, int], fit: str, filter: str
+) -> None:
+    line = Image.new("L", size, 9)
+    line.paste(200, (9_000, 0, 11_000, 1) if size[0] > 1 else (0, 9_000, 1, 11_000))
+    line.save(folder / "a.png")
+    before = _peak_bytes()
+    images = image_folder_dataset(str(folder), (1, 32, 32), filter, fit=fit).load()  # type: ignore[arg-type]
+    assert images.pixels.shape == (1, 1, 32, 32)
+    if fit == "crop":
+        assert (images.pixels == 200).all()
+    assert images.pixels.max() > 150
+    assert _peak_bytes() - before < 300 << 20
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_set_that_no_disk_can_hold_is_refused_before_it_is_written(folder: Path) -> None:
+    for number in range(3):
+        Image.new("L", (4, 4)).save(folder / f"{number}.png")
+    with pytest.raises(DataError, match="GB in the cache"):
+        image_folder_dataset(str(folder), (3, 2_000_000, 2_000_000)).load()
+    huge = image_folder_dataset(str(folder), (3, 2_000_000, 2_000_000), memory_limit_mb=1e12)
+    with pytest.raises(DataError, match="GB of memory"):
+        huge.load()

@@ -228,3 +228,41 @@ def test_a_download_is_kept_only_with_the_right_content(tmp_path: Path) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _promise(path: Path, sizes: tuple[int, ...], data: bytes = b"", packed: bool = False) -> Path:
+    content = bytes([0, 0, 8, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
+    path.write_bytes(gzip.compress(content + data) if packed else content + data)
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_promises_more_than_there_is_is_told(tmp_path: Path, packed: bool) -> None:
+    path = _promise(tmp_path / "a", (2**32 - 1,) * 3, b"xyz", packed)
+    with pytest.raises(DataError, match=r"cut off: 3 bytes|GB of memory"):
+        load_idx(path)
+
+
+@pytest.mark.parametrize("sizes", [(0, 28, 28), (5, 0, 28), (0,)])
+def test_a_file_of_no_images_is_told(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    path = _promise(tmp_path / "a", sizes)
+    with pytest.raises(DataError, match="holds no images: its header says"):
+        load_idx(path)
+
+
+def test_a_small_file_that_unpacks_to_very_much_is_read_only_as_far_as_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _promise(tmp_path / "a.gz", (2, 8, 8), bytes(100_000_000), packed=True)
+    read: list[int] = []
+    original = gzip.GzipFile.read
+
+    def counted(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        part = original(self, size)
+        read.append(len(part))
+        return part
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    with pytest.raises(DataError, match="too long: it goes on after its data"):
+        load_idx(path)
+    assert sum(read) <= 16 + 129

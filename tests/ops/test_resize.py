@@ -10,7 +10,7 @@ from PIL import Image
 
 from aelab.errors import DataError, ShapeError
 from aelab.ops.color import composite_on_black, convert_channels
-from aelab.ops.resize import FILTERS, filter_name, resize
+from aelab.ops.resize import FILTERS, filter_name, resize, resize_rgba
 
 PILLOW = {
     "pillow-nearest": Image.Resampling.NEAREST,
@@ -156,3 +156,30 @@ def test_alpha_is_composited_on_black() -> None:
     rgba = torch.tensor([200, 100, 50, 128], dtype=torch.uint8).reshape(1, 4, 1, 1)
     assert composite_on_black(rgba).flatten().tolist() == [100, 50, 25]
     assert composite_on_black(rgba[:, 2:]).flatten().tolist() == [25]
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_window_is_the_same_part_of_the_whole(filter: str, dtype: torch.dtype) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 13, 29)).to(dtype)
+    for size in ((40, 70), (5, 9), (13, 50), (30, 29)):
+        whole = resize(pixels, size, filter)
+        part = resize(pixels, size, filter, window=(2, 3, 3, 5))
+        assert torch.equal(part, whole[..., 2:5, 3:8])
+
+
+def test_colours_of_invisible_pixels_do_not_shine_through() -> None:
+    pixels = torch.zeros(1, 4, 8, 8, dtype=torch.uint8)
+    pixels[:, 0] = 255  # invisible red everywhere
+    pixels[:, :, 2:6, 2:6] = torch.tensor([0, 200, 0, 255], dtype=torch.uint8).view(4, 1, 1)
+    for size in ((5, 5), (16, 16), (3, 8)):
+        made = resize_rgba(pixels, size, "bilinear")
+        visible = made[:, 3] > 0
+        assert made.dtype == torch.uint8 and visible.any() and not visible.all()
+        assert int(made[:, 0].max()) == 0
+        assert (made[:, 1][visible].int() - 200).abs().max() <= 1
+
+
+def test_a_side_that_would_need_too_many_weights_is_refused() -> None:
+    with pytest.raises(ShapeError, match="too much memory"):
+        resize(torch.zeros(1, 1, 1, 20_000, dtype=torch.uint8), (1, 30_000), "bilinear")

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aelab.errors import DataError
+from aelab.report.pictures import open_row
+from aelab.runs.foreign import stays_inside
 from aelab.runs.record import Run
 from aelab.runs.status import STATES
 
@@ -41,11 +44,12 @@ class Bridge(Protocol):
 
 @dataclass
 class Counts:
-    """What was handed over."""
+    """What was handed over, and why pictures were left out."""
 
     runs: int = 0
     rows: int = 0
     pictures: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -111,10 +115,11 @@ def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: Counts) -> None:
     for images, tag, path in _stored_pictures(run):
         if path not in place.pictures:
             place.pictures.add(path)
-            picture = _picture(run, path)
-            if picture is not None:
-                bridge.picture(run, images, tag, picture)
+            try:
+                bridge.picture(run, images, tag, _picture(run, path))
                 counts.pictures += 1
+            except DataError as error:
+                counts.left_out.append(error.message)
 
 
 def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
@@ -127,16 +132,19 @@ def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
     return sorted(found)
 
 
-def _picture(run: Run, path: Path) -> Image | None:
-    """Eight originals over their reproductions, twice; None where a file cannot be read."""
-    from PIL import Image, UnidentifiedImageError
+def _picture(run: Run, path: Path) -> Image:
+    """Eight originals over their reproductions, twice.
+
+    Raises:
+        DataError: a file is damaged, no picture, or lies outside the run.
+    """
+    from PIL import Image
 
     original = path.with_name(path.stem.rpartition("-")[0] + "-originals.png")
-    try:
-        with Image.open(original) as first, Image.open(path) as second:
-            above, below = first.convert("RGB"), second.convert("RGB")
-    except (OSError, UnidentifiedImageError):
-        return None
+    for file in (original, path):
+        if not stays_inside(file, run.path):
+            raise DataError(f"{file} is a link out of the run; it is not followed")
+    above, below = (open_row(file).convert("RGB") for file in (original, path))
     shape = run.record.get("shape") or [0, above.height, above.height]
     half = min(above.width, 8 * int(shape[2]))
     rows = -(-above.width // half)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aelab.cli.options import Only, Runs, Sources
+from aelab.errors import visible
 
 
 def bridge(
@@ -44,6 +45,9 @@ def bridge(
             told = f"{counts.runs} runs: {counts.rows:,} rows, {counts.pictures} pictures"
             if live:
                 print(told, file=sys.stderr, flush=True)
+            for reason in counts.left_out:
+                print(f"left out: {visible(reason)}", file=sys.stderr)
+            counts.left_out.clear()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     where = out or Path("tensorboard" if tool == "tensorboard" else "wandb-files")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from aelab.data import roots
 from aelab.data.ascii_text import (
     Picture,
     Rules,
@@ -21,8 +20,10 @@ from aelab.data.ascii_text import (
     squared,
 )
 from aelab.data.base import Dataset, content_sha256, make_images
-from aelab.data.files_below import FilesBelow
+from aelab.data.files_below import FilesBelow, files_below
+from aelab.data.left_out import LeftOut
 from aelab.errors import ConfigError, DataError
+from aelab.files import read_file
 from aelab.glyphs.alphabet import ALPHABET
 from aelab.types import Images, Provenance
 
@@ -50,6 +51,7 @@ class AsciiArt(FilesBelow):
         self.rules, self.split, self.legacy = rules, split, legacy
         self.max_samples, self.validation_prop = max_samples, validation_prop
         self.validation = validation
+        self.files_left_out = LeftOut()
 
     @property
     def alphabet(self) -> str:
@@ -57,7 +59,8 @@ class AsciiArt(FilesBelow):
         return ALPHABET
 
     def _list(self) -> list[Path]:
-        return list_texts(self.path)
+        found, self.files_left_out = list_texts(self.path)
+        return found
 
     def item_shape(self) -> tuple[int, ...]:
         """(1, H, W), H lines of W characters."""
@@ -78,7 +81,8 @@ class AsciiArt(FilesBelow):
                 f"{sieve.told() or 'nothing left out'}",
                 hint="give a larger res, or another validation_prop",
             )
-        return grids_as_images(self.name, str(self.path), pictures, self.rules, sieve)
+        images = grids_as_images(self.name, str(self.path), pictures, self.rules, sieve)
+        return _with_left_out(images, self.files_left_out)
 
     def _wanted(self, sieve: Sieve) -> Sequence[Picture]:
         """The pictures of the wished side, at most `max_samples`."""
@@ -121,20 +125,28 @@ def read_text(file: Path) -> str:
     Raises:
         DataError: it cannot be read.
     """
-    try:
-        return file.read_bytes().decode("latin-1")
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror or error}") from None
+    return read_file(file).decode("latin-1")
 
 
-def list_texts(path: Path) -> list[Path]:
-    """A file itself; of a folder the `.txt` files below it, sorted by path, hidden ones left out.
+def _with_left_out(images: Images, left_out: LeftOut) -> Images:
+    """The same with what the folder held besides in its provenance."""
+    entries = [
+        entry._replace(
+            note="; ".join(filter(None, (entry.note, left_out.note()))), left_out=left_out.record()
+        )
+        for entry in images.provenance
+    ]
+    return replace(images, provenance=tuple(entries))
+
+
+def list_texts(path: Path) -> tuple[list[Path], LeftOut]:
+    """A file itself; of a folder the `.txt` files below it, sorted by path, and what was left out.
 
     Raises:
         DataError: see `AsciiArt.files`.
     """
     if path.is_file():
-        return [path]
+        return [path], LeftOut()
     if not path.is_dir():
         raise DataError(
             f"there is no folder or file {path}",
@@ -142,18 +154,10 @@ def list_texts(path: Path) -> list[Path]:
                 "give path=... relative to the experiment file, to AELAB_DATA, or absolute"
             ),
         )
-    found = []
-    for place, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(".txt") and not name.startswith("."):
-                file = Path(place) / name
-                if file.is_symlink():
-                    roots.check(file)
-                found.append(file)
+    found, left_out = files_below(path, (".txt",))
     if not found:
         raise DataError(f"{path} holds no text", hint="files ending with .txt count")
-    return sorted(found)
+    return sorted(found), left_out
 
 
 def grids_as_images(

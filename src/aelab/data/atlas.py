@@ -13,6 +13,7 @@ from aelab.data.decode import decode_rgba
 from aelab.data.prepare import Prepared
 from aelab.data.split import PARTS, first_of_each, split_rows
 from aelab.errors import DataError, ShapeError
+from aelab.files import read_file
 from aelab.ops.color import composite_on_black
 from aelab.types import Images, Provenance
 
@@ -89,7 +90,12 @@ class Atlas(Dataset):
     def _names(self, count: int) -> list[str]:
         if self.names_path is None:
             return [""] * count
-        lines = self.names_path.read_text(encoding="utf-8").split()
+        try:
+            lines = read_file(self.names_path).decode("utf-8").split()
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{self.names_path} is no text of names (UTF-8)", hint="one name a line"
+            ) from None
         if len(lines) > count:
             raise DataError(
                 f"{self.names_path} names {len(lines):,} tiles, {self.path} has {count:,} cells",

@@ -1,115 +1,301 @@
-"""Image files to uint8 tensors: PNG, JPEG, WebP, GIF, BMP; palettes and alpha included."""
+"""Image files to uint8 tensors: PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, of 1 to 32 bits.
+
+Each value becomes 8 bits by what its kind says is black and white, never by what a file happens to
+hold: whole numbers of 2 to 16 bits by their range (of 16 bits the upper 8 are kept), floats as
+0..1. Where the kind says no such thing (32 bit whole numbers, signed ones, LAB, floats beyond 0..1,
+NaN) the file is refused by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 from torch import Tensor
 
+from aelab.data.background import BLACK, Background, composite
+from aelab.data.kinds import kind_of
 from aelab.errors import DataError
+from aelab.files import FORMATS, NoPicture, open_picture
+
+__all__ = ["EXTENSIONS", "FORMATS", "Frames", "decode", "decode_rgba", "image_shape"]
 
 Frames = Literal["first", "all"]
-
-#: What Pillow may take a file for, whatever its name. Left to itself it also opens formats that
-#: start other programs (EPS runs Ghostscript) or read further files.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+Array = np.ndarray[Any, Any]
 
 #: Endings that a folder is searched for.
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
+#: Floats may leave 0..1 by so much, as rounding does.
+_TOLERANCE = 1e-3
 
-def decode(path: Path, frames: Frames = "first") -> Iterator[Tensor]:
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _ORIENTATION = 258, 262, 339, 0x0112
+_RANGE_HINT = "save it with 8 or 16 bits, or as floats in 0..1"
+
+
+class _Stored(NamedTuple):
+    """How the values of a file are stored, known only before it is decoded.
+
+    Attributes:
+        bits: of each value.
+        raw: Pillow's name of the layout, for instance `RGB;16B`.
+        white_is_zero: of TIFF files whose 0 is white.
+        signed: whole numbers with a sign.
+        orientation: as EXIF numbers it, 1 for upright.
+    """
+
+    bits: int
+    raw: str
+    white_is_zero: bool
+    signed: bool
+    orientation: int
+
+
+class _Values(NamedTuple):
+    """(H, W, 1 or 3) uint8 and, where some of it is transparent, (H, W) uint8 alpha."""
+
+    colour: Array
+    alpha: Array | None
+
+
+def decode(
+    path: Path,
+    frames: Frames = "first",
+    background: Background = BLACK,
+    alpha: bool = False,
+    noticed: Callable[[str], object] | None = None,
+) -> Iterator[Tensor]:
     """The pictures of one file.
 
     Args:
         path: an image file; the content decides about its format, not the name.
-        frames: `first`, or `all` frames of an animation.
+        frames: `first`, or `all` frames of an animation, or pages.
+        background: what transparent pixels show.
+        alpha: keep the transparency instead, as a fourth channel.
+        noticed: called with the path where only the first of several frames is given.
 
     Yields:
-        (1 or 3, H, W) uint8 each: one channel for grey files; alpha is composited on black; a
-        photograph is turned upright as its EXIF data say; 16 bit grey is brought to 8.
+        (1 or 3, H, W) uint8 each: one channel for grey files; composited on `background`; turned
+        upright as its EXIF data say. With `alpha` (4, H, W): red, green, blue, not multiplied, and
+        alpha, 255 where the file has none.
 
     Raises:
-        DataError: if the file is missing or corrupt, naming it.
+        DataError: the file is missing or corrupt, or of a kind without a fixed black and white;
+            naming it.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            turned = image.format == "JPEG"
-            for frame in ImageSequence.Iterator(image):
-                yield to_tensor(ImageOps.exif_transpose(frame) if turned else frame)
-                if frames == "first":
-                    break
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except UnidentifiedImageError:
-        raise _corrupt(path, "it is no image that can be read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow answers damaged files with each of these.
-        raise _corrupt(path, str(error)) from None
+    with _opened(path) as image:
+        for frame in ImageSequence.Iterator(image):
+            values = _read(frame, path)
+            if frames == "first" and noticed is not None and _is_animated(image):
+                noticed(str(path))
+            yield _tensor(_with_alpha(values) if alpha else composite(*values, background))
+            if frames == "first":
+                break
 
 
 def decode_rgba(path: Path) -> Tensor:
     """(4, H, W) uint8 of one file, colours not yet multiplied by alpha.
 
     Raises:
-        DataError: if the file is missing or corrupt, naming it.
+        DataError: see `decode`.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return _tensor(np.asarray(image.convert("RGBA")))
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _corrupt(path, str(error)) from None
+    return next(decode(path, alpha=True))
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of a file from its header only, C being 1 or 3."""
+    """(C, H, W) of a file from its header only, C being 1 or 3.
+
+    Raises:
+        DataError: see `decode`.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        stored = _stored(image)
+        if stored.orientation >= 5:
+            width, height = height, width
+        return (1 if _is_grey(image, stored) else 3), height, width
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """`open_picture`, telling of files of another kind what they are."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5:
-                width, height = height, width
-            return (1 if _is_grey(image) else 3), height, width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _corrupt(path, str(error)) from None
+        with open_picture(path) as image:
+            yield image
+    except NoPicture:
+        raise _another_kind(path) from None
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """A Pillow image as (1 or 3, H, W) uint8, on black where it is transparent."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _tensor(_to_eight_bit(np.asarray(image)))
-    grey = _is_grey(image)
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.uint32)
-        colour = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
-        return _tensor(colour[..., :1] if grey else colour)
-    return _tensor(np.asarray(image.convert("L" if grey else "RGB")))
+def _another_kind(path: Path) -> DataError:
+    kind = kind_of(path)
+    if kind is None:
+        return NoPicture(
+            f"cannot read the image {path}: it is no image that can be read",
+            hint="mend or remove the file; skip_corrupt=True leaves such files out",
+        )
+    return NoPicture(f"{path} is no image that can be read: it is {kind.name}", hint=kind.way_out)
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _is_animated(image: Image.Image) -> bool:
+    """Whether there are further frames; previews that cameras add to photographs (MPO) are none."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:
+        # What follows is damaged; the first frame is not. Pillow raises nearly anything.
+        return False
+
+
+def _stored(image: Image.Image) -> _Stored:
+    tiles = getattr(image, "tile", None) or []
+    args = tiles[0][3] if tiles else ""
+    raw = str(args[0] if isinstance(args, tuple) and args else args or "")
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        formats = tags.get(_SAMPLE_FORMAT, (1,))
+        bits = tags.get(_BITS, (1,))
+        # Pillow turns TIFF files upright itself, the size in its header included.
+        return _Stored(max(bits), raw, tags.get(_PHOTOMETRIC) == 0, 2 in tuple(formats), 1)
+    bits_of = {"1": 1, "L;2": 2, "L;4": 4}
+    bits_here = bits_of.get(raw, 16 if "16" in raw or image.mode.startswith("I") else 8)
+    return _Stored(bits_here, raw, False, False, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format not in ("JPEG", "MPO", "PNG", "WEBP"):
+        return 1
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        # Damaged EXIF data do not make a picture unreadable; Pillow raises nearly anything.
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _is_grey(image: Image.Image, stored: _Stored) -> bool:
+    if stored.raw.startswith("LA"):  # 16 bits with alpha: Pillow has no such mode
+        return True
     return image.mode in {"1", "L", "LA", "La", "F"} or image.mode.startswith("I")
 
 
-def _to_eight_bit(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """16 bit files are shifted; floats are taken as 0..1."""
+def _read(image: Image.Image, path: Path) -> _Values:
+    """One frame, upright.
+
+    Raises:
+        DataError: its values have no fixed black and white.
+    """
+    stored = _stored(image)
+    _refuse_by_kind(image, stored, path)
+    grey = _is_grey(image, stored)
+    # Before decoding: afterwards Pillow may have dropped it.
+    key = image.info.get("transparency") if image.format == "PNG" else None
+    if image.mode.startswith("I") or image.mode == "F":
+        deep = np.asarray(image)
+        colour = _to_eight_bit(deep, stored, path)[..., None]
+        alpha = _alpha_of_key(deep == key) if isinstance(key, int) else None
+    elif image.mode in ("1", "L", "RGB") and key is not None:
+        if "16" in stored.raw:
+            raise _refused(
+                path, "one of its 16 bit colours is transparent (tRNS)", "save it with 8 bits"
+            )
+        colour, alpha = _keyed(image, key, stored)
+    elif _is_transparent(image):
+        rgba = np.asarray(_to_rgba(image))
+        colour, alpha = rgba[..., : 1 if grey else 3], rgba[..., 3]
+    else:
+        plain = np.asarray(image.convert("L" if grey else "RGB"))
+        colour, alpha = plain[..., None] if plain.ndim == 2 else plain, None
+    turned = None if alpha is None else _upright(alpha, stored.orientation)
+    return _Values(_upright(colour, stored.orientation), turned)
+
+
+def _refuse_by_kind(image: Image.Image, stored: _Stored, path: Path) -> None:
+    if stored.signed:
+        raise _refused(
+            path, f"whole numbers of {stored.bits} bits with a sign have no fixed black and white"
+        )
+    if image.mode == "I" and stored.bits > 16:
+        values = np.asarray(image)
+        values = values if values.min() >= 0 else values.view(np.uint32)
+        low, high = int(values.min()), int(values.max())
+        raise _refused(
+            path,
+            f"whole numbers of {stored.bits} bits have no fixed white; its values go from "
+            f"{low:,} to {high:,}",
+        )
+    if image.mode == "LAB":
+        raise _refused(path, "its colours are LAB", "save it in RGB")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.getbands()[-1] in ("A", "a") or "transparency" in image.info
+
+
+def _to_rgba(image: Image.Image) -> Image.Image:
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+
+
+def _keyed(image: Image.Image, key: Any, stored: _Stored) -> tuple[Array, Array]:
+    """Of a PNG file with one transparent colour, which it names in its own bits."""
+    if image.mode == "RGB":
+        colour = np.asarray(image)
+        return colour, _alpha_of_key((colour == np.array(key)).all(2))
+    grey = np.asarray(image.convert("L"))
+    value = key * (255 // (2**stored.bits - 1)) if image.mode == "L" else key
+    return grey[..., None], _alpha_of_key(grey == value)
+
+
+def _alpha_of_key(clear: Array) -> Array:
+    return np.where(clear, 0, 255).astype(np.uint8)
+
+
+def _to_eight_bit(values: Array, stored: _Stored, path: Path) -> Array:
+    """Whole numbers by the range of their bits, floats as 0..1."""
     if values.dtype.kind == "f":
-        return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return (values.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            raise _refused(path, f"{count:,} of its values are NaN or infinite", "replace them")
+        low, high = float(values.min()), float(values.max())
+        if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+            raise _refused(
+                path,
+                f"floats are read as 0..1, and its values go from {low:g} to {high:g}",
+                "divide by what shall be white (255 for bytes, 65535 for 16 bits), save it again",
+            )
+        made = (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    else:
+        made = (values.astype(np.int64) >> max(0, stored.bits - 8)).clip(0, 255).astype(np.uint8)
+    # Of fewer bits Pillow inverts itself.
+    return 255 - made if stored.white_is_zero else made
 
 
-def _tensor(values: np.ndarray[Any, Any]) -> Tensor:
-    array = values[..., None] if values.ndim == 2 else values
-    return torch.from_numpy(np.array(array.transpose(2, 0, 1)))  # a writable, contiguous copy
+def _upright(values: Array, orientation: int) -> Array:
+    """Turned and mirrored as EXIF numbers it."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
 
 
-def _corrupt(path: Path, reason: str) -> DataError:
+def _with_alpha(values: _Values) -> Array:
+    colour = np.broadcast_to(values.colour, (*values.colour.shape[:2], 3))
+    alpha = np.full(colour.shape[:2], 255, np.uint8) if values.alpha is None else values.alpha
+    return np.concatenate([colour, alpha[..., None]], axis=2)
+
+
+def _tensor(values: Array) -> Tensor:
+    return torch.from_numpy(np.array(values.transpose(2, 0, 1)))  # a writable, contiguous copy
+
+
+def _refused(path: Path, what: str, way_out: str = _RANGE_HINT) -> DataError:
     return DataError(
-        f"cannot read the image {path}: {reason}",
-        hint="mend or remove the file; skip_corrupt=True leaves such files out",
+        f"cannot read the image {path}: {what}",
+        hint=f"{way_out}; skip_corrupt=True leaves such files out",
     )

@@ -6,27 +6,63 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aelab.data import roots
+from aelab.data.background import BLACK, Background, background_of
 from aelab.data.base import Dataset, Shape, content_sha256, make_images
 from aelab.data.decode import EXTENSIONS, Frames, decode, image_shape
-from aelab.data.files_below import FilesBelow
+from aelab.data.files_below import FilesBelow, files_below
+from aelab.data.left_out import TOLD, UNREADABLE, LeftOut, listed
+from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import checked_shape, prepare
 from aelab.data.progress import track
 from aelab.data.split import content_keys, is_validation
 from aelab.errors import DataError
-from aelab.ops.crops import center_crop
+from aelab.files import DAMAGED
+from aelab.ops.color import convert_channels
+from aelab.ops.crops import center_crop, crop_window
 from aelab.ops.resize import filter_name
 from aelab.types import Images, Provenance
 
 Fit = Literal["crop", "pad", "stretch"]
+
+#: Files that one message names; the others are counted.
+MOST_ERRORS = 10
+
+
+class _Read(NamedTuple):
+    """Pixels (N, C, H, W), the file of each, and what was found on the way."""
+
+    pixels: Tensor
+    rows: list[int]
+    resized: bool
+    sha256: str
+    skipped: list[str]
+    animated: list[str]
+    transparent_share: float | None
+
+
+@dataclass
+class _Seen:
+    """What is noticed while files are read."""
+
+    skipped: list[str] = field(default_factory=list)
+    animated: list[str] = field(default_factory=list)
+    clear: int = 0
+    pixels: int = 0
+
+    def told(self) -> tuple[list[str], list[str], float | None]:
+        """Files left out, animated ones, and the share of transparent pixels where it is known."""
+        return self.skipped, self.animated, self.clear / self.pixels if self.pixels else None
 
 
 class Folder(FilesBelow):
@@ -42,6 +78,7 @@ class Folder(FilesBelow):
         *,
         fit: Fit = "crop",
         frames: Frames = "first",
+        background: Any = "black",
         validation: bool | None = None,
         skip_corrupt: bool = False,
         memory_limit_mb: float = 2048,
@@ -54,68 +91,126 @@ class Folder(FilesBelow):
         if frames not in ("first", "all"):
             raise DataError(f"frames is 'first' or 'all', got {frames!r}")
         self.fit, self.frames = fit, frames
+        self.background = background_of(background)
+        #: Four channels keep the transparency.
+        self.alpha = self.wanted is not None and self.wanted[0] == 4
         self.validation = None if validation is None else bool(validation)
         self.skip_corrupt = bool(skip_corrupt)
         self.memory_limit_mb = float(memory_limit_mb)
+        self.left_out = LeftOut()
 
     def _list(self) -> list[Path]:
-        return list_pictures(self.path)
+        found, self.left_out = walk_pictures(self.path)
+        return found
 
     def item_shape(self) -> tuple[int, ...]:
-        """(C, H, W) as wanted, or of the first file."""
-        return self.wanted or image_shape(self.files()[0])
+        """(C, H, W) as wanted, or of the first file; of the first readable one if others may be."""
+        if self.wanted is not None:
+            return self.wanted
+        for file in self.files():
+            try:
+                return image_shape(file)
+            except DataError:
+                if not self.skip_corrupt:
+                    raise
+        raise DataError(
+            f"of the {len(self.files())} pictures of {self.path} none can be read",
+            hint="leave skip_corrupt out to be told why",
+        )
 
     def fingerprint(self) -> str:
         """Path, size and time of every file, and how they are read."""
         values = (self.wanted, self.resize_filter, self.fit, self.frames, self.skip_corrupt)
-        return f"folder {self.path} {self._files_digest()} {values} {self.validation}"
+        behind = "" if self.background == BLACK else f" {self.background}"
+        return f"folder {self.path} {self._files_digest()} {values} {self.validation}{behind}"
 
     def _read(self) -> Images:
         shape = checked_shape(self.item_shape())
         bytes_needed = len(self.files()) * shape[0] * shape[1] * shape[2]
         mapped = bytes_needed > self.memory_limit_mb * (1 << 20)
-        if mapped:
-            pixels, rows, skipped, resized, sha256 = self._mapped(shape)
-        else:
-            pixels, rows, skipped, resized = self._gathered(shape)
-            sha256 = content_sha256(pixels)
-        labels, names = self._labels(rows)
-        source = Provenance(self.name, str(self.path), len(pixels), sha256)
-        facts = {"resized": resized, "memory_mapped": mapped, "skipped_files": skipped}
-        if resized:
+        if not mapped:
+            refuse_too_large(bytes_needed, f"{self.path} at {'x'.join(map(str, shape))}")
+        read = self._mapped(shape) if mapped else self._gathered(shape)
+        labels, names = self._labels(read.rows)
+        left_out = self.left_out.plus(UNREADABLE, read.skipped)
+        note = "; ".join(filter(None, (left_out.note(), self._animated_note(read.animated))))
+        source = Provenance(
+            self.name, str(self.path), len(read.pixels), read.sha256, note, left_out.record()
+        )
+        facts = {
+            "resized": read.resized,
+            "memory_mapped": mapped,
+            "skipped_files": read.skipped,
+            "left_out": left_out.counts(),
+            "animated_files": read.animated,
+            "transparent_share": read.transparent_share,
+        }
+        if read.resized:
             facts["filter"] = self.resize_filter
         if names:
             facts["label_names"] = names
-        return make_images(pixels, labels=labels, provenance=[source], facts=facts, sha256=sha256)
+        return make_images(
+            read.pixels, labels=labels, provenance=[source], facts=facts, sha256=read.sha256
+        )
 
-    def _pictures(self, shape: Shape, skipped: list[str]) -> Iterator[tuple[int, Tensor, bool]]:
-        """(file number, (1, C, H, W) at `shape`, whether it was resized) of the wished side."""
+    def _animated_note(self, animated: list[str]) -> str:
+        if not animated:
+            return ""
+        names = [Path(name).name for name in animated]
+        return f"the first frame of {len(names):,} animated files ({listed(names, TOLD)})"
+
+    def _pictures(self, shape: Shape, seen: _Seen) -> Iterator[tuple[int, Tensor, bool]]:
+        """(file number, (1, C, H, W) at `shape`, whether it was resized) of the wished side.
+
+        Raises:
+            DataError: one or several files cannot be read: all of them are told at the end.
+        """
         files = self.files()
+        bad: list[DataError] = []
         for number, file in enumerate(track(files, f"reading {self.path.name}", len(files))):
             try:
-                pictures = list(decode(file, self.frames))
-            except DataError:
+                # Fitted one by one: all frames of a film at their own size may be too much.
+                fitting = [
+                    self._fitted(picture, shape, seen) for picture in self._decoded(file, seen)
+                ]
+            except DataError as error:
                 if not self.skip_corrupt:
-                    raise
-                skipped.append(str(file))
+                    bad.append(error)
+                seen.skipped.append(str(file))
                 continue
-            for picture in pictures:
-                if self.validation is not None:
-                    side = bool(is_validation(content_keys(picture[None]))[0])
-                    if side != self.validation:
-                        continue
-                fitting = fit_picture(picture[None], shape, self.resize_filter, self.fit)
-                yield number, fitting, tuple(picture.shape[1:]) != shape[1:]
+            for entry in fitting:
+                if entry is not None:
+                    yield (number, *entry)
+        if bad:
+            raise _all_bad(self.path, bad, len(files))
 
-    def _gathered(self, shape: Shape) -> tuple[Tensor, list[int], list[str], bool]:
-        skipped: list[str] = []
-        entries = list(self._pictures(shape, skipped))
-        self._not_empty(len(entries), skipped)
+    def _decoded(self, file: Path, seen: _Seen) -> Iterator[Tensor]:
+        return decode(
+            file, self.frames, self.background, alpha=self.alpha, noticed=seen.animated.append
+        )
+
+    def _fitted(self, picture: Tensor, shape: Shape, seen: _Seen) -> tuple[Tensor, bool] | None:
+        """At `shape`, and whether it was resized; None if it belongs to the other side."""
+        if self.alpha:
+            seen.clear += int((picture[3] == 0).sum())
+            seen.pixels += picture[3].numel()
+        if self.validation is not None:
+            side = bool(is_validation(content_keys(picture[None]))[0])
+            if side != self.validation:
+                return None
+        fitting = fit_picture(picture[None], shape, self.resize_filter, self.fit, self.background)
+        return fitting, tuple(picture.shape[1:]) != shape[1:]
+
+    def _gathered(self, shape: Shape) -> _Read:
+        seen = _Seen()
+        entries = list(self._pictures(shape, seen))
+        self._not_empty(len(entries), seen.skipped)
         pixels = torch.cat([picture for _, picture, _ in entries])
+        rows = [number for number, _, _ in entries]
         resized = any(changed for _, _, changed in entries)
-        return pixels, [number for number, _, _ in entries], skipped, resized
+        return _Read(pixels, rows, resized, content_sha256(pixels), *seen.told())
 
-    def _mapped(self, shape: Shape) -> tuple[Tensor, list[int], list[str], bool, str]:
+    def _mapped(self, shape: Shape) -> _Read:
         """A file of pixels in the cache, written once and then mapped into memory."""
         key = hashlib.sha256(f"{self.fingerprint()} {shape}".encode()).hexdigest()[:24]
         target = roots.cache_folder() / "folders" / f"{key}.u8"
@@ -124,7 +219,10 @@ class Folder(FilesBelow):
             _write_mapped(target, record, self, shape)
         known = json.loads(record.read_text(encoding="utf-8"))
         pixels = map_pixels(target, (len(known["rows"]), *shape))
-        return pixels, known["rows"], known["skipped"], known["resized"], known["sha256"]
+        return _Read(
+            pixels, known["rows"], known["resized"], known["sha256"], known["skipped"],
+            known.get("animated", []), known.get("transparent_share"),
+        )  # fmt: skip
 
     def _labels(self, rows: list[int]) -> tuple[Tensor | None, list[str]]:
         """The subfolder of each picture, if all lie in subfolders."""
@@ -162,10 +260,18 @@ def map_pixels(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Picture files below a folder, sorted; hidden ones left out.
+    """Picture files below a folder, sorted; see `walk_pictures`."""
+    return walk_pictures(folder)[0]
+
+
+def walk_pictures(folder: Path) -> tuple[list[Path], LeftOut]:
+    """Picture files below a folder, sorted, and what was left out.
+
+    Links are followed where they lead into folders that may be read; a folder that was read already
+    is not read again, so that loops end. Pipes, sockets and devices are left out.
 
     Raises:
-        DataError: see `Folder.files`.
+        DataError: there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise DataError(
@@ -174,52 +280,102 @@ def list_pictures(folder: Path) -> list[Path]:
                 "give path=... relative to the experiment file, to AELAB_DATA, or absolute"
             ),
         )
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                file = Path(place) / name
-                if file.is_symlink():
-                    roots.check(file)
-                found.append(file)
+    found, left_out = files_below(folder, EXTENSIONS)
     if not found:
+        missing = [
+            f"{len(names):,} {reason} ({listed(names, TOLD)})"
+            for reason, names in left_out.files.items()
+        ]
+        told = f"; left out are {', '.join(missing)}" if missing else ""
         raise DataError(
-            f"{folder} holds no pictures", hint=f"files ending with {', '.join(EXTENSIONS)} count"
+            f"{folder} holds no pictures{told}",
+            hint=f"files ending with {', '.join(EXTENSIONS)} count",
         )
-    return found
+    return found, left_out
 
 
-def fit_picture(picture: Tensor, shape: Shape, filter: str, fit: Fit) -> Tensor:
-    """(1, C', H', W') at `shape`: stretched, or scaled and cropped, or scaled and padded black."""
+def _all_bad(folder: Path, errors: list[DataError], count: int) -> DataError:
+    """One message for every file that cannot be read."""
+    if len(errors) == 1:
+        return errors[0]
+    told = [
+        "\n  ".join(filter(None, (error.message, error.hint if error.hint != DAMAGED else "")))
+        for error in errors[:MOST_ERRORS]
+    ]
+    more = len(errors) - len(told)
+    told += [f"and {more:,} more"] if more else []
+    return DataError(
+        f"{len(errors):,} of the {count:,} files of {folder} cannot be read:\n  "
+        + "\n  ".join(told),
+        hint="mend or remove them; skip_corrupt=True leaves such files out and lists them",
+    )
+
+
+def fit_picture(
+    picture: Tensor, shape: Shape, filter: str, fit: Fit, background: Background = BLACK
+) -> Tensor:
+    """(1, C', H', W') at `shape`: stretched, or scaled and cropped, or scaled and padded.
+
+    Padding is `background`; black for a checkerboard, and transparent where there are 4 channels.
+    """
     height, width = picture.shape[-2:]
     if fit == "stretch" or (height, width) == shape[1:]:
         return prepare(picture, shape, filter)
     pick = max if fit == "crop" else min
     factor = pick(shape[1] / height, shape[2] / width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
-    return center_crop(prepare(picture, (shape[0], *size), filter), shape[1:]).contiguous()
+    # Only the middle is made: of a picture of 20,000 x 1 all of it would be 640,000 x 32.
+    inner = min(size[0], shape[1]), min(size[1], shape[2])
+    middle = prepare(picture, (shape[0], *size), filter, crop_window(size, inner))
+    if isinstance(background, str) or shape[0] == 4 or max(background) == 0:
+        return center_crop(middle, shape[1:]).contiguous()
+    colour = torch.tensor(background, dtype=torch.uint8).view(1, 3, 1, 1)
+    canvas = convert_channels(colour, shape[0]) if shape[0] != 3 else colour
+    inked = center_crop(torch.ones_like(middle[:, :1]), shape[1:]).bool()
+    return torch.where(inked, center_crop(middle, shape[1:]), canvas).contiguous()
+
+
+def _refuse_full_disk(target: Path, bytes_needed: int) -> None:
+    """Before hours of writing.
+
+    Raises:
+        DataError: the disk of the cache has not so much room.
+    """
+    place = next((above for above in target.parents if above.is_dir()), None)
+    if place is not None and shutil.disk_usage(place).free < bytes_needed:
+        free = shutil.disk_usage(place).free
+        raise DataError(
+            f"the pixels need {bytes_needed / 2**30:,.1f} GB in the cache {target.parent}, "
+            f"{free / 2**30:,.1f} GB are free",
+            hint="give a smaller shape=, free space there, or set AELAB_CACHE to another folder",
+        )
 
 
 def _write_mapped(target: Path, record: Path, folder: Folder, shape: Shape) -> None:
     """Pixels first, then the record that says they are complete."""
     rows: list[int] = []
-    skipped: list[str] = []
+    seen = _Seen()
     resized = False
+    bytes_needed = len(folder.files()) * shape[0] * shape[1] * shape[2]
+    _refuse_full_disk(target, bytes_needed)
     partial = target.with_suffix(f".{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            for number, picture, changed in folder._pictures(shape, skipped):
+            for number, picture, changed in folder._pictures(shape, seen):
                 file.write(picture.numpy().tobytes())
                 rows.append(number)
                 resized = resized or changed
             file.flush()
             os.fsync(file.fileno())
-        folder._not_empty(len(rows), skipped)
+        folder._not_empty(len(rows), seen.skipped)
         partial.replace(target)
         sha256 = content_sha256(map_pixels(target, (len(rows), *shape)))
-        known = {"rows": rows, "skipped": skipped, "resized": resized, "sha256": sha256}
+        skipped, animated, share = seen.told()
+        known = {
+            "rows": rows, "skipped": skipped, "resized": resized, "sha256": sha256,
+            "animated": animated, "transparent_share": share,
+        }  # fmt: skip
         partial.write_text(json.dumps(known))
         partial.replace(record)
     except OSError as error:
@@ -239,22 +395,28 @@ def image_folder_dataset(
     *,
     fit: Fit = "crop",
     frames: Frames = "first",
+    background: str | tuple[int, int, int] = "black",
     validation: bool | None = None,
     skip_corrupt: bool = False,
     memory_limit_mb: float = 2048,
 ) -> Dataset:
-    """The pictures of a folder and its subfolders; transparency is composited on black.
+    """The pictures of a folder and its subfolders; transparency is composited on `background`.
 
-    Labels are the first subfolders, if every picture lies in one.
+    Labels are the first subfolders, if every picture lies in one. Links are followed within the
+    folders that may be read. What is left out is counted, and named in the set's provenance.
 
     Args:
         path: relative to the experiment file, to `AELAB_DATA`, or absolute.
-        shape: (C, H, W) wanted; the first picture's if left out.
+        shape: (C, H, W) wanted; the first picture's if left out. C = 4 keeps the transparency as
+            a fourth channel: red, green, blue, alpha; resized so that invisible colours do not
+            shine through.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         fit: for another aspect: `crop` the middle, `pad` with black, or `stretch`.
         frames: of animations: the `first`, or `all` as pictures of their own.
+        background: behind transparent pixels: a name (`white`), `#rrggbb`, (red, green, blue) of
+            0..255, or `checker`.
         validation: None for all pictures; True or False for one side of a 20 : 1 split by content.
-        skip_corrupt: leave unreadable files out (they are listed in the set's facts).
+        skip_corrupt: leave unreadable files out (they are listed in the set's provenance).
         memory_limit_mb: a larger set is kept in a memory-mapped file in the cache.
     """
     return Folder(
@@ -263,6 +425,7 @@ def image_folder_dataset(
         interpolation,
         fit=fit,
         frames=frames,
+        background=background,
         validation=validation,
         skip_corrupt=skip_corrupt,
         memory_limit_mb=memory_limit_mb,

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
+from aelab.data.memory import refuse_too_large
 from aelab.errors import DataError
+from aelab.files import open_file
+
+#: Bytes that are unpacked at once.
+_PART = 1 << 20
 
 
 def load_idx(path: Path, *, sha256: str | None = None, dimensions: int | None = None) -> Tensor:
@@ -32,38 +41,87 @@ def load_idx(path: Path, *, sha256: str | None = None, dimensions: int | None = 
         DataError: unreadable, wrong magic number, wrong length, wrong checksum; with the path,
             what was found, what was expected, and what to do.
     """
-    content = _decompressed(path)
-    sizes = _sizes(path, content, dimensions)
-    start = 4 + 4 * len(sizes)
-    expected = 1
-    for size in sizes:
-        expected *= size
-    if len(content) - start != expected:
-        word = "cut off" if len(content) - start < expected else "too long"
-        raise DataError(
-            f"{path} is {word}: {len(content) - start:,} bytes of data, its header "
-            f"{'x'.join(map(str, sizes))} promises {expected:,}",
-            hint="delete the file; it is fetched again, or copy it again from its source",
+    digest = hashlib.sha256()
+    with _opened(path) as (file, size):
+        sizes, head = _header(path, file, dimensions)
+        expected = math.prod(sizes)
+        if expected == 0:
+            raise DataError(
+                f"{path} holds no images: its header says {'x'.join(map(str, sizes))}",
+                hint="copy it again from its source, or leave it out",
+            )
+        if size is not None and size - len(head) != expected:
+            raise _wrong_length(path, sizes, size - len(head))
+        refuse_too_large(
+            min(expected, size or expected), f"{path}", "the header may be damaged: copy it again"
         )
+        content = _read_up_to(file, expected + 1)
+    if len(content) != expected:
+        raise _wrong_length(path, sizes, len(content))
     if sha256 is not None:
-        check_sha256(path, content, sha256)
-    return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).reshape(sizes)
+        digest.update(head)
+        digest.update(content)
+        _compare_sha256(path, digest.hexdigest(), sha256)
+    return torch.frombuffer(content, dtype=torch.uint8).reshape(sizes)
 
 
 def idx_sizes(path: Path) -> tuple[int, ...]:
     """Only the sizes, from the first bytes of the file."""
+    with _opened(path) as (file, _):
+        return _header(path, file, None)[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], int | None]]:
+    """The unpacked bytes, and how many they are where the file is not packed."""
     try:
-        with path.open("rb") as raw:
+        with open_file(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            return _sizes(path, file.read(64), None)
+            raw.seek(0)
+            if packed:
+                with gzip.open(raw) as file:
+                    yield file, None  # type: ignore[misc]  # gzip's file reads bytes
+            else:
+                yield raw, path.stat().st_size
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from None
 
 
+def _header(path: Path, file: IO[bytes], dimensions: int | None) -> tuple[tuple[int, ...], bytes]:
+    """The sizes, and the bytes that say them: the file is read no further."""
+    head = file.read(4)
+    head += file.read(4 * head[3]) if len(head) == 4 else b""
+    return _sizes(path, head, dimensions), head
+
+
+def _read_up_to(file: IO[bytes], most: int) -> bytearray:
+    """What there is, but no more than that: a small packed file may unpack to anything."""
+    content = bytearray()
+    while len(content) < most:
+        part = file.read(min(_PART, most - len(content)))
+        if not part:
+            break
+        content += part
+    return content
+
+
+def _wrong_length(path: Path, sizes: tuple[int, ...], found: int) -> DataError:
+    expected = math.prod(sizes)
+    short = found < expected
+    return DataError(
+        f"{path} is {'cut off' if short else 'too long'}: "
+        f"{f'{found:,} bytes of data' if short else 'it goes on after its data'}, its header "
+        f"{'x'.join(map(str, sizes))} promises {expected:,}",
+        hint="delete the file; it is fetched again, or copy it again from its source",
+    )
+
+
 def check_sha256(path: Path, content: bytes, expected: str) -> None:
     """Raise DataError if the content is not the expected one."""
-    given = hashlib.sha256(content).hexdigest()
+    _compare_sha256(path, hashlib.sha256(content).hexdigest(), expected)
+
+
+def _compare_sha256(path: Path, given: str, expected: str) -> None:
     if given != expected:
         raise DataError(
             f"{path} is not the expected file: sha256 of its content is {given}, "
@@ -87,14 +145,6 @@ def _sizes(path: Path, content: bytes, dimensions: int | None) -> tuple[int, ...
     if len(content) < 4 + 4 * rank:
         raise DataError(f"{path} is cut off within its header", hint="copy it again")
     return struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
-
-
-def _decompressed(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

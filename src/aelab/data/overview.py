@@ -17,10 +17,12 @@ from torch import Tensor
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.base import Dataset
+from aelab.data.decode import image_shape
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import png_ratio
 from aelab.data.kali import kali_dataset
+from aelab.data.kinds import kind_of
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
 from aelab.data.overview_text import EXAMPLES, drawn, is_text, text_examples, text_statistics
@@ -29,6 +31,7 @@ from aelab.data.prepare import prepare
 from aelab.data.split import first_of_each
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
+from aelab.files import NoPicture, irregular
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize as resize_pixels
 from aelab.types import Images
@@ -37,10 +40,6 @@ from aelab.types import Images
 SAMPLE_IMAGES = 10_000
 _PNG_IMAGES = 500
 _FILTERS = ("nearest", "bilinear")
-#: Endings of files that are no pictures though somebody may type them.
-_WORDS = frozenset(
-    {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".npz", ".pt", ".py", ".toml"}
-)
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,8 @@ def named(name: str) -> Dataset:
     if short in LISTED and half in ("", "train", "validation"):
         return LISTED[short].make(half == "validation")
     path = Path(name).expanduser()
+    if path.exists() and not path.is_dir() and irregular(path):
+        raise DataError(f"{name} is {irregular(path)}, not a file", hint=f"possible: {_possible()}")
     if path.exists() and not path.name.endswith("ubyte") and is_text(path):
         return ascii_art_dataset(os.fspath(path.resolve()))
     if path.is_dir():
@@ -190,11 +191,15 @@ def _check_picture(path: Path) -> None:
             hint=f"its data sets are checked by: aelab check {path}; here belongs one of "
             f"{one_of(LISTED)}, or the path of a folder of pictures",
         )
-    if ending in _WORDS:
+    try:
+        image_shape(path)
+    except NoPicture as error:
+        kind = kind_of(path)
+        ending = f"a {ending} file" if ending else "a file"
         raise DataError(
-            f"{path} is a {ending} file, not a picture",
-            hint=f"possible: {_possible()}",
-        )
+            f"{path} is {ending}, not a picture{f': it is {kind.name}' if kind else ''}",
+            hint=f"{error.hint}\n  possible: {_possible()}",
+        ) from None
 
 
 def statistics(images: Images) -> dict[str, Any]:

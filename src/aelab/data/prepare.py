@@ -14,7 +14,7 @@ from aelab.data.characters import refuse_brightness
 from aelab.data.wrapped import Wrapped
 from aelab.errors import ShapeError
 from aelab.ops.color import convert_channels
-from aelab.ops.resize import filter_name, resize
+from aelab.ops.resize import Window, filter_name, resize, resize_rgba
 from aelab.types import Images
 
 
@@ -111,10 +111,20 @@ class Change:
         return normalize(images, *self.normalize_between) if self.normalize_between else images
 
 
-def prepare(pixels: Tensor, shape: Shape, filter: str) -> Tensor:
-    """(N, C', H', W') at `shape` (C, H, W); the same tensor where it fits."""
+def prepare(pixels: Tensor, shape: Shape, filter: str, window: Window | None = None) -> Tensor:
+    """(N, C', H', W') at `shape` (C, H, W); the same tensor where it fits.
+
+    Args:
+        pixels: 4 channels are red, green, blue and alpha where 4 are wanted.
+        shape: wanted.
+        filter: of `ops.resize`.
+        window: only this part of the result, (top, left, height, width).
+    """
     pixels = convert_channels(pixels, 1) if shape[0] == 1 else pixels
-    pixels = resize(pixels, shape[1:], filter)  # fewest channels first: less to resize
+    if pixels.shape[1] == shape[0] == 4:
+        return resize_rgba(pixels, shape[1:], filter, window).contiguous()
+    # Fewest channels first: less to resize.
+    pixels = resize(pixels, shape[1:], filter, window=window)
     return convert_channels(pixels, shape[0]).contiguous()
 
 

@@ -5,6 +5,7 @@ Which of them was read is part of the provenance: nothing is silently substitute
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from aelab.data.combine import limit as first_images
 from aelab.data.folder import Folder
 from aelab.data.prepare import Prepared
 from aelab.errors import DataError
+from aelab.files import read_file
 from aelab.types import Augment, Images, Provenance
 
 _AUTHOR = {
@@ -91,7 +93,9 @@ class RpgTiles(Dataset):
             title = "RLTiles" if found.name in {Path(s).name for s in _SHEETS} else found.name
             note = f"{title}, {NOT_THE_AUTHORS}"
         images = pictures.load()
-        source = images.provenance[0]._replace(name=self.name, note=note)
+        (read,) = images.provenance
+        note = "; ".join(filter(None, (note, read.note)))
+        source = read._replace(name=self.name, note=note)
         return Images(**{**vars(images), "provenance": (source,)})
 
     def _author_file(self, path: Path) -> Images:
@@ -112,7 +116,8 @@ def load_tensor(path: Path) -> Tensor:
         DataError: if the file holds something else or is damaged.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(read_file(path))
+        loaded = torch.load(content, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise DataError(

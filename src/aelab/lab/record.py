@@ -103,7 +103,8 @@ def note_warnings(run: Run, validated: Validated) -> list[str]:
 
 
 def _provenance(sets: Sets) -> list[dict[str, Any]]:
-    return [entry._asdict() for _, images in sets for entry in images.provenance]
+    found = [entry._asdict() for _, images in sets for entry in images.provenance]
+    return [{k: v for k, v in entry.items() if k != "left_out" or v} for entry in found]
 
 
 def _content(sets: Sets) -> str:

@@ -14,7 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from aelab.errors import AelabError, UserError, did_you_mean, one_of
+from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
+from aelab.files import read_file
 from aelab.lab.pictures import FONT_RES, as_pictures, reproduce, texts
 from aelab.outputs import write_output
 
@@ -168,18 +169,22 @@ def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
 
 
 def _opened(source: Path) -> Image.Image | None:
-    """The picture on white paper, grey; None for what Pillow does not know."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """The first picture of a file on white paper, grey; None for what is no picture."""
+    from PIL import Image
+
+    from aelab.data.decode import decode
+    from aelab.files import NoPicture
 
     try:
-        with Image.open(source) as found:
-            turned = ImageOps.exif_transpose(found).convert("RGBA")
-    except UnidentifiedImageError:
+        pixels = next(decode(source, background=(255, 255, 255)))
+    except NoPicture:
         return None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        words = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {source}: {words}", hint="give a picture or a text") from None
-    return Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("L")
+    except DataError as error:
+        reason = error.message.partition(f"{source}: ")[2] or error.message
+        raise UserError(
+            f"cannot read {source}: {reason}", hint="give a picture or a text"
+        ) from None
+    return Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()).convert("L")
 
 
 def _text_grid(source: Path) -> Tensor:
@@ -187,7 +192,7 @@ def _text_grid(source: Path) -> Tensor:
     from aelab.glyphs import to_grid
 
     try:
-        text = source.read_bytes().decode("utf-8")
+        text = read_file(source).decode("utf-8")
         lines = trimmed([line.expandtabs(8) for line in text.splitlines()])
         if not lines or len(lines) > LARGEST or max(map(len, lines)) > LARGEST:
             raise UserError(f"{source} has no line, or more than {LARGEST:,} lines or columns")

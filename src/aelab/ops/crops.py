@@ -110,6 +110,17 @@ def _lines(
     return (first + torch.arange(lines, device=device) * step).view(-1)
 
 
+def crop_window(outer: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the middle that `center_crop` takes of images of size `outer`.
+
+    Args:
+        outer: (H, W).
+        inner: (height, width), at most as large.
+    """
+    (height, width), (rows, columns) = inner, outer
+    return round((rows - height) / 2), round((columns - width) / 2), height, width
+
+
 def center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
     """The middle (..., height, width) window; what lies outside small images is black."""
     height, width = size

@@ -41,6 +41,18 @@ ResizeFilter = Literal[
 #: Numbers held at once in double precision while resizing: 2 MB, so that they stay in a cache.
 _CHUNK_ELEMENTS = 1 << 18
 
+#: Numbers of one product at most; a single large picture is taken in parts. 32 MB.
+_PASS_ELEMENTS = 1 << 22
+
+#: Weights of one pass at most (512 MB), and the most that are remembered.
+_MOST_WEIGHTS, _KEPT_WEIGHTS = 1 << 26, 1 << 20
+
+#: A part of the result: top, left, height, width.
+Window = tuple[int, int, int, int]
+_Part = tuple[range, range]
+
+_NEAREST = frozenset({"nearest", "nearest-exact", "pillow-nearest"})
+
 #: Pillow's fixed point: weights are rounded to 1 / 2**22.
 _ONE = float(1 << 22)
 
@@ -67,6 +79,7 @@ def resize(
     size: tuple[int, int],
     filter: bool | ResizeFilter | str = "bilinear",
     antialias: bool = True,
+    window: Window | None = None,
 ) -> Tensor:
     """Images at another size.
 
@@ -75,6 +88,8 @@ def resize(
         size: (height, width) wanted.
         filter: see `FILTERS`; True is `bilinear`, False is `nearest`.
         antialias: False leaves the filter's width at one source pixel when shrinking.
+        window: make only this part of the result, (top, left, height, width): the same pixels in
+            far less memory where the whole is large.
 
     Returns:
         (..., height, width) of the same dtype; `pixels` itself where the size fits already. A float
@@ -90,13 +105,43 @@ def resize(
     height, width = size
     if height < 1 or width < 1 or pixels.shape[-1] < 1 or pixels.shape[-2] < 1:
         raise ShapeError(f"cannot resize {tuple(pixels.shape)} to {tuple(size)}: sizes start at 1")
+    top, left, rows, columns = window or (0, 0, height, width)
     if tuple(pixels.shape[-2:]) == (height, width) or pixels.numel() == 0:
-        return pixels if pixels.numel() else pixels.new_empty((*pixels.shape[:-2], height, width))
+        if not pixels.numel():
+            return pixels.new_empty((*pixels.shape[:-2], rows, columns))
+        return pixels if window is None else pixels[..., top : top + rows, left : left + columns]
     flat = pixels.reshape(-1, *pixels.shape[-2:])
-    largest = max(flat.shape[1], height) * max(flat.shape[2], width)
+    largest = max(flat.shape[1], rows) * max(flat.shape[2], columns)
     step = max(1, _CHUNK_ELEMENTS // largest)
-    chunks = [_resize_planes(part, size, name, antialias) for part in torch.split(flat, step)]
-    return torch.cat(chunks).reshape(*pixels.shape[:-2], height, width)
+    part = range(top, top + rows), range(left, left + columns)
+    chunks = [_resize_planes(some, size, name, antialias, part) for some in torch.split(flat, step)]
+    return torch.cat(chunks).reshape(*pixels.shape[:-2], rows, columns)
+
+
+def resize_rgba(
+    pixels: Tensor, size: tuple[int, int], filter: str, window: Window | None = None
+) -> Tensor:
+    """Images with alpha at another size: colours weigh by their alpha.
+
+    So the invisible colour of a transparent pixel does not shine through at the edge of a sprite.
+
+    Args:
+        pixels: (..., 4, H, W) uint8, colours not multiplied by alpha.
+        size, filter, window: as for `resize`.
+
+    Returns:
+        (..., 4, height, width) uint8; where nothing is visible the colour is black.
+    """
+    if filter in _NEAREST or tuple(pixels.shape[-2:]) == tuple(size):
+        return resize(pixels, size, filter, window=window)
+    alpha = pixels[..., 3:, :, :].double() / 255.0
+    colour = pixels[..., :3, :, :].double() / 255.0
+    made = resize(torch.cat([colour * alpha, alpha], -3), size, filter, window=window)
+    alpha = made[..., 3:, :, :].clamp(0, 1)
+    visible = (alpha * 255.0).round()
+    colour = torch.where(visible > 0, made[..., :3, :, :] / alpha.clamp(min=1e-9), 0.0)
+    colour = (colour.clamp(0, 1) * 255.0).round()
+    return torch.cat([colour, visible], -3).to(torch.uint8)
 
 
 def nearest_index(inner: int, outer: int, filter: str) -> Tensor:
@@ -107,24 +152,58 @@ def nearest_index(inner: int, outer: int, filter: str) -> Tensor:
     return F.interpolate(line, outer, mode=filter)[0, 0].long()
 
 
-def _resize_planes(planes: Tensor, size: tuple[int, int], filter: str, antialias: bool) -> Tensor:
-    if filter in {"nearest", "nearest-exact", "pillow-nearest"}:
-        rows = nearest_index(planes.shape[1], size[0], filter).to(planes.device)
-        columns = nearest_index(planes.shape[2], size[1], filter).to(planes.device)
+def _resize_planes(
+    planes: Tensor, size: tuple[int, int], filter: str, antialias: bool, part: _Part
+) -> Tensor:
+    down, right = part
+    if filter in _NEAREST:
+        rows = nearest_index(planes.shape[1], size[0], filter)[down.start : down.stop]
+        columns = nearest_index(planes.shape[2], size[1], filter)[right.start : right.stop]
+        rows, columns = rows.to(planes.device), columns.to(planes.device)
         return planes.index_select(1, rows).index_select(2, columns)
     if filter == "area":
-        mean = F.interpolate(planes[:, None].double(), size, mode="area")[:, 0]
-        return _as(mean, planes.dtype)
+        return _as(_area(planes.double(), size, part), planes.dtype)
     whole = planes.dtype == torch.uint8
     low, high = (0.0, 255.0) if whole else _range(planes)
     count, inner_height, inner_width = planes.shape
     # Rows first: both passes are then one large product each, without strided copies of doubles.
-    rows = planes.transpose(0, 1).double().contiguous().view(-1, inner_width)  # (H * N, W)
-    across = _weights(inner_width, size[1], filter, antialias, whole)
-    rows = _product(rows, across, low, high, whole).view(inner_height, -1)  # (H, N * width)
-    along = _weights(inner_height, size[0], filter, antialias, whole)
-    rows = _product(along.T, rows, low, high, whole)  # (height, N * width)
-    return rows.to(planes.dtype).view(size[0], count, size[1]).transpose(0, 1)
+    source = planes.transpose(0, 1).reshape(-1, inner_width)  # (H * N, W)
+    if size[1] == inner_width:  # Pillow leaves out a pass that changes nothing
+        rows = source[:, right.start : right.stop].double().clamp_(low, high)
+    else:
+        across = _shares(inner_width, size[1], filter, antialias, whole, right)
+        step = max(1, _PASS_ELEMENTS // inner_width)
+        parts = [
+            _product(some.double(), across, low, high, whole) for some in torch.split(source, step)
+        ]
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+    rows = rows.reshape(inner_height, -1)  # (H, N * width)
+    if size[0] == inner_height:
+        rows = rows[down.start : down.stop]
+    else:
+        along = _shares(inner_height, size[0], filter, antialias, whole, down)
+        rows = _product(along.T, rows, low, high, whole)  # (height, N * width)
+    return rows.to(planes.dtype).view(len(down), count, len(right)).transpose(0, 1)
+
+
+def _area(planes: Tensor, size: tuple[int, int], part: _Part) -> Tensor:
+    """torch's adaptive mean, or a part of it; where all of it is large only that part is made."""
+    down, right = part
+    if size[0] * size[1] <= _PASS_ELEMENTS:
+        made = F.interpolate(planes[:, None], size, mode="area")[:, 0]
+        return made[:, down.start : down.stop, right.start : right.stop]
+    made = planes.new_empty(len(planes), len(down), len(right))
+    for y, row in enumerate(down):
+        rows = slice(*_covered(row, planes.shape[1], size[0]))
+        for x, column in enumerate(right):
+            block = planes[:, None, rows, slice(*_covered(column, planes.shape[2], size[1]))]
+            made[:, y, x] = F.interpolate(block, (1, 1), mode="area")[:, 0, 0, 0]
+    return made
+
+
+def _covered(place: int, inner: int, outer: int) -> tuple[int, int]:
+    """First and last + 1 of the source pixels of one pixel of `area`."""
+    return place * inner // outer, -(-(place + 1) * inner // outer)
 
 
 def _product(left: Tensor, right: Tensor, low: float, high: float, whole: bool) -> Tensor:
@@ -141,26 +220,43 @@ def _product(left: Tensor, right: Tensor, low: float, high: float, whole: bool) 
     return torch.addmm(half, left, right).floor_().clamp_(low, high)
 
 
+def _shares(
+    inner: int, outer: int, filter: str, antialias: bool, whole: bool, part: range
+) -> Tensor:
+    """(inner, len(part)) float64: each source pixel's share; rounded to 1 / 2**22 if `whole`.
+
+    Raises:
+        ShapeError: they alone would take more memory than a picture of reasonable size can ask for.
+    """
+    if inner * len(part) > _MOST_WEIGHTS:
+        raise ShapeError(
+            f"resizing a side of {inner:,} pixels to {len(part):,} needs too much memory",
+            hint="cut such pictures into parts, or shrink them before",
+        )
+    make = _weights if inner * len(part) <= _KEPT_WEIGHTS else _weights.__wrapped__
+    return make(inner, outer, filter, antialias, whole, part.start, part.stop)
+
+
 @lru_cache(maxsize=64)
-def _weights(inner: int, outer: int, filter: str, antialias: bool, whole: bool) -> Tensor:
-    """(inner, outer) float64: each source pixel's share; rounded to 1 / 2**22 if `whole`."""
-    if inner == outer:  # Pillow leaves out a pass that changes nothing
-        return torch.eye(inner, dtype=torch.float64)
+def _weights(
+    inner: int, outer: int, filter: str, antialias: bool, whole: bool, first: int, last: int
+) -> Tensor:
+    """Columns `first` to `last` of the (inner, outer) matrix; see `_shares`."""
     shape, support = _SHAPES[filter]
     scale = inner / outer
     spread = max(scale, 1.0) if antialias else 1.0
     reach = support * spread
-    matrix = torch.zeros(inner, outer, dtype=torch.float64)
-    for column in range(outer):
+    matrix = torch.zeros(inner, last - first, dtype=torch.float64)
+    for column in range(first, last):
         centre = (column + 0.5) * scale
-        first = max(int(centre - reach + 0.5), 0)
-        last = min(int(centre + reach + 0.5), inner)
-        values = [shape((row - centre + 0.5) / spread) for row in range(first, last)]
+        top = max(int(centre - reach + 0.5), 0)
+        end = min(int(centre + reach + 0.5), inner)
+        values = [shape((row - centre + 0.5) / spread) for row in range(top, end)]
         total = math.fsum(values) or 1.0
-        for row, value in enumerate(values, first):
+        for row, value in enumerate(values, top):
             share = value / total
             fixed = int(share * _ONE + math.copysign(0.5, share)) / _ONE
-            matrix[row, column] = fixed if whole else share
+            matrix[row, column - first] = fixed if whole else share
     return matrix
 
 

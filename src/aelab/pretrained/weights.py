@@ -23,6 +23,7 @@ from torch import Tensor
 
 from aelab.data import roots
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
+from aelab.files import read_file
 
 _SECONDS = 60
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -259,10 +260,7 @@ def _download(published: Published, target: Path) -> None:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    return read_file(path)
 
 
 @lru_cache(maxsize=16)

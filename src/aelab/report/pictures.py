@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.errors import DataError, UserError, one_of
+from aelab.files import open_picture
 from aelab.report.series import labels
 from aelab.runs.foreign import stays_inside
 from aelab.runs.record import Run
@@ -101,15 +102,12 @@ def open_row(path: Path) -> Image:
     Raises:
         DataError: if the file is damaged.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with open_picture(path, ("PNG",)) as image:
             return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-    except (
-        OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError
-    ) as error:  # fmt: skip
-        raise DataError(f"{path} is no readable picture: {error}") from error
+    except DataError as error:
+        reason = error.message.partition(f"{path}: ")[2] or error.message
+        raise DataError(f"{path} is no readable picture: {reason}") from error
 
 
 def encode(row: Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
