@@ -39,9 +39,11 @@ def plan_text(plan: Plan) -> str:
     align = ["left", *["right"] * 8]
     parts = [tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)]
     good = [run for run in plan.runs if not run.problems]
-    seconds = sum(run.estimated_seconds or 0 for run in good)
+    seconds = sum(run.estimated_seconds or 0 for run in good if not run.same_as)
+    trained = sum(not run.same_as for run in plan.runs)
+    different = f" ({trained} different)" if trained < len(plan.runs) else ""
     parts.append(
-        f"{runs_text(len(plan.runs))}, {len(plan.runs) - len(good)} with problems; "
+        f"{runs_text(len(plan.runs))}{different}, {len(plan.runs) - len(good)} with problems; "
         f"about {duration(seconds)} one after the other here (estimate, without validation)"
     )
     parts += [f"note: {note}" for note in plan.notes]
@@ -62,7 +64,7 @@ def _plan_row(run: RunPlan) -> list[str]:
         "x".join(map(str, run.latent_shape)) or "-",
         f"{run.images:,}" if run.images else "-",
         f"{run.flops_per_image / 1e6:,.1f}" if run.flops_per_image else "-",
-        duration(run.estimated_seconds),
+        "same" if run.same_as else duration(run.estimated_seconds),
         f"{run.estimated_memory_mb:,.0f} MB" if run.estimated_memory_mb else "-",
     ]
 

@@ -27,6 +27,7 @@ from aelab.config.settings import (
 )
 from aelab.config.slugs import climbs_out, legacy_folders, legible_folder
 from aelab.config.substitute import Substitution, unquoted
+from aelab.config.twins import with_twins
 from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, visible
 
 
@@ -97,7 +98,7 @@ class _Builder:
         table = Table(entries, self.source.table.where)
         runs = [run for cell in cells for run in self.cell_runs(cell, table)]
         self.check_folders(runs)
-        return runs
+        return with_twins(runs)
 
     def check_keys(self, entries: Mapping[str, Entry]) -> None:
         """Unknown and missing keys, before anything is substituted."""

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aelab.config.blocks import Block, Scope
 from aelab.config.settings import Settings
 from aelab.errors import Where
+
+
+class Twin(NamedTuple):
+    """Another run of a file that has the same identity, and so the same result."""
+
+    name: str
+    folder: str
+    matrix_id: str
+    matrix_slug: str
+    matrix: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class RunSpec:
         text: of that file.
         legacy_folders: where old runners may have put the same run.
         notes: what a reader of its results must know.
+        same: the other runs of the file that are the same run: their matrix values differ only
+            where nothing mentions them.
         places: key (dotted inside mappings, `matrix.lr` for variables) -> where it stands.
     """
 
@@ -53,6 +65,7 @@ class RunSpec:
     home: Path | None = None
     legacy_folders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    same: tuple[Twin, ...] = ()
     places: dict[str, Where] = field(default_factory=dict, repr=False)
 
     @property

@@ -152,18 +152,27 @@ def run_matrix(
     specs: Sequence[RunSpec], store: Store, options: Options, stop: StopRequest
 ) -> Iterator[Event]:
     """Trains the given runs in order; yields their events between a start and an end."""
+    from aelab.config.twins import once
     from aelab.lab import events as ev
     from aelab.lab.preflight import common_notes
     from aelab.lab.session import refuse_conflicts, train_run
+    from aelab.lab.start import begun, same_words
 
-    refuse_conflicts(specs, store, options)
+    trained = once(specs, [] if options.restart else begun(specs, store))
+    refuse_conflicts([spec for spec in specs if trained[spec.folder] is spec], store, options)
     count = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
     impossible = failed_before = 0
     yield ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
     for number, spec in enumerate(specs, start=1):
         if stop:
             break
-        for event in train_run(spec, store, options, stop, number):
+        first = trained[spec.folder]
+        happening: Iterable[Event] = (
+            train_run(spec, store, options, stop, number)
+            if first is spec
+            else [ev.RunSkipped(spec.name, same_words(spec, first))]
+        )
+        for event in happening:
             if type(event) in count:
                 count[type(event)] += 1
             impossible += isinstance(event, ev.RunErred) and event.impossible

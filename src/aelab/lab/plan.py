@@ -31,6 +31,8 @@ class RunPlan:
         estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
         problems: why this run cannot be trained; empty when it can.
         notes: what a reader of its results must know.
+        same_as: name of the run that is trained in its place, because nothing mentions what they
+            differ in; empty for a run that is trained itself.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RunPlan:
     estimated_memory_mb: float | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    same_as: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aelab.config import RunSpec
+from aelab.config.twins import axes_without_effect, once
 from aelab.errors import AelabError, Mistakes, Problems
 from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings, located
 from aelab.lab.clock import mean_flops, set_to_end
@@ -30,13 +32,22 @@ def plan_runs(
     device = choose_device("cpu")
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
-    plans = [_plan(spec, speed, folders=folders, trust=trust, runs=runs) for spec in specs]
+    trained, plans = once(specs), []
+    built: dict[str, RunPlan] = {}
+    for spec in specs:
+        first = trained[spec.folder]
+        if first.folder not in built:
+            built[first.folder] = _plan(first, speed, folders=folders, trust=trust, runs=runs)
+        same = "" if first is spec else first.name
+        own = replace(built[first.folder], name=spec.name, matrix=dict(spec.matrix), same_as=same)
+        plans.append(own)
     return Plan(file, plans, common_notes(specs) + _model_notes(specs, plans))
 
 
 def common_notes(specs: Sequence[RunSpec]) -> list[str]:
     """What a reader of the results must know, each once; old objectives above all."""
     notes = list(dict.fromkeys(note for spec in specs for note in spec.notes))
+    notes += [str(finding) for finding in axes_without_effect(specs)]
     legacy = [spec for spec in specs if spec.settings.legacy]
     if legacy:
         which = f"{len(legacy)} of {len(specs)} runs"

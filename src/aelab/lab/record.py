@@ -38,6 +38,7 @@ def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
         "experiment": os.path.basename(spec.file),
         "legacy": sorted(spec.settings.legacy),
         "trust": trust,
+        **({"same": [twin._asdict() for twin in spec.same]} if spec.same else {}),
     }
 
 

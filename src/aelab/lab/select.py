@@ -69,7 +69,10 @@ def runs_of(source: str | Path | None, store: Store) -> list[Run]:
 
     stored = {entry.folder: entry for entry in store.list()}
     try:
-        named = [(spec.folder, *spec.legacy_folders) for spec in config.load(path).runs()]
+        named = [
+            (spec.folder, *spec.legacy_folders, *(twin.folder for twin in spec.same))
+            for spec in config.load(path).runs()
+        ]
     except Problems as problems:
         made = [entry for entry in stored.values() if _made_with_trust(entry, path)]
         if not made or not all(isinstance(error, RefusedError) for error in problems.errors):

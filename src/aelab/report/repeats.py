@@ -8,11 +8,12 @@ from collections.abc import Hashable, Sequence
 from itertools import takewhile
 from typing import Any
 
-from aelab.analysis.effects import matrix_key, seed_keys, value_key
+from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.analysis.seeds import ALPHA, SAME_WITHIN, Judgement, against_best, spread
 from aelab.analysis.trend import together
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
+from aelab.report.twins import distinct
 
 Rows = list[dict[str, Any]]
 Groups = list[list[Facts]]
@@ -63,7 +64,7 @@ def merge_repeats(
     place = next((i for i, column in enumerate(columns) if column.key == "loss"), -1) + 1
     columns = [*columns[:place], *added, *columns[place:]]
     columns = [c for c in columns if c.key != "seeds_needed" or not _empty(c, rows)]
-    return rows, listed, columns, [*notes, *_twin_notes(listed)]
+    return rows, listed, columns, notes
 
 
 def average_rows(
@@ -252,37 +253,6 @@ def _by_seed(group: list[Facts], row: int) -> dict[Hashable, float]:
         for number, fact in enumerate(distinct(group))
         if fact.loss is not None
     }
-
-
-def distinct(group: Sequence[Facts]) -> list[Facts]:
-    """The runs of a row without those that repeat another exactly, seed and losses included.
-
-    An axis without effect makes such runs; they are no further evidence.
-    """
-    found: dict[Hashable, Facts] = {}
-    for number, fact in enumerate(group):
-        cells = fact.cells
-        known = fact.run.record.get("effect") and fact.loss is not None
-        same = (fact.seed, fact.loss, cells.get("best"), cells.get("images")) if known else number
-        found.setdefault(same, fact)
-    return list(found.values())
-
-
-def _twin_notes(groups: Groups) -> list[str]:
-    twins = sum(len(group) - len(distinct(group)) for group in groups)
-    if not twins:
-        return []
-    keys = dict.fromkeys(
-        key
-        for group in groups
-        if len(distinct(group)) < len(group)
-        for key in group[0].run.record["matrix"]
-        if len({value_key(fact.run.record["matrix"].get(key)) for fact in group}) > 1
-        and group[0].cells.get(f"matrix.{key}") is None
-    )
-    cause = f" ({', '.join(keys)} changed nothing there)" if keys else ""
-    which = "1 run repeats another" if twins == 1 else f"{twins} runs repeat others"
-    return [f"{which} exactly{cause} and {'does' if twins == 1 else 'do'} not count again"]
 
 
 def _empty(column: Column, rows: Rows) -> bool:

@@ -24,6 +24,7 @@ from aelab.report.evaluated import evaluated_notes
 from aelab.report.listing import listing
 from aelab.report.render import render
 from aelab.report.repeats import VERDICT, average_rows, merge_repeats
+from aelab.report.twins import twin_notes, twins_of, unmentioned
 from aelab.runs.record import Run
 from aelab.runs.store import natural
 
@@ -118,6 +119,7 @@ def table(
             average_std=average_std,
             each=each,
             legacy_headers=legacy_headers,
+            twins=not as_runs,
         )
 
     merged = made(each=each) if as_runs else None
@@ -134,6 +136,7 @@ def make_table(
     average_std: Sequence[str] = (),
     each: bool = False,
     legacy_headers: bool = False,
+    twins: bool = False,
 ) -> Table:
     """The result table as values.
 
@@ -147,6 +150,8 @@ def make_table(
         average_std: with `average`: columns that get smallest, largest and standard deviation.
         each: show repeated runs (seeds, trials, settings without effect) one by one; otherwise
             they are one row with mean and spread.
+        twins: with `each`: also a row for each run that was not trained because another one is the
+            same run; its facts are those of that one.
         legacy_headers: the old runner's columns and headers, for comparison with its tables.
 
     Raises:
@@ -154,7 +159,9 @@ def make_table(
     """
     runs = sorted(runs, key=run_order)
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
-    facts = [gather(run, no_effect[str(run.path)]) for run in runs]
+    facts = [gather(run, no_effect[str(run.path)] | unmentioned(run)) for run in runs]
+    if each and twins:
+        facts = [fact for own in facts for fact in (own, *twins_of(own, runs))]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
     included = [_included(name, runs) for name in include]
     for fact in facts:
@@ -176,6 +183,7 @@ def make_table(
     else:
         rows, groups, columns, more = merge_repeats(facts, columns)
         notes = [*more, *notes]
+    notes = [*twin_notes(groups), *notes]
     made = Table(columns, rows, groups, notes)
     if compared.reason:
         made.notes = [compared.reason, _best_of_groups(made), *notes]
