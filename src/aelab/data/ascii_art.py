@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from aelab.data import roots
 from aelab.data.ascii_text import (
     Picture,
     Rules,
