@@ -123,6 +123,15 @@ class Images:
         return self.pixels.shape[0]
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes by their number; () where they have none.
+
+        They are one of the `facts`, which every change of a set hands on, and hold for the whole
+        source: a class keeps its number where this part of the set has no image of it.
+        """
+        return tuple(str(name) for name in self.facts.get("label_names") or ())
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) as a model sees it: a random crop makes it smaller than `pixels`."""
         shape = tuple(self.pixels.shape[1:])

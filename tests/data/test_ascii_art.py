@@ -173,3 +173,15 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         ascii_art_dataset(str(tmp_path)).verify()
     with pytest.raises(DataError, match="no folder or file"):
         ascii_art_dataset(str(tmp_path / "none")).verify()
+
+
+def test_a_folder_of_texts_has_its_numbers_whatever_side_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "art"
+    _write(folder, **{f"zoo__p{n}": CAT.replace("o", chr(97 + n)) for n in range(12)})
+    _write(folder, air__p0=CAT.replace("o", "Q"))
+    for side in (False, True):
+        images = ascii_art_dataset(
+            str(folder), res=(6, 9), validation_prop=0.3, validation=side
+        ).load()
+        assert images.label_names == ("air", "zoo")
+        assert images.labels is not None and 1 in images.labels.tolist()

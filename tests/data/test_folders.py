@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data import MEMORY, image_folder_dataset, roots
+from aelab.data import MEMORY, TensorDataset, image_folder_dataset, roots
 from aelab.data.decode import decode, image_shape
 from aelab.data.folder import list_pictures
 from aelab.errors import DataError
@@ -307,3 +307,55 @@ def test_a_set_that_no_disk_can_hold_is_refused_before_it_is_written(folder: Pat
     huge = image_folder_dataset(str(folder), (3, 2_000_000, 2_000_000), memory_limit_mb=1e12)
     with pytest.raises(DataError, match="GB of memory"):
         huge.load()
+
+
+def _classes(folder: Path, counts: dict[str, int]) -> None:
+    """Pictures of all different content in subfolders."""
+    generator = np.random.default_rng(3)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            picture = generator.integers(0, 256, (6, 6), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / name / f"{number}.png")
+
+
+def test_a_class_has_one_number_on_both_sides_though_one_side_lacks_it(folder: Path) -> None:
+    _classes(folder / "set", {"aa": 3, "bb": 90, "cc": 90})
+    names = ("aa", "bb", "cc")
+    sides = [
+        image_folder_dataset(str(folder / "set"), validation=side).load() for side in (False, True)
+    ]
+    assert [images.label_names for images in sides] == [names, names]
+    train, held_out = sides
+    assert train.labels is not None and held_out.labels is not None
+    assert sorted(set(held_out.labels.tolist())) == [1, 2], "no picture of aa is held out"
+    assert torch.bincount(train.labels)[0] == 3
+
+
+@pytest.mark.parametrize("limit_mb", [2048, 1e-4])
+def test_a_class_keeps_its_number_through_every_change(folder: Path, limit_mb: float) -> None:
+    _classes(folder / "set", {"aa": 2, "bb": 5, "cc": 5})
+    path = str(folder / "set")
+    source = image_folder_dataset(path, (1, 6, 6), memory_limit_mb=limit_mb)
+    for changed in (
+        source.limit(3), source.skip(7), source.shuffle(), source.sample(4), source.repeat(2),
+        source.resize((3, 3)), source.filter(lambda x: True), source.random_flip().freeze(),
+        source.transform([lambda x: 1 - x]), source.center_crop((4, 4)), source.random_shift(1),
+        source.interleave(source), source.binarize().freeze(),
+    ):  # fmt: skip
+        images = changed.load()
+        assert images.label_names == ("aa", "bb", "cc"), repr(changed)
+        assert images.labels is not None
+        assert len(images.labels) == len(images)
+    assert source.skip(7).load().labels.tolist() == [2] * 5  # type: ignore[union-attr]
+
+
+def test_interleaved_classes_of_equal_names_become_one(folder: Path) -> None:
+    _classes(folder / "one", {"bb": 2, "cc": 2})
+    _classes(folder / "two", {"aa": 2, "bb": 2})
+    one, two = (image_folder_dataset(str(folder / n), (1, 6, 6)) for n in ("one", "two"))
+    images = one.interleave(two).load()
+    assert images.label_names == ("bb", "cc", "aa")
+    assert images.labels is not None and images.labels.tolist() == [0, 2, 0, 2, 1, 0, 1, 0]
+    bare = TensorDataset(torch.zeros(2, 1, 6, 6, dtype=torch.uint8))
+    assert one.interleave(bare).load().labels is None

@@ -62,6 +62,17 @@ def test_names_give_labels_that_follow_their_tiles(tile_sheet: Path, tmp_path: P
         atlas_dataset(str(tile_sheet), names=str(tmp_path / "names.txt")).load()
 
 
+def test_a_class_of_tiles_has_one_number_on_both_sides(tile_sheet: Path, tmp_path: Path) -> None:
+    names = [f"{'a' if i < 2 else 'monster' if i % 2 else 'item'}/{i}" for i in range(128)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    for side in (True, False, None):
+        images = atlas_dataset(
+            str(tile_sheet), names=str(tmp_path / "names.txt"), validation=side
+        ).load()
+        assert images.label_names == ("a", "item", "monster")
+        assert images.labels is not None and len(images.labels) == len(images)
+
+
 def test_a_sheet_that_is_too_small_is_told(tmp_path: Path) -> None:
     Image.new("L", (20, 20)).save(tmp_path / "sheet.png")
     with pytest.raises(ShapeError, match="no tile of 32x32 fits into the 20x20"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.errors import ConfigError
 from aelab.metrics import METRICS, Subject, lacking
 from aelab.metrics.baseline import fit_pca, pca_skill
 from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
@@ -98,7 +101,70 @@ def test_a_probe_finds_a_linear_border_and_not_a_ring() -> None:
 
 def test_separation_compares_latent_and_pixels_and_needs_labels() -> None:
     values = separation(Subject(_Linear(), _set(1), _set(2)))
-    assert set(values) == {"knn_latent", "knn_pixels", "probe_latent", "probe_pixels"}
+    of_classes = {"knn_latent.0", "knn_latent.1"}
+    assert set(values) == {"knn_latent", "knn_pixels", "probe_latent", "probe_pixels"} | of_classes
     assert min(values.values()) > 0.9
     blank = Images(_set(1).pixels)
     assert "no labels" in lacking(Subject(_Linear(), blank, blank), METRICS["separation"])
+
+
+def _named(labels: list[int], names: list[str], seed: int) -> Images:
+    """Images of a brightness that belongs to the name of their class."""
+    level = {"aa": 0.1, "bb": 0.4, "cc": 0.8}
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.tensor([level[names[label]] for label in labels])
+    pixels = means[:, None] + 0.02 * torch.rand(len(labels), 4, generator=generator)
+    images = Images(pixels.view(-1, 1, 2, 2), labels=torch.tensor(labels))
+    return replace(images, facts={"label_names": names})
+
+
+def test_classes_are_matched_by_their_names_where_one_is_missing_on_one_side() -> None:
+    train = _named([0] * 9 + [1] * 40 + [2] * 40, ["aa", "bb", "cc"], 0)
+    held_out = _named([0] * 10 + [1] * 10, ["bb", "cc"], 1)  # a folder without the first class
+    subject = Subject(_Linear(), held_out, train)
+    assert subject.classes == ("aa", "bb", "cc")
+    values = separation(subject)
+    assert values["knn_latent"] == values["probe_latent"] == values["knn_pixels"] == 1
+    assert values["knn_latent.bb"] == values["knn_latent.cc"] == 1
+    assert "knn_latent.aa" not in values
+    other_way = separation(Subject(_Linear(), train, held_out))
+    assert other_way["knn_latent.aa"] == 0  # never seen
+    assert other_way["knn_latent.bb"] == 1
+
+
+def test_labels_may_be_any_whole_numbers() -> None:
+    images = _set(1)
+    assert images.labels is not None
+    wild = replace(images, labels=torch.where(images.labels == 0, -7, 10**12))
+    values = separation(Subject(_Linear(), wild, wild))
+    assert values["knn_latent.-7"] > 0.9
+    assert values["knn_latent.1000000000000"] > 0.9
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_classifiers_are_right_far_from_zero(offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    step = max(0.05, offset * 2e-6)  # what float32 can still hold there
+    labels = torch.arange(4).repeat_interleave(200)
+    spread = 0.06 * step * torch.randn(800, 8, generator=generator)
+    codes = offset + step * labels[:, None] + spread
+    order = torch.randperm(800, generator=generator)
+    codes, labels = codes[order], labels[order]
+    halves = codes[:400], labels[:400], codes[400:], labels[400:]
+    assert knn_accuracy(*halves) == 1
+    assert linear_probe_accuracy(*halves) == 1
+
+
+def test_classifiers_take_tiny_and_constant_codes() -> None:
+    labels = torch.arange(2).repeat(50)
+    tiny = 1e-9 * (labels[:, None] + 0.1 * torch.rand(100, 3))
+    assert linear_probe_accuracy(tiny, labels, tiny, labels) == 1
+    same = torch.full((100, 3), 0.3)
+    assert linear_probe_accuracy(same, labels, same, labels) == 0.5
+    assert 0 <= knn_accuracy(same, labels, same, labels) <= 1
+
+
+def test_codes_that_are_no_numbers_are_told() -> None:
+    bad = Images(torch.full((20, 1, 2, 2), float("nan")), labels=torch.arange(2).repeat(10))
+    with pytest.raises(ConfigError, match=r"20 of 20 training images' codes are infinite"):
+        separation(Subject(_Linear(), bad, bad))

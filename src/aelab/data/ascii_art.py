@@ -74,7 +74,8 @@ class AsciiArt(FilesBelow):
 
     def _read(self) -> Images:
         sieve = Sieve(self.rules)
-        pictures = list(self._wanted(sieve))
+        everything = self._all(sieve)
+        pictures = list(self._wanted(everything))
         if not pictures:
             side = {True: "validation ", False: ""}[self.validation]
             raise DataError(
@@ -82,15 +83,20 @@ class AsciiArt(FilesBelow):
                 f"{sieve.told() or 'nothing left out'}",
                 hint="give a larger res, or another validation_prop",
             )
-        images = grids_as_images(self.name, str(self.path), pictures, self.rules, sieve)
+        labels = [picture.label for picture in everything]
+        images = grids_as_images(self.name, str(self.path), pictures, self.rules, sieve, labels)
         return _with_left_out(images, self.files_left_out)
 
-    def _wanted(self, sieve: Sieve) -> Sequence[Picture]:
-        """The pictures of the wished side, at most `max_samples`."""
+    def _all(self, sieve: Sieve) -> list[Picture]:
+        """The pictures of both sides."""
         found = self._texts(sieve)
         pictures = list(found if self.legacy else first_of_each_text(found, sieve))
         if self.legacy and self.max_samples is not None:
             pictures = pictures[: self.max_samples + 1]  # the original counted from 0
+        return pictures
+
+    def _wanted(self, pictures: list[Picture]) -> Sequence[Picture]:
+        """Those of the wished side, at most `max_samples`."""
         if self.validation_prop is not None:
             pictures = self._side(pictures, self.validation_prop)
         return pictures if self.legacy else pictures[: self.max_samples]
@@ -162,12 +168,20 @@ def list_texts(path: Path) -> tuple[list[Path], LeftOut]:
 
 
 def grids_as_images(
-    name: str, source: str, pictures: Sequence[Picture], rules: Rules, sieve: Sieve
+    name: str,
+    source: str,
+    pictures: Sequence[Picture],
+    rules: Rules,
+    sieve: Sieve,
+    known: Sequence[str] = (),
 ) -> Images:
-    """Pictures centred in grids as one (N, 1, H, W) uint8, labelled where there are two labels."""
+    """Pictures centred in grids as one (N, 1, H, W) uint8, labelled where there are two labels.
+
+    `known` are the labels of the whole source, of which the pictures may be one side.
+    """
     grids = torch.stack([squared(p.lines, (rules.height, rules.width)) for p in pictures])
     pixels = grids[:, None]
-    labels, facts = labelled([picture.label for picture in pictures])
+    labels, facts = labelled([picture.label for picture in pictures], known)
     if sieve.left_out:
         facts["left_out"] = dict(sieve.left_out)
     sha256 = content_sha256(pixels)
@@ -177,9 +191,14 @@ def grids_as_images(
     )
 
 
-def labelled(texts: Sequence[str]) -> tuple[torch.Tensor | None, dict[str, object]]:
-    """Label numbers (N,) int64 and their names as facts; None and nothing if all are equal."""
-    names = sorted(set(texts))
+def labelled(
+    texts: Sequence[str], known: Sequence[str] = ()
+) -> tuple[torch.Tensor | None, dict[str, object]]:
+    """Label numbers (N,) int64 and their names as facts; None and nothing if all are equal.
+
+    `known` are further labels that have a number, those of the other side.
+    """
+    names = sorted({*texts, *known})
     if len(names) < 2:
         return None, {}
     number = {name: i for i, name in enumerate(names)}

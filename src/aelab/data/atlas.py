@@ -81,8 +81,10 @@ class Atlas(Dataset):
         if self.drop_duplicates:
             cells = cells[first_of_each(tiles[cells])]
         sha256 = content_sha256(tiles[cells])
-        cells = cells[split_rows(tiles[cells], self.validation, PARTS)]
+        # Numbered before the split, so that a class has one number on both sides.
         labels, label_names = _categories([names[cell] for cell in cells.tolist()])
+        side = split_rows(tiles[cells], self.validation, PARTS)
+        cells, labels = cells[side], None if labels is None else labels[side]
         source = Provenance(self.name, str(self.path), len(cells), sha256)
         facts = {"label_names": label_names} if label_names else {}
         return make_images(tiles[cells], labels=labels, provenance=[source], facts=facts)

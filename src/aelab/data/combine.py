@@ -17,6 +17,7 @@ from aelab.data.prepare import Prepared, checked_shape
 from aelab.data.progress import track
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
+from aelab.ops.classes import common_classes
 from aelab.ops.random import keyed_generator
 from aelab.types import Augment, Images, Provenance
 
@@ -113,6 +114,7 @@ class Filtered(Wrapped):
 class Interleaved(Dataset):
     """One image of each set in turn until each is exhausted.
 
+    Labels are kept where all sets have some; classes of equal names become one.
     Sets with different random changes are frozen first: a batch knows not which image came from
     which set. Repeat a set before, to keep several versions of each of its images.
     """
@@ -166,13 +168,30 @@ class Interleaved(Dataset):
         counts = [len(images) for images in loaded]
         order = _turns(counts)
         provenance = [entry for images in loaded for entry in images.provenance]
-        facts = {"resized": any(images.facts.get("resized") for images in loaded)}
+        facts: dict[str, Any] = {"resized": any(i.facts.get("resized") for i in loaded)}
+        labels, names = self._labels(loaded)
+        if names:
+            facts["label_names"] = names
         return make_images(
             join([images.pixels for images in loaded])[order],
+            labels=None if labels is None else labels[order],
             augment=loaded[0].augment,
             provenance=provenance,
             facts=facts,
             alphabet=self.alphabet,
+        )
+
+    @staticmethod
+    def _labels(sets: Sequence[Images]) -> tuple[Tensor | None, list[str]]:
+        """Classes of all sets under one numbering, where all have labels, and all or none names."""
+        named = {bool(images.label_names) for images in sets}
+        if len(named) > 1 or any(images.labels is None for images in sets):
+            return None, []
+        if named == {False}:  # bare numbers stay as they are
+            return torch.cat([i.labels for i in sets if i.labels is not None]), []
+        classes = common_classes(sets)
+        return torch.cat([labels for labels in classes.labels if labels is not None]), list(
+            classes.names
         )
 
 

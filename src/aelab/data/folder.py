@@ -131,7 +131,7 @@ class Folder(FilesBelow):
         if not mapped:
             refuse_too_large(bytes_needed, f"{self.path} at {'x'.join(map(str, shape))}")
         read = self._mapped(shape) if mapped else self._gathered(shape)
-        labels, names = self._labels(read.rows)
+        labels, names = self._labels(read.rows, read.skipped)
         left_out = self.left_out.plus(UNREADABLE, read.skipped)
         note = "; ".join(filter(None, (left_out.note(), self._animated_note(read.animated))))
         source = Provenance(
@@ -224,14 +224,23 @@ class Folder(FilesBelow):
             known.get("animated", []), known.get("transparent_share"),
         )  # fmt: skip
 
-    def _labels(self, rows: list[int]) -> tuple[Tensor | None, list[str]]:
-        """The subfolder of each picture, if all lie in subfolders."""
-        parts = [self.files()[row].relative_to(self.path).parts for row in rows]
-        if any(len(part) < 2 for part in parts):
+    def _labels(self, rows: list[int], skipped: list[str]) -> tuple[Tensor | None, list[str]]:
+        """The subfolder of each picture, if all pictures of the folder lie in subfolders.
+
+        Classes are numbered over the whole folder, not over the side that is read: a class without
+        a picture on one side would shift the numbers of all after it.
+        """
+        left_out = set(skipped)
+        parts = {
+            number: file.relative_to(self.path).parts
+            for number, file in enumerate(self.files())
+            if str(file) not in left_out
+        }
+        if any(len(part) < 2 for part in parts.values()):
             return None, []
-        names = sorted({part[0] for part in parts})
-        number = {name: i for i, name in enumerate(names)}
-        return torch.tensor([number[part[0]] for part in parts]), names
+        names = sorted({part[0] for part in parts.values()})
+        number_of = {name: i for i, name in enumerate(names)}
+        return torch.tensor([number_of[parts[row][0]] for row in rows]), names
 
     def _not_empty(self, count: int, skipped: list[str]) -> None:
         if count == 0:

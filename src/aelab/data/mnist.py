@@ -22,12 +22,14 @@ class Known:
         folder: its folder under `AELAB_DATA` and in the cache.
         sha256: of each file's decompressed content.
         mirrors: addresses that end in the file's name.
+        classes: their names by number.
     """
 
     name: str
     folder: str
     sha256: dict[str, str]
     mirrors: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
     def candidates(self, file: str) -> list[str]:
         """Where the file may lie: our layout, unpacked, and torchvision's."""
@@ -60,6 +62,7 @@ MNIST = Known(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
+    tuple("0123456789"),
 )
 FASHION_MNIST = Known(
     "fmnist",
@@ -73,6 +76,18 @@ FASHION_MNIST = Known(
     (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
     ),
 )
 
@@ -156,7 +171,8 @@ class KnownIdx(Dataset):
         )
         sha256 = self.known.sha256[images_file]
         provenance = Provenance(self.name, str(path), len(pixels), sha256)
-        return make_images(pixels, labels=labels.long(), provenance=[provenance])
+        facts = {"label_names": list(self.known.classes)}
+        return make_images(pixels, labels=labels.long(), provenance=[provenance], facts=facts)
 
 
 class IdxFile(Dataset):

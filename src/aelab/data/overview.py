@@ -32,6 +32,7 @@ from aelab.data.split import first_of_each
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular
+from aelab.ops.classes import common_classes
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize as resize_pixels
 from aelab.types import Images
@@ -316,9 +317,10 @@ def _title(text: str, width: int) -> Tensor:
 
 def _label_counts(images: Images) -> dict[str, int]:
     assert images.labels is not None
-    names = images.facts.get("label_names") or []
-    counts = torch.bincount(images.labels).tolist()
-    return {names[i] if i < len(names) else str(i): n for i, n in enumerate(counts)}
+    (labels,), names = common_classes([images])
+    assert labels is not None
+    counts = torch.bincount(labels, minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
 
 
 def _side(value: int) -> int:

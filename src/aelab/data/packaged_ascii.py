@@ -166,6 +166,7 @@ class PackagedAscii(Dataset):
     def _read(self) -> Images:
         sieve = Sieve(self.rules)
         pictures = list(first_of_each_text(self._texts(sieve), sieve))
+        known = [picture.label for picture in pictures]
         if self.share is not None:
             pictures = [
                 picture
@@ -177,7 +178,7 @@ class PackagedAscii(Dataset):
                 f"{one_of(self.packages)} give no pictures for this side and shape; {sieve.told()}",
                 hint="give a larger shape, or another validation_prop",
             )
-        return self._images(pictures, sieve)
+        return self._images(pictures, sieve, known)
 
     def _texts(self, sieve: Sieve) -> Iterator[Picture]:
         for name, file in self.files():
@@ -186,11 +187,11 @@ class PackagedAscii(Dataset):
                 if lines is not None:
                     yield Picture(lines, name)
 
-    def _images(self, pictures: Sequence[Picture], sieve: Sieve) -> Images:
+    def _images(self, pictures: Sequence[Picture], sieve: Sieve, known: Sequence[str]) -> Images:
         shape = self.rules.height, self.rules.width
         pixels = torch.stack([squared(picture.lines, shape) for picture in pictures])[:, None]
         owners = [picture.label for picture in pictures]
-        labels, facts = labelled(owners)
+        labels, facts = labelled(owners, known)
         facts["left_out"] = dict(sieve.left_out)
         entries = []
         for name, place in self.sources():

@@ -30,7 +30,7 @@ class Planes(Wrapped):
 
     def _read(self) -> Images:
         images = self.source.load()
-        planes = make_images(images.pixels[:, 0], provenance=images.provenance)
+        planes = make_images(images.pixels[:, 0], provenance=images.provenance, facts=images.facts)
         return replace(planes, labels=images.labels)
 
 

@@ -99,9 +99,12 @@ class TensorDataset(Dataset):
             return first.load()
         pixels = first.detach().cpu().clone()  # whoever made the tensor may still change it
         labels = self.tensors[1] if len(self.tensors) > 1 else None
-        labels = labels.load().labels if isinstance(labels, Dataset) else labels
+        facts: dict[str, Any] = {}
+        if isinstance(labels, Dataset):
+            given = labels.load()
+            labels, facts["label_names"] = given.labels, list(given.label_names)
         source = Provenance(self.name, "given tensor", len(pixels), content_sha256(pixels))
-        return make_images(pixels, labels=labels, provenance=[source])
+        return make_images(pixels, labels=labels, provenance=[source], facts=facts)
 
 
 def _tensor_key(tensor: Tensor | Dataset) -> str:

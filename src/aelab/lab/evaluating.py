@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aelab.errors import DataError, UserError, did_you_mean, one_of
+from aelab.errors import ConfigError, DataError, ShapeError, UserError, did_you_mean, one_of
 
 if TYPE_CHECKING:
     from aelab.lab.reopen import Reopened
@@ -152,7 +152,12 @@ def evaluate_run(
             continue
         given = dict((options or {}).get(name, {}))
         began = time.perf_counter()
-        values = METRICS[name].function(subject, **given)
+        try:
+            values = METRICS[name].function(subject, **given)
+        except (ConfigError, ShapeError) as error:  # of this measure: the others go on
+            found.skipped[name] = error.message
+            entries[name] = {"skipped": error.message}
+            continue
         images = METRICS[name].images(subject, given)
         if images < found.heldout_images:
             found.parts[name] = images

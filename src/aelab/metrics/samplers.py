@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, MissingExtra, ShapeError
+from aelab.ops.nearest import nearest_rows
 
 
 class Sampler(Protocol):
@@ -258,11 +259,9 @@ def nearest(images: Tensor, train_images: Tensor) -> tuple[Tensor, Tensor]:
         Index (N,) and root mean squared difference (N,), in units of the images.
     """
     train = train_images.flatten(1)
-    found = [
-        torch.cdist(part.clamp(0, 1).flatten(1), train).min(1) for part in torch.split(images, 250)
-    ]
-    distance = torch.cat([part.values for part in found])
-    return torch.cat([part.indices for part in found]), distance / math.sqrt(train.shape[1])
+    found = nearest_rows(images.clamp(0, 1).flatten(1), train)
+    distance = found.distances[:, 0].float()
+    return found.rows[:, 0], distance / math.sqrt(train.shape[1])
 
 
 def _checked(latents: Tensor) -> Tensor:

@@ -7,34 +7,46 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError
-from aelab.metrics.subject import Subject, flat
+from aelab.metrics.subject import Subject, flat, need_finite
+from aelab.ops.nearest import nearest_rows
+
+#: Classes that are told one by one, at most.
+MOST_CLASSES = 20
 
 
-def knn_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, neighbours: int = 5
-) -> float:
-    """Share of test points whose class is that of most of their nearest training points.
+def knn_classes(train: Tensor, train_labels: Tensor, test: Tensor, neighbours: int = 5) -> Tensor:
+    """The class of most of the nearest training points of each test point, (N,) int64.
 
     Ties go to the class of the nearest point among those tied.
 
     Args:
         train, test: (M, D), (N, D); Euclidean distance.
-        train_labels, test_labels: (M,), (N,) int64.
+        train_labels: (M,) int64.
         neighbours: how many vote.
-
-    Returns:
-        0..1.
     """
-    right = 0
     neighbours = min(neighbours, len(train))
-    for part, wanted in zip(torch.split(test, 500), torch.split(test_labels, 500), strict=True):
-        order = torch.cdist(part, train).topk(neighbours, largest=False).indices
-        votes = F.one_hot(train_labels[order], int(train_labels.max()) + 1).double()
-        # Less than one vote altogether, more the nearer: decides ties only.
-        nearer = torch.linspace(0.5 / neighbours, 0, neighbours, dtype=torch.float64)
+    # Less than one vote altogether, more the nearer: decides ties only.
+    nearer = torch.linspace(0.5 / neighbours, 0, neighbours, dtype=torch.float64)
+    order = nearest_rows(test, train, neighbours).rows
+    classes = []
+    for part in torch.split(order, 500):
+        votes = F.one_hot(train_labels[part], int(train_labels.max()) + 1).double()
         counted = votes.sum(1) + (votes * nearer[None, :, None]).amax(1)
-        right += int((counted.argmax(1) == wanted).sum())
-    return right / len(test)
+        classes.append(counted.argmax(1))
+    return torch.cat(classes)
+
+
+def knn_accuracy(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, neighbours: int = 5
+) -> float:
+    """Share of test points whose class is that of most of their nearest training points, 0..1.
+
+    Args:
+        train, train_labels, test, neighbours: as of `knn_classes`.
+        test_labels: (N,) int64.
+    """
+    found = knn_classes(train, train_labels, test, neighbours)
+    return (found == test_labels).double().mean().item()
 
 
 def linear_probe_accuracy(
@@ -46,7 +58,8 @@ def linear_probe_accuracy(
 ) -> float:
     """Share of test points that a multinomial logistic regression gets right.
 
-    Inputs are brought to mean 0 and standard deviation 1; L-BFGS, at most 100 iterations.
+    Inputs are brought to mean 0 and standard deviation 1, dimensions that never move to 0; L-BFGS,
+    at most 100 iterations.
 
     Args:
         train, test: (M, D), (N, D).
@@ -58,8 +71,11 @@ def linear_probe_accuracy(
 
     Source: Alain & Bengio 2016, arXiv:1610.01644.
     """
-    mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
-    inputs, held_out = (train - mean) / std, (test - mean) / std
+    mean, std = train.double().mean(0), train.double().std(0, correction=0)
+    # Relative to the others and to rounding: codes may be tiny, or far from zero.
+    moves = std > torch.maximum(1e-6 * std.max(), 1e-7 * mean.abs())
+    scale = torch.where(moves, 1 / std, 0.0)
+    inputs, held_out = (((values - mean) * scale).float() for values in (train, test))
     classes = int(torch.maximum(train_labels.max(), test_labels.max())) + 1
     weight = torch.zeros(classes, train.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
@@ -84,10 +100,11 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
 
     `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe;
     all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes. Of
-    characters only the latent: their numbers are no brightness.
+    characters only the latent: their numbers are no brightness. Classes are matched by name between
+    the sides; `knn_latent.NAME` is the share of that class's held-out images, of up to 20 classes.
 
     Raises:
-        ConfigError: all training images are of one class.
+        ConfigError: all training images are of one class, or codes are no numbers.
     """
     assert subject.labels is not None and subject.train_labels is not None
     labels, train_labels = subject.labels.long(), subject.train_labels.long()
@@ -97,7 +114,15 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     pairs = {"latent": (flat(subject.train_latents), flat(subject.latents))}
     if not subject.alphabet:
         pairs["pixels"] = (flat(subject.train_images), flat(subject.images))
+    right: dict[str, Tensor] = {}
     for name, (train, test) in pairs.items():
-        values[f"knn_{name}"] = knn_accuracy(train, train_labels, test, labels, neighbours)
+        need_finite(train, "training images' codes")
+        need_finite(test, "held-out images' codes")
+        right[name] = knn_classes(train, train_labels, test, neighbours) == labels
+        values[f"knn_{name}"] = right[name].double().mean().item()
         values[f"probe_{name}"] = linear_probe_accuracy(train, train_labels, test, labels)
+    seen = torch.unique(labels).tolist()
+    for number in seen if len(seen) <= MOST_CLASSES else ():
+        of_class = right["latent"][labels == number].double().mean().item()
+        values[f"knn_latent.{subject.classes[number]}"] = of_class
     return values

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import DataError
+from aelab.errors import ConfigError, DataError
 from aelab.ops.augmented import chosen_images
+from aelab.ops.classes import Classes, common_classes
 from aelab.ops.random import keyed_generator
 from aelab.ops.subset import draw_order, show_order
 from aelab.types import Images, Output
@@ -104,10 +105,20 @@ class Subject:
         """(N, C, H, W) held-out images, float32 0..1, in drawn order."""
         return chosen_images(self._validation, self._rows)
 
+    @cached_property
+    def _classes(self) -> Classes:
+        sets = [self._validation] if self._train is None else [self._train, self._validation]
+        return common_classes(sets)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by number: the same numbers in `labels` and `train_labels`."""
+        return self._classes.names
+
     @property
     def labels(self) -> Tensor | None:
         """(N,) int64 of the held-out images, None where the set has none."""
-        labels = self._validation.labels
+        labels = self._classes.labels[-1]
         return None if labels is None else labels[self._rows]
 
     @cached_property
@@ -132,7 +143,7 @@ class Subject:
     @property
     def train_labels(self) -> Tensor | None:
         """(M,) int64 of the training images, None where the set has none."""
-        labels = None if self._train is None else self._train.labels
+        labels = None if self._train is None else self._classes.labels[0]
         return None if labels is None else labels[self._train_rows]
 
     @cached_property
@@ -199,6 +210,24 @@ class Subject:
 def flat(latents: Tensor) -> Tensor:
     """(N, ...) -> (N, D) float32."""
     return latents.reshape(len(latents), -1).float()
+
+
+def need_finite(values: Tensor, what: str) -> None:
+    """Refuses values that are infinite or not a number.
+
+    Args:
+        values: (N, ...).
+        what: N of what, in words.
+
+    Raises:
+        ConfigError: naming how many of them.
+    """
+    bad = int((~torch.isfinite(values)).flatten(1).any(1).sum())
+    if bad:
+        raise ConfigError(
+            f"{bad:,} of {len(values):,} {what} are infinite or not a number",
+            hint="the run has diverged; measure an earlier state: --state, RUN@images",
+        )
 
 
 def _on_cpu(output: Any) -> Output:

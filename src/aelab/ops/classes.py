@@ -1,0 +1,69 @@
+"""Classes of several sets under one numbering: matched by their names, else by their numbers.
+
+Every set numbers its own classes: train/ and val/ folders that do not hold the same subfolders give
+one class two numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aelab.types import Images
+
+
+class Classes(NamedTuple):
+    """Labels of several sets in one numbering.
+
+    Attributes:
+        labels: one entry a set: (N,) int64 from 0 up, or None where it has no labels.
+        names: by number.
+    """
+
+    labels: tuple[Tensor | None, ...]
+    names: tuple[str, ...]
+
+
+def common_classes(sets: Sequence[Images]) -> Classes:
+    """One numbering for the classes of all sets.
+
+    Where every labelled set has names, equal names are one class: first those of the first set in
+    its order, then new ones. Otherwise equal numbers are one class, in ascending order, and those
+    that nobody uses are left out: labels may be any whole numbers.
+    """
+    labelled = [images for images in sets if images.labels is not None]
+    known: dict[str | int, str]
+    by_name = all(images.label_names for images in labelled)
+    if by_name:
+        known = {name: name for images in labelled for name in images.label_names}
+        known |= {name: name for i in labelled for name in (_name(i, n) for n in _used(i))}
+    else:
+        used = sorted({number for images in labelled for number in _used(images)})
+        known = {number: str(number) for number in used}
+        for images in labelled:
+            known |= {n: _name(images, n) for n in used if 0 <= n < len(images.label_names)}
+    place = {key: number for number, key in enumerate(known)}
+
+    def renumbered(images: Images) -> Tensor | None:
+        """(N,) of one set, None where it has no labels."""
+        if images.labels is None:
+            return None
+        values, where = torch.unique(images.labels.cpu().long(), return_inverse=True)
+        keys = [_name(images, n) if by_name else n for n in values.tolist()]
+        return torch.tensor([place[key] for key in keys], dtype=torch.int64)[where]
+
+    return Classes(tuple(map(renumbered, sets)), tuple(known.values()))
+
+
+def _used(images: Images) -> list[int]:
+    assert images.labels is not None
+    return [int(number) for number in torch.unique(images.labels.cpu().long()).tolist()]
+
+
+def _name(images: Images, number: int) -> str:
+    """The name of a class; its number where it has none."""
+    names = images.label_names
+    return names[number] if 0 <= number < len(names) else str(number)
