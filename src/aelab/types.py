@@ -76,6 +76,11 @@ class Model(Protocol):
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
+#: What black and white are: one number, or one a channel.
+Bound = float | tuple[float, ...]
+ValueRange = tuple[Bound, Bound]
+
+
 class Provenance(NamedTuple):
     """Where images came from, so that nothing is silently substituted.
 
@@ -109,6 +114,8 @@ class Images:
         content_sha256: of `pixels` after resizing: equal hash means equal training images.
         alphabet: empty for pictures. For ASCII art the characters that `pixels` (N, 1, H, W) uint8
             index: 0 is the first of them, a space.
+        value_range: what black and white are in float images as a model is given them, after
+            `augment`; bytes are given as 0..1. `ops.value_range` brings images to 0..1 by it.
     """
 
     pixels: Tensor
@@ -118,6 +125,7 @@ class Images:
     content_sha256: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     alphabet: str = ""
+    value_range: ValueRange = (0.0, 1.0)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

@@ -290,6 +290,7 @@ def test_descriptions_read_nothing_until_asked(monkeypatch: pytest.MonkeyPatch) 
         "filter": (lambda x: True,), "center_crop": ((4, 4),), "random_crop_all": ((4, 4),),
         "random_shift": (2,), "random_flip": (), "interleave": (source,), "to_iterable": (),
         "collage": ((16, 16),), "binarize": (), "roll": (2, 2),
+            "values_between": (-1, 1),
     }  # fmt: skip
     assert set(calls) | {"mirror"} == set(METHODS)  # mirror is of characters only
     for name, arguments in calls.items():

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -210,8 +210,17 @@ def evaluate(block: Block, scope: Scope) -> Any:
         raise ConfigError(f"{type(error).__name__}: {error}", where=place) from error
 
 
-def evaluate_run(run: RunSpec, scope: Scope) -> dict[str, Any]:
+def evaluate_run(
+    run: RunSpec,
+    scope: Scope,
+    entering: Callable[[str], AbstractContextManager[Any]] = lambda key: nullcontext(),
+) -> dict[str, Any]:
     """All blocks of a run in order: `globals` become names of the scope, the others are returned.
+
+    Args:
+        run: whose blocks.
+        scope: their names.
+        entering: key -> what is entered while that block, no global, is evaluated.
 
     Returns:
         key -> value, for `model`, `train_set`, ...
@@ -224,7 +233,7 @@ def evaluate_run(run: RunSpec, scope: Scope) -> dict[str, Any]:
         if key.startswith("globals."):
             scope.define(key.removeprefix("globals."), evaluate(block, scope))
             continue
-        with mistakes.collected():
+        with mistakes.collected(), entering(key):
             values[key] = evaluate(block, scope)
     mistakes.tell()
     return values

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -89,6 +89,8 @@ class RandomBinarize:
     Source: Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks.
     """
 
+    of_unit_images: ClassVar[bool] = True
+
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         drawn = torch.rand(images.shape, generator=generator, device=images.device)
         return (drawn < images).to(images.dtype)
@@ -96,9 +98,13 @@ class RandomBinarize:
 
 @dataclass(frozen=True)
 class Steps:
-    """A change of the whole batch that draws nothing, after a random one: a resize, a padding."""
+    """A change of the whole batch that draws nothing, after a random one: a resize, a padding.
+
+    `sets_range`: without it the images are not in the set's `value_range`.
+    """
 
     change: Callable[[Tensor], Tensor]
+    sets_range: bool = field(default=False, repr=False)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return self.change(images)
@@ -205,6 +211,7 @@ def freeze_images(images: Images, seed: int = 0) -> Images:
         provenance=images.provenance,
         facts={**images.facts, "memory_mapped": False, "frozen_seed": seed},
         alphabet=images.alphabet,
+        value_range=images.value_range,
     )
     return replace(frozen, augment=())
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.chain import Chain
 from aelab.errors import DataError, ShapeError
-from aelab.types import Augment, Images, Provenance
+from aelab.ops.value_range import UNIT
+from aelab.types import Augment, Images, Provenance, ValueRange
 
 #: Loaded sets kept in memory, in bytes; the least recently used leaves first.
 MEMORY_BYTES = 2 << 30
@@ -74,6 +75,14 @@ class Dataset(Chain, ABC):
     def count(self) -> int | None:
         """The number of images if it is known without reading pixels, else None."""
         return None
+
+    def reading_seconds(self) -> float | None:
+        """About how long reading or making the pixels takes; None if that is not known. Cheap."""
+        return None
+
+    def is_bytes(self) -> bool:
+        """Whether the pixels are known to be bytes without reading them, so finite and in range."""
+        return bool(self.alphabet)
 
     def sources(self) -> list[tuple[str, str]]:
         """(name, where it would be read from) of each underlying set; cheap."""
@@ -161,10 +170,12 @@ def make_images(
     facts: Mapping[str, Any] | None = None,
     sha256: str | None = None,
     alphabet: str = "",
+    value_range: ValueRange = UNIT,
 ) -> Images:
     """`Images` with the hash of their content; `sha256` spares computing a known one.
 
-    `alphabet`: of ASCII art, the characters that the pixels number.
+    `alphabet`: of ASCII art, the characters that the pixels number. `value_range`: what black and
+    white are, see `Images`.
 
     Raises:
         DataError: if there are no images.
@@ -183,6 +194,7 @@ def make_images(
         content_sha256=sha256 or content_sha256(pixels),
         facts=dict(facts or {}),
         alphabet=alphabet,
+        value_range=value_range,
     )
 
 

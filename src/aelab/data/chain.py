@@ -30,6 +30,7 @@ METHODS = (
     "roll",
     "mirror",
     "binarize",
+    "values_between",
     "collage",
     "interleave",
     "to_iterable",
@@ -180,6 +181,15 @@ class Chain:
         from aelab.data.combine import Augmented
 
         return Augmented(self._set, (RandomBinarize(),))
+
+    def values_between(self, low: float, high: float) -> Dataset:
+        """Says that `low` is black and `high` white, and changes no pixel.
+
+        For floats in a range of their own, so that measures and pictures are right.
+        """
+        from aelab.data.combine import Between
+
+        return Between(self._set, low, high)
 
     def collage(
         self, shape: Sequence[int], num_combine: int = 4, black_is_alpha: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class Collage:
     size: tuple[int, int]
     num_combine: int = 4
     black_is_alpha: bool = True
+    of_unit_images: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, h, w) float 0..1 -> (B, C, *size)."""

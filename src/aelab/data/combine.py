@@ -13,13 +13,14 @@ from aelab.data.augment import freeze_images, join, shape_after
 from aelab.data.base import Dataset, make_images
 from aelab.data.characters import refuse_brightness, refuse_mixed
 from aelab.data.functions import call_function, function_key
-from aelab.data.prepare import Prepared, checked_shape
+from aelab.data.prepare import Prepared, checked_range, checked_shape
 from aelab.data.progress import track
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.ops.classes import common_classes
 from aelab.ops.random import keyed_generator
-from aelab.types import Augment, Images, Provenance
+from aelab.ops.value_range import UNIT, words
+from aelab.types import Augment, Images, Provenance, ValueRange
 
 #: Chooses rows: (number of images) -> slice, or row numbers (n,) int64.
 Choose = Callable[[int], "slice | Tensor"]
@@ -67,7 +68,24 @@ class Augmented(Wrapped):
 
     def _read(self) -> Images:
         images = self.source.load()
+        refuse_other_range(self.name, images.value_range, *self.augment)
         return replace(images, augment=(*images.augment, *self.augment))
+
+
+class Between(Wrapped):
+    """A set of which somebody says what black and white are; the pixels stay as they are."""
+
+    def __init__(self, source: Dataset, low: float, high: float) -> None:
+        super().__init__(source)
+        refuse_brightness(source, "values_between")
+        self.value_range = checked_range((low, high), "values_between")
+
+    def fingerprint(self) -> str:
+        """The other set and the range."""
+        return f"{self.source.fingerprint()} between {self.value_range}"
+
+    def _read(self) -> Images:
+        return replace(self.source.load(), value_range=self.value_range)
 
 
 class Frozen(Wrapped):
@@ -96,6 +114,11 @@ class Filtered(Wrapped):
     def fingerprint(self) -> str:
         """The other set and what the function does."""
         return f"{self.source.fingerprint()} filter {self.key}"
+
+    def reading_seconds(self) -> float | None:
+        """As in the other set, and some microseconds for each image."""
+        before, count = self.source.reading_seconds(), self.source.count()
+        return None if before is None or count is None else before + 3e-5 * count
 
     def count(self) -> int | None:
         """None: only the pixels tell."""
@@ -152,6 +175,15 @@ class Interleaved(Dataset):
         for part in self.parts:
             part.verify()
 
+    def reading_seconds(self) -> float | None:
+        """The sum, or None if one of them is not known."""
+        seconds = [part.reading_seconds() for part in self.parts]
+        return None if None in seconds else sum(value for value in seconds if value)
+
+    def is_bytes(self) -> bool:
+        """Whether all sets are."""
+        return all(part.is_bytes() for part in self.parts)
+
     def sources(self) -> list[tuple[str, str]]:
         """Those of all sets, each once."""
         return list(dict.fromkeys(source for part in self.parts for source in part.sources()))
@@ -165,6 +197,12 @@ class Interleaved(Dataset):
         first = loaded[0]
         if any((i.augment, i.shape) != (first.augment, first.shape) for i in loaded):
             loaded = [freeze_images(images, seed) for seed, images in enumerate(loaded)]
+        ranges = {images.value_range for images in loaded}
+        if len(ranges) > 1:
+            raise DataError(
+                f"{self.name}: cannot interleave images in {' and '.join(map(words, ranges))}",
+                hint="bring all of them to one range first",
+            )
         counts = [len(images) for images in loaded]
         order = _turns(counts)
         provenance = [entry for images in loaded for entry in images.provenance]
@@ -179,6 +217,7 @@ class Interleaved(Dataset):
             provenance=provenance,
             facts=facts,
             alphabet=self.alphabet,
+            value_range=ranges.pop(),
         )
 
     @staticmethod
@@ -193,6 +232,21 @@ class Interleaved(Dataset):
         return torch.cat([labels for labels in classes.labels if labels is not None]), list(
             classes.names
         )
+
+
+def refuse_other_range(name: str, value_range: ValueRange, *changes: Any) -> None:
+    """Raise if a change that takes images for 0..1 is given others.
+
+    Raises:
+        DataError: naming the set, the change, and what the images are.
+    """
+    for change in changes:
+        if value_range != UNIT and getattr(change, "of_unit_images", False):
+            raise DataError(
+                f"{name}: {type(change).__name__} changes images in 0..1, these are in "
+                f"{words(value_range)}",
+                hint="write it before what changes the range: normalize_between, VT.Normalize",
+            )
 
 
 def limit(source: Dataset, size: int) -> Dataset:
@@ -262,6 +316,7 @@ def take_rows(images: Images, rows: slice | Tensor) -> Images:
         provenance=provenance,
         facts={**images.facts, "memory_mapped": mapped},
         alphabet=images.alphabet,
+        value_range=images.value_range,
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from aelab.errors import ConfigError, DataError
 from aelab.glyphs.alphabet import ALPHABET
 from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
+from aelab.ops.value_range import UNIT, to_unit
 from aelab.types import Images
 
 #: Part of the cache's key: a change of the matching makes other files.
@@ -76,6 +78,9 @@ class ImageToAscii(Dataset):
 
     def _read(self) -> Images:
         images = freeze_images(self.pictures.load())
+        if images.value_range != UNIT:
+            unit = to_unit(floats(images.pixels), images.value_range)
+            images = replace(images, pixels=unit, value_range=UNIT)
         invert = _is_dark(images.pixels) if self.invert is None else self.invert
         pixels = self._written(images, invert)
         note = f"written in {self.grid[0]}x{self.grid[1]} characters"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -43,6 +44,7 @@ class RandomAutocontrast(RandomTransform):
     """With probability p each channel's darkest pixel becomes 0 and its brightest 1."""
 
     p: float = 0.5
+    of_unit_images: ClassVar[bool] = True
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, H, W) float -> the same shape, in 0..1, each image changed or not."""
@@ -62,6 +64,7 @@ class ColorJitter(RandomTransform):
     brightness: float | Sequence[float] = 0.0
     contrast: float | Sequence[float] = 0.0
     saturation: float | Sequence[float] = 0.0
+    of_unit_images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in _ADJUSTMENTS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from aelab.data.base import Dataset, content_sha256, make_images
@@ -41,6 +43,14 @@ class Noise(Dataset):
     def count(self) -> int | None:
         """The number of images asked for."""
         return self.size
+
+    def reading_seconds(self) -> float | None:
+        """Ten nanoseconds a value, and no less than a block's."""
+        return 1e-8 * max(self.size, _BLOCK) * math.prod(self.wanted)
+
+    def is_bytes(self) -> bool:
+        """If it is clamped."""
+        return self.clamp01
 
     def fingerprint(self) -> str:
         """Every argument; nothing else decides the pixels."""

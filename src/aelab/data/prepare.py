@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +13,10 @@ from aelab.data.augment import Steps
 from aelab.data.base import Dataset, Shape, make_images
 from aelab.data.characters import refuse_brightness
 from aelab.data.wrapped import Wrapped
-from aelab.errors import ShapeError
+from aelab.errors import DataError, ShapeError
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import Window, filter_name, resize, resize_rgba
-from aelab.types import Images
+from aelab.types import Images, ValueRange
 
 
 class Prepared(Wrapped):
@@ -43,8 +44,7 @@ class Prepared(Wrapped):
         self.resize_filter = filter_name(interpolation)
         self.normalize_between = normalize_between
         if normalize_between is not None:
-            low, high = normalize_between
-            self.normalize_between = float(low), float(high)
+            self.normalize_between = checked_range(normalize_between, "normalize_between")
         if source.alphabet:
             fits = self.wanted in (None, source.item_shape())
             refuse_brightness(source, *(() if fits else ("resize",)))
@@ -53,6 +53,19 @@ class Prepared(Wrapped):
     def item_shape(self) -> tuple[int, ...]:
         """(C, H, W) as wanted, or as in the other set."""
         return self.wanted or self.source.item_shape()
+
+    def reading_seconds(self) -> float | None:
+        """As in the other set, and a millisecond for 50,000 values that are changed."""
+        before = self.source.reading_seconds()
+        if before is None or (self.wanted in (None, self.source.item_shape())
+                              and self.normalize_between is None):  # fmt: skip
+            return before
+        count = self.source.count() or 0
+        return before + 2e-8 * count * math.prod(self.source.item_shape())
+
+    def is_bytes(self) -> bool:
+        """As in the other set, unless a range is asked for."""
+        return self.normalize_between is None and self.source.is_bytes()
 
     def fingerprint(self) -> str:
         """The other set, the shape, the filter where it matters, and the range."""
@@ -73,8 +86,10 @@ class Prepared(Wrapped):
         if resized:
             facts["filter"] = self.resize_filter
             facts["memory_mapped"] = False
+        value_range: ValueRange = images.value_range
         if self.normalize_between is not None:
             pixels = normalize(pixels, *self.normalize_between)
+            value_range = self.normalize_between
         if pixels is images.pixels:
             return Images(**{**vars(images), "facts": facts})
         return make_images(
@@ -84,6 +99,7 @@ class Prepared(Wrapped):
             provenance=images.provenance,
             facts=facts,
             alphabet=images.alphabet,
+            value_range=value_range,
         )
 
     def _after(self, images: Images) -> Images:
@@ -95,7 +111,12 @@ class Prepared(Wrapped):
         facts = {**images.facts, "resized": bool(images.facts.get("resized")) or resized}
         if resized:
             facts["filter"] = self.resize_filter
-        return replace(images, augment=(*images.augment, Steps(change)), facts=facts)
+        return replace(
+            images,
+            augment=(*images.augment, Steps(change, sets_range=self.normalize_between is not None)),
+            facts=facts,
+            value_range=self.normalize_between or images.value_range,
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +155,24 @@ def normalize(pixels: Tensor, low: float, high: float) -> Tensor:
     least = values.amin(dim=(1, 2, 3), keepdim=True)
     most = values.amax(dim=(1, 2, 3), keepdim=True)
     return (values - least) / (most - least).clamp(min=1e-12) * (high - low) + low
+
+
+def checked_range(given: Any, name: str) -> tuple[float, float]:
+    """(low, high), two different finite numbers, the lower one first.
+
+    Raises:
+        DataError: otherwise, with what was given.
+    """
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise DataError(
+            f"{name} is a pair (low, high) of two numbers, the lower first, got {given!r}",
+            hint="for instance (-1, 1)",
+        )
+    return low, high
 
 
 def checked_shape(shape: tuple[int, ...] | int) -> Shape:

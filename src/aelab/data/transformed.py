@@ -13,13 +13,14 @@ from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
 from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.change import RandomTransform, Transform
 from aelab.data.characters import refuse_brightness
-from aelab.data.combine import repeat, take_rows
+from aelab.data.combine import refuse_other_range, repeat, take_rows
 from aelab.data.functions import call_function, function_key
 from aelab.data.progress import track
 from aelab.data.transforms import RandomAugment, flat
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
-from aelab.types import Augment, Images, Provenance
+from aelab.ops.value_range import UNIT, guessed_range
+from aelab.types import Augment, Images, Provenance, ValueRange
 
 Function = Callable[[Any], Any]
 _BATCH = 512
@@ -74,6 +75,18 @@ class TensorDataset(Dataset):
         first = self.tensors[0]
         return first.count() if isinstance(first, Dataset) else len(first)
 
+    def reading_seconds(self) -> float | None:
+        """That of a copy and its hash."""
+        first = self.tensors[0]
+        if isinstance(first, Dataset):
+            return first.reading_seconds()
+        return None if first.is_meta else first.nbytes / 2e8
+
+    def is_bytes(self) -> bool:
+        """By the type of the first tensor."""
+        first = self.tensors[0]
+        return first.is_bytes() if isinstance(first, Dataset) else first.dtype == torch.uint8
+
     def verify(self) -> None:
         """Raise DataError if files of a set given as a tensor are missing."""
         for tensor in self.tensors:
@@ -104,12 +117,20 @@ class TensorDataset(Dataset):
             given = labels.load()
             labels, facts["label_names"] = given.labels, list(given.label_names)
         source = Provenance(self.name, "given tensor", len(pixels), content_sha256(pixels))
-        return make_images(pixels, labels=labels, provenance=[source], facts=facts)
+        return make_images(
+            pixels,
+            labels=labels,
+            provenance=[source],
+            facts=facts,
+            value_range=guessed_range(pixels),
+        )
 
 
 def _tensor_key(tensor: Tensor | Dataset) -> str:
     if isinstance(tensor, Dataset):
         return tensor.fingerprint()
+    if tensor.is_meta:  # of a global that `check` evaluates: it has no content
+        return f"{tuple(tensor.shape)} {tensor.dtype} {id(tensor)}"
     return content_sha256(tensor.detach().cpu())
 
 
@@ -177,6 +198,18 @@ class TransformDataset(Wrapped):
         """As in the other set, times its repeats."""
         return self.repeated.count()
 
+    def reading_seconds(self) -> float | None:
+        """As in the other set, and some microseconds for each function and image."""
+        before, count = self.source.reading_seconds(), self.count()
+        if before is None or count is None:
+            return None
+        return before + 3e-5 * count * len(self.functions)
+
+    def is_bytes(self) -> bool:
+        """As in the other set if nothing is changed: a function may make anything of bytes."""
+        changed = self.functions or self.dtype is not None or self.multiply is not None
+        return not changed and self.source.is_bytes()
+
     def item_shape(self) -> tuple[int, ...]:
         """The shape after the functions, tried once on a black item."""
         if self._shape is None:
@@ -214,10 +247,27 @@ class TransformDataset(Wrapped):
             provenance=images.provenance,
             facts={**images.facts, "memory_mapped": False},
             alphabet=images.alphabet,
+            value_range=self._range_after(images.value_range, pixels),
         )
         times = len(self.repeated.load()) // len(images) if self.repeated is not self.source else 1
         rows = torch.arange(len(changed)).repeat_interleave(times)
         return take_rows(changed, rows) if times > 1 else changed
+
+    def _range_after(self, before: ValueRange, pixels: Tensor) -> ValueRange:
+        """What black and white are afterwards; after somebody's own function as `pixels` look.
+
+        Raises:
+            DataError: one of the lab's own changes takes images for 0..1, and they are not.
+        """
+        own = self.dtype is not None or self.multiply is not None
+        value_range = UNIT if own else before
+        for function in self.functions:
+            refuse_other_range(self.name, value_range, function)
+            if isinstance(function, Transform):
+                value_range = function.range_after(value_range)
+            elif not isinstance(function, RandomTransform):
+                own, value_range = True, UNIT
+        return guessed_range(pixels) if own and value_range == UNIT else value_range
 
     def _plan(self, images: Images) -> _Plan:
         """Everything before the first random function runs once; found by trying on one image."""
@@ -274,7 +324,7 @@ def _as_augments(functions: tuple[Function, ...]) -> tuple[Augment, ...]:
         if isinstance(function, RandomTransform):
             made.append(RandomAugment(function))
         elif isinstance(function, Transform):
-            made.append(Steps(function.batch))
+            made.append(Steps(function.batch, sets_range=function.range_after(UNIT) != UNIT))
         elif made and isinstance(made[-1], EachItem):
             made[-1] = EachItem((*made[-1].functions, function))
         else:

@@ -21,6 +21,8 @@ from aelab.errors import DataError
 from aelab.ops.color import convert_channels
 from aelab.ops.crops import center_crop, random_crop, random_flip
 from aelab.ops.resize import filter_name, resize
+from aelab.ops.value_range import affine
+from aelab.types import ValueRange
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Normalize(Transform):
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
+    def range_after(self, value_range: ValueRange) -> ValueRange:
+        """Black and white moved as all values are."""
+        mean, std = ([v] if isinstance(v, (int, float)) else [*v] for v in (self.mean, self.std))
+        return affine(value_range, mean, std)
+
 
 @dataclass(frozen=True)
 class ToTensor(Transform):
@@ -147,6 +154,7 @@ class AddNoise(RandomTransform):
     """Normal noise on top, clamped to 0..1."""
 
     std: float = 0.1
+    of_unit_images: ClassVar[bool] = True
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, H, W) float -> the same shape, in 0..1."""

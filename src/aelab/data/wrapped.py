@@ -37,6 +37,14 @@ class Wrapped(Dataset):
         """Raise DataError if files of the other set are missing."""
         self.source.verify()
 
+    def reading_seconds(self) -> float | None:
+        """As in the other set."""
+        return self.source.reading_seconds()
+
+    def is_bytes(self) -> bool:
+        """As in the other set."""
+        return self.source.is_bytes()
+
     def sources(self) -> list[tuple[str, str]]:
         """As in the other set."""
         return self.source.sources()

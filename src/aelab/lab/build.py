@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aelab.config import RunSpec, evaluate_run
 from aelab.config.settings import DATA_KEY
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
+from aelab.findings import Finding
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,7 @@ class Parts:
         calls: every call of a part in order, with all its arguments.
         data_notes: what a reader of the results must know of the data; there once they are loaded.
         extra: what the blocks put into EXTRA_VALUES.
+        findings: what a look at the images found; there once they are loaded.
     """
 
     model: nn.Module
@@ -62,6 +64,7 @@ class Parts:
     data_notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     augmentation: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def is_data_call(self, call: Mapping[str, Any]) -> bool:
         """Whether a call of the log made a data part; its pixels, not its arguments, count."""
@@ -111,7 +114,7 @@ def build(
     filled = pretrained.restoring() if restored else contextlib.nullcontext()
     place = torch.device("meta" if meta else "cpu")
     with place, roots.entering(reading), harmless_probes(), filled:
-        values = evaluate_run(spec, scope)
+        values = evaluate_run(spec, scope, _on_cpu_where_data)
     log.finish()
     with located(spec.blocks["model"].where):
         model = as_model(values["model"])
@@ -126,6 +129,13 @@ def build(
         input_transforms=_input_transforms(values, spec, [*train, *validation]),
         extra=dict(scope.extra_values),
     )
+
+
+def _on_cpu_where_data(key: str) -> contextlib.AbstractContextManager[Any]:
+    """A model may be built on the meta device; tensors given as data are always real."""
+    import torch
+
+    return torch.device("cpu") if DATA_KEY.match(key) else contextlib.nullcontext()
 
 
 def _objective_and_sets(
@@ -182,17 +192,11 @@ def load_images(parts: Parts) -> tuple[Sets, Sets]:
 
     Raises:
         DataError: missing or corrupt files.
-        ConfigError: the sets do not fit the model or each other.
+        ConfigError: a set is empty.
     """
     train = [(entry.first_epoch, _load(entry)) for entry in parts.train]
     validation = [(entry.first_epoch, _load(entry)) for entry in parts.validation]
     sets = [images for _, images in train + validation]
-    shapes = {images.shape for images in sets}
-    if len(shapes) > 1:
-        raise ConfigError(
-            f"the image sets have different shapes: {', '.join(map(str, sorted(shapes)))}",
-            hint="give each the same shape=",
-        )
     for images in sets:
         if len(images) == 0:
             raise ConfigError("an image set is empty", hint="look at it with: aelab data NAME")

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 from aelab.config import RunSpec
 from aelab.config.twins import axes_without_effect, once
 from aelab.errors import AelabError, Mistakes, Problems
-from aelab.lab.build import Parts, asked_threads, build, choose_device, fit_settings, located
+from aelab.lab.build import (
+    Parts,
+    Scheduled,
+    asked_threads,
+    build,
+    choose_device,
+    fit_settings,
+    located,
+)
 from aelab.lab.clock import mean_flops, set_to_end
+from aelab.lab.looking import Reader, as_errors, findings_of, notes_of
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
 from aelab.lab.start import is_begun, state_to_load
 
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
 
     from aelab.models.adapting import Trial
     from aelab.train import FitSettings
+    from aelab.types import Images
 
 
 def plan_runs(
@@ -33,11 +43,14 @@ def plan_runs(
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
     trained, plans = once(specs), []
+    reader = Reader()
     built: dict[str, RunPlan] = {}
     for spec in specs:
         first = trained[spec.folder]
         if first.folder not in built:
-            built[first.folder] = _plan(first, speed, folders=folders, trust=trust, runs=runs)
+            built[first.folder] = _plan(
+                first, speed, reader, folders=folders, trust=trust, runs=runs
+            )
         same = "" if first is spec else first.name
         own = replace(built[first.folder], name=spec.name, matrix=dict(spec.matrix), same_as=same)
         plans.append(own)
@@ -85,9 +98,10 @@ def refuse_if_nothing_can_run(
         Problems: each mistake once.
     """
     errors: dict[str, AelabError] = {}
+    reader = Reader()
     for spec in specs:
         try:
-            _costs(spec, 1.0, folders, trust, runs)
+            _costs(spec, 1.0, reader, folders, trust, runs)
             return
         except Problems as problems:
             errors |= {str(error): error for error in problems.errors}
@@ -97,10 +111,10 @@ def refuse_if_nothing_can_run(
 
 
 def _plan(
-    spec: RunSpec, speed: float, *, folders: Sequence[Path], trust: bool, runs: Path
+    spec: RunSpec, speed: float, reader: Reader, *, folders: Sequence[Path], trust: bool, runs: Path
 ) -> RunPlan:
     try:
-        return _costs(spec, speed, folders, trust, runs)
+        return _costs(spec, speed, reader, folders, trust, runs)
     except Problems as problems:
         return _impossible(spec, [str(error) for error in problems.errors])
     except AelabError as error:
@@ -116,7 +130,7 @@ def _built(spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path) -> P
 
 
 def _tried(
-    spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path
+    spec: RunSpec, reader: Reader, folders: Sequence[Path], trust: bool, runs: Path
 ) -> tuple[Parts, tuple[int, int, int], Trial]:
     """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another."""
     from aelab.models import try_model
@@ -134,6 +148,8 @@ def _tried(
             trial = try_model(parts.model, shape)
             parts.objective(trial.output, trial.images, 0)
     _try_optimizer(spec, parts.model if parts else None, settings, mistakes)
+    if parts and shape:
+        _look_at_data(parts, reader, settings, mistakes)
     if parts and spec.settings.load:
         from aelab.runs.store import Store
 
@@ -144,12 +160,30 @@ def _tried(
     return parts, shape, trial
 
 
+def _look_at_data(parts: Parts, reader: Reader, settings: FitSettings, mistakes: Mistakes) -> None:
+    """What is wrong with the sets, as far as a moment tells; `parts.findings` afterwards."""
+
+    def read(entries: Sequence[Scheduled]) -> list[Images | None]:
+        """The images that are quickly read."""
+        sets: list[Images | None] = []
+        for entry in entries:
+            sets.append(None)
+            with mistakes.collected():
+                sets[-1] = reader.read(entry)
+        return sets
+
+    train, validation = read(parts.train), read(parts.validation)
+    with mistakes.collected():
+        parts.findings = findings_of(parts, train, validation, settings)
+        mistakes.errors += as_errors(parts.findings)
+
+
 def _costs(
-    spec: RunSpec, speed: float, folders: Sequence[Path], trust: bool, runs: Path
+    spec: RunSpec, speed: float, reader: Reader, folders: Sequence[Path], trust: bool, runs: Path
 ) -> RunPlan:
     from aelab.models import model_facts
 
-    parts, shape, trial = _tried(spec, folders, trust, runs)
+    parts, shape, trial = _tried(spec, reader, folders, trust, runs)
     settings = fit_settings(spec, parts)
     count = parts.train[0].dataset.count()
     facts = model_facts(parts.model, shape, trial)
@@ -170,7 +204,7 @@ def _costs(
         estimated_memory_mb=memory_mb(
             facts.parameters["model"], trial.activations / len(trial.images), settings.batch_size
         ),
-        notes=[*spec.notes, *facts.notes],
+        notes=[*spec.notes, *facts.notes, *notes_of(parts.findings)],
     )
 
 

@@ -14,6 +14,7 @@ from aelab.config import RunSpec
 from aelab.errors import StoreError
 from aelab.lab.build import fit_settings
 from aelab.lab.clock import set_to_end
+from aelab.lab.looking import notes_of
 from aelab.lab.pictures import cell
 from aelab.runs.atomic import read_json
 from aelab.runs.record import Run
@@ -59,7 +60,8 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
-        "notes": list(dict.fromkeys([*spec.notes, *facts.notes])),
+        "notes": list(dict.fromkeys([*spec.notes, *facts.notes, *notes_of(parts.findings)])),
+        "findings": [finding.as_json() for finding in parts.findings],
         "data": {
             "train": _provenance(train),
             "validation": _provenance(validation),

@@ -18,6 +18,7 @@ from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError
 from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
+from aelab.lab.looking import look_at_images
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.place import note_place
 from aelab.lab.record import (
@@ -186,8 +187,9 @@ class _Session:
             restored=bool(run.checkpoints()),
         )
         train, validation = load_images(parts)
-        self._settle_record(parts, train, validation)
         self.settings = fit_settings(self.spec, parts, threads=options.threads)
+        look_at_images(parts, train, validation, self.settings)
+        self._settle_record(parts, train, validation)
         self.state = make_state(parts.model, self.settings, parts.device)
         parts.objective.prepare(train[0][1])
         parts.objective.to(parts.device)

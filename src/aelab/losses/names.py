@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Literal
@@ -91,6 +92,28 @@ CHARACTERS: dict[str, type[nn.Module]] = {
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
 
+#: Least and greatest value of a target that a formula can be given; outside it finds no minimum, or
+#: means nothing. By usual name, and the names of torch's functions and classes.
+TARGET_RANGES: dict[str, tuple[float, float]] = {
+    "bce": (0.0, 1.0),
+    "bce_logits": (0.0, 1.0),
+    "iwae_bound": (0.0, 1.0),
+    "BCELoss": (0.0, 1.0),
+    "BCEWithLogitsLoss": (0.0, 1.0),
+    "multilabel_soft_margin_loss": (0.0, 1.0),
+    "MultiLabelSoftMarginLoss": (0.0, 1.0),
+    "kl_div": (0.0, math.inf),
+    "KLDivLoss": (0.0, math.inf),
+    "poisson_nll_loss": (0.0, math.inf),
+    "PoissonNLLLoss": (0.0, math.inf),
+}
+
+#: Formulas whose constants are meant for images in 0..1; for others they are no errors, but weigh
+#: otherwise than published.
+OF_UNIT_IMAGES = frozenset(
+    {"ssim", "ms_ssim", "histogram", "histogram_distance", "local_histogram", "HistogramLoss"}
+)
+
 #: Other names that old files use.
 ALIASES: dict[str, str] = {
     "mae": "l1",
@@ -173,6 +196,16 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
         hint=f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES})}, "
         "any loss of torch.nn.functional, or a function (reconstruction, target)",
     )
+
+
+def kind_name(formula: str | Formula) -> str:
+    """What `TARGET_RANGES` calls a formula: its usual name, or that of a callable or its class."""
+    if isinstance(formula, str):
+        return find_formula(formula)[0]
+    if isinstance(formula, nn.Module):
+        return type(formula).__name__
+    name = callable_name(formula)
+    return ALIASES.get(name, name)
 
 
 def find_reconstruction(name: str | Formula) -> Formula:

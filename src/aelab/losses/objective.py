@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, one_of
 from aelab.losses.drawing import sharing
 from aelab.losses.modules import PerceptualLoss
-from aelab.losses.names import CHARACTERS, WHOLE_BOUNDS, Formula, check_options, find_formula
+from aelab.losses.names import (
+    CHARACTERS,
+    OF_UNIT_IMAGES,
+    TARGET_RANGES,
+    WHOLE_BOUNDS,
+    Formula,
+    check_options,
+    find_formula,
+    kind_name,
+)
 from aelab.types import Images, Output, TermSpec
 
 #: Columns of the metrics that a term may not be called like.
@@ -32,6 +41,8 @@ class Term:
 
     Attributes:
         kind: what the formula is given.
+        target_range: (least, greatest) value of a target that makes sense; None: any.
+        of_unit_images: whether its constants are meant for images in 0..1.
 
     Raises:
         ConfigError: unknown formula or option, or a value that makes no sense.
@@ -60,6 +71,9 @@ class Term:
             )
         self.options = options
         self.function: Formula = partial(function, **options)
+        known = kind_name(formula)
+        self.target_range = TARGET_RANGES.get(known)
+        self.of_unit_images = known in OF_UNIT_IMAGES
         self.module = formula if isinstance(formula, nn.Module) else None
         if self.kind == "characters":
             self.function = self.module = CHARACTERS[self.formula_name](**options)
@@ -149,6 +163,18 @@ class Objective(nn.Module):
     def bounds(self) -> tuple[str, ...]:
         """Names of the terms that are bounds on a likelihood: they need the latent's noise."""
         return tuple(term.name for term in self.terms if term.formula_name in WHOLE_BOUNDS)
+
+    @property
+    def target_ranges(self) -> dict[str, tuple[float, float]]:
+        """Terms that cannot be given every target -> (least, greatest) value of one."""
+        return {
+            term.name: term.target_range for term in self.terms if term.target_range is not None
+        }
+
+    @property
+    def of_unit_images(self) -> tuple[str, ...]:
+        """Terms whose constants are meant for images in 0..1."""
+        return tuple(term.name for term in self.terms if term.of_unit_images)
 
     @property
     def inkless(self) -> frozenset[int]:

@@ -50,15 +50,17 @@ def changed_batch(
 
 
 def chosen_images(images: Images, rows: Tensor) -> Tensor:
-    """(n, C, H, W) float32 0..1: some images of a set, of the shape that a model sees.
+    """(n, C, H, W) float32: some images of a set, of shape and range as a model is given them.
 
-    The set's random changes are applied only where they alter the shape, drawn always alike.
+    The set's random changes are applied only where they alter the shape, or the range
+    of values, drawn always alike.
 
     Args:
         images: the set.
         rows: (n,) int64, which of them; `ops.subset` draws such as stand for all.
     """
-    if tuple(images.pixels.shape[1:]) == images.shape:
+    ranged = any(getattr(change, "sets_range", False) for change in images.augment)
+    if tuple(images.pixels.shape[1:]) == images.shape and not ranged:
         return floats(images.pixels[rows])
     return changed_batch(images.pixels, rows, images.augment, keyed_generator(0, "pictures"))
 

@@ -1,0 +1,183 @@
+"""What is known of a run's data before it trains: `check` and `run` ask the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aelab.errors import AelabError, ConfigError, Problems
+from aelab.findings import Finding
+from aelab.lab.build import Parts, Scheduled, Sets, located
+
+if TYPE_CHECKING:
+    from aelab.train import FitSettings
+    from aelab.types import Images
+
+#: Seconds that `check` reads a set for, by estimate; of bytes there is less to find out.
+READ_SECONDS = 3.0
+READ_BYTES_SECONDS = 0.3
+#: Seconds that one `check` reads sets for in all.
+READ_IN_ALL = 10.0
+
+
+class Reader:
+    """Reads for `check` what takes a moment, and no more.
+
+    Attributes:
+        left: seconds that reading may still take, by estimate.
+    """
+
+    def __init__(self) -> None:
+        self.left = READ_IN_ALL
+
+    def read(self, entry: Scheduled) -> Images | None:
+        """The images of a set if they are quickly read, else None.
+
+        Raises:
+            DataError: they cannot be read, or a function fails on one of them.
+        """
+        from aelab.data import MEMORY
+
+        dataset = entry.dataset
+        with located(entry.where):
+            found = MEMORY.get(dataset.fingerprint())
+            if found is not None:
+                return found
+            seconds = dataset.reading_seconds()
+            most = READ_BYTES_SECONDS if dataset.is_bytes() else READ_SECONDS
+            if seconds is None or seconds > min(most, self.left):
+                return None
+            self.left -= seconds
+            return dataset.load()
+
+
+def name_of(entry: Scheduled, kind: str) -> str:
+    """`train_set`, or `train_set3` from epoch 3 on."""
+    return f"{kind}{entry.first_epoch or ''}"
+
+
+def look_at_images(parts: Parts, train: Sets, validation: Sets, settings: FitSettings) -> None:
+    """Looks at the images of a run; what it found is `parts.findings` afterwards.
+
+    Raises:
+        ConfigError: they cannot be right; several as `Problems`.
+    """
+    sides = [images for _, images in train], [images for _, images in validation]
+    parts.findings = findings_of(parts, *sides, settings)
+    tell(parts.findings)
+
+
+def tell(findings: Sequence[Finding]) -> None:
+    """Raises what is a problem among findings.
+
+    Raises:
+        ConfigError: the only one.
+        Problems: several.
+    """
+    errors = as_errors(findings)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise Problems(errors)
+
+
+def as_errors(findings: Sequence[Finding]) -> list[AelabError]:
+    """The problems among findings, at their places in the file."""
+    errors: list[AelabError] = []
+    for finding in findings:
+        if finding.level == "problem":
+            message = finding.message
+            if finding.where is not None and finding.where.key:  # the place names it already
+                message = message.removeprefix(f"{finding.where.key}: ")
+            errors.append(ConfigError(message, where=finding.where, hint=finding.way_out or None))
+    return errors
+
+
+def notes_of(findings: Sequence[Finding]) -> list[str]:
+    """The notes among findings, each as one line."""
+    return [
+        f"{finding.message}; {finding.way_out}" if finding.way_out else finding.message
+        for finding in findings
+        if finding.level == "note"
+    ]
+
+
+def findings_of(
+    parts: Parts,
+    train: Sequence[Images | None],
+    validation: Sequence[Images | None],
+    settings: FitSettings,
+) -> list[Finding]:
+    """What is wrong or odd with the sets of a run.
+
+    Args:
+        parts: of the run.
+        train, validation: the images of its sets in order, None where they were not read.
+        settings: of the run.
+    """
+    found: list[Finding] = []
+    for entry, images, name in _named(parts, train, validation):
+        if images is not None:
+            found += [replace(f, where=entry.where) for f in _of_set(parts, images, name, settings)]
+    return found + _between(parts, train, validation)
+
+
+def _named(
+    parts: Parts, train: Sequence[Images | None], validation: Sequence[Images | None]
+) -> Iterator[tuple[Scheduled, Images | None, str]]:
+    for entries, sets, kind in (
+        (parts.train, train, "train_set"),
+        (parts.validation, validation, "validation_set"),
+    ):
+        for entry, images in zip(entries, sets, strict=True):
+            yield entry, images, name_of(entry, kind)
+
+
+def _of_set(parts: Parts, images: Images, name: str, settings: FitSettings) -> list[Finding]:
+    from aelab.ops.look import look, loss_findings, noisy_target_findings
+
+    found = look(images, name)
+    if any(finding.level == "problem" for finding in found):
+        return found
+    ranges = parts.objective.target_ranges
+    found += loss_findings(images, name, ranges)
+    unit = dict.fromkeys(parts.objective.of_unit_images, (0.0, 1.0))
+    found += loss_findings(images, name, unit, "note")
+    if settings.noise_in_target:
+        found += noisy_target_findings(name, ranges, settings.training_noise)
+    return found
+
+
+def _between(
+    parts: Parts, train: Sequence[Images | None], validation: Sequence[Images | None]
+) -> list[Finding]:
+    from aelab.ops.look import pair_findings
+
+    found: list[Finding] = []
+    for ours, first in zip(parts.train, train, strict=True):
+        for theirs, second in zip(parts.validation, validation, strict=True):
+            names = name_of(ours, "train_set"), name_of(theirs, "validation_set")
+            if first is not None and second is not None:
+                mine = pair_findings(first, second, names)
+            else:
+                mine = _told_by_descriptions(ours, theirs, names)
+            found += [replace(f, where=theirs.where) for f in mine]
+    return found
+
+
+def _told_by_descriptions(
+    ours: Scheduled, theirs: Scheduled, names: tuple[str, str]
+) -> list[Finding]:
+    """What the descriptions of two sets say without a pixel."""
+    from aelab.ops.look import same_set, shapes_differ
+
+    with located(ours.where):
+        first = ours.dataset.shape
+    with located(theirs.where):
+        second = theirs.dataset.shape
+    if first != second:
+        return [shapes_differ(first, second, names)]
+    if ours.dataset.fingerprint() == theirs.dataset.fingerprint():
+        return [same_set(names)]
+    return []

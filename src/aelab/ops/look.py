@@ -1,0 +1,505 @@
+"""One look at a set of images as it comes in: is it finite, in range, constant, of the right kind?
+
+Facts are taken of whole tensors, in pieces of some megabytes, once for each set of a process.
+Nothing here changes a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aelab.findings import Finding
+from aelab.ops.augmented import changed_batch, floats
+from aelab.ops.random import keyed_generator
+from aelab.ops.value_range import UNIT, limits, words
+from aelab.types import Augment, Images
+
+#: Bytes that are looked at in one piece.
+PIECE = 16 << 20
+#: Images that random changes are tried on.
+TRIED = 32
+#: Values that are beyond their range by less than this share of it are rounding, or a filter's
+#: overshoot (bicubic, Lanczos) of a pixel or two.
+TOLERANCE = 0.02
+#: Undeclared values beyond 0..1 by more than this are of another unit: refused, not noted.
+FAR = 8.0
+#: What somebody forgot to divide by, the smallest that fits.
+_UNITS = (255, 65_535)
+#: Facts that are remembered; a set's are a few numbers.
+_MOST_KNOWN = 256
+_KNOWN: OrderedDict[Hashable, Any] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of some images as a model is given them.
+
+    Attributes:
+        low, high: of those that are finite; NaN where none is.
+        bad_images: how many images have a value that is not finite.
+        first_bad: number of the first of them, None where there is none.
+        bad_value: `NaN` or `infinity`, of the first of them.
+    """
+
+    low: float
+    high: float
+    bad_images: int = 0
+    first_bad: int | None = None
+    bad_value: str = ""
+
+
+def remembered(key: Hashable, make: Callable[[], Any]) -> Any:
+    """What `make()` gave for this key before, or gives now."""
+    if key not in _KNOWN:
+        _KNOWN[key] = make()
+        if len(_KNOWN) > _MOST_KNOWN:
+            _KNOWN.popitem(last=False)
+    _KNOWN.move_to_end(key)
+    return _KNOWN[key]
+
+
+def pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first row, rows) of some megabytes each."""
+    row = max(1, pixels[:1].numel() * pixels.element_size())
+    size = max(1, PIECE // row)
+    for start in range(0, len(pixels), size):
+        yield start, pixels[start : start + size]
+
+
+def values_of(pixels: Tensor) -> Values:
+    """The values of (N, ...) images; bytes count as 0..1."""
+    low, high, bad, first, value = math.inf, -math.inf, 0, None, ""
+    for start, part in pieces(pixels):
+        if part.is_complex() or part.numel() == 0:
+            continue
+        if part.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            part = part.to(torch.int64)  # torch finds no minimum of these
+        least, most = (float(v) for v in torch.aminmax(part))  # NaN is handed on
+        if not (math.isfinite(least) and math.isfinite(most)):
+            good = torch.isfinite(part)
+            rows = (~good).flatten(1).any(1).nonzero()[:, 0]
+            if first is None:
+                first = start + int(rows[0])
+                value = "NaN" if bool(part[rows[0]].isnan().any()) else "infinity"
+            bad += len(rows)
+            left = part[good]
+            if not left.numel():
+                continue
+            least, most = (float(v) for v in torch.aminmax(left))
+        low, high = min(low, least), max(high, most)
+    scale = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
+    if low > high:
+        return Values(math.nan, math.nan, bad, first, value)
+    return Values(low * scale, high * scale, bad, first, value)
+
+
+def values_of_set(images: Images) -> Values:
+    """`values_of` the pixels of a set; remembered where its content has a hash."""
+    if not images.content_sha256:
+        return values_of(images.pixels)
+    found: Values = remembered(("values", images.content_sha256), lambda: values_of(images.pixels))
+    return found
+
+
+def tried(images: Images, further: Sequence[Augment] = ()) -> Tensor:
+    """Some images, evenly spaced, after the set's random changes and `further` ones.
+
+    Returns:
+        (at most 32, C, H, W) float32.
+    """
+    count = min(TRIED, len(images))
+    rows = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
+    changes = (*images.augment, *further)
+    return changed_batch(images.pixels, rows, changes, keyed_generator(0, "look"))
+
+
+def look(images: Images, name: str) -> list[Finding]:
+    """What is wrong or odd with one set.
+
+    Args:
+        name: how messages call it, for instance `train_set`.
+    """
+    pixels = images.pixels
+    shape_problem = _shape_problem(pixels, name)
+    if shape_problem:
+        return [shape_problem]
+    values = values_of_set(images)
+    found = _not_finite(values, images, name)
+    if not images.alphabet:
+        declared_later = any(getattr(change, "sets_range", False) for change in images.augment)
+        if not declared_later:
+            found += _out_of_range(values, images, name)
+        if not found and images.augment:
+            found += _after_changes(images, name)
+    return [*found, *_constant(images, values, name), *_labels(images, name)]
+
+
+def loss_findings(
+    images: Images, name: str, ranges: Mapping[str, tuple[float, float]], level: str = "problem"
+) -> list[Finding]:
+    """Terms of the objective that mean nothing for the values of a set.
+
+    Args:
+        ranges: term -> (least, greatest) value of a target that it can be given.
+        level: of the findings, `problem` or `note`.
+    """
+    if not ranges:
+        return []
+    values = seen_values(images)
+    found = []
+    for term, (low, high) in ranges.items():
+        slack = TOLERANCE * (high - low) if math.isfinite(high - low) else TOLERANCE
+        if values.low < low - slack or values.high > high + slack:
+            found.append(
+                Finding(
+                    "problem" if level == "problem" else "note",
+                    "data-loss-range",
+                    f"{name}: {term} compares with images in {_interval(low, high)}, these have "
+                    f"values from {values.low:.4g} to {values.high:.4g}",
+                    _way_to_unit(images, values) + ", or take another loss: l1, l2",
+                )
+            )
+    return found
+
+
+def noisy_target_findings(
+    name: str, ranges: Mapping[str, tuple[float, float]], noise: float
+) -> list[Finding]:
+    """Terms that mean nothing once noise is in their target too, as in the old trainer."""
+    return [
+        Finding(
+            "problem",
+            "data-loss-range",
+            f"{name}: {term} compares with images in {_interval(low, high)}, and training_noise: "
+            f"{noise:g} is in the target too and leaves it",
+            "take another loss: l1, l2, or leave the legacy objective or the noise out",
+        )
+        for term, (low, high) in ranges.items()
+        if noise
+    ]
+
+
+def seen_values(images: Images) -> Values:
+    """The values as a model is given them: after random changes, if there are any."""
+    before = values_of_set(images)
+    if not images.augment:
+        return before
+    after = values_of(tried(images))
+    ranged = any(getattr(change, "sets_range", False) for change in images.augment)
+    if ranged:
+        return after
+    return Values(min(before.low, after.low), max(before.high, after.high))
+
+
+def overlap_findings(train: Images, validation: Images, names: tuple[str, str]) -> list[Finding]:
+    """Validation images that are training images too, byte for byte."""
+    ours, theirs = names
+    if train.content_sha256 and train.content_sha256 == validation.content_sha256:
+        return [same_set(names)]
+    shared, first = shared_images(train, validation)
+    if not shared:
+        return []
+    return [
+        Finding(
+            "note",
+            "data-overlap",
+            f"{theirs}: {shared:,} of {len(validation):,} images ({shared / len(validation):.1%}) "
+            f"are in {ours} too, image {first} for instance",
+            "split before images are repeated, resized or drawn; another seed for generated sets",
+        )
+    ]
+
+
+def same_set(names: tuple[str, str]) -> Finding:
+    """The note of a validation set that is the training set."""
+    return Finding(
+        "note",
+        "data-overlap",
+        f"{names[1]}: the same images as {names[0]}, so the validation loss says nothing about "
+        "new images",
+        "take other images: validation=True, train=False, another seed, or .skip(n)",
+    )
+
+
+def shared_images(train: Images, validation: Images) -> tuple[int, int]:
+    """How many validation images are training images too, and the number of the first."""
+
+    def count() -> tuple[int, int]:
+        """The same, not remembered."""
+        if train.pixels.shape[1:] != validation.pixels.shape[1:]:
+            return 0, -1
+        same_type = train.pixels.dtype == validation.pixels.dtype
+        ours, theirs = _hashes(train, same_type), _hashes(validation, same_type)
+        ordered, places = ours.sort()
+        at = torch.searchsorted(ordered, theirs).clamp(max=len(ordered) - 1)
+        rows = (ordered[at] == theirs).nonzero()[:, 0]
+        if not len(rows):
+            return 0, -1
+        # Two images may share a hash by chance; what is told is compared value by value.
+        kept = []
+        for part in torch.split(rows, 4096):
+            left = floats(train.pixels[places[at[part]]]).flatten(1)
+            kept.append(part[(left == floats(validation.pixels[part]).flatten(1)).all(1)])
+        same = torch.cat(kept)
+        return len(same), int(same[0]) if len(same) else -1
+
+    if not (train.content_sha256 and validation.content_sha256):
+        return count()
+    key = ("shared", train.content_sha256, validation.content_sha256)
+    found: tuple[int, int] = remembered(key, count)
+    return found
+
+
+def _hashes(images: Images, as_stored: bool) -> Tensor:
+    """(N,) int64, equal for equal images."""
+
+    def make() -> Tensor:
+        """The same, not remembered."""
+        return torch.cat(
+            [row_hashes(part if as_stored else floats(part)) for _, part in pieces(images.pixels)]
+        )
+
+    if not images.content_sha256:
+        return make()
+    found: Tensor = remembered(("hashes", images.content_sha256, as_stored), make)
+    return found
+
+
+def row_hashes(rows: Tensor) -> Tensor:
+    """(N, ...) -> (N,) int64: a sum of the rows' words times odd random numbers, modulo 2^64."""
+    flat = rows.contiguous().view(len(rows), -1)
+    flat = flat.view(torch.uint8) if flat.dtype != torch.bool else flat.to(torch.uint8)
+    missing = -flat.shape[1] % 8
+    if missing:
+        flat = torch.nn.functional.pad(flat, (0, missing))
+    numbers = flat.contiguous().view(torch.int64)
+    generator = torch.Generator().manual_seed(2026)
+    factors = torch.randint(-(1 << 62), 1 << 62, (numbers.shape[1],), generator=generator) * 2 + 1
+    mixed = numbers ^ (numbers >> 31)
+    return (mixed * factors).sum(1)
+
+
+def label_findings(train: Images, validation: Images, names: tuple[str, str]) -> list[Finding]:
+    """Classes that only one of the two sides has."""
+    if train.labels is None or validation.labels is None:
+        return []
+    named = bool(train.label_names and validation.label_names)
+    ours, theirs = _classes(train, named), _classes(validation, named)
+    found = []
+    for only, name, other in ((theirs - ours, *names[::-1]), (ours - theirs, *names)):
+        if only:
+            more = f" and {len(only) - 5} more" if len(only) > 5 else ""
+            found.append(
+                Finding(
+                    "note",
+                    "data-labels-differ",
+                    f"{name}: has images of class {', '.join(sorted(only)[:5])}{more}, {other} has "
+                    "none",
+                    "measures of classes count what both sides have; split each class",
+                )
+            )
+    return found
+
+
+def pair_findings(train: Images, validation: Images, names: tuple[str, str]) -> list[Finding]:
+    """What is wrong or odd between a training and a validation set."""
+    ours, theirs = names
+    found = []
+    if train.shape != validation.shape:
+        found.append(shapes_differ(train.shape, validation.shape, names))
+    if train.value_range != validation.value_range:
+        found.append(
+            Finding(
+                "problem",
+                "data-ranges-differ",
+                f"{theirs}: images in {words(validation.value_range)}, those of {ours} are in "
+                f"{words(train.value_range)}",
+                "change both sets alike, or say what black and white are: .values_between(-1, 1)",
+            )
+        )
+    if found:
+        return found
+    return [*overlap_findings(train, validation, names), *label_findings(train, validation, names)]
+
+
+def shapes_differ(ours: Sequence[int], theirs: Sequence[int], names: tuple[str, str]) -> Finding:
+    """The problem of two sets whose images have different shapes."""
+    first, second = ("x".join(map(str, shape)) for shape in (ours, theirs))
+    return Finding(
+        "problem",
+        "data-shapes-differ",
+        f"{names[1]}: the image sets have different shapes: {second} here, {first} in {names[0]}",
+        "give each the same shape=",
+    )
+
+
+def _shape_problem(pixels: Tensor, name: str) -> Finding | None:
+    shape = tuple(pixels.shape)
+    if pixels.ndim == 4 and min(shape) > 0 and not pixels.is_complex():
+        height, width = shape[1:3]
+        last_is_channels = min(height, width) > 4 and (
+            shape[3] in (3, 4) or (shape[3] == 1 and height == width)
+        )
+        if not last_is_channels:
+            return None
+        return Finding(
+            "problem",
+            "data-channels-last",
+            f"{name}: images of shape {shape[1:]} are channels last; an image is (channels, "
+            "height, width)",
+            "channels first: images.permute(0, 3, 1, 2)",
+        )
+    if pixels.ndim == 3 and min(shape) > 0:
+        way = "add the channel: images[:, None] makes (N, 1, height, width) of it"
+    else:
+        way = "images are (N, channels, height, width), uint8 or float"
+    return Finding(
+        "problem", "data-no-images", f"{name}: a tensor of shape {shape} is no set of images", way
+    )
+
+
+def _not_finite(values: Values, images: Images, name: str) -> list[Finding]:
+    if values.first_bad is None:
+        return []
+    count, first = values.bad_images, values.first_bad
+    others = f", and {count - 1:,} more of {len(images):,}" if count > 1 else ""
+    return [
+        Finding(
+            "problem",
+            "data-not-finite",
+            f"{name}: image {first}{image_name(images, first)} has a pixel that is "
+            f"{values.bad_value}{others}",
+            "mend or leave out such images: .filter(lambda x: x.isfinite().all())",
+        )
+    ]
+
+
+def image_name(images: Images, row: int) -> str:
+    """` (cat.png)` where the set knows its files, else nothing."""
+    files = images.facts.get("files") or ()
+    return f" ({files[row]})" if row < len(files) else ""
+
+
+def _out_of_range(values: Values, images: Images, name: str, after: str = "") -> list[Finding]:
+    low, high = limits(images.value_range)
+    slack = TOLERANCE * (high - low)
+    if not (values.low < low - slack or values.high > high + slack):
+        return []
+    found = f"{name}: values from {values.low:.4g} to {values.high:.4g}{after}"
+    if images.value_range != UNIT:
+        return [
+            Finding(
+                "note",
+                "data-out-of-range",
+                f"{found}, said to be in {words(images.value_range)}; what is beyond is cut off in "
+                "pictures and measures",
+                "say what black and white are: .values_between(low, high)",
+            )
+        ]
+    if values.low >= -FAR and values.high <= 1 + FAR:
+        return [
+            Finding(
+                "note",
+                "data-out-of-range",
+                f"{found}; pictures and measures take 0 for black and 1 for white, and cut off "
+                "what is beyond",
+                f"say what black and white are: .values_between({values.low:.3g}, "
+                f"{values.high:.3g}), or scale to 0..1",
+            )
+        ]
+    return [
+        Finding(
+            "problem",
+            "data-out-of-range",
+            f"{found}; images are in 0..1, or uint8",
+            _way_to_unit(images, values)
+            + "; or say what black and white are: .values_between(low, high)",
+        )
+    ]
+
+
+def _way_to_unit(images: Images, values: Values) -> str:
+    unit = next((unit for unit in _UNITS if values.high <= unit * 1.01), None)
+    if values.low >= -0.01 and values.high > 1 + FAR and unit:
+        return f"divide by {unit}: images / {unit}, or give uint8"
+    if images.value_range == (-1.0, 1.0):
+        return "bring them to 0..1: leave normalize_between out, or (images + 1) / 2"
+    return "bring them to 0..1: (images - low) / (high - low)"
+
+
+def _after_changes(images: Images, name: str) -> list[Finding]:
+    values = values_of(tried(images))
+    if values.first_bad is not None:
+        return [
+            Finding(
+                "problem",
+                "data-not-finite",
+                f"{name}: its random changes make {values.bad_value} of "
+                f"{values.bad_images} of {min(TRIED, len(images))} images",
+                "a division by an image's spread or maximum fails on an even image",
+            )
+        ]
+    return _out_of_range(values, images, name, " after its random changes")
+
+
+def _constant(images: Images, values: Values, name: str) -> list[Finding]:
+    if values.first_bad is not None:
+        return []
+    told = ""
+    if values.low == values.high:
+        told = f"every pixel of every image is {values.low:.4g}"
+    elif len(images) == 1:
+        told = "one image only"
+    elif all_equal(images.pixels):
+        told = f"all {len(images):,} images are the same"
+    if not told:
+        return []
+    return [
+        Finding(
+            "note", "data-constant", f"{name}: {told}", "look at it with: aelab data NAME or PATH"
+        )
+    ]
+
+
+def all_equal(pixels: Tensor) -> bool:
+    """Whether all images are the same; the first two usually tell."""
+    if len(pixels) > 1 and not torch.equal(pixels[0], pixels[1]):
+        return False
+    return all(bool((part == pixels[:1]).all()) for _, part in pieces(pixels))
+
+
+def _labels(images: Images, name: str) -> list[Finding]:
+    labels = images.labels
+    if labels is None:
+        return []
+    if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
+        return [
+            Finding(
+                "problem",
+                "data-labels",
+                f"{name}: labels of shape {tuple(labels.shape)}, {labels.dtype}, for "
+                f"{len(images):,} images",
+                "labels are one whole number an image: (N,) int64",
+            )
+        ]
+    return []
+
+
+def _classes(images: Images, named: bool) -> set[str]:
+    """The classes of which a set has an image, by name where both sides have names."""
+    names = images.label_names
+    numbers: list[int] = [] if images.labels is None else torch.unique(images.labels).tolist()
+    return {repr(names[n]) if named and 0 <= n < len(names) else str(n) for n in numbers}
+
+
+def _interval(low: float, high: float) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return f"{low:g}..{high:g}"
+    return f"{low:g} or more" if math.isfinite(low) else f"{high:g} or less"

@@ -1,0 +1,76 @@
+"""What black and white are in a set of images, and the way from there to 0..1 and back.
+
+A model learns images as they are given, -1..1 for instance. Whatever measures or draws them wants
+0..1, and calls `to_unit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aelab.types import Bound, ValueRange
+
+#: What measures and pictures expect.
+UNIT: ValueRange = (0.0, 1.0)
+
+
+def to_unit(images: Tensor, value_range: ValueRange) -> Tensor:
+    """(B, C, H, W) in `value_range` -> the same in 0..1, not clamped; 0..1 comes back as it is."""
+    if value_range == UNIT:
+        return images
+    low, high = (_column(bound, images) for bound in value_range)
+    return (images - low) / (high - low)
+
+
+def from_unit(images: Tensor, value_range: ValueRange) -> Tensor:
+    """(B, C, H, W) in 0..1 -> the same in `value_range`, as a model is given it."""
+    if value_range == UNIT:
+        return images
+    low, high = (_column(bound, images) for bound in value_range)
+    return images * (high - low) + low
+
+
+def guessed_range(pixels: Tensor) -> ValueRange:
+    """-1..1 for floats between -1 and 1 of which some are clearly negative, else 0..1.
+
+    Who scales images by a function of their own means nearly always one of the two.
+    """
+    if not pixels.is_floating_point() or pixels.numel() == 0:
+        return UNIT
+    low, high = (float(value) for value in torch.aminmax(pixels))
+    return (-1.0, 1.0) if -1.0 - 1e-3 <= low < -0.05 and high <= 1.0 + 1e-3 else UNIT
+
+
+def affine(value_range: ValueRange, mean: Sequence[float], std: Sequence[float]) -> ValueRange:
+    """The range after (images - mean) / std a channel; one number where all channels agree."""
+    low, high = (_shifted(bound, mean, std) for bound in value_range)
+    return low, high
+
+
+def limits(value_range: ValueRange) -> tuple[float, float]:
+    """The least and the greatest value of any channel."""
+    low, high = (bound if isinstance(bound, tuple) else (bound,) for bound in value_range)
+    return min(*low, *high), max(*low, *high)
+
+
+def words(value_range: ValueRange) -> str:
+    """`-1..1`; of several channels the widest."""
+    low, high = limits(value_range)
+    return f"{low:.4g}..{high:.4g}"
+
+
+def _shifted(bound: Bound, mean: Sequence[float], std: Sequence[float]) -> Bound:
+    count = max(len(mean), len(std), len(bound) if isinstance(bound, tuple) else 1)
+    bounds = bound if isinstance(bound, tuple) else (bound,)
+    columns = ([*values] * count if len(values) == 1 else [*values]
+               for values in (bounds, mean, std))  # fmt: skip
+    moved = tuple(round((b - m) / s, 6) for b, m, s in zip(*columns, strict=True))
+    return moved[0] if len(set(moved)) == 1 else moved
+
+
+def _column(bound: Bound, images: Tensor) -> Tensor:
+    values = bound if isinstance(bound, tuple) else (bound,)
+    return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
