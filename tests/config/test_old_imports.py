@@ -11,7 +11,7 @@ import pytest
 
 from aelab import catalogue
 from aelab.config import Block, Scope, evaluate, load
-from aelab.config.legacy import OLD_MODULES
+from aelab.config.legacy import OLD_MODULES, find_trainer
 from aelab.config.project import find_root
 from aelab.errors import ConfigError, Problems, RefusedError, Where
 
@@ -230,3 +230,30 @@ def test_an_unknown_name_beside_a_star_says_where_it_may_come_from(tmp_path: Pat
 def test_the_table_names_only_what_the_catalogue_has() -> None:
     names = catalogue.names()
     assert {n for row in OLD_MODULES.values() for n in row} <= set(names)
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        "experiments.gan.trainer.TrainGAN",
+        "experiments.textmask.texttrainer.TextMaskTrainer",
+        "experiments.nexttoken.trainer.TextTrainer",
+        "experiments.diffusion.trainer.TrainDiffusion",
+        "experiments.img2img.trainer.TrainImg2Img",
+        "experiments.classify.classifier_trainer.ClassifierTrainer",
+        "my.own.trainer.MyTrainer",
+    ],
+)
+def test_a_trainer_of_other_things_is_out_of_scope_and_not_left_out(trainer: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_trainer(trainer)
+    assert "out of scope" in str(caught.value) and "another experiment" in str(caught.value)
+    assert "did you mean" not in str(caught.value) and "leave it out" not in str(caught.value)
+
+
+def test_a_denoiser_is_told_what_does_it_and_a_misspelling_is_told_the_name() -> None:
+    with pytest.raises(ConfigError, match="out of scope") as caught:
+        find_trainer("experiments.denoise.trainer.TrainDenoising")
+    assert "train_input_transforms" in str(caught.value)
+    with pytest.raises(ConfigError, match="did you mean 'TrainAutoencoder'"):
+        find_trainer("src.train.TrainAutoencodr")

@@ -64,13 +64,13 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     from aelab.catalogue.libraries import libraries
     from aelab.data import roots
     from aelab.losses import LOSSES
-    from aelab.models import MODELS, READS_FILES
+    from aelab.models import HELPERS, MODELS, READS_FILES
 
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     for name, target in {**tables(), **_OWN}.items():
-        reads = name not in {**MODELS, **LOSSES} or name in READS_FILES
+        reads = name not in {**MODELS, **HELPERS, **LOSSES} or name in READS_FILES
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
     log.parts = _index(found)
@@ -84,10 +84,10 @@ def tables() -> Mapping[str, Any]:
 
     from aelab.data import COMBINATORS, DATASETS
     from aelab.losses import LOSSES
-    from aelab.models import MODELS
+    from aelab.models import HELPERS, MODELS
 
     outside = {entry.name: entry.load() for entry in entry_points(group="aelab.parts")}
-    return MappingProxyType({**outside, **DATASETS, **COMBINATORS, **MODELS, **LOSSES})
+    return MappingProxyType({**outside, **DATASETS, **COMBINATORS, **MODELS, **HELPERS, **LOSSES})
 
 
 def attributes() -> Mapping[type, frozenset[str]]:

@@ -7,13 +7,14 @@ that aelab has are plain names of the catalogue, so that such an import needs no
 from __future__ import annotations
 
 import ast
+import difflib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from aelab.config.policy import TRUST_HINT
 from aelab.config.project import find_root, has_module
-from aelab.errors import ConfigError, RefusedError, Where, did_you_mean
+from aelab.errors import ConfigError, RefusedError, Where
 
 #: Packages of the old program.
 OLD_PACKAGES = ("src", "experiments", "scripts")
@@ -66,8 +67,12 @@ OLD_MODULES: dict[str, tuple[str, ...]] = {
         "src.models.transform.reshape": "Reshape",
         "src.models.vae": "VariationalAutoencoder VariationalEncoder",
         "src.models.vae.vae": "VariationalAutoencoder VariationalEncoder",
-        "src.util.image": "ImageFilter",
+        "src.models.util": "ResidualAdd activation_to_module",
+        "src.util": "num_module_parameters",
+        "src.util.image": "ImageFilter set_image_channels",
+        "src.util.image.image": "set_image_channels",
         "src.util.image.image_filter": "ImageFilter",
+        "src.util.module": "dump_module_stacktrace num_module_parameters",
     }.items()
 }
 
@@ -102,13 +107,21 @@ def find_trainer(dotted: str) -> OldTrainer:
     """The meaning of a `trainer:` line such as `src.train.TrainAutoencoder`.
 
     Raises:
-        ConfigError: no such trainer; there is only one training loop here.
+        ConfigError: no such trainer; there is only one training loop here, for autoencoders.
     """
     package, _, name = dotted.rpartition(".")
     if name in TRAINERS and package.split(".")[0] in ("", *OLD_PACKAGES):
         return TRAINERS[name]
-    near = did_you_mean(name, TRAINERS)
-    raise ConfigError(f"given '{dotted}'; possible: {', '.join(TRAINERS)}, or leave it out{near}")
+    near = difflib.get_close_matches(name, TRAINERS, n=1, cutoff=0.9)
+    possible = f"possible: {', '.join(TRAINERS)}"
+    if near or name in TRAINERS:
+        raise ConfigError(f"given '{dotted}'; {possible}; did you mean '{(near or [name])[0]}'?")
+    hint = "aelab trains autoencoders; without this line the file would be another experiment"
+    if "denois" in name.lower():
+        hint = "to restore images, change the input but not the target: train_input_transforms"
+    raise ConfigError(
+        f"given '{dotted}': out of scope, it is no autoencoder's trainer; {possible}", hint=hint
+    )
 
 
 @dataclass(frozen=True)

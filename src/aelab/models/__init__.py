@@ -48,6 +48,7 @@ from aelab.models.coordinates import FourierPositions, LinearPositions, SinePosi
 from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
+from aelab.models.helpers import HELPERS, ResidualAdd
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
     anti_aliased_decoder,
@@ -182,6 +183,7 @@ BLOCK_METHODS: dict[type, frozenset[str]] = {
     ImageManifoldDecoder: frozenset(
         {"blocks", "default_shape", "inputs", "linear_out", "num_input_channels", "render"}
     ),
+    ResidualAdd: frozenset({"module"}),
     SimVQ: frozenset({"codebook_size", "dims", "lookup"}),
     SpaceToDepthPool: frozenset({"mix"}),
     StackedSymmetricAutoencoderConv2d: frozenset(
@@ -201,6 +203,7 @@ __all__ = [
     "ACTIVATIONS",
     "BLOCK_METHODS",
     "FSQ",
+    "HELPERS",
     "MODELS",
     "NORMALIZATIONS",
     "READS_FILES",

@@ -1,0 +1,158 @@
+"""Small functions that blocks of old files call beside the models they build."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError
+from aelab.models.activations import Activation, make_activation
+from aelab.ops.color import convert_channels
+
+#: Methods that `dump_module_stacktrace` may call: those that compute.
+_COMPUTING = ("forward", "encode", "decode")
+
+#: Tables shown before: the runs of a matrix build the same model again and again.
+_shown: set[str] = set()
+
+
+class ResidualAdd(nn.Module):
+    """x + module(x).
+
+    Args:
+        module: any shape -> the same shape.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        y: Tensor = x + self.module(x)
+        return y
+
+
+def activation_to_module(activation: Activation) -> nn.Module | None:
+    """A module from a name, class, module or function; None and `"none"` give None.
+
+    Args:
+        activation: names are those of every `act_fn=`, in any letter case.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    return make_activation(activation)
+
+
+def set_image_channels(image: Tensor, channels: int) -> Tensor:
+    """Images with 1 or 3 channels: grey by luma, colour by repetition; a fourth is dropped.
+
+    Args:
+        image: (H, W) or (..., C, H, W).
+        channels: how many are wanted.
+
+    Returns:
+        (..., channels, H, W).
+
+    Raises:
+        ConfigError: not 1, 3, or the number there is.
+    """
+    image = image.unsqueeze(0) if image.ndim == 2 else image
+    if channels == image.shape[-3]:
+        return image
+    if channels not in (1, 3):
+        raise ConfigError(f"set_image_channels: cannot make {channels} channels; possible: 1, 3")
+    kept = {2: 1, 4: 3}.get(image.shape[-3], image.shape[-3])
+    return convert_channels(image[..., :kept, :, :], channels)
+
+
+def num_module_parameters(module: nn.Module, trainable: bool | None = None) -> int:
+    """How many parameters a module has.
+
+    Args:
+        module: any.
+        trainable: True counts those that are learned, False those that are not, None all.
+    """
+    return sum(
+        p.numel() for p in module.parameters() if trainable is None or p.requires_grad == trainable
+    )
+
+
+def dump_module_stacktrace(
+    model: nn.Module,
+    *input: Any,
+    method_name: Literal["forward", "encode", "decode"] = "forward",
+) -> Any:
+    """What a module makes of some input; the layers it went through are printed to stderr, once.
+
+    Args:
+        model: any module.
+        input: what the method is given.
+        method_name: of the module.
+
+    Returns:
+        The method's result, without gradients.
+
+    Raises:
+        ConfigError: the module has no such method.
+    """
+    method = getattr(model, method_name, None) if method_name in _COMPUTING else None
+    if not callable(method):
+        raise ConfigError(
+            f"dump_module_stacktrace: a {type(model).__name__} has no method {method_name!r}; "
+            f"possible: {', '.join(name for name in _COMPUTING if hasattr(model, name))}"
+        )
+    rows: list[tuple[str, str, str]] = []
+    handles = [
+        module.register_forward_pre_hook(partial(_note, rows, name), with_kwargs=True)
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            return method(*input)
+    finally:
+        for handle in handles:
+            handle.remove()
+        _show(f"{type(model).__name__}.{method_name}", rows)
+
+
+def _note(
+    rows: list[tuple[str, str, str]],
+    name: str,
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """One row of the table: path, shapes of the input, the module's own words."""
+    given = [_shape(value) for value in args]
+    given += [f"{key}={_shape(value)}" for key, value in kwargs.items()]
+    rows.append((name or ".", ", ".join(given), f"{type(module).__name__}({module.extra_repr()})"))
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _show(title: str, rows: list[tuple[str, str, str]]) -> None:
+    """The table on stderr, unless the same was shown before."""
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    lines = [f"  {name:{widths[0]}}  {given:{widths[1]}}  {words}" for name, given, words in rows]
+    text = "\n".join([title, *lines])
+    if rows and text not in _shown:
+        _shown.add(text)
+        sys.stderr.write(f"{text}\n")
+
+
+#: Names of old files beside the models: functions, and what they are called here.
+HELPERS: dict[str, Any] = {
+    "activation_to_module": activation_to_module,
+    "dump_module_stacktrace": dump_module_stacktrace,
+    "num_module_parameters": num_module_parameters,
+    "ResidualAdd": ResidualAdd,
+    "set_image_channels": set_image_channels,
+}
