@@ -167,7 +167,13 @@ class RunFailed(AelabError):
 
 
 class DivergedError(RunFailed):
-    """Training made a loss or a weight infinite or not a number."""
+    """Training made a loss or a weight infinite, not a number, or meaningless.
+
+    Attributes:
+        is_explained: the message says the cause; no further search.
+    """
+
+    is_explained: bool = False
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -203,3 +203,30 @@ def test_what_is_allowed_on_plain_values_is_listed() -> None:
         "super compile input format id repr memoryview bytes classmethod property breakpoint"
     )
     assert not set(dangerous.split()) & set(CORE_NAMES)
+
+
+def test_a_function_of_a_block_runs_under_a_dispatch_mode() -> None:
+    """torch's C code imports torch by the builtins of the function that is running."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from aelab.catalogue import attributes
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            return func(*args, **(kwargs or {}))
+
+    loss = evaluate(Block("lambda a, b: (a - b).abs().mean()"), Scope({}, attributes()))
+    with Watching():
+        assert loss(torch.ones(2), torch.zeros(2)).item() == 1.0
+
+
+def test_what_c_code_imports_with_gives_nothing_away() -> None:
+    namespace = Scope({}).namespace
+    importing = namespace["__builtins__"]["__import__"]
+    assert set(namespace["__builtins__"]) == {"__import__"}
+    assert importing("os") is None
+    with pytest.raises(ImportError):
+        importing("a_module_that_nobody_has_loaded")
+    with pytest.raises(RefusedError):
+        evaluate(Block("__import__('os')"), Scope({}))

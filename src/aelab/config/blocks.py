@@ -103,7 +103,7 @@ class Scope:
             self.namespace["__builtins__"] = builtins
         else:
             self.namespace |= guards({**CORE_ATTRIBUTES, **self.attributes})
-            self.namespace |= {"__builtins__": {}, "print": self.print}
+            self.namespace |= {"__builtins__": {"__import__": _loaded}, "print": self.print}
         self.namespace["__name__"] = "aelab_block"
 
     def define(self, name: str, value: Any) -> None:
@@ -115,6 +115,16 @@ class Scope:
     def print(self, *values: object) -> None:
         """What `print` does in a block: the line is kept in `printed`."""
         self.printed.append(" ".join(map(str, values)))
+
+
+def _loaded(name: str, *context: object) -> None:
+    """What C code that a block calls imports with: nothing new, and nothing is handed over.
+
+    Under a dispatch mode torch's C code imports `torch` by the builtins of the Python function that
+    is running, and takes the module from `sys.modules` itself. Blocks cannot name this.
+    """
+    if name not in sys.modules:
+        raise ImportError(f"a block cannot import {name!r}", name=name)
 
 
 def parse_block(

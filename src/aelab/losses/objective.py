@@ -177,6 +177,19 @@ class Objective(nn.Module):
         return tuple(term.name for term in self.terms if term.of_unit_images)
 
     @property
+    def reconstructions(self) -> dict[str, float]:
+        """The terms that compare with the images, and what a bad but sound picture may cost.
+
+        By name: 1 for means over pixels of 0..1, 10,000 for sums.
+        """
+        sums = {
+            term.name: term.options.get("reduction") == "sum" or term.formula_name in WHOLE_BOUNDS
+            for term in self.terms
+            if term.sees_images
+        }
+        return {name: 1e4 if is_sum else 1.0 for name, is_sum in sums.items()}
+
+    @property
     def inkless(self) -> frozenset[int]:
         """Numbers of the characters that no term which draws can see; empty where none draws."""
         seen = [module.inkless for module in self.modules_of_terms if hasattr(module, "inkless")]

@@ -113,7 +113,9 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         "accuracy": _float(last.get("accuracy")),
         "accuracy_without_spaces": _float(last.get("accuracy_without_spaces")),
         "blank": _float(last.get("blank_share")),
-        "trend": trend.verdict if trend and trend.verdict != "too few points" else None,
+        "trend": None
+        if is_diverged(run) or not trend or trend.verdict == "too few points"
+        else trend.verdict,
         "state": _state(run, problems),
         "objective": _legacy(record),
         "seed": record.get("seed"),
@@ -132,6 +134,11 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
     for key, value in (record.get("extra") or {}).items():
         cells[f"extra.{key}"] = value
     return Facts(run, cells, trend, problems)
+
+
+def is_diverged(run: Run) -> bool:
+    """Whether training came to nothing: its losses are shown, and neither ranked nor continued."""
+    return run.state == "failed" and (run.status.get("error") or {}).get("type") == "DivergedError"
 
 
 def clock(run: Run) -> int | None:

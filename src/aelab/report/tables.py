@@ -14,6 +14,7 @@ from aelab.report.cells import (
     Kind,
     Table,
     gather,
+    is_diverged,
     logged_terms,
     show,
     term_value,
@@ -407,7 +408,10 @@ def _spelt(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 def _add_meter(made: Table, *, together: bool) -> None:
     """Stars within each group of losses that compare, or over all of them, as it used to be."""
     groups: dict[Any, list[dict[str, Any]]] = {}
-    for row in made.rows:
+    for row, facts in zip(made.rows, made.facts, strict=True):
+        if all(is_diverged(fact.run) for fact in facts):
+            row["meter"] = None  # a loss of 1e27 would leave one star to all others
+            continue
         groups.setdefault(None if together else row.get("group.key"), []).append(row)
     for rows in groups.values():
         for row, stars in zip(rows, meter([_row_loss(row) for row in rows]), strict=True):

@@ -11,12 +11,20 @@ from torch import Tensor
 from aelab.errors import DivergedError
 from aelab.train.batches import Batches
 from aelab.train.evaluate import held_out_batches
-from aelab.train.finite import floating_buffers, non_finite_names, tensor_words
+from aelab.train.finite import (
+    floating_buffers,
+    is_finite,
+    non_finite_names,
+    tensor_words,
+    value_words,
+)
 from aelab.train.nonfinite import Batch, Origin, find_origin, quietly
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike
 
+#: Images that are searched for numbers that are not finite at a time.
+LOOK_AT_ONCE = 4096
 #: A schedule that lifts the learning rate above this multiple of the base is named.
 MUCH_HIGHER = 2.0
 
@@ -28,6 +36,7 @@ class Evidence:
     Attributes:
         state, objective, settings: of the run.
         training: a batch as training would see it next.
+        train_set: what it is cut from.
         held_out: the validation set, or None.
     """
 
@@ -35,6 +44,7 @@ class Evidence:
     objective: ObjectiveLike
     settings: FitSettings
     training: Callable[[], Batch]
+    train_set: Callable[[], Batches]
     held_out: Callable[[], Batches | None]
 
 
@@ -44,10 +54,47 @@ def explained(evidence: Evidence) -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        words, ways = causes(evidence, error.message)
-        raise DivergedError(
-            "; ".join([error.message, *words]), hint="; ".join([*ways, str(error.hint)])
-        ) from error
+        if error.is_explained:
+            raise
+        words, ways = broken_data(evidence)
+        if not words:  # no learning rate mends broken images
+            words, ways = causes(evidence, error.message)
+            ways.append(str(error.hint))
+        raise DivergedError("; ".join([error.message, *words]), hint="; ".join(ways)) from error
+
+
+def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
+    """Which images hold numbers that are not finite, and what to do about it; mostly nothing."""
+    sets = [("train_set", evidence.train_set()), ("validation_set", evidence.held_out())]
+    words = [text for key, images in sets if images and (text := _broken_images(key, images))]
+    if words:
+        return words, ["mend these images or leave them out: pixels are numbers of 0..1"]
+    inputs, target, _ = evidence.training()
+    for changed, name in ((target, "train_set"), (inputs, "train_input_transforms")):
+        if not is_finite(changed):
+            return (
+                [f"random changes ({name}) give {value_words(changed)} from finite images"],
+                ["look at what they divide by, take a root or a logarithm of"],
+            )
+    return [], []
+
+
+def _broken_images(key: str, images: Batches) -> str:
+    """`3 of 200 images of train_set hold numbers that are not finite, the first is image 17`."""
+    pixels = images.pixels
+    if not pixels.is_floating_point():
+        return ""
+    bad: list[int] = []
+    for start in range(0, len(pixels), LOOK_AT_ONCE):
+        good = pixels[start : start + LOOK_AT_ONCE].flatten(1).isfinite().all(1)
+        bad += [start + number for number in (~good).nonzero().flatten().tolist()]
+    if not bad:
+        return ""
+    count = "all" if len(bad) == len(pixels) else f"{len(bad):,} of"
+    return (
+        f"{count} {len(pixels):,} images of {key} hold numbers that are not finite "
+        f"({value_words(pixels[bad[0]])}), the first is image {bad[0]:,}, counted from 0"
+    )
 
 
 def causes(evidence: Evidence, told: str = "") -> tuple[list[str], list[str]]:

@@ -16,12 +16,20 @@ from torch import Tensor
 from aelab.errors import DivergedError
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import set_clock
-from aelab.train.diagnosis import Evidence, broken_tensors, explained, watched_buffers
+from aelab.train.diagnosis import (
+    Evidence,
+    broken_tensors,
+    explained,
+    raised_learnrate,
+    watched_buffers,
+)
 from aelab.train.evaluate import closely, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
+from aelab.train.explosion import hopeless, look, note_start
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
+from aelab.train.optimizers import usual_learnrate
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, step
@@ -69,6 +77,7 @@ def fit(
         objective,
         settings,
         lambda: training_batch(state, sets.at(state.epoch), draws, settings),
+        lambda: sets.at(state.epoch),
         lambda: None if held_out is None else held_out.at(state.epoch),
     )
     with (
@@ -83,6 +92,9 @@ def fit(
                 yield validate(state, objective, held_out, settings, goal, remarks)
                 remarks = ()
                 reason = finish_reason(state, settings)
+                _refuse_exploded(state, objective, settings, goal, is_over=reason is not None)
+            elif reason is not None:
+                _refuse_exploded(state, objective, settings, goal, is_over=True)
             if checkpoint_due(state, settings):
                 check_finite(state, settings)
                 yield CheckpointDue(state.images)
@@ -117,6 +129,7 @@ def train_batch(
     state.images += len(target)
     state.images_in_epoch += len(target)
     state.batches += 1
+    note_start(state)
     if is_last:
         state.epoch, state.images_in_epoch = state.epoch + 1, 0
     if state.steps:
@@ -196,6 +209,7 @@ def read_window(state: State, objective: ObjectiveLike, settings: FitSettings) -
     terms = check_finite(state, settings)
     state.seconds += time.perf_counter() - started
     state.last_loss, state.last_loss_images = terms["loss"], state.images
+    state.last_terms = dict(terms)
     terms |= final_loss(objective, terms, state.logged_at)
     state.window, state.window_images, state.window_terms = None, 0, []
     state.logged_at = state.images
@@ -225,6 +239,7 @@ def validate(
     _refuse_non_finite(state, settings, terms, "validation")
     warnings = (*remarks, *warnings_of(state, objective, images, settings, found))
     loss, is_judged = terms["loss"], is_settled(state, held_out, goal)
+    is_judged = is_judged and not look(state, objective, terms)
     is_best = is_judged and (state.best_loss is None or loss < state.best_loss)
     if is_best:
         check_finite(state, settings)  # the best is stored
@@ -265,6 +280,22 @@ def _refuse_non_finite(
         raise _diverged(state, settings, where, ", ".join(bad))
 
 
+def _refuse_exploded(
+    state: State, objective: ObjectiveLike, settings: FitSettings, goal: Goal, *, is_over: bool
+) -> None:
+    """Raises a `DivergedError` where every number is finite and none of the last means anything."""
+    what = hopeless(state, objective, goal.end, is_over=is_over)
+    if what:
+        rise = raised_learnrate(state, settings)
+        error = DivergedError(
+            f"training diverged without a NaN: at {state.images:,} images {what}"
+            + (f"; {rise}" if rise else ""),
+            hint=_way_out(state, settings),
+        )
+        error.is_explained = True
+        raise error
+
+
 def _diverged(state: State, settings: FitSettings, where: str, what: str) -> DivergedError:
     last = "no finite loss was logged before"
     if state.last_loss is not None:
@@ -276,17 +307,18 @@ def _diverged(state: State, settings: FitSettings, where: str, what: str) -> Div
 
 
 def _way_out(state: State, settings: FitSettings) -> str:
-    ways = [f"learnrate: {settings.learnrate / 3:.2g} (was {settings.learnrate:g})"]
+    sane = min(settings.learnrate / 3, usual_learnrate(settings.optimizer.name))
+    ways = [f"learnrate: {sane:.2g} (was {settings.learnrate:g})"]
     if settings.gradient_clip_norm is None and settings.gradient_clip_value is None:
         ways.append("gradient_clipping: {norm: 1}")
     if settings.scheduler is None or "armup" not in settings.scheduler.name:
         ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")
     if state.bfloat16:
         ways.append("precision: float32")
-    return (
-        "try " + ", or ".join(ways) + "; what is stored is from before: load: RUN@best begins a "
-        "new run with it"
-    )
+    told = "try " + ", or ".join(ways)
+    if state.best_images is None:
+        return told
+    return f"{told}; load: RUN@best begins a new run with the state of {state.best_images:,} images"
 
 
 def _passed(count: int, done: int, every: int | None) -> bool:

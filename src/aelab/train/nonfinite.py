@@ -168,8 +168,9 @@ def _layer_words(layer: str, kind: str) -> str:
 
 
 def quietly(find: Callable[[], Origin | None]) -> Origin | None:
-    """What `find` finds; a search that breaks on broken numbers must not hide the failure."""
+    """What `find` finds; a search that breaks, on broken numbers or in code of the user's that does
+    not bear being watched, must not hide the failure."""
     try:
         return find()
-    except (RuntimeError, ValueError):
+    except Exception:
         return None

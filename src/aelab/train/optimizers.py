@@ -13,6 +13,14 @@ from aelab.errors import ConfigError, did_you_mean, one_of
 from aelab.train.orthogonal import MuonOfViews
 from aelab.train.settings import Choice
 
+#: Usual learning rates; of the optimisers of the Adam family 0.001.
+_USUAL = {"SGD": 0.01, "ASGD": 0.01, "Adagrad": 0.01, "Adadelta": 1.0, "Rprop": 0.01, "Muon": 0.01}
+
+
+def usual_learnrate(name: str) -> float:
+    """A learning rate that an optimiser is usually begun with: torch's default, or near it."""
+    return _USUAL.get(name, 1e-3)
+
 
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon on every 2-D weight, AdamW on the rest, behaving as one optimiser.

@@ -46,6 +46,10 @@ class State:
         best_loss, best_images: the lowest validation loss, as `aelab.train.judging` has it.
         judging: which way of judging they are of.
         last_loss, last_loss_images: the latest finite training loss that was read.
+        last_terms: it and its terms.
+        start_means, start_terms: values and names of the first batch's loss and terms; None: from
+            an earlier version, or none was computed.
+        exploded_since: images at the first of the latest validations that were all out of hand.
         logged_at, checkpointed_at, validated_at: images at the latest of each; -1: never.
         validated_epoch, checkpointed_epoch: epochs at the latest of each.
         window: (1 + T,) float64 sums of the loss and the T terms since the last log; None: empty.
@@ -76,6 +80,10 @@ class State:
     judging: int = JUDGING
     last_loss: float | None = None
     last_loss_images: int = 0
+    last_terms: dict[str, float] = field(default_factory=dict)
+    start_means: Tensor | None = None
+    start_terms: list[str] = field(default_factory=list)
+    exploded_since: int | None = None
     logged_at: int = 0
     validated_at: int = -1
     validated_epoch: int = 0
@@ -87,6 +95,13 @@ class State:
     peak_learnrate: float = 0.0
     peak_images: int = 0
     unwatched: frozenset[str] = frozenset()
+
+    @property
+    def start(self) -> dict[str, float]:
+        """Loss and terms before training; empty where they are not known."""
+        if self.start_means is None:
+            return {}
+        return dict(zip(self.start_terms, self.start_means.tolist(), strict=True))
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -112,6 +127,9 @@ _NUMBERS = (
     "judging",
     "last_loss",
     "last_loss_images",
+    "last_terms",
+    "start",
+    "exploded_since",
     "logged_at",
     "validated_at",
     "validated_epoch",
@@ -123,7 +141,7 @@ _NUMBERS = (
 
 
 #: What numbers are taken to be where a state of an earlier version lacks them.
-_EARLIER: dict[str, Any] = {"judging": 1}
+_EARLIER: dict[str, Any] = {"judging": 1, "last_terms": {}, "start": {}, "exploded_since": None}
 
 
 def make_state(
@@ -213,8 +231,13 @@ def load_state(state: State, tensors: dict[str, Tensor], numbers: dict[str, Any]
     if state.ema is not None:
         load_weights(state.ema, tensors, prefix="ema.")
     own_precision = state.bfloat16
+    numbers = {**_EARLIER, **numbers}
     for name in _NUMBERS:
-        setattr(state, name, numbers[name] if name in numbers else _EARLIER[name])
+        if name != "start":
+            setattr(state, name, numbers[name])
+    if numbers["start"]:
+        state.start_terms = list(numbers["start"])
+        state.start_means = torch.tensor(list(numbers["start"].values()), dtype=torch.float64)
     if numbers["device"] != state.device.type:
         state.bfloat16 = own_precision  # what pays there need not pay here
     state.window = tensors["window"].to(state.device) if "window" in tensors else None

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from aelab.errors import ConfigError
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.types import Output
@@ -65,6 +66,8 @@ def step(
             images_seen=state.images,
             bfloat16=state.bfloat16,
         )
+        if not total.requires_grad:
+            raise _without_gradient(state.model, values)
         (total.sum() / divisor).backward()  # type: ignore[no-untyped-call]
         _add_to_window(state, values, total)
     state.window_images += size
@@ -72,6 +75,22 @@ def step(
     state.accumulated_batches += 1
     if end_of_epoch or state.accumulated_batches >= settings.gradient_accumulation:
         _update(state, settings, averaged)
+
+
+def _without_gradient(model: nn.Module, values: Mapping[str, Tensor]) -> ConfigError:
+    """Why a loss has no gradient, before torch says that some element 0 does not require one."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return ConfigError(
+            "the model has no weight to train: all are frozen, or it has none",
+            hint="leave out .requires_grad_(False), or use layers with weights",
+        )
+    return ConfigError(
+        f"the objective has no gradient: {', '.join(values)} "
+        f"{'does' if len(values) == 1 else 'do'} not depend on the model's weights in a way that "
+        "can be differentiated",
+        hint="rounding, argmax, comparisons, detach() and item() have no gradient: leave them out "
+        "of the loss, or add a term that has one, for instance objective: {l1: 1}",
+    )
 
 
 def forward(

@@ -1,0 +1,107 @@
+"""Divergence without a NaN: losses that are finite and mean nothing.
+
+The limits are beyond what sound training ends with: reconstructions ten times as wrong as those of
+the untrained model, in training and in validation alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from aelab.train.horizon import Horizon
+from aelab.train.state import State
+from aelab.train.step import ObjectiveLike
+
+#: A term that compares with the images is out of hand at so many times its value before training.
+WORSE = 10.0
+#: So is the total, whose penalties grow from almost nothing while their weights rise.
+TOTAL_WORSE = 1e6
+#: Beyond so many times those limits nothing comes back: after this share of a run without a sound
+#: validation the rest is not waited for.
+NO_WAY_BACK, PATIENCE = 100.0, 0.25
+
+
+def note_start(state: State) -> None:
+    """Keeps the terms of the first batch, which an untrained model gave, on the device."""
+    if state.window is not None and state.batches == 1:
+        state.start_means = torch.cat([state.window]) / state.window_images
+        state.start_terms = ["loss", *state.window_terms]
+
+
+def exploded(
+    state: State, objective: ObjectiveLike, terms: Mapping[str, float], factor: float = 1.0
+) -> str:
+    """What is out of hand, `l1 = 3.8e+27, 0.31 before training`; empty for sound terms.
+
+    A model that begins as the identity, or where another ended, is no measure: terms are also
+    compared with what a bad picture costs.
+
+    Args:
+        factor: how many times beyond the limits.
+    """
+    start = state.start
+    if not start:
+        return ""
+    limits = {
+        name: WORSE * factor * max(start[name], least)
+        for name, least in getattr(objective, "reconstructions", {}).items()
+    }
+    for name, limit in limits.items():
+        if terms.get(name, 0.0) > limit:
+            return f"{name} = {terms[name]:.3g}, {start[name]:.3g} before training"
+    known = [start["loss"], _final_start(objective, start), state.best_loss or 0.0, 1.0]
+    if abs(terms.get("loss", 0.0)) > TOTAL_WORSE * factor * max(map(abs, known)):
+        return f"loss = {terms['loss']:.3g}, {start['loss']:.3g} before training"
+    return ""
+
+
+def look(state: State, objective: ObjectiveLike, terms: Mapping[str, float]) -> str:
+    """Looks at a validation; remembers since when none was sound.
+
+    Where training itself is sound, evaluation is broken, which is another fault: see `watch`.
+
+    Returns:
+        What is out of hand in this validation, whatever training says.
+    """
+    words = exploded(state, objective, terms)
+    if not words or not exploded(state, objective, _of_training(state)):
+        state.exploded_since = None
+    elif state.exploded_since is None:
+        state.exploded_since = state.images
+    return words
+
+
+def hopeless(state: State, objective: ObjectiveLike, goal: Horizon, *, is_over: bool) -> str:
+    """Why a run has failed although all is finite; empty where it has not.
+
+    Args:
+        is_over: the run is at its end.
+    """
+    if state.validated_at < 0:  # nothing is held out
+        return exploded(state, objective, _of_training(state)) if is_over else ""
+    since, training = state.exploded_since, _of_training(state)
+    if since is None:
+        return ""
+    if is_over:
+        return exploded(state, objective, training)
+    if state.images - since < PATIENCE * goal.images:
+        return ""
+    return exploded(state, objective, training, NO_WAY_BACK)
+
+
+def _of_training(state: State) -> Mapping[str, float]:
+    """Mean terms of the open window, or of the last one."""
+    if state.window is None:
+        return state.last_terms
+    means = (state.window / state.window_images).tolist()
+    return dict(zip(["loss", *state.window_terms], means, strict=True))
+
+
+def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
+    """The loss before training under the final weights, where the objective tells them."""
+    weights = getattr(objective, "weights", None)
+    if weights is None:
+        return start["loss"]
+    return float(sum(weight * start[name] for name, weight in weights(None).items()))
