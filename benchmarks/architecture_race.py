@@ -92,7 +92,7 @@ def tables(runs: Sequence[Run], rates: dict[str, float]) -> str:
     last = {name: [validations(run)[-1][1] for run in group] for name, group in groups.items()}
     order = sorted(groups, key=lambda name: statistics.mean(last[name]))
     lines = [
-        "| entry | parameters | MFLOP an image | ms an image | seeds | L2 at the end |",
+        "| entry | parameters | MFLOP an image, forward | ms an image | seeds | L2 at the end |",
         "|:--|--:|--:|--:|--:|--:|",
     ]
     for name in order:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import statistics
 from collections import defaultdict
 
 from aelab import lab
@@ -73,7 +74,7 @@ def word(weight: float) -> str:
 
 
 def table(found: Found, columns: dict[str, tuple[str, int]]) -> list[str]:
-    """Every setting: means, and half the distance between seeds where there are two."""
+    """Every setting: means, and the standard deviation over seeds where there are several."""
     lines = ["| latent | weight | seeds | " + " | ".join(h for h, _ in columns.values()) + " |"]
     lines.append("|" + "--:|" * (len(columns) + 3))
     order = sorted(found, key=lambda setting: (setting[0], -setting[1]))
@@ -82,7 +83,8 @@ def table(found: Found, columns: dict[str, tuple[str, int]]) -> list[str]:
         for key, (_, digits) in columns.items():
             text = f"{mean(entries, key):.{digits}f}"
             if sum(key in entry for entry in entries) > 1:
-                text += f" ± {spread(entries, key) / 2:.{digits}f}"
+                values = [entry[key] for entry in entries if key in entry]
+                text += f" ± {statistics.stdev(values):.{digits}f}"
             cells.append(text)
         lines.append(f"| {size} | {word(weight)} | {len(entries)} | " + " | ".join(cells) + " |")
     return lines

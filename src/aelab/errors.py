@@ -25,13 +25,24 @@ from dataclasses import dataclass, replace
 
 #: Controls of terminals, marks that turn text around, halves of characters; not line and tab.
 _CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+
+#: Longer than any hash.
+_LONG_NUMBER = re.compile(r"\d{80,}")
 
 
 def visible(text: str) -> str:
     """The text with control characters written out (`\\x1b`): nobody's name steers a terminal."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _shortened(text: str) -> str:
+    """The text with numbers of more digits than anybody reads cut in the middle."""
+    return _LONG_NUMBER.sub(
+        lambda found: f"{found[0][:6]}...{found[0][-3:]} ({len(found[0])} digits)", text
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class AelabError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where and str(self.where) else self.message
-        return visible(f"{text}\n  {self.hint}" if self.hint else text)
+        return _shortened(visible(f"{text}\n  {self.hint}" if self.hint else text))
 
 
 class UserError(AelabError):

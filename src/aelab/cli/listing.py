@@ -32,7 +32,7 @@ def plan_text(plan: Plan) -> str:
         "decoder",
         "latent",
         "images",
-        "MFLOP/image",
+        "MFLOP forward",
         "time",
         "memory",
     ]

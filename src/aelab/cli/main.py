@@ -76,7 +76,7 @@ def check(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """List a file's runs with parameters, FLOPs, time and memory; find every mistake."""
+    """List a file's runs with parameters, FLOPs (forward), time, memory; find every mistake."""
     from aelab import lab
     from aelab.cli import listing
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from aelab.errors import UserError
+from aelab.errors import UserError, visible
 from aelab.outputs import write_output
 from aelab.report import contents, series, texts
 from aelab.report.figures import embedded_figures
@@ -149,7 +149,7 @@ def _details(run: Run) -> dict[str, Any]:
         "seed": record.get("seed"),
         "shape": record.get("shape"),
         "latent shape": record.get("latent_shape"),
-        "MFLOPs per image": round((record.get("flops_per_image") or 0) / 1e6, 3) or None,
+        "MFLOPs per image, forward": round((record.get("flops_per_image") or 0) / 1e6, 3) or None,
         "updated": run.status.get("updated"),
     }
     return {
@@ -157,5 +157,5 @@ def _details(run: Run) -> dict[str, Any]:
         "facts": {k: series.value_text(v) for k, v in facts.items() if v not in (None, "", [])},
         "error": " ".join(str(error[k]) for k in ("type", "message") if error.get(k)),
         "hint": str(error.get("hint") or ""),
-        "resolved": run.read_text("resolved.yml") or run.read_text("experiment.yml"),
+        "resolved": visible(run.read_text("resolved.yml") or run.read_text("experiment.yml") or ""),
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from aelab.errors import visible
 from aelab.report.cells import Column, Facts, Table, show
+from aelab.report.harmless import csv_cell, markdown_text
 from aelab.runs.atomic import to_json
 from aelab.runs.evaluation import evaluated_over
 
@@ -141,9 +142,9 @@ def _csv(table: Table) -> str:
     columns = [part for column in table.columns for part in _csv_columns(column, table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([plain_cell(header) for header, _ in columns])
+    writer.writerow([csv_cell(header) for header, _ in columns])
     for row in table.rows:
-        writer.writerow([plain_cell(value(row)) for _, value in columns])
+        writer.writerow([csv_cell(_one(value(row))) for _, value in columns])
     return text.getvalue()
 
 
@@ -170,40 +171,20 @@ def _csv_columns(
     return [(header, lambda row: row.get(key))]
 
 
+def _one(value: Any) -> Any:
+    """A list as one text."""
+    return show(value, "text") if isinstance(value, list | tuple) else value
+
+
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) and value else [value]
-
-
-def plain_cell(value: Any) -> Any:
-    """A value as a spreadsheet may read it: numbers as they are, text never as a formula.
-
-    Source: OWASP, CSV injection.
-    """
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    text = show(value, "text") if isinstance(value, list | tuple) else visible(str(value))
-    if not text.lstrip().startswith(_FORMULA) or _is_number(text):
-        return text
-    return f"'{text}"
-
-
-#: What a cell begins with that a spreadsheet takes for a formula, the wide forms included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\\t", "\\r")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _tabulated(table: Table, format: str) -> str:
     from tabulate import tabulate
 
     is_html = format == "html"
-    clean = str if is_html else _markdown
+    clean = visible if is_html else markdown_text
     # Cells come formatted: tabulate would read "1_000" or "1e5" as numbers again.
     text: str = tabulate(
         [[clean(show(row.get(c.key), c.kind)) for c in table.columns] for row in table.rows],
@@ -217,9 +198,9 @@ def _tabulated(table: Table, format: str) -> str:
     if is_html:
         from html import escape
 
-        notes = "".join(f"<p>{escape(note)}</p>\n" for note in table.notes)
+        notes = "".join(f"<p>{escape(visible(note))}</p>\n" for note in table.notes)
         return f"{text}\n{notes}"
-    return "\n\n".join([text, *(_markdown(note) for note in table.notes)]) + "\n"
+    return "\n\n".join([text, *(markdown_text(note) for note in table.notes)]) + "\n"
 
 
 def _terminal(table: Table) -> str:
@@ -231,12 +212,12 @@ def _terminal(table: Table) -> str:
     made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in table.columns:
         made.add_column(
-            Text(column.header),
+            Text(visible(column.header)),
             justify="right" if column.is_number else "left",
             no_wrap=column.key in ("meter", "id"),
         )
     for row in table.rows:
-        made.add_row(*(Text(show(row.get(c.key), c.kind)) for c in table.columns))
+        made.add_row(*(Text(visible(show(row.get(c.key), c.kind))) for c in table.columns))
     text = io.StringIO()
     # As wide as the terminal; without one (a pipe, a file) as wide as the table wants.
     width = None if Console().is_terminal else 10_000
@@ -244,12 +225,8 @@ def _terminal(table: Table) -> str:
     console.width = min(console.width, max(console.measure(made).maximum, 40))
     console.print(made)
     for note in table.notes:
-        console.print(Text(note))
+        console.print(Text(visible(note)))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
-
-
-def _markdown(text: str) -> str:
-    return text.replace("|", r"\|")
 
 
 def _set(record: dict[str, Any], key: str) -> bool:

@@ -73,7 +73,7 @@ OPTIONAL = {
         Column("epoch", "epoch", "count"),
         Column("seconds", "seconds", "rate"),
         Column("experiment", "experiment"),
-        Column("flops", "FLOPs per image", "count"),
+        Column("flops", "FLOPs per image, forward", "count", ("FLOPs per image",)),
         Column("encoder", "encoder parameters", "count"),
         Column("decoder", "decoder parameters", "count"),
         Column("latent", "latent shape", "value"),

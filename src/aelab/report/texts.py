@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aelab.errors import UserError, one_of, visible
+from aelab.report.harmless import markdown_text
 from aelab.report.pictures import SPLITS, stored_moments
 from aelab.report.series import labels
 from aelab.runs.record import Run
@@ -130,6 +131,7 @@ def _block(title: str, text: str, format: str) -> str:
     # ASCII art may hold fences of its own: ours is longer.
     longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
+    title = markdown_text(title) if format == "markdown" else title
     return f"{title}\n\n{fence}text\n{text}\n{fence}\n"
 
 
