@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from aelab.lab.build import Sets
 from aelab.ops.augmented import chosen_images
 from aelab.ops.subset import show_order
+from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.report.pictures import PAPER_GAP, Line
 from aelab.report.texts import trimmed
 from aelab.runs.record import Run
-from aelab.types import Images, Model
+from aelab.types import Images, Model, ValueRange
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,6 +56,7 @@ class Reproductions:
         self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
         self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
         self._alphabets = {name: images.alphabet for name, images in sets.items()}
+        self._ranges = {name: images.value_range for name, images in sets.items()}
         self._next_images = 0
         self.example = ""
 
@@ -63,10 +65,16 @@ class Reproductions:
         self._run.update_record(shown=self.shown)
         for name, sample in self._samples.items():
             alphabet = self._alphabets[name]
-            self._run.write_bytes(f"images/{name}-originals.png", png(row(sample, alphabet)))
+            self._run.write_bytes(
+                f"images/{name}-originals.png", png(row(self._unit(name), alphabet))
+            )
             if alphabet:
                 blocks = ["\n".join(lines) for lines in texts(sample)]
                 self._run.write_bytes(f"text/{name}-originals.txt", _file_of(blocks))
+
+    def _unit(self, name: str) -> Tensor:
+        """(n, C, H, W) in 0..1, the shown images of a set."""
+        return to_unit(self._samples[name], self._ranges[name])
 
     def due(self, images: int) -> bool:
         """Whether pictures are wanted at this many images seen."""
@@ -74,8 +82,9 @@ class Reproductions:
 
     def write(self, model: nn.Module, images: int) -> None:
         """Writes what the model makes of each set now, in evaluation mode, without noise."""
-        for name, sample in self._samples.items():
-            shown, alphabet = reproduce(model, sample), self._alphabets[name]
+        for name in self._samples:
+            sample, alphabet = self._unit(name), self._alphabets[name]
+            shown = reproduce(model, sample, self._ranges[name])
             self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, alphabet)))
             if alphabet:
                 blocks = beside(sample, shown)
@@ -106,8 +115,11 @@ def shown_rows(run: Run, name: str, images: Images) -> Tensor:
 
 
 @torch.no_grad()
-def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
-    """(B, C, H, W) 0..1 through the model in evaluation mode; clamped to 0..1, on the CPU."""
+def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) -> Tensor:
+    """(B, C, H, W) 0..1 through the model in evaluation mode; clamped to 0..1, on the CPU.
+
+    `value_range`: what the model learned as black and white.
+    """
     training = model.training
     model.eval()
     try:
@@ -115,8 +127,9 @@ def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
         device = parameter.device if parameter is not None else sample.device
         assert isinstance(model, Model)
         # A copy: a first layer that works in place would change what is shown as the original.
-        shown: Tensor = model(sample.to(device, copy=True)).reconstruction
-        return shown.float().clamp(0, 1).cpu()
+        given = from_unit(sample, value_range).to(device, copy=True)
+        shown: Tensor = model(given).reconstruction
+        return to_unit(shown.float(), value_range).clamp(0, 1).cpu()
     finally:
         model.train(training)
 
