@@ -236,6 +236,7 @@ def _try_optimizer(
             settings.scheduler,
             max_images=settings.max_images,
             batch_size=settings.batch_size,
+            max_epochs=settings.max_epochs,
         )
 
 
