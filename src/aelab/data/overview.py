@@ -17,6 +17,7 @@ from torch import Tensor
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.base import Dataset
+from aelab.data.cifar import cifar10_dataset
 from aelab.data.decode import image_shape
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
@@ -61,6 +62,10 @@ LISTED: Mapping[str, Listed] = MappingProxyType(
         "fmnist": Listed(
             lambda validation: fmnist_dataset(not validation),
             "Fashion-MNIST, pictures of clothes, 60,000 + 10,000, 1x28x28",
+        ),
+        "cifar10": Listed(
+            lambda validation: cifar10_dataset(not validation),
+            "CIFAR-10, small photographs of ten classes, 50,000 + 10,000, 3x32x32",
         ),
         "rpg": Listed(
             lambda validation: rpg_tile_dataset_3x32x32(validation=validation),
