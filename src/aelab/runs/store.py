@@ -7,6 +7,7 @@ import fnmatch
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -326,6 +327,13 @@ class Store:
 
     def _unknown(self, text: str) -> StoreError:
         names = sorted(_run_folders(self.root, ""), key=natural)
+        with contextlib.suppress(OSError, ValueError):
+            if Path(text).is_dir() and (count := len(_run_folders(Path(text), ""))):
+                return StoreError(
+                    f"there is no run {text!r} in {self.root}: it is a folder of "
+                    f"{count} run{'s' if count != 1 else ''}",
+                    hint=f"add --runs {shlex.quote(text)}",
+                )
         if not names:
             return StoreError(
                 f"there is no run {text!r}: {self.root} holds no runs",
