@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aelab.lab.build import Sets
 from aelab.ops.augmented import chosen_images
+from aelab.ops.color import over_checker
 from aelab.ops.subset import show_order
 from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.report.pictures import PAPER_GAP, Line
@@ -135,16 +136,20 @@ def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) 
 
 
 def row(sample: Tensor, alphabet: str = "") -> Tensor:
-    """(B, C, H, W) 0..1 side by side: (H, B W, 1 or 3) uint8; characters are drawn in a font."""
-    return rearrange(seen(sample, alphabet), "b c h w -> h (b w) c")
+    """(B, C, H, W) 0..1 side by side: (H, B W, 1, 3 or 4) uint8; characters are drawn in a font.
+
+    Four channels stay: what is stored has its transparency.
+    """
+    return rearrange(seen(sample, alphabet, checker=False), "b c h w -> h (b w) c")
 
 
-def seen(images: Tensor, alphabet: str = "") -> Tensor:
+def seen(images: Tensor, alphabet: str = "", *, checker: bool = True) -> Tensor:
     """What people see of images: the one place where numbers of characters become pictures.
 
     Args:
         images: (B, C, H, W) in 0..1, as batches hold them.
         alphabet: of the set or the model; empty for pictures.
+        checker: four channels, the last being alpha, are shown on a checkerboard; else they stay.
 
     Returns:
         (B, 1 or 3, H, W) uint8; of characters (B, 1, H h, W w), each cell h x w pixels of
@@ -154,6 +159,8 @@ def seen(images: Tensor, alphabet: str = "") -> Tensor:
         return _drawn(numbers_of(images))
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
     channels = pixels.shape[1]
+    if channels == 4:
+        return over_checker(pixels) if checker else pixels
     if channels not in (1, 3):  # a picture has one or three: show the first, or the first three
         pixels = pixels[:, : 3 if channels > 3 else 1]
     return pixels
@@ -203,14 +210,14 @@ def _file_of(blocks: list[str]) -> bytes:
 
 
 def png(picture: Tensor) -> bytes:
-    """(H, W, 1 or 3) uint8 as the bytes of a PNG file."""
+    """(H, W, 1, 3 or 4) uint8 as the bytes of a PNG file."""
     buffer = io.BytesIO()
     as_image(picture).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def as_image(picture: Tensor) -> Image.Image:
-    """(H, W, 1 or 3) uint8 as a Pillow image."""
+    """(H, W, 1, 3 or 4) uint8 as a Pillow image."""
     from PIL import Image
 
     array = picture.contiguous().numpy()
