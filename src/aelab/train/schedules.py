@@ -6,15 +6,16 @@ batches; they are wrapped, and their state (plain numbers) is stored with the ru
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 
-from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
+from aelab.train.arguments import checked
 from aelab.train.horizon import Horizon
 from aelab.train.settings import Choice, as_choice
 
@@ -228,7 +229,7 @@ def make_schedule(
         eta_min = _arguments_of(torch.optim.lr_scheduler.CosineAnnealingLR, name, arguments).get(
             "eta_min", 0.0
         )
-        floor = eta_min / base
+        floor = eta_min / base if base else 0.0
         return ClosedForm(
             optimizer,
             lambda end: cosine(max_images=end, eta_min_factor=floor),
@@ -262,22 +263,59 @@ def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dic
             f"unknown scheduler '{name}'{did_you_mean(name, possible)}",
             hint=f"possible: {one_of(possible)}",
         )
+    if name in _NEEDS_A_FUNCTION:
+        raise ConfigError(
+            f"scheduler {name} takes a function, which a file cannot give",
+            hint="possible instead: step, linear, cosine, WarmupCosine, MultiStepLR",
+        )
     arguments = _arguments_of(part, name, arguments)
     if "schedulers" in arguments:
         arguments["schedulers"] = [
-            _torch_scheduler(optimizer, *_named(inner)) for inner in arguments["schedulers"]
+            _torch_scheduler(optimizer, *_named(name, inner)) for inner in _inner(name, arguments)
         ]
-    try:
+    with told_by(name):
         if name == "ChainedScheduler":
             return part(arguments["schedulers"], optimizer=optimizer)
         return part(optimizer, **arguments)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ConfigError(f"scheduler {name}: {error}") from error
 
 
-def _named(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    choice = as_choice(given)
-    return choice.name, dict(choice.arguments)
+@contextlib.contextmanager
+def told_by(name: str) -> Iterator[None]:
+    """Whatever a schedule raises about its arguments, while it is made or at its first steps.
+
+    Raises:
+        ConfigError: with the schedule's name.
+    """
+    try:
+        yield
+    except AelabError:
+        raise
+    except Exception as error:
+        said = str(error) if isinstance(error, ValueError) else in_words(error)
+        raise ConfigError(f"scheduler {name}: {said}") from error
+
+
+def _inner(name: str, arguments: Mapping[str, Any]) -> list[Any]:
+    given = arguments["schedulers"]
+    if not isinstance(given, list) or not given:
+        raise ConfigError(
+            f"scheduler {name}: schedulers = {shown(given)} does not fit; possible: a list of "
+            "schedulers by name, each Name or {Name: {argument: value}}",
+            where=Where(key="schedulers"),
+        )
+    return given
+
+
+def _named(name: str, given: Any) -> tuple[str, dict[str, Any]]:
+    try:
+        choice = as_choice(given)
+        return choice.name, dict(choice.arguments)
+    except (ConfigError, TypeError, ValueError, AttributeError):
+        raise ConfigError(
+            f"scheduler {name}: given {shown(given)} among its schedulers; "
+            "possible: Name, or {Name: {argument: value}}",
+            where=Where(key="schedulers"),
+        ) from None
 
 
 def _all_of_torch() -> dict[str, Any]:
@@ -287,19 +325,18 @@ def _all_of_torch() -> dict[str, Any]:
     return {**found, "SWALR": torch.optim.swa_utils.SWALR}  # it lives elsewhere
 
 
+#: Those whose argument is Python.
+_NEEDS_A_FUNCTION = ("LambdaLR", "MultiplicativeLR")
 #: Every scheduler of torch.
 TORCH_SCHEDULERS: dict[str, Any] = _all_of_torch()
 
 
 def _arguments_of(part: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    possible = set(inspect.signature(part).parameters) - {"optimizer", "max_images", "self"}
-    for argument in arguments:
-        if argument not in possible:
-            raise ConfigError(
-                f"scheduler {name} has no argument '{argument}'{did_you_mean(argument, possible)}",
-                hint=f"possible: {one_of(possible) or 'none'}",
-            )
-    return dict(arguments)
+    """Arguments of a schedule from the file, checked; schedules inside are looked at later."""
+    inner = {"schedulers": arguments["schedulers"]} if "schedulers" in arguments else {}
+    plain = {key: value for key, value in arguments.items() if key not in inner}
+    withheld = ("optimizer", "max_images")
+    return checked("scheduler", name, (part,), plain, withheld) | inner
 
 
 def _half_cosine(progress: float, final: float) -> float:
