@@ -102,7 +102,6 @@ class Scope:
     places: Mapping[str, Where] = field(default_factory=dict)
     extra_values: dict[str, Any] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
-    roots: list[Path] = field(default_factory=list)
     namespace: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -243,8 +242,7 @@ def evaluate(block: Block, scope: Scope) -> Any:
     except RecursionError:
         raise ConfigError("nested too deeply", where=block.where) from None
     if scope.trust:
-        scope.roots = [*dict.fromkeys([*scope.roots, *parsed.roots])]
-        activate(scope.roots)
+        activate(parsed.roots, scope.folder)
     context = _importable(scope.folder) if scope.trust and scope.folder else nullcontext()
     try:
         with context:
