@@ -19,7 +19,6 @@ MAY_IMPORT = {
     "roots": set(),
     "files": set(),
     "outputs": {"runs", "roots"},
-    "arguments": set(),
     "_version": set(),
     "ops": {"types"},
     "glyphs": {"types", "ops", "roots", "files"},
@@ -30,12 +29,10 @@ MAY_IMPORT = {
     "models": {"types", "ops", "glyphs", "pretrained"},
     "losses": {"types", "ops", "glyphs"},
     "metrics": {"types", "ops", "glyphs", "losses"},
-    "train": {"types", "ops", "glyphs", "arguments"},
+    "train": {"types", "ops", "glyphs"},
     "analysis": {"runs"},
     "report": {"runs", "analysis", "outputs", "files"},
-    "catalogue": {
-        "config", "glyphs", "data", "pretrained", "models", "losses", "train", "types", "arguments",
-    },
+    "catalogue": {"config", "glyphs", "data", "pretrained", "models", "losses", "train", "types"},
     "lab": {
         "config", "runs", "data", "pretrained", "models", "losses", "metrics", "train", "ops",
         "glyphs", "analysis", "report", "catalogue", "types", "_version", "outputs", "files",

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aelab.errors import DataError
-from aelab.report.pictures import open_row
-from aelab.runs.foreign import stays_inside
-from aelab.runs.record import Run
+from aelab.report.pictures import image_width, open_row, originals, steps
+from aelab.runs.record import BrokenRun, Run
 from aelab.runs.status import STATES
 
 if TYPE_CHECKING:
@@ -82,6 +81,7 @@ def follow(
     Yields:
         What was handed over so far, after every look.
     """
+    runs = [run for run in runs if not isinstance(run, BrokenRun)]  # the caller told them
     places = {run.folder: _Place() for run in runs}
     counts = Counts(runs=len(runs))
     for run in runs:
@@ -124,12 +124,11 @@ def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: Counts) -> None:
 
 def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
     """Images seen, tag and file of every stored row of reproductions, by images."""
-    found = []
-    for path in (run.path / "images").glob("*-*.png"):
-        split, _, number = path.stem.rpartition("-")
-        if split in _TAGS and number.isdecimal():
-            found.append((int(number), _TAGS[split], path))
-    return sorted(found)
+    return sorted(
+        (images, tag, path)
+        for split, tag in _TAGS.items()
+        for images, path in steps(run, split).items()
+    )
 
 
 def _picture(run: Run, path: Path) -> Image:
@@ -140,13 +139,11 @@ def _picture(run: Run, path: Path) -> Image:
     """
     from PIL import Image
 
-    original = path.with_name(path.stem.rpartition("-")[0] + "-originals.png")
-    for file in (original, path):
-        if not stays_inside(file, run.path):
-            raise DataError(f"{file} is a link out of the run; it is not followed")
+    original = originals(run, path.stem.rpartition("-")[0])
+    if original is None:
+        raise DataError(f"{path} has no originals beside it in the run")
     above, below = (open_row(file).convert("RGB") for file in (original, path))
-    shape = run.record.get("shape") or [0, above.height, above.height]
-    half = min(above.width, 8 * int(shape[2]))
+    half = max(1, min(above.width, 8 * image_width(run, above.size)))
     rows = -(-above.width // half)
     picture = Image.new("RGB", (half, 2 * rows * above.height), "white")
     for number in range(rows):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aelab.cli.options import Only, Runs, Sources
+from aelab.cli.output import tell_damage
 from aelab.errors import visible
 
 
@@ -50,6 +51,7 @@ def bridge(
             counts.left_out.clear()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
+    tell_damage(found)
     where = out or Path("tensorboard" if tool == "tensorboard" else "wandb-files")
     hint = f"tensorboard --logdir {where}" if tool == "tensorboard" else "wandb sync DIRECTORY"
     hint = "" if tool == "wandb" and online else f"; look at it with: {hint}"

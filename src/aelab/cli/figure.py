@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aelab.cli.options import Data, Device, Force, Limit, Only, Runs, Trust
-from aelab.cli.output import write
+from aelab.cli.output import tell_damage, write
 from aelab.errors import UserError
 
 
@@ -64,6 +64,9 @@ def figure(
         path = lab.figure(name, run[0], **shared)
     else:
         path = lab.figure_together(name, run or (), only=only, **shared)
+        named = [word for word in run or () if "@" not in word]
+        found = lab.find_runs(named, only=only, runs=runs) if named or not run else []
+        tell_damage([entry for entry in found if entry.state == "unreadable"])
     write(str(path), None)
 
 

@@ -31,7 +31,7 @@ from aelab.cli.options import (
     Sources,
     Trust,
 )
-from aelab.cli.output import write
+from aelab.cli.output import tell_damage, write
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import ascii_art, show
 from aelab.errors import AelabError, UserError
@@ -210,8 +210,9 @@ def table(
 
     if output == "terminal" and not sys.stdout.isatty():
         output = "markdown"
+    found = lab.find_runs(sources or (), only=only, runs=runs)
     made = lab.table(
-        sources or (),
+        found,
         sort=sort or (),
         include=include or (),
         exclude=exclude or (),
@@ -221,10 +222,10 @@ def table(
         legacy_headers=legacy_headers,
         format="json" if as_json else output,
         text=text,
-        only=only,
         runs=runs,
     )
     write(made, out, force=force)
+    tell_damage(found, listed=True)
 
 
 @app.command()
@@ -252,8 +253,9 @@ def plot(
     """Curves of any logged term, training and validation side by side, as PNG or SVG."""
     from aelab import lab
 
+    found = lab.find_runs(sources or (), only=only, runs=runs)
     path = lab.plot(
-        sources or (),
+        found,
         out=out,
         term=term,
         x=x.value,
@@ -261,11 +263,11 @@ def plot(
         log_y=log_y,
         log_x=log_x,
         band=band,
-        only=only,
         runs=runs,
         force=force,
     )
     print(path)
+    tell_damage(found)
 
 
 @app.command()
@@ -285,10 +287,12 @@ def report(
     """One self-contained HTML page: table, curves, reproductions, configurations. Opens offline."""
     from aelab import lab
 
+    found = lab.find_runs(sources or (), only=only, runs=runs)
     if figures:
-        for told in lab.figures(sources or (), only=only, runs=runs, data=data or (), trust=trust):
+        for told in lab.figures(found, runs=runs, data=data or (), trust=trust):
             print(told, file=sys.stderr, flush=True)
-    print(lab.report(sources or (), out=out, title=title, only=only, runs=runs, force=force))
+    print(lab.report(found, out=out, title=title, runs=runs, force=force))
+    tell_damage(found, listed=True)
 
 
 @app.command()
@@ -316,25 +320,6 @@ def data(
         typer.Option("--out", "-o", help="PNG file; default: NAME-contact-sheet.png."),
     ] = None,
     roots: Data = None,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Of a folder: leave unreadable files out.")
-    ] = False,
-    background: Annotated[
-        str | None,
-        typer.Option("--background", help="Behind transparent pixels: white, #rrggbb, checker."),
-    ] = None,
-    tile: Annotated[
-        str | None, typer.Option("--tile", help="Of a sheet: side of a tile, or HxW; default 32.")
-    ] = None,
-    stride: Annotated[
-        str | None,
-        typer.Option(
-            "--stride", help="Of a sheet: from tile to tile, N or HxW; default: the tile."
-        ),
-    ] = None,
-    offset: Annotated[
-        str | None, typer.Option("--offset", help="Of a sheet: its margin, N or HxW; default 0.")
-    ] = None,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
@@ -343,18 +328,7 @@ def data(
     from aelab.cli import listing
 
     with _progress_line("reading data"):
-        shown = lab.data(
-            name,
-            resize=resize,
-            out=out,
-            data=roots or (),
-            skip_corrupt=skip_corrupt,
-            background=background,
-            tile=_size("--tile", tile),
-            stride=_size("--stride", stride),
-            offset=_size("--offset", offset),
-            force=force,
-        )
+        shown = lab.data(name, resize=resize, out=out, data=roots or (), force=force)
     write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
 
 
@@ -408,16 +382,6 @@ def _changes(given: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
         changes[key.strip()] = scalar_value(value.strip())
     return changes
-
-
-def _size(option: str, text: str | None) -> int | tuple[int, int] | None:
-    """`32` or `32x16` (height x width)."""
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and len(side) < 7 for side in sides):
-        raise UserError(f"{option} {text}: a number of pixels, or HEIGHTxWIDTH, as in 32x16")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def _same_command() -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from aelab.errors import UserError
+from aelab.errors import UserError, visible
 
 
 def write(text: str, out: Path | None, *, force: bool = False) -> None:
@@ -30,6 +32,24 @@ def write(text: str, out: Path | None, *, force: bool = False) -> None:
         _drop_the_rest()
         if not isinstance(error, BrokenPipeError):
             raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def tell_damage(found: Sequence[Any], *, listed: bool = False) -> None:
+    """Says on standard error what of the stored runs could not be read, once each.
+
+    Args:
+        found: runs that a verb has looked at.
+        listed: what the verb has written names the unreadable ones already.
+    """
+    for run in found:
+        problem = getattr(run, "problem", None)
+        if problem is not None:
+            told = [] if listed else [f"left out: {problem}"]
+        else:
+            note = run.status.get("note")
+            told = [words for words in (note, run.lacks_metrics()) if words] + run.damage
+        for words in told:
+            print(visible(f"{run.folder}: {words}"), file=sys.stderr, flush=True)
 
 
 def _drop_the_rest() -> None:

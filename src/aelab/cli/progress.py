@@ -179,7 +179,9 @@ def failure_text(event: ev.RunErred, said: Notes) -> str:
 
 def summary_text(event: ev.MatrixFinished) -> str:
     """`120 finished, 0 skipped, 30 failed (30 impossible)`."""
-    before = f" ({event.failed_before} failed before)" if event.failed_before else ""
+    why = {"failed before": event.failed_before, "in training by other processes": event.held}
+    told = ", ".join(f"{count} {words}" for words, count in why.items() if count)
+    before = f" ({told})" if told else ""
     impossible = f" ({event.impossible} impossible)" if event.impossible else ""
     end = ", interrupted" if event.interrupted else ""
     return (

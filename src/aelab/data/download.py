@@ -15,12 +15,7 @@ _SECONDS = 30
 
 
 def fetch(
-    addresses: Sequence[str],
-    target: Path,
-    *,
-    sha256: str,
-    looked_at: Sequence[Path],
-    packed: bool = False,
+    addresses: Sequence[str], target: Path, *, sha256: str, looked_at: Sequence[Path]
 ) -> Path:
     """Download a gzipped file from the first address that has the right content.
 
@@ -29,7 +24,6 @@ def fetch(
         target: where it is kept.
         sha256: of the decompressed content.
         looked_at: where it was looked for before, for the message.
-        packed: `sha256` is that of the file as it is fetched.
 
     Returns:
         `target`.
@@ -40,7 +34,7 @@ def fetch(
     reasons = []
     for address in addresses:
         try:
-            return _fetch_one(address, target, sha256, packed)
+            return _fetch_one(address, target, sha256)
         except DataError as error:
             reasons.append(f"{address}: {error.message}")
         except Exception as error:
@@ -56,7 +50,7 @@ def fetch(
     )
 
 
-def _fetch_one(address: str, target: Path, sha256: str, packed: bool = False) -> Path:
+def _fetch_one(address: str, target: Path, sha256: str) -> Path:
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
@@ -72,8 +66,7 @@ def _fetch_one(address: str, target: Path, sha256: str, packed: bool = False) ->
             path=partial.parent,
             downloader=pooch.HTTPDownloader(timeout=_SECONDS, progressbar=False),
         )
-        content = partial.read_bytes()
-        check_sha256(target, content if packed else gzip.decompress(content), sha256)
+        check_sha256(target, gzip.decompress(partial.read_bytes()), sha256)
         partial.replace(target)
     finally:
         with contextlib.suppress(OSError):

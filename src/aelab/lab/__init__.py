@@ -158,10 +158,11 @@ def run_matrix(
     from aelab.lab.session import refuse_conflicts, train_run
     from aelab.lab.start import begun, same_words
 
+    store.make_root()
     trained = once(specs, [] if options.restart else begun(specs, store))
     refuse_conflicts([spec for spec in specs if trained[spec.folder] is spec], store, options)
     count = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
-    impossible = failed_before = 0
+    impossible = failed_before = held = 0
     yield ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
     for number, spec in enumerate(specs, start=1):
         if stop:
@@ -177,9 +178,10 @@ def run_matrix(
                 count[type(event)] += 1
             impossible += isinstance(event, ev.RunErred) and event.impossible
             failed_before += isinstance(event, ev.RunSkipped) and event.failed_before
+            held += isinstance(event, ev.RunSkipped) and event.held
             yield event
     finished, skipped, failed = count.values()
-    yield ev.MatrixFinished(finished, skipped, failed, bool(stop), impossible, failed_before)
+    yield ev.MatrixFinished(finished, skipped, failed, bool(stop), impossible, failed_before, held)
 
 
 def table(
@@ -313,11 +315,9 @@ def ls(
         UserError: `only` matches none of them.
     """
     from aelab.report import tables
-    from aelab.runs.store import Store
 
-    problems = [] if sources else Store(Path(runs)).scan().problems
     found = find_runs(sources, only=only, runs=runs, may_be_empty=only is None)
-    return tables.listing(found, problems=problems, format=format)
+    return tables.listing(found, format=format)
 
 
 def data(
@@ -326,11 +326,6 @@ def data(
     resize: int | None = None,
     out: str | Path | None = None,
     data: Iterable[str | Path] = (),
-    skip_corrupt: bool = False,
-    background: str | None = None,
-    tile: int | tuple[int, int] | None = None,
-    stride: int | tuple[int, int] | None = None,
-    offset: int | tuple[int, int] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Every data set and where it was found, or one set's statistics and contact sheet.
@@ -340,9 +335,6 @@ def data(
         resize: compare native, nearest and bilinear at this many pixels.
         out: PNG file of the contact sheet; default `NAME-contact-sheet.png`.
         data: further folders that data may be read from.
-        skip_corrupt: leave unreadable files of a folder out.
-        background: behind transparent pixels, see `image_folder_dataset`.
-        tile, stride, offset: of a sheet, see `atlas_dataset`.
         force: replace a file `out` that aelab did not make; never what is read.
     """
     from aelab.lab.known_data import list_data, show_data
@@ -352,19 +344,7 @@ def data(
     if name is None:
         return list_data(roots)
     with replacing(force):
-        return show_data(
-            name,
-            resize=resize,
-            out=Path(out) if out else None,
-            roots=roots,
-            reading={
-                "skip_corrupt": skip_corrupt,
-                "background": background,
-                "tile": tile,
-                "stride": stride,
-                "offset": offset,
-            },
-        )
+        return show_data(name, resize=resize, out=Path(out) if out else None, roots=roots)
 
 
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:

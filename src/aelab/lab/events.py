@@ -90,11 +90,13 @@ class RunSkipped:
 
     Attributes:
         failed_before: it failed, or was impossible, when it was tried.
+        held: another process trains it now.
     """
 
     name: str
     reason: str
     failed_before: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class MatrixFinished:
     Attributes:
         impossible: how many of `failed` could not be built.
         failed_before: how many of `skipped` failed when they were tried.
+        held: how many of `skipped` another process trains now.
     """
 
     finished: int
@@ -133,6 +136,7 @@ class MatrixFinished:
     interrupted: bool
     impossible: int = 0
     failed_before: int = 0
+    held: int = 0
 
 
 Event = (

@@ -143,12 +143,15 @@ def evaluate(
     from aelab.errors import AelabError
     from aelab.lab.evaluating import Evaluated, chosen_metrics, evaluate_run
     from aelab.lab.reopen import reopen_run
+    from aelab.runs.record import BrokenRun
     from aelab.runs.store import Store
 
     names = chosen_metrics(metrics, all_metrics)
     store, folders = Store(Path(runs)), [Path(folder) for folder in data]
     for entry in find_runs(sources, only=only, runs=runs):
         try:
+            if isinstance(entry, BrokenRun):
+                raise entry.problem
             opened = reopen_run(
                 f"{entry.folder}@{state}", store, folders=folders, trust=trust, device=device
             )
@@ -157,6 +160,8 @@ def evaluate(
             )
         except AelabError as error:
             yield Evaluated(entry, problem=str(error))
+        except Exception as error:  # of torch, for a run that somebody else made
+            yield Evaluated(entry, problem=f"{type(error).__name__}: {error}")
 
 
 def figure(
@@ -243,21 +248,29 @@ def figure_together(
         DataError: the images of the runs differ in size.
         StoreError: no such run or state, or it needs `trust`.
     """
+    from aelab.errors import StoreError
     from aelab.lab.drawing.together import draw_together
     from aelab.outputs import refuse_to_replace, replacing
     from aelab.report.tables import run_order
+    from aelab.runs.record import BrokenRun, Run
     from aelab.runs.store import Store
 
     store = Store(Path(runs))
     opening = {"folders": [Path(f) for f in data], "trust": trust, "device": device}
-    sources = [sources] if isinstance(sources, str | Path) else list(sources)
+    sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
     references: dict[str, tuple[Run, str]] = {}
+    problems: list[StoreError] = []
     for source in sources or [()]:  # type: ignore[list-item]
         if isinstance(source, str) and "@" in source:
             references[source] = store.resolve(source)[0], source
             continue
         for entry in sorted(find_runs(source, only=only, runs=runs), key=run_order):
-            references[entry.folder] = entry, entry.folder
+            if isinstance(entry, BrokenRun):
+                problems.append(entry.problem)
+            else:
+                references[entry.folder] = entry, entry.folder
+    if problems and not references:
+        raise problems[0]
     target = Path(runs) / f"{name}.png" if out is None else Path(out)
     with replacing(force):
         refuse_to_replace(target)
@@ -288,14 +301,20 @@ def figures(
     """
     from aelab.errors import AelabError
     from aelab.lab.drawing.stored import draw_cheap
+    from aelab.runs.record import BrokenRun
     from aelab.runs.store import Store
 
     opening = {"folders": [Path(f) for f in data], "trust": trust, "device": device}
     for entry in find_runs(sources, only=only, runs=runs):
         try:
+            if isinstance(entry, BrokenRun):
+                raise entry.problem
             written, failed = draw_cheap(entry.folder, Store(Path(runs)), limit, opening)
-        except AelabError as error:
-            yield f"{entry.folder}: {error}"
+        except Exception as error:  # one run, whoever made it, does not end the others
+            words = (
+                str(error) if isinstance(error, AelabError) else f"{type(error).__name__}: {error}"
+            )
+            yield f"{entry.folder}: {words}"
             continue
         named: dict[str, list[str]] = {}
         for name, why in failed.items():

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aelab.errors import StoreError
-from aelab.runs.atomic import read_json, to_json
+from aelab.runs.atomic import to_json
+from aelab.runs.files import LARGEST_TEXT, read, read_json
 
 if TYPE_CHECKING:
     from aelab.config import RunSpec
@@ -166,7 +167,7 @@ def _is_sealed(run: Run, place: dict[str, Any]) -> bool:
     if key is None or not isinstance(seal, str):
         return False
     try:
-        text = (run.path / "resolved.yml").read_bytes()
+        text = read(run.path / "resolved.yml", run.path, LARGEST_TEXT)
         calls = read_json(run.path / "calls.json").get("calls")
     except (OSError, StoreError):
         return False

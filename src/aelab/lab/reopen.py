@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import ConfigError, Problems, StoreError
+from aelab.runs.files import is_regular
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from aelab.config import RunSpec
     from aelab.data.roots import Roots
     from aelab.lab.build import Parts
-    from aelab.types import ValueRange
 
 
 class Reopened(NamedTuple):
@@ -47,32 +47,7 @@ def reopen(
     device: str = "cpu",
 ) -> nn.Module:
     """See `lab.open_model`."""
-    from aelab.lab.record import recorded_range
-
-    opened = reopen_run(reference, store, folders=folders, trust=trust, device=device)
-    take_bytes(opened.parts.model, recorded_range(opened.run.record))
-    return opened.parts.model
-
-
-def take_bytes(model: nn.Module, value_range: ValueRange) -> None:
-    """Lets `model(...)` and `model.encode` take images as a set holds them: uint8, or floats.
-
-    Bytes are brought to what the model learned as black and white; floats must be in it already.
-    """
-    from aelab.ops.value_range import as_given
-
-    encode = model.encode
-
-    def of_bytes(images: Tensor) -> Tensor:
-        """The latent of (B, C, H, W), uint8 or float."""
-        return encode(as_given(images, value_range))  # type: ignore[operator,no-any-return]
-
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What the model is called with, its images as floats."""
-        return (as_given(inputs[0], value_range), *inputs[1:]) if inputs else inputs
-
-    model.encode = of_bytes  # type: ignore[assignment]
-    model.register_forward_pre_hook(before)
+    return reopen_run(reference, store, folders=folders, trust=trust, device=device).parts.model
 
 
 def reopen_run(
@@ -88,13 +63,11 @@ def reopen_run(
     Data whose paths are relative to the experiment file are looked for where that file stood when
     the run was trained (see `lab.place`), then below each of `folders`.
     """
-    import safetensors.torch
-
     from aelab import config
     from aelab.lab.build import build
     from aelab.lab.place import place_of, reading_of
     from aelab.lab.record import stored_calls
-    from aelab.lab.start import weights_prefix
+    from aelab.lab.start import damage_told, tensors_of, weights_prefix
     from aelab.train import load_weights, set_clock
 
     run, checkpoint = store.resolve(reference)
@@ -105,7 +78,19 @@ def reopen_run(
         )
     place = place_of(run, trust=trust)
     reading = reading_of(run, place, folders)
-    (spec,) = config.load(run.path / "resolved.yml", trust=trust, home=reading.base).runs()
+    text = run.path / "resolved.yml"
+    if not is_regular(text, run.path):
+        raise StoreError(
+            f"cannot open run {run.folder}: {text} is no file of this run, or missing",
+            hint="restore it from a copy; the tables and pictures of the run can still be read",
+        )
+    described = config.load(text, trust=trust, home=reading.base).runs()
+    if len(described) != 1:
+        raise StoreError(
+            f"cannot open run {run.folder}: {text} describes {len(described)} runs, not one",
+            hint="restore it from a copy, or train the run afresh with --restart",
+        )
+    spec = described[0]
     with _told_where_modules_were(reading):
         parts = build(
             spec,
@@ -116,10 +101,11 @@ def reopen_run(
             restored=True,
         )
     content, numbers = checkpoint.read()
-    tensors = safetensors.torch.load(content)
+    tensors = tensors_of(checkpoint, content)
     load_weights(parts.model, tensors, weights_prefix(tensors))
     parts.model = parts.model.to(parts.device).eval()
-    set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
+    with damage_told(checkpoint):
+        set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
     return Reopened(run, spec, parts, reading, int(numbers["images"]))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.errors import Problems, RefusedError, UserError, one_of
-from aelab.runs.record import Run
+from aelab.runs.record import BrokenRun, Run
 from aelab.runs.store import Store
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
-#: Experiment files, run folders or globs; one of them, or several.
-Sources = str | Path | Sequence[str | Path]
+#: Experiment files, run folders, globs, or runs found before; one of them, or several.
+Sources = str | Path | Run | Sequence[str | Path | Run]
 
 
 def find_runs(
@@ -36,7 +36,12 @@ def find_runs(
     """
 
     store = Store(Path(runs))
-    sources = [sources] if isinstance(sources, str | Path) else list(sources)
+    if not store.root.exists() and not (may_be_empty and store.root == RUNS):
+        raise UserError(
+            f"there is no folder {runs}, so there are no runs",
+            hint="aelab run FILE makes some; those of another place: --runs FOLDER",
+        )
+    sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
     found: dict[str, Run] = {}
     for source in sources or [None]:  # type: ignore[list-item]
         for entry in runs_of(source, store):
@@ -53,7 +58,7 @@ def find_runs(
     return chosen
 
 
-def runs_of(source: str | Path | None, store: Store) -> list[Run]:
+def runs_of(source: str | Path | Run | None, store: Store) -> list[Run]:
     """The stored runs of an experiment file, a run folder or a glob; None means all of them.
 
     Raises:
@@ -61,13 +66,15 @@ def runs_of(source: str | Path | None, store: Store) -> list[Run]:
         StoreError: no such run folder.
     """
     if source is None:
-        return list(store.list())
+        return store.scan().every
+    if isinstance(source, Run):
+        return [source]
     path = Path(source)
     if path.suffix.lower() not in {".yml", ".yaml"} or path.is_dir():
         return list(store.select([source]))
     from aelab import config
 
-    stored = {entry.folder: entry for entry in store.list()}
+    stored = {entry.folder: entry for entry in store.scan().every}
     try:
         named = [
             (spec.folder, *spec.legacy_folders, *(twin.folder for twin in spec.same))
@@ -120,6 +127,9 @@ def _first_found(folders: Sequence[str], stored: Mapping[str, Run]) -> list[Run]
     for folder in folders:
         if folder in stored:
             return [stored[folder]]
+        above = [entry for name, entry in stored.items() if folder.startswith(f"{name}/")]
+        if above and isinstance(above[0], BrokenRun):  # a folder that cannot be read
+            return above[:1]
         trials = [
             e for f, e in stored.items() if re.fullmatch(re.escape(folder) + r"_trial-\d+", f)
         ]

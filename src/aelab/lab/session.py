@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aelab.config import RunSpec, mistake_of, passes_through
-from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError, in_words
+from aelab.config import RunSpec
+from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError
 from aelab.lab import events as ev
-from aelab.lab.build import Parts, Sets, build, called_loss, fit_settings, load_images, place_of
+from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
 from aelab.lab.looking import look_at_images
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.place import note_place
@@ -29,9 +29,16 @@ from aelab.lab.record import (
     store_calls,
     stored_calls,
 )
-from aelab.lab.start import furthest_intact_state, state_to_load, weights_prefix
+from aelab.lab.start import (
+    damage_told,
+    furthest_intact_state,
+    state_to_load,
+    tensors_of,
+    weights_prefix,
+)
 from aelab.lab.stop import StopRequest
-from aelab.runs.record import Run
+from aelab.runs.atomic import concerns_every_run
+from aelab.runs.record import HeldError, Run
 from aelab.runs.store import Store
 
 #: At most about this much training is lost to a power cut.
@@ -69,7 +76,19 @@ def train_run(
     A failure of this run is an event, not an exception; only what concerns every run (a full disk,
     an unwritable folder) is raised.
     """
-    run = store.create(first_record(spec, options.trust), spec_files(spec), restart=options.restart)
+    try:
+        run = store.create(
+            first_record(spec, options.trust), spec_files(spec), restart=options.restart
+        )
+        run.checkpoints()  # or it is not known whether it was begun
+    except HeldError as error:
+        yield ev.RunSkipped(spec.name, error.message, held=True)
+        return
+    except StoreError as error:
+        if concerns_every_run(error):
+            raise
+        yield ev.RunErred(spec.name, str(error))
+        return
     reason = skip_reason(run, options)
     if reason:
         yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
@@ -77,21 +96,26 @@ def train_run(
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(run.lock())
+        except HeldError as error:
+            yield ev.RunSkipped(spec.name, error.message, held=True)
+            return
         except StoreError as error:
-            yield ev.RunSkipped(spec.name, error.message)
+            if concerns_every_run(error):
+                raise
+            yield ev.RunErred(spec.name, str(error))
             return
         reason = skip_reason(run, options)  # another process may have trained it meanwhile
         if reason:
             yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
             return
-        run.set_status("running", error=None)
         try:
+            run.set_status("running", error=None)
             yield from _Session(spec, store, run, options, stop).train(number)
         except Exception as error:
-            if isinstance(error, StoreError) and isinstance(error.__cause__, OSError):
+            if concerns_every_run(error):
                 with contextlib.suppress(StoreError):  # there may be no room for this either
                     run.set_status("interrupted", error=_told(error))
-                raise  # a full disk or an unwritable folder concerns every run
+                raise  # as a full disk does
             yield _failed(run, spec, error)
 
 
@@ -136,17 +160,11 @@ def skip_reason(run: Run, options: Options) -> str:
 def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     import traceback
 
-    if not isinstance(error, AelabError) and (
-        passes_through(error, spec.blocks) or called_loss(error)
-    ):
-        run.log(traceback.format_exc())
-        error = mistake_of(error, spec.blocks, place_of(error, spec))
     mine = isinstance(error, AelabError)
-    if isinstance(error, ConfigError | ShapeError) and not (error.where and error.where.file):
-        error.where = place_of(error, spec)
-    message = str(error) if mine else in_words(error)
-    run.set_status("failed", error=_told(error))
-    run.log(message if mine else traceback.format_exc())
+    message = str(error) if mine else f"{type(error).__name__}: {error}"
+    with contextlib.suppress(StoreError):  # what failed may be the writing itself
+        run.set_status("failed", error=_told(error))
+        run.log(message if mine else traceback.format_exc())
     if not mine:
         message += f" (details: {run.path}/log.txt)"
     # The text as it stands cannot be built: found before the first image, and not by the data.
@@ -182,7 +200,6 @@ class _Session:
 
     def train(self, number: int) -> Iterator[ev.Event]:
         """Builds the run, trains it, and turns the loop's events into files and our events."""
-        from aelab.lab.preflight import refuse_wrong_arguments
         from aelab.train import fit, make_state
 
         run, options = self.run, self.options
@@ -198,7 +215,6 @@ class _Session:
         self.settings = fit_settings(self.spec, parts, threads=options.threads)
         look_at_images(parts, train, validation, self.settings)
         self._settle_record(parts, train, validation)
-        refuse_wrong_arguments(self.spec, parts.model, self.settings)
         self.state = make_state(parts.model, self.settings, parts.device)
         parts.objective.prepare(train[0][1])
         parts.objective.to(parts.device)
@@ -269,31 +285,35 @@ class _Session:
         note_place(self.run, self.spec, parts.calls.to_json(), self.options.folders[1:])
 
     def _continue(self) -> bool:
-        import safetensors.torch
-
         from aelab.train import load_state
 
         found = furthest_intact_state(self.run)
         if found is None:
             return False
-        checkpoint, tensors, numbers = found
-        load_state(self.state, safetensors.torch.load(tensors), numbers)
+        checkpoint, content, numbers = found
+        with damage_told(checkpoint):
+            load_state(self.state, tensors_of(checkpoint, content), numbers)
         self.run.rewind(checkpoint)
+        made = self.run.complete_checkpoints(
+            checkpoint,
+            best=self.state.best_images == self.state.images,
+            keep=self.spec.settings.keep_checkpoints,
+        )
+        if made:
+            self.run.log(f"states that a death had left out, made now: {', '.join(made)}")
         return True
 
     def _start_from_other_run(self) -> None:
         """`load: RUN[@images]`: the weights of a kept checkpoint, everything else afresh."""
         if not self.spec.settings.load:
             return
-        import safetensors.torch
-
         from aelab.train import load_weights
 
         other, checkpoint = state_to_load(
             self.spec, self.state.model, self.store, trust=self.options.trust
         )
-        tensors, _ = checkpoint.read()
-        loaded = safetensors.torch.load(tensors)
+        content, _ = checkpoint.read()
+        loaded = tensors_of(checkpoint, content)
         prefix = weights_prefix(loaded)
         load_weights(self.state.model, loaded, prefix)
         if self.state.ema is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aelab.config import RunSpec
@@ -13,7 +14,7 @@ from aelab.runs.record import Run
 from aelab.runs.store import Store
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def state_to_load(
@@ -76,7 +77,9 @@ def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] 
             states.append((checkpoint.images, checkpoint))
         except StoreError as error:
             damage = error
-    for _, checkpoint in sorted(states, key=lambda state: state[0], reverse=True):
+    # Of equal ones `latest`, whose copies may be missing.
+    order = sorted(states, key=lambda state: (state[0], state[1].name == "latest"), reverse=True)
+    for _, checkpoint in order:
         try:
             tensors, numbers = checkpoint.read()
         except StoreError as error:
@@ -89,6 +92,41 @@ def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] 
     return None
 
 
+def tensors_of(checkpoint: Checkpoint, content: bytes) -> dict[str, Tensor]:
+    """The tensors in the bytes of a state.
+
+    Raises:
+        StoreError: the bytes are as they were written, and are no safetensors file.
+    """
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    try:
+        return dict(safetensors.torch.load(content))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _damaged(checkpoint, error) from error
+
+
+@contextlib.contextmanager
+def damage_told(checkpoint: Checkpoint) -> Iterator[None]:
+    """Numbers of a state that are missing or of another kind are told as damage of that state.
+
+    Raises:
+        StoreError: instead of what Python says about them.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise _damaged(checkpoint, error) from error
+
+
+def _damaged(checkpoint: Checkpoint, error: Exception) -> StoreError:
+    return StoreError(
+        f"{checkpoint.json_path} or its tensors are damaged: {type(error).__name__}: {error}",
+        hint="use another checkpoint of the run (RUN@images), or train afresh with --restart",
+    )
+
+
 def weights_prefix(tensors: Iterable[str]) -> str:
     """Which weights of a state are meant: the averaged ones (`ema`) where it kept them."""
     return "ema." if any(name.startswith("ema.") for name in tensors) else "model."
@@ -98,16 +136,14 @@ def _refuse_another_model(
     run: Run, checkpoint: Checkpoint, model: nn.Module, where: Where | None
 ) -> None:
     """Compares names and shapes; the weights themselves are not read."""
-    from safetensors import SafetensorError, safe_open
-
     from aelab.train import refuse_other_shapes
 
     try:
-        with safe_open(checkpoint.tensors_path, framework="pt") as stored:
-            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
+        shapes = checkpoint.shapes()
+    except StoreError as error:
+        raise ConfigError(error.message, where=where, hint=error.hint) from error
+    try:
         refuse_other_shapes(model, shapes)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"cannot read {checkpoint.tensors_path}: {error}", where=where) from error
     except StoreError as error:
         hint = f"it takes a run of the same model; {run.folder} has another"
         raise ConfigError(error.message, where=where, hint=hint) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -244,10 +243,7 @@ def apply_callable(
     Raises:
         ConfigError: the result is neither one value nor values per image.
     """
-    # Tensors that the function makes lie where its images lie.
-    place = contextlib.nullcontext() if target.device.type == "cpu" else target.device
-    with place:
-        value = function(reconstruction, target)
+    value = function(reconstruction, target)
     num_images = target.shape[0]
     if isinstance(value, Tensor) and value.ndim == 0:
         return value.expand(num_images)

@@ -94,6 +94,7 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         trend = run_trend(run)
     except StoreError as error:
         problems.append(error.message)
+    problems += [words for words in run.damage if words not in problems]
     last, best = status.get("last") or {}, status.get("best") or {}
     seconds = status.get("seconds")
     cells: dict[str, Any] = {
@@ -258,7 +259,7 @@ def _state(run: Run, problems: Sequence[str]) -> str:
     words = run.state_words
     if run.state == "running":
         words += progress_words(run)
-    if run.state == "failed" and problems:
+    if run.state in ("failed", "unreadable") and problems:
         first = " ".join(problems[0].split())
         words += f": {first[:97]}..." if len(first) > 100 else f": {first}"
     return words

@@ -18,7 +18,7 @@ from aelab.report.cells import Column, Table, data_words, show
 from aelab.report.comparing import compare
 from aelab.report.gallery import Pictures
 from aelab.report.tables import MOST_GROUPS, make_table, run_order
-from aelab.runs.atomic import read_json
+from aelab.runs.files import read_json
 from aelab.runs.record import Run
 
 #: Points of a curve at most, and fewest where there are many runs.
@@ -281,8 +281,6 @@ def script_data(runs: Sequence[Run]) -> dict[str, Any]:
         "heading": heading,
         "runs": [_about(run, name, number) for number, (run, name) in enumerate(zip(runs, names))],  # noqa: B905
         "groups": colours,
-        "rest": {key: series.other_values(runs, key) for key in keys},
-        "dashes": [list(dash) for dash in series.DASHES],
         "terms": series.logged_terms(rows),
         "units": units,
         "curves": curves(rows),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aelab.runs.foreign import stays_inside
+from aelab.report.pictures import files_in
 from aelab.runs.record import Run
 
 #: Bytes of all figures of a page together, before base64 makes them a third longer.
@@ -17,14 +17,7 @@ _TYPES = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"}
 
 def stored_figures(run: Run) -> list[Path]:
     """The pictures in the run's `figures` folder, by name."""
-    folder = run.path / "figures"
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in _TYPES and path.is_file() and stays_inside(path, run.path)
-    )
+    return [path for path in files_in(run, "figures") if path.suffix in _TYPES]
 
 
 def embedded_figures(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any]]], int]:
@@ -37,10 +30,10 @@ def embedded_figures(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any]]], i
     found: list[list[dict[str, Any]]] = [[] for _ in runs]
     left_out, room = 0, FIGURE_BYTES
     for path, number in sorted(stored, key=lambda entry: (entry[0].stat().st_size, str(entry[0]))):
-        content = path.read_bytes()
-        if len(content) > room:
+        if path.stat().st_size > room:
             left_out += 1
             continue
+        content = path.read_bytes()
         room -= len(content)
         address = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
         found[number].append({"name": path.stem, "address": address})

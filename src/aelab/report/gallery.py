@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aelab.errors import DataError
+from aelab.errors import DataError, StoreError
 from aelab.report.pictures import (
     ENCODINGS,
     SPLITS,
@@ -19,6 +19,7 @@ from aelab.report.pictures import (
     originals,
     steps,
 )
+from aelab.runs.files import LARGEST_PICTURE, read
 from aelab.runs.record import Run
 
 #: Bytes of all pictures together, before base64 makes them a third longer.
@@ -81,7 +82,7 @@ class Pictures:
     def _add(self, path: Path, run: Run, encoding: Encoding) -> int | None:
         """The place of a picture in `addresses`; None where the file is damaged or gone."""
         try:
-            stored = path.read_bytes()
+            stored = read(path, run.path, LARGEST_PICTURE)
             key = stored + repr(encoding.quality).encode()
             if key not in self._places:
                 row = open_row(path)
@@ -90,5 +91,5 @@ class Pictures:
                 self._places[key] = len(self.addresses)
                 self.addresses.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
             return self._places[key]
-        except (DataError, OSError):
+        except (DataError, StoreError, OSError):
             return None

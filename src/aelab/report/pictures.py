@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any
 from aelab.errors import DataError, UserError, one_of
 from aelab.files import open_picture
 from aelab.report.series import labels
-from aelab.runs.foreign import stays_inside
+from aelab.runs.files import LARGEST_PICTURE, is_regular, read
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: The checkerboard behind transparent pixels: side of a square, two greys; as `ops.color` has it.
-SQUARE, GREYS = 4, (102, 153)
 #: Name of the stored split -> what people call it.
 SPLITS = {"heldout": "held-out images", "train": "training images"}
 
@@ -52,10 +50,14 @@ ENCODINGS = (
 )  # fmt: skip
 
 
+#: Pixels of a stored row of images; ours have some ten thousands.
+LARGEST_PIXELS = 1 << 26
+
+
 def originals(run: Run, split: str) -> Path | None:
     """The file of the originals, None where the run has none (yet)."""
     path = run.path / "images" / f"{split}-originals.png"
-    return path if path.is_file() and stays_inside(path, run.path) else None
+    return path if is_regular(path, run.path) else None
 
 
 def steps(run: Run, split: str) -> dict[int, Path]:
@@ -65,14 +67,21 @@ def steps(run: Run, split: str) -> dict[int, Path]:
 
 def stored_moments(run: Run, folder: str, split: str, suffix: str) -> dict[int, Path]:
     """Images seen -> file of that moment in a folder of the run, ascending."""
-    if not (run.path / folder).is_dir():
-        return {}
     found = {}
-    for path in (run.path / folder).iterdir():
+    for path in files_in(run, folder):
         match = _MOMENT.fullmatch(path.name)
-        if match and match.group(1, 3) == (split, suffix) and stays_inside(path, run.path):
+        if match and match.group(1, 3) == (split, suffix):
             found[int(match[2])] = path
     return dict(sorted(found.items()))
+
+
+def files_in(run: Run, folder: str) -> list[Path]:
+    """The regular files in a folder of the run, by name; none where it cannot be read."""
+    try:
+        paths = sorted((run.path / folder).iterdir())
+    except OSError:
+        return []
+    return [path for path in paths if is_regular(path, run.path)]
 
 
 def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:
@@ -99,32 +108,19 @@ def image_width(run: Run, size: tuple[int, int]) -> int:
 
 
 def open_row(path: Path) -> Image:
-    """A stored row of images, decoded; what is transparent lies on a checkerboard.
+    """A stored row of images, decoded.
 
     Raises:
         DataError: if the file is damaged.
     """
     try:
         with open_picture(path, ("PNG",)) as image:
-            if image.mode in ("RGBA", "LA"):
-                return _over_checker(image.convert("RGBA"))
+            if image.width * image.height > LARGEST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are too many")
             return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
     except DataError as error:
         reason = error.message.partition(f"{path}: ")[2] or error.message
         raise DataError(f"{path} is no readable picture: {reason}") from error
-
-
-def _over_checker(row: Image) -> Image:
-    from PIL import Image
-
-    squares = -(-row.width // SQUARE), -(-row.height // SQUARE)
-    behind = Image.new("L", squares)
-    behind.putdata(
-        [GREYS[(n % squares[0] + n // squares[0]) % 2] for n in range(math.prod(squares))]
-    )
-    behind = behind.resize((squares[0] * SQUARE, squares[1] * SQUARE), Image.Resampling.NEAREST)
-    behind = behind.crop((0, 0, *row.size)).convert("RGBA")
-    return Image.alpha_composite(behind, row).convert("RGB")
 
 
 def encode(row: Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
@@ -239,7 +235,7 @@ def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[Line]:
             continue
         gap = PAPER_GAP if run.record.get("alphabet") else "white"
         first = Line("original", _images(run, original, count), True, gap)
-        group = together.setdefault(original.read_bytes(), [first])
+        group = together.setdefault(read(original, run.path, LARGEST_PICTURE), [first])
         group.append(Line(label, _images(run, stored[max(stored)], count), False, gap))
     return [line for group in together.values() for line in group]
 

@@ -32,8 +32,27 @@ _WAYS_OUT = {
         "a folder of it does not exist",
         "type a path in a folder that exists; a run's own may have been deleted",
     ),
+    errno.ELOOP: ("links lead in a circle", "remove the link"),
     errno.EIO: ("the disk reports an error", f"check the disk, {_CONTINUE}"),
 }
+
+
+_TO_READ = {
+    errno.EACCES: "make it readable for you (chmod u+rX), or ask whose it is",
+    errno.EPERM: "make it readable for you (chmod u+rX), or ask whose it is",
+    errno.ENOENT: "the run may be incomplete or deleted; aelab ls shows what is there",
+    errno.EIO: "check the disk, or restore the file from a copy",
+}
+#: What concerns every run, not this one alone.
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+
+
+def concerns_every_run(error: BaseException) -> bool:
+    """Whether what the system refused is a matter of the whole disk, not of one directory."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _OF_THE_DISK
 
 
 def explain(error: OSError, path: Path, doing: str = "write") -> StoreError:
@@ -45,6 +64,8 @@ def explain(error: OSError, path: Path, doing: str = "write") -> StoreError:
         doing: a verb: `write`, `read`, `remove`.
     """
     reason, hint = _WAYS_OUT.get(error.errno or 0, (error.strerror or str(error), None))
+    if doing == "read":
+        hint = _TO_READ.get(error.errno or 0)
     return StoreError(f"cannot {doing} {path}: {reason}", hint=hint)
 
 
@@ -112,26 +133,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain(error, path) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object stored in `path`.
-
-    Raises:
-        StoreError: if the file is missing, unreadable, or holds no JSON object.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    except (ValueError, RecursionError) as error:
-        raise StoreError(
-            f"cannot read {path}: it holds no valid JSON ({error})",
-            hint="restore the file from a copy, or move the run's folder away and run again",
-        ) from error
-    if not isinstance(value, dict):
-        raise StoreError(f"cannot read {path}: expected an object, found {type(value).__name__}")
-    return value
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

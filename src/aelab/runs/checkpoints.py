@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,15 +23,23 @@ from aelab.errors import StoreError, UserError
 from aelab.runs.atomic import (
     explain,
     make_folder,
-    read_json,
     sync_folder,
     with_numbers,
     write_bytes,
     write_json,
 )
+from aelab.runs.files import (
+    LARGEST_JSON,
+    LARGEST_TENSORS,
+    is_regular,
+    open_regular,
+    read,
+    read_json,
+)
 from aelab.runs.foreign import LARGEST
 
 FORMAT = 1
+_OTHER_STATE = "use another checkpoint of the run (RUN@images), or train afresh with --restart"
 _ATTEMPTS = 5
 _KEPT = re.compile(r"images-(\d+)")
 
@@ -72,7 +81,7 @@ class Checkpoint:
         Raises:
             StoreError: if it is missing, damaged, or of a newer format.
         """
-        about: dict[str, Any] = with_numbers(read_json(self.json_path))
+        about: dict[str, Any] = with_numbers(read_json(self.json_path, self.folder.parent))
         version = about.get("format", 0)
         if not isinstance(version, int):
             raise StoreError(f"{self.json_path}: `format` is {version!r}, expected a number")
@@ -101,7 +110,7 @@ class Checkpoint:
         for attempt in range(_ATTEMPTS):
             try:
                 about, path = self.about(), self.tensors_path
-                data = path.read_bytes()
+                data = read(path, self.folder.parent, LARGEST_TENSORS)
             except (OSError, StoreError) as error:
                 if attempt + 1 < _ATTEMPTS:  # a writer may be replacing the pair right now
                     time.sleep(0.02)
@@ -115,8 +124,40 @@ class Checkpoint:
         raise StoreError(
             f"{path} is damaged: its {len(data):,} bytes do not have the hash noted when they "
             "were written",
-            hint="use another checkpoint of the run (RUN@images), or train afresh with --restart",
+            hint=_OTHER_STATE,
         )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name of each tensor -> its shape, from the head of the safetensors file alone.
+
+        Raises:
+            StoreError: if the file is missing, or no safetensors file.
+        """
+        path = self.tensors_path
+        try:
+            head = json.loads(self._head(path))
+            return {
+                str(name): tuple(int(size) for size in entry["shape"])
+                for name, entry in head.items()
+                if name != "__metadata__"
+            }
+        except OSError as error:
+            raise explain(error, path, "read") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise StoreError(
+                f"{path} is damaged: it is no safetensors file ({error})", hint=_OTHER_STATE
+            ) from error
+
+    def _head(self, path: Path) -> bytes:
+        """The JSON at the beginning of a safetensors file, after eight bytes with its length."""
+        if not is_regular(path, self.folder.parent):
+            raise StoreError(f"{path} is no file inside of the run", hint=_OTHER_STATE)
+        descriptor = open_regular(path, os.O_RDONLY)
+        with os.fdopen(descriptor, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= LARGEST_JSON:
+                raise ValueError(f"its head would have {length:,} bytes")
+            return file.read(length)
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -196,7 +237,7 @@ def settle(folder: Path) -> None:
             stem = name.removesuffix(".new").rpartition(".")[0]
             if stem in promised:  # tensors first: the numbers are the promise
                 os.replace(folder / name, folder / name.removesuffix(".new"))
-            else:
+            elif not (folder / name).is_dir():
                 (folder / name).unlink()
         if names:
             sync_folder(folder)

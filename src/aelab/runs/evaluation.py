@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aelab.errors import StoreError
-from aelab.runs.atomic import read_json, with_numbers
+from aelab.runs.atomic import with_numbers
+from aelab.runs.files import read_json
 from aelab.runs.foreign import legible_values
 from aelab.runs.record import Run
 

@@ -7,12 +7,12 @@ could steer a terminal or turn text around, become visible.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError, visible
+from aelab.runs.files import walk
 
 #: Larger whole numbers are nobody's; some things that show numbers fail on them.
 LARGEST = 10**18
@@ -30,6 +30,18 @@ def _number(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _count(value: Any) -> bool:
+    return _whole(value) and value >= 0
+
+
+def _duration(value: Any) -> bool:
+    return _number(value) and 0 <= value < float("inf")
+
+
+def _pid(value: Any) -> bool:
+    return _whole(value) and 0 < value < 2**31
 
 
 def _size(value: Any) -> bool:
@@ -111,12 +123,12 @@ _RECORD: dict[str, tuple[_Check, str]] = {
 _COUNTS = ("images", "max_inputs", "epoch")
 _NUMBERS = ("seconds", "wall_seconds", "images_per_second")
 _STATUS: dict[str, _Check] = {
-    **dict.fromkeys(_COUNTS, _or_none(_whole)),
-    **dict.fromkeys(_NUMBERS, _or_none(_number)),
+    **dict.fromkeys(_COUNTS, _or_none(_count)),
+    **dict.fromkeys(_NUMBERS, _or_none(_duration)),
     **dict.fromkeys(("best", "last"), lambda value: value is None or is_row(value)),
     **dict.fromkeys(("state", "updated", "note", "reason", "host", "mark"), _or_none(_text)),
     "error": _or_none(_object_of(_text)),
-    "pid": _or_none(_whole),
+    "pid": _or_none(_pid),
 }
 
 
@@ -177,26 +189,17 @@ def refuse_links(run: Path) -> None:
     Raises:
         StoreError: naming the link; writing through it would change a file elsewhere.
     """
-    home = run.resolve()
-    for entry in _entries(run):
-        if entry.is_symlink() and home not in Path(entry.path).resolve().parents:
+    for entry in walk(run):
+        if entry.is_symlink() and not stays_inside(Path(entry.path), run):
             raise StoreError(
                 f"{entry.path} is a link out of the run; nothing is written through it",
                 hint="remove the link, or make the runs folder itself a link",
             )
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                yield entry
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _entries(Path(entry.path))
-    except FileNotFoundError:
-        return
-
-
 def stays_inside(path: Path, run: Path) -> bool:
     """Whether a file of a run, its links followed, still lies in it."""
-    return run.resolve() in path.resolve().parents
+    try:
+        return run.resolve() in path.resolve().parents
+    except (OSError, RuntimeError):  # a loop of links
+        return False

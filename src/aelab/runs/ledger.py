@@ -11,6 +11,7 @@ from typing import Any
 
 from aelab.errors import StoreError
 from aelab.runs.atomic import explain, to_json, with_numbers, write_all
+from aelab.runs.files import LARGEST_METRICS, open_regular, read
 from aelab.runs.foreign import is_row, legible_values
 
 
@@ -30,7 +31,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     text = "".join(to_json({"split": row.get("split"), **row}) + "\n" for row in rows)
     data = text.encode(errors="backslashreplace")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             start = _end_of_last_line(descriptor)
             os.lseek(descriptor, start, os.SEEK_SET)
@@ -50,7 +51,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 def settled_length(path: Path) -> int:
     """The file's length in bytes, 0 if there is none, once the disk has all of it."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_regular(path, os.O_RDWR)
     except FileNotFoundError:
         return 0
     except OSError as error:
@@ -79,26 +80,46 @@ def truncate_rows(path: Path, length: int) -> None:
                 hint="restore the file from a copy, or train this run afresh with --restart",
             )
         if size > length:
-            os.truncate(path, length)
+            descriptor = open_regular(path, os.O_RDWR)
+            try:
+                os.ftruncate(descriptor, length)
+            finally:
+                os.close(descriptor)
     except OSError as error:
         raise explain(error, path) from error
 
 
-def read_rows(path: Path, split: str | None = None) -> list[dict[str, Any]]:
+def read_rows(
+    path: Path,
+    split: str | None = None,
+    *,
+    home: Path | None = None,
+    damaged: list[str] | None = None,
+) -> list[dict[str, Any]]:
     """The rows of the file in order; of one `split` only, if given.
 
     A torn last line (somebody is writing, or was killed) is left out. Reading one split does not
     parse the others, which matters in a table of hundreds of runs.
 
+    Args:
+        path: the file.
+        split: `train` or `validation`.
+        home: the run's directory; left out, the file's own folder.
+        damaged: what is wrong with the file is added here, a line each, and the rows that are in
+            order are given; left out, it is raised. Then each row must also say when it was.
+
     Raises:
         StoreError: if the file is unreadable or a line before the last is damaged.
     """
     try:
-        data = path.read_bytes()
+        data = read(path, home or path.parent, LARGEST_METRICS)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise explain(error, path, "read") from error
+    except StoreError as error:
+        if damaged is None:
+            raise
+        damaged.append(error.message)
+        return []
     data = data[: data.rfind(b"\n") + 1]
     lines = data.splitlines() if split is None else _lines_with(data, f'"{split}"'.encode())
     rows = []
@@ -107,18 +128,28 @@ def read_rows(path: Path, split: str | None = None) -> list[dict[str, Any]]:
             row = with_numbers(json.loads(line))
             if not is_row(row):
                 raise ValueError("not an object of numbers")
+            if damaged is not None and not _has_a_moment(row):
+                raise ValueError("it does not say at how many images it was written")
         except (ValueError, RecursionError) as error:
-            if data.endswith(line + b"\n") and line is lines[-1]:
+            if damaged is None and data.endswith(line + b"\n") and line is lines[-1]:
                 break
             number = data[: data.find(line)].count(b"\n") + 1
+            words = f"{path}:{number}: this line is no valid JSON: {line[:60]!r}"
+            if damaged is not None:
+                damaged.append(f"{words}; it is left out")
+                continue
             raise StoreError(
-                f"{path}:{number}: this line is no valid JSON: {line[:60]!r}",
-                hint="delete the line, or restore the file from a copy",
+                words, hint="delete the line, or restore the file from a copy"
             ) from error
         if split is None or row.get("split") == split:
             # Written here, a name of a term has no escapes and no control characters.
             rows.append(legible_values(row) if b"\\" in line or not line.isascii() else row)
     return rows
+
+
+def _has_a_moment(row: Mapping[str, Any]) -> bool:
+    images = row.get("images")
+    return isinstance(images, int) and images >= 0 and isinstance(row.get("split"), str)
 
 
 def _lines_with(data: bytes, word: bytes) -> list[bytes]:

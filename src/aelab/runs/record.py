@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import stat
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from aelab.errors import StoreError, visible
 from aelab.runs.atomic import (
     explain,
     make_folder,
-    read_json,
+    to_json,
     with_numbers,
     write_all,
     write_bytes,
@@ -27,12 +31,30 @@ from aelab.runs.checkpoints import (
     settle,
     superfluous,
 )
-from aelab.runs.foreign import checked_record, checked_status, refuse_links, stays_inside
+from aelab.runs.files import (
+    LARGEST_PICTURE,
+    LARGEST_TEXT,
+    is_regular,
+    open_regular,
+    read,
+    read_json,
+    refuse_other_kinds,
+    walk,
+)
+from aelab.runs.foreign import checked_record, checked_status, refuse_links
 from aelab.runs.ledger import append_rows, read_rows, settled_length, truncate_rows
 from aelab.runs.status import STATES, actual_state, is_alive, now, state_words, this_process
 
 #: The format version this code writes, and the newest it reads.
 FORMAT = 1
+#: Entries of a status that only say how far a run is: written once a second, not more often.
+_HEARTBEAT = {"images", "max_inputs", "epoch", "seconds", "images_per_second"}
+#: Entries of a row of metrics that are no terms of the objective.
+_CLOCKS = {"split", "seconds", "epoch"}
+
+
+class HeldError(StoreError):
+    """Another process writes this run now."""
 
 
 class Run:
@@ -43,6 +65,9 @@ class Run:
         folder: its name relative to the store, with `/` between parts.
         record: the content of `run.json`.
         is_new: whether it was made just now.
+
+    Attributes:
+        damage: what was found wrong in its files while they were read; the run can be used.
     """
 
     def __init__(
@@ -52,7 +77,9 @@ class Run:
         self.folder = folder
         self.record = record
         self.is_new = is_new
+        self.damage: list[str] = []
         self._status: dict[str, Any] | None = None
+        self._written_at = -1.0
 
     def __repr__(self) -> str:
         return f"Run({self.folder!r})"
@@ -64,11 +91,17 @@ class Run:
         Raises:
             StoreError: if it is no run, is damaged, or was written by a newer aelab.
         """
-        if not os.path.isfile(path / "run.json"):
+        if not os.path.lexists(path / "run.json"):
+            if holds_a_run(path):
+                raise StoreError(
+                    f"{path} has lost its run.json: it has the other files of a run",
+                    hint="restore run.json from a copy, or train it afresh with --restart; aelab "
+                    "rm removes it",
+                )
             raise StoreError(
                 f"{path} is not a run: it has no run.json", hint="aelab ls shows the runs there are"
             )
-        record = checked_record(read_json(path / "run.json"), path / "run.json")
+        record = checked_record(read_json(path / "run.json", path), path / "run.json")
         version = record.get("format")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise StoreError(f"{path / 'run.json'}: `format` is {version!r}, expected a number")
@@ -87,18 +120,78 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The content of `status.json`, as it was when first asked for; `refresh` asks again."""
+        """The content of `status.json`, as it was when first asked for; `refresh` asks again.
+
+        What it lacks, or what was damaged, is taken from the metrics; `note` then says so.
+        """
         if self._status is None:
-            try:
-                path = self.path / "status.json"
-                self._status = checked_status(with_numbers(read_json(path)), path)
-            except StoreError as error:
-                # A power cut can empty a file; the run itself is in order and can be continued.
-                gone = not (self.path / "status.json").exists()
-                self._status = {"state": "waiting"} if gone else {"state": "interrupted"}
-                if not gone:
-                    self._status["note"] = error.message
+            self._status = self._read_status()
         return self._status
+
+    def _read_status(self) -> dict[str, Any]:
+        path = self.path / "status.json"
+        try:
+            stored = read_json(path, self.path)
+            told = stored.pop("sum", None)
+            whole = told is None or told == _sum(stored)
+            status = checked_status(with_numbers(stored), path)
+            note = "" if whole else f"{path} is damaged: its sum is not that of its entries"
+        except StoreError as error:
+            # A power cut can empty a file; the run itself is in order and can be continued.
+            gone = not os.path.lexists(path)
+            status, whole = {"state": "waiting" if gone else "interrupted"}, False
+            note = f"{path} is missing" if gone else error.message
+            if gone and not self.metrics() and not self._has_states():
+                return status
+            status["state"] = "interrupted"
+        if whole and (status.get("state") == "waiting" or ("last" in status and "best" in status)):
+            return status
+        rebuilt = self._from_metrics(keep=status if whole else {})
+        if note or any(status.get(key) != value for key, value in rebuilt.items()):
+            status |= rebuilt
+            if note:
+                status["note"] = f"{note}; its losses are those of metrics.jsonl"
+        return status
+
+    def _has_states(self) -> bool:
+        return os.path.isdir(self.path / "checkpoints")
+
+    def _from_metrics(self, keep: Mapping[str, Any]) -> dict[str, Any]:
+        """What the metrics and the latest state know of a status, but for what `keep` has."""
+        found: dict[str, Any] = {}
+        rows = self.metrics("validation")
+        if rows:
+            last = rows[-1]
+            found["last"] = {name: last[name] for name in last if name not in _CLOCKS}
+            best = self._best_of(rows)
+            found |= {} if best is None else {"best": best}
+        every = rows if "images" in keep else self.metrics()
+        if every:
+            end = max(every, key=lambda row: int(row["images"]))
+            clock = {name: end[name] for name in ("images", "epoch", "seconds") if name in end}
+            found |= {name: value for name, value in clock.items() if value is not None}
+        limit = self.record.get("max_inputs")
+        if every and limit is not None:
+            found["max_inputs"] = limit
+        return {name: value for name, value in found.items() if keep.get(name) is None}
+
+    def _best_of(self, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The best validation: as the latest state noted it, or a lower loss since then."""
+        best: dict[str, Any] | None = None
+        seen = -1
+        with contextlib.suppress(StoreError):
+            latest = Checkpoint("latest", self.path / "checkpoints").about()
+            loss, images = (latest["numbers"].get(f"best_{name}") for name in ("loss", "images"))
+            if not isinstance(loss, int | float) or not isinstance(images, int):
+                return None  # nothing was judged yet
+            best, seen = {"images": images, "loss": float(loss)}, int(latest["images"])
+        for row in rows:
+            loss = row.get("loss")
+            if row["images"] <= seen or not isinstance(loss, int | float) or loss != loss:
+                continue
+            if best is None or loss < best["loss"]:
+                best = {"images": row["images"], "loss": loss}
+        return best
 
     @property
     def state(self) -> str:
@@ -130,6 +223,11 @@ class Run:
             raise ValueError(f"state {state!r} is none of {', '.join(STATES)}")
         before = self.status
         status = {**before, **changes}
+        status.pop("note", None)  # of damage that is mended by writing
+        now_seconds = time.monotonic()
+        if state is None and set(changes) <= _HEARTBEAT and now_seconds < self._written_at + 1:
+            self._status = status
+            return status
         if state is not None:
             status["state"] = state
         status.setdefault("state", "waiting")
@@ -139,9 +237,8 @@ class Run:
             for name in ("pid", "mark", "host"):
                 status.pop(name, None)
         status["updated"] = now()
-        # A heartbeat need not wait for the disk; a new state or an error must.
-        durable = status["state"] != before.get("state") or "error" in changes
-        write_json(self.path / "status.json", status, durable=durable)
+        write_json(self.path / "status.json", {**status, "sum": _sum(status)})
+        self._written_at = now_seconds
         self._status = status
         return status
 
@@ -160,9 +257,11 @@ class Run:
         refuse_links(self.path)  # also before: locking itself opens a file
         lock = FileLock(self.path / "lock", timeout=timeout_seconds)
         try:
+            with contextlib.suppress(FileNotFoundError):
+                refuse_other_kinds(self.path / "lock", os.stat(self.path / "lock"))
             lock.acquire()
         except Timeout as error:
-            raise StoreError(
+            raise HeldError(
                 f"run {self.folder} is being trained by {self._owner_words()}",
                 hint="wait for it, or stop that process; aelab ls shows how far it is",
             ) from error
@@ -183,20 +282,53 @@ class Run:
                 (self.path / "lock.json").unlink()
             lock.release()
 
+    @contextlib.contextmanager
+    def held_for_removal(self) -> Iterator[None]:
+        """As `lock`, but nothing in the run need be in order.
+
+        Raises:
+            HeldError: another process writes it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            if is_regular(self.path / "lock", self.path):
+                lock.acquire()
+        except Timeout as error:
+            raise HeldError(
+                f"run {self.folder} is being trained by {self._owner_words()}",
+                hint="wait for it, or stop that process; aelab ls shows how far it is",
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            owner = self._owner_words()
+            if owner != "another process":
+                raise HeldError(f"run {self.folder} is being trained by {owner}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _owner_words(self) -> str:
         for source in (self.path / "lock.json", self.path / "status.json"):
             with contextlib.suppress(StoreError):
-                owner = read_json(source)
+                owner = read_json(source, self.path)
                 if owner.get("pid") and is_alive(owner, 0.0):
-                    return f"process {owner['pid']} on host {owner.get('host')}"
+                    return visible(f"process {owner['pid']} on host {owner.get('host')}")
         return "another process"
 
     def _tidy(self) -> None:
         for folder in (self.path, self.path / "checkpoints", self.path / "images"):
-            with contextlib.suppress(FileNotFoundError):
-                for entry in os.scandir(folder):
-                    if entry.name.startswith(".") and entry.name.endswith(".tmp"):
-                        os.unlink(entry)
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                            with contextlib.suppress(OSError):  # it means nothing
+                                os.unlink(entry)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise explain(error, folder) from error
         settle(self.path / "checkpoints")
 
     # --- metrics
@@ -205,9 +337,28 @@ class Run:
         """The rows of `metrics.jsonl` in order, of one split (`train`, `validation`) if given.
 
         Each row has `split`, `images` (seen), `seconds` (of training), `epoch`, `loss`, and the
-        objective's terms; a torn last line is left out.
+        objective's terms; a torn last line is left out. So are lines that are damaged; `damage`
+        then names them.
         """
-        return read_rows(self.path / "metrics.jsonl", split)
+        damaged: list[str] = []
+        rows = read_rows(self.path / "metrics.jsonl", split, home=self.path, damaged=damaged)
+        self._note_damage(*damaged)
+        return rows
+
+    def lacks_metrics(self) -> str:
+        """What is missing where a run has trained and its metrics are gone; else empty."""
+        path = self.path / "metrics.jsonl"
+        try:
+            if os.stat(path).st_size:
+                return ""
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return ""  # told when it is read
+        return f"{path} is missing or empty: there is no curve" if self.status.get("images") else ""
+
+    def _note_damage(self, *found: str) -> None:
+        self.damage = list(dict.fromkeys([*self.damage, *found]))
 
     def append(self, *rows: Mapping[str, Any]) -> int:
         """Add rows to `metrics.jsonl`, all or none; returns its new length in bytes."""
@@ -266,6 +417,44 @@ class Run:
             delete_checkpoint(Checkpoint(f"images-{number:09d}", folder))
         return latest
 
+    def complete_checkpoints(
+        self, latest: Checkpoint, *, best: bool, keep: str | int = "best+latest"
+    ) -> list[str]:
+        """Makes the copies of the latest state that a death between two writes left out.
+
+        Args:
+            latest: an intact state from which the run goes on.
+            best: whether it is the best so far.
+            keep: as for `save_checkpoint`.
+
+        Returns:
+            The names of the states that were made.
+        """
+        if latest.name != "latest":
+            return []  # a damaged one was passed over: its copies are as they were
+        folder, images = self.path / "checkpoints", latest.images
+        have = {entry.name: entry for entry in self.checkpoints()}
+        kept = {entry.images for name, entry in have.items() if name.startswith("images-")}
+        unwanted = superfluous({*kept, images}, keep)
+        due = ["best"] if best else []
+        due += [f"images-{images:09d}"] if images not in unwanted else []
+        made = [name for name in due if not self._is_copy(have.get(name), images)]
+        for name in made:
+            copy_checkpoint(latest, name)
+        for number in unwanted:
+            delete_checkpoint(Checkpoint(f"images-{number:09d}", folder))
+        return made
+
+    def _is_copy(self, state: Checkpoint | None, images: int) -> bool:
+        """Whether a state is there, in order, and of so many images."""
+        if state is None:
+            return False
+        try:
+            state.read()
+            return int(state.about()["images"]) == images
+        except StoreError:
+            return False
+
     def rewind(self, checkpoint: Checkpoint) -> None:
         """Make the metrics as they were when `checkpoint` was written, to continue from it."""
         self.truncate_metrics(int(checkpoint.about()["metrics_offset"]))
@@ -298,15 +487,30 @@ class Run:
         return path
 
     def read_text(self, relative: str) -> str:
-        """The text of one of the run's files; empty where there is none, or a link leads out."""
-        if not stays_inside(self.path / relative, self.path):
-            return ""
+        """The text of one of the run's files; empty where there is none that may be read.
+
+        `damage` then says why; a file that is simply not there is no damage.
+        """
         try:
-            return (self.path / relative).read_text(encoding="utf-8", errors="replace")
+            data = read(self.path / relative, self.path, LARGEST_TEXT)
         except FileNotFoundError:
             return ""
-        except OSError as error:
-            raise explain(error, self.path / relative, "read") from error
+        except StoreError as error:
+            self._note_damage(error.message)
+            return ""
+        return data.decode("utf-8", errors="replace")
+
+    def read_picture(self, relative: str) -> bytes:
+        """The bytes of one of the run's pictures.
+
+        Raises:
+            StoreError: there is none, or it is no file of this run.
+        """
+        path = self.path / relative
+        try:
+            return read(path, self.path, LARGEST_PICTURE)
+        except FileNotFoundError as error:
+            raise explain(error, path, "read") from error
 
     def update_record(self, **changes: Any) -> None:
         """Note more in `run.json`, for instance parameter counts once the model is built."""
@@ -319,7 +523,7 @@ class Run:
         line = f"{now()} {text.rstrip()}\n".encode(errors="backslashreplace")
         path = self.path / "log.txt"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 write_all(descriptor, line)
             finally:
@@ -330,9 +534,78 @@ class Run:
     def size_bytes(self) -> int:
         """Bytes on the disk; files with two names (hard links) count once."""
         seen: dict[tuple[int, int], int] = {}
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    facts = os.lstat(os.path.join(folder, name))
+        for entry in walk(self.path):
+            with contextlib.suppress(OSError):
+                facts = entry.stat(follow_symlinks=False)
+                if not stat.S_ISDIR(facts.st_mode):
                     seen[(facts.st_dev, facts.st_ino)] = facts.st_size
         return sum(seen.values())
+
+
+class BrokenRun(Run):
+    """A directory that is a run and cannot be read: listed wherever the run would be.
+
+    Args:
+        path: the directory.
+        folder: its name relative to the store.
+        problem: why.
+
+    Attributes:
+        problem: the same.
+    """
+
+    def __init__(self, path: Path, folder: str, problem: StoreError) -> None:
+        record = {"name": visible(folder), "folder": visible(folder), "identity": "", "matrix": {}}
+        super().__init__(path, visible(folder), record)
+        self.problem = problem
+        self._status = self._unreadable()
+
+    def _unreadable(self) -> dict[str, Any]:
+        error = {"type": "", "message": self.problem.message, "hint": self.problem.hint or ""}
+        return {"state": "unreadable", "error": error}
+
+    @property
+    def state(self) -> str:
+        """Always `unreadable`."""
+        return "unreadable"
+
+    @property
+    def state_words(self) -> str:
+        """Always `unreadable`."""
+        return "unreadable"
+
+    def refresh(self) -> Run:
+        """Nothing that is asked of it changes while it cannot be read."""
+        return self
+
+    def metrics(self, split: str | None = None) -> list[dict[str, Any]]:
+        """None: whose they are is not known."""
+        return []
+
+    def read_text(self, relative: str) -> str:
+        """Empty: whose it is is not known."""
+        return ""
+
+    def read_picture(self, relative: str) -> bytes:
+        """Raises the problem."""
+        raise self.problem
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """None: whose they are is not known."""
+        return []
+
+
+def holds_a_run(path: Path) -> bool:
+    """Whether a folder has what only a run has, with or without a readable `run.json`."""
+    if os.path.lexists(path / "run.json"):
+        return True
+    return any(os.path.lexists(path / name) for name in ("metrics.jsonl", "resolved.yml")) and (
+        os.path.lexists(path / "status.json")
+    )
+
+
+def _sum(status: Mapping[str, Any]) -> str:
+    """A sum over the entries: a power cut or a worn disk must not change a loss unnoticed."""
+    plain = json.loads(to_json(dict(status)))
+    text = json.dumps(plain, sort_keys=True)
+    return f"{zlib.crc32(text.encode(errors='backslashreplace')):08x}"

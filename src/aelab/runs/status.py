@@ -52,7 +52,7 @@ def is_alive(owner: Mapping[str, Any], silent_seconds: float | None = None) -> b
     if owner.get("host") != platform.node():
         return silent_seconds is not None and silent_seconds < SILENCE_SECONDS
     pid = owner.get("pid")
-    if not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
     try:
         os.kill(pid, 0)

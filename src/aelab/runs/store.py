@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import os
 import re
 import secrets
-import shlex
-import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,10 +17,15 @@ from typing import Any
 from aelab.errors import StoreError, did_you_mean
 from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
 from aelab.runs.checkpoints import Checkpoint, delete_checkpoint
-from aelab.runs.record import FORMAT, Run
+from aelab.runs.files import DEEPEST, is_folder, remove_tree
+from aelab.runs.record import FORMAT, BrokenRun, HeldError, Run, holds_a_run
 
 #: What a run directory may hold before it is complete (a process may die while making one).
 _UNFINISHED = {"lock", "lock.json", "log.txt", "status.json", "checkpoints", "images"}
+#: File systems have such folders at their top; nobody's runs are in them.
+_OF_THE_SYSTEM = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
+#: What a killed process left in the runs folder is removed when it is as old as this.
+_LEFTOVER_SECONDS = 600.0
 
 
 Names = list[str]
@@ -29,10 +34,25 @@ Runs = list[Run]
 
 @dataclass(frozen=True)
 class Listing:
-    """What a store holds: its readable runs, and one error for each directory that is not."""
+    """What a store holds.
+
+    Attributes:
+        runs: those that can be read, in natural order.
+        broken: a stand-in for each directory that cannot.
+    """
 
     runs: list[Run]
-    problems: list[StoreError]
+    broken: list[BrokenRun]
+
+    @property
+    def problems(self) -> list[StoreError]:
+        """One error for each directory that cannot be read."""
+        return [run.problem for run in self.broken]
+
+    @property
+    def every(self) -> list[Run]:
+        """Readable and broken ones in natural order, so that none is missing without a word."""
+        return sorted([*self.runs, *self.broken], key=lambda run: natural(run.folder))
 
 
 class Store:
@@ -77,7 +97,7 @@ class Store:
         for parent in path.parents:
             if parent == root:
                 break
-            if os.path.exists(parent / "run.json"):
+            if os.path.lexists(parent / "run.json"):
                 raise StoreError(
                     f"{self.root / folder} would lie inside the run {parent.relative_to(root)}",
                     hint="choose an experiment_name that does not begin with another run's name",
@@ -107,26 +127,66 @@ class Store:
         """
         folder, files = PurePosixPath(str(record["folder"])).as_posix(), files or {}
         path = self.path_of(folder)
-        if restart and os.path.exists(path / "run.json"):
+        if restart and holds_a_run(path):
             self.remove(Run(path, folder, dict(record)))
-        elif os.path.exists(path / "run.json"):
+        elif holds_a_run(path):
             return self._existing(path, record, files)
         self._refuse_foreign(path, files)
+        self.make_root()
         make_folder(path)
+        run = Run(path, folder, {**record, "format": FORMAT}, is_new=True)
+        return self._made(run, files) or self._existing(path, record, files)
+
+    def make_root(self) -> None:
+        """Makes the runs folder, where it is not there, and tidies it.
+
+        Raises:
+            StoreError: the system refuses: that concerns every run.
+        """
+        make_folder(self.root)
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise explain(PermissionError(errno.EACCES, "permission denied"), self.root)
+        self._tidy()
         ignore = self.root / ".gitignore"
         if not ignore.exists():
             write_bytes(ignore, b"*\n")
-        run = Run(path, folder, {**record, "format": FORMAT}, is_new=True)
-        with run.lock(timeout_seconds=10):  # others hold it only while they make it
-            if os.path.exists(path / "run.json"):  # somebody else was quicker
-                return self._existing(path, record, files)
-            for name, content in files.items():
-                _write_any(run, name, content)
-            write_json(path / "run.json", run.record)  # last: its presence makes it a run
-        return run
+
+    def _made(self, run: Run, files: Mapping[str, Any]) -> Run | None:
+        """Writes the first files of a run; None where another process made it meanwhile.
+
+        Who makes a run goes straight on to train it under the same lock, so it is not waited for
+        until it ends, but until the run is there.
+        """
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with run.lock():
+                    if os.path.lexists(run.path / "run.json"):
+                        return None
+                    for name, content in files.items():
+                        _write_any(run, name, content)
+                    write_json(run.path / "run.json", run.record)  # last: it makes it a run
+                    return run
+            except HeldError:
+                if os.path.lexists(run.path / "run.json"):
+                    return None
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def _tidy(self) -> None:
+        """Removes what killed processes left in the runs folder itself; best effort."""
+        with contextlib.suppress(OSError), os.scandir(self.root) as entries:
+            for entry in list(entries):
+                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFTOVER_SECONDS
+                with contextlib.suppress(OSError, StoreError):
+                    if old and re.fullmatch(r"\.removed-[0-9a-f]{16}", entry.name):
+                        remove_tree(Path(entry.path))
+                    elif old and re.fullmatch(r"\.\.gitignore\..*\.tmp", entry.name):
+                        os.unlink(entry.path)
 
     def existing(self, record: Mapping[str, Any], files: Mapping[str, Any]) -> Run | None:
-        """The stored run of this folder and identity; None where there is none.
+        """The stored run of this folder and identity; None where there is none that can be read.
 
         A different run that never trained is removed: a file's mistake, mended since.
 
@@ -134,9 +194,11 @@ class Store:
             StoreError: a different run has this folder.
         """
         path = self.path_of(str(record["folder"]))
-        if not os.path.exists(path / "run.json"):
+        if not holds_a_run(path):
             return None
-        run = Run.at(path, str(record["folder"]))
+        run = self._entry(str(record["folder"]), path)
+        if isinstance(run, BrokenRun):
+            return None  # `create` says why; the other runs of a file are trained
         if run.record["identity"] == record["identity"]:
             return run
         if not run.checkpoints() and not run.metrics():
@@ -169,26 +231,36 @@ class Store:
                 f"{path} exists and is not a run: it holds {', '.join(sorted(foreign)[:5])}",
                 hint="choose another experiment_name, or move that folder away",
             )
+        inside = _look(path, "")[0]
+        if inside:
+            raise StoreError(
+                f"{path} holds other runs: {', '.join(inside[:5])}",
+                hint="choose an experiment_name that is not the beginning of another run's name",
+            )
 
     def remove(self, run: Run, *, checkpoints_only: bool = False) -> None:
         """Delete a run with everything in it, or only its stored states.
 
+        It need not be in order: what is broken is removed as well.
+
         Raises:
-            StoreError: if it is being trained, or the system refuses.
+            StoreError: if it is being trained, is no run, or the system refuses.
         """
+        if isinstance(run, BrokenRun) and not holds_a_run(run.path):
+            raise StoreError(f"{run.path} is no run; nothing was removed") from run.problem
         if checkpoints_only:
             with run.lock():
                 for state in run.checkpoints():
                     delete_checkpoint(state)
             return
         doomed = self.root / f".removed-{secrets.token_hex(8)}"
-        with run.lock():
+        with run.held_for_removal():
             try:
                 # One rename, so that a crash never leaves half a run under its name.
                 os.replace(run.path, doomed)
             except OSError as error:
                 raise explain(error, run.path, "remove") from error
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_tree(doomed)
         for parent in run.path.parents:
             if parent == self.root:
                 break
@@ -204,13 +276,19 @@ class Store:
 
         Reads only `run.json` of each; statuses are read when asked for.
         """
-        runs, problems = [], []
-        for folder in sorted(_run_folders(self.root, ""), key=natural):
-            try:
-                runs.append(Run.at(self.root / folder, folder))
-            except StoreError as error:
-                problems.append(error)
-        return Listing(runs, problems)
+        names, unreadable = _look(self.root, "")
+        found = [self._entry(folder) for folder in sorted(names, key=natural)]
+        broken = [run for run in found if isinstance(run, BrokenRun)]
+        broken += [BrokenRun(self.root / name, name, error) for name, error in unreadable.items()]
+        return Listing([run for run in found if not isinstance(run, BrokenRun)], broken)
+
+    def _entry(self, folder: str, path: Path | None = None) -> Run:
+        """The run called `folder`, or a stand-in that says why it cannot be read."""
+        path = self.root / folder if path is None else path
+        try:
+            return Run.at(path, folder)
+        except StoreError as error:
+            return BrokenRun(path, folder, error)
 
     def list(self) -> Runs:
         """Every readable run of the store, in natural order (`x2` before `x10`)."""
@@ -243,25 +321,26 @@ class Store:
         """The runs that any pattern means, each once, in the order of the patterns.
 
         A pattern is a name, a path, a name's end, a glob, or a folder of runs (`vae`). No pattern
-        at all means every run.
+        at all means every run. A run that cannot be read comes as a `BrokenRun`.
 
         Raises:
             StoreError: if a pattern fits nothing.
         """
         wanted = [str(pattern) for pattern in patterns]
         if not wanted:
-            return self.scan().runs
+            return self.scan().every
         chosen: dict[Path, Run] = {}
         for text in wanted:
-            exact = self._exact(text)
-            if exact is not None:
-                chosen.setdefault(exact.path.resolve(), exact)
+            place = self._exact_place(text)
+            if place is not None:
+                path, folder = place
+                chosen.setdefault(path.resolve(), self._entry(folder or path.name, path))
                 continue
             found = self._matching(text)
             if not found:
                 raise self._unknown(text)
             for name in found:
-                run = Run.at(self.root / name, name)
+                run = self._entry(name)
                 chosen.setdefault(run.path.resolve(), run)
         return [*chosen.values()]
 
@@ -298,17 +377,22 @@ class Store:
         )
 
     def _exact(self, text: str) -> Run | None:
-        for path, folder in ((self.root / text, None), (Path(text), None)):
-            with contextlib.suppress(OSError, ValueError):
-                if text and os.path.isfile(path / "run.json"):
+        place = self._exact_place(text)
+        return None if place is None else Run.at(*place)
+
+    def _exact_place(self, text: str) -> tuple[Path, str | None] | None:
+        """Path and name of the run whose name or path `text` is; outside of the store no name."""
+        for path in (self.root / text, Path(text)):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                if text and holds_a_run(path):
                     inside = path.resolve()
                     root = self.root.resolve()
-                    name = inside.relative_to(root).as_posix() if root in inside.parents else folder
-                    return Run.at(path, name)
+                    name = inside.relative_to(root).as_posix() if root in inside.parents else None
+                    return path, name
         return None
 
     def _matching(self, text: str) -> Names:
-        names = sorted(_run_folders(self.root, ""), key=natural)
+        names = sorted(_look(self.root, "")[0], key=natural)
         text = text.rstrip("/")
         with contextlib.suppress(OSError, ValueError):
             relative = Path(text).resolve().relative_to(self.root.resolve()).as_posix()
@@ -326,14 +410,11 @@ class Store:
         )
 
     def _unknown(self, text: str) -> StoreError:
-        names = sorted(_run_folders(self.root, ""), key=natural)
-        with contextlib.suppress(OSError, ValueError):
-            if Path(text).is_dir() and (count := len(_run_folders(Path(text), ""))):
-                return StoreError(
-                    f"there is no run {text!r} in {self.root}: it is a folder of "
-                    f"{count} run{'s' if count != 1 else ''}",
-                    hint=f"add --runs {shlex.quote(text)}",
-                )
+        found, unreadable = _look(self.root, "")
+        for folder, error in unreadable.items():
+            if text.rstrip("/") == folder or text.startswith(f"{folder}/"):
+                return error
+        names = sorted(found, key=natural)
         if not names:
             return StoreError(
                 f"there is no run {text!r}: {self.root} holds no runs",
@@ -353,23 +434,35 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces if p]
 
 
-def _run_folders(folder: Path, prefix: str) -> list[str]:
-    """Names of all runs under `folder`; does not look into runs, links or hidden folders."""
+def _look(folder: Path, prefix: str) -> tuple[list[str], dict[str, StoreError]]:
+    """Names of all runs under `folder`, and the folders that cannot be read, by name.
+
+    Does not look into runs, links or hidden folders, nor deeper than `DEEPEST` folders.
+    """
     found: list[str] = []
-    try:
-        entries = [*os.scandir(folder)]
-    except FileNotFoundError:
-        return found
-    except OSError as error:
-        raise explain(error, folder, "read") from error
-    for entry in entries:
-        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+    unreadable: dict[str, StoreError] = {}
+    waiting = [(folder, prefix, 0)]
+    while waiting:
+        place, above, depth = waiting.pop()
+        try:
+            with os.scandir(place) as opened:
+                entries = list(opened)
+        except FileNotFoundError:
             continue
-        if os.path.exists(os.path.join(entry.path, "run.json")):
-            found.append(prefix + entry.name)
-        else:
-            found += _run_folders(Path(entry.path), f"{prefix}{entry.name}/")
-    return found
+        except OSError as error:
+            if place == folder:
+                raise explain(error, folder, "read") from error
+            unreadable[above.rstrip("/")] = explain(error, place, "read")
+            continue
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in _OF_THE_SYSTEM or not is_folder(entry):
+                continue
+            name = f"{above}{entry.name}"
+            if holds_a_run(Path(entry.path)):
+                found.append(name)
+            elif depth < DEEPEST:
+                waiting.append((Path(entry.path), f"{name}/", depth + 1))
+    return found, unreadable
 
 
 def _beneath(names: list[str], folder: str) -> list[str]:

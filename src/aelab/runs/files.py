@@ -1,0 +1,222 @@
+"""The one door to the files of a run, which may be a stranger's, or damaged.
+
+Nothing is opened that is no regular file inside the run: a FIFO would wait for ever, a device has
+no end, a link may lead to any file of the reader. Nothing larger than its kind can be is read, and
+folders are walked without recursion, since names can be nested deeper than Python's stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aelab.errors import StoreError
+from aelab.runs.atomic import explain
+
+#: Bytes that a file of its kind can have at most; ours are far smaller.
+LARGEST_JSON = 64 << 20
+LARGEST_TEXT = 16 << 20
+LARGEST_PICTURE = 64 << 20
+LARGEST_METRICS = 1 << 30
+LARGEST_TENSORS = 16 << 30
+#: Folders below a run or a runs folder deeper than this are nobody's.
+DEEPEST = 64
+
+_MEND = "restore the file from a copy, or move the run's folder away and run again"
+#: Without these, opening a FIFO waits for a writer, and a terminal becomes the process's own.
+_HARMLESS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+
+
+def read(path: Path, home: Path, largest: int) -> bytes:
+    """All bytes of one file of the run in `home`.
+
+    Args:
+        path: below `home`; a link may stand for it that stays in the run.
+        home: the run's directory.
+        largest: bytes that it can have.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: no regular file, a link out of the run, too large, or the system refuses.
+    """
+    refuse_to_follow(path, home)
+    try:
+        refuse_other_kinds(path, os.stat(path))
+        descriptor = os.open(path, os.O_RDONLY | _HARMLESS)
+        try:
+            facts = os.fstat(descriptor)
+            refuse_other_kinds(path, facts)
+            if facts.st_size > largest:
+                raise _too_large(path, largest)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(largest + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    if len(data) > largest:
+        raise _too_large(path, largest)
+    return data
+
+
+def read_json(path: Path, home: Path | None = None) -> dict[str, Any]:
+    """The object stored in `path`.
+
+    Args:
+        path: a file of a run.
+        home: the run's directory; left out, the file's own folder.
+
+    Raises:
+        StoreError: if the file is missing, unreadable, or holds no JSON object.
+    """
+    try:
+        value = json.loads(read(path, home or path.parent, LARGEST_JSON))
+    except FileNotFoundError as error:
+        raise explain(error, path, "read") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"cannot read {path}: it holds no valid JSON ({error})", hint=_MEND
+        ) from error
+    if not isinstance(value, dict):
+        raise StoreError(
+            f"cannot read {path}: expected an object, found {type(value).__name__}", hint=_MEND
+        )
+    return value
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """A descriptor of a file to be written, made if `flags` say so.
+
+    Raises:
+        OSError: the system refuses.
+        StoreError: it is there and no regular file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        refuse_other_kinds(path, os.stat(path))
+    descriptor = os.open(path, flags | _HARMLESS, 0o666)
+    try:
+        refuse_other_kinds(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_regular(path: Path, home: Path) -> bool:
+    """Whether `path` is a regular file, and inside of the run in `home`, links followed."""
+    with contextlib.suppress(OSError, StoreError):
+        refuse_to_follow(path, home)
+        return stat.S_ISREG(os.stat(path).st_mode)
+    return False
+
+
+def refuse_to_follow(path: Path, home: Path) -> None:
+    """Nothing of a run is read through a link that leads out of it.
+
+    Raises:
+        StoreError: the file, or a folder on the way to it, is such a link.
+    """
+    place = Path(home)
+    for part in path.relative_to(home).parts:
+        if part == "..":
+            raise StoreError(f"{path} is not inside the run {home}")
+        place = place / part
+        if place.is_symlink():
+            try:
+                inside = Path(home).resolve() in path.resolve().parents
+            except (OSError, RuntimeError):  # a loop
+                inside = False
+            if not inside:
+                raise StoreError(f"{place} is a link out of the run; it is not followed")
+
+
+def refuse_other_kinds(path: Path, facts: os.stat_result) -> None:
+    """A FIFO, a socket, a device or a folder in place of a file.
+
+    Raises:
+        StoreError: naming what it is.
+    """
+    kinds = {
+        stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+    }  # fmt: skip
+    kind = stat.S_IFMT(facts.st_mode)
+    if kind != stat.S_IFREG:
+        raise StoreError(
+            f"cannot read {path}: it is {kinds.get(kind, 'something else')}, not a file", hint=_MEND
+        )
+
+
+def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Every entry below a folder, at most `DEEPEST` folders deep; links are not followed.
+
+    Folders that cannot be read are left out: they hold nothing that could be used.
+    """
+    waiting = [(os.fspath(folder), 0)]
+    while waiting:
+        place, depth = waiting.pop()
+        try:
+            with os.scandir(place) as found:
+                entries = list(found)
+        except OSError:
+            continue
+        for entry in entries:
+            yield entry
+            if depth < DEEPEST and is_folder(entry):
+                waiting.append((entry.path, depth + 1))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder itself, no link to one."""
+    with contextlib.suppress(OSError):
+        return entry.is_dir(follow_symlinks=False)
+    return False
+
+
+def remove_tree(top: Path) -> None:
+    """Removes a folder with all below it, however deep, whatever is in it, links not followed.
+
+    Inner folders are first moved up to `top`: no path becomes longer than the system allows.
+
+    Raises:
+        StoreError: the system refuses; as much as possible is gone.
+    """
+    refused: OSError | None = None
+    waiting, number = [top], 0
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with contextlib.suppress(OSError):
+                os.chmod(folder, 0o700)
+            for entry in list(os.scandir(folder)):
+                if not is_folder(entry):
+                    os.unlink(entry.path)
+                    continue
+                number += 1
+                moved = top / f".{number}-{os.getpid()}"
+                with contextlib.suppress(OSError):
+                    os.chmod(entry.path, 0o700)  # or it cannot be moved
+                os.rename(entry.path, moved)
+                waiting.append(moved)
+            if folder != top:
+                os.rmdir(folder)
+        except OSError as error:
+            refused = error
+    try:
+        os.rmdir(top)
+    except OSError as error:
+        raise explain(refused or error, top, "remove") from error
+
+
+def _too_large(path: Path, largest: int) -> StoreError:
+    return StoreError(
+        f"cannot read {path}: it has more than {largest:,} bytes, which no such file has",
+        hint=_MEND,
+    )
