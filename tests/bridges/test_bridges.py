@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -164,3 +165,44 @@ def test_unknown_tools_and_missing_packages_say_what_to_type(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingExtra, match=r"aelab\[wandb\]"):
         make_bridge("wandb")
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def _bomb() -> bytes:
+    import zlib
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(name + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + name + data + check
+
+    side = (60_000).to_bytes(4, "big")
+    head = chunk(b"IHDR", side + side + b"\x01\0\0\0\0")
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("damage", ["eps", "bomb", "pipe", "link", "text", "folder", "jpeg"])
+@pytest.mark.parametrize("which", ["heldout-originals.png", "heldout-000000100.png"])
+def test_a_strangers_pictures_are_left_out_with_one_line_each(
+    damage: str, which: str, tmp_path: Path
+) -> None:
+    run = _run(tmp_path / "runs")
+    picture = run.path / "images" / which
+    Image.new("L", (64, 4)).save(tmp_path / "elsewhere.png")
+    Image.new("L", (64, 4)).save(tmp_path / "a.jpg")
+    picture.unlink()
+    if damage == "pipe":
+        os.mkfifo(picture)
+    elif damage == "link":
+        picture.symlink_to(tmp_path / "elsewhere.png")
+    elif damage == "folder":
+        picture.mkdir()
+    else:
+        contents = {"eps": EPS, "bomb": _bomb(), "text": b"x",
+                    "jpeg": (tmp_path / "a.jpg").read_bytes()}  # fmt: skip
+        picture.write_bytes(contents[damage])
+    (counts,) = follow([run], _Told())
+    assert counts.rows == 2 and counts.pictures == 0
+    (reason,) = counts.left_out
+    assert which in reason and "\n" not in reason

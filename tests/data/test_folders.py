@@ -299,14 +299,20 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def test_a_set_that_no_disk_can_hold_is_refused_before_it_is_written(folder: Path) -> None:
+def test_a_set_that_no_disk_can_hold_is_refused_before_it_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         Image.new("L", (4, 4)).save(folder / f"{number}.png")
+    monkeypatch.setattr("aelab.data.memory.machine_bytes", lambda: None)
     with pytest.raises(DataError, match="GB in the cache"):
         image_folder_dataset(str(folder), (3, 2_000_000, 2_000_000)).load()
-    huge = image_folder_dataset(str(folder), (3, 2_000_000, 2_000_000), memory_limit_mb=1e12)
-    with pytest.raises(DataError, match="GB of memory"):
-        huge.load()
+    monkeypatch.setattr("aelab.data.memory.machine_bytes", lambda: 1 << 34)
+    for limit_mb in (0, 1e12):
+        with pytest.raises(DataError, match="GB of memory"):
+            image_folder_dataset(
+                str(folder), (3, 2_000_000, 2_000_000), memory_limit_mb=limit_mb
+            ).load()
 
 
 def _classes(folder: Path, counts: dict[str, int]) -> None:

@@ -13,6 +13,7 @@ from aelab.data.augment import freeze_images, join, shape_after
 from aelab.data.base import Dataset, make_images
 from aelab.data.characters import refuse_brightness, refuse_mixed
 from aelab.data.functions import call_function, function_key
+from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import Prepared, checked_range, checked_shape
 from aelab.data.progress import track
 from aelab.data.wrapped import Wrapped
@@ -210,6 +211,8 @@ class Interleaved(Dataset):
         labels, names = self._labels(loaded)
         if names:
             facts["label_names"] = names
+        if all(i.facts.get("alpha") for i in loaded):
+            facts["alpha"] = True
         return make_images(
             join([images.pixels for images in loaded])[order],
             labels=None if labels is None else labels[order],
@@ -266,7 +269,13 @@ def repeat(source: Dataset, count: int) -> Dataset:
     count = _count(count, "repeat", 1)
     if count == 1:
         return source
-    return Rows(source, f"repeat {count}", lambda n: torch.arange(n).repeat_interleave(count))
+
+    def choose(n: int) -> Tensor:
+        """All rows (n * count,), each `count` times."""
+        refuse_too_large(8 * n * count, f".repeat({count:,}) of {n:,} images")
+        return torch.arange(n).repeat_interleave(count)
+
+    return Rows(source, f"repeat {count}", choose)
 
 
 def shuffle(source: Dataset, seed: int = 0) -> Dataset:
@@ -303,6 +312,9 @@ def LimitDataset(source: Dataset, size: int) -> Dataset:
 
 def take_rows(images: Images, rows: slice | Tensor) -> Images:
     """Some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
+    if not isinstance(rows, slice):
+        row_bytes = images.pixels[:1].numel() * images.pixels.element_size()
+        refuse_too_large(len(rows) * row_bytes, f"a set of {len(rows):,} images")
     pixels = images.pixels[rows]
     labels = images.labels[rows] if images.labels is not None else None
     mapped = bool(images.facts.get("memory_mapped")) and isinstance(rows, slice)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from aelab.data.base import Dataset, Shape, content_sha256, make_images
 from aelab.data.decode import EXTENSIONS, Frames, decode, image_shape
 from aelab.data.files_below import FilesBelow, files_below
 from aelab.data.left_out import TOLD, UNREADABLE, LeftOut, listed
-from aelab.data.memory import refuse_too_large
+from aelab.data.memory import refuse_full_disk, refuse_too_large
 from aelab.data.prepare import checked_shape, prepare
 from aelab.data.progress import track
 from aelab.data.split import content_keys, is_validation
@@ -128,8 +127,12 @@ class Folder(FilesBelow):
         shape = checked_shape(self.item_shape())
         bytes_needed = len(self.files()) * shape[0] * shape[1] * shape[2]
         mapped = bytes_needed > self.memory_limit_mb * (1 << 20)
-        if not mapped:
-            refuse_too_large(bytes_needed, f"{self.path} at {'x'.join(map(str, shape))}")
+        # One picture is made in double precision, also where the set lies on disk.
+        at_once = shape[0] * shape[1] * shape[2] * 8
+        refuse_too_large(
+            at_once if mapped else max(bytes_needed, at_once),
+            f"{self.path} at {'x'.join(map(str, shape))}",
+        )
         read = self._mapped(shape) if mapped else self._gathered(shape)
         labels, names = self._labels(read.rows, read.skipped)
         left_out = self.left_out.plus(UNREADABLE, read.skipped)
@@ -344,29 +347,13 @@ def fit_picture(
     return torch.where(inked, center_crop(middle, shape[1:]), canvas).contiguous()
 
 
-def _refuse_full_disk(target: Path, bytes_needed: int) -> None:
-    """Before hours of writing.
-
-    Raises:
-        DataError: the disk of the cache has not so much room.
-    """
-    place = next((above for above in target.parents if above.is_dir()), None)
-    if place is not None and shutil.disk_usage(place).free < bytes_needed:
-        free = shutil.disk_usage(place).free
-        raise DataError(
-            f"the pixels need {bytes_needed / 2**30:,.1f} GB in the cache {target.parent}, "
-            f"{free / 2**30:,.1f} GB are free",
-            hint="give a smaller shape=, free space there, or set AELAB_CACHE to another folder",
-        )
-
-
 def _write_mapped(target: Path, record: Path, folder: Folder, shape: Shape) -> None:
     """Pixels first, then the record that says they are complete."""
     rows: list[int] = []
     seen = _Seen()
     resized = False
     bytes_needed = len(folder.files()) * shape[0] * shape[1] * shape[2]
-    _refuse_full_disk(target, bytes_needed)
+    refuse_full_disk(target, bytes_needed)
     partial = target.with_suffix(f".{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

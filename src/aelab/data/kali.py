@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from aelab.data.folder import map_pixels
 from aelab.data.functions import function_key
 from aelab.data.image_filter import ImageFilter
 from aelab.data.kali_formula import BLOCK, MODES, Parameters, Ranges, draw_block, render
+from aelab.data.memory import refuse_full_disk
 from aelab.data.prepare import checked_shape
 from aelab.data.progress import track
 from aelab.errors import DataError
@@ -155,6 +157,7 @@ class Kali(Dataset):
         shape = (self.size, *self.wanted)
         try:
             if mapped:
+                refuse_full_disk(kept, math.prod(shape))
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 pixels = torch.from_numpy(np.memmap(partial, np.uint8, mode="w+", shape=shape))
             else:

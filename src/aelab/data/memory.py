@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from aelab.errors import DataError
@@ -42,4 +43,26 @@ def refuse_too_large(bytes_needed: int, what: str, hint: str = "") -> None:
             f"{what} needs {bytes_needed / 2**30:,.1f} GB of memory for its pixels, this machine "
             f"has {there / 2**30:,.1f} GB",
             hint=hint or "take fewer images (.limit) or a smaller shape",
+        )
+
+
+def refuse_full_disk(target: Path, bytes_needed: int) -> None:
+    """Before hours of writing.
+
+    Args:
+        target: the file that will be written, in the cache.
+        bytes_needed: of it.
+
+    Raises:
+        DataError: the disk of the cache has not so much room.
+    """
+    place = next((above for above in target.parents if above.is_dir()), None)
+    if place is None:
+        return
+    free = shutil.disk_usage(place).free
+    if free < bytes_needed:
+        raise DataError(
+            f"the pixels need {bytes_needed / 2**30:,.1f} GB in the cache {target.parent}, "
+            f"{free / 2**30:,.1f} GB are free",
+            hint="give a smaller shape=, free space there, or set AELAB_CACHE to another folder",
         )

@@ -7,6 +7,7 @@ import math
 import torch
 
 from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import checked_shape
 from aelab.errors import DataError
 from aelab.ops.random import keyed_generator
@@ -58,6 +59,11 @@ class Noise(Dataset):
         return f"noise {values}"
 
     def _read(self) -> Images:
+        drawn = max(self.size, _BLOCK) if not self.clamp01 else self.size / 4 + _BLOCK
+        refuse_too_large(
+            int(4 * drawn * math.prod(self.wanted)),
+            f"noise_dataset of {self.size:,} images {'x'.join(map(str, self.wanted))}",
+        )
         blocks = []
         for start in range(0, self.size, _BLOCK):
             # Whole blocks are drawn: a smaller set is the beginning of a larger one.
