@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "roots": set(),
     "files": set(),
     "outputs": {"runs", "roots"},
+    "arguments": set(),
     "_version": set(),
     "ops": {"types"},
     "glyphs": {"types", "ops", "roots", "files"},
@@ -29,10 +30,12 @@ MAY_IMPORT = {
     "models": {"types", "ops", "glyphs", "pretrained"},
     "losses": {"types", "ops", "glyphs"},
     "metrics": {"types", "ops", "glyphs", "losses"},
-    "train": {"types", "ops", "glyphs"},
+    "train": {"types", "ops", "glyphs", "arguments"},
     "analysis": {"runs"},
     "report": {"runs", "analysis", "outputs", "files"},
-    "catalogue": {"config", "glyphs", "data", "pretrained", "models", "losses", "train", "types"},
+    "catalogue": {
+        "config", "glyphs", "data", "pretrained", "models", "losses", "train", "types", "arguments",
+    },
     "lab": {
         "config", "runs", "data", "pretrained", "models", "losses", "metrics", "train", "ops",
         "glyphs", "analysis", "report", "catalogue", "types", "_version", "outputs", "files",

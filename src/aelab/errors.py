@@ -38,6 +38,10 @@ def visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+#: Longer texts of others are cut in messages.
+MOST_CHARACTERS = 300
+
+
 def _shortened(text: str) -> str:
     """The text with numbers of more digits than anybody reads cut in the middle."""
     return _LONG_NUMBER.sub(
@@ -185,6 +189,29 @@ class DivergedError(RunFailed):
     """
 
     is_explained: bool = False
+
+
+def in_words(error: BaseException) -> str:
+    """An exception that is none of ours in one line: its kind and what it says."""
+    kind = type(error).__name__
+    if isinstance(error, SystemExit):
+        return "code of a file must not end the program (SystemExit)"
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # its own text cannot be made, for instance of a number of 5,000 digits
+        said = ""
+    if len(said) > MOST_CHARACTERS:
+        said = f"{said[:MOST_CHARACTERS]} ..."
+    return f"{kind}: {said}" if said else kind
+
+
+def shown(value: object) -> str:
+    """A given value for a message: its `repr`, shortened where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # whole numbers of more than 4,300 digits have no text
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from aelab import catalogue
-from aelab.catalogue.checks import fit, words
+from aelab.arguments import fit, words
 from aelab.catalogue.parts import Part
 from aelab.config import Block, Scope, evaluate, load
 from aelab.errors import AelabError, ConfigError, Where

@@ -77,11 +77,12 @@ def test_pythonpath_comes_before_folders_above(
 ) -> None:
     module(tmp_path / "project", "src.nets", "WHICH = 'above'\n")
     module(tmp_path / "other", "src.nets", "WHICH = 'PYTHONPATH'\n")
-    folder = tmp_path / "project" / "deep"
-    folder.mkdir()
-    assert value("from src.nets import WHICH\nWHICH", folder) == "above"
+    for name in ("deep", "other"):
+        (tmp_path / "project" / name).mkdir()
+    text = "from src.nets import WHICH\nWHICH"
+    assert value(text, tmp_path / "project" / "deep") == "above"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))
-    assert value("from src.nets import WHICH\nWHICH", folder) == "PYTHONPATH"
+    assert value(text, tmp_path / "project" / "other") == "PYTHONPATH"
 
 
 def test_two_projects_do_not_share_a_package_of_the_same_name(tmp_path: Path) -> None:
@@ -95,6 +96,25 @@ def test_two_projects_do_not_share_a_package_of_the_same_name(tmp_path: Path) ->
     (tmp_path / "three" / "src").mkdir(parents=True)
     with pytest.raises(ConfigError, match="the package helpers, which is not installed"):
         value("import helpers\nhelpers.W", tmp_path / "three")
+
+
+def test_the_runs_of_a_matrix_import_once_and_a_failed_import_fails_alike_again(
+    tmp_path: Path,
+) -> None:
+    """Half a package forgotten would be a `KeyError` in the next run."""
+    module(tmp_path, "experiments.__init__", "")
+    module(tmp_path, "experiments.ae.nets", "LOADS = []\nLOADS.append(1)\nfrom . import gone\n")
+    module(tmp_path, "experiments.ae.fine", "import sys\nLOADS = []\n")
+    folder, other = tmp_path / "experiments" / "ae", tmp_path / "other"
+    other.mkdir()
+    text = "from experiments.ae.fine import LOADS\nLOADS.append(1)\nlen(LOADS)"
+    assert [value(text, folder), value("1 + 1", folder), value(text, folder)] == [1, 2, 2]
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="cannot import name 'gone'"):
+            value("from experiments.ae.nets import LOADS\nLOADS", folder)
+        value("1", folder)
+    value("1", other)
+    assert value(text, folder) == 1  # another project came between
 
 
 def test_aelab_itself_stays_loaded_whatever_root_it_lies_in(tmp_path: Path) -> None:

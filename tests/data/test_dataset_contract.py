@@ -20,6 +20,7 @@ from aelab.errors import DataError, ShapeError
 SMALL: dict[str, dict[str, object]] = {
     "ascii_art_dataset": {"path": "own.txt", "res": 16},
     "atlas_dataset": {"path": "rpg-tiles/rltiles-32x32.png"},
+    "cifar10_dataset": {},
     "figlet_ascii_dataset": {"samples": 20, "words": ["cat", "dog"], "fonts": ["big", "small"]},
     "fmnist_dataset": {},
     "idx_dataset": {"path": "own.gz"},
@@ -32,7 +33,7 @@ SMALL: dict[str, dict[str, object]] = {
     "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
     "rpg_tile_dataset_3x32x32": {},
 }
-PUBLISHED = {"mnist_dataset", "fmnist_dataset"}
+PUBLISHED = {"mnist_dataset", "fmnist_dataset", "cifar10_dataset"}
 
 
 @pytest.fixture

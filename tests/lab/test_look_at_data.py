@@ -82,3 +82,69 @@ def test_what_is_odd_is_a_note_of_check_run_and_record(tmp_path: Path) -> None:
 def test_a_good_file_has_no_note(tmp_path: Path) -> None:
     plan = lab.check(written(tmp_path))
     assert plan.notes == [] and plan.problems == []
+
+
+RANGED = """
+experiment_name: ranged/${matrix_slug}
+matrix: {seed: [1]}
+train_set: "SET.limit(200).transform([VT.Normalize([0.5], [0.5])])"
+validation_set: "SET.skip(200).transform([VT.Normalize([0.5], [0.5])])"
+model: |
+  EncoderDecoder(
+      EncoderMLP((1, 8, 8), code_size=4),
+      DecoderMLP((1, 8, 8), code_size=4, activation_last_layer="tanh"),
+  )
+loss_function: l2
+batch_size: 16
+learnrate: 0.003
+optimizer: Adam
+max_inputs: 2000
+""".replace("SET", "kali_dataset((1, 8, 8), size=260)")
+
+
+def test_measures_and_pictures_of_images_in_minus_1_to_1_are_those_of_0_to_1(
+    tmp_path: Path,
+) -> None:
+    import torch
+    from PIL import Image
+
+    from aelab.data import DATASETS
+
+    path = tmp_path / "ranged.yml"
+    path.write_text(RANGED, encoding="utf-8")
+    runs = tmp_path / "runs"
+    assert lab.check(path).notes == []
+    events = list(lab.run(path, runs=runs))
+    (found,) = lab.evaluate(runs=runs, metrics=["reproduction", "pca_skill"], device="cpu")
+    pixels = DATASETS["kali_dataset"]((1, 8, 8), size=260).load().pixels[200:]
+    model = lab.open_model("ranged/seed-1", runs=runs)
+    with torch.no_grad():
+        shown = (model(pixels.float() / 127.5 - 1).reconstruction + 1) / 2
+        assert torch.allclose(model.encode(pixels), model.encode(pixels.float() / 127.5 - 1))
+    l2 = (shown.clamp(0, 1) - pixels / 255).square().mean().item()
+    assert found.values["l2"] == pytest.approx(l2, rel=1e-5)
+    assert found.values["psnr_db"] == pytest.approx(-10 * torch.tensor(l2).log10().item(), rel=1e-5)
+    validation = next(e.loss for e in reversed(events) if hasattr(e, "loss"))
+    assert validation == pytest.approx(4 * l2, rel=1e-3)  # the loss is of -1..1
+    assert found.values["skill_l2"] > -3  # principal components see the same range
+    with Image.open(next(runs.rglob("heldout-originals.png"))) as picture:
+        drawn = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(8, -1)
+    tiles = {tuple(tile.flatten().tolist()) for tile in drawn.split(8, dim=1)}
+    assert tiles <= {tuple(image.flatten().tolist()) for image in pixels}
+
+
+def test_open_model_takes_bytes_and_refuses_floats_of_another_unit(tmp_path: Path) -> None:
+    import torch
+
+    path = written(tmp_path)
+    list(lab.run(path, runs=tmp_path / "runs"))
+    model = lab.open_model("look/seed-1", runs=tmp_path / "runs")
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(model.encode(pixels), model.encode(pixels.float() / 255))
+        assert model(pixels).reconstruction.shape == (5, 1, 8, 8)
+        for wrong in (pixels.float(), pixels.long()):
+            with pytest.raises(UserError, match="divide by 255"):
+                model.encode(wrong)
+        with pytest.raises(UserError, match=r"images\[None\]"):
+            model.encode(pixels[0])

@@ -116,7 +116,30 @@ def test_a_group_has_one_colour_a_value(make_runs: Make) -> None:
     figure = plots.plot(runs, group="ds")
     colours = [to_hex(line.get_color()) for line in _lines(figure)]
     assert colours == [series.PALETTE[0]] * 2 + [series.PALETTE[1]] * 2
-    assert _legend(figure) == ["mnist", "rpg"]
+    assert _legend(figure) == ["mnist", "rpg", "lr=0.1", "lr=0.2"]
+
+
+def test_lines_of_one_colour_differ_in_their_dash(make_runs: Make) -> None:
+    runs = make_runs({"net": ["conv", "mlp"], "res": [24, 32], "seed": [0, 1]}, pictures=0)
+    heading, lines = plots.make_lines(runs, group="net", band=False)
+    looks = {(line.colour, line.dash, line.marker) for line in lines}
+    assert (heading, len(looks)) == ("net, res, seed", 4)
+    assert {line.rest for line in lines} == {"res=24", "res=32"}
+    assert len({line.dash for line in lines if line.rest == "res=24"}) == 1
+
+
+def test_after_all_dashes_come_markers(make_runs: Make) -> None:
+    runs = make_runs({"net": ["conv", "mlp"], "code": list(range(9))}, pictures=0)
+    _, lines = plots.make_lines(runs, group="net")
+    assert len({(line.colour, line.dash, line.marker) for line in lines}) == 18
+    figure = plots.plot(runs, group="net")
+    assert len(_legend(figure)) == 2 + 9
+
+
+def test_a_group_without_other_keys_has_no_dashes(make_runs: Make) -> None:
+    runs = make_runs({"net": ["conv", "mlp"]}, pictures=0)
+    assert all(line.dash == () for line in plots.make_lines(runs, group="net")[1])
+    assert _legend(plots.plot(runs, group="net")) == ["conv", "mlp"]
 
 
 def test_ordered_numbers_get_an_ordered_scale(make_runs: Make) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from aelab.errors import ConfigError
-from aelab.train import SCHEDULES, TORCH_SCHEDULERS, Choice, make_schedule
+from aelab.train import (
+    SCHEDULES,
+    TORCH_SCHEDULERS,
+    Choice,
+    load_state,
+    make_schedule,
+    state_dict,
+)
+from aelab.train.horizon import Horizon
 
 
 def an_optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
@@ -132,3 +142,101 @@ def test_wrong_schedulers_are_refused(choice: Choice, message: str) -> None:
 def test_a_cosine_without_an_end_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match="max_inputs"):
         make_schedule(an_optimizer(), Choice("cosine"), max_images=None, batch_size=10)
+
+
+#: Every schedule that ends with its run, and the factor that it ends at.
+ENDING = [
+    ("cosine", 0.0),
+    ("CosineAnnealingLR", 0.0),
+    ("CosineAnnealingWarmupLR", 0.0),
+    ("linear", 0.0),
+    ("WarmupCosine", 0.0),
+    ("OneCycleLR", 0.0),
+]
+
+
+def rates_in_training(tiny: SimpleNamespace, stop_after: int = 0, **changes: object) -> list[float]:
+    """The learning rate of each batch of 16 of 40 images; a stop, and another process goes on."""
+    settings = tiny.settings(learnrate=0.01, log_every_images=10**6, **changes)
+    sets = [(0, tiny.images(40)), (3, tiny.images(21))]
+    state = tiny.start(settings)
+    seen: list[float] = []
+    before = type(state.schedule).before_batch
+
+    def note(schedule: object, images: int) -> None:
+        before(schedule, images)  # type: ignore[arg-type]
+        seen.append(float(current[0].optimizer.param_groups[0]["lr"]))
+
+    current = [state]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(state.schedule), "before_batch", note)
+        tiny.fit_all(state, settings, sets, stop=lambda: current[0].batches == stop_after > 0)
+        if stop_after:
+            tensors, numbers = state_dict(state)
+            current[0] = tiny.start(settings)
+            load_state(current[0], tensors, json.loads(json.dumps(numbers)))
+            tiny.fit_all(current[0], settings, sets)
+    return seen
+
+
+@pytest.mark.parametrize(("name", "final"), ENDING)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_images": 400},
+        {"max_images": 397},
+        {"max_images": 400, "gradient_accumulation": 2},
+        {"max_images": 400, "gradient_accumulation": 7},
+        {"max_images": None, "max_epochs": 9},
+        {"max_images": 10**6, "max_epochs": 9},
+    ],
+    ids=str,
+)
+def test_a_schedule_ends_where_the_run_ends(
+    tiny: SimpleNamespace, name: str, final: float, changes: dict
+) -> None:
+    arguments = {"warmup_images": 100} if name == "WarmupCosine" else {}
+    seen = rates_in_training(tiny, scheduler=Choice(name, arguments), **changes)
+    highest = max(seen)
+    assert highest == pytest.approx(0.01, rel=0.05)
+    # The last batch is above the end by what one batch is worth, and none before is there already.
+    assert seen[-1] < 0.09 * highest
+    assert all(rate > 1e-4 * highest for rate in seen[:-1])
+    assert (
+        rates_in_training(tiny, stop_after=5, scheduler=Choice(name, arguments), **changes) == seen
+    )
+
+
+def test_onecycle_of_partial_batches_is_torchs_over_the_batches_that_there_are(
+    tiny: SimpleNamespace,
+) -> None:
+    """Issue 10: counted as whole batches, the second half of a run had a rate of 0."""
+    seen = rates_in_training(tiny, scheduler=Choice("OneCycleLR"), max_images=None, max_epochs=3)
+    assert len(seen) == 9
+    optimizer = an_optimizer()
+    room = torch.optim.lr_scheduler
+    scheduler = room.OneCycleLR(optimizer, max_lr=0.01, total_steps=9)
+    expected = []
+    for _ in range(9):
+        expected.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler.step()
+    assert seen == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_run_of_an_earlier_version_keeps_the_end_it_was_begun_with() -> None:
+    optimizer = an_optimizer()
+    schedule = make_schedule(
+        optimizer, Choice("cosine"), max_images=1000, max_epochs=2, batch_size=10
+    )
+    schedule.load_state_dict({})  # as it was written before
+    schedule.plan(Horizon(200, 2, 20, 1))
+    schedule.before_batch(500)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+    assert schedule.state_dict() == {}
+    one = make_schedule(an_optimizer(), Choice("OneCycleLR"), max_images=1000, batch_size=10)
+    old = one.state_dict()
+    again = make_schedule(optimizer, Choice("OneCycleLR"), max_images=1000, batch_size=10)
+    again.load_state_dict(old)
+    again.plan(Horizon(1000, 9, 150, 1))
+    assert again.state_dict()["total_steps"] == 100

@@ -19,9 +19,10 @@ from aelab.catalogue.parts import Part
 from aelab.config.guards import MATH, FrozenModule, members_of
 
 _TORCH = """
-abs arange cat clamp concat cos cumsum empty exp eye flatten floor full linspace log log2 log10
-maximum mean meshgrid minimum no_grad ones ones_like permute pow prod rand randn round sigmoid sin
-sqrt square squeeze stack std sum tan tanh tensor unsqueeze var where zeros zeros_like
+abs arange cat clamp concat cos cumsum empty exp eye flatten floor full full_like linspace log log2
+log10 maximum mean meshgrid minimum no_grad ones ones_like permute pow prod rand rand_like randn
+randn_like round sigmoid sin sqrt square squeeze stack std sum tan tanh tensor unsqueeze var where
+zeros zeros_like
 """.split()
 
 _FFT = "fft fft2 fftfreq fftshift ifft ifft2 ifftshift irfft2 rfft rfft2".split()
@@ -49,12 +50,14 @@ relu relu6 selu sigmoid silu smooth_l1_loss softmax softplus softsign tanh
 #: What a block may do with a tensor: shapes, arithmetic, types. Nothing that reaches its memory.
 TENSOR_RIGHTS = frozenset(
     """
-    [] for abs all amax amin any argmax argmin bool ceil chunk clamp clone contiguous cos cumsum
-    detach dim div double dtype exp expand flatten flip float floor half int item log log_softmax
-    imag long max mean min mul ndim numel permute pow prod real relu repeat requires_grad reshape
-    roll round
-    shape sigmoid sin size softmax split sqrt square squeeze std sub sum swapaxes t tan tanh to
-    tolist transpose type_as unflatten unsqueeze var view
+    [] abs all amax amin any argmax argmin bool ceil chunk clamp clamp_max clamp_min clone
+    contiguous cos cumprod cumsum detach device dim div double dtype exp expand expm1 flatten
+    flip float floor for half imag int is_floating_point item log log1p log2 log_softmax long
+    masked_fill max maximum mean min minimum mul ndim new_full new_ones new_tensor new_zeros
+    norm numel permute pow prod real relu repeat requires_grad reshape roll round rsqrt shape
+    sigmoid
+    sign sin size softmax split sqrt square squeeze std sub sum swapaxes t tan tanh to tolist
+    transpose type_as unflatten unsqueeze var view
     """.split()
 )
 

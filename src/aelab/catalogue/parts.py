@@ -11,15 +11,20 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aelab.catalogue.checks import fit, words
-from aelab.errors import AelabError, ConfigError, did_you_mean
+from aelab.arguments import fit, words
+from aelab.errors import AelabError, ConfigError, did_you_mean, shown
 
 if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
     from aelab.data.roots import Roots
 
 #: Arguments that no block may give: they choose devices, or write into memory that others hold.
-_WITHHELD = frozenset({"device", "out", "pin_memory", "layout"})
+_WITHHELD = {
+    "device": "leave it out: what a loss makes lies where its images lie",
+    "out": "leave it out, and use the result",
+    "pin_memory": "leave it out",
+    "layout": "leave it out",
+}
 
 
 class Part:
@@ -168,7 +173,9 @@ class Part:
         """Raise ConfigError for a keyword that no block may give."""
         for name in kwargs:
             if name in _WITHHELD:
-                raise ConfigError(f"{self.name}: '{name}' cannot be given in a block")
+                raise ConfigError(
+                    f"{self.name}: '{name}' cannot be given in a block", hint=_WITHHELD[name]
+                )
 
     def fitted(self, name: str, value: Any) -> Any:
         """`value` for the argument `name`: lists become tuples where tuples are meant."""
@@ -178,7 +185,7 @@ class Part:
             possible = words(annotation)
             near = did_you_mean(value, _choices(annotation)) if isinstance(value, str) else ""
             raise ConfigError(
-                f"{self.name}: {name} = {value!r} does not fit; possible: {possible}{near}"
+                f"{self.name}: {name} = {shown(value)} does not fit; possible: {possible}{near}"
             )
         return fitting
 

@@ -320,6 +320,25 @@ def data(
         typer.Option("--out", "-o", help="PNG file; default: NAME-contact-sheet.png."),
     ] = None,
     roots: Data = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Of a folder: leave unreadable files out.")
+    ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option("--background", help="Behind transparent pixels: white, #rrggbb, checker."),
+    ] = None,
+    tile: Annotated[
+        str | None, typer.Option("--tile", help="Of a sheet: side of a tile, or HxW; default 32.")
+    ] = None,
+    stride: Annotated[
+        str | None,
+        typer.Option(
+            "--stride", help="Of a sheet: from tile to tile, N or HxW; default: the tile."
+        ),
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option("--offset", help="Of a sheet: its margin, N or HxW; default 0.")
+    ] = None,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
@@ -328,7 +347,18 @@ def data(
     from aelab.cli import listing
 
     with _progress_line("reading data"):
-        shown = lab.data(name, resize=resize, out=out, data=roots or (), force=force)
+        shown = lab.data(
+            name,
+            resize=resize,
+            out=out,
+            data=roots or (),
+            skip_corrupt=skip_corrupt,
+            background=background,
+            tile=_size("--tile", tile),
+            stride=_size("--stride", stride),
+            offset=_size("--offset", offset),
+            force=force,
+        )
     write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
 
 
@@ -382,6 +412,16 @@ def _changes(given: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
         changes[key.strip()] = scalar_value(value.strip())
     return changes
+
+
+def _size(option: str, text: str | None) -> int | tuple[int, int] | None:
+    """`32` or `32x16` (height x width)."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and len(side) < 7 for side in sides):
+        raise UserError(f"{option} {text}: a number of pixels, or HEIGHTxWIDTH, as in 32x16")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def _same_command() -> str:

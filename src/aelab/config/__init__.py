@@ -12,6 +12,7 @@ from aelab.config.expand import load
 from aelab.config.experiment import Experiment, RunSpec
 from aelab.config.guards import FrozenModule
 from aelab.config.identity import FORMAT_VERSION
+from aelab.config.late import mistake_of, passes_through
 from aelab.config.schema import json_schema
 from aelab.config.settings import Choice, Clipping, Settings
 from aelab.config.slugs import legacy_folders, legible_folder, matrix_slug, slug_forms
@@ -33,5 +34,7 @@ __all__ = [
     "legible_folder",
     "load",
     "matrix_slug",
+    "mistake_of",
+    "passes_through",
     "slug_forms",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +21,15 @@ from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, gua
 from aelab.config.legacy import OLD_PACKAGES, resolve_imports
 from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
 from aelab.config.project import activate, find_root
-from aelab.errors import AelabError, ConfigError, Mistakes, RefusedError, Where, did_you_mean
+from aelab.errors import (
+    AelabError,
+    ConfigError,
+    Mistakes,
+    RefusedError,
+    Where,
+    did_you_mean,
+    in_words,
+)
 
 if TYPE_CHECKING:
     from aelab.config.experiment import RunSpec
@@ -30,6 +39,13 @@ OLD_NAMESPACE = frozenset(
     "json os re random itertools secrets shutil sys ast Path np numpy yaml tqdm pd pandas "
     "transformers torchaudio subprocess pickle io importlib inspect types gc".split()
 )
+
+
+_RETURN_HINT = "the last line of a block is its value: write it without return"
+#: What Python says of a common slip -> what to write instead.
+_SYNTAX_HINTS: dict[str, str] = {
+    "'return' outside function": _RETURN_HINT,
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,6 @@ class Scope:
     places: Mapping[str, Where] = field(default_factory=dict)
     extra_values: dict[str, Any] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
-    roots: list[Path] = field(default_factory=list)
     namespace: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -183,9 +198,32 @@ def _inspect(
         errors += refusals(tree, block.where)
     try:
         statements, value = _split_value(tree.body, block.where)
+        if not errors:
+            _refuse_what_python_refuses(statements, value, block.where)
     except ConfigError as error:
         return errors or [error], None
     return errors, ParsedBlock(statements, value, imports.roots, imports.partly)
+
+
+def _refuse_what_python_refuses(body: list[ast.stmt], value: ast.expr, where: Where) -> None:
+    """Much is no Python although it can be parsed: `return` outside a function, `f(x=1, x=2)`.
+
+    Raises:
+        ConfigError: with the place that Python names.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        try:
+            compile(ast.Module(body=body, type_ignores=[]), str(where.file), "exec")
+            compile(ast.Expression(body=value), str(where.file), "eval")
+        except SyntaxError as error:
+            place = where.at(line=error.lineno or where.line, column=error.offset or where.column)
+            raise ConfigError(
+                f"this is not Python: {error.msg}", where=place, hint=_SYNTAX_HINTS.get(error.msg)
+            ) from None
+        except (ValueError, TypeError, RecursionError, MemoryError) as error:
+            message = f"this is not Python: {in_words(error)}"
+            raise ConfigError(message, where=where) from None
 
 
 def evaluate(block: Block, scope: Scope) -> Any:
@@ -197,10 +235,14 @@ def evaluate(block: Block, scope: Scope) -> Any:
         AelabError: errors of the parts themselves, with the place added.
     """
     parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
-    body, value = _compile(parsed, block.where, trust=scope.trust)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            body, value = _compile(parsed, block.where, trust=scope.trust)
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=block.where) from None
     if scope.trust:
-        scope.roots = [*dict.fromkeys([*scope.roots, *parsed.roots])]
-        activate(scope.roots)
+        activate(parsed.roots, scope.folder)
     context = _importable(scope.folder) if scope.trust and scope.folder else nullcontext()
     try:
         with context:
@@ -208,16 +250,16 @@ def evaluate(block: Block, scope: Scope) -> Any:
             return eval(value, scope.namespace)
     except AelabError as error:
         if error.where is None or error.where.line is None:
-            error.where = _failing_place(error.__traceback__, block.where)
+            error.where = failing_place(error.__traceback__, block.where)
         raise
     except NameError as error:
         raise _unknown_name(error, scope, block, parsed.partly) from None
     except ImportError as error:
-        place = _failing_place(error.__traceback__, block.where)
+        place = failing_place(error.__traceback__, block.where)
         raise _failed_import(error, place, scope.folder) from error
-    except Exception as error:
-        place = _failing_place(error.__traceback__, block.where)
-        raise ConfigError(f"{type(error).__name__}: {error}", where=place) from error
+    except (Exception, SystemExit) as error:
+        place = failing_place(error.__traceback__, block.where)
+        raise ConfigError(in_words(error), where=place) from error
 
 
 def evaluate_run(
@@ -323,7 +365,9 @@ def _split_value(body: list[ast.stmt], where: Where) -> tuple[list[ast.stmt], as
     if last is None:
         raise ConfigError("is empty; it must end in an expression, which is its value", where=where)
     message = "the last line must be an expression or an assignment: it is the value of the block"
-    raise ConfigError(message, where=where.at(line=last.lineno, column=last.col_offset + 1))
+    hint = _RETURN_HINT if isinstance(last, ast.Return) else None
+    place = where.at(line=last.lineno, column=last.col_offset + 1)
+    raise ConfigError(message, where=place, hint=hint)
 
 
 def _compile(parsed: ParsedBlock, where: Where, *, trust: bool) -> tuple[Any, Any]:
@@ -336,7 +380,7 @@ def _compile(parsed: ParsedBlock, where: Where, *, trust: bool) -> tuple[Any, An
     )
 
 
-def _failing_place(trace: TracebackType | None, where: Where) -> Where:
+def failing_place(trace: TracebackType | None, where: Where) -> Where:
     """The innermost line of the file that the traceback went through."""
     place = where
     while trace is not None:
@@ -353,7 +397,7 @@ def _unknown_name(
     error: NameError, scope: Scope, block: Block, partly: Sequence[str]
 ) -> ConfigError:
     name = error.name or str(error)
-    place = _failing_place(error.__traceback__, block.where)
+    place = failing_place(error.__traceback__, block.where)
     if not scope.trust and (hasattr(builtins, name) or name in OLD_NAMESPACE):
         return RefusedError(f"a block cannot use '{name}'", where=place, hint=TRUST_HINT)
     known = [known for known in scope.namespace if not known.startswith("_")]

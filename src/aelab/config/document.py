@@ -93,7 +93,9 @@ def scalar_value(text: str) -> Any:
         return True
     if _FALSE.match(text):
         return False
-    if _INTEGER.match(text) and len(text) < 4000:  # Python refuses to read longer ones
+    if len(text) > 3000:  # Python reads and writes no whole numbers of more than 4,300 digits
+        return text
+    if _INTEGER.match(text):
         return int(text.replace("_", ""))
     if _BASED.match(text):
         return int(text.replace("_", ""), 0)

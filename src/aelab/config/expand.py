@@ -17,6 +17,7 @@ from aelab.config.matrix import Cell, Matrix, read_matrix
 from aelab.config.settings import (
     BLOCK_KEYS,
     DATA_KEY,
+    MOST_RUNS,
     REQUIRED_KEYS,
     SETTING_KEYS,
     WITHOUT_EFFECT,
@@ -84,6 +85,7 @@ class _Builder:
         self.trust = trust
         self.errors: list[ConfigError] = []
         self.matrix = Matrix()
+        self.number_of_runs = 0
 
     def runs(self, names: Iterable[str]) -> list[RunSpec]:
         """Every run of the matrix that the filter keeps, in order; problems go to `errors`."""
@@ -124,6 +126,12 @@ class _Builder:
         settings = make_settings(plain, places, self.errors)
         parsed = self.parse(blocks if substituted else {}, cell.variables)
         if settings is None or len(self.errors) > before:
+            return []
+        self.number_of_runs += settings.trials
+        if self.number_of_runs > MOST_RUNS:
+            message = f"more than {MOST_RUNS:,} runs with their trials; no file may have more"
+            where = places.get("trials", Where(str(self.path)))
+            self.errors.append(ConfigError(message, where=where))
             return []
         folders = self.old_folders(template, cell)
         notes = _notes(table, settings)
@@ -222,6 +230,7 @@ class _Builder:
                 scope = Scope(CORE_NAMES, CORE_ATTRIBUTES, cell.variables)
                 try:
                     plain[key] = evaluate(_block(key, entry.tree), scope)
+                    _refuse_long_numbers(plain[key], entry.where)
                 except ConfigError as error:
                     self.errors.append(error)
             else:
@@ -292,6 +301,15 @@ def _block(key: str, tree: Tree) -> Block:
         -float("inf"),
     )
     return Block(f"float('{value}')" if special else repr(value), tree.where.at(key=key))
+
+
+def _refuse_long_numbers(value: Any, where: Where) -> None:
+    """Python has no text for whole numbers of more than 4,300 digits; no setting is so long."""
+    if isinstance(value, int) and value.bit_length() > 10_000:
+        raise ConfigError("a whole number of more than 3,000 digits", where=where)
+    inside = value.values() if isinstance(value, dict) else value
+    for item in inside if isinstance(value, dict | list | tuple) else ():
+        _refuse_long_numbers(item, where)
 
 
 def _places(table: Table, prefix: str = "") -> dict[str, Where]:

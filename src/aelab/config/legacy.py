@@ -30,9 +30,10 @@ OLD_MODULES: dict[str, tuple[str, ...]] = {
     for module, names in {
         "experiments.ae.transformer": "TransformerAutoencoder TransformerDecoder",
         "experiments.datasets": (
-            "fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset rpg_tile_dataset_3x32x32"
+            "cifar10_dataset fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset"
+            " rpg_tile_dataset_3x32x32"
         ),
-        "experiments.datasets.classic": "fmnist_dataset mnist_dataset",
+        "experiments.datasets.classic": "cifar10_dataset fmnist_dataset mnist_dataset",
         "experiments.datasets.noise": "noise_dataset",
         "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
         "scripts.train_autoencoder": "DalleManifoldAutoencoder",

@@ -18,6 +18,8 @@ from aelab.errors import AelabError, ConfigError, Where
 
 #: More combinations than this are a mistake in the file (or an attack on the machine).
 MOST_COMBINATIONS = 100_000
+#: Larger numbers of combinations are not printed.
+_PRINTED = 10**15
 
 #: Names that substitution provides itself.
 PROVIDED = ("matrix_slug", "matrix_id")
@@ -133,7 +135,8 @@ def read_matrix(tree: Tree | None, taken: Iterable[str], errors: list[ConfigErro
             places[key] = entry.where
     size = math.prod(len(v) for v in values.values())
     if size > MOST_COMBINATIONS:
-        message = f"{size:,} combinations; at most {MOST_COMBINATIONS:,} are possible"
+        told = f"{size:,}" if size < _PRINTED else f"more than {_PRINTED:,}"
+        message = f"{told} combinations; at most {MOST_COMBINATIONS:,} are possible"
         errors.append(ConfigError(message, where=tree.where.at(key="matrix")))
         return Matrix()
     return Matrix(values, condition, places)

@@ -20,7 +20,10 @@ _LIBRARIES = frozenset({"torch", "torchvision", "math"})
 
 #: Roots that trusted blocks have imported from, in this process.
 _used: set[Path] = set()
-#: Those of them that `sys.path` did not have before.
+#: Those in force, in order, and those of every folder that files were read from.
+_active: list[Path] = []
+_of_folder: dict[Path | None, list[Path]] = {}
+#: Those that `sys.path` did not have before.
 _added: set[Path] = set()
 #: First names of the modules that were loaded before the first of them: none of a project's.
 _before: set[str] = set()
@@ -59,22 +62,32 @@ def has_module(module: str, folder: Path | None) -> bool:
     return root is not None and _holds(root, module)
 
 
-def activate(roots: Sequence[Path]) -> None:
-    """Make imports look in `roots` first until other roots come: functions may import much later.
+def activate(roots: Sequence[Path], folder: Path | None) -> None:
+    """Make imports look in `roots` first until a file elsewhere comes: functions may import late.
 
-    Other projects' roots are looked in no longer and their modules are forgotten: two files of one
+    Files of one folder keep each other's roots and modules, as the runs of a matrix do. Other
+    projects' roots are looked in no longer and their modules are forgotten: two files of one
     command never share a package that merely is called the same.
+
+    Args:
+        roots: where the file's imports were found.
+        folder: of the file.
     """
     if not _used:
         _before.update(name.partition(".")[0] for name in sys.modules)
-    for name in [name for name in sys.modules if _root_of(name) in _used - set(roots)]:
-        if name.partition(".")[0] not in _before:
-            del sys.modules[name]
-    for root in _added - set(roots):
+    kept = _of_folder.setdefault(folder, [])
+    kept += [root for root in roots if root not in kept]
+    if kept == _active:
+        return
+    _active[:] = kept
+    foreign = {n.partition(".")[0] for n in sys.modules if _root_of(n) in _used - set(kept)}
+    for name in [name for name in sys.modules if name.partition(".")[0] in foreign - _before]:
+        del sys.modules[name]
+    for root in _added - set(kept):
         with contextlib.suppress(ValueError):
             sys.path.remove(str(root))
         _added.remove(root)
-    for root in reversed(roots):
+    for root in reversed(kept):
         path = str(root)
         if path in sys.path:
             sys.path.remove(path)

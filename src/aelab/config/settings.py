@@ -20,7 +20,7 @@ from pydantic import (
 from aelab.config.blocks import Block
 from aelab.config.legacy import OldTrainer, find_trainer
 from aelab.config.load import option_of
-from aelab.errors import ConfigError, Where, did_you_mean, one_of
+from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
 
 #: Keys that are Python whatever they look like, by pattern.
 DATA_KEY = re.compile(r"(train|validation)_set\d*\Z")
@@ -64,11 +64,20 @@ def _number(value: Any) -> Any:
     """Numbers in quotes are numbers, as in old files; `true` is none."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ValueError("must be a number of less than 300 digits")
     return value
 
 
+#: A float holds no larger numbers.
+MOST_BITS = 1000
+#: No count of images, epochs or batches is larger: whole numbers are exact in every format so far.
+MOST = 2**53
+#: No file describes more runs, trials included.
+MOST_RUNS = 100_000
+
 Whole = Annotated[int, BeforeValidator(_whole)]
-Positive = Annotated[Whole, Field(gt=0)]
+Positive = Annotated[Whole, Field(gt=0, le=MOST)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 
@@ -166,7 +175,9 @@ class Settings(_Frozen):
     gradient_accumulation: Positive = Field(1, description="batches an optimiser step")
     num_train_loss_steps: Positive = Field(1000, description="images between two logged losses")
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = Field(0, description="of everything random")
-    trials: Positive = Field(1, description="repeat with seeds seed, seed + 1, ...")
+    trials: Annotated[Positive, Field(le=MOST_RUNS)] = Field(
+        1, description="repeat with seeds seed, seed + 1, ..."
+    )
     ema: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of averaged weights, used in validation"
     )
@@ -311,4 +322,4 @@ def _in_our_words(item: Any, places: Mapping[str, Where]) -> ConfigError:
         case kind if kind in _POSSIBLE:
             message = f"possible: {_POSSIBLE[kind]}"
     place = where if where == Where(option_of(top)) else where.at(key=top)
-    return ConfigError(f"given {item['input']!r}; {message}", where=place)
+    return ConfigError(f"given {shown(item['input'])}; {message}", where=place)

@@ -15,6 +15,7 @@ from aelab.data.augment import freeze_images
 from aelab.data.base import MEMORY, Dataset
 from aelab.data.chain import METHODS
 from aelab.data.characters import character_counts
+from aelab.data.cifar import cifar10_dataset
 from aelab.data.collage import ImageCombinePatchIterableDataset
 from aelab.data.combine import Interleaved, LimitDataset
 from aelab.data.figlet import figlet_ascii_dataset
@@ -39,6 +40,7 @@ from aelab.data.transforms import TRANSFORMS
 DATASETS: dict[str, Callable[..., Any]] = {
     "ascii_art_dataset": ascii_art_dataset,
     "atlas_dataset": atlas_dataset,
+    "cifar10_dataset": cifar10_dataset,
     "figlet_ascii_dataset": figlet_ascii_dataset,
     "fmnist_dataset": fmnist_dataset,
     "idx_dataset": idx_dataset,

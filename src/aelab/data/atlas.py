@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aelab.data import roots
+from aelab.data.background import BLACK, background_of, over
 from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
 from aelab.data.decode import decode_rgba
-from aelab.data.prepare import Prepared
+from aelab.data.memory import refuse_too_large
+from aelab.data.prepare import Prepared, checked_shape
 from aelab.data.split import PARTS, first_of_each, split_rows
 from aelab.errors import DataError, ShapeError
 from aelab.files import read_file
-from aelab.ops.color import composite_on_black
+from aelab.ops.color import over_colour
 from aelab.types import Images, Provenance
 
 
@@ -34,6 +38,8 @@ class Atlas(Dataset):
         names: str | Path | None = None,
         validation: bool | None = None,
         limit: int | None = None,
+        background: Any = "black",
+        alpha: bool = False,
     ) -> None:
         super().__init__()
         self.path = roots.resolve(path)
@@ -43,10 +49,11 @@ class Atlas(Dataset):
         self.skip_empty, self.drop_duplicates = bool(skip_empty), bool(drop_duplicates)
         self.validation = None if validation is None else bool(validation)
         self.first_cells = limit
+        self.background, self.alpha = background_of(background), bool(alpha)
 
     def item_shape(self) -> tuple[int, ...]:
-        """(3, height, width) of a tile."""
-        return (3, *self.tile)
+        """(3, height, width) of a tile; 4 channels where the transparency is kept."""
+        return (4 if self.alpha else 3, *self.tile)
 
     def verify(self) -> None:
         """Raise DataError if the sheet or the file of names is missing."""
@@ -61,7 +68,9 @@ class Atlas(Dataset):
         """The files and everything that decides which tiles are cut."""
         values = (self.tile, self.start, self.stride, self.skip_empty, self.drop_duplicates)
         files = f"{file_stamp(self.path)} {file_stamp(self.names_path)}"
-        return f"atlas {files} {values} {self.validation} {self.first_cells}"
+        behind = "" if self.background == BLACK else f" {self.background}"
+        kept = " alpha" if self.alpha else ""
+        return f"atlas {files} {values} {self.validation} {self.first_cells}{behind}{kept}"
 
     def sources(self) -> list[tuple[str, str]]:
         """The sheet's path."""
@@ -69,25 +78,43 @@ class Atlas(Dataset):
 
     def _read(self) -> Images:
         self.verify()
-        rgba = cut_tiles(decode_rgba(self.path), self.tile, self.start, self.stride, self.path)
+        sheet = decode_rgba(self.path)
+        rgba = cut_tiles(sheet, self.tile, self.start, self.stride, self.path)
         names = self._names(len(rgba))
         cells = torch.arange(len(rgba))[: self.first_cells]
-        tiles = composite_on_black(rgba)
+        looked_at = len(cells)
+        tiles = rgba if self.alpha else over(rgba, self.background)
         if self.skip_empty:
-            # As the old reader: what has one colour only, transparent or not, shows nothing.
-            flat = tiles.flatten(2)
-            varied = (flat.amax(2) != flat.amin(2)).any(1)
-            cells = cells[varied[cells]]
+            cells = cells[_varied(rgba, tiles, black=self._is_on_black())[cells]]
+        empty = looked_at - len(cells)
         if self.drop_duplicates:
             cells = cells[first_of_each(tiles[cells])]
+        left_out = {"empty": empty, "duplicates": looked_at - empty - len(cells)}
+        if not len(cells):
+            raise DataError(
+                f"{self.path}: all {looked_at:,} tiles are of one colour",
+                hint="look at tile and offset, or give skip_empty=False",
+            )
         sha256 = content_sha256(tiles[cells])
         # Numbered before the split, so that a class has one number on both sides.
         labels, label_names = _categories([names[cell] for cell in cells.tolist()])
         side = split_rows(tiles[cells], self.validation, PARTS)
         cells, labels = cells[side], None if labels is None else labels[side]
-        source = Provenance(self.name, str(self.path), len(cells), sha256)
-        facts = {"label_names": label_names} if label_names else {}
+        rest = not_divided((sheet.shape[1], sheet.shape[2]), self.tile, self.start, self.stride)
+        source = Provenance(
+            self.name, str(self.path), len(cells), sha256, rest,
+            tuple((f"{reason} tiles", count, ()) for reason, count in left_out.items() if count),
+        )  # fmt: skip
+        facts: dict[str, Any] = {
+            "left_out": {f"{reason} tiles": n for reason, n in left_out.items() if n},
+            "transparent_share": float((rgba[:, 3] < 255).float().mean()),
+        }
+        facts |= {"label_names": label_names} if label_names else {}
+        facts |= {"alpha": True} if self.alpha else {}
         return make_images(tiles[cells], labels=labels, provenance=[source], facts=facts)
+
+    def _is_on_black(self) -> bool:
+        return not self.alpha and self.background == BLACK
 
     def _names(self, count: int) -> list[str]:
         if self.names_path is None:
@@ -125,8 +152,72 @@ def cut_tiles(
             f"{sheet.shape[2]} pixels after the offset {offset}",
             hint="sizes are (height, width)",
         )
+    count = math.prod(
+        (side - size) // step + 1
+        for side, size, step in zip(sheet.shape[1:], tile, stride, strict=True)
+    )
+    refuse_too_large(
+        2 * count * sheet.shape[0] * math.prod(tile),
+        f"{path}: {count:,} tiles of {tile[0]}x{tile[1]}",
+        "give a larger stride or a smaller sheet",
+    )
     windows = sheet.unfold(1, tile[0], stride[0]).unfold(2, tile[1], stride[1])
     return windows.permute(1, 2, 0, 3, 4).flatten(0, 1).contiguous()
+
+
+def _varied(rgba: Tensor, tiles: Tensor, *, black: bool) -> Tensor:
+    """(N,) bool: tiles that show something."""
+    # As the old reader: what has one colour only on black, transparent or not, shows nothing.
+    seen = tiles if black else torch.cat([over_colour(rgba, (0, 0, 0)), rgba[:, 3:]], 1)
+    flat = seen.flatten(2)
+    return (flat.amax(2) != flat.amin(2)).any(1)
+
+
+def not_divided(
+    size: tuple[int, int], tile: tuple[int, int], offset: tuple[int, int], stride: tuple[int, int]
+) -> str:
+    """What of a sheet lies in no tile because its size does not divide; empty if all of it does.
+
+    Args:
+        size: (H, W) of the sheet.
+        tile, offset, stride: (height, width) each, as for `cut_tiles`.
+
+    Returns:
+        A sentence that names gutters which would fit.
+    """
+    rest = [
+        (side - start - length) % step
+        for side, length, start, step in zip(size, tile, offset, stride, strict=True)
+    ]
+    if not any(rest):
+        return ""
+    told = " and ".join(
+        f"{count} {name}" for count, name in zip(rest, ("rows", "columns"), strict=True) if count
+    )
+    fitting = [
+        f"stride={_sides(tile, gutter)}" + (f", offset={margin}" if margin else "")
+        for gutter, margin in _GUTTERS
+        if all(_divides(s, t, gutter, margin) for s, t in zip(size, tile, strict=True))
+    ]
+    way_out = f"; what fits: {' or '.join(fitting[:3])}" if fitting else ""
+    return (
+        f"the sheet of {size[1]}x{size[0]} pixels is no multiple of the tiles: {told} at its end "
+        f"lie in none{way_out}"
+    )
+
+
+def _divides(side: int, tile: int, gutter: int, margin: int) -> bool:
+    inner = side - 2 * margin
+    return inner >= tile and (inner + gutter) % (tile + gutter) == 0
+
+
+def _sides(tile: tuple[int, int], gutter: int) -> str:
+    height, width = tile[0] + gutter, tile[1] + gutter
+    return str(height) if height == width else f"({height}, {width})"
+
+
+#: (pixels between tiles, pixels around the sheet) that sheets have, the usual ones first.
+_GUTTERS = ((0, 0), (1, 0), (2, 0), (1, 1), (2, 2), (2, 1), (4, 0), (3, 0), (4, 4), (8, 0), (0, 1))
 
 
 def _categories(names: list[str]) -> tuple[Tensor | None, list[str]]:
@@ -159,15 +250,21 @@ def atlas_dataset(
     validation: bool | None = None,
     limit: int | None = None,
     interpolation: bool | str = False,
+    background: str | tuple[int, int, int] = "black",
 ) -> Dataset:
-    """The tiles of a sprite sheet; transparency is composited on black.
+    """The tiles of a sprite sheet; transparency is composited on `background`.
+
+    Where the sheet's size does not divide, the set's provenance says what lies in no tile, and
+    which gutters would fit.
 
     Args:
         path: the picture.
         tile: side, or (height, width), of one tile in pixels.
-        shape: (C, H, W) wanted; (3, height, width) of a tile if left out.
-        offset: where the first tile starts.
-        stride: from tile to tile; the tile's size if left out.
+        shape: (C, H, W) wanted; (3, height, width) of a tile if left out. C = 4 keeps the
+            transparency: red, green, blue, alpha.
+        offset: where the first tile starts: the margin of the sheet.
+        stride: from tile to tile; the tile's size if left out. With a gutter of 1 pixel between
+            tiles of 32 it is 33.
         skip_empty: leave out tiles of one colour.
         drop_duplicates: keep only the first of equal tiles.
         names: a text file naming each tile in order, one a line; the part before the first `/` is
@@ -175,10 +272,13 @@ def atlas_dataset(
         validation: None for all tiles; True or False for one side of a 20 : 1 split by content.
         limit: look at the first so many tiles only.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
+        background: as for `image_folder_dataset`.
     """
     pairs = [_pair(tile, "tile", 1), _pair(offset, "offset", 0)]
     step = None if stride is None else _pair(stride, "stride", 1)
+    alpha = shape is not None and checked_shape(shape)[0] == 4
     sheet = Atlas(
-        path, pairs[0], pairs[1], step, skip_empty, drop_duplicates, names, validation, limit
-    )
+        path, pairs[0], pairs[1], step, skip_empty, drop_duplicates, names, validation, limit,
+        background, alpha,
+    )  # fmt: skip
     return Prepared(sheet, shape, interpolation)

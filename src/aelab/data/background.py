@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from aelab.errors import DataError
+from aelab.ops.color import GREYS, SQUARE, over_checker, over_colour
 
 Array = np.ndarray[Any, Any]
 #: A colour as red, green, blue of 0..255; or the word `checker`.
@@ -14,8 +16,6 @@ Background = tuple[int, int, int] | str
 
 BLACK: Background = (0, 0, 0)
 CHECKER = "checker"
-#: Side of a square, and the two greys.
-SQUARE, GREYS = 4, (102, 153)
 
 
 def background_of(given: Any) -> Background:
@@ -77,3 +77,8 @@ def _behind(background: Background, height: int, width: int) -> Array:
     rows, columns = np.arange(height)[:, None] // SQUARE, np.arange(width)[None] // SQUARE
     squares = np.where((rows + columns) % 2, GREYS[1], GREYS[0])
     return np.repeat(squares[..., None], 3, axis=2).astype(np.uint32)
+
+
+def over(pixels: Tensor, background: Background) -> Tensor:
+    """(N, 4, H, W) uint8 -> (N, 3, H, W): each image on a background; see `background_of`."""
+    return over_checker(pixels) if isinstance(background, str) else over_colour(pixels, background)

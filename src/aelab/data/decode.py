@@ -8,8 +8,9 @@ NaN) the file is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,12 +64,36 @@ class _Values(NamedTuple):
     alpha: Array | None
 
 
+@dataclass
+class Noticed:
+    """What is met while pictures are read.
+
+    Attributes:
+        animated: files of which only the first frame was taken.
+        clear: pixels that are not fully opaque.
+        pixels: all of them.
+    """
+
+    animated: list[str] = field(default_factory=list)
+    clear: int = 0
+    pixels: int = 0
+
+    def count(self, alpha: Array | None, pixels: int) -> None:
+        """One more picture."""
+        self.pixels += pixels
+        self.clear += 0 if alpha is None else int((alpha < 255).sum())
+
+    def transparent_share(self) -> float:
+        """Of all pixels those that are not fully opaque, 0..1."""
+        return self.clear / self.pixels if self.pixels else 0.0
+
+
 def decode(
     path: Path,
     frames: Frames = "first",
     background: Background = BLACK,
     alpha: bool = False,
-    noticed: Callable[[str], object] | None = None,
+    noticed: Noticed | None = None,
 ) -> Iterator[Tensor]:
     """The pictures of one file.
 
@@ -77,12 +102,12 @@ def decode(
         frames: `first`, or `all` frames of an animation, or pages.
         background: what transparent pixels show.
         alpha: keep the transparency instead, as a fourth channel.
-        noticed: called with the path where only the first of several frames is given.
+        noticed: is told what was met on the way.
 
     Yields:
         (1 or 3, H, W) uint8 each: one channel for grey files; composited on `background`; turned
-        upright as its EXIF data say. With `alpha` (4, H, W): red, green, blue, not multiplied, and
-        alpha, 255 where the file has none.
+        upright as its EXIF data say. With `alpha` (4, H, W): red, green, blue, not multiplied but
+        black where nothing is seen of them, and alpha, 255 where the file has none.
 
     Raises:
         DataError: the file is missing or corrupt, or of a kind without a fixed black and white;
@@ -91,8 +116,10 @@ def decode(
     with _opened(path) as image:
         for frame in ImageSequence.Iterator(image):
             values = _read(frame, path)
-            if frames == "first" and noticed is not None and _is_animated(image):
-                noticed(str(path))
+            if noticed is not None:
+                if frames == "first" and _is_animated(image):
+                    noticed.animated.append(str(path))
+                noticed.count(values.alpha, values.colour.shape[0] * values.colour.shape[1])
             yield _tensor(_with_alpha(values) if alpha else composite(*values, background))
             if frames == "first":
                 break
@@ -287,7 +314,7 @@ def _upright(values: Array, orientation: int) -> Array:
 def _with_alpha(values: _Values) -> Array:
     colour = np.broadcast_to(values.colour, (*values.colour.shape[:2], 3))
     alpha = np.full(colour.shape[:2], 255, np.uint8) if values.alpha is None else values.alpha
-    return np.concatenate([colour, alpha[..., None]], axis=2)
+    return np.concatenate([np.where(alpha[..., None] > 0, colour, 0), alpha[..., None]], axis=2)
 
 
 def _tensor(values: Array) -> Tensor:

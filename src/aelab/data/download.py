@@ -15,7 +15,12 @@ _SECONDS = 30
 
 
 def fetch(
-    addresses: Sequence[str], target: Path, *, sha256: str, looked_at: Sequence[Path]
+    addresses: Sequence[str],
+    target: Path,
+    *,
+    sha256: str,
+    looked_at: Sequence[Path],
+    packed: bool = False,
 ) -> Path:
     """Download a gzipped file from the first address that has the right content.
 
@@ -24,6 +29,7 @@ def fetch(
         target: where it is kept.
         sha256: of the decompressed content.
         looked_at: where it was looked for before, for the message.
+        packed: `sha256` is that of the file as it is fetched.
 
     Returns:
         `target`.
@@ -34,7 +40,7 @@ def fetch(
     reasons = []
     for address in addresses:
         try:
-            return _fetch_one(address, target, sha256)
+            return _fetch_one(address, target, sha256, packed)
         except DataError as error:
             reasons.append(f"{address}: {error.message}")
         except Exception as error:
@@ -50,7 +56,7 @@ def fetch(
     )
 
 
-def _fetch_one(address: str, target: Path, sha256: str) -> Path:
+def _fetch_one(address: str, target: Path, sha256: str, packed: bool = False) -> Path:
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
@@ -66,7 +72,8 @@ def _fetch_one(address: str, target: Path, sha256: str) -> Path:
             path=partial.parent,
             downloader=pooch.HTTPDownloader(timeout=_SECONDS, progressbar=False),
         )
-        check_sha256(target, gzip.decompress(partial.read_bytes()), sha256)
+        content = partial.read_bytes()
+        check_sha256(target, content if packed else gzip.decompress(content), sha256)
         partial.replace(target)
     finally:
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.background import BLACK, Background, background_of
 from aelab.data.base import Dataset, Shape, content_sha256, make_images
-from aelab.data.decode import EXTENSIONS, Frames, decode, image_shape
+from aelab.data.decode import EXTENSIONS, Frames, Noticed, decode, image_shape
 from aelab.data.files_below import FilesBelow, files_below
 from aelab.data.left_out import TOLD, UNREADABLE, LeftOut, listed
 from aelab.data.memory import refuse_full_disk, refuse_too_large
@@ -47,21 +47,18 @@ class _Read(NamedTuple):
     sha256: str
     skipped: list[str]
     animated: list[str]
-    transparent_share: float | None
+    transparent_share: float
 
 
 @dataclass
-class _Seen:
-    """What is noticed while files are read."""
+class _Seen(Noticed):
+    """What is noticed while files are read, and which could not be."""
 
     skipped: list[str] = field(default_factory=list)
-    animated: list[str] = field(default_factory=list)
-    clear: int = 0
-    pixels: int = 0
 
-    def told(self) -> tuple[list[str], list[str], float | None]:
-        """Files left out, animated ones, and the share of transparent pixels where it is known."""
-        return self.skipped, self.animated, self.clear / self.pixels if self.pixels else None
+    def told(self) -> tuple[list[str], list[str], float]:
+        """Files left out, animated ones, and the share of transparent pixels."""
+        return self.skipped, self.animated, self.transparent_share()
 
 
 class Folder(FilesBelow):
@@ -148,6 +145,8 @@ class Folder(FilesBelow):
             "animated_files": read.animated,
             "transparent_share": read.transparent_share,
         }
+        if self.alpha:
+            facts["alpha"] = True
         if read.resized:
             facts["filter"] = self.resize_filter
         if names:
@@ -173,9 +172,7 @@ class Folder(FilesBelow):
         for number, file in enumerate(track(files, f"reading {self.path.name}", len(files))):
             try:
                 # Fitted one by one: all frames of a film at their own size may be too much.
-                fitting = [
-                    self._fitted(picture, shape, seen) for picture in self._decoded(file, seen)
-                ]
+                fitting = [self._fitted(picture, shape) for picture in self._decoded(file, seen)]
             except DataError as error:
                 if not self.skip_corrupt:
                     bad.append(error)
@@ -188,15 +185,10 @@ class Folder(FilesBelow):
             raise _all_bad(self.path, bad, len(files))
 
     def _decoded(self, file: Path, seen: _Seen) -> Iterator[Tensor]:
-        return decode(
-            file, self.frames, self.background, alpha=self.alpha, noticed=seen.animated.append
-        )
+        return decode(file, self.frames, self.background, alpha=self.alpha, noticed=seen)
 
-    def _fitted(self, picture: Tensor, shape: Shape, seen: _Seen) -> tuple[Tensor, bool] | None:
+    def _fitted(self, picture: Tensor, shape: Shape) -> tuple[Tensor, bool] | None:
         """At `shape`, and whether it was resized; None if it belongs to the other side."""
-        if self.alpha:
-            seen.clear += int((picture[3] == 0).sum())
-            seen.pixels += picture[3].numel()
         if self.validation is not None:
             side = bool(is_validation(content_keys(picture[None]))[0])
             if side != self.validation:
@@ -224,7 +216,7 @@ class Folder(FilesBelow):
         pixels = map_pixels(target, (len(known["rows"]), *shape))
         return _Read(
             pixels, known["rows"], known["resized"], known["sha256"], known["skipped"],
-            known.get("animated", []), known.get("transparent_share"),
+            known.get("animated", []), known.get("transparent_share", 0.0),
         )  # fmt: skip
 
     def _labels(self, rows: list[int], skipped: list[str]) -> tuple[Tensor | None, list[str]]:
@@ -332,13 +324,13 @@ def fit_picture(
     """
     height, width = picture.shape[-2:]
     if fit == "stretch" or (height, width) == shape[1:]:
-        return prepare(picture, shape, filter)
+        return prepare(picture, shape, filter, alpha=True)
     pick = max if fit == "crop" else min
     factor = pick(shape[1] / height, shape[2] / width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
     # Only the middle is made: of a picture of 20,000 x 1 all of it would be 640,000 x 32.
     inner = min(size[0], shape[1]), min(size[1], shape[2])
-    middle = prepare(picture, (shape[0], *size), filter, crop_window(size, inner))
+    middle = prepare(picture, (shape[0], *size), filter, crop_window(size, inner), alpha=True)
     if isinstance(background, str) or shape[0] == 4 or max(background) == 0:
         return center_crop(middle, shape[1:]).contiguous()
     colour = torch.tensor(background, dtype=torch.uint8).view(1, 3, 1, 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.base import Dataset
+from aelab.data.cifar import cifar10_dataset
 from aelab.data.decode import image_shape
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
@@ -33,7 +34,7 @@ from aelab.data.tiles import rpg_tile_dataset_3x32x32
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular
 from aelab.ops.classes import common_classes
-from aelab.ops.color import convert_channels
+from aelab.ops.color import convert_channels, over_checker
 from aelab.ops.resize import resize as resize_pixels
 from aelab.types import Images
 
@@ -61,6 +62,10 @@ LISTED: Mapping[str, Listed] = MappingProxyType(
         "fmnist": Listed(
             lambda validation: fmnist_dataset(not validation),
             "Fashion-MNIST, pictures of clothes, 60,000 + 10,000, 1x28x28",
+        ),
+        "cifar10": Listed(
+            lambda validation: cifar10_dataset(not validation),
+            "CIFAR-10, small photographs of ten classes, 50,000 + 10,000, 3x32x32",
         ),
         "rpg": Listed(
             lambda validation: rpg_tile_dataset_3x32x32(validation=validation),
@@ -117,14 +122,69 @@ def list_datasets() -> list[dict[str, str]]:
     return entries
 
 
-def overview(name: str, *, resize: int | None = None) -> Overview:
+@dataclass(frozen=True)
+class Reading:
+    """How a path is read; what is not said is as the data set's own default.
+
+    Attributes:
+        skip_corrupt: of a folder, leave unreadable files out.
+        background: behind transparent pixels.
+        tile, stride, offset: of a sheet, a number or (height, width).
+    """
+
+    skip_corrupt: bool = False
+    background: str | None = None
+    tile: int | tuple[int, int] | None = None
+    stride: int | tuple[int, int] | None = None
+    offset: int | tuple[int, int] | None = None
+
+    def of_folder(self) -> dict[str, Any]:
+        """Arguments of `image_folder_dataset`.
+
+        Raises:
+            DataError: what is only for sheets was given.
+        """
+        self._refuse("a sheet", tile=self.tile, stride=self.stride, offset=self.offset)
+        given = {"skip_corrupt": self.skip_corrupt or None, "background": self.background}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def of_sheet(self) -> dict[str, Any]:
+        """Arguments of `atlas_dataset`.
+
+        Raises:
+            DataError: what is only for folders was given.
+        """
+        self._refuse("a folder of pictures", skip_corrupt=self.skip_corrupt or None)
+        given = {"tile": self.tile, "stride": self.stride, "offset": self.offset}
+        given |= {"background": self.background}  # type: ignore[dict-item]
+        return {name: value for name, value in given.items() if value is not None}
+
+    def refuse_all(self) -> None:
+        """For sets that are neither.
+
+        Raises:
+            DataError: something was given.
+        """
+        self.of_folder()
+        self.of_sheet()
+        self._refuse("a folder of pictures or a sheet", background=self.background)
+
+    def _refuse(self, what: str, **given: Any) -> None:
+        for name, value in given.items():
+            if value is not None:
+                option = name.replace("_", "-")
+                raise DataError(f"--{option} is for {what}", hint="leave it out")
+
+
+def overview(name: str, *, resize: int | None = None, reading: Reading | None = None) -> Overview:
     """Statistics and pictures of one set.
 
     Args:
         name: of `LISTED`, with `:validation` for the other half; or a path.
         resize: side in pixels at which the filters are compared.
+        reading: how a path is read.
     """
-    images = named(name).load()
+    images = named(name, reading or Reading()).load()
     if images.alphabet:
         return _overview_of_text(images, resize)
     compared = None if resize is None else comparison(images, _side(resize))
@@ -142,7 +202,7 @@ def _overview_of_text(images: Images, resize: int | None) -> Overview:
     return Overview(statistics(images), sheet, None, examples)
 
 
-def named(name: str) -> Dataset:
+def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
     """The set that a name or a path means.
 
     Raises:
@@ -151,19 +211,22 @@ def named(name: str) -> Dataset:
     short, _, half = name.partition(":")
     short = short.removesuffix("_dataset").removesuffix("_tile_dataset_3x32x32")
     if short in LISTED and half in ("", "train", "validation"):
+        reading.refuse_all()
         return LISTED[short].make(half == "validation")
     path = Path(name).expanduser()
     if path.exists() and not path.is_dir() and irregular(path):
         raise DataError(f"{name} is {irregular(path)}, not a file", hint=f"possible: {_possible()}")
     if path.exists() and not path.name.endswith("ubyte") and is_text(path):
+        reading.refuse_all()
         return ascii_art_dataset(os.fspath(path.resolve()))
     if path.is_dir():
-        return image_folder_dataset(os.fspath(path.resolve()))
+        return image_folder_dataset(os.fspath(path.resolve()), **reading.of_folder())
     if path.is_file():
         if path.name.removesuffix(".gz").endswith("ubyte"):
+            reading.refuse_all()
             return idx_dataset(os.fspath(path.resolve()))
         _check_picture(path)
-        return atlas_dataset(os.fspath(path.resolve()))
+        return atlas_dataset(os.fspath(path.resolve()), **reading.of_sheet())
     if path.name != name:
         raise DataError(f"there is no such path: {name}", hint=f"possible: {_possible()}")
     raise DataError(
@@ -225,6 +288,11 @@ def statistics(images: Images) -> dict[str, Any]:
     }
     if images.labels is not None:
         found["labels"] = _label_counts(images)
+    share = images.facts.get("transparent_share")
+    if share:
+        found["transparent"] = f"{share:.1%} of the pixels"
+    if images.facts.get("left_out"):
+        found["left_out"] = dict(images.facts["left_out"])
     note = "; ".join(dict.fromkeys(entry.note for entry in images.provenance if entry.note))
     return {**found, "note": note} if note else found
 
@@ -305,6 +373,8 @@ def _as_bytes(pixels: Tensor) -> Tensor:
 def _rgb(pixels: Tensor) -> Tensor:
     if pixels.shape[1] in (1, 3):
         return convert_channels(pixels, 3)
+    if pixels.shape[1] == 4:
+        return over_checker(pixels)
     return convert_channels(pixels[:, :1], 3)
 
 

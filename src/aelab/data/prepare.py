@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from aelab.data.augment import Steps
 from aelab.data.base import Dataset, Shape, make_images
 from aelab.data.characters import refuse_brightness
+from aelab.data.memory import refuse_too_large
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.ops.color import convert_channels
@@ -79,7 +80,12 @@ class Prepared(Wrapped):
         if images.augment:
             return self._after(images)
         shape = self.wanted or images.shape
-        pixels = prepare(images.pixels, shape, self.resize_filter)
+        refuse_too_large(
+            len(images) * math.prod(shape) * (4 if self.normalize_between else 1),
+            f"{self.name} at {'x'.join(map(str, shape))}, {len(images):,} images,",
+        )
+        alpha = bool(images.facts.get("alpha"))
+        pixels = prepare(images.pixels, shape, self.resize_filter, alpha=alpha)
         facts: dict[str, Any] = dict(images.facts)
         resized = tuple(images.pixels.shape[2:]) != shape[1:]
         facts["resized"] = bool(facts.get("resized")) or resized
@@ -106,7 +112,10 @@ class Prepared(Wrapped):
         """Random changes come first, so this one follows them with each batch."""
         if self.normalize_between is None and self.wanted in (None, images.shape):
             return images
-        change = Change(self.wanted or images.shape, self.resize_filter, self.normalize_between)
+        change = Change(
+            self.wanted or images.shape, self.resize_filter, self.normalize_between,
+            bool(images.facts.get("alpha")),
+        )  # fmt: skip
         resized = images.shape[1:] != change.shape[1:]
         facts = {**images.facts, "resized": bool(images.facts.get("resized")) or resized}
         if resized:
@@ -126,23 +135,32 @@ class Change:
     shape: Shape
     filter: str
     normalize_between: tuple[float, float] | None
+    alpha: bool = field(default=False, repr=False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        images = prepare(images, self.shape, self.filter)
+        images = prepare(images, self.shape, self.filter, alpha=self.alpha)
         return normalize(images, *self.normalize_between) if self.normalize_between else images
 
 
-def prepare(pixels: Tensor, shape: Shape, filter: str, window: Window | None = None) -> Tensor:
+def prepare(
+    pixels: Tensor,
+    shape: Shape,
+    filter: str,
+    window: Window | None = None,
+    *,
+    alpha: bool = False,
+) -> Tensor:
     """(N, C', H', W') at `shape` (C, H, W); the same tensor where it fits.
 
     Args:
-        pixels: 4 channels are red, green, blue and alpha where 4 are wanted.
+        pixels: uint8 or float of 0..1.
         shape: wanted.
         filter: of `ops.resize`.
         window: only this part of the result, (top, left, height, width).
+        alpha: four channels are red, green, blue and alpha, which weighs them.
     """
     pixels = convert_channels(pixels, 1) if shape[0] == 1 else pixels
-    if pixels.shape[1] == shape[0] == 4:
+    if alpha and pixels.shape[1] == shape[0] == 4:
         return resize_rgba(pixels, shape[1:], filter, window).contiguous()
     # Fewest channels first: less to resize.
     pixels = resize(pixels, shape[1:], filter, window=window)

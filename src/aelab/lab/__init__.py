@@ -326,6 +326,11 @@ def data(
     resize: int | None = None,
     out: str | Path | None = None,
     data: Iterable[str | Path] = (),
+    skip_corrupt: bool = False,
+    background: str | None = None,
+    tile: int | tuple[int, int] | None = None,
+    stride: int | tuple[int, int] | None = None,
+    offset: int | tuple[int, int] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Every data set and where it was found, or one set's statistics and contact sheet.
@@ -335,6 +340,9 @@ def data(
         resize: compare native, nearest and bilinear at this many pixels.
         out: PNG file of the contact sheet; default `NAME-contact-sheet.png`.
         data: further folders that data may be read from.
+        skip_corrupt: leave unreadable files of a folder out.
+        background: behind transparent pixels, see `image_folder_dataset`.
+        tile, stride, offset: of a sheet, see `atlas_dataset`.
         force: replace a file `out` that aelab did not make; never what is read.
     """
     from aelab.lab.known_data import list_data, show_data
@@ -344,7 +352,19 @@ def data(
     if name is None:
         return list_data(roots)
     with replacing(force):
-        return show_data(name, resize=resize, out=Path(out) if out else None, roots=roots)
+        return show_data(
+            name,
+            resize=resize,
+            out=Path(out) if out else None,
+            roots=roots,
+            reading={
+                "skip_corrupt": skip_corrupt,
+                "background": background,
+                "tile": tile,
+                "stride": stride,
+                "offset": offset,
+            },
+        )
 
 
 def rm(found: Iterable[Run], *, checkpoints_only: bool = False) -> None:

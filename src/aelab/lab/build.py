@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aelab.config import RunSpec, evaluate_run
+from aelab.config import RunSpec, evaluate_run, mistake_of
 from aelab.config.settings import DATA_KEY
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
@@ -116,7 +116,7 @@ def build(
     with place, roots.entering(reading), harmless_probes(), filled:
         values = evaluate_run(spec, scope, _on_cpu_where_data)
     log.finish()
-    with located(spec.blocks["model"].where):
+    with users_code(spec, spec.blocks["model"].where):
         model = as_model(values["model"])
     objective, train, validation = _objective_and_sets(spec, model, values)
     return Parts(
@@ -164,7 +164,7 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
     from aelab.losses import make_objective
 
     settings = spec.settings
-    with located(spec.places.get("objective" if settings.objective else "loss_function")):
+    with users_code(spec, spec.places.get("objective" if settings.objective else "loss_function")):
         objective = make_objective(
             model.terms,  # type: ignore[arg-type]
             loss_function=values.get("loss_function", settings.loss_function),
@@ -219,6 +219,58 @@ def located(where: Where | None) -> Iterator[None]:
         if error.where is None or not str(error.where):
             error.where = where
         raise
+
+
+@contextlib.contextmanager
+def users_code(spec: RunSpec, where: Where | None) -> Iterator[None]:
+    """Around calls of what the file itself brings: own losses, functions, classes.
+
+    Whatever they raise is a mistake of the file: it is told with the user's own line, and ends
+    its own run only.
+
+    Args:
+        spec: the run.
+        where: the place to name if no line of the file was on the way.
+
+    Raises:
+        AelabError: from inside, with a place; anything else as a `ConfigError`.
+    """
+    try:
+        with located(where):
+            yield
+    except AelabError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise mistake_of(error, spec.blocks, where) from error
+
+
+def called_loss(error: BaseException) -> bool:
+    """Whether an exception comes from calling a loss that the file brings."""
+    return "losses/names.py:apply_callable" in _way(error)
+
+
+def place_of(error: BaseException, spec: RunSpec) -> Where:
+    """The key that an error of a run in training belongs to, by the rooms it came through."""
+    named = getattr(error, "where", None)
+    if named and named.key in spec.places:
+        return spec.places[named.key]
+    rooms = [step.partition("/")[0] for step in _way(error)]
+    room = next((room for room in reversed(rooms) if room in ("losses", "models")), "")
+    objective = "objective" if spec.settings.objective else "loss_function"
+    if room == "losses" and objective in spec.places:
+        return spec.places[objective]
+    return spec.blocks["model"].where if room else Where(spec.file)
+
+
+def _way(error: BaseException) -> list[str]:
+    """`room/module.py:function` of every function of aelab that an exception came through."""
+    home, trace, steps = Path(__file__).parents[1], error.__traceback__, []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if Path(code.co_filename).is_relative_to(home):
+            steps.append(f"{Path(code.co_filename).relative_to(home).as_posix()}:{code.co_name}")
+        trace = trace.tb_next
+    return steps
 
 
 def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = None) -> FitSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ def list_data(roots: Sequence[Path]) -> dict[str, Any]:
 
 
 def show_data(
-    name: str, *, resize: int | None, out: Path | None, roots: Sequence[Path]
+    name: str,
+    *,
+    resize: int | None,
+    out: Path | None,
+    roots: Sequence[Path],
+    reading: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Statistics of one set; writes its contact sheet, or the comparison of resize filters.
 
@@ -40,7 +45,7 @@ def show_data(
         )
     refuse_to_replace(out, inputs=[given])
     with allowed.using((*roots, given) if given.exists() else roots):
-        shown = overview.overview(name, resize=resize)
+        shown = overview.overview(name, resize=resize, reading=overview.Reading(**reading))
     picture = shown.sheet if shown.comparison is None else shown.comparison
     write_output(out, overview.contact_sheet_png(picture), inputs=[given])
     found = {**shown.statistics, "picture": str(out)}

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from aelab.lab.build import Sets
 from aelab.ops.augmented import chosen_images
+from aelab.ops.color import over_checker
 from aelab.ops.subset import show_order
+from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.report.pictures import PAPER_GAP, Line
 from aelab.report.texts import trimmed
 from aelab.runs.record import Run
-from aelab.types import Images, Model
+from aelab.types import Images, Model, ValueRange
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,6 +57,7 @@ class Reproductions:
         self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
         self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
         self._alphabets = {name: images.alphabet for name, images in sets.items()}
+        self._ranges = {name: images.value_range for name, images in sets.items()}
         self._next_images = 0
         self.example = ""
 
@@ -63,10 +66,16 @@ class Reproductions:
         self._run.update_record(shown=self.shown)
         for name, sample in self._samples.items():
             alphabet = self._alphabets[name]
-            self._run.write_bytes(f"images/{name}-originals.png", png(row(sample, alphabet)))
+            self._run.write_bytes(
+                f"images/{name}-originals.png", png(row(self._unit(name), alphabet))
+            )
             if alphabet:
                 blocks = ["\n".join(lines) for lines in texts(sample)]
                 self._run.write_bytes(f"text/{name}-originals.txt", _file_of(blocks))
+
+    def _unit(self, name: str) -> Tensor:
+        """(n, C, H, W) in 0..1, the shown images of a set."""
+        return to_unit(self._samples[name], self._ranges[name])
 
     def due(self, images: int) -> bool:
         """Whether pictures are wanted at this many images seen."""
@@ -74,8 +83,9 @@ class Reproductions:
 
     def write(self, model: nn.Module, images: int) -> None:
         """Writes what the model makes of each set now, in evaluation mode, without noise."""
-        for name, sample in self._samples.items():
-            shown, alphabet = reproduce(model, sample), self._alphabets[name]
+        for name in self._samples:
+            sample, alphabet = self._unit(name), self._alphabets[name]
+            shown = reproduce(model, sample, self._ranges[name])
             self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, alphabet)))
             if alphabet:
                 blocks = beside(sample, shown)
@@ -106,8 +116,11 @@ def shown_rows(run: Run, name: str, images: Images) -> Tensor:
 
 
 @torch.no_grad()
-def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
-    """(B, C, H, W) 0..1 through the model in evaluation mode; clamped to 0..1, on the CPU."""
+def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) -> Tensor:
+    """(B, C, H, W) 0..1 through the model in evaluation mode; clamped to 0..1, on the CPU.
+
+    `value_range`: what the model learned as black and white.
+    """
     training = model.training
     model.eval()
     try:
@@ -115,23 +128,28 @@ def reproduce(model: nn.Module, sample: Tensor) -> Tensor:
         device = parameter.device if parameter is not None else sample.device
         assert isinstance(model, Model)
         # A copy: a first layer that works in place would change what is shown as the original.
-        shown: Tensor = model(sample.to(device, copy=True)).reconstruction
-        return shown.float().clamp(0, 1).cpu()
+        given = from_unit(sample, value_range).to(device, copy=True)
+        shown: Tensor = model(given).reconstruction
+        return to_unit(shown.float(), value_range).clamp(0, 1).cpu()
     finally:
         model.train(training)
 
 
 def row(sample: Tensor, alphabet: str = "") -> Tensor:
-    """(B, C, H, W) 0..1 side by side: (H, B W, 1 or 3) uint8; characters are drawn in a font."""
-    return rearrange(seen(sample, alphabet), "b c h w -> h (b w) c")
+    """(B, C, H, W) 0..1 side by side: (H, B W, 1, 3 or 4) uint8; characters are drawn in a font.
+
+    Four channels stay: what is stored has its transparency.
+    """
+    return rearrange(seen(sample, alphabet, checker=False), "b c h w -> h (b w) c")
 
 
-def seen(images: Tensor, alphabet: str = "") -> Tensor:
+def seen(images: Tensor, alphabet: str = "", *, checker: bool = True) -> Tensor:
     """What people see of images: the one place where numbers of characters become pictures.
 
     Args:
         images: (B, C, H, W) in 0..1, as batches hold them.
         alphabet: of the set or the model; empty for pictures.
+        checker: four channels, the last being alpha, are shown on a checkerboard; else they stay.
 
     Returns:
         (B, 1 or 3, H, W) uint8; of characters (B, 1, H h, W w), each cell h x w pixels of
@@ -141,6 +159,8 @@ def seen(images: Tensor, alphabet: str = "") -> Tensor:
         return _drawn(numbers_of(images))
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
     channels = pixels.shape[1]
+    if channels == 4:
+        return over_checker(pixels) if checker else pixels
     if channels not in (1, 3):  # a picture has one or three: show the first, or the first three
         pixels = pixels[:, : 3 if channels > 3 else 1]
     return pixels
@@ -190,14 +210,14 @@ def _file_of(blocks: list[str]) -> bytes:
 
 
 def png(picture: Tensor) -> bytes:
-    """(H, W, 1 or 3) uint8 as the bytes of a PNG file."""
+    """(H, W, 1, 3 or 4) uint8 as the bytes of a PNG file."""
     buffer = io.BytesIO()
     as_image(picture).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def as_image(picture: Tensor) -> Image.Image:
-    """(H, W, 1 or 3) uint8 as a Pillow image."""
+    """(H, W, 1, 3 or 4) uint8 as a Pillow image."""
     from PIL import Image
 
     array = picture.contiguous().numpy()

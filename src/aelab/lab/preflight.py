@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aelab.config import RunSpec
 from aelab.config.twins import axes_without_effect, once
-from aelab.errors import AelabError, Mistakes, Problems
+from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
 from aelab.lab.build import (
     Parts,
     Scheduled,
@@ -18,6 +19,7 @@ from aelab.lab.build import (
     choose_device,
     fit_settings,
     located,
+    users_code,
 )
 from aelab.lab.clock import mean_flops, set_to_end
 from aelab.lab.looking import Reader, as_errors, findings_of, notes_of
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from aelab.models.adapting import Trial
     from aelab.train import FitSettings
-    from aelab.types import Images
+    from aelab.types import Images, Output
 
 
 def plan_runs(
@@ -100,25 +102,23 @@ def refuse_if_nothing_can_run(
     errors: dict[str, AelabError] = {}
     reader = Reader()
     for spec in specs:
-        try:
+        found = Mistakes()
+        with found.collected(), users_code(spec, Where(spec.file)):
             _costs(spec, 1.0, reader, folders, trust, runs)
+        if not found.errors:
             return
-        except Problems as problems:
-            errors |= {str(error): error for error in problems.errors}
-        except AelabError as error:
-            errors[str(error)] = error
+        errors |= {str(error): error for error in found.errors}
     raise Problems(list(errors.values()))
 
 
 def _plan(
     spec: RunSpec, speed: float, reader: Reader, *, folders: Sequence[Path], trust: bool, runs: Path
 ) -> RunPlan:
-    try:
+    found = Mistakes()
+    # The last resort: what nobody foresaw is this run's problem, and the others are still told.
+    with found.collected(), users_code(spec, Where(spec.file)):
         return _costs(spec, speed, reader, folders, trust, runs)
-    except Problems as problems:
-        return _impossible(spec, [str(error) for error in problems.errors])
-    except AelabError as error:
-        return _impossible(spec, [str(error)])
+    return _impossible(spec, [str(error) for error in found.errors])
 
 
 def _built(spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path) -> Parts:
@@ -133,8 +133,6 @@ def _tried(
     spec: RunSpec, reader: Reader, folders: Sequence[Path], trust: bool, runs: Path
 ) -> tuple[Parts, tuple[int, int, int], Trial]:
     """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another."""
-    from aelab.models import try_model
-
     mistakes, parts, shape = Mistakes(), None, None
     with mistakes.collected():
         parts = _built(spec, folders, trust, runs)
@@ -144,10 +142,10 @@ def _tried(
     settings = fit_settings(spec, parts)
     if parts and shape:
         set_to_end(parts.model, settings, parts.train[0].dataset.count())
-        with mistakes.collected(), located(spec.blocks["model"].where):
-            trial = try_model(parts.model, shape)
-            parts.objective(trial.output, trial.images, 0)
-    _try_optimizer(spec, parts.model if parts else None, settings, mistakes)
+        with mistakes.collected(), users_code(spec, spec.blocks["model"].where):
+            trial = _trial(spec, parts, shape, lambda: _real(spec, folders, trust, runs))
+    with mistakes.collected():
+        refuse_wrong_arguments(spec, parts.model if parts else None, settings)
     if parts and shape:
         _look_at_data(parts, reader, settings, mistakes)
     if parts and spec.settings.load:
@@ -176,6 +174,71 @@ def _look_at_data(parts: Parts, reader: Reader, settings: FitSettings, mistakes:
     with mistakes.collected():
         parts.findings = findings_of(parts, train, validation, settings)
         mistakes.errors += as_errors(parts.findings)
+
+
+def _trial(
+    spec: RunSpec, parts: Parts, shape: tuple[int, int, int], real: Callable[[], Parts]
+) -> Trial:
+    """Model and objective tried with two images: on the meta device, where nothing is computed.
+
+    What needs real values (`.item()`, `if loss > 1`) is right and cannot be tried there; it is
+    tried with the parts that `real` builds on the CPU, as the run will.
+    """
+    from aelab.models import asks_for_values
+
+    try:
+        return _tried_on(spec, parts, shape, "meta")
+    except Exception as error:
+        if not asks_for_values(error):
+            raise
+    return _tried_on(spec, real(), shape, "cpu")
+
+
+def _tried_on(spec: RunSpec, parts: Parts, shape: tuple[int, int, int], device: str) -> Trial:
+    from aelab.models import try_model
+
+    trial = try_model(parts.model, shape, device)
+    place = spec.places.get("objective" if spec.settings.objective else "loss_function")
+    with users_code(spec, place or spec.blocks["model"].where):
+        output = _with_gradients(trial.output)
+        terms = parts.objective(output, trial.images, 0)
+        total = parts.objective.total(terms, 0)
+        if not total.requires_grad:
+            raise ConfigError(
+                f"nothing can be learned from {parts.objective.describe()}: it has no gradient",
+                hint=NO_GRADIENT,
+            )
+    return trial
+
+
+#: What to do about a loss that no gradient comes back from.
+NO_GRADIENT = (
+    "round, argmax, comparisons, detach and item() end the gradient; compute the loss from the "
+    "reconstruction itself"
+)
+
+
+def _with_gradients(output: Output) -> Output:
+    """The same output, each tensor of numbers a leaf that gradients reach."""
+    from torch import Tensor
+
+    def leaf(value: Any) -> Any:
+        """A tensor of real numbers with gradient; anything else as it is."""
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.detach().clone().requires_grad_()
+        if isinstance(value, dict):
+            return {name: leaf(item) for name, item in value.items()}
+        return value
+
+    return output._replace(**{name: leaf(value) for name, value in output._asdict().items()})
+
+
+def _real(spec: RunSpec, folders: Sequence[Path], trust: bool, runs: Path) -> Parts:
+    """The parts on the CPU, with values."""
+    from aelab.runs.store import Store
+
+    begun = is_begun(spec, Store(runs))
+    return build(spec, trust=trust, folders=folders, device="cpu", restored=begun)
 
 
 def _costs(
@@ -217,26 +280,39 @@ def _verified_shape(parts: Parts) -> tuple[int, int, int]:
         return parts.train[0].dataset.shape
 
 
-def _try_optimizer(
-    spec: RunSpec, model: nn.Module | None, settings: FitSettings, mistakes: Mistakes
-) -> None:
-    """Unknown optimisers, schedulers and arguments show here, also beside a wrong model."""
-    from torch import nn
+def refuse_wrong_arguments(spec: RunSpec, model: nn.Module | None, settings: FitSettings) -> None:
+    """Optimiser and schedule make a few steps on a tiny model, also beside a wrong one.
 
-    from aelab.train import Choice, make_optimizer, make_schedule
+    Raises:
+        AelabError: a wrong name, argument or value; both as `Problems`.
+    """
+    from aelab.train import rehearse_optimizer, rehearse_schedule
 
-    stand_in = nn.Linear(1, 1)
-    model = stand_in if model is None else model
-    optimizer = None
-    with mistakes.collected(), located(spec.places.get("optimizer")):
-        optimizer = make_optimizer(model, settings.optimizer, settings.learnrate)
-    with mistakes.collected(), located(spec.places.get("scheduler")):
-        make_schedule(
-            optimizer or make_optimizer(stand_in, Choice("SGD"), settings.learnrate),
-            settings.scheduler,
-            max_images=settings.max_images,
-            batch_size=settings.batch_size,
-        )
+    keys, mistakes = spec.settings, Mistakes()
+    with mistakes.collected(), at_argument(spec, "optimizer", keys.optimizer.name):
+        rehearse_optimizer(settings)
+        if model is not None and not any(p.requires_grad for p in model.parameters()):
+            raise ConfigError("the model has no trainable parameter")
+    with (
+        mistakes.collected(),
+        at_argument(spec, "scheduler", settings.scheduler and settings.scheduler.name),
+    ):
+        rehearse_schedule(settings)
+    mistakes.tell()
+
+
+@contextlib.contextmanager
+def at_argument(spec: RunSpec, key: str, name: str | None) -> Iterator[None]:
+    """Errors of an optimiser or schedule at the line of the argument, or of the key."""
+    try:
+        with users_code(spec, None):
+            yield
+    except AelabError as error:
+        argument = error.where.key if error.where and not error.where.file else None
+        paths = (f"{key}.{name}.{argument}", f"{key}.arguments.{argument}", f"{key}.{name}", key)
+        known = (spec.places[path] for path in paths if path in spec.places)
+        error.where = next(known, Where(spec.file, key=key))
+        raise
 
 
 def _impossible(spec: RunSpec, problems: list[str]) -> RunPlan:

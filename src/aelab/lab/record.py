@@ -22,6 +22,7 @@ from aelab.runs.record import Run
 if TYPE_CHECKING:
     from aelab.lab.build import Parts, Sets
     from aelab.train import Validated
+    from aelab.types import ValueRange
 
 
 def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "parameters": facts.parameters,
         "shape": list(shape),
         **_characters(train[0][1].alphabet),
+        **_range(train[0][1].value_range),
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
@@ -76,6 +78,23 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
 def _characters(alphabet: str) -> dict[str, Any]:
     """For ASCII art the characters, and the pixels of one in the run's pictures."""
     return {"alphabet": alphabet, "cell": list(cell())} if alphabet else {}
+
+
+def _range(value_range: ValueRange) -> dict[str, Any]:
+    """What black and white are, where that is not 0 and 1."""
+    return {} if tuple(value_range) == (0.0, 1.0) else {"value_range": value_range}
+
+
+def recorded_range(record: dict[str, Any]) -> ValueRange:
+    """What black and white are for the model of a run; 0 and 1 where its record does not say."""
+    given = record.get("value_range")
+    if not isinstance(given, list) or len(given) != 2:
+        return (0.0, 1.0)
+    try:
+        low, high = (tuple(map(float, b)) if isinstance(b, list) else float(b) for b in given)
+    except (TypeError, ValueError):
+        return (0.0, 1.0)
+    return low, high
 
 
 def note_warnings(run: Run, validated: Validated) -> list[str]:

@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from aelab.data import freeze_images
 from aelab.errors import ConfigError, UserError, one_of
 from aelab.lab.pictures import picture_line, reproduce
+from aelab.lab.record import recorded_range
 from aelab.ops.augmented import floats
 from aelab.ops.sampling import Region, look_up, same_borders
 from aelab.ops.subset import show_order
+from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.outputs import write_output
 from aelab.report.pictures import Line, sheet
 
 if TYPE_CHECKING:
     from aelab.lab.reopen import Reopened
     from aelab.lab.truth import Scores
-    from aelab.types import Images
+    from aelab.types import Images, ValueRange
 
 Split = Literal["train", "validation"]
 
@@ -79,10 +81,12 @@ class Renderer(NamedTuple):
     Attributes:
         default_shape: (H, W) of the model's images.
         render: (latent (B, ...), (H, W), region) -> (B, C, H, W).
+        value_range: what black and white are for the model.
     """
 
     default_shape: tuple[int, int]
     render: Callable[[Tensor, tuple[int, int], Region], Tensor]
+    value_range: ValueRange = UNIT
 
 
 def render_run(opened: Reopened, request: Request) -> Rendered:
@@ -100,7 +104,7 @@ def render_run(opened: Reopened, request: Request) -> Rendered:
         return score_run(opened, decoder, request)
     images = _images(opened, request.split)
     rows = show_order(len(images), images.labels)[: request.images or SHOWN]
-    originals = floats(images.pixels[rows])
+    originals = to_unit(floats(images.pixels[rows]), images.value_range)
     sizes = [size_of(text, decoder.default_shape, request.zoom) for text in sizes_or(request)]
     files = []
     for size in dict.fromkeys(sizes):
@@ -134,7 +138,7 @@ def renderer(opened: Reopened) -> Renderer:
         return images
 
     height, width = decoder.default_shape or opened.run.record["shape"][-2:]
-    return Renderer((int(height), int(width)), render)
+    return Renderer((int(height), int(width)), render, recorded_range(opened.run.record))
 
 
 def _able() -> set[str]:
@@ -160,20 +164,23 @@ def draw(
     device = next(model.parameters()).device
     parts = []
     for batch in torch.split(images, BATCH):
-        latent = model.encode(batch.to(device, copy=True))  # type: ignore[operator]
-        parts.append(decoder.render(latent, size, region).float().clamp(0, 1).cpu())
+        given = from_unit(batch, decoder.value_range).to(device, copy=True)
+        latent = model.encode(given)  # type: ignore[operator]
+        made = decoder.render(latent, size, region).float()
+        parts.append(to_unit(made, decoder.value_range).clamp(0, 1).cpu())
     return torch.cat(parts)
 
 
-def reconstruct(model: nn.Module, images: Tensor) -> Tensor:
+def reconstruct(model: nn.Module, images: Tensor, value_range: ValueRange) -> Tensor:
     """(B, C, H, W) 0..1 through the model, clamped to 0..1, on the CPU."""
-    return torch.cat([reproduce(model, batch) for batch in torch.split(images, BATCH)])
+    batches = torch.split(images, BATCH)
+    return torch.cat([reproduce(model, batch, value_range) for batch in batches])
 
 
 def _lines(
     model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
 ) -> list[Line]:
-    made = reconstruct(model, images)
+    made = reconstruct(model, images, decoder.value_range)
     return [
         picture_line("original", look_up(images, size, region, "nearest"), original=True),
         picture_line("reconstruction", look_up(made, size, region, "nearest")),

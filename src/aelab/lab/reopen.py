@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aelab.errors import ConfigError, Problems, StoreError
 from aelab.runs.files import is_regular
@@ -13,11 +13,12 @@ from aelab.runs.record import Run
 from aelab.runs.store import Store
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from aelab.config import RunSpec
     from aelab.data.roots import Roots
     from aelab.lab.build import Parts
+    from aelab.types import ValueRange
 
 
 class Reopened(NamedTuple):
@@ -47,7 +48,32 @@ def reopen(
     device: str = "cpu",
 ) -> nn.Module:
     """See `lab.open_model`."""
-    return reopen_run(reference, store, folders=folders, trust=trust, device=device).parts.model
+    from aelab.lab.record import recorded_range
+
+    opened = reopen_run(reference, store, folders=folders, trust=trust, device=device)
+    take_bytes(opened.parts.model, recorded_range(opened.run.record))
+    return opened.parts.model
+
+
+def take_bytes(model: nn.Module, value_range: ValueRange) -> None:
+    """Lets `model(...)` and `model.encode` take images as a set holds them: uint8, or floats.
+
+    Bytes are brought to what the model learned as black and white; floats must be in it already.
+    """
+    from aelab.ops.value_range import as_given
+
+    encode = model.encode
+
+    def of_bytes(images: Tensor) -> Tensor:
+        """The latent of (B, C, H, W), uint8 or float."""
+        return encode(as_given(images, value_range))  # type: ignore[operator,no-any-return]
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the model is called with, its images as floats."""
+        return (as_given(inputs[0], value_range), *inputs[1:]) if inputs else inputs
+
+    model.encode = of_bytes  # type: ignore[assignment]
+    model.register_forward_pre_hook(before)
 
 
 def reopen_run(

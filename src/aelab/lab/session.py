@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aelab.config import RunSpec
-from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError
+from aelab.config import RunSpec, mistake_of, passes_through
+from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError, in_words
 from aelab.lab import events as ev
-from aelab.lab.build import Parts, Sets, build, fit_settings, load_images
+from aelab.lab.build import Parts, Sets, build, called_loss, fit_settings, load_images, place_of
 from aelab.lab.looking import look_at_images
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.place import note_place
@@ -160,8 +160,16 @@ def skip_reason(run: Run, options: Options) -> str:
 def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     import traceback
 
+    if not isinstance(error, AelabError) and (
+        passes_through(error, spec.blocks) or called_loss(error)
+    ):
+        with contextlib.suppress(StoreError):
+            run.log(traceback.format_exc())
+        error = mistake_of(error, spec.blocks, place_of(error, spec))
     mine = isinstance(error, AelabError)
-    message = str(error) if mine else f"{type(error).__name__}: {error}"
+    if isinstance(error, ConfigError | ShapeError) and not (error.where and error.where.file):
+        error.where = place_of(error, spec)
+    message = str(error) if mine else in_words(error)
     with contextlib.suppress(StoreError):  # what failed may be the writing itself
         run.set_status("failed", error=_told(error))
         run.log(message if mine else traceback.format_exc())
@@ -200,6 +208,7 @@ class _Session:
 
     def train(self, number: int) -> Iterator[ev.Event]:
         """Builds the run, trains it, and turns the loop's events into files and our events."""
+        from aelab.lab.preflight import refuse_wrong_arguments
         from aelab.train import fit, make_state
 
         run, options = self.run, self.options
@@ -215,6 +224,7 @@ class _Session:
         self.settings = fit_settings(self.spec, parts, threads=options.threads)
         look_at_images(parts, train, validation, self.settings)
         self._settle_record(parts, train, validation)
+        refuse_wrong_arguments(self.spec, parts.model, self.settings)
         self.state = make_state(parts.model, self.settings, parts.device)
         parts.objective.prepare(train[0][1])
         parts.objective.to(parts.device)

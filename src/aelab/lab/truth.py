@@ -34,6 +34,7 @@ from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize
 from aelab.ops.sampling import look_up, same_borders
 from aelab.ops.subset import DRAWN, draw_order, said, show_order
+from aelab.ops.value_range import to_unit
 from aelab.outputs import write_output
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def score_run(opened: Reopened, decoder: Renderer, request: Request) -> Rendered
     count = request.images or SCORED
     large, sizes, total = larger_originals(opened, decoder.default_shape, request, count)
     small = resize(large, decoder.default_shape, "area")
-    made = reconstruct(opened.parts.model, small)
+    made = reconstruct(opened.parts.model, small, decoder.value_range)
     files, scores = [], []
     for size in sizes:
         region = same_borders(decoder.default_shape, size)
@@ -152,7 +153,8 @@ def larger_originals(
     if found.labels is not None:
         rows = rows[show_order(len(rows), found.labels[rows])]
     images = freeze_images(take_rows(found, rows))
-    return convert_channels(floats(images.pixels), channels), sorted(sizes), len(found)
+    unit = to_unit(floats(images.pixels), images.value_range)
+    return convert_channels(unit, channels), sorted(sizes), len(found)
 
 
 def _sizes(request: Request, shape: Size) -> list[Size]:

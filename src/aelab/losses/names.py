@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -243,7 +244,10 @@ def apply_callable(
     Raises:
         ConfigError: the result is neither one value nor values per image.
     """
-    value = function(reconstruction, target)
+    # Tensors that the function makes lie where its images lie.
+    place = contextlib.nullcontext() if target.device.type == "cpu" else target.device
+    with place:
+        value = function(reconstruction, target)
     num_images = target.shape[0]
     if isinstance(value, Tensor) and value.ndim == 0:
         return value.expand(num_images)

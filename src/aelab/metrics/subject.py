@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, DataError
 from aelab.ops.augmented import chosen_images
 from aelab.ops.classes import Classes, common_classes
+from aelab.ops.look import refuse_not_finite
 from aelab.ops.random import keyed_generator
 from aelab.ops.subset import draw_order, show_order
+from aelab.ops.value_range import from_unit, to_unit
 from aelab.types import Images, Output
 
 
@@ -59,6 +61,10 @@ class Subject:
     ) -> None:
         if len(validation) == 0:
             raise DataError("there are no held-out images to evaluate with")
+        for images, name in ((validation, "validation_set"), (train, "train_set")):
+            if images is not None:
+                refuse_not_finite(images, name)
+        self._value_range = validation.value_range
         self.model = model.eval()
         self.formulas = formulas
         self.seed = seed
@@ -103,7 +109,7 @@ class Subject:
     @cached_property
     def images(self) -> Tensor:
         """(N, C, H, W) held-out images, float32 0..1, in drawn order."""
-        return chosen_images(self._validation, self._rows)
+        return to_unit(chosen_images(self._validation, self._rows), self._value_range)
 
     @cached_property
     def _classes(self) -> Classes:
@@ -138,7 +144,7 @@ class Subject:
         """
         if self._train is None:
             raise DataError("there are no training images", hint="give the file a train_set")
-        return chosen_images(self._train, self._train_rows)
+        return to_unit(chosen_images(self._train, self._train_rows), self._train.value_range)
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -153,7 +159,7 @@ class Subject:
 
     @property
     def reconstructions(self) -> Tensor:
-        """(N, C, H, W) of the held-out images, as the model gives them, not clamped."""
+        """(N, C, H, W) of the held-out images, in 0..1, not clamped."""
         return self.output.reconstruction
 
     @property
@@ -178,26 +184,34 @@ class Subject:
 
     @torch.no_grad()
     def run(self, images: Tensor) -> Output:
-        """The model's output for (N, C, H, W), chunk by chunk, on the CPU."""
+        """The model's output for (N, C, H, W) in 0..1, chunk by chunk, on the CPU.
+
+        A model of another range is given that, and its reconstructions are brought to 0..1.
+        """
         parts = [
-            _on_cpu(self.model(part.to(self.device, copy=True)))
-            for part in torch.split(images, self._chunk)
+            _on_cpu(self.model(self._given(part))) for part in torch.split(images, self._chunk)
         ]
         names = parts[0].posterior
         return Output(
-            torch.cat([part.reconstruction for part in parts]),
+            to_unit(torch.cat([part.reconstruction for part in parts]), self._value_range),
             torch.cat([part.latent for part in parts]),
             {name: torch.cat([part.posterior[name] for part in parts]) for name in names},
         )  # without logits, which take 95 times the memory of what they say
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in 0..1 -> mean codes (N, ...), on the CPU."""
-        return self._chunked(self.model.encode, images)  # type: ignore[arg-type]
+        given = from_unit(images, self._value_range)
+        return self._chunked(self.model.encode, given)  # type: ignore[arg-type]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(N, D) or (N, *latent shape) -> images (N, C, H, W), not clamped, on the CPU."""
+        """(N, D) or (N, *latent shape) -> images (N, C, H, W) in 0..1, not clamped, on the CPU."""
         shaped = latents.reshape(len(latents), *self.latents.shape[1:])
-        return self._chunked(self.model.decode, shaped)  # type: ignore[arg-type]
+        made = self._chunked(self.model.decode, shaped)  # type: ignore[arg-type]
+        return to_unit(made, self._value_range)
+
+    def _given(self, images: Tensor) -> Tensor:
+        """A copy of images in 0..1 as the model is given them, where it is."""
+        return from_unit(images, self._value_range).to(self.device, copy=True)
 
     @torch.no_grad()
     def _chunked(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ from aelab.models.conv_vae import ConvVAE
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
+from aelab.models.dry_run import asks_for_values
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.helpers import HELPERS, ResidualAdd
 from aelab.models.implicit import ImageManifoldDecoder
@@ -259,6 +260,7 @@ __all__ = [
     "anti_aliased_decoder",
     "as_model",
     "ascii_autoencoder_2022",
+    "asks_for_values",
     "check_alphabet",
     "count_parameters",
     "fast_implicit_decoder",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import AelabError, ConfigError, ShapeError
-from aelab.models.dry_run import DryRun, count_outputs, failing_layer
+from aelab.models.dry_run import DryRun, asks_for_values, count_outputs, failing_layer
 from aelab.models.shapes import image_shape, words
 from aelab.types import Output, TermSpec
 
@@ -127,21 +127,23 @@ class Trial(NamedTuple):
     activations: int
 
 
-def try_model(model: nn.Module, shape: Sequence[int]) -> Trial:
+def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> Trial:
     """Runs the model in evaluation mode on the meta device, where nothing is computed.
 
     Args:
         model: on any device; it is left as it is.
         shape: (C, H, W) of the images.
+        device: `cpu` for models that need the values of their images, which are then random.
 
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
     """
     shape = image_shape(shape, "the images")
-    trial = model if _is_on_meta(model) else copy.deepcopy(model).to("meta")
-    images = torch.empty(2, *shape, device="meta")
+    there = _is_on_meta(model) and device == "meta"
+    trial = model if there else copy.deepcopy(model).to(device)
+    images = (torch.empty if device == "meta" else torch.rand)(2, *shape, device=device)
     noise_shape = getattr(model, "noise_shape", None)
-    noise = () if noise_shape is None else (torch.empty(2, *noise_shape, device="meta"),)
+    noise = () if noise_shape is None else (torch.randn(2, *noise_shape, device=device),)
     counter = DryRun()
     try:
         with torch.no_grad(), _evaluating(trial), counter:
@@ -189,7 +191,7 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
     """
-    trial = trial or try_model(model, shape)
+    trial = trial or _tried(model, shape)
     latent_shape = tuple(trial.output.latent.shape[1:])
     return ModelFacts(
         latent_shape if math.prod(latent_shape) else (),
@@ -197,6 +199,16 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
         count_parameters(model),
         notes_of(model),
     )
+
+
+def _tried(model: nn.Module, shape: Sequence[int]) -> Trial:
+    """On the meta device; a model that needs the values of its images on the CPU."""
+    try:
+        return try_model(model, shape)
+    except Exception as error:
+        if _is_on_meta(model) or not asks_for_values(error):
+            raise
+    return try_model(model, shape, "cpu")
 
 
 def notes_of(model: nn.Module) -> tuple[str, ...]:

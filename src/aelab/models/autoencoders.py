@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -42,6 +43,7 @@ class Autoencoder(nn.Module):
         terms: Sequence[TermSpec] = (),
     ) -> None:
         super().__init__()
+        _refuse_other_bottleneck(bottleneck)
         self.encoder = encoder
         self.bottleneck = bottleneck
         self.decoder = decoder
@@ -69,6 +71,21 @@ class Autoencoder(nn.Module):
         follow = getattr(self.bottleneck, "after_step", None)
         if follow is not None:
             follow()
+
+
+def _refuse_other_bottleneck(bottleneck: nn.Module) -> None:
+    """Raises a `ConfigError` for a module that cannot be called as a bottleneck is."""
+    try:
+        inspect.signature(bottleneck.forward).bind("features", "noise")
+    except TypeError:
+        name = type(bottleneck).__name__
+        raise ConfigError(
+            f"bottleneck: {name} cannot be called with (features, noise)",
+            hint=f"a bottleneck returns (latent, posterior) and may leave the noise unused; put "
+            f"{name} at the end of the encoder instead, with the bottleneck Identity()",
+        ) from None
+    except ValueError:  # a forward without a signature
+        return
 
 
 class EncoderDecoder(Autoencoder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from aelab.errors import in_words
 
 #: (shape, stride, dtype) of a result.
 _Kind = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
@@ -52,6 +55,16 @@ class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if formula is not None:
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result
+
+
+#: What torch says when something asks for the values of tensors that have none.
+_ASKS_FOR_VALUES = re.compile(r"(?<![a-z])meta(?![a-z])", re.IGNORECASE)
+
+
+def asks_for_values(error: BaseException) -> bool:
+    """Whether code failed only because tensors of the meta device hold no values."""
+    causes = (error, error.__cause__, error.__context__)
+    return any(_ASKS_FOR_VALUES.search(in_words(cause)) for cause in causes if cause)
 
 
 def count_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:

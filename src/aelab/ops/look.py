@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aelab.errors import DataError
 from aelab.findings import Finding
 from aelab.ops.augmented import changed_batch, floats
 from aelab.ops.random import keyed_generator
@@ -379,6 +380,16 @@ def _not_finite(values: Values, images: Images, name: str) -> list[Finding]:
             "mend or leave out such images: .filter(lambda x: x.isfinite().all())",
         )
     ]
+
+
+def refuse_not_finite(images: Images, name: str) -> None:
+    """Raise for a set with a pixel that is not finite.
+
+    Raises:
+        DataError: naming the image.
+    """
+    for found in _not_finite(values_of_set(images), images, name):
+        raise DataError(found.message, hint=found.way_out)
 
 
 def image_name(images: Images, row: int) -> str:

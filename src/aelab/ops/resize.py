@@ -9,8 +9,9 @@ run's configuration, and a filter means the same thing on every machine:
     pillow-nearest    the same in Pillow's double precision: other pixels where a centre is a tie
     area              mean over the covered pixels, torch's adaptive mean
     box, bilinear, hamming, bicubic, lanczos
-                      Pillow's filters, antialiased; on uint8 equal to Pillow bit for bit, width
-                      first (Pillow 13 takes the height first where it shrinks much more)
+                      Pillow's filters, antialiased, width first; on uint8 equal to Pillow bit for
+                      bit where both sides change by one factor. Else Pillow 13 often takes the
+                      height first, which rounds and clamps differently
 """
 
 from __future__ import annotations
@@ -101,7 +102,18 @@ def resize(
 
     Source: Pillow, src/libImaging/Resample.c and Geometry.c.
     """
-    name = filter_name(filter)
+    return _resized(pixels, size, filter_name(filter), antialias, window)
+
+
+def _resized(
+    pixels: Tensor,
+    size: tuple[int, int],
+    name: str,
+    antialias: bool,
+    window: Window | None,
+    clamp: bool = True,
+) -> Tensor:
+    """See `resize`; without `clamp` floats may overshoot."""
     height, width = size
     if height < 1 or width < 1 or pixels.shape[-1] < 1 or pixels.shape[-2] < 1:
         raise ShapeError(f"cannot resize {tuple(pixels.shape)} to {tuple(size)}: sizes start at 1")
@@ -114,7 +126,9 @@ def resize(
     largest = max(flat.shape[1], rows) * max(flat.shape[2], columns)
     step = max(1, _CHUNK_ELEMENTS // largest)
     part = range(top, top + rows), range(left, left + columns)
-    chunks = [_resize_planes(some, size, name, antialias, part) for some in torch.split(flat, step)]
+    chunks = [
+        _resize_planes(some, size, name, antialias, part, clamp) for some in torch.split(flat, step)
+    ]
     return torch.cat(chunks).reshape(*pixels.shape[:-2], rows, columns)
 
 
@@ -126,22 +140,24 @@ def resize_rgba(
     So the invisible colour of a transparent pixel does not shine through at the edge of a sprite.
 
     Args:
-        pixels: (..., 4, H, W) uint8, colours not multiplied by alpha.
+        pixels: (..., 4, H, W) uint8 or float of 0..1, colours not multiplied by alpha.
         size, filter, window: as for `resize`.
 
     Returns:
-        (..., 4, height, width) uint8; where nothing is visible the colour is black.
+        (..., 4, height, width) of the same dtype; where nothing is visible the colour is black.
     """
     if filter in _NEAREST or tuple(pixels.shape[-2:]) == tuple(size):
         return resize(pixels, size, filter, window=window)
-    alpha = pixels[..., 3:, :, :].double() / 255.0
-    colour = pixels[..., :3, :, :].double() / 255.0
-    made = resize(torch.cat([colour * alpha, alpha], -3), size, filter, window=window)
-    alpha = made[..., 3:, :, :].clamp(0, 1)
-    visible = (alpha * 255.0).round()
-    colour = torch.where(visible > 0, made[..., :3, :, :] / alpha.clamp(min=1e-9), 0.0)
-    colour = (colour.clamp(0, 1) * 255.0).round()
-    return torch.cat([colour, visible], -3).to(torch.uint8)
+    white = 255.0 if pixels.dtype == torch.uint8 else 1.0
+    alpha = pixels[..., 3:, :, :].double() / white
+    colour = pixels[..., :3, :, :].double() / white
+    weighed = torch.cat([colour * alpha, alpha], -3)
+    # Clamped only after the division: colour and alpha overshoot alike.
+    made = _resized(weighed, size, filter_name(filter), True, window, clamp=False)
+    alpha = made[..., 3:, :, :]
+    colour = torch.where(alpha > 0.5 / 255, made[..., :3, :, :] / alpha.clamp(min=1e-9), 0.0)
+    result = torch.cat([colour, alpha], -3).clamp(0, 1) * white
+    return (result.round() if pixels.dtype == torch.uint8 else result).to(pixels.dtype)
 
 
 def nearest_index(inner: int, outer: int, filter: str) -> Tensor:
@@ -153,7 +169,7 @@ def nearest_index(inner: int, outer: int, filter: str) -> Tensor:
 
 
 def _resize_planes(
-    planes: Tensor, size: tuple[int, int], filter: str, antialias: bool, part: _Part
+    planes: Tensor, size: tuple[int, int], filter: str, antialias: bool, part: _Part, clamp: bool
 ) -> Tensor:
     down, right = part
     if filter in _NEAREST:
@@ -164,7 +180,7 @@ def _resize_planes(
     if filter == "area":
         return _as(_area(planes.double(), size, part), planes.dtype)
     whole = planes.dtype == torch.uint8
-    low, high = (0.0, 255.0) if whole else _range(planes)
+    low, high = (0.0, 255.0) if whole else _range(planes) if clamp else (-math.inf, math.inf)
     count, inner_height, inner_width = planes.shape
     # Rows first: both passes are then one large product each, without strided copies of doubles.
     source = planes.transpose(0, 1).reshape(-1, inner_width)  # (H * N, W)

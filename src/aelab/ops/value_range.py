@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from aelab.errors import DataError, ShapeError
 from aelab.types import Bound, ValueRange
 
 #: What measures and pictures expect.
@@ -31,6 +32,31 @@ def from_unit(images: Tensor, value_range: ValueRange) -> Tensor:
         return images
     low, high = (_column(bound, images) for bound in value_range)
     return images * (high - low) + low
+
+
+def as_given(images: Tensor, value_range: ValueRange) -> Tensor:
+    """Images as a model is given them: bytes brought to its range, floats as they are.
+
+    Raises:
+        ShapeError: no (B, C, H, W) images.
+        DataError: whole numbers that are no bytes, or floats of another unit.
+    """
+    if images.ndim != 4:
+        raise ShapeError(
+            f"a model takes images (B, C, H, W), not {tuple(images.shape)}",
+            hint="one image: images[None]; channels first: images.permute(0, 3, 1, 2)",
+        )
+    if images.dtype == torch.uint8:
+        return from_unit(images.float() / 255, value_range)
+    low, high = limits(value_range)
+    most = float(images.amax()) if images.numel() else high
+    if not images.is_floating_point() or most > high + 8 * (high - low):
+        raise DataError(
+            f"images are uint8, or floats in {words(value_range)}; these are {images.dtype} up to "
+            f"{most:.4g}",
+            hint="divide by 255: images / 255, or give uint8",
+        )
+    return images
 
 
 def guessed_range(pixels: Tensor) -> ValueRange:

@@ -281,6 +281,8 @@ def script_data(runs: Sequence[Run]) -> dict[str, Any]:
         "heading": heading,
         "runs": [_about(run, name, number) for number, (run, name) in enumerate(zip(runs, names))],  # noqa: B905
         "groups": colours,
+        "rest": {key: series.other_values(runs, key) for key in keys},
+        "dashes": [list(dash) for dash in series.DASHES],
         "terms": series.logged_terms(rows),
         "units": units,
         "curves": curves(rows),

@@ -23,6 +23,8 @@ from aelab.runs.record import Run
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+#: The checkerboard behind transparent pixels: side of a square, two greys; as `ops.color` has it.
+SQUARE, GREYS = 4, (102, 153)
 #: Name of the stored split -> what people call it.
 SPLITS = {"heldout": "held-out images", "train": "training images"}
 
@@ -108,7 +110,7 @@ def image_width(run: Run, size: tuple[int, int]) -> int:
 
 
 def open_row(path: Path) -> Image:
-    """A stored row of images, decoded.
+    """A stored row of images, decoded; what is transparent lies on a checkerboard.
 
     Raises:
         DataError: if the file is damaged.
@@ -117,10 +119,25 @@ def open_row(path: Path) -> Image:
         with open_picture(path, ("PNG",)) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
+            if image.mode in ("RGBA", "LA"):
+                return _over_checker(image.convert("RGBA"))
             return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
     except DataError as error:
         reason = error.message.partition(f"{path}: ")[2] or error.message
         raise DataError(f"{path} is no readable picture: {reason}") from error
+
+
+def _over_checker(row: Image) -> Image:
+    from PIL import Image
+
+    squares = -(-row.width // SQUARE), -(-row.height // SQUARE)
+    behind = Image.new("L", squares)
+    behind.putdata(
+        [GREYS[(n % squares[0] + n // squares[0]) % 2] for n in range(math.prod(squares))]
+    )
+    behind = behind.resize((squares[0] * SQUARE, squares[1] * SQUARE), Image.Resampling.NEAREST)
+    behind = behind.crop((0, 0, *row.size)).convert("RGBA")
+    return Image.alpha_composite(behind, row).convert("RGB")
 
 
 def encode(row: Image, width: int, encoding: Encoding) -> tuple[str, bytes]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: More lines than this are all drawn, but no longer all named.
 LEGEND_LINES = 40
 
+#: After all dashes.
+MARKERS = ("", "o", "s", "^", "D", "v", "x")
+
 #: Set only while drawing, never for the whole process.
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -54,12 +57,19 @@ STYLE = {
 
 @dataclass
 class Line:
-    """One entry of the picture: a run, or the repeats of a setting as a band."""
+    """One entry of the picture: a run, or the repeats of a setting as a band.
+
+    Attributes:
+        label: its entry in the legend; of a group, the value that has its colour.
+        rest: of a group, the values of the other keys, which dash and marker tell.
+    """
 
     label: str
     runs: list[int]
     colour: str
     dash: tuple[float, ...] = ()
+    marker: str = ""
+    rest: str = ""
     curves: dict[str, list[Curve]] = field(default_factory=dict)
 
     def last(self, splits: Sequence[str]) -> float:
@@ -93,7 +103,8 @@ def plot(
         term: a column of the metrics: `loss`, or a term such as `kl`.
         x: the clock, `images` seen or `seconds` of training.
         splits: which panels, of `train` and `validation`.
-        group: a matrix key; one colour for each of its values. Default: one colour a run.
+        group: a matrix key; one colour for each of its values, and a dash (or a marker) for each
+            combination of the other keys'. Default: one colour a run.
         band: draw repeats of a setting (trials, seeds) as their mean with a shade from the lowest
             to the highest; else one line each.
         log_y: a logarithmic axis; None decides: values are positive and their range exceeds 8.
@@ -147,12 +158,15 @@ def make_lines(
     together = series.repeats(runs) if band else [[number] for number in range(len(runs))]
     heading, names = series.labels(runs, repeats=not band)
     colours = series.group_colours(runs, group) if group else {}
+    rest = series.other_values(runs, group) if group else []
+    styles = _styles(rest)
     lines = []
     for place, members in enumerate(together):
         if group:
             value = (runs[members[0]].record.get("matrix") or {}).get(group)
             label = series.value_text(value)
-            lines.append(Line(label, members, colours[label]))
+            dash, marker = styles[rest[members[0]]]
+            lines.append(Line(label, members, colours[label], dash, marker, rest[members[0]]))
             continue
         turn, colour = divmod(place, len(series.PALETTE))
         dash = series.DASHES[turn % len(series.DASHES)]
@@ -163,6 +177,15 @@ def make_lines(
     if group:
         lines.sort(key=lambda line: list(colours).index(line.label))
     return heading, lines
+
+
+def _styles(rest: Sequence[str]) -> dict[str, tuple[tuple[float, ...], str]]:
+    """Dash and marker for each combination of values; all dashes come before a marker does."""
+    found = {}
+    for place, text in enumerate(dict.fromkeys(rest)):
+        turn, dash = divmod(place, len(series.DASHES))
+        found[text] = (series.DASHES[dash], MARKERS[turn % len(MARKERS)])
+    return found
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -217,7 +240,9 @@ def _draw(
                 panel.set_ylabel(y_label)
             panel.tick_params(labelleft=True)
             _scale_axes(panel, log_x, logarithmic)
-        _draw_legend(figure, entries, heading, more=len(lines) > LEGEND_LINES)
+        _draw_legend(
+            figure, entries, heading, more=len({line.label for line in lines}) > LEGEND_LINES
+        )
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
@@ -260,8 +285,10 @@ def _draw_line(panel: Axes, line: Line, split: str, smooth: float) -> None:
         curve = Curve(x, mean)
     else:
         curve = curves[0]
+    if line.marker:
+        style |= {"marker": line.marker, "markersize": 4, "markevery": 0.12}
     if len(curve.x) == 1:
-        style["marker"] = "o"
+        style |= {"marker": line.marker or "o", "markevery": 1}
     if smooth > 0:
         panel.plot(curve.x, curve.y, color=line.colour, linewidth=0.7, alpha=0.3)
         curve = Curve(curve.x, smoothed(curve.y, smooth))
@@ -325,9 +352,14 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 def _legend_entries(lines: list[Line]) -> list[Line]:
-    """One entry a label, the best lines if there are too many."""
-    unique = list({line.label: line for line in lines}.values())
-    return unique[-LEGEND_LINES:]
+    """One entry a label, of too many those that end lowest; of groups also one for each dash."""
+    if len({line.rest for line in lines}) < 2:
+        return list({line.label: line for line in lines}.values())[-LEGEND_LINES:]
+    colours = {line.label: Line(line.label, [], line.colour) for line in lines}
+    dashes = {
+        line.rest: Line(line.rest, [], "#5b616b", line.dash, line.marker) for line in lines
+    }  # fmt: skip
+    return [*colours.values(), *dashes.values()][:LEGEND_LINES]
 
 
 def _draw_legend(figure: Figure, entries: list[Line], heading: str, more: bool) -> None:
@@ -335,13 +367,13 @@ def _draw_legend(figure: Figure, entries: list[Line], heading: str, more: bool) 
 
     if len(entries) == 1 and not heading:
         return
-    handles = [
-        Line2D([], [], color=line.colour, linewidth=1.8, label=line.label, dashes=line.dash)
-        if line.dash
-        else Line2D([], [], color=line.colour, linewidth=1.8, label=line.label)
-        for line in entries
-    ]
-    note = f"{heading}\n(the {len(entries)} best)" if more else heading
+    handles = []
+    for line in entries:
+        dashes: dict[str, Any] = {"dashes": line.dash} if line.dash else {}
+        marks: dict[str, Any] = {"marker": line.marker, "markersize": 4} if line.marker else {}
+        style = {"color": line.colour, "linewidth": 1.8, "label": line.label, **dashes, **marks}
+        handles.append(Line2D([], [], **style))
+    note = f"{heading}\n(the {len(entries)} that end lowest)" if more else heading
     legend = figure.legend(
         handles=handles, loc="outside right upper", frameon=False, title=note or None,
         fontsize=8.5 if len(entries) <= 20 else 7.5, handlelength=2.6, labelspacing=0.35,

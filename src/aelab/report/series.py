@@ -146,6 +146,16 @@ def _trial(run: Run) -> str:
     return "" if trial is None else f"#{trial}"
 
 
+def other_values(runs: Sequence[Run], key: str) -> list[str]:
+    """For each run, the values of the varying keys besides one, seeds left out: `res=24`."""
+    seeds = seed_keys(run.record for run in runs)
+    keys = [other for other in varying_keys(runs) if other != key and other not in seeds]
+    return [
+        ", ".join(f"{other}={_text(run, other)}" for other in keys if other in _matrix(run))
+        for run in runs
+    ]
+
+
 def repeats(runs: Sequence[Run]) -> list[list[int]]:
     """Positions of runs that repeat the same setting with other seeds, in order of appearance."""
     seeds = seed_keys(run.record for run in runs)

@@ -8,6 +8,7 @@ import fnmatch
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -415,6 +416,13 @@ class Store:
             if text.rstrip("/") == folder or text.startswith(f"{folder}/"):
                 return error
         names = sorted(found, key=natural)
+        with contextlib.suppress(OSError, ValueError, StoreError):
+            if Path(text).is_dir() and (count := len(_look(Path(text), "")[0])):
+                return StoreError(
+                    f"there is no run {text!r} in {self.root}: it is a folder of "
+                    f"{count} run{'s' if count != 1 else ''}",
+                    hint=f"add --runs {shlex.quote(text)}",
+                )
         if not names:
             return StoreError(
                 f"there is no run {text!r}: {self.root} holds no runs",

@@ -11,6 +11,7 @@ from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated
 from aelab.train.loop import fit
 from aelab.train.machine import allocator_environment, choose_threads, keep_freed_memory
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
+from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
 from aelab.train.settings import Choice, FitSettings, as_choice
 from aelab.train.state import (
@@ -50,6 +51,8 @@ __all__ = [
     "make_schedule",
     "make_state",
     "refuse_other_shapes",
+    "rehearse_optimizer",
+    "rehearse_schedule",
     "set_clock",
     "state_dict",
     "step",

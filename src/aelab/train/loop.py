@@ -68,6 +68,7 @@ def fit(
     held_out = ScheduledSets(validation, *place, "validation_set") if validation else None
 
     goal = goal_of(state.model, horizon(settings, sets.sizes))
+    state.schedule.plan(goal.end)
     remarks: tuple[Warned, ...] = ()
     if held_out is not None:
         remarks = renew_judging(state, objective, held_out, goal)

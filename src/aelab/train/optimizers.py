@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
+from aelab.train.arguments import checked
 from aelab.train.orthogonal import MuonOfViews
 from aelab.train.settings import Choice
 
@@ -130,12 +132,26 @@ def make_optimizer(model: nn.Module, choice: Choice, learnrate: float) -> torch.
             return part(parameters, lr=learnrate, fused=True, **arguments)  # type: ignore[call-arg]
         except (RuntimeError, ValueError):
             pass  # this optimiser has no fused form on this device; a real error comes back below
-    try:
+    with told_by(choice):
         return part(parameters, lr=learnrate, **arguments)  # type: ignore[call-arg]
-    except (TypeError, ValueError) as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
+@contextlib.contextmanager
+def told_by(choice: Choice) -> Iterator[None]:
+    """Whatever an optimiser raises about its arguments, while it is made or at its first steps.
+
+    Raises:
+        ConfigError: with the arguments given.
+    """
+    try:
+        yield
+    except AelabError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name}={shown(value)}" for name, value in choice.arguments.items())
+        said = str(error) if isinstance(error, ValueError) else in_words(error)
         raise ConfigError(
-            f"optimizer {choice.name}({given}): {error}",
+            f"optimizer {choice.name}({given}): {said}",
             hint="see the arguments of torch.optim." + choice.name,
         ) from error
 
@@ -150,19 +166,22 @@ def _fusible(
 
 
 def _checked(choice: Choice, part: type[torch.optim.Optimizer]) -> dict[str, Any]:
-    """The arguments, lists turned into tuples, every name known."""
-    possible = set(inspect.signature(part).parameters) - {"params", "lr", "muon", "self"}
-    if part is MuonWithAdamW:
-        possible |= set(inspect.signature(torch.optim.Muon).parameters) - {"params", "lr"}
-    for name in choice.arguments:
-        if name == "lr":
-            raise ConfigError(f"optimizer {choice.name}: lr is given by the key learnrate")
-        if name not in possible:
-            raise ConfigError(
-                f"optimizer {choice.name} has no argument '{name}'{did_you_mean(name, possible)}",
-                hint=f"possible: {one_of(possible)}",
-            )
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in choice.arguments.items()
-    }
+    """The arguments, every name and kind of value as the signature has it."""
+    if "lr" in choice.arguments:
+        raise ConfigError(
+            f"optimizer {choice.name}: lr is given by the key learnrate", where=Where(key="lr")
+        )
+    parts = (torch.optim.Muon, part) if part is MuonWithAdamW else (part,)
+    arguments = checked("optimizer", choice.name, parts, choice.arguments, ("params", "lr", "muon"))
+    for name, reason in _POINTLESS.items():
+        if arguments.get(name):
+            message = f"optimizer {choice.name}: {name} is of no use here: {reason}"
+            raise ConfigError(message, hint="leave it out", where=Where(key=name))
+    return arguments
+
+
+#: Arguments of torch's optimisers that need another kind of loop.
+_POINTLESS = {
+    "differentiable": "no gradient is taken through the optimiser's own steps",
+    "capturable": "steps are not captured as a CUDA graph",
+}

@@ -6,23 +6,32 @@ batches; they are wrapped, and their state (plain numbers) is stored with the ru
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 
-from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
+from aelab.train.arguments import checked
+from aelab.train.horizon import Horizon
 from aelab.train.settings import Choice, as_choice
 
 #: images seen -> factor of the base learning rate
 Factor = Callable[[int], float]
 
 
+#: Images at the end of a run of epochs, until the sizes of its sets are known.
+UNKNOWN = 1_000_000
+
+
 class Schedule(Protocol):
     """What the loop does with any schedule."""
+
+    def plan(self, end: Horizon) -> None:
+        """Called before the first batch of a run and whenever it is continued, with its end."""
 
     def before_batch(self, images: int) -> None:
         """Called before a batch, with the images seen so far."""
@@ -102,12 +111,32 @@ SCHEDULES: dict[str, Callable[..., Factor]] = {
 
 
 class ClosedForm:
-    """A schedule without state."""
+    """A schedule that follows from the images seen and the end of the run.
 
-    def __init__(self, optimizer: torch.optim.Optimizer, factor: Factor) -> None:
+    Args:
+        make_factor: the end in images, or None, -> factor.
+        max_images: that the settings name; None where the end follows from epochs.
+        max_epochs: likewise.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        make_factor: Callable[[int | None], Factor],
+        max_images: int | None,
+        max_epochs: int | None,
+    ) -> None:
         self._optimizer = optimizer
         self._base = [float(group["lr"]) for group in optimizer.param_groups]
-        self._factor = factor
+        self._make_factor, self._max_images = make_factor, max_images
+        self._is_of_images = False
+        known = max_images if max_images is not None or max_epochs is None else UNKNOWN
+        self._factor = make_factor(known)
+
+    def plan(self, end: Horizon) -> None:
+        """It ends with the run: at `max_images`, or where epochs end before."""
+        if not self._is_of_images:
+            self._factor = self._make_factor(min(end.images, self._max_images or end.images))
 
     def before_batch(self, images: int) -> None:
         """Write the learning rate at this image count into the groups."""
@@ -122,25 +151,40 @@ class ClosedForm:
         """Nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty: the images seen say everything."""
-        return {}
+        """Whether it ends with the run; the rest follows from the images seen."""
+        return {} if self._is_of_images else {"ends_with_run": True}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
+        """In earlier versions it ended at `max_images`, also where epochs end before."""
+        self._is_of_images = self._max_images is not None and not state.get("ends_with_run")
 
 
 class TorchSchedule:
-    """A scheduler of torch, stepped once a batch (on the validation loss: once a validation)."""
+    """A scheduler of torch, stepped once a batch (on the validation loss: once a validation).
 
-    def __init__(self, scheduler: Any) -> None:
-        self._scheduler = scheduler
-        self._on_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    Args:
+        make: steps in all -> the scheduler.
+        steps: as far as they are known yet.
+    """
+
+    def __init__(self, make: Callable[[int], Any], steps: int = 0) -> None:
+        self._make = make
+        self._steps, self._is_begun = steps, False
+        self._scheduler = make(steps)
+        self._on_loss = isinstance(self._scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+    def plan(self, end: Horizon) -> None:
+        """Makes a scheduler that ends with its run anew, for as many steps as it will be given."""
+        steps = max(1, end.batches - end.batches_to_first_step + 1)
+        if self._steps and not self._is_begun and steps != self._steps:
+            self._steps, self._scheduler = steps, self._make(steps)
 
     def before_batch(self, images: int) -> None:
         """Nothing: torch's schedulers count batches, not images."""
 
     def after_batch(self) -> None:
         """One step, unless the scheduler has come to its end (OneCycleLR refuses to go on)."""
+        self._is_begun = True
         total = getattr(self._scheduler, "total_steps", None)
         at_end = total is not None and self._scheduler.last_epoch + 1 >= total
         if not self._on_loss and not at_end:
@@ -156,7 +200,8 @@ class TorchSchedule:
         return dict(_plain(self._scheduler.state_dict()))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The scheduler's own state, put back."""
+        """The scheduler's own state, put back; it goes on to the end that it was begun with."""
+        self._is_begun = True
         self._scheduler.load_state_dict(_from_plain(state))
 
 
@@ -166,32 +211,47 @@ def make_schedule(
     *,
     max_images: int | None,
     batch_size: int,
+    max_epochs: int | None = None,
 ) -> Schedule:
-    """The schedule of a run, by name.
+    """The schedule of a run, by name; `plan` tells it the end, once the sizes of sets are known.
 
-    `CosineAnnealingLR` without `T_max` is the closed form over `max_images`; with `T_max`
+    `CosineAnnealingLR` without `T_max` is the closed form over the run; with `T_max`
     (batches) it is torch's own. OneCycleLR's `total_steps` defaults to the batches of the run.
 
     Raises:
         ConfigError: unknown name or argument, or no horizon where one is needed.
     """
     if choice is None:
-        return ClosedForm(optimizer, constant(max_images=max_images))
+        return ClosedForm(optimizer, lambda end: constant(max_images=end), max_images, max_epochs)
     name, arguments = choice.name, dict(choice.arguments)
     if name == "CosineAnnealingLR" and not {"T_max", "last_epoch"} & set(arguments):
         base = float(optimizer.param_groups[0]["lr"])
         eta_min = _arguments_of(torch.optim.lr_scheduler.CosineAnnealingLR, name, arguments).get(
             "eta_min", 0.0
         )
-        return ClosedForm(optimizer, cosine(max_images=max_images, eta_min_factor=eta_min / base))
+        floor = eta_min / base if base else 0.0
+        return ClosedForm(
+            optimizer,
+            lambda end: cosine(max_images=end, eta_min_factor=floor),
+            max_images,
+            max_epochs,
+        )
     if name in SCHEDULES:
-        known = _arguments_of(SCHEDULES[name], name, arguments)
-        return ClosedForm(optimizer, SCHEDULES[name](max_images=max_images, **known))
+        form, known = SCHEDULES[name], _arguments_of(SCHEDULES[name], name, arguments)
+        return ClosedForm(
+            optimizer, lambda end: form(max_images=end, **known), max_images, max_epochs
+        )
     if name == "OneCycleLR":
         arguments.setdefault("max_lr", float(optimizer.param_groups[0]["lr"]))
         if not {"total_steps", "epochs"} & set(arguments):
-            arguments["total_steps"] = -(-_horizon(max_images, name) // batch_size)
-    return TorchSchedule(_torch_scheduler(optimizer, name, arguments))
+            images = max_images if max_images is not None or max_epochs is None else UNKNOWN
+            return TorchSchedule(
+                lambda steps: _torch_scheduler(
+                    optimizer, name, {**arguments, "total_steps": steps}
+                ),
+                steps=-(-_horizon(images, name) // batch_size),
+            )
+    return TorchSchedule(lambda steps: _torch_scheduler(optimizer, name, arguments))
 
 
 def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dict[str, Any]) -> Any:
@@ -203,22 +263,59 @@ def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dic
             f"unknown scheduler '{name}'{did_you_mean(name, possible)}",
             hint=f"possible: {one_of(possible)}",
         )
+    if name in _NEEDS_A_FUNCTION:
+        raise ConfigError(
+            f"scheduler {name} takes a function, which a file cannot give",
+            hint="possible instead: step, linear, cosine, WarmupCosine, MultiStepLR",
+        )
     arguments = _arguments_of(part, name, arguments)
     if "schedulers" in arguments:
         arguments["schedulers"] = [
-            _torch_scheduler(optimizer, *_named(inner)) for inner in arguments["schedulers"]
+            _torch_scheduler(optimizer, *_named(name, inner)) for inner in _inner(name, arguments)
         ]
-    try:
+    with told_by(name):
         if name == "ChainedScheduler":
             return part(arguments["schedulers"], optimizer=optimizer)
         return part(optimizer, **arguments)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ConfigError(f"scheduler {name}: {error}") from error
 
 
-def _named(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    choice = as_choice(given)
-    return choice.name, dict(choice.arguments)
+@contextlib.contextmanager
+def told_by(name: str) -> Iterator[None]:
+    """Whatever a schedule raises about its arguments, while it is made or at its first steps.
+
+    Raises:
+        ConfigError: with the schedule's name.
+    """
+    try:
+        yield
+    except AelabError:
+        raise
+    except Exception as error:
+        said = str(error) if isinstance(error, ValueError) else in_words(error)
+        raise ConfigError(f"scheduler {name}: {said}") from error
+
+
+def _inner(name: str, arguments: Mapping[str, Any]) -> list[Any]:
+    given = arguments["schedulers"]
+    if not isinstance(given, list) or not given:
+        raise ConfigError(
+            f"scheduler {name}: schedulers = {shown(given)} does not fit; possible: a list of "
+            "schedulers by name, each Name or {Name: {argument: value}}",
+            where=Where(key="schedulers"),
+        )
+    return given
+
+
+def _named(name: str, given: Any) -> tuple[str, dict[str, Any]]:
+    try:
+        choice = as_choice(given)
+        return choice.name, dict(choice.arguments)
+    except (ConfigError, TypeError, ValueError, AttributeError):
+        raise ConfigError(
+            f"scheduler {name}: given {shown(given)} among its schedulers; "
+            "possible: Name, or {Name: {argument: value}}",
+            where=Where(key="schedulers"),
+        ) from None
 
 
 def _all_of_torch() -> dict[str, Any]:
@@ -228,19 +325,18 @@ def _all_of_torch() -> dict[str, Any]:
     return {**found, "SWALR": torch.optim.swa_utils.SWALR}  # it lives elsewhere
 
 
+#: Those whose argument is Python.
+_NEEDS_A_FUNCTION = ("LambdaLR", "MultiplicativeLR")
 #: Every scheduler of torch.
 TORCH_SCHEDULERS: dict[str, Any] = _all_of_torch()
 
 
 def _arguments_of(part: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    possible = set(inspect.signature(part).parameters) - {"optimizer", "max_images", "self"}
-    for argument in arguments:
-        if argument not in possible:
-            raise ConfigError(
-                f"scheduler {name} has no argument '{argument}'{did_you_mean(argument, possible)}",
-                hint=f"possible: {one_of(possible) or 'none'}",
-            )
-    return dict(arguments)
+    """Arguments of a schedule from the file, checked; schedules inside are looked at later."""
+    inner = {"schedulers": arguments["schedulers"]} if "schedulers" in arguments else {}
+    plain = {key: value for key, value in arguments.items() if key not in inner}
+    withheld = ("optimizer", "max_images")
+    return checked("scheduler", name, (part,), plain, withheld) | inner
 
 
 def _half_cosine(progress: float, final: float) -> float:
@@ -250,7 +346,8 @@ def _half_cosine(progress: float, final: float) -> float:
 def _horizon(max_images: int | None, name: str) -> int:
     if max_images is None:
         raise ConfigError(
-            f"scheduler {name} must know where the run ends", hint="set max_inputs: 1_000_000"
+            f"scheduler {name} must know where the run ends",
+            hint="set max_inputs: 1_000_000 or max_epoch: 20",
         )
     return max_images
 

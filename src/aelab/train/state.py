@@ -170,6 +170,7 @@ def make_state(
             settings.scheduler,
             max_images=settings.max_images,
             batch_size=settings.batch_size,
+            max_epochs=settings.max_epochs,
         ),
         device=place,
         ema=_averaged_copy(model) if settings.ema_decay is not None else None,

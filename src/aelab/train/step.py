@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ConfigError
+from aelab.errors import ConfigError, Where
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.types import Output
@@ -90,6 +90,7 @@ def _without_gradient(model: nn.Module, values: Mapping[str, Tensor]) -> ConfigE
         "can be differentiated",
         hint="rounding, argmax, comparisons, detach() and item() have no gradient: leave them out "
         "of the loss, or add a term that has one, for instance objective: {l1: 1}",
+        where=Where(key="loss_function"),
     )
 
 

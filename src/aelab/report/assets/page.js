@@ -31,7 +31,9 @@ function brighten(colour) {
 }
 const groupOf = run => data.runs[run].matrix[state.colourBy] ?? "";
 const colourOf = run => adapt(state.colourBy ? data.groups[state.colourBy][groupOf(run)] : data.runs[run].colour);
-const dashOf = run => state.colourBy ? [] : data.runs[run].dash;
+const restOf = run => data.rest[state.colourBy]?.[run] ?? "";
+const restDash = run => data.dashes[[...new Set(data.rest[state.colourBy])].indexOf(restOf(run)) % data.dashes.length];
+const dashOf = run => state.colourBy ? restDash(run) : data.runs[run].dash;
 
 // --- table: sort, filter, highlight
 
@@ -350,13 +352,18 @@ function drawLegend() {
     button.addEventListener("click", () => togglePick(runs));
     return button;
   };
-  const visible = [...state.visible];
+  const visible = [...state.visible].sort((a, b) => a - b);
   const title = state.colourBy || data.heading;
   box.replaceChildren(...(title ? [make("h3", {text: title})] : []));
   if (state.colourBy) {
     for (const value of Object.keys(data.groups[state.colourBy])) {
       const runs = visible.filter(run => groupOf(run) === value);
       if (runs.length) box.append(chip(`${value || "(none)"} (${runs.length})`, runs, colourOf(runs[0]), []));
+    }
+    const rests = [...new Set(visible.map(restOf))];  // the other keys: a dash each
+    for (const rest of rests.length > 1 ? rests : []) {
+      const runs = visible.filter(run => restOf(run) === rest);
+      box.append(chip(rest || "(none)", runs, style("--faint"), dashOf(runs[0])));
     }
   } else {
     const drawn = run => Object.values(data.curves[run]).some(split => split.images.length);

@@ -1,0 +1,82 @@
+"""What functions and classes of a file raise after its blocks were evaluated, as its mistakes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from aelab.config.blocks import Block, failing_place
+from aelab.errors import ConfigError, Where, did_you_mean, in_words
+
+
+def mistake_of(
+    error: BaseException, blocks: Mapping[str, Block], where: Where | None
+) -> ConfigError:
+    """What a function or class of a file has raised later, as a mistake in that file.
+
+    Args:
+        error: with its traceback.
+        blocks: of the run, by key.
+        where: the place to name if the traceback goes through none of the blocks.
+    """
+    place = where
+    files = {str(block.where.file) for block in blocks.values()}
+    for file in files:
+        found = failing_place(error.__traceback__, Where(file))
+        if found.line is not None:
+            key = _block_at(found.line, file, blocks)
+            place = found.at(key=key or (where.key if where else None))
+    return ConfigError(f"{_said(error)}{_own_module(error, files)}", where=place)
+
+
+def _said(error: BaseException) -> str:
+    """What a late error says; an unknown name with the nearest that its function could see."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if not isinstance(error, NameError) or isinstance(error, UnboundLocalError) or trace is None:
+        return in_words(error)
+    known = [name for name in trace.tb_frame.f_globals if not name.startswith("_")]
+    name = error.name or str(error)
+    return f"'{name}' is neither a part nor defined before{did_you_mean(name, known)}"
+
+
+def passes_through(error: BaseException, blocks: Mapping[str, Block]) -> bool:
+    """Whether an exception came out of a function that one of the blocks holds."""
+    files = {str(block.where.file) for block in blocks.values()}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in files:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _block_at(line: int, file: str, blocks: Mapping[str, Block]) -> str | None:
+    """The key of the block that a line of a file belongs to."""
+    starts = {
+        key: block.where.line
+        for key, block in blocks.items()
+        if str(block.where.file) == file and block.where.line and block.where.line <= line
+    }
+    return max(starts, key=lambda key: starts[key]) if starts else None
+
+
+def _own_module(error: BaseException, files: Iterable[str]) -> str:
+    """` (mymodel.py, line 12)` if the error comes from a module that the user has written."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        path = Path(code.co_filename)
+        if code.co_filename not in files and not _is_installed(path):
+            last = f" ({path.name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return last
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file belongs to aelab, to Python's own library, or to an installed package."""
+    homes = (Path(__file__).parents[1], Path(ast.__file__).parent)
+    installed = "site-packages" in path.parts or any(path.is_relative_to(home) for home in homes)
+    return installed or not path.is_absolute()  # `<frozen importlib>`
