@@ -251,3 +251,17 @@ def test_text_is_no_formula_in_csv(add: Add, text: str) -> None:
 def test_numbers_stay_numbers_in_csv(add: Add) -> None:
     (row,) = csv.DictReader(io.StringIO(table([add({"k": -3, "t": "-1e-3"}, -0.5)], format="csv")))
     assert (row["k"], row["t"], row["validation loss"]) == ("-3", "-1e-3", "-0.5")
+
+
+def test_files_of_many_different_keys_make_no_wide_table(add: Add) -> None:
+    first = {"lr": 0.1, "a": 1, "b": 2, "c": "x"}
+    second = {"lr": 0.2, "d": 1, "e": 2, "f": [1, 2]}
+    runs = [add(first, 0.2), add(second, 0.3, experiment="other.yml")]
+    text = table(runs)
+    assert "| lr | settings" in " ".join(text.split())
+    assert "| a=1, b=2, c=x " in text and "| d=1, e=2, f=1, 2 " in text
+    (row, _) = csv.DictReader(io.StringIO(table(runs, format="csv")))
+    assert {"a", "b", "c", "d", "e", "f"} <= set(row)
+    assert "| a | b | c |" in " ".join(table([add(first | {"g": 1}, 0.2)] * 1).split())
+    by_key = make_table(runs, sort=["-a"], fold=True)
+    assert by_key.rows[0]["settings"] == "a=1, b=2, c=x"

@@ -58,8 +58,10 @@ def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]
     """
     repeated = any(run.record.get("trial") is not None for run in runs)
     ordered = sorted(runs, key=run_order)
-    each = make_table(runs, each=True, include=["trial"] if repeated else [], sort=["loss"])
-    merged = make_table(runs, sort=["loss"])
+    each = make_table(
+        runs, each=True, include=["trial"] if repeated else [], sort=["loss"], fold=True
+    )
+    merged = make_table(runs, sort=["loss"], fold=True)
     positions = {id(run): number for number, run in enumerate(ordered)}
     together = _sheet(merged, positions) if len(merged.rows) < len(each.rows) else None
     return ordered, _sheet(each, positions), together

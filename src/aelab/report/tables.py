@@ -42,6 +42,9 @@ TRAIN_LOSS = Column("train_loss", "training loss", "loss", ("train_loss",))
 #: Columns by which only runs of one group can be ordered.
 OF_LOSS = frozenset({"loss", "best", "spread", "meter", "difference"})
 
+#: Matrix keys that only some runs have, and that still have a column each.
+MOST_OWN_KEYS = 4
+
 #: Groups whose best is named below a table, at most.
 MOST_GROUPS = 8
 
@@ -121,6 +124,7 @@ def table(
             each=each,
             legacy_headers=legacy_headers,
             twins=not as_runs,
+            fold=format not in ("csv", "json"),
         )
 
     merged = made(each=each) if as_runs else None
@@ -138,6 +142,7 @@ def make_table(
     each: bool = False,
     legacy_headers: bool = False,
     twins: bool = False,
+    fold: bool = False,
 ) -> Table:
     """The result table as values.
 
@@ -153,6 +158,8 @@ def make_table(
             they are one row with mean and spread.
         twins: with `each`: also a row for each run that was not trained because another one is the
             same run; its facts are those of that one.
+        fold: where files of different matrices would make the table wide, the keys that not all
+            of them have are one column `settings`.
         legacy_headers: the old runner's columns and headers, for comparison with its tables.
 
     Raises:
@@ -191,6 +198,8 @@ def make_table(
     _add_meter(made, together=legacy_headers)
     _sort(made, sort)
     made.columns = _without(made.columns, exclude)
+    if fold:
+        _fold(made, runs)
     return made
 
 
@@ -274,6 +283,21 @@ def _loss_columns(facts: list[Facts], legacy: bool) -> list[Column]:
         Column("loss", "validation loss", "loss", ("validation_loss",)),
         Column("images", "images", "count"),
     ]
+
+
+def _fold(made: Table, runs: Sequence[Run]) -> None:
+    """Puts matrix keys that not every run has into one column, where there are many."""
+    sets = [set(run.record["matrix"]) for run in runs]
+    shared = set.intersection(*sets) if sets else set()
+    own = [c for c in made.columns if c.key.startswith("matrix.") and c.key[7:] not in shared]
+    if len(own) <= MOST_OWN_KEYS:
+        return
+    for row in made.rows:
+        told = [(c.header, row.get(c.key), c.kind) for c in own if row.get(c.key) is not None]
+        row["settings"] = ", ".join(f"{key}={show(value, kind)}" for key, value, kind in told)
+    place = made.columns.index(own[0])
+    kept = [column for column in made.columns if column not in own]
+    made.columns = [*kept[:place], Column("settings", "settings"), *kept[place:]]
 
 
 def _worth_showing(facts: list[Facts], key: str) -> bool:
