@@ -265,3 +265,15 @@ def test_files_of_many_different_keys_make_no_wide_table(add: Add) -> None:
     assert "| a | b | c |" in " ".join(table([add(first | {"g": 1}, 0.2)] * 1).split())
     by_key = make_table(runs, sort=["-a"], fold=True)
     assert by_key.rows[0]["settings"] == "a=1, b=2, c=x"
+
+
+def test_bounds_of_different_numbers_of_samples_are_not_ranked() -> None:
+    one, fifty = ({"objective": "iwae_bound", "samples": n, "matrix": {"k": n}} for n in (1, 50))
+    assert compare([one, fifty]).names == ["k=1", "k=50"]
+    assert compare([{"objective": "l1", "samples": 1}, {"objective": "l1", "samples": 2}]).is_one
+
+
+def test_held_out_images_that_are_changed_at_random_are_others() -> None:
+    same: dict[str, Any] = {"validation_content": "v"}
+    turned = {**same, "validation_augmentation": ["rotate(45)"]}
+    assert not compare([{"data": same}, {"data": turned}]).is_one

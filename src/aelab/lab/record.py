@@ -20,6 +20,8 @@ from aelab.runs.files import read_json
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from aelab.lab.build import Parts, Sets
     from aelab.train import Validated
     from aelab.types import ValueRange
@@ -62,6 +64,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
+        **_samples(parts.model),
         "notes": list(dict.fromkeys([*spec.notes, *facts.notes, *notes_of(parts.findings)])),
         "findings": [finding.as_json() for finding in parts.findings],
         "data": {
@@ -69,10 +72,25 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
             "validation": _provenance(validation),
             "train_content": content["train"],
             "validation_content": content["validation"],
+            **_drawn_anew(validation, spec),
         },
         "effect": effect(spec, parts, content),
         "extra": {**parts.extra, **_compression(shape, facts.latent_shape)},
     }
+
+
+def _samples(model: nn.Module) -> dict[str, int]:
+    """Latents an image, of which a bound is made: bounds of other numbers are others."""
+    samples = getattr(model, "samples", None)
+    return {"samples": samples} if isinstance(samples, int) else {}
+
+
+def _drawn_anew(validation: Sets, spec: RunSpec) -> dict[str, list[str]]:
+    """How held-out images are changed at random, beyond what their hash tells."""
+    changes = [repr(change) for _, images in validation for change in images.augment]
+    if changes and spec.settings.freeze_validation_set:
+        changes.append("once")
+    return {"validation_augmentation": changes} if changes else {}
 
 
 def _characters(alphabet: str) -> dict[str, Any]:

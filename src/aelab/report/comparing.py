@@ -96,8 +96,9 @@ def final_objective(record: Record) -> str | None:
     objective = record.get("objective")
     if not objective:
         return None
-    text = _WARMUP.sub("", str(objective))
-    return text.replace(", )", ")").replace(" ()", "")
+    text = _WARMUP.sub("", str(objective)).replace(", )", ")").replace(" ()", "")
+    samples = record.get("samples")
+    return f"{text} ({samples} samples)" if samples and "iwae_bound" in terms(record) else text
 
 
 def terms(record: Record) -> list[str]:
