@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from aelab.train import Choice, make_state, step
-from aelab.types import Output
+from aelab.train import Choice, load_state, make_state, state_dict, step
+from aelab.train.step import warmed_decay
+from aelab.types import Images, Output
 
 SGD = Choice("SGD")
 
@@ -119,9 +121,53 @@ def test_clipping_by_value_and_by_norm(tiny: SimpleNamespace) -> None:
         assert measure(moved.abs()).item() == pytest.approx(1e-4, rel=0.02)
 
 
-def test_averaged_weights_equal_torchs(tiny: SimpleNamespace) -> None:
+def test_averaged_weights_equal_torchs_with_the_decay_of_each_step(tiny: SimpleNamespace) -> None:
+    """After the first step a copy, then min(0.3, (1 + n) / (10 + n)): 3/12, 4/13, then 0.3."""
+    settings = tiny.settings(ema_decay=0.3)
+    state = tiny.start(settings)
+    images = torch.rand(16, 1, 8, 8)
+    expected: list[Tensor] = []
+    for decay in (0.0, 3 / 12, 0.3, 0.3, 0.3):
+        step(state, tiny.objective, images, images, torch.zeros(16, 6), settings)
+        present = [parameter.detach() for parameter in state.model.parameters()]
+        before = expected or present
+        expected = [decay * a + (1 - decay) * b for a, b in zip(before, present, strict=True)]
+    assert state.ema is not None
+    for ours, wanted in zip(state.ema.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours.detach(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_the_decay_rises_to_that_of_the_settings() -> None:
+    decays = [warmed_decay(0.999, steps) for steps in range(1, 20_000)]
+    assert decays == sorted(decays) and decays[-1] == 0.999
+    assert decays[0] == 2 / 11 and decays[624] == pytest.approx(0.9858, abs=1e-4)
+    assert warmed_decay(0.1, 1) == 0.1
+    # What the first weights still count after 625 steps: half without a warm-up.
+    assert math.prod(decays[1:625]) < 1e-9 < 0.5 < 0.999**625
+
+
+@pytest.mark.parametrize("decay", [0.99, 0.999, 0.9999])
+def test_an_average_of_a_short_run_is_as_good_as_its_weights(
+    tiny: SimpleNamespace, decay: float
+) -> None:
+    """Issue 10: 0.999 over 625 steps ranked a run last, 0.2226 instead of 0.0713."""
+    found = {}
+    pixels = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.7
+    for name in (None, decay):
+        settings = tiny.settings(max_images=3200, ema_decay=name, learnrate=3e-3)
+        state = tiny.start(settings, dropout=0.0, noise=False)
+        tiny.fit_all(state, settings, Images(pixels), Images(pixels))
+        found[name] = state.best_loss
+    assert found[decay] < 1.05 * found[None]
+
+
+def test_averaged_weights_of_an_earlier_version_keep_their_rule(tiny: SimpleNamespace) -> None:
     settings = tiny.settings(ema_decay=0.8)
     state = tiny.start(settings)
+    tensors, numbers = state_dict(state)
+    assert numbers["ema_warms_up"] is True
+    del numbers["ema_warms_up"]
+    load_state(state, tensors, numbers)
     theirs = AveragedModel(state.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
     images = torch.rand(16, 1, 8, 8)
     for _ in range(5):
@@ -200,3 +246,30 @@ def test_float_pixels_are_trained_on_as_they_are(tiny: SimpleNamespace) -> None:
         tiny.fit_all(make_state(models[-1], settings), settings, images)
         assert torch.equal(images.pixels, before)
     assert torch.equal(models[0].encoder.weight, models[1].encoder.weight)
+
+
+def test_weights_that_come_into_use_late_are_averaged_from_then_on(tiny: SimpleNamespace) -> None:
+    class Growing(Plain):
+        is_grown = False
+
+        def at(self, images: int, epoch: int) -> None:
+            self.is_grown = images >= 160
+
+        def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+            latent = self.encoder(images.flatten(1)).tanh()
+            picture = self.decoder(latent) if self.is_grown else latent.repeat(1, 11)[:, :64]
+            return Output(picture.reshape(-1, 1, 8, 8), latent, {})
+
+    settings = tiny.settings(ema_decay=0.999, max_images=16 * 13, learnrate=0.1, batch_size=16)
+    state = make_state(Growing(), settings)
+    tiny.fit_all(state, settings, tiny.images(96))
+    assert state.ema_since == {
+        "encoder.weight": 1, "encoder.bias": 1, "decoder.weight": 11, "decoder.bias": 11,
+    }  # fmt: skip
+    assert state.ema is not None
+    _, numbers = state_dict(state)
+    assert numbers["ema_since"] == state.ema_since
+    # Three steps of its own: the first copied, then decays of 3/12 and 4/13.
+    first = Growing().decoder.weight
+    now, averaged = state.model.decoder.weight, state.ema.decoder.weight
+    assert (averaged - now).abs().mean() < 0.5 * (first - now).abs().mean()

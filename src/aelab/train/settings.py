@@ -45,7 +45,8 @@ class FitSettings:
         training_noise: standard deviation of Gaussian noise on the input, pixel range 0..1.
         noise_in_target: legacy: the same noise is in the target too.
         input_transforms: random changes of the input, not of the target; validation has them too.
-        ema_decay: keep an exponential moving average of the weights and evaluate that.
+        ema_decay: keep an exponential moving average of the weights and evaluate that; the decay
+            rises to this one, see `aelab.train.step.warmed_decay`.
         precision: `bfloat16` computes the model under autocast; `auto` does so where it pays
             (CUDA with bfloat16), else float32. The objective is always float32.
         freeze_validation_set: draw the augmentation of validation images once for the whole run.

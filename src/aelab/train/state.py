@@ -34,6 +34,8 @@ class State:
     Attributes:
         model, optimizer, schedule: what learns, and how.
         ema: a copy of the model with averaged weights, or None.
+        ema_since: of a model that grows, the step from which each of its weights is averaged.
+        ema_warms_up: whether its decay rises to that of the settings; not in earlier versions.
         device: where the model is.
         channels_last: whether 4D tensors are kept in NHWC order in memory.
         bfloat16: whether the model computes under autocast.
@@ -64,6 +66,8 @@ class State:
     schedule: Schedule
     device: torch.device
     ema: nn.Module | None = None
+    ema_since: dict[str, int] = field(default_factory=dict)
+    ema_warms_up: bool = True
     channels_last: bool = False
     bfloat16: bool = False
     threads: int = 1
@@ -125,6 +129,8 @@ _NUMBERS = (
     "best_loss",
     "best_images",
     "judging",
+    "ema_since",
+    "ema_warms_up",
     "last_loss",
     "last_loss_images",
     "last_terms",
@@ -141,7 +147,14 @@ _NUMBERS = (
 
 
 #: What numbers are taken to be where a state of an earlier version lacks them.
-_EARLIER: dict[str, Any] = {"judging": 1, "last_terms": {}, "start": {}, "exploded_since": None}
+_EARLIER: dict[str, Any] = {
+    "judging": 1,
+    "ema_since": {},
+    "ema_warms_up": False,
+    "last_terms": {},
+    "start": {},
+    "exploded_since": None,
+}
 
 
 def make_state(
@@ -207,6 +220,7 @@ def state_dict(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     numbers: dict[str, Any] = {"format": FORMAT, "device": state.device.type}
     numbers |= {name: getattr(state, name) for name in _NUMBERS}
     numbers["window_terms"] = list(state.window_terms)
+    numbers["ema_since"] = dict(state.ema_since)
     numbers["optimizer_scalars"] = scalars
     numbers["optimizer_groups"] = [
         {key: value for key, value in group.items() if key not in ("params", "param_names")}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, Where
+from aelab.train.clock import find_clocked
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.types import Output
@@ -144,6 +145,8 @@ def _update(state: State, settings: FitSettings, averaged: bool) -> None:
     if settings.gradient_clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, settings.gradient_clip_norm)
     state.optimizer.step()
+    if state.ema is not None and state.ema_warms_up:
+        _note_late_weights(state)
     state.optimizer.zero_grad(set_to_none=True)
     state.steps += 1
     follow = getattr(state.model, "after_step", None)
@@ -151,17 +154,58 @@ def _update(state: State, settings: FitSettings, averaged: bool) -> None:
         follow()
     state.accumulated_images = state.accumulated_batches = 0
     if state.ema is not None and settings.ema_decay is not None:
-        _average_weights(state.ema, state.model, settings.ema_decay, first=state.steps == 1)
+        _average(state, state.ema, settings.ema_decay)
+
+
+def _note_late_weights(state: State) -> None:
+    """For a model that grows, the step at which each weight got its first gradient."""
+    if not find_clocked(state.model):
+        return
+    for name, parameter in state.model.named_parameters():
+        if parameter.grad is not None:
+            state.ema_since.setdefault(name, state.steps + 1)
+
+
+def _average(state: State, ema: nn.Module, decay: float) -> None:
+    """Let the averaged weights follow, each with the decay of the steps it has been trained for."""
+    if not state.ema_since:
+        now = warmed_decay(decay, state.steps) if state.ema_warms_up else decay
+        _average_weights(ema, state.model, now, first=state.steps == 1)
+        return
+    by_start: dict[int, set[str]] = {}
+    for name, _ in state.model.named_parameters():
+        by_start.setdefault(state.ema_since.get(name, 1), set()).add(name)
+    for start, names in by_start.items():
+        steps = state.steps - start + 1
+        some = names if len(by_start) > 1 else None
+        _average_weights(ema, state.model, warmed_decay(decay, steps), first=steps == 1, names=some)
+
+
+def warmed_decay(decay: float, steps: int) -> float:
+    """The decay of averaged weights after so many steps: min(decay, (1 + steps) / (10 + steps)).
+
+    With a constant decay of d the first weights count d^steps: at 0.999 still half after 700 steps.
+    So the average reaches over the latest tenth of a run, and at most over 1 / (1 - d) steps.
+
+    Source: tf.train.ExponentialMovingAverage with `num_updates`; timm's ModelEmaV3 and diffusers'
+    EMAModel warm up too.
+    """
+    return min(decay, (1 + steps) / (10 + steps))
 
 
 @torch.no_grad()
-def _average_weights(ema: nn.Module, model: nn.Module, decay: float, *, first: bool) -> None:
+def _average_weights(
+    ema: nn.Module, model: nn.Module, decay: float, *, first: bool, names: set[str] | None = None
+) -> None:
     """ema = decay ema + (1 - decay) model; the first time, and buffers always: a copy.
 
     Equal to `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+
+    Args:
+        names: of the weights; None: all.
     """
-    kept: list[Tensor] = list(ema.parameters())
-    present: list[Tensor] = list(model.parameters())
+    kept: list[Tensor] = [p for n, p in ema.named_parameters() if names is None or n in names]
+    present: list[Tensor] = [p for n, p in model.named_parameters() if names is None or n in names]
     torch._foreach_lerp_(kept, present, 1.0 if first else 1.0 - decay)
     for averaged, buffer in zip(ema.buffers(), model.buffers(), strict=True):
         averaged.copy_(buffer)
