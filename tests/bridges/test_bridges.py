@@ -184,7 +184,7 @@ def _bomb() -> bytes:
 
 @pytest.mark.parametrize("damage", ["eps", "bomb", "pipe", "link", "text", "folder", "jpeg"])
 @pytest.mark.parametrize("which", ["heldout-originals.png", "heldout-000000100.png"])
-def test_a_strangers_pictures_are_left_out_with_one_line_each(
+def test_a_strangers_pictures_are_left_out_with_one_line_at_most(
     damage: str, which: str, tmp_path: Path
 ) -> None:
     run = _run(tmp_path / "runs")
@@ -204,5 +204,6 @@ def test_a_strangers_pictures_are_left_out_with_one_line_each(
         picture.write_bytes(contents[damage])
     (counts,) = follow([run], _Told())
     assert counts.rows == 2 and counts.pictures == 0
-    (reason,) = counts.left_out
-    assert which in reason and "\n" not in reason
+    # What is no regular file of the run is not looked at; the others are told.
+    assert len(counts.left_out) == 1 or damage in ("pipe", "link", "folder")
+    assert all(str(run.path) in reason and "\n" not in reason for reason in counts.left_out)

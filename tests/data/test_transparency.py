@@ -140,7 +140,7 @@ def test_tiles_on_a_background_and_with_alpha(sheet: Path) -> None:
     assert white.pixels[0, :, 0, 0].tolist() == [255, 255, 255]
     assert four.pixels.shape == (3, 4, 16, 16)
     assert four.pixels[1, :, 8, 8].tolist() == [0, 0, 0, 255]
-    assert four.facts["left_out"] == {"empty tiles": 1, "duplicates tiles": 2}
+    assert four.facts["left_out"] == {"empty tiles": 1, "equal tiles": 2}
     every = atlas_dataset(str(sheet), 16, (4, 16, 16), skip_empty=False, drop_duplicates=False)
     assert len(every.load()) == 6
 
@@ -149,7 +149,7 @@ def test_what_is_transparent_is_told_by_data(folder: Path, sheet: Path, tmp_path
     out = tmp_path / "out.png"
     assert lab.data(str(folder), out=out)["transparent"] == "62.5% of the pixels"
     shown = lab.data(str(sheet), out=out, tile=16, background="white")
-    assert shown["count"] == 3 and shown["left_out"] == {"empty tiles": 1, "duplicates tiles": 2}
+    assert shown["count"] == 3 and shown["left_out"] == {"empty tiles": 1, "equal tiles": 2}
     assert np.asarray(Image.open(out))[0, 0].tolist() == [255, 255, 255]
 
 

@@ -89,7 +89,7 @@ class Atlas(Dataset):
         empty = looked_at - len(cells)
         if self.drop_duplicates:
             cells = cells[first_of_each(tiles[cells])]
-        left_out = {"empty": empty, "duplicates": looked_at - empty - len(cells)}
+        left_out = {"empty tiles": empty, "equal tiles": looked_at - empty - len(cells)}
         if not len(cells):
             raise DataError(
                 f"{self.path}: all {looked_at:,} tiles are of one colour",
@@ -103,10 +103,10 @@ class Atlas(Dataset):
         rest = not_divided((sheet.shape[1], sheet.shape[2]), self.tile, self.start, self.stride)
         source = Provenance(
             self.name, str(self.path), len(cells), sha256, rest,
-            tuple((f"{reason} tiles", count, ()) for reason, count in left_out.items() if count),
+            tuple((reason, count, ()) for reason, count in left_out.items() if count),
         )  # fmt: skip
         facts: dict[str, Any] = {
-            "left_out": {f"{reason} tiles": n for reason, n in left_out.items() if n},
+            "left_out": {reason: count for reason, count in left_out.items() if count},
             "transparent_share": float((rgba[:, 3] < 255).float().mean()),
         }
         facts |= {"label_names": label_names} if label_names else {}

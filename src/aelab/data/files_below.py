@@ -130,8 +130,10 @@ class _Walk:
             self.found.append(path)
 
     def _leave_out(self, reason: str, path: Path) -> None:
-        named = f"{path} (a link to {path.resolve()})" if reason == OUTSIDE else None
-        self.left_out.add(reason, path, self.root, named)
+        name = path.relative_to(self.root).as_posix()
+        if reason == OUTSIDE:
+            name += f" (a link to {roots.shown(str(path.resolve()))})"
+        self.left_out.add(reason, name)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

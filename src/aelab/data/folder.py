@@ -100,19 +100,20 @@ class Folder(FilesBelow):
         return found
 
     def item_shape(self) -> tuple[int, ...]:
-        """(C, H, W) as wanted, or of the first file; of the first readable one if others may be."""
+        """(C, H, W) as wanted, or of the first file that can be read.
+
+        Raises:
+            DataError: there is none; the first of them say why.
+        """
         if self.wanted is not None:
             return self.wanted
+        bad: list[DataError] = []
         for file in self.files():
             try:
                 return image_shape(file)
-            except DataError:
-                if not self.skip_corrupt:
-                    raise
-        raise DataError(
-            f"of the {len(self.files())} pictures of {self.path} none can be read",
-            hint="leave skip_corrupt out to be told why",
-        )
+            except DataError as error:
+                bad.append(error)
+        raise _all_bad(self.path, bad, len(bad))
 
     def fingerprint(self) -> str:
         """Path, size and time of every file, and how they are read."""
@@ -132,7 +133,7 @@ class Folder(FilesBelow):
         )
         read = self._mapped(shape) if mapped else self._gathered(shape)
         labels, names = self._labels(read.rows, read.skipped)
-        left_out = self.left_out.plus(UNREADABLE, read.skipped)
+        left_out = self.left_out.plus(UNREADABLE, map(self._named, read.skipped))
         note = "; ".join(filter(None, (left_out.note(), self._animated_note(read.animated))))
         source = Provenance(
             self.name, str(self.path), len(read.pixels), read.sha256, note, left_out.record()
@@ -158,8 +159,11 @@ class Folder(FilesBelow):
     def _animated_note(self, animated: list[str]) -> str:
         if not animated:
             return ""
-        names = [Path(name).name for name in animated]
+        names = list(map(self._named, animated))
         return f"the first frame of {len(names):,} animated files ({listed(names, TOLD)})"
+
+    def _named(self, file: str) -> str:
+        return Path(file).relative_to(self.path).as_posix()
 
     def _pictures(self, shape: Shape, seen: _Seen) -> Iterator[tuple[int, Tensor, bool]]:
         """(file number, (1, C, H, W) at `shape`, whether it was resized) of the wished side.
@@ -286,13 +290,9 @@ def walk_pictures(folder: Path) -> tuple[list[Path], LeftOut]:
         )
     found, left_out = files_below(folder, EXTENSIONS)
     if not found:
-        missing = [
-            f"{len(names):,} {reason} ({listed(names, TOLD)})"
-            for reason, names in left_out.files.items()
-        ]
-        told = f"; left out are {', '.join(missing)}" if missing else ""
+        told = left_out.told()
         raise DataError(
-            f"{folder} holds no pictures{told}",
+            f"{folder} holds no pictures{f'; it holds: {told}' if told else ''}",
             hint=f"files ending with {', '.join(EXTENSIONS)} count",
         )
     return found, left_out

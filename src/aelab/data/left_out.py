@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 #: Names that are told on a screen, and that a record keeps, for each reason.
 TOLD, KEPT = 5, 100
@@ -28,9 +27,8 @@ class LeftOut:
     def __init__(self) -> None:
         self.files: dict[str, list[str]] = {}
 
-    def add(self, reason: str, path: Path, root: Path, name: str | None = None) -> None:
-        """One more file or folder; named relative to the set's folder if no name is given."""
-        name = name or path.relative_to(root).as_posix()
+    def add(self, reason: str, name: str) -> None:
+        """One more file or folder, by its name relative to the set's folder."""
         self.files.setdefault(reason, []).append(name)
 
     def plus(self, reason: str, names: Iterable[str]) -> LeftOut:
@@ -48,12 +46,16 @@ class LeftOut:
 
     def note(self) -> str:
         """What a reader of a comparison must know; empty if nothing but the usual is missing."""
-        told = [
-            f"{len(names):,} {reason} ({listed(names, TOLD)})"
+        told = self.told(without=_USUAL)
+        return f"left out: {told}" if told else ""
+
+    def told(self, without: tuple[str, ...] = ()) -> str:
+        """`reason: how many (some names)` of each reason."""
+        return "; ".join(
+            f"{reason}: {len(names):,} ({listed(names, TOLD)})"
             for reason, names in self.files.items()
-            if reason not in _USUAL
-        ]
-        return "left out: " + ", ".join(told) if told else ""
+            if reason not in without
+        )
 
     def record(self) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
         """(reason, how many, the first names) of each reason."""
