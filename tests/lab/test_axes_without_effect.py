@@ -88,6 +88,9 @@ def test_the_table_counts_them_once_and_shows_all_on_request(file: Path) -> None
 
 def test_a_twin_alone_is_trained_and_then_stands_for_the_other(file: Path) -> None:
     _run(file, only="*dropuot:1*")
+    first, *_, end = _run(file, only="*dropuot:0*code:2_seed:1")[1:]
+    assert isinstance(first, ev.RunSkipped) and "the same run as twins/dropuot:1" in first.reason
+    assert isinstance(end, ev.MatrixFinished) and (end.finished, end.skipped) == (0, 1)
     end = _run(file)[-1]
     assert isinstance(end, ev.MatrixFinished) and (end.finished, end.skipped) == (0, 8)
     found = lab.find_runs(file, runs=file.parent / "runs")
@@ -95,8 +98,8 @@ def test_a_twin_alone_is_trained_and_then_stands_for_the_other(file: Path) -> No
 
 
 def test_twins_that_were_trained_before_count_once(file: Path) -> None:
-    for only in ("*dropuot:1*", "*dropuot:0*"):
-        _run(file, only=only)
+    _run(file, only="*dropuot:1*")
+    _run(file, only="*dropuot:0*", restart=True)
     runs = file.parent / "runs"
     assert len(lab.find_runs(runs=runs)) == 8
     rows = list(csv.DictReader(io.StringIO(lab.table(runs=runs, format="csv"))))

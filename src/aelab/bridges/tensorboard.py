@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.bridges.following import settings_of
-from aelab.errors import MissingExtra, UserError
+from aelab.errors import MissingExtra, UserError, visible
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def optimizer_of(run: Run) -> str:
     from ruamel.yaml.error import YAMLError
 
     try:
-        content = YAML(typ="safe").load(run.read_text("resolved.yml") or "") or {}
+        content = YAML(typ="safe").load(visible(run.read_text("resolved.yml") or "")) or {}
     except YAMLError:
         return "unknown"
     given = content.get("optimizer", "Adam") if isinstance(content, dict) else "Adam"

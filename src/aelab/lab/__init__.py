@@ -156,7 +156,7 @@ def run_matrix(
     from aelab.lab import events as ev
     from aelab.lab.preflight import common_notes
     from aelab.lab.session import refuse_conflicts, train_run
-    from aelab.lab.start import begun, same_words
+    from aelab.lab.twins import begun, same_run
 
     store.make_root()
     trained = once(specs, [] if options.restart else begun(specs, store))
@@ -167,11 +167,11 @@ def run_matrix(
     for number, spec in enumerate(specs, start=1):
         if stop:
             break
-        first = trained[spec.folder]
+        same = same_run(spec, trained[spec.folder], store, restart=options.restart)
         happening: Iterable[Event] = (
-            train_run(spec, store, options, stop, number)
-            if first is spec
-            else [ev.RunSkipped(spec.name, same_words(spec, first))]
+            [ev.RunSkipped(spec.name, same)]
+            if same
+            else train_run(spec, store, options, stop, number)
         )
         for event in happening:
             if type(event) in count:

@@ -147,28 +147,3 @@ def _refuse_another_model(
     except StoreError as error:
         hint = f"it takes a run of the same model; {run.folder} has another"
         raise ConfigError(error.message, where=where, hint=hint) from error
-
-
-def begun(specs: Iterable[RunSpec], store: Store) -> list[str]:
-    """Folders of runs with twins that exist already, finished ones first, then the furthest."""
-    found = []
-    for spec in specs:
-        if spec.same and (run := _stored(spec, store)) is not None:
-            reached = run.status.get("images") or 0
-            found.append((run.state != "finished", -reached, spec.folder))
-    return [folder for _, _, folder in sorted(found)]
-
-
-def same_words(spec: RunSpec, first: RunSpec) -> str:
-    """Why a run is not trained: another one is the same."""
-    keys = [k for k in spec.matrix if repr(spec.matrix[k]) != repr(first.matrix.get(k))]
-    why = f": {', '.join(keys)} changes nothing" if keys else ""
-    return f"the same run as {first.name}{why}"
-
-
-def _stored(spec: RunSpec, store: Store) -> Run | None:
-    try:
-        run = Run.at(store.path_of(spec.folder), spec.folder)
-    except StoreError:
-        return None
-    return run if run.record.get("identity") == spec.identity else None
