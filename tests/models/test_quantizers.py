@@ -22,6 +22,7 @@ from aelab.models import (
     SimVQ,
     model_facts,
 )
+from aelab.models.quantizers import nearest
 from aelab.types import TermSpec
 
 
@@ -303,3 +304,28 @@ def test_a_feature_map_keeps_its_shape_through_encode_and_decode():
     assert torch.equal(latent, output.latent)
     assert torch.equal(model.decode(latent), output.reconstruction)
     assert output.posterior["index"].shape == (2, 2 * 5 * 7)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_the_nearest_entry_is_found_far_from_zero(offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    step = max(0.05, offset * 2e-6)  # what float32 can still hold there
+    codebook = offset + step * torch.arange(16.0)[:, None].expand(16, 4)
+    index = torch.randint(16, (200,), generator=generator)
+    vectors = codebook[index] + 0.1 * step * torch.randn(200, 4, generator=generator)
+    assert torch.equal(nearest(vectors[None], codebook)[0], index)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_a_codebook_learns_clusters_far_from_zero(offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    step = max(1.0, offset * 1e-4)
+    layer = VQ(codebook_size=4, dims=2)
+    layer.train()
+    for _ in range(600):
+        cluster = torch.randint(4, (64, 1), generator=generator)
+        noise = 0.02 * step * torch.randn(64, 2, generator=generator)
+        layer(offset + step * cluster + noise)
+        layer.after_step()
+    entries = (layer.codebook.sort(0).values - offset) / step
+    torch.testing.assert_close(entries[:, 0], torch.arange(4.0), rtol=0, atol=0.05)

@@ -8,7 +8,8 @@ from torch import Tensor
 from aelab.errors import ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics.features import Trained, train_features
 from aelab.metrics.samplers import SAMPLERS
-from aelab.metrics.subject import Subject, flat
+from aelab.metrics.subject import Subject, flat, need_finite
+from aelab.ops.nearest import distances
 from aelab.ops.random import keyed_generator
 
 
@@ -27,7 +28,9 @@ def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
     """
     _comparable(ours, theirs)
     ours, theirs = ours.double(), theirs.double()
-    first, second = torch.cov(ours.T), torch.cov(theirs.T)
+    size = ours.shape[1]
+    # `cov` of one feature is a number.
+    first, second = (torch.cov(values.T).reshape(size, size) for values in (ours, theirs))
     root = _root(first)
     both = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
     means = (ours.mean(0) - theirs.mean(0)).square().sum()
@@ -84,9 +87,10 @@ def precision_recall(ours: Tensor, theirs: Tensor, neighbours: int = 3) -> tuple
 
 def diversity(features: Tensor) -> float:
     """Mean Euclidean distance of all pairs; 0 where all are the same."""
-    values = features.double()
-    count = len(values)
-    return (torch.cdist(values, values).sum() / (count * (count - 1))).item()
+    count = len(features)
+    if count < 2:
+        return 0.0
+    return (distances(features, features).fill_diagonal_(0).sum() / (count * (count - 1))).item()
 
 
 def sample_quality(
@@ -109,6 +113,7 @@ def sample_quality(
     """
     net = train_features(subject)
     real = net.features(subject.images[:count])
+    whole = diversity(real)
     values = dict.fromkeys(("frechet", "kernel", "precision", "recall", "diversity"), 0.0)
     for seed in range(seeds):
         made = net.features(draw_images(subject, sampler, len(real), seed))
@@ -118,7 +123,7 @@ def sample_quality(
             "kernel": kernel_distance(made, real),
             "precision": precision,
             "recall": recall,
-            "diversity": diversity(made) / max(diversity(real), 1e-12),
+            "diversity": diversity(made) / whole if whole else float("nan"),
         }
         values = {name: values[name] + value / seeds for name, value in found.items()}
     # Shuffled again: images in drawn order hold their classes more evenly than a draw does.
@@ -158,9 +163,9 @@ def _about(net: Trained) -> dict[str, float]:
 
 def _within(points: Tensor, others: Tensor, neighbours: int) -> float:
     """Share of points inside of the balls around `others` up to their k-th neighbours."""
-    among = torch.cdist(others, others).fill_diagonal_(float("inf"))
+    among = distances(others, others).fill_diagonal_(float("inf"))
     radius = among.kthvalue(min(neighbours, len(others) - 1), dim=1).values
-    return (torch.cdist(points, others) <= radius).any(1).double().mean().item()
+    return (distances(points, others) <= radius).any(1).double().mean().item()
 
 
 def _root(covariance: Tensor) -> Tensor:
@@ -175,3 +180,5 @@ def _comparable(ours: Tensor, theirs: Tensor) -> None:
             "distances need two sets (N, F), (M, F) of two features at least, not "
             f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
         )
+    need_finite(ours, "images' features")
+    need_finite(theirs, "images' features")

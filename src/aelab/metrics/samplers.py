@@ -6,6 +6,7 @@ A plain autoencoder has no prior: what its codes are distributed like must be le
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -63,7 +64,7 @@ def fit_gaussian(latents: Tensor, generator: torch.Generator) -> Normal:
     """
     values = _checked(latents).double()
     covariance = torch.cov(values.T).reshape(values.shape[1], values.shape[1])
-    ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
+    ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-30)
     covariance = covariance + ridge * torch.eye(len(covariance), dtype=torch.float64)
     return Normal(values.mean(0), torch.linalg.cholesky(covariance))
 
@@ -72,14 +73,16 @@ class Mixture:
     """A mixture of normal distributions, as scikit-learn fitted it.
 
     Args:
-        mixture: a fitted `sklearn.mixture.GaussianMixture` with full covariances.
+        mixture: a `sklearn.mixture.GaussianMixture` with full covariances, fitted to codes that
+            were moved by `mean` and divided by `scale`.
+        mean: (D,).
+        scale: a number.
     """
 
-    def __init__(self, mixture: Any) -> None:
-        self._mixture = mixture
+    def __init__(self, mixture: Any, mean: Tensor, scale: float) -> None:
         self.weights = torch.from_numpy(mixture.weights_)
-        factors = torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
-        means = torch.from_numpy(mixture.means_)
+        factors = scale * torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
+        means = mean + scale * torch.from_numpy(mixture.means_)
         self._parts = [Normal(*part) for part in zip(means, factors, strict=True)]
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -93,7 +96,9 @@ class Mixture:
 
     def log_density(self, latents: Tensor) -> Tensor:
         """(N, D) -> (N,) nats, float64."""
-        return torch.from_numpy(self._mixture.score_samples(latents.double().numpy()))
+        parts = torch.stack([part.log_density(latents) for part in self._parts], 1)
+        density: Tensor = torch.logsumexp(parts + self.weights.log(), 1)
+        return density
 
 
 def fit_mixture(latents: Tensor, generator: torch.Generator, components: int = 10) -> Mixture:
@@ -102,7 +107,7 @@ def fit_mixture(latents: Tensor, generator: torch.Generator, components: int = 1
     Args:
         latents: (N, D), N at least `components`.
         generator: its seed starts the fit.
-        components: how many; fewer where there are fewer codes.
+        components: how many; fewer where there are fewer different codes.
 
     Raises:
         MissingExtra: scikit-learn is not installed.
@@ -111,14 +116,21 @@ def fit_mixture(latents: Tensor, generator: torch.Generator, components: int = 1
         from sklearn.mixture import GaussianMixture
     except ImportError:
         raise MissingExtra("the sampler 'mixture'", "scikit-learn", "latents") from None
-    values = _checked(latents).double().numpy()
+    values = _checked(latents).double()
+    mean = values.mean(0)
+    # About zero and of spread 1: its own thousandth below is then a thousandth at any scale.
+    scale = (values - mean).square().mean().sqrt().clamp(min=1e-12).item()
+    moved = ((values - mean) / scale).float().numpy()
     mixture = GaussianMixture(
-        min(components, len(values)),
+        min(components, len(set(map(bytes, moved)))),
         covariance_type="full",
-        reg_covar=1e-3 * float(values.var(0).mean()) + 1e-9,
+        reg_covar=1e-3,
         random_state=generator.initial_seed() % 2**32,
     )
-    return Mixture(mixture.fit(values))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it could go on: the fit is good enough long before
+        fitted = mixture.fit(moved.astype("float64"))
+    return Mixture(fitted, mean, scale)
 
 
 class Flow(nn.Module):
@@ -222,9 +234,9 @@ def fit_flow(
         steps: of Adam, with 256 codes each and a rate that falls from 0.002 to 0 along a cosine.
     """
     values = _checked(latents)
-    std = values.std(0)
-    std = std.clamp(min=1e-3 * std.max().clamp(min=1e-6).item())
-    flow = Flow(values.mean(0), std, generator, layers, hidden)
+    mean, std = values.double().mean(0), values.double().std(0)
+    least = max(1e-3 * std.max().item(), 1e-7 * mean.abs().max().item(), 1e-9)
+    flow = Flow(mean.float(), std.clamp(min=least).float(), generator, layers, hidden)
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.002)
     for step in range(steps):
         index = torch.randint(len(values), (min(256, len(values)),), generator=generator)

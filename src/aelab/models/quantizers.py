@@ -131,11 +131,15 @@ class VQ(nn.Module):
         mean_sums = torch.where(dead[:, None], self.candidates * uniform, mean_sums)
         total = mean_counts.sum()
         smooth = (mean_counts + _SMOOTHING) / (total + self.codebook_size * _SMOOTHING) * total
+        # Smoothing draws hardly used entries to the mean of the vectors, not to zero, which may be
+        # far from all of them.
+        middle = mean_sums.sum(dim=0) / total.clamp(min=_SMOOTHING)
+        entries = middle + (mean_sums - mean_counts[:, None] * middle) / smooth[:, None]
         known = seen > 0  # no training images since the last call: everything stays
         for name, value in (
             ("mean_counts", mean_counts),
             ("mean_sums", mean_sums),
-            ("codebook", mean_sums / smooth[:, None]),
+            ("codebook", entries),
             ("num_steps", self.num_steps + 1),
         ):
             buffer = self.get_buffer(name)
@@ -263,9 +267,13 @@ def from_vectors(vectors: Tensor, shape: torch.Size) -> Tensor:
 @torch.no_grad()
 def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
     """The entry at the least Euclidean distance; (B, n, d) and (K, d) -> (B, n) int64, 0..K-1."""
-    # |v - e|^2 without |v|^2, which is the same for every entry.
+    # |v - e|^2 without |v|^2, which is the same for every entry. Seen from the middle of the
+    # entries: far from zero e.e and v.e are large, and what they differ by is rounded away.
+    middle = codebook.mean(dim=0)
+    entries = codebook - middle
     with in_full_precision(vectors):
-        distance = codebook.square().sum(dim=-1) - 2 * vectors @ codebook.T  # (B, n, K)
+        products = (vectors - middle) @ entries.T
+        distance = entries.square().sum(dim=-1) - 2 * products  # (B, n, K)
     return distance.argmin(dim=-1)
 
 
