@@ -159,10 +159,11 @@ def latent_use(subject: Subject) -> dict[str, float]:
     Source: active units: Burda et al. 2016, arXiv:1509.00519, section 5.2.
     """
     kl = kl_by_dimension(subject)
+    mean = flat(subject.posterior["mean"])
+    # One image does not tell what varies.
+    active = float(int((mean.var(0) > ACTIVE_VARIANCE).sum())) if len(mean) > 1 else math.nan
     return {
-        "active_units": float(
-            int((flat(subject.posterior["mean"]).var(0) > ACTIVE_VARIANCE).sum())
-        ),
+        "active_units": active,
         "latent_dims": float(len(kl)),
         "kl_max_nats": kl.max().item(),
         "kl_median_nats": kl.median().item(),

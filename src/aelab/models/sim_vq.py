@@ -9,6 +9,7 @@ from aelab.models.quantizers import (
     commitment_term,
     from_vectors,
     in_full_precision,
+    nearest,
     to_vectors,
 )
 
@@ -59,10 +60,16 @@ class SimVQ(nn.Module):
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, ...) -> latent of the same shape, and commitment (B,) and index (B, n)."""
+        from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
+
         vectors = to_vectors(features, self.dims, "SimVQ").float()  # (B, n, dims)
         with in_full_precision(vectors):
-            latent, index, _ = self.quantizer(vectors)
-            entries = self.lookup(index)
+            codebook: Tensor = self.quantizer.codebook
+            # As the library's own `forward`, but for its search by `torch.cdist`, which loses
+            # entries where features are far from zero.
+            index = nearest(vectors, codebook)
+            entries = codebook[index]
+            latent: Tensor = rotate_to(vectors, entries)
         # The library's loss, for each image instead of for the batch.
         learned = (vectors.detach() - entries).square().mean(dim=(1, 2))
         pulled = (vectors - entries.detach()).square().mean(dim=(1, 2))

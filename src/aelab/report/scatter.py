@@ -19,8 +19,18 @@ CLASS_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222",
 )  # fmt: skip
-#: Classes that a map names; Omniglot's alphabets are 50, the fonts of FIGlet words 300.
+#: Shapes of points: of more classes than colours the next ten get the next shape.
+MARKERS = "osD^vP*X"
+#: Classes that a map names at their points; Omniglot's alphabets are 50, FIGlet's fonts 300.
 MOST_NAMED = 64
+#: Classes that a legend lists.
+MOST_LISTED = 30
+#: Letters of a class's name in a map.
+NAME_LENGTH = 18
+#: The frame shows all but so many of the points on each side, where that makes it much smaller.
+FAR_OUT = 0.01
+#: Side of a thumbnail in pixels: at least, at most.
+THUMBNAIL = (24, 64)
 
 
 def scatter_map(
@@ -28,55 +38,187 @@ def scatter_map(
     labels: np.ndarray[Any, Any] | None,
     title: str,
     axes: tuple[str, str] = ("", ""),
+    names: Sequence[str] = (),
+    *,
+    ticks: bool = False,
 ) -> Figure:
     """(N, 2) points, coloured by class where labels (N,) are known.
 
-    Every class is also named by its number at the median of its points, for readers who do not see
-    colours; more classes than `MOST_NAMED` would cover the points with their numbers, and are
-    given none.
+    Every class is also named at the median of its points, for readers who do not see colours, and
+    in a legend with its number of points; more classes than `MOST_NAMED` would cover the points
+    with their names, and are given none. A few points far from all others do not set the scale:
+    they stand at the edge, and the heading tells how many.
+
+    Args:
+        points: where.
+        labels: whole numbers.
+        title: heading.
+        axes: what stands at the axes.
+        names: of the classes, by number; () shows the numbers.
+        ticks: whether values of the axes mean something.
     """
-    figure, panel = _panel((6.4, 6.0))
-    size = float(np.clip(20_000 / len(points), 2, 24))
+    window = frame(points)
+    far = ((points < window[0]) | (points > window[1])).any(1)
+    points = np.clip(points, *window)
+    figure, panel = _panel((7.6, 6.0))
+    size = float(np.clip(20_000 / max(1, len(points)), 2, 24))
+    panel.set_xlim(*_with_margin(window[:, 0]))
+    panel.set_ylim(*_with_margin(window[:, 1]))
     if labels is None:
         panel.scatter(*points.T, s=size, color="#22262c", alpha=0.5, linewidths=0)
     else:
-        classes = np.unique(labels)
-        for number, label in enumerate(classes):
-            here = points[labels == label]
-            colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
-            panel.scatter(*here.T, s=size, color=colour, alpha=0.6, linewidths=0)
-            if len(classes) > MOST_NAMED:
-                continue
-            box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colour, "alpha": 0.85}
-            middle = np.median(here, axis=0)
-            panel.text(*middle, str(label), ha="center", va="center", fontsize=9, bbox=box)
-    _finish(panel, title, axes)
+        _classes(panel, points, labels, names, size)
+    if far.any():
+        title += f"; {int(far.sum())} far out, at the edge"
+    _finish(panel, title, axes, ticks=ticks)
     return figure
+
+
+def _classes(
+    panel: Any,
+    points: np.ndarray[Any, Any],
+    labels: np.ndarray[Any, Any],
+    names: Sequence[str],
+    size: float,
+) -> None:
+    """Points of each class, their names at their middles, and the legend."""
+    classes = [int(label) for label in np.unique(labels)]
+    letters = NAME_LENGTH if len(classes) <= MOST_LISTED else NAME_LENGTH // 2
+    badges = []
+    for number, label in enumerate(classes):
+        here = points[labels == label]
+        colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
+        marker = MARKERS[number // len(CLASS_COLOURS) % len(MARKERS)]
+        name = _short(names[label] if label < len(names) else str(label), letters)
+        panel.scatter(
+            *here.T, s=size, color=colour, marker=marker, alpha=0.6, linewidths=0,
+            label=f"{name} ({len(here):,})",
+        )  # fmt: skip
+        badges.append((np.median(here, axis=0), name, colour))
+    if len(classes) <= MOST_LISTED:
+        panel.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8,
+            markerscale=max(1.0, 4 / size**0.5),
+        )  # fmt: skip
+    if len(classes) <= MOST_NAMED:
+        _badges(panel, badges)
+
+
+def _badges(panel: Any, badges: list[tuple[np.ndarray[Any, Any], str, str]]) -> None:
+    """Names at their places, moved aside where they would lie on each other."""
+    low, high = np.array([panel.get_xlim(), panel.get_ylim()]).T
+    room = high - low
+    taken: list[tuple[float, float, float]] = []  # middle in shares of the panel, half a width
+    for place, name, colour in badges:
+        half = 0.008 * len(name) + 0.012
+        start = np.clip((place - low) / room, (half, 0.03), (max(half, 1 - half), 0.97))
+        spot = _free_spot(start, half, taken)
+        taken.append((*spot, half))
+        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colour, "alpha": 0.85}
+        moved = bool(np.abs(np.asarray(spot) - start).max() > 1e-9)
+        panel.annotate(
+            name, place, low + np.asarray(spot) * room, ha="center", va="center", fontsize=8,
+            bbox=box, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8} if moved else None,
+        )  # fmt: skip
+
+
+def _free_spot(
+    start: np.ndarray[Any, Any], half: float, taken: list[tuple[float, float, float]]
+) -> tuple[float, float]:
+    """The place nearest to `start`, on a spiral, where no other name lies."""
+    for step in range(4000):
+        turn, reach = 2.4 * step, 0.012 * step**0.5
+        x = float(np.clip(start[0] + reach * np.cos(turn), half, max(half, 1 - half)))
+        y = float(np.clip(start[1] + reach * np.sin(turn), 0.03, 0.97))
+        if all(abs(x - a) >= half + width or abs(y - b) >= 0.045 for a, b, width in taken):
+            return x, y
+    return float(start[0]), float(start[1])
+
+
+def frame(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(2, 2): the lowest and the highest x and y that a map shows.
+
+    All points, but where a hundredth of them on a side makes the frame twice as large, not those.
+    """
+    low, high = points.min(0), points.max(0)
+    inner = np.quantile(points, [FAR_OUT, 1 - FAR_OUT], axis=0)
+    reach = 0.5 * (inner[1] - inner[0])
+    tight = np.stack([np.maximum(low, inner[0] - reach), np.minimum(high, inner[1] + reach)])
+    widths = high - low, tight[1] - tight[0]
+    # A handful of points has no outliers, and a line of equal ones no width to compare with.
+    far = (len(points) >= 20) & (widths[0] > 2 * widths[1]) & (widths[1] > 0)
+    return np.where(far, tight, np.stack([low, high]))
+
+
+def _with_margin(window: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Room around the outermost points; a window without width gets some."""
+    low, high = float(window[0]), float(window[1])
+    margin = 0.04 * (high - low) or max(1.0, abs(low)) * 0.5
+    return low - margin, high + margin
+
+
+def _short(name: str, letters: int) -> str:
+    # Text from folders' names: `$` would begin a formula.
+    name = name if len(name) <= letters else name[: letters - 1] + "…"
+    return name.replace("$", r"\$")
 
 
 def thumbnail_map(
     points: np.ndarray[Any, Any], images: Sequence[Image], title: str, side_pixels: int = 1100
 ) -> Image:
-    """Images at their points, later ones left out where they would cover an earlier one."""
-    from PIL import Image, ImageDraw, ImageFont
+    """Images at their points, later ones left out where they would cover an earlier one.
 
+    Small ones are enlarged by whole numbers, large ones made smaller, so that they can be told
+    apart; all stand whole inside the sheet.
+    """
+    from PIL import Image, ImageDraw
+
+    images = [_thumbnail(image) for image in images]
     width, height = images[0].size
-    low, high = points.min(0), points.max(0)
-    room = np.array([side_pixels - width, side_pixels - height])
-    places = ((points - low) / np.maximum(high - low, 1e-12) * room).round().astype(int)
-    head = 26
+    window = frame(points)
+    far = int(((points < window[0]) | (points > window[1])).any(1).sum())
+    low, high = window
+    head, margin = 30, 12
+    inner = side_pixels - 2 * margin
+    room = np.array([inner - width, inner - height])
+    shares = (np.clip(points, low, high) - low) / np.maximum(high - low, 1e-300)
+    shares[:, high <= low] = 0.5  # on a line, or in one place: in the middle
+    places = (shares * room).round().astype(int)
     picture = Image.new("RGB", (side_pixels, side_pixels + head), "white")
-    font = ImageFont.load_default(14)
-    ImageDraw.Draw(picture).text((6, head / 2), title, "#111111", font, anchor="lm")
-    taken = np.zeros((side_pixels, side_pixels), dtype=bool)
+    title += f"; {far} far out, at the edge" if far else ""
+    ImageDraw.Draw(picture).text((margin, head / 2), title, "#111111", _text_font(15), anchor="lm")
+    taken = np.zeros((inner, inner), dtype=bool)
     for (left, up), image in zip(places, images, strict=True):
-        top = side_pixels - height - up
+        top = inner - height - up
         cell = taken[top : top + height, left : left + width]
         if cell.any():
             continue
         cell[:] = True
-        picture.paste(image.convert("RGB"), (int(left), int(top) + head))
+        picture.paste(image.convert("RGB"), (int(left) + margin, int(top) + head + margin))
     return picture
+
+
+def _text_font(size: int) -> Any:
+    """The font that the other maps are written in."""
+    from pathlib import Path
+
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _thumbnail(image: Image) -> Image:
+    from PIL import Image
+
+    least, most = THUMBNAIL
+    larger = max(image.size)
+    if larger > most:
+        size = (max(1, round(side * most / larger)) for side in image.size)
+        return image.convert("RGB").resize(tuple(size), Image.Resampling.BOX)  # type: ignore[arg-type]
+    times = max(1, -(-least // larger))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def histogram_against_normal(values: np.ndarray[Any, Any], title: str) -> Figure:
@@ -96,7 +238,9 @@ def histogram_against_normal(values: np.ndarray[Any, Any], title: str) -> Figure
     normal = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
     panel.plot(x, normal, color="#22262c", linewidth=1.4, label="N(0, 1)")
     outside = float((np.abs(flat) > limit).mean())
-    panel.legend(frameon=False, title=f"{outside:.1%} outside" if outside else None)
+    panel.legend(
+        loc="upper right", frameon=False, title=f"{outside:.1%} outside" if outside else None
+    )
     _finish(panel, title, ("value of one dimension", "density"))
     return figure
 
@@ -122,11 +266,11 @@ def _panel(size_inches: tuple[float, float]) -> tuple[Figure, Any]:
         return figure, figure.subplots()
 
 
-def _finish(panel: Any, title: str, axes: tuple[str, str]) -> None:
+def _finish(panel: Any, title: str, axes: tuple[str, str], *, ticks: bool = True) -> None:
     panel.set_title(title, loc="left", fontsize=11)
     panel.set_xlabel(axes[0])
     panel.set_ylabel(axes[1])
-    if not any(axes):  # positions of a map mean nothing in themselves
+    if not ticks or not any(axes):  # positions of a map mean nothing in themselves
         panel.set_xticks([])
         panel.set_yticks([])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aelab.errors import UserError, did_you_mean, one_of
+from aelab.errors import ConfigError, UserError, did_you_mean, one_of
 from aelab.lab.pictures import cell, numbers_of, picture_line
 from aelab.report.pictures import Line, sheet
 
@@ -59,11 +59,20 @@ def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str =
             hint=f"possible: {one_of([*kinds, 'both'])}",
         )
     codes, lines = flat(subject.latents), list[Line]()
-    for number, (first, second) in enumerate(pairs_of(subject, pairs), start=1):
+    chosen = pairs_of(subject, pairs)
+    if not chosen:
+        raise ConfigError("there is one held-out image, and no other to go to")
+    for number, (first, second) in enumerate(chosen, start=1):
+        between = (
+            ""
+            if subject.labels is None
+            else ", "
+            + " to ".join(subject.classes[int(subject.labels[image])] for image in (first, second))
+        )
         for name, make in kinds.items():
             if path in (name, "both"):
                 images = subject.decode(make(codes[first], codes[second], steps))
-                label, is_first = f"{number} {name}", name == "linear"
+                label, is_first = f"{number} {name}{between}", name == "linear"
                 lines.append(picture_line(label, images, subject.alphabet, original=is_first))
     return sheet(lines, scale=scale_of(subject))
 
@@ -88,9 +97,9 @@ def traversals(
 
     codes = flat(subject.latents)
     has_posterior = {"mean", "log_std"} <= set(subject.posterior)
-    tells = kl_by_dimension(subject) if has_posterior else codes.var(0)
+    tells = kl_by_dimension(subject) if has_posterior else codes.var(0, correction=0)
     unit = "nats" if has_posterior else "variance"
-    mean, std = codes.mean(0), codes.std(0)
+    mean, std = codes.mean(0), codes.std(0, correction=0)
     code = codes[subject.shown[min(image, len(codes) - 1)]]
     lines = []
     for dimension in tells.argsort(descending=True)[:dimensions].tolist():

@@ -56,7 +56,10 @@ def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
     from aelab.metrics import flat
     from aelab.metrics.paths import linear_path
 
-    first, second = pairs_of(subject, pair + 1)[-1]
+    pairs = pairs_of(subject, pair + 1)
+    if not pairs:
+        raise DataError("there is one held-out image, and no other to go to")
+    first, second = pairs[-1]
     codes = flat(subject.latents)
     return subject.decode(linear_path(codes[first], codes[second], steps))
 
