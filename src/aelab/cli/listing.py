@@ -39,16 +39,27 @@ def plan_text(plan: Plan) -> str:
     align = ["left", *["right"] * 8]
     parts = [tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)]
     good = [run for run in plan.runs if not run.problems]
-    seconds = sum(run.estimated_seconds or 0 for run in good if not run.same_as)
     trained = sum(not run.same_as for run in plan.runs)
     different = f" ({trained} different)" if trained < len(plan.runs) else ""
     parts.append(
-        f"{runs_text(len(plan.runs))}{different}, {len(plan.runs) - len(good)} with problems; "
-        f"about {duration(seconds)} one after the other here (estimate, without validation)"
+        f"{runs_text(len(plan.runs))}{different}, {len(plan.runs) - len(good)} with problems"
+        + _time_of(good)
     )
     parts += [f"note: {note}" for note in plan.notes]
     parts += [f"problem: {_whose(plan, problem)}{problem}" for problem in plan.problems]
     return "\n\n".join(parts[:2]) + "".join("\n" + part for part in parts[2:])
+
+
+def _time_of(good: list[RunPlan]) -> str:
+    """How long the possible runs take together, as far as their ends are known."""
+    trained = [run for run in good if not run.same_as]
+    known = [run.estimated_seconds for run in trained if run.estimated_seconds is not None]
+    if not known:
+        return "; how long it takes is not known before the images are read" if trained else ""
+    rest = len(trained) - len(known)
+    least = f"at least, {runs_text(rest)} of unknown length not counted" if rest else "estimate"
+    total = duration(sum(known))
+    return f"; about {total} one after the other here ({least}, without validation)"
 
 
 def _plan_row(run: RunPlan) -> list[str]:

@@ -51,11 +51,21 @@ def mean_flops(
     return total / MOMENTS
 
 
-def _end(settings: FitSettings, num_images: int | None) -> tuple[int, int]:
-    """(images, whole epochs) at the end of a run, as far as they follow from its settings."""
+def planned_images(settings: FitSettings, num_images: int | None) -> int | None:
+    """Images after which a run ends by its settings; None where only a loss ends it.
+
+    Args:
+        settings: of the run.
+        num_images: of its training set, where that is known.
+    """
     ends = [settings.max_images] if settings.max_images else []
     if settings.max_epochs and num_images:
         ends.append(settings.max_epochs * num_images)
-    images = min(ends, default=_LATE)
+    return min(ends, default=None)
+
+
+def _end(settings: FitSettings, num_images: int | None) -> tuple[int, int]:
+    """(images, whole epochs) at the end of a run, as far as they follow from its settings."""
+    images = planned_images(settings, num_images) or _LATE
     epochs = images // num_images if num_images else settings.max_epochs or _LATE
     return images, epochs

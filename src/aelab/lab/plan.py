@@ -26,7 +26,7 @@ class RunPlan:
         shape: (C, H, W) of the images.
         latent_shape: of one image's latent; empty where the model does not tell.
         flops_per_image: of one forward pass, multiplication and addition counted as two.
-        images: images to be seen; None where only epochs are limited.
+        images: images to be seen; None where only a loss ends the run.
         estimated_seconds: of training here, one run at a time, validation not counted.
         estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
         problems: why this run cannot be trained; empty when it can.

@@ -21,7 +21,7 @@ from aelab.lab.build import (
     located,
     users_code,
 )
-from aelab.lab.clock import mean_flops, set_to_end
+from aelab.lab.clock import mean_flops, planned_images, set_to_end
 from aelab.lab.looking import Reader, as_errors, findings_of, notes_of
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
 from aelab.lab.start import is_begun, state_to_load
@@ -249,8 +249,10 @@ def _costs(
     parts, shape, trial = _tried(spec, reader, folders, trust, runs)
     settings = fit_settings(spec, parts)
     count = parts.train[0].dataset.count()
+    if count is None and (read := reader.read(parts.train[0])) is not None:
+        count = len(read)
     facts = model_facts(parts.model, shape, trial)
-    images = spec.settings.max_inputs
+    images = planned_images(settings, count)
     seconds = None
     if images:
         flops = mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
