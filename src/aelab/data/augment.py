@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from aelab.data.base import make_images
-from aelab.data.functions import function_key
+from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.errors import ShapeError
 from aelab.ops.crops import random_crop, random_flip, random_shift
 from aelab.ops.random import keyed_generator, keyed_seed
@@ -128,21 +128,32 @@ class EachItem:
         limit = (1 << 31) - 1
         drawn = torch.randint(limit, (1,), generator=generator, device=generator.device)
         with seeded(int(drawn)):
-            return torch.stack([self._one(image.clone()) for image in images])
+            return torch.stack([self._one(image.clone(), row) for row, image in enumerate(images)])
 
     def __repr__(self) -> str:
         """By what the functions do, not where they lie in memory: it goes into a run's record."""
         return f"EachItem({', '.join(map(function_key, self.functions))})"
 
-    def _one(self, image: Tensor) -> Tensor:
+    def _one(self, image: Tensor, row: int = 0) -> Tensor:
         for function in self.functions:
-            image = function(image)
+            image = call_function(function, image, "transforms", row)
         return image
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape after the functions, tried on a black image."""
         with seeded(0):
             return tuple(self._one(torch.zeros(shape)).shape)
+
+
+def refuse_missing_in(name: str, changes: Sequence[Any]) -> None:
+    """Raise for a function among random changes with a name that is not defined.
+
+    Raises:
+        DataError: naming the function and the name.
+    """
+    for change in changes:
+        if isinstance(change, EachItem):
+            refuse_missing_names(name, *change.functions)
 
 
 class seeded:

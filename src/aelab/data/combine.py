@@ -12,7 +12,7 @@ from torch import Tensor
 from aelab.data.augment import freeze_images, join, shape_after
 from aelab.data.base import Dataset, make_images
 from aelab.data.characters import refuse_brightness, refuse_mixed
-from aelab.data.functions import call_function, function_key
+from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import Prepared, checked_range, checked_shape
 from aelab.data.progress import track
@@ -111,6 +111,11 @@ class Filtered(Wrapped):
         super().__init__(source)
         self.keep = keep
         self.key = function_key(keep)
+
+    def verify(self) -> None:
+        """As in the other set; and the function knows every name that it uses."""
+        super().verify()
+        refuse_missing_names(self.name, self.keep)
 
     def fingerprint(self) -> str:
         """The other set and what the function does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import dis
 import hashlib
 import itertools
 import types
@@ -37,6 +39,41 @@ def function_key(function: Callable[..., Any]) -> str:
         if (name == "_" or not name.startswith("_")) and name in function.__globals__:
             parts.append(f"{name}={_plain(function.__globals__[name])}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def missing_names(function: Callable[..., Any]) -> list[str]:
+    """Names that a function, or one inside it, takes from its globals, where they are not."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return []
+    known = function.__globals__
+    within = known.get("__builtins__", builtins)
+    there = {*known, *(within if isinstance(within, dict) else vars(within))}
+    return sorted(_global_names(code) - there)
+
+
+def refuse_missing_names(name: str, *functions: Callable[..., Any]) -> None:
+    """Raise for a function with a name that is not defined, before it is called.
+
+    Raises:
+        DataError: naming the function and the name.
+    """
+    for function in functions:
+        for missing in missing_names(function):
+            raise DataError(
+                f"{name}: the function {_title(function)} uses {missing!r}, which is not defined",
+                hint="write it in the block, before or inside of the function",
+            )
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    named = {
+        str(step.argval)
+        for step in dis.get_instructions(code)
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return named.union(*map(_global_names, inner))
 
 
 def call_function(function: Callable[..., Any], item: Any, name: str, row: int) -> Any:

@@ -14,7 +14,7 @@ from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.change import RandomTransform, Transform
 from aelab.data.characters import refuse_brightness
 from aelab.data.combine import refuse_other_range, repeat, take_rows
-from aelab.data.functions import call_function, function_key
+from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.data.progress import track
 from aelab.data.transforms import RandomAugment, flat
 from aelab.data.wrapped import Wrapped
@@ -189,6 +189,11 @@ class TransformDataset(Wrapped):
         changes = dtype is not None or multiply is not None or bool(self.functions)
         self.raw = source.raw and not changes
         self._shape: tuple[int, ...] | None = None
+
+    def verify(self) -> None:
+        """As in the other set; and the functions know every name that they use."""
+        super().verify()
+        refuse_missing_names(self.name, *self.functions)
 
     def fingerprint(self) -> str:
         """The other set, its repeats and what the functions do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,7 @@ def build(
     torch.manual_seed(spec.seed)
     filled = pretrained.restoring() if restored else contextlib.nullcontext()
     place = torch.device("meta" if meta else "cpu")
-    with place, roots.entering(reading), harmless_probes(), filled:
+    with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():
         values = evaluate_run(spec, scope, _on_cpu_where_data)
     log.finish()
     with users_code(spec, spec.blocks["model"].where):
@@ -129,6 +130,14 @@ def build(
         input_transforms=_input_transforms(values, spec, [*train, *validation]),
         extra=dict(scope.extra_values),
     )
+
+
+@contextlib.contextmanager
+def _silent_about_empty_weights() -> Iterator[None]:
+    """A latent without a number is refused by name; torch's own warning would only be noise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        yield
 
 
 def _on_cpu_where_data(key: str) -> contextlib.AbstractContextManager[Any]:
@@ -379,6 +388,7 @@ def _input_transforms(
         ConfigError: they, or `training_noise`, change characters as if they were brightness.
     """
     from aelab.data import augmentations
+    from aelab.data.augment import refuse_missing_in
     from aelab.data.characters import refuse_brightness
     from aelab.data.transforms import flat
 
@@ -393,4 +403,6 @@ def _input_transforms(
     with located(spec.blocks["train_input_transforms"].where):
         for entry in sets:
             refuse_brightness(entry.dataset, *flat(value), possible=_OF_CHARACTERS)
-        return augmentations(value)
+        changes = augmentations(value)
+        refuse_missing_in("train_input_transforms", changes)
+        return changes

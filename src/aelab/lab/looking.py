@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Problems
 from aelab.findings import Finding
 from aelab.lab.build import Parts, Scheduled, Sets, located
+from aelab.lab.oddities import oddities, placed, unfrozen_validation
 
 if TYPE_CHECKING:
     from aelab.train import FitSettings
@@ -57,14 +58,16 @@ def name_of(entry: Scheduled, kind: str) -> str:
     return f"{kind}{entry.first_epoch or ''}"
 
 
-def look_at_images(parts: Parts, train: Sets, validation: Sets, settings: FitSettings) -> None:
+def look_at_images(
+    spec: RunSpec, parts: Parts, train: Sets, validation: Sets, settings: FitSettings
+) -> None:
     """Looks at the images of a run; what it found is `parts.findings` afterwards.
 
     Raises:
         ConfigError: they cannot be right; several as `Problems`.
     """
     sides = [images for _, images in train], [images for _, images in validation]
-    parts.findings = findings_of(parts, *sides, settings)
+    parts.findings = findings_of(spec, parts, *sides, settings)
     tell(parts.findings)
 
 
@@ -104,23 +107,58 @@ def notes_of(findings: Sequence[Finding]) -> list[str]:
 
 
 def findings_of(
+    spec: RunSpec,
     parts: Parts,
     train: Sequence[Images | None],
     validation: Sequence[Images | None],
     settings: FitSettings,
 ) -> list[Finding]:
-    """What is wrong or odd with the sets of a run.
+    """What is wrong or odd with the sets of a run, and with its numbers for such sets.
 
     Args:
-        parts: of the run.
+        spec, parts: of the run.
         train, validation: the images of its sets in order, None where they were not read.
         settings: of the run.
     """
     found: list[Finding] = []
     for entry, images, name in _named(parts, train, validation):
         if images is not None:
-            found += [replace(f, where=entry.where) for f in _of_set(parts, images, name, settings)]
-    return found + _between(parts, train, validation)
+            mine = _of_set(parts, images, name, settings)
+            if name.startswith("validation"):
+                mine += unfrozen_validation(name, images.augment, settings)
+            found += placed(mine, entry.where)
+    found += _of_input(spec, parts, [*train, *validation], settings)
+    found += _between(parts, train, validation)
+    counts = _counts(parts.train, train), _counts(parts.validation, validation)
+    with located(parts.train[0].where):
+        shape = parts.train[0].dataset.shape
+    return found + oddities(spec, parts, settings, shape, counts)
+
+
+def _counts(entries: Sequence[Scheduled], sets: Sequence[Images | None]) -> list[int | None]:
+    """How many images each set has, as far as it is known."""
+    return [
+        entry.dataset.count() if images is None else len(images)
+        for entry, images in zip(entries, sets, strict=True)
+    ]
+
+
+def _of_input(
+    spec: RunSpec, parts: Parts, sets: Sequence[Images | None], settings: FitSettings
+) -> list[Finding]:
+    """The input transforms, tried on some images of each set, or on made ones."""
+    from aelab.ops.look import input_findings, made_images
+
+    if not settings.input_transforms:
+        return []
+    known = [images for images in sets if images is not None]
+    where = spec.blocks["train_input_transforms"].where
+    for images in known or [made_images(parts.train[0].dataset.shape)]:
+        with located(where):
+            found = input_findings(images, "train_input_transforms", settings.input_transforms)
+        if found:
+            return placed(found, where)
+    return []
 
 
 def _named(
@@ -162,7 +200,7 @@ def _between(
                 mine = pair_findings(first, second, names)
             else:
                 mine = _told_by_descriptions(ours, theirs, names)
-            found += [replace(f, where=theirs.where) for f in mine]
+            found += placed(mine, theirs.where)
     return found
 
 

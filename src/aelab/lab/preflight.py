@@ -23,6 +23,7 @@ from aelab.lab.build import (
 )
 from aelab.lab.clock import mean_flops, planned_images, set_to_end
 from aelab.lab.looking import Reader, as_errors, findings_of, notes_of
+from aelab.lab.oddities import empty_latent, placed, texts_beside_numbers
 from aelab.lab.plan import STEP_PER_FORWARD, Plan, RunPlan, memory_mb, training_flops_per_second
 from aelab.lab.start import is_begun, state_to_load
 
@@ -63,6 +64,7 @@ def common_notes(specs: Sequence[RunSpec]) -> list[str]:
     """What a reader of the results must know, each once; old objectives above all."""
     notes = list(dict.fromkeys(note for spec in specs for note in spec.notes))
     notes += [str(finding) for finding in axes_without_effect(specs)]
+    notes += texts_beside_numbers(specs)
     legacy = [spec for spec in specs if spec.settings.legacy]
     if legacy:
         which = f"{len(legacy)} of {len(specs)} runs"
@@ -144,10 +146,13 @@ def _tried(
         set_to_end(parts.model, settings, parts.train[0].dataset.count())
         with mistakes.collected(), users_code(spec, spec.blocks["model"].where):
             trial = _trial(spec, parts, shape, lambda: _real(spec, folders, trust, runs))
+            mistakes.errors += as_errors(
+                placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
+            )
     with mistakes.collected():
         refuse_wrong_arguments(spec, parts.model if parts else None, settings)
     if parts and shape:
-        _look_at_data(parts, reader, settings, mistakes)
+        _look_at_data(spec, parts, reader, settings, mistakes)
     if parts and spec.settings.load:
         from aelab.runs.store import Store
 
@@ -158,7 +163,9 @@ def _tried(
     return parts, shape, trial
 
 
-def _look_at_data(parts: Parts, reader: Reader, settings: FitSettings, mistakes: Mistakes) -> None:
+def _look_at_data(
+    spec: RunSpec, parts: Parts, reader: Reader, settings: FitSettings, mistakes: Mistakes
+) -> None:
     """What is wrong with the sets, as far as a moment tells; `parts.findings` afterwards."""
 
     def read(entries: Sequence[Scheduled]) -> list[Images | None]:
@@ -172,7 +179,7 @@ def _look_at_data(parts: Parts, reader: Reader, settings: FitSettings, mistakes:
 
     train, validation = read(parts.train), read(parts.validation)
     with mistakes.collected():
-        parts.findings = findings_of(parts, train, validation, settings)
+        parts.findings = findings_of(spec, parts, train, validation, settings)
         mistakes.errors += as_errors(parts.findings)
 
 
@@ -278,6 +285,9 @@ def _verified_shape(parts: Parts) -> tuple[int, int, int]:
     for entry in [*parts.train, *parts.validation]:
         with located(entry.where):
             entry.dataset.verify()
+    for entry in [*parts.train[1:], *parts.validation]:
+        with located(entry.where):
+            _ = entry.dataset.shape  # tries functions of one image, once
     with located(parts.train[0].where):
         return parts.train[0].dataset.shape
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from aelab._version import __version__
 from aelab.config import RunSpec
 from aelab.errors import StoreError
-from aelab.lab.build import fit_settings
+from aelab.lab.build import fit_settings, located
 from aelab.lab.clock import set_to_end
-from aelab.lab.looking import notes_of
+from aelab.lab.looking import notes_of, tell
+from aelab.lab.oddities import empty_latent
 from aelab.lab.pictures import cell
 from aelab.runs.files import read_json
 from aelab.runs.record import Run
@@ -48,11 +49,14 @@ def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
 
 def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> dict[str, Any]:
     """What is known once model and data are there."""
-    from aelab.models import model_facts
+    from aelab.models import model_facts, try_model
 
     shape = train[0][1].shape
     set_to_end(parts.model, fit_settings(spec, parts), len(train[0][1]))
-    facts = model_facts(parts.model, shape)
+    trial = try_model(parts.model, shape)
+    with located(spec.blocks["model"].where):
+        tell(empty_latent(parts.model, trial))
+    facts = model_facts(parts.model, shape, trial)
     content = {
         name: _content(sets) for name, sets in (("train", train), ("validation", validation))
     }

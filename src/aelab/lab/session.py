@@ -222,7 +222,7 @@ class _Session:
         )
         train, validation = load_images(parts)
         self.settings = fit_settings(self.spec, parts, threads=options.threads)
-        look_at_images(parts, train, validation, self.settings)
+        look_at_images(self.spec, parts, train, validation, self.settings)
         self._settle_record(parts, train, validation)
         refuse_wrong_arguments(self.spec, parts.model, self.settings)
         self.state = make_state(parts.model, self.settings, parts.device)

@@ -24,6 +24,7 @@ from aelab.models.adapting import (
     model_facts,
     notes_of,
     prepare_layout,
+    refused_batch,
     try_model,
 )
 from aelab.models.ascii_presets import ascii_autoencoder_2022
@@ -272,6 +273,7 @@ __all__ = [
     "model_facts",
     "notes_of",
     "prepare_layout",
+    "refused_batch",
     "resnet18_open",
     "siren_decoder",
     "small_ascii_ae",

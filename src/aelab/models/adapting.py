@@ -165,6 +165,34 @@ def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> T
     return Trial(images, output, counter.flops, activations)
 
 
+def refused_batch(model: nn.Module, shape: Sequence[int], size: int) -> str:
+    """Which layer refuses a training batch of `size` images for its statistics; empty for none.
+
+    Normalisations by the batch (`BatchNorm1d`, `BatchNorm2d` on maps of one pixel) need more than
+    one value a channel. Tried in training mode on the meta device; the model is left as it is.
+
+    Args:
+        model: on any device.
+        shape: (C, H, W) of the images.
+        size: B.
+    """
+    trial = copy.deepcopy(model).to("meta")
+    images = torch.empty(size, *shape, device="meta")
+    noise_shape = getattr(model, "noise_shape", None)
+    noise = () if noise_shape is None else (torch.empty(size, *noise_shape, device="meta"),)
+    trial.train()
+    with torch.no_grad():
+        try:
+            trial(images, *noise)
+        except ValueError as error:
+            if "Expected more than 1" in str(error):
+                layer = failing_layer(trial, lambda: trial(images, *noise))
+                return layer.removeprefix("in ").removesuffix(": ") or "the model"
+        except Exception:  # training may need values, which there are none of here
+            return ""
+    return ""
+
+
 def _is_on_meta(model: nn.Module) -> bool:
     """Whether nothing of the model has values, so that a trial cannot change it."""
     return all(t.is_meta for t in (*model.parameters(), *model.buffers()))

@@ -121,6 +121,37 @@ def tried(images: Images, further: Sequence[Augment] = ()) -> Tensor:
     return changed_batch(images.pixels, rows, changes, keyed_generator(0, "look"))
 
 
+def made_images(shape: Sequence[int]) -> Images:
+    """Two images of (C, H, W) that stand for any: noise, each with black and white in it."""
+    pixels = torch.rand(2, *shape, generator=keyed_generator(0, "made"))
+    pixels.view(2, -1)[:, 0], pixels.view(2, -1)[:, -1] = 0.0, 1.0
+    return Images(pixels)
+
+
+def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> list[Finding]:
+    """What is wrong with changes of the input, tried on some images of a set.
+
+    Raises:
+        AelabError: a function of the lab, or one that fails on an image.
+    """
+    before = tried(images)
+    after = before.clone()
+    generator = keyed_generator(0, "look-input")
+    for change in changes:
+        after = change(after, generator)
+    if not isinstance(after, Tensor) or len(after) != len(before) or after.ndim != 4:
+        shape = tuple(after.shape[1:]) if isinstance(after, Tensor) else type(after).__name__
+        told, way = f"images of {tuple(before.shape[1:])} become {shape}", "return one image each"
+    elif not bool(torch.isfinite(after).all()):
+        told, way = "they make NaN or infinity of an image", "look at divisions and logarithms"
+    elif float(after.abs().max()) > FAR * max(map(abs, (*limits(images.value_range), 1.0))):
+        told = f"they make values up to {float(after.abs().max()):.4g} of images in "
+        told, way = told + words(images.value_range), "images are given as 0..1, not as 0..255"
+    else:
+        return []
+    return [Finding("problem", "input-transforms", f"{name}: {told}", way)]
+
+
 def look(images: Images, name: str) -> list[Finding]:
     """What is wrong or odd with one set.
 
