@@ -49,11 +49,11 @@ def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
 
 def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> dict[str, Any]:
     """What is known once model and data are there."""
-    from aelab.models import model_facts, try_model
+    from aelab.models import model_facts, try_anywhere
 
     shape = train[0][1].shape
     set_to_end(parts.model, fit_settings(spec, parts), len(train[0][1]))
-    trial = try_model(parts.model, shape)
+    trial = try_anywhere(parts.model, shape)
     with located(spec.blocks["model"].where):
         tell(empty_latent(parts.model, trial))
     facts = model_facts(parts.model, shape, trial)

@@ -25,6 +25,7 @@ from aelab.models.adapting import (
     notes_of,
     prepare_layout,
     refused_batch,
+    try_anywhere,
     try_model,
 )
 from aelab.models.ascii_presets import ascii_autoencoder_2022
@@ -278,5 +279,6 @@ __all__ = [
     "siren_decoder",
     "small_ascii_ae",
     "small_image_ae",
+    "try_anywhere",
     "try_model",
 ]

@@ -219,7 +219,7 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
     """
-    trial = trial or _tried(model, shape)
+    trial = trial or try_anywhere(model, shape)
     latent_shape = tuple(trial.output.latent.shape[1:])
     return ModelFacts(
         latent_shape if math.prod(latent_shape) else (),
@@ -229,8 +229,8 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
     )
 
 
-def _tried(model: nn.Module, shape: Sequence[int]) -> Trial:
-    """On the meta device; a model that needs the values of its images on the CPU."""
+def try_anywhere(model: nn.Module, shape: Sequence[int]) -> Trial:
+    """`try_model` on the meta device; of a model that needs values of images, on the CPU."""
     try:
         return try_model(model, shape)
     except Exception as error:
