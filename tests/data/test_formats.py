@@ -368,6 +368,8 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "txt": (lambda: "größer\n".encode(), "it is a text"),
     "empty": (lambda: b"", "empty"),
     "pdf": (lambda: b"%PDF-1.7", "PDF"),
+    "pam": (lambda: b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\n\0\0\0", "PAM"),
+    "pfm": (lambda: b"PF\n1 1\n-1.0\n" + b"\0" * 12, "PFM picture in colour"),
     "lfs": (lambda: b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
 }
 
@@ -392,6 +394,34 @@ def test_files_of_another_kind_are_called_what_they_are(name: str, tmp_path: Pat
 
 def test_unknown_bytes_are_no_image(tmp_path: Path) -> None:
     refused(bytes(range(128, 256)) * 24, tmp_path, "no image that can be read", "a.bin.png")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "F", "CMYK", "1"])
+def test_compressed_tiff_is_read_as_the_plain_one(
+    mode: str, compression: str, tmp_path: Path
+) -> None:
+    values = ramp(8, 4).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.frombytes(mode, (7, 5), ramp(16).astype("<u2").tobytes())
+    elif mode == "F":
+        image = Image.fromarray((ramp(8)[..., 0] / 255).astype(np.float32))
+    else:
+        image = Image.fromarray(values).convert(mode)
+    plain = read(saved(image, "TIFF"), tmp_path, "a.tif")
+    packed = read(saved(image, "TIFF", compression=compression), tmp_path, "b.tif")
+    assert np.array_equal(plain, packed) and plain.max() > 150
+
+
+def test_photographs_with_a_preview_are_turned_and_are_no_animations(tmp_path: Path) -> None:
+    blocks = np.repeat(np.repeat([[0, 80, 160], [200, 120, 255]], 16, 0), 16, 1)
+    photograph = Image.fromarray(blocks.astype(np.uint8)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = saved(photograph, "MPO", save_all=True, append_images=[photograph], exif=exif)
+    found = read(content, tmp_path, "a.jpg").astype(int)[..., 0]
+    assert np.abs(found - np.rot90(blocks, -1)).max() <= 12
+    assert not image_folder_dataset(str(tmp_path)).load().provenance[0].note
 
 
 def test_frames_that_follow_are_not_needed_for_the_first(tmp_path: Path) -> None:

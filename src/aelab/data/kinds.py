@@ -72,6 +72,8 @@ _MARKS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"SIMPLE  =", Kind("a FITS picture", _CONVERT)),
     (0, b"#?RADIANCE", Kind("a Radiance HDR picture", _CONVERT)),
     (128, b"DICM", Kind("a DICOM picture", _CONVERT)),
+    (0, b"P7\n", Kind("a PAM picture", _CONVERT)),
+    (0, b"PF\n", Kind("a PFM picture in colour", "save it as PNG, or each channel as TIFF floats")),
     (0, b"\x0a\x05\x01", Kind("a PCX picture", _CONVERT)),
     (0, b"\x76\x65\x72\x73\x69\x6f\x6e https://git-lfs",
      Kind("a pointer of Git LFS, not the file itself", "type: git lfs pull")),
