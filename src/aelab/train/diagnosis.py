@@ -25,6 +25,8 @@ from aelab.train.step import ObjectiveLike
 
 #: Images that are searched for numbers that are not finite at a time.
 LOOK_AT_ONCE = 4096
+#: Pixels of this magnitude are blamed for a divergence: grey values of 0..255 are among them.
+FAR = 100.0
 #: A schedule that lifts the learning rate above this multiple of the base is named.
 MUCH_HIGHER = 2.0
 
@@ -69,6 +71,9 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
     words = [text for key, images in sets if images and (text := _broken_images(key, images))]
     if words:
         return words, ["mend these images or leave them out: pixels are numbers of 0..1"]
+    words = [text for key, images in sets if images and (text := _far_from_unit(key, images))]
+    if words:
+        return words, ["bring them to 0..1, for instance by / 255"]
     inputs, target, _ = evidence.training()
     for changed, name in ((target, "train_set"), (inputs, "train_input_transforms")):
         if not is_finite(changed):
@@ -77,6 +82,18 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
                 ["look at what they divide by, take a root or a logarithm of"],
             )
     return [], []
+
+
+def _far_from_unit(key: str, images: Batches) -> str:
+    """`images of train_set reach 3e+30, pixels are numbers of 0..1`."""
+    pixels = images.pixels
+    if not pixels.is_floating_point():
+        return ""
+    parts = range(0, len(pixels), LOOK_AT_ONCE)
+    reach = max(float(pixels[start : start + LOOK_AT_ONCE].abs().max()) for start in parts)
+    if reach < FAR:
+        return ""
+    return f"images of {key} reach {reach:.3g}, but pixels are numbers of 0..1"
 
 
 def _broken_images(key: str, images: Batches) -> str:

@@ -239,14 +239,15 @@ def validate(
     terms = found.terms
     _refuse_non_finite(state, settings, terms, "validation")
     warnings = (*remarks, *warnings_of(state, objective, images, settings, found))
-    loss, is_judged = terms["loss"], is_settled(state, held_out, goal)
-    is_judged = is_judged and not look(state, objective, terms)
+    loss, settled = terms["loss"], is_settled(state, held_out, goal)
+    out_of_hand = look(state, objective, terms)
+    is_judged = settled and not out_of_hand
     is_best = is_judged and (state.best_loss is None or loss < state.best_loss)
     if is_best:
         check_finite(state, settings)  # the best is stored
         state.best_loss, state.best_images = loss, state.images
     state.validated_at, state.validated_epoch = state.images, state.epoch
-    if is_judged:
+    if settled:  # a lower rate may be just what a run needs that gets out of hand
         state.schedule.after_validation(loss)
     return Validated(state.images, state.seconds, state.epoch, terms, is_best, warnings, is_judged)
 
