@@ -15,7 +15,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "aelab"
 MAY_IMPORT = {
     "errors": set(),
     "findings": set(),
-    "types": set(),
+    "posteriors": set(),
+    "types": {"posteriors"},
     "roots": set(),
     "files": set(),
     "outputs": {"runs", "roots"},
@@ -27,10 +28,10 @@ MAY_IMPORT = {
     "runs": {"config", "_version"},
     "data": {"types", "ops", "glyphs", "roots", "files"},
     "pretrained": {"data", "files"},
-    "models": {"types", "ops", "glyphs", "pretrained"},
-    "losses": {"types", "ops", "glyphs"},
-    "metrics": {"types", "ops", "glyphs", "losses"},
-    "train": {"types", "ops", "glyphs", "arguments"},
+    "models": {"posteriors", "types", "ops", "glyphs", "pretrained"},
+    "losses": {"posteriors", "types", "ops", "glyphs"},
+    "metrics": {"posteriors", "types", "ops", "glyphs", "losses"},
+    "train": {"posteriors", "types", "ops", "glyphs", "arguments"},
     "analysis": {"runs"},
     "report": {"runs", "analysis", "outputs", "files"},
     "catalogue": {
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "lab": {
         "config", "runs", "data", "pretrained", "models", "losses", "metrics", "train", "ops",
         "glyphs", "analysis", "report", "catalogue", "types", "_version", "outputs", "files",
+        "posteriors",
     },
     "bridges": {"runs", "lab", "report"},
     "cli": {"lab", "bridges", "_version", "config", "outputs"},

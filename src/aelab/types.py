@@ -1,4 +1,4 @@
-"""What rooms hand to each other. Imports nothing of the house.
+"""What rooms hand to each other. Imports nothing of the house but posteriors.
 
 Shape letters used in every docstring:
     B batch, C channels, H height, W width, D latent size, N images in a set, K stacked runs.
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from aelab.posteriors import Deterministic, Posterior
+
 
 class Output(NamedTuple):
     """What a model returns; a pytree, so that it survives `torch.func.vmap`.
@@ -20,9 +22,9 @@ class Output(NamedTuple):
     Attributes:
         reconstruction: (B, C, H, W), nominally 0..1, not clamped.
         latent: what the decoder was given, (B, D) or any (B, ...).
-        posterior: what the bottleneck tells of the latent, by name: `mean` and `log_std`, (B, D),
-            of a Gaussian; `index` (B, n) int64 and `commitment` (B,) of a codebook; empty for a
-            plain autoencoder.
+        posterior: what the bottleneck knows of the latent, a named tuple of tensors, each (B, ...);
+            its methods say what it can do, see `aelab.posteriors`. `Deterministic()` of a plain
+            autoencoder.
         characters: of a model that writes instead of painting, by name: `logits` (B, K, H, W),
             unnormalised log-probabilities of K characters a cell, and `relaxed` (B, K, H, W),
             non-negative and summing to 1 over K, what losses draw with a font; both with gradient.
@@ -32,7 +34,7 @@ class Output(NamedTuple):
 
     reconstruction: Tensor
     latent: Tensor
-    posterior: dict[str, Tensor]
+    posterior: Posterior = Deterministic()
     characters: dict[str, Tensor] = {}  # noqa: RUF012  # nobody writes into it
 
 

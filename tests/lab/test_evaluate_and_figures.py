@@ -66,7 +66,7 @@ def test_an_evaluation_is_kept_beside_the_run_and_shown_in_tables(store: Path) -
     assert {"l1", "psnr_db", "elbo_nats", "active_units", "skill_l2"} <= set(vae.values)
     assert "elbo_nats" not in plain.values
     assert "characters" not in plain.skipped  # nobody asked
-    assert plain.skipped["elbo"] == "the latent has no Gaussian posterior"
+    assert plain.skipped["elbo"] == "the latent has no posterior to draw from"
     stored = read_evaluation(_runs(store)["vae"])
     assert stored["images"] == vae.images
     assert stored["heldout_images"] == 40
@@ -159,7 +159,7 @@ def test_a_map_by_umap(store: Path) -> None:
 def test_a_plain_autoencoder_is_sampled_from_its_codes_and_has_no_posterior(store: Path) -> None:
     run = _runs(store)["plain"]
     assert lab.figure("sample", run.folder, runs=store).exists()
-    with pytest.raises(UserError, match="no Gaussian posterior"):
+    with pytest.raises(UserError, match="no posterior to draw from"):
         lab.figure("posterior", run.folder, runs=store)
 
 
@@ -228,7 +228,7 @@ def test_the_report_shows_figures_and_draws_the_quick_ones(store: Path, tmp_path
     told = list(lab.figures(runs=store))
     assert len(told) == 2
     plain = next(line for line in told if "plain" in line)
-    assert plain.count("the latent has no Gaussian posterior") == 1
+    assert plain.count("the latent has no posterior to draw from") == 1
     assert "not posterior, kl, samples" in plain
     page = lab.report(out=tmp_path / "r.html", runs=store).read_text("utf-8")
     assert page.count("<figcaption>traversals</figcaption>") == 2

@@ -67,7 +67,7 @@ class Copying(torch.nn.Module):
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> Output:
         latent = self.encode(images)
-        return Output(self.decode(latent), latent, {})
+        return Output(self.decode(latent), latent)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1)

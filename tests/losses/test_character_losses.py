@@ -16,6 +16,7 @@ from aelab.losses.characters import (
     CharacterNegativeLogLikelihood,
     LegacyCharacterCrossEntropy,
 )
+from aelab.posteriors import Deterministic
 from aelab.types import Images, Output
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -30,7 +31,7 @@ TRAIN_SET = Images(NUMBERS[:, None].to(torch.uint8), alphabet=ALPHABET)
 def written(logits, relaxed=None):
     likeliest = as_images(logits.argmax(1)) if not logits.is_meta else logits[:, :1]
     given = {"logits": logits, "relaxed": logits.softmax(1) if relaxed is None else relaxed}
-    return Output(likeliest, torch.zeros(len(logits), 2), {}, given)
+    return Output(likeliest, torch.zeros(len(logits), 2), Deterministic(), given)
 
 
 def random_logits(**options):
@@ -163,7 +164,7 @@ def test_counts_come_before_the_first_batch():
 
 @pytest.mark.parametrize("name", ["character_ce", "character_nll", "legacy_character_ce"])
 def test_a_model_that_paints_is_told_so(name):
-    painted = Output(torch.rand(4, 1, 5, 6), torch.zeros(4, 2), {})
+    painted = Output(torch.rand(4, 1, 5, 6), torch.zeros(4, 2))
     with pytest.raises(ConfigError, match=f"{name} compares characters, but this model paints"):
         make_objective(objective={name: 1})(painted, TARGET, 0)
 

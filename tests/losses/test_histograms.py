@@ -121,7 +121,7 @@ def test_the_special_trainers_penalty_is_added_under_a_histogram_loss():
     output, target = pair(4, 1, 6, 6)
     objective = make_objective((), loss_function=HistogramLoss(10), feature_loss_weight=1e-4)
     latent = torch.rand(4, 5)
-    values = objective(Output(output, latent, {}), target, 0)
+    values = objective(Output(output, latent), target, 0)
     statistics = (0.5 - latent.std(0).mean()).abs() + latent.mean().abs()
     assert list(values) == ["reconstruction", "feature_statistics"]
     wanted = direct_loss(output, target, 10, 100.0, True) + 1e-4 * statistics

@@ -42,8 +42,8 @@ def train(kl, kl_weight, steps, learnrate=1e-3):
         held_out = discs(512, generator)
         output = model(held_out, torch.randn(512, 16, generator=generator))
         values = {name: v.mean().item() for name, v in objective(output, held_out, 0).items()}
-        true_kl = gaussian_kl(**output.posterior).mean().item()
-        spread = output.posterior["log_std"].exp().mean().item()
+        true_kl = gaussian_kl(*output.posterior).mean().item()
+        spread = output.posterior.log_std.exp().mean().item()
     median = (held_out - held_out.median(dim=0).values).abs().mean().item()
     return values, true_kl, spread, median
 

@@ -18,13 +18,13 @@ from aelab.losses import (
     bce_logits,
     feature_statistics,
     gaussian_kl,
-    gaussian_kl_per_dim,
     huber,
     l1,
     l2,
     legacy_kl,
     per_image,
 )
+from aelab.posteriors import gaussian_kl_per_dim
 
 
 @pytest.fixture(autouse=True)

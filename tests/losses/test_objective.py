@@ -9,6 +9,7 @@ from torch import nn
 from aelab.errors import AelabError, ConfigError
 from aelab.losses import Objective, loss_names, make_objective
 from aelab.losses.names import torch_loss_classes, torch_losses
+from aelab.posteriors import Deterministic, GaussianPosterior, changed
 from aelab.types import Output, TermSpec
 
 VAE = (TermSpec("l1", "l1"), TermSpec("kl", "kl"))
@@ -20,7 +21,11 @@ def output(num_images=4, posterior=True):
     def draw(*shape):
         return torch.rand(*shape, generator=generator)
 
-    spread = {"mean": draw(num_images, 3), "log_std": draw(num_images, 3)} if posterior else {}
+    spread = (
+        GaussianPosterior(draw(num_images, 3), draw(num_images, 3))
+        if posterior
+        else Deterministic()
+    )
     return Output(draw(num_images, 1, 5, 5), draw(num_images, 3), spread)
 
 
@@ -144,7 +149,7 @@ def test_a_formula_with_parameters_moves_with_the_objective_and_stays_frozen():
     assert len(list(objective.parameters())) == 2
     assert not any(parameter.requires_grad for parameter in objective.parameters())
     objective.to(torch.float64)
-    moved = Output(output().reconstruction.double(), output().latent, {})
+    moved = Output(output().reconstruction.double(), output().latent)
     assert objective(moved, TARGET.double(), 0)["reconstruction"].dtype == torch.float64
 
 
@@ -155,7 +160,7 @@ def test_the_objective_survives_vmap():
     stacked = Output(
         torch.stack([o.reconstruction for o in outputs]),
         torch.stack([o.latent for o in outputs]),
-        {name: torch.stack([o.posterior[name] for o in outputs]) for name in outputs[0].posterior},
+        GaussianPosterior(*map(torch.stack, zip(*(o.posterior for o in outputs), strict=True))),
     )
     values = torch.vmap(lambda o, t: objective(o, t, 0))(stacked, targets)
     for index, single in enumerate(outputs):
@@ -217,7 +222,7 @@ def test_an_objective_can_be_tried_on_the_meta_device(name):
         Output(
             trial.reconstruction.to("meta"),
             trial.latent.to("meta"),
-            {key: value.to("meta") for key, value in trial.posterior.items()},
+            changed(trial.posterior, lambda tensor: tensor.to("meta")),
         ),
         TARGET.to("meta"),
         0,

@@ -24,6 +24,7 @@ from aelab.losses.shapes import (
     laplacian_of_gaussian,
 )
 from aelab.losses.sliding import slide
+from aelab.posteriors import Deterministic
 from aelab.types import Images, Output
 
 RENDERED = sorted(name for name in CHARACTERS if name.startswith("rendered"))
@@ -287,14 +288,16 @@ def test_a_rehearsal_on_the_meta_device_has_values_for_every_image():
         }
     )
     meta = torch.empty(3, 95, 4, 6, device="meta")
-    output = Output(meta[:, :1], meta[:, :2, 0, 0], {}, {"logits": meta, "relaxed": meta})
+    output = Output(
+        meta[:, :1], meta[:, :2, 0, 0], Deterministic(), {"logits": meta, "relaxed": meta}
+    )
     values = objective(output, torch.empty(3, 1, 4, 6, device="meta"), 0)
     assert all(value.shape == (3,) for value in values.values())
 
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_a_model_that_paints_is_told_so(name):
-    painted = Output(torch.rand(3, 1, 4, 6), torch.zeros(3, 2), {})
+    painted = Output(torch.rand(3, 1, 4, 6), torch.zeros(3, 2))
     with pytest.raises(ConfigError, match=f"{name} compares characters, but this model paints"):
         make_objective(objective={name: 1})(painted, as_images(NUMBERS), 0)
 

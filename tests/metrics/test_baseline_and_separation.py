@@ -57,7 +57,7 @@ class _Linear(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         latent = self.encode(images)
-        return Output(self.decode(latent), latent, {})
+        return Output(self.decode(latent), latent)
 
 
 def _set(seed: int) -> Images:

@@ -43,7 +43,7 @@ class Writes(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         latent = self.encode(images)
-        return Output(self._table[(images * 255).round().long()] / 255, latent, {})
+        return Output(self._table[(images * 255).round().long()] / 255, latent)
 
 
 def _number(character: str) -> int:

@@ -95,7 +95,7 @@ class _Shift(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         latent = self.encode(images)
-        return Output(self.decode(latent), latent, {})
+        return Output(self.decode(latent), latent)
 
 
 def _stripes(count: int, seed: int, *, labelled: bool) -> Images:

@@ -19,6 +19,7 @@ from aelab.metrics import (
     latent_use,
     observation_of,
 )
+from aelab.posteriors import GaussianPosterior
 from aelab.types import Images, Output
 
 
@@ -48,7 +49,7 @@ class Linear(nn.Module):
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         mean = self.encode(images)
         log_std = (0.5 * self.variance.log()).expand_as(mean)
-        return Output(self.decode(mean), mean, {"mean": mean, "log_std": log_std})
+        return Output(self.decode(mean), mean, GaussianPosterior(mean, log_std))
 
 
 SCALE = 0.05
@@ -112,7 +113,7 @@ def test_a_dimension_that_says_nothing_is_not_active() -> None:
         def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
             mean = self.encode(images) * torch.tensor([1.0, 0.0])
             log_std = torch.tensor([-2.0, 0.0]).expand_as(mean)
-            return Output(self.decode(mean), mean, {"mean": mean, "log_std": log_std})
+            return Output(self.decode(mean), mean, GaussianPosterior(mean, log_std))
 
     subject = Subject(OneOfTwo(SCALE), Images(_subject().images))
     values = latent_use(subject)
@@ -126,10 +127,10 @@ def test_a_plain_autoencoder_has_no_bound_and_says_why() -> None:
     class Plain(Linear):
         def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
             latent = self.encode(images)
-            return Output(self.decode(latent), latent, {})
+            return Output(self.decode(latent), latent)
 
     subject = Subject(Plain(SCALE), Images(_subject().images))
-    assert lacking(subject, METRICS["elbo"]) == "the latent has no Gaussian posterior"
+    assert lacking(subject, METRICS["elbo"]) == "the latent has no posterior to draw from"
 
 
 def test_perfect_reproductions_have_no_most_likely_scale() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aelab.metrics import METRICS, Subject, iwae, separation
 from aelab.metrics.distances import sample_quality
 from aelab.metrics.likelihood import elbo
+from aelab.posteriors import GaussianPosterior
 from aelab.types import Images, Output
 
 _CLASSES = 5
@@ -33,7 +34,7 @@ class _Means(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         latent = self.encode(images)
-        posterior = {"mean": latent, "log_std": torch.full_like(latent, -2.0)}
+        posterior = GaussianPosterior(latent, torch.full_like(latent, -2.0))
         return Output(self.decode(latent), latent, posterior)
 
 

@@ -120,7 +120,7 @@ def test_variances_of_the_last_commit_sum_to_1() -> None:
     texts_of_one = texts(2, 20, 20)
     for commit, is_simplex in [("928930d", True), ("2e13fa9", False)]:
         model = ascii_autoencoder_2022(commit, (20, 20)).eval()
-        variances = (2 * model(texts_of_one).posterior["log_std"]).exp().sum(1)
+        variances = (2 * model(texts_of_one).posterior.log_std).exp().sum(1)
         assert torch.allclose(variances, torch.ones(2), atol=1e-4) == is_simplex
 
 
@@ -237,10 +237,10 @@ def test_the_gaussian_map_begins_with_little_noise_and_shares_its_weights() -> N
     bottleneck = GaussianMap((6, 3, 4), 2)
     features, noise = torch.randn(5, 6, 3, 4), torch.randn(5, 24)
     latent, posterior = bottleneck(features, noise)
-    assert torch.equal(posterior["log_std"], torch.full((5, 24), -2.0))
-    torch.testing.assert_close(latent, posterior["mean"] + math.exp(-2) * noise)
+    assert torch.equal(posterior.log_std, torch.full((5, 24), -2.0))
+    torch.testing.assert_close(latent, posterior.mean + math.exp(-2) * noise)
     shifted = bottleneck(features.roll(1, 3))[1]["mean"].reshape(5, 3, 4, 2)
-    torch.testing.assert_close(shifted, posterior["mean"].reshape(5, 3, 4, 2).roll(1, 2))
+    torch.testing.assert_close(shifted, posterior.mean.reshape(5, 3, 4, 2).roll(1, 2))
     with pytest.raises(ShapeError, match="6x4x3"):
         bottleneck(features.transpose(2, 3))
 

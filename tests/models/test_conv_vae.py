@@ -94,9 +94,9 @@ def test_the_latent_of_a_forward_pass_is_sample_z_of_twice_the_log_std() -> None
     model = small()
     images, noise = torch.rand(3, 1, 32, 32), torch.randn(3, 6)
     output = model(images, noise)
-    logvar = 2 * output.posterior["log_std"]
+    logvar = 2 * output.posterior.log_std
     assert torch.equal(logvar, model.bottleneck.linear_sigma(model.encoder(images)))
-    again = model.sample_z(output.posterior["mean"], logvar, noise)
+    again = model.sample_z(output.posterior.mean, logvar, noise)
     torch.testing.assert_close(output.latent, again)
 
 
@@ -107,7 +107,7 @@ def test_the_objective_is_that_of_the_document() -> None:
     output = model(images, noise)
     loss = objective.total(objective(output, images, 0), 0).mean()
 
-    mu, logvar = output.posterior["mean"], 2 * output.posterior["log_std"]
+    mu, logvar = output.posterior.mean, 2 * output.posterior.log_std
     kld = torch.mean(-0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp(), dim=1))
     bce = torch.nn.functional.binary_cross_entropy(output.reconstruction, images)
     torch.testing.assert_close(loss, bce + 0.005 * kld)

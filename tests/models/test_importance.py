@@ -36,7 +36,7 @@ def test_the_bound_is_that_of_distributions_written_out() -> None:
     noise = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(2))
     output = model(images, noise)
     value = make_objective(model.terms)(output, images, 0)["iwae_bound"]
-    mean, std = output.posterior["mean"], output.posterior["log_std"].exp()
+    mean, std = output.posterior.mean, output.posterior.log_std.exp()
     weights = []
     for k in range(5):
         latent = mean + std * noise[:, k]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.posteriors import GaussianPosterior
 from aelab.train import FitSettings, State, fit, make_state
 from aelab.types import Images, Output
 
@@ -34,7 +35,7 @@ class TinyModel(nn.Module):
         mean, log_std = self.mean(hidden), self.log_std(hidden)
         latent = mean if noise is None else mean + log_std.exp() * noise
         picture = self.out(latent).sigmoid().reshape(-1, 1, 8, 8)
-        return Output(picture, latent, {"mean": mean, "log_std": log_std})
+        return Output(picture, latent, GaussianPosterior(mean, log_std))
 
 
 class TinyObjective:

@@ -14,6 +14,7 @@ from aelab.errors import DivergedError
 from aelab.glyphs import ALPHABET, as_images, character_numbers
 from aelab.losses import make_objective
 from aelab.models import GumbelSoftmax, small_ascii_ae
+from aelab.posteriors import Deterministic
 from aelab.train import (
     FitSettings,
     Logged,
@@ -104,7 +105,9 @@ class Writer(nn.Module):
         logits = self.logits.expand(len(images), -1, -1, -1)
         written = as_images(logits.argmax(1))
         characters = {"logits": logits, "relaxed": logits.softmax(1)}
-        return Output(written, self.logits.flatten()[:2].expand(len(images), 2), {}, characters)
+        return Output(
+            written, self.logits.flatten()[:2].expand(len(images), 2), Deterministic(), characters
+        )
 
 
 class Unlikeliness:
@@ -261,7 +264,7 @@ class Halving(nn.Module):
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         hidden = self.last(self.norm(images).half()).float()
         picture = self.act(hidden) * self.scale
-        return Output(picture, picture.flatten(1)[:, :2], {})
+        return Output(picture, picture.flatten(1)[:, :2])
 
 
 def diverged(
@@ -388,7 +391,7 @@ class Fragile(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         picture = images * (1.0 - ((self.weight - 1.0) / 0.001).square()).sqrt() * self.weight
-        return Output(picture, picture.flatten(1)[:, :2], {})
+        return Output(picture, picture.flatten(1)[:, :2])
 
 
 def test_a_schedule_that_raises_the_rate_is_named_when_a_run_diverges(

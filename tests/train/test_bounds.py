@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,6 +22,12 @@ from aelab.train import FitSettings, Validated, evaluate, fit, make_state
 from aelab.types import Images, Output, TermSpec
 
 SHAPE = (1, 4, 4)
+
+
+class Weights(NamedTuple):
+    """A posterior that only knows importance weights, (B, K)."""
+
+    log_weight: Tensor
 
 
 class LinearGaussian(nn.Module):
@@ -46,7 +52,7 @@ class LinearGaussian(nn.Module):
         pixels = images.flatten(1)
         mean = pixels @ self.encode_mean.T
         if noise is None:
-            return Output((mean @ self.weight.T).view_as(images), mean, {})
+            return Output((mean @ self.weight.T).view_as(images), mean)
         latent = mean[:, None] + math.exp(self.log_std) * noise
         error = (pixels[:, None] - latent @ self.weight.T) / self.scale
         likelihood = -0.5 * error.square().sum(2) - 16 * math.log(
@@ -55,7 +61,7 @@ class LinearGaussian(nn.Module):
         prior = -0.5 * latent.square().sum(2)
         posterior = -0.5 * noise.square().sum(2) - 2 * self.log_std
         shown = (latent[:, 0] @ self.weight.T).view_as(images)
-        return Output(shown, latent[:, 0], {"log_weight": likelihood + prior - posterior})
+        return Output(shown, latent[:, 0], Weights(likelihood + prior - posterior))
 
     def negative_log_likelihood(self, images: Tensor) -> Tensor:
         covariance = self.weight @ self.weight.T + self.scale**2 * torch.eye(16)

@@ -97,7 +97,7 @@ def test_validation_moves_no_codebook_and_reports_its_use(tiny: SimpleNamespace)
             "loss", "l1", "commitment", "codebook_usage", "codebook_perplexity",
         }  # fmt: skip
     state.model.eval()
-    index = state.model(images.pixels / 255).posterior["index"]
+    index = state.model(images.pixels / 255).posterior.index
     counts = torch.bincount(index.flatten(), minlength=8).double()
     shares = counts / counts.sum()
     entropy = -sum(p * math.log(p) for p in shares.tolist() if p)

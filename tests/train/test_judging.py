@@ -153,7 +153,7 @@ class Writer(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         logits = self.logits.expand(len(images), 64)[:, :, None, None]
-        return Output(self.relaxation(logits).reshape(-1, 1, 8, 8), images.flatten(1), {})
+        return Output(self.relaxation(logits).reshape(-1, 1, 8, 8), images.flatten(1))
 
 
 @pytest.mark.parametrize("hard", [True, False])

@@ -33,7 +33,7 @@ class Plain(nn.Module):
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         self.seen.append((images.detach().clone(), noise))
         latent = self.encoder(images.flatten(1)).tanh() + (0 if noise is None else 0.1 * noise)
-        return Output(self.decoder(latent).reshape(-1, 1, 8, 8), latent, {})
+        return Output(self.decoder(latent).reshape(-1, 1, 8, 8), latent)
 
 
 def trained(tiny: SimpleNamespace, count: int = 96, **changes: Any) -> Plain:

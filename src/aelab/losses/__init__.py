@@ -11,7 +11,6 @@ from aelab.losses.histograms import histogram, histogram_distance, local_histogr
 from aelab.losses.latent import (
     feature_statistics,
     gaussian_kl,
-    gaussian_kl_per_dim,
     legacy_kl,
 )
 from aelab.losses.modules import HistogramLoss, PerceptualLoss
@@ -53,7 +52,6 @@ __all__ = [
     "find_formula",
     "focal_frequency",
     "gaussian_kl",
-    "gaussian_kl_per_dim",
     "gradient",
     "histogram",
     "histogram_distance",

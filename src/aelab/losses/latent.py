@@ -13,26 +13,8 @@ from torch import Tensor
 
 from aelab.errors import ConfigError, ShapeError
 from aelab.losses.reconstruction import per_image
+from aelab.posteriors import HasDivergence, gaussian_kl_per_dim
 from aelab.types import Output
-
-
-def gaussian_kl_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(log_std)^2) from N(0, 1), for each latent dimension.
-
-    Args:
-        mean: (B, D), any real.
-        log_std: (B, D), natural logarithm of the standard deviation (not of the variance).
-
-    Returns:
-        (B, D), nats; at least 0, and 0 exactly at mean = log_std = 0.
-
-    Raises:
-        ShapeError: if the two shapes differ.
-
-    Source: Kingma & Welling 2014, arXiv:1312.6114, appendix B.
-    """
-    _same_posterior(mean, log_std)
-    return 0.5 * (mean.square() + torch.expm1(2 * log_std) - 2 * log_std)
 
 
 def gaussian_kl(
@@ -61,10 +43,7 @@ def gaussian_kl(
         arXiv:1606.04934, section 2.3 (there of the batch's mean, here of each image, so that the
         value does not depend on the batch).
     """
-    kl = gaussian_kl_per_dim(mean, log_std)
-    if free_bits_nats:
-        kl = kl.clamp(min=free_bits_nats)
-    return per_image(kl, reduction)
+    return _divergence(gaussian_kl_per_dim(mean, log_std), reduction, free_bits_nats)
 
 
 def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
@@ -117,17 +96,34 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
     return value.expand(latents.shape[0])
 
 
-def gaussian_kl_term(
+def kl_term(
     output: Output, reduction: Literal["sum", "mean"] = "sum", free_bits_nats: float = 0.0
 ) -> Tensor:
-    """`gaussian_kl` of a model's output."""
-    mean, log_std = _posterior(output, "kl")
-    return gaussian_kl(mean, log_std, reduction, free_bits_nats)
+    """The posterior's own divergence from its prior, reduced as in `gaussian_kl`; (B,) nats.
+
+    Raises:
+        ConfigError: the posterior knows no divergence.
+    """
+    if not isinstance(output.posterior, HasDivergence):
+        raise ConfigError(
+            "the term kl needs a latent with a divergence from its prior, and this model has none",
+            hint="use VariationalAutoencoder, or take the term out of the objective",
+        )
+    return _divergence(output.posterior.kl(), reduction, free_bits_nats)
 
 
 def legacy_kl_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """`legacy_kl` of a model's output."""
-    mean, log_std = _posterior(output, "legacy_kl")
+    """`legacy_kl` of a model's output.
+
+    Raises:
+        ConfigError: the posterior is no Gaussian.
+    """
+    mean, log_std = (getattr(output.posterior, name, None) for name in ("mean", "log_std"))
+    if mean is None or log_std is None:
+        raise ConfigError(
+            "the term legacy_kl needs a Gaussian latent, and this model has none",
+            hint="use VariationalAutoencoder, or take the term out of the objective",
+        )
     return legacy_kl(mean, torch.exp(log_std), reduction)
 
 
@@ -146,12 +142,13 @@ def commitment_term(output: Output) -> Tensor:
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, eq. 3, third term.
     """
-    if "commitment" not in output.posterior:
+    commitment: Tensor | None = getattr(output.posterior, "commitment", None)
+    if commitment is None:
         raise ConfigError(
             "the term commitment needs a learned codebook, and this model has none",
             hint="use the bottleneck VQ, or take the term out of the objective",
         )
-    return output.posterior["commitment"]
+    return commitment
 
 
 def iwae_bound_term(output: Output) -> Tensor:
@@ -162,24 +159,18 @@ def iwae_bound_term(output: Output) -> Tensor:
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
     """
-    if "log_weight" not in output.posterior:
+    weights: Tensor | None = getattr(output.posterior, "log_weight", None)
+    if weights is None:
         raise ConfigError(
             "the term iwae_bound needs importance weights, and this model gives none",
             hint="use ImportanceWeightedAutoencoder, called with noise (B, K, D): at the mean code "
             "there is no bound; or take the term out of the objective",
         )
-    weights = output.posterior["log_weight"]
     return math.log(weights.shape[1]) - torch.logsumexp(weights, 1)
 
 
-def _posterior(output: Output, term: str) -> tuple[Tensor, Tensor]:
-    try:
-        return output.posterior["mean"], output.posterior["log_std"]
-    except KeyError:
-        raise ConfigError(
-            f"the term {term} needs a Gaussian latent, and this model has none",
-            hint="use VariationalAutoencoder, or take the term out of the objective",
-        ) from None
+def _divergence(kl: Tensor, reduction: Literal["sum", "mean"], free_bits_nats: float) -> Tensor:
+    return per_image(kl.clamp(min=free_bits_nats) if free_bits_nats else kl, reduction)
 
 
 def _same_posterior(mean: Tensor, other: Tensor) -> None:

@@ -22,8 +22,8 @@ from aelab.losses.histograms import histogram, histogram_distance, local_histogr
 from aelab.losses.latent import (
     commitment_term,
     feature_statistics_term,
-    gaussian_kl_term,
     iwae_bound_term,
+    kl_term,
     legacy_kl_term,
 )
 from aelab.losses.random_features import random_features
@@ -67,8 +67,8 @@ RECONSTRUCTIONS: dict[str, Formula] = {
 
 #: Output -> (B,). `kl` is the Gaussian one, or the legacy one under the `legacy` setting.
 PENALTIES: dict[str, Formula] = {
-    "kl": gaussian_kl_term,
-    "gaussian_kl": gaussian_kl_term,
+    "kl": kl_term,
+    "gaussian_kl": kl_term,
     "legacy_kl": legacy_kl_term,
     "commitment": commitment_term,
     "iwae_bound": iwae_bound_term,

@@ -8,9 +8,10 @@ from torch import Tensor
 from aelab.errors import ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics.features import Trained, train_features
 from aelab.metrics.samplers import SAMPLERS
-from aelab.metrics.subject import Subject, flat, need_finite
+from aelab.metrics.subject import Subject, flat, need_finite, normal_of
 from aelab.ops.nearest import distances
 from aelab.ops.random import keyed_generator
+from aelab.posteriors import HasPrior
 
 
 def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
@@ -107,7 +108,8 @@ def sample_quality(
 
     Args:
         subject: with training images.
-        sampler: of `SAMPLERS`; `auto` is `prior` with a Gaussian posterior, else `gaussian`.
+        sampler: of `SAMPLERS`; `auto` is `prior` where the posterior knows its prior, else
+            `gaussian`.
         count: new images, and at most so many held-out ones, a random draw.
         seeds: draws that are averaged.
     """
@@ -147,7 +149,10 @@ def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Te
             hint=f"possible: {one_of([*SAMPLERS, 'auto'])}",
         )
     if sampler == "auto":
-        sampler = "prior" if "log_std" in subject.posterior else "gaussian"
+        sampler = "prior" if isinstance(subject.posterior, HasPrior) else "gaussian"
+    if sampler == "prior" and isinstance(subject.posterior, HasPrior):
+        normal = normal_of(subject.generator("sample", seed))
+        return subject.decode(subject.posterior.draw_prior(count, normal))
     codes = flat(subject.train_latents if subject.has_train else subject.latents)
     fitted = SAMPLERS[sampler](codes, subject.generator("sampler", seed))
     return subject.decode(fitted.sample(count, subject.generator("sample", seed)))

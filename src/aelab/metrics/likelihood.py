@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError
-from aelab.losses import gaussian_kl_per_dim
-from aelab.metrics.subject import Subject, flat
+from aelab.metrics.subject import Subject, flat, normal_of
+from aelab.posteriors import changed
 
 #: Formula of a reconstruction term -> how it takes pixels to be distributed.
 _DISTRIBUTIONS: dict[str, Literal["bernoulli", "logits", "gaussian", "laplace"]] = {
@@ -91,13 +91,13 @@ def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
     images are no outcome of the distribution: then only differences between runs mean something.
 
     Args:
-        subject: with a Gaussian posterior.
+        subject: whose posterior can be drawn from and knows its divergence.
         samples: latents drawn for each image.
 
     Source: Kingma & Welling 2014, arXiv:1312.6114, equation 3.
     """
     observation = observation_of(subject)
-    rate = gaussian_kl_per_dim(flat(subject.posterior["mean"]), flat(subject.posterior["log_std"]))
+    rate = subject.posterior.kl().flatten(1).float()
     total = torch.zeros(len(subject.images), dtype=torch.float64)
     for index in range(samples):
         latent, _ = _draw(subject, slice(None), index, "elbo")
@@ -121,7 +121,7 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
     above `iwae_nats`, while `elbo_nats` is over more images and may be.
 
     Args:
-        subject: with a Gaussian posterior.
+        subject: whose posterior can be drawn from and knows its divergence.
         samples: K; papers report 5000.
         images: at most so many held-out images, a random draw.
 
@@ -159,7 +159,7 @@ def latent_use(subject: Subject) -> dict[str, float]:
     Source: active units: Burda et al. 2016, arXiv:1509.00519, section 5.2.
     """
     kl = kl_by_dimension(subject)
-    mean = flat(subject.posterior["mean"])
+    mean = flat(subject.latents)
     # One image does not tell what varies.
     active = float(int((mean.var(0) > ACTIVE_VARIANCE).sum())) if len(mean) > 1 else math.nan
     return {
@@ -173,18 +173,16 @@ def latent_use(subject: Subject) -> dict[str, float]:
 
 def kl_by_dimension(subject: Subject) -> Tensor:
     """(D,) nats: the KL divergence of each latent dimension from the prior, mean over images."""
-    mean, log_std = flat(subject.posterior["mean"]), flat(subject.posterior["log_std"])
-    return gaussian_kl_per_dim(mean, log_std).double().mean(0)
+    kl: Tensor = subject.posterior.kl()
+    return kl.flatten(1).double().mean(0)
 
 
 def _draw(subject: Subject, part: slice, index: int, purpose: str) -> tuple[Tensor, Tensor]:
     """Latents drawn from the posterior (B, D), and ln p(z) - ln q(z | x) of each, (B,) float64."""
-    mean = flat(subject.posterior["mean"])[part]
-    log_std = flat(subject.posterior["log_std"])[part]
-    noise = torch.randn(mean.shape, generator=subject.generator(purpose, index))
-    latent = mean + log_std.exp() * noise
-    ratio = 0.5 * noise.double().square() + log_std.double() - 0.5 * latent.double().square()
-    return latent, ratio.sum(1)
+    drawn: tuple[Tensor, Tensor] = changed(subject.posterior, lambda tensor: tensor[part]).draw(
+        normal_of(subject.generator(purpose, index))
+    )
+    return drawn
 
 
 def _bits_per_dim(nats: float, subject: Subject, observation: Observation) -> float:

@@ -16,6 +16,7 @@ from aelab.ops.look import refuse_not_finite
 from aelab.ops.random import keyed_generator
 from aelab.ops.subset import draw_order, show_order
 from aelab.ops.value_range import from_unit, to_unit
+from aelab.posteriors import Posterior, changed, joined
 from aelab.types import Images, Output
 
 
@@ -168,8 +169,8 @@ class Subject:
         return self.output.latent
 
     @property
-    def posterior(self) -> dict[str, Tensor]:
-        """Parameters of the latents' distributions by name, (N, D) each; empty for a plain one."""
+    def posterior(self) -> Posterior:
+        """Of the held-out images' latents, see `aelab.posteriors`."""
         return self.output.posterior
 
     @cached_property
@@ -191,11 +192,10 @@ class Subject:
         parts = [
             _on_cpu(self.model(self._given(part))) for part in torch.split(images, self._chunk)
         ]
-        names = parts[0].posterior
         return Output(
             to_unit(torch.cat([part.reconstruction for part in parts]), self._value_range),
             torch.cat([part.latent for part in parts]),
-            {name: torch.cat([part.posterior[name] for part in parts]) for name in names},
+            joined(part.posterior for part in parts),
         )  # without logits, which take 95 times the memory of what they say
 
     def encode(self, images: Tensor) -> Tensor:
@@ -219,6 +219,11 @@ class Subject:
         return torch.cat(
             [function(part.to(self.device, copy=True)).float().cpu() for part in parts]
         )
+
+
+def normal_of(generator: torch.Generator) -> Callable[[tuple[int, ...]], Tensor]:
+    """A function of a shape that draws standard normal numbers from `generator`."""
+    return lambda shape: torch.randn(shape, generator=generator)
 
 
 def flat(latents: Tensor) -> Tensor:
@@ -248,5 +253,5 @@ def _on_cpu(output: Any) -> Output:
     return Output(
         output.reconstruction.float().cpu(),
         output.latent.cpu(),
-        {name: value.cpu() for name, value in output.posterior.items()},
+        changed(output.posterior, Tensor.cpu),
     )

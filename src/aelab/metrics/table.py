@@ -8,8 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject
+from aelab.posteriors import CanDraw, HasDivergence
 
-#: What a subject may lack: a Gaussian posterior, labels of both sets, training images; images that
+#: What a subject may lack: a posterior with a divergence that latents can be drawn from, labels of
+#: both sets, training images; images that
 #: are characters, or such that are pixels (each has one of the two).
 Need = Literal["posterior", "labels", "train", "characters", "pixels"]
 
@@ -46,7 +48,7 @@ class Metric(NamedTuple):
 
 
 _WORDS: dict[Need, str] = {
-    "posterior": "the latent has no Gaussian posterior",
+    "posterior": "the latent has no posterior to draw from",
     "labels": "the images have no labels",
     "train": "there are no training images",
     "characters": "the images are pictures, not characters",
@@ -69,7 +71,9 @@ def lacking_needs(subject: Subject, needs: frozenset[Need]) -> str:
         "pixels": not subject.alphabet,
     }
     if "posterior" in needs:  # only known once the images have passed the model
-        has["posterior"] = {"mean", "log_std"} <= set(subject.posterior)
+        has["posterior"] = isinstance(subject.posterior, HasDivergence) and isinstance(
+            subject.posterior, CanDraw
+        )
     return ", ".join(_WORDS[need] for need in sorted(needs) if not has[need])
 
 

@@ -48,7 +48,7 @@ class Adapted(nn.Module):
                 f"starts with one, not {type(result).__name__}"
             )
         # Which inner tensor is the latent is not known; an empty one says so.
-        return Output(result, result.reshape(result.shape[0], -1)[:, :0], {})
+        return Output(result, result.reshape(result.shape[0], -1)[:, :0])
 
     def encode(self, images: Tensor) -> Tensor:
         """The latent, by the module's own `encode` or `encoder`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ class Autoencoder(nn.Module):
 
     Attributes:
         noise_shape: shape of one image's noise, None where the bottleneck needs none.
-        codebook_size: entries that the posterior's `index` may name, None where it has none.
+        codebooks: name -> entries of each codebook that the posterior chooses from; empty where it
+            chooses from none.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
         self.terms = (*terms, *getattr(bottleneck, "terms", ()))
         self.noise_shape: tuple[int, ...] | None = getattr(bottleneck, "noise_shape", None)
-        self.codebook_size: int | None = getattr(bottleneck, "codebook_size", None)
+        self.codebooks: Mapping[str, int] = getattr(bottleneck, "codebooks", {})
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """(B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""

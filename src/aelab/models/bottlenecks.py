@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aelab.errors import ShapeError
 from aelab.models.reshaping import FlattenPixels
 from aelab.models.shapes import image_shape, words
+from aelab.posteriors import Deterministic, GaussianPosterior
 
 
 class Identity(nn.Module):
@@ -27,9 +28,9 @@ class Identity(nn.Module):
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Deterministic]:
         """Features of any shape -> the same as latent, and no posterior."""
-        return features, {}
+        return features, Deterministic()
 
 
 class Gaussian(nn.Module):
@@ -65,7 +66,7 @@ class Gaussian(nn.Module):
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, GaussianPosterior]:
         """Features (B, ...), noise (B, D) or None -> latent (B, D), and mean and log_std (B, D)."""
         features = features.reshape(features.shape[0], -1)
         if features.shape[1] != self.num_features:
@@ -78,7 +79,7 @@ class Gaussian(nn.Module):
         log_std = self.linear_sigma(features)  # (B, D)
         log_std = 0.5 * log_std if self.log_variance else log_std
         latent = mean if noise is None else mean + torch.exp(log_std) * noise
-        return latent, {"mean": mean, "log_std": log_std}
+        return latent, GaussianPosterior(mean, log_std)
 
 
 class GaussianMap(nn.Module):
@@ -111,7 +112,7 @@ class GaussianMap(nn.Module):
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, GaussianPosterior]:
         """Features (B, C, h, w), noise (B, D) or None -> latent, mean and log_std, (B, D)."""
         if features.shape[1:] != self.features_shape:
             raise ShapeError(
@@ -122,7 +123,7 @@ class GaussianMap(nn.Module):
         mean = self.flatten(self.linear_mu(features))
         log_std = self.flatten(self.linear_sigma(features))
         latent = mean if noise is None else mean + torch.exp(log_std) * noise
-        return latent, {"mean": mean, "log_std": log_std}
+        return latent, GaussianPosterior(mean, log_std)
 
 
 class VariationalEncoder(nn.Module):

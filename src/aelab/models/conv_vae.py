@@ -90,7 +90,7 @@ class ConvVAE(Autoencoder):
 
         Args:
             mu: (B, D), mean.
-            logvar: (B, D), natural logarithm of the variance, `2 * posterior["log_std"]`.
+            logvar: (B, D), natural logarithm of the variance, `2 * posterior.log_std`.
             noise: (B, D), standard normal; None draws it from torch's default generator.
 
         Returns:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError
 from aelab.models.autoencoders import Autoencoder
 from aelab.models.bottlenecks import Gaussian, VariationalEncoder
+from aelab.posteriors import ImportancePosterior
 from aelab.types import Output, TermSpec
 
 
@@ -58,7 +59,7 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         is none: at the mean code ln p(image | mean) minus the KL divergence bounds nothing.
         """
         mean, posterior = self.bottleneck(self.encoder(images), None)
-        log_std = posterior["log_std"]
+        log_std = posterior.log_std
         if noise is None:
             return Output(self.decoder(mean), mean, posterior)
         latent = mean[:, None] + log_std.exp()[:, None] * noise
@@ -68,7 +69,7 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         ratio = 0.5 * noise.square() + log_std[:, None] - 0.5 * latent.square()
         weight = likelihood + ratio.sum(2)
         shown = decoded.view(*noise.shape[:2], *decoded.shape[1:])[:, 0]
-        return Output(shown, latent[:, 0], {**posterior, "log_weight": weight})
+        return Output(shown, latent[:, 0], ImportancePosterior(mean, log_std, weight))
 
 
 def _log_bernoulli(probability: Tensor, images: Tensor) -> Tensor:

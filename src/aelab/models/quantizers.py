@@ -2,6 +2,7 @@
 
 They are called like every bottleneck, (features, noise) -> (latent, posterior), take no noise, and
 their posterior holds `index` (B, n) int64, the entry chosen for each of an image's n vectors.
+`codebooks` says how many entries each codebook has; a bottleneck with one calls it ``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, ShapeError
 from aelab.models.shapes import words
+from aelab.posteriors import CodePosterior, LearnedCodePosterior
 from aelab.types import TermSpec
 
 #: Step between the vectors of a batch that are remembered; a prime, so that it shares no factor
@@ -85,6 +87,7 @@ class VQ(nn.Module):
                 f"not {decay} and {dead_below}"
             )
         self.codebook_size, self.dims = int(codebook_size), int(dims)
+        self.codebooks = {"": self.codebook_size}
         self.decay, self.dead_below = float(decay), float(dead_below)
         self.terms = commitment_term(commitment_weight)
         entries = (self.codebook_size, self.dims)
@@ -99,7 +102,7 @@ class VQ(nn.Module):
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, LearnedCodePosterior]:
         """Features (B, ...) -> latent of the same shape, and commitment (B,) and index (B, n).
 
         The latent's gradient goes to the features unchanged (straight-through).
@@ -111,8 +114,7 @@ class VQ(nn.Module):
         entries = self.codebook[index]
         commitment = (vectors - entries).square().mean(dim=(1, 2))
         latent = straight_through(vectors, entries)
-        posterior = {"commitment": commitment, "index": index}
-        return from_vectors(latent, features.shape), posterior
+        return from_vectors(latent, features.shape), LearnedCodePosterior(index, commitment)
 
     def lookup(self, index: Tensor) -> Tensor:
         """Index (B, n), 0..K-1 -> entries (B, n, dims)."""
@@ -195,6 +197,7 @@ class FSQ(nn.Module):
         if not self.levels or min(self.levels) < 3:
             raise ConfigError(f"FSQ: every number needs at least 3 levels, not {self.levels}")
         self.dims, self.codebook_size = len(self.levels), math.prod(self.levels)
+        self.codebooks = {"": self.codebook_size}
         counts = torch.tensor(self.levels, dtype=torch.float32)
         steps = [math.prod(self.levels[:position]) for position in range(self.dims)]
         self.register_buffer("counts", counts, persistent=False)
@@ -203,7 +206,7 @@ class FSQ(nn.Module):
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, CodePosterior]:
         """Features (B, ...) -> latent of the same shape in -1..1, and index (B, n).
 
         The gradient of rounding is that of the rounded number (straight-through).
@@ -214,7 +217,7 @@ class FSQ(nn.Module):
         rounded = bounded.detach().round()  # -half..half for odd counts, -half..half-1 for even
         index = ((rounded + half).long() * self.steps).sum(dim=-1)
         latent = straight_through(bounded, rounded) / half
-        return from_vectors(latent, features.shape), {"index": index}
+        return from_vectors(latent, features.shape), CodePosterior(index)
 
     def lookup(self, index: Tensor) -> Tensor:
         """Index (B, n), 0..K-1 -> entries (B, n, dims), -1..1."""

@@ -12,6 +12,7 @@ from aelab.models.quantizers import (
     nearest,
     to_vectors,
 )
+from aelab.posteriors import LearnedCodePosterior
 
 
 class SimVQ(nn.Module):
@@ -53,12 +54,13 @@ class SimVQ(nn.Module):
         except ImportError:
             raise MissingExtra("SimVQ", "vector-quantize-pytorch", "vq") from None
         self.codebook_size, self.dims, self.pull = int(codebook_size), int(dims), float(pull)
+        self.codebooks = {"": self.codebook_size}
         self.terms = commitment_term(commitment_weight)
         self.quantizer = library.SimVQ(dim=self.dims, codebook_size=self.codebook_size)
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, LearnedCodePosterior]:
         """Features (B, ...) -> latent of the same shape, and commitment (B,) and index (B, n)."""
         from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
@@ -73,7 +75,7 @@ class SimVQ(nn.Module):
         # The library's loss, for each image instead of for the batch.
         learned = (vectors.detach() - entries).square().mean(dim=(1, 2))
         pulled = (vectors - entries.detach()).square().mean(dim=(1, 2))
-        posterior = {"commitment": learned + self.pull * pulled, "index": index}
+        posterior = LearnedCodePosterior(index, learned + self.pull * pulled)
         return from_vectors(latent, features.shape), posterior
 
     def lookup(self, index: Tensor) -> Tensor:

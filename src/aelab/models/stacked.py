@@ -235,7 +235,7 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """(B, C, H, W) in 0..1 -> images, and the latent; `noise` is unused."""
         latent = self.encode(images)
-        return Output(self.decode(latent), latent, {})
+        return Output(self.decode(latent), latent)
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D); D is `sum(self.latent_sizes)` at this moment."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, Where
+from aelab.posteriors import changed
 from aelab.train.clock import find_clocked
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
@@ -215,7 +216,7 @@ def _as_float32(output: Output) -> Output:
     return Output(
         output.reconstruction.float(),
         _widened(output.latent),
-        {name: _widened(value) for name, value in output.posterior.items()},
+        changed(output.posterior, _widened),
         {name: value.float() for name, value in output.characters.items()},
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from aelab.glyphs import SPACE, character_numbers
+from aelab.posteriors import HasChoices
 from aelab.types import Output
 
 
@@ -15,25 +16,25 @@ class Tally:
     """Sums over the batches of one validation; nothing of it waits for the device.
 
     Args:
-        model: says by its `codebook_size` whether choices are to be counted.
+        model: says by its `codebooks` whether and how many choices are to be counted.
         inkless: numbers of the characters that the objective's font draws as white paper.
     """
 
     def __init__(self, model: nn.Module, inkless: Collection[int] = ()) -> None:
         self._inkless = sorted(inkless)
         self._unseen: Tensor | None = None
-        self._codebook_size: int | None = getattr(model, "codebook_size", None)
-        self._choices: Tensor | None = None
+        self._codebooks: Mapping[str, int] = getattr(model, "codebooks", {})
+        self._choices: dict[str, Tensor] = {}
         self._characters: Tensor | None = None
         self._pixels: Tensor | None = None
         self._images = 0
 
     def add(self, output: Output, target: Tensor) -> None:
         """Counts one batch; `target` (B, C, H, W) is what its images should have become."""
-        if self._codebook_size is not None and "index" in output.posterior:
-            self._choices = _added(
-                self._choices, choice_counts(output.posterior["index"], self._codebook_size)
-            )
+        if self._codebooks and isinstance(output.posterior, HasChoices):
+            for name, index in output.posterior.choices().items():
+                counts = choice_counts(index, self._codebooks[name])
+                self._choices[name] = _added(self._choices.get(name), counts)
         if output.characters:
             self._characters = _added(
                 self._characters, character_counts(output.reconstruction, target)
@@ -47,8 +48,14 @@ class Tally:
             self._images += len(target)
 
     def facts(self) -> dict[str, Tensor]:
-        """What tables and curves show: of `codebook_facts` and `character_facts` what applies."""
-        facts = {} if self._choices is None else codebook_facts(self._choices)
+        """What tables and curves show: of `codebook_facts` and `character_facts` what applies.
+
+        Several codebooks are told apart by their names: `codebook_usage_1`.
+        """
+        facts: dict[str, Tensor] = {}
+        for name, counts in self._choices.items():
+            end = f"_{name}" if name else ""
+            facts |= {fact + end: value for fact, value in codebook_facts(counts).items()}
         if self._characters is not None:
             facts |= character_facts(self._characters)
         return facts

@@ -28,7 +28,7 @@ def samples_of_document(subject: Subject, count: int = 64) -> bytes:
 
 def z_samples(subject: Subject, image: int = 0) -> bytes:
     """As many draws from one image's posterior as the latent is long, decoded and tiled."""
-    size = subject.posterior["mean"][0].numel()
+    size = subject.latents[0].numel()
     return tiles(subject.decode(drawn(subject, image, size)), subject.alphabet)
 
 
@@ -36,7 +36,7 @@ def z_interpolation(subject: Subject) -> bytes:
     """Drawn latents of the first two shown, as many linear steps between as the latent is long."""
     from aelab.metrics.paths import linear_path
 
-    size = subject.posterior["mean"][0].numel()
+    size = subject.latents[0].numel()
     first, second = drawn(subject, 0)[0], drawn(subject, min(1, len(subject.images) - 1))[0]
     path = linear_path(first, second, max(2, size))
     return tiles(subject.decode(path), subject.alphabet)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from aelab.errors import UserError, did_you_mean, one_of
@@ -103,19 +102,17 @@ def tsne_plot(subject: Subject, count: int = 10_000) -> Figure:
     Args:
         count: at most so many images, a random draw; 10,000 take some minutes.
     """
-    from aelab.metrics import flat
-    from aelab.metrics.subject import need_finite
+    from aelab.metrics.subject import need_finite, normal_of
     from aelab.ops.subset import said
+    from aelab.posteriors import changed
     from aelab.report.scatter import scatter_map
 
-    mean = flat(subject.posterior["mean"][:count])
-    log_std = flat(subject.posterior["log_std"][:count])
-    noise = torch.randn(mean.shape, generator=subject.generator("tsne"))
-    drawn = mean + log_std.exp() * noise
+    posterior = changed(subject.posterior, lambda tensor: tensor[:count])
+    drawn, _ = posterior.draw(normal_of(subject.generator("tsne")))
     need_finite(drawn, "drawn latents")
     points, how, axes = place(drawn, "tsne", subject.seed)
-    labels = None if subject.labels is None else subject.labels[: len(mean)].numpy()
-    title = f"{said(len(mean), subject.heldout_total, 'held-out images')}, {how}, drawn latents"
+    labels = None if subject.labels is None else subject.labels[: len(drawn)].numpy()
+    title = f"{said(len(drawn), subject.heldout_total, 'held-out images')}, {how}, drawn latents"
     return scatter_map(points.numpy(), labels, title, axes, subject.classes)
 
 

@@ -94,11 +94,12 @@ def traversals(
     """
     from aelab.metrics import flat, kl_by_dimension
     from aelab.metrics.paths import traversal
+    from aelab.posteriors import HasDivergence
 
     codes = flat(subject.latents)
-    has_posterior = {"mean", "log_std"} <= set(subject.posterior)
-    tells = kl_by_dimension(subject) if has_posterior else codes.var(0, correction=0)
-    unit = "nats" if has_posterior else "variance"
+    diverges = isinstance(subject.posterior, HasDivergence)
+    tells = kl_by_dimension(subject) if diverges else codes.var(0, correction=0)
+    unit = "nats" if diverges else "variance"
     mean, std = codes.mean(0), codes.std(0, correction=0)
     code = codes[subject.shown[min(image, len(codes) - 1)]]
     lines = []
@@ -176,9 +177,14 @@ def errors_of(subject: Subject) -> tuple[str, Tensor]:
 
 def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
     """(count, D) latents from the posterior of one held-out image."""
-    mean, log_std = (subject.posterior[name][index].flatten() for name in ("mean", "log_std"))
-    noise = torch.randn(count, len(mean), generator=subject.generator("posterior", index))
-    return mean + log_std.exp() * noise
+    from aelab.metrics.subject import normal_of
+    from aelab.posteriors import changed
+
+    repeated = changed(
+        subject.posterior, lambda tensor: tensor[index].expand(count, *tensor.shape[1:])
+    )
+    latents: Tensor = repeated.draw(normal_of(subject.generator("posterior", index)))[0]
+    return latents
 
 
 def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
