@@ -217,6 +217,7 @@ def test_a_run_without_validation_shows_its_training_loss_unranked(add: Add) -> 
     headers = [column.header for column in made.columns]
     assert "training loss" in headers and "meter" not in headers
     assert [row["train_loss"] for row in made.rows] == [0.25, 0.25]
+    assert "There is no validation; the training loss" in summary([add({"x": 3}, None)])[1]
 
 
 def test_runs_that_repeat_others_exactly_count_once_and_the_axis_is_named(add: Add) -> None:
@@ -277,3 +278,24 @@ def test_held_out_images_that_are_changed_at_random_are_others() -> None:
     same: dict[str, Any] = {"validation_content": "v"}
     turned = {**same, "validation_augmentation": ["rotate(45)"]}
     assert not compare([{"data": same}, {"data": turned}]).is_one
+
+
+def test_a_run_that_has_not_ended_is_not_called_the_best_of_its_group(add: Add) -> None:
+    runs = [
+        add({"ds": ds, "net": net}, loss, held_out=ds)
+        for ds in ("a", "b")
+        for net, loss in (("x", 0.1), ("y", 0.2), ("z", 0.3))
+    ]
+    runs[0].set_status("interrupted")
+    opened = [Run.at(run.path, run.folder) for run in runs]
+    note = make_table(opened).notes[1]
+    assert note == "Best within each group, at ds=a: net=y (0.2); at ds=b: net=x (0.1)."
+
+
+def test_held_out_images_that_change_with_the_seed_are_groups_by_seed(add: Add) -> None:
+    runs = [
+        add({"net": net, "seed": seed}, 0.1, held_out=str(seed), effect=f"{net}{seed}")
+        for net in ("a", "b")
+        for seed in (1, 2)
+    ]
+    assert [row["group"] for row in make_table(runs).rows] == ["seed=1", "seed=2"] * 2

@@ -161,9 +161,11 @@ def _names(
     """A name for each group by the fewest axes that separate them all."""
     values = _values_by_axis(records, group, count)
     seeds = seed_keys(record for record in records if "matrix" in record)
-    own = [axis for axis in values if axis.startswith("matrix.") and axis[7:] not in seeds]
-    others = [axis for axis in values if axis not in own]
-    for axes in _candidates(own, others):
+    keys = [axis for axis in values if axis.startswith("matrix.")]
+    own = [axis for axis in keys if axis[7:] not in seeds]
+    repeats = [axis for axis in keys if axis not in own]
+    others = [axis for axis in values if axis not in keys]
+    for axes in _candidates(own, repeats, others):
         if _separate([values[axis] for axis in axes], count):
             break
     else:
@@ -179,7 +181,7 @@ def _names(
     ]
     if len(set(words)) < count or not all(words):
         words = [f"{text} #{number + 1}".strip() for number, text in enumerate(words)]
-    return words, tuple(axis.removeprefix("matrix.") for axis in axes if axis in own)
+    return words, tuple(axis.removeprefix("matrix.") for axis in axes if axis in keys)
 
 
 def _values_by_axis(
@@ -218,9 +220,9 @@ def _text(value: Any) -> str:
     return "-" if value is None else " ".join(str(value).split())
 
 
-def _candidates(own: list[str], others: list[str]) -> Any:
-    """Sets of axes, the fewest first, those of the matrix before others."""
-    for axes in (own[:8], [*own[:8], *others]):
+def _candidates(own: list[str], repeats: list[str], others: list[str]) -> Any:
+    """Sets of axes, the fewest first; settings before seeds, those before what is no key."""
+    for axes in (own[:8], [*own[:8], *repeats], [*own[:8], *repeats, *others]):
         for size in range(1, _MOST_AXES + 1):
             yield from itertools.combinations(axes, size)
 

@@ -134,7 +134,12 @@ def summary(runs: Sequence[Run]) -> list[str]:
         if (loss := _best_loss(run)) is not None and (run.state == "finished" or not finished)
     )
     if not scored:
-        return [*sentences, "No validation loss is known yet.", *_data_sentence(runs)]
+        unknown = (
+            "There is no validation; the training loss, which the table shows, is not ranked."
+            if finished
+            else "No validation loss is known yet."
+        )
+        return [*sentences, unknown, *_data_sentence(runs)]
     compared = compare([runs[number].record for _, number in scored])
     groups: dict[int, list[tuple[float, int]]] = {}
     for entry, group in zip(scored, compared.group, strict=True):

@@ -400,10 +400,11 @@ def _term_columns(facts: list[Facts]) -> list[Column]:
 
 
 def _best_of_groups(made: Table) -> str:
-    """`at res=24: net=conv (0.1062)`, for each group of which there are several rows."""
+    """`at res=24: net=conv (0.1062)`, for each group of several finished rows."""
     groups: dict[Any, list[dict[str, Any]]] = {}
-    for row in made.rows:
-        if row.get("loss") is not None and math.isfinite(row["loss"]):
+    for row, facts in zip(made.rows, made.facts, strict=True):
+        done = all(fact.run.state == "finished" for fact in facts)
+        if done and row.get("loss") is not None and math.isfinite(row["loss"]):
             groups.setdefault(row.get("group.key"), []).append(row)
     told = []
     for rows in groups.values():
