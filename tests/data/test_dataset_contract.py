@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, object]] = {
     "fmnist_dataset": {},
     "idx_dataset": {"path": "own.gz"},
     "image_folder_dataset": {"path": "rpg-tiles", "shape": (3, 16, 16)},
+    "ImagePatchDataset": {"shape": (3, 16, 16), "filename": "rpg-tiles/rltiles-32x32.png"},
     "Kali2dDataset": {"shape": (3, 8, 8), "size": 20},
     "kali_dataset": {"shape": (1, 8, 8), "size": 20},
     "mnist_dataset": {},

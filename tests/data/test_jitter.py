@@ -7,8 +7,9 @@ import torch
 
 from aelab.data import TensorDataset
 from aelab.data.augment import apply
-from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomRotation
+from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomPerspective, RandomRotation
 from aelab.errors import DataError
+from aelab.ops.perspective import perspective
 from aelab.ops.photometric import adjust_brightness, adjust_contrast, autocontrast
 
 
@@ -68,7 +69,45 @@ def test_every_image_turns_by_its_own_angle_and_corners_come_in_black() -> None:
     assert torch.equal(quarter, images)
 
 
-@pytest.mark.parametrize("change", [RandomRotation(45), RandomAutocontrast(), ColorJitter(5, 5)])
+def test_a_slant_is_torchvisions() -> None:
+    """torchvision 0.28.0, `functional.perspective` of a ramp, fill 0.5."""
+    ramp = torch.arange(20.0).view(1, 1, 4, 5) / 20
+    start = torch.tensor([[[0, 0], [4, 0], [4, 3], [0, 3]]])
+    end = torch.tensor([[[1, 0], [3, 1], [4, 3], [0, 2]]])
+    bilinear = [
+        [0.3787, 0.0578, 0.5000, 0.5000, 0.5000],
+        [0.3953, 0.4625, 0.4042, 0.2872, 0.5000],
+        [0.5905, 0.6736, 0.6766, 0.6812, 0.5000],
+        [0.6304, 0.6892, 0.7783, 0.8595, 0.9080],
+    ]
+    nearest = [
+        [0.50, 0.00, 0.50, 0.50, 0.50],
+        [0.50, 0.50, 0.35, 0.20, 0.50],
+        [0.75, 0.80, 0.60, 0.65, 0.50],
+        [0.75, 0.80, 0.80, 0.85, 0.95],
+    ]
+    for mode, wanted in (("bilinear", bilinear), ("nearest", nearest)):
+        moved = perspective(ramp, start, end, mode, torch.tensor([0.5]))
+        torch.testing.assert_close(moved[0, 0], torch.tensor(wanted), atol=1e-4, rtol=0)
+
+
+def test_every_image_has_its_own_slant_and_corners_move_inwards_only() -> None:
+    images = torch.ones(200, 1, 20, 30)
+    moved = RandomPerspective(0.5, p=1.0).augment(images, generator())
+    lost = (moved < 0.5).flatten(1).sum(1)
+    assert len(lost.unique()) > 50 and (moved[:, :, 10, 15] > 0.99).all()
+    assert torch.equal(RandomPerspective(0.5, p=0.0).augment(images, generator()), images)
+    changed = (RandomPerspective().augment(images, generator()) != images).flatten(1).any(1)
+    assert 70 < changed.sum() < 130
+    filled = RandomPerspective(1.0, 1.0, "nearest", fill=1.0).augment(images, generator())
+    assert torch.equal(filled, images)
+    assert RandomPerspective(1.0, p=1.0).augment(images, generator()).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [RandomRotation(45), RandomAutocontrast(), ColorJitter(5, 5), RandomPerspective(0.6, 1.0)],
+)
 def test_the_same_generator_gives_the_same_images(change) -> None:
     images = torch.rand(6, 1, 8, 8)
     first, again = (change.augment(images, generator(3)) for _ in range(2))
@@ -83,6 +122,9 @@ def test_the_same_generator_gives_the_same_images(change) -> None:
     [
         (lambda: RandomRotation(-1), "RandomRotation: degrees"),
         (lambda: RandomRotation("x"), "RandomRotation: degrees"),
+        (lambda: RandomPerspective(1.5), "distortion_scale must be in 0..1, not 1.5"),
+        (lambda: RandomPerspective(p=-1), "p must be in 0..1, not -1"),
+        (lambda: RandomPerspective(interpolation="bicubic"), "'bilinear' or 'nearest'"),
         (lambda: ColorJitter(brightness=-0.5), "ColorJitter: brightness"),
         (lambda: ColorJitter(contrast=(2, 1)), "ColorJitter: contrast"),
     ],

@@ -39,12 +39,13 @@ OLD_MODULES: dict[str, tuple[str, ...]] = {
         "scripts.train_autoencoder": "DalleManifoldAutoencoder",
         "scripts.train_autoencoder_vae": "VariationalAutoencoderConv",
         "src.datasets": (
-            "ImageCombinePatchIterableDataset InterleaveDataset Kali2dDataset LimitDataset"
-            " TransformDataset TransformIterableDataset"
+            "ImageCombinePatchIterableDataset ImagePatchDataset InterleaveDataset Kali2dDataset"
+            " LimitDataset TransformDataset TransformIterableDataset"
         ),
         "src.datasets.generative": "Kali2dDataset",
         "src.datasets.generative.kali2d": "Kali2dDataset",
         "src.datasets.image_combine": "ImageCombinePatchIterableDataset",
+        "src.datasets.image_patch": "ImagePatchDataset",
         "src.datasets.interleave": "InterleaveDataset",
         "src.datasets.limit": "LimitDataset",
         "src.datasets.transform": "TransformDataset TransformIterableDataset",

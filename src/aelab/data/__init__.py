@@ -21,6 +21,7 @@ from aelab.data.combine import Interleaved, LimitDataset
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
+from aelab.data.image_patch import ImagePatchDataset
 from aelab.data.image_to_ascii import image_to_ascii_dataset
 from aelab.data.kali import Kali2dDataset, kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
@@ -45,6 +46,7 @@ DATASETS: dict[str, Callable[..., Any]] = {
     "fmnist_dataset": fmnist_dataset,
     "idx_dataset": idx_dataset,
     "image_folder_dataset": image_folder_dataset,
+    "ImagePatchDataset": ImagePatchDataset,
     "Kali2dDataset": Kali2dDataset,
     "kali_dataset": kali_dataset,
     "mnist_dataset": mnist_dataset,

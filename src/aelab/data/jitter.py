@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from aelab.data.change import RandomTransform
 from aelab.errors import DataError
+from aelab.ops.perspective import perspective
 from aelab.ops.photometric import (
     adjust_brightness,
     adjust_contrast,
@@ -19,6 +20,7 @@ from aelab.ops.photometric import (
     autocontrast,
     rotate,
 )
+from aelab.ops.resize import filter_name
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,55 @@ class RandomRotation(RandomTransform):
         """(B, C, H, W) -> the same shape, each image turned by its own angle."""
         low, high = _interval(self.degrees, "RandomRotation: degrees", centre=0.0)
         return rotate(images, _uniform(len(images), low, high, generator))
+
+
+@dataclass(frozen=True)
+class RandomPerspective(RandomTransform):
+    """With probability p seen at a slant: each corner moved inwards by a draw of its own.
+
+    Args:
+        distortion_scale: 0..1; a corner moves by up to this share of half the width and height.
+        p: probability of an image to be changed.
+        interpolation: `bilinear` or `nearest`.
+        fill: what comes in from outside, a number or one a channel.
+
+    Source: torchvision 0.28, `transforms.RandomPerspective`.
+    """
+
+    distortion_scale: float = 0.5
+    p: float = 0.5
+    interpolation: bool | str = "bilinear"
+    fill: float | Sequence[float] = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("distortion_scale", self.distortion_scale), ("p", self.p)):
+            if isinstance(value, bool) or not 0.0 <= value <= 1.0:
+                raise DataError(f"RandomPerspective: {name} must be in 0..1, not {value!r}")
+        if filter_name(self.interpolation) not in ("bilinear", "nearest"):
+            raise DataError(
+                f"RandomPerspective: interpolation must be 'bilinear' or 'nearest', "
+                f"not {self.interpolation!r}"
+            )
+
+    def augment(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) float -> the same shape, each image with corners of its own, or as it is."""
+        count, channels, height, width = images.shape
+        fill = torch.tensor(self.fill, dtype=torch.float32).reshape(-1)
+        if len(fill) not in (1, channels):
+            raise DataError(
+                f"RandomPerspective: fill has {len(fill)} numbers for {channels} channels"
+            )
+        sizes = torch.tensor([width, height])
+        reach = (self.distortion_scale * (sizes // 2)).long()
+        draws = torch.rand(count, 9, generator=generator, device=generator.device).cpu()
+        # Whole pixels 0 .. reach, as torchvision draws them.
+        inwards = (draws[:, :8].view(count, 4, 2) * (reach + 1)).long().minimum(reach)
+        start = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1]]) * (sizes - 1)
+        end = torch.where(start > 0, start - inwards, inwards)
+        mode = filter_name(self.interpolation)
+        moved = perspective(images, start.expand_as(end), end, mode, fill.expand(channels))
+        chosen = (draws[:, 8] < self.p).to(images.device).view(-1, 1, 1, 1)
+        return torch.where(chosen, moved, images)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from aelab.data.change import RandomTransform, Transform
-from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomRotation
+from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomPerspective, RandomRotation
 from aelab.errors import DataError
 from aelab.ops.color import convert_channels
 from aelab.ops.crops import center_crop, random_crop, random_flip
@@ -246,6 +246,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "RandomAutocontrast": RandomAutocontrast,
     "RandomCrop": RandomCrop,
     "RandomHorizontalFlip": RandomHorizontalFlip,
+    "RandomPerspective": RandomPerspective,
     "RandomRotation": RandomRotation,
     "RandomVerticalFlip": RandomVerticalFlip,
     "Resize": Resize,
