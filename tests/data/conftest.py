@@ -62,7 +62,7 @@ def tile_sheet(data_folder: Path) -> Path:
     return path
 
 
-def _no_network(address: str, target: Path, sha256: str) -> Path:
+def _no_network(address: str, target: Path, sha256: str, packed: bool = False) -> Path:
     raise OSError("no network in tests")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from aelab.data.progress import reporting, track
 from aelab.errors import DataError, ShapeError
 
 SMALL: dict[str, dict[str, object]] = {
+    "array_dataset": {"path": "own.npy"},
     "ascii_art_dataset": {"path": "own.txt", "res": 16},
     "atlas_dataset": {"path": "rpg-tiles/rltiles-32x32.png"},
     "cifar10_dataset": {},
@@ -47,6 +49,7 @@ def made(
 ) -> Callable[[str], Dataset]:
     monkeypatch.chdir(tmp_path)
     write_idx(data_folder / "own.gz", torch.randint(0, 256, (9, 8, 8), dtype=torch.uint8))
+    np.save(data_folder / "own.npy", np.arange(9 * 64, dtype=np.uint8).reshape(9, 8, 8))
     cats = [r" /\_/\ " + "\n( o.o )\n" + mouth for mouth in (" > ^ < ", " > - < ")]
     (data_folder / "own.txt").write_text("\n%\n".join(cats), encoding="ascii")
     (data_folder / "cat.cow").write_text(f"$the_cow = <<'EOC';\n{cats[0]}\nEOC\n", encoding="ascii")

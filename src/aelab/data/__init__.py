@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from aelab.data.arrays import array_dataset
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
@@ -39,6 +40,7 @@ from aelab.data.transforms import TRANSFORMS
 
 #: Every data set an experiment file may name.
 DATASETS: dict[str, Callable[..., Any]] = {
+    "array_dataset": array_dataset,
     "ascii_art_dataset": ascii_art_dataset,
     "atlas_dataset": atlas_dataset,
     "cifar10_dataset": cifar10_dataset,

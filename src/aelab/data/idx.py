@@ -44,17 +44,8 @@ def load_idx(path: Path, *, sha256: str | None = None, dimensions: int | None = 
     digest = hashlib.sha256()
     with _opened(path) as (file, size):
         sizes, head = _header(path, file, dimensions)
+        _refuse_promise(path, sizes, None if size is None else size - len(head))
         expected = math.prod(sizes)
-        if expected == 0:
-            raise DataError(
-                f"{path} holds no images: its header says {'x'.join(map(str, sizes))}",
-                hint="copy it again from its source, or leave it out",
-            )
-        if size is not None and size - len(head) != expected:
-            raise _wrong_length(path, sizes, size - len(head))
-        refuse_too_large(
-            min(expected, size or expected), f"{path}", "the header may be damaged: copy it again"
-        )
         content = _read_up_to(file, expected + 1)
     if len(content) != expected:
         raise _wrong_length(path, sizes, len(content))
@@ -67,8 +58,28 @@ def load_idx(path: Path, *, sha256: str | None = None, dimensions: int | None = 
 
 def idx_sizes(path: Path) -> tuple[int, ...]:
     """Only the sizes, from the first bytes of the file."""
-    with _opened(path) as (file, _):
-        return _header(path, file, None)[0]
+    with _opened(path) as (file, size):
+        sizes, head = _header(path, file, None)
+        _refuse_promise(path, sizes, None if size is None else size - len(head))
+        return sizes
+
+
+def _refuse_promise(path: Path, sizes: tuple[int, ...], found: int | None) -> None:
+    """What a header says that cannot be true.
+
+    Raises:
+        DataError: no images, another number of bytes than `found` (None: packed), or more than
+            this machine's memory.
+    """
+    expected = math.prod(sizes)
+    if expected == 0:
+        raise DataError(
+            f"{path} holds no images: its header says {'x'.join(map(str, sizes))}",
+            hint="copy it again from its source, or leave it out",
+        )
+    if found is not None and found != expected:
+        raise _wrong_length(path, sizes, found)
+    refuse_too_large(expected, f"{path}", "the header may be damaged: copy it again")
 
 
 @contextmanager

@@ -24,10 +24,7 @@ class Kind(NamedTuple):
 _CONVERT = "convert it to PNG"
 _UNPACK = "unpack it, and give the folder of the pictures"
 _FILM = "take frames out of it, for instance: ffmpeg -i FILM frames/%05d.png"
-_ARRAY = (
-    "in Python give its array to aelab.data.TensorDataset(torch.from_numpy(array)), "
-    "shaped (N, C, H, W), uint8 or floats of 0..1"
-)
+_ARRAY = "read it with array_dataset(path): (N, H, W) or (N, C, H, W), uint8 or floats of 0..1"
 _TENSOR = (
     "in Python give its tensor to aelab.data.TensorDataset, shaped (N, C, H, W), uint8 or floats "
     "of 0..1"

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from aelab.data.arrays import array_dataset
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.base import Dataset
@@ -225,6 +226,9 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
         if path.name.removesuffix(".gz").endswith("ubyte"):
             reading.refuse_all()
             return idx_dataset(os.fspath(path.resolve()))
+        if path.suffix.lower() in (".npy", ".npz"):
+            reading.refuse_all()
+            return array_dataset(os.fspath(path.resolve()))
         _check_picture(path)
         return atlas_dataset(os.fspath(path.resolve()), **reading.of_sheet())
     if path.name != name:
@@ -238,7 +242,7 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
 def _possible() -> str:
     return (
         f"{one_of(LISTED)}, each also with :validation; or the path of a folder of pictures or of "
-        ".txt files with ASCII art, a sheet of 32x32 tiles, or an IDX file"
+        ".txt files with ASCII art, a sheet of 32x32 tiles, an IDX file, or a NumPy file"
     )
 
 

@@ -1,0 +1,256 @@
+"""NumPy files of images: `.npy`, and `.npz` with images and labels. Nothing pickled is read."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from aelab.data import roots
+from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.memory import refuse_too_large
+from aelab.data.prepare import Prepared
+from aelab.errors import DataError, did_you_mean, one_of
+from aelab.files import open_file
+from aelab.types import Images, Provenance
+
+#: Names under which images and labels are looked for in an `.npz` file, in this order.
+IMAGES, LABELS = ("images", "x", "x_train", "data", "arr_0"), ("labels", "y", "y_train", "arr_1")
+#: Numbers of channels that a last axis may be.
+_CHANNELS = (1, 3, 4)
+
+
+class Header(NamedTuple):
+    """What a file says of an array before its values.
+
+    Attributes:
+        shape: of the array.
+        dtype: of its values.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class ArrayFile(Dataset):
+    """The images of a NumPy file, see `array_dataset`."""
+
+    name = "array"
+
+    def __init__(self, path: str | Path, labels_path: str | Path | None, key: str | None) -> None:
+        super().__init__()
+        self.path = roots.resolve(path)
+        self.labels_path = roots.resolve(labels_path) if labels_path is not None else None
+        self.key = key
+
+    def _header(self) -> Header:
+        with _opened(self.path, self.key, IMAGES) as (file, _):
+            return _checked(_header(file), self.path)
+
+    def item_shape(self) -> tuple[int, ...]:
+        """(C, H, W) from the head of the file."""
+        return _item_shape(self._header().shape)
+
+    def count(self) -> int | None:
+        """The number in the head of the file."""
+        return self._header().shape[0]
+
+    def is_bytes(self) -> bool:
+        """Whether values are whole numbers; floats stay floats."""
+        return self._header().dtype.kind != "f"
+
+    def verify(self) -> None:
+        """Raise DataError if a file is missing or holds no images."""
+        self._header()
+
+    def fingerprint(self) -> str:
+        """Path, size and time of the files, and which array."""
+        return f"array {file_stamp(self.path)} {file_stamp(self.labels_path)} {self.key}"
+
+    def sources(self) -> list[tuple[str, str]]:
+        """The path of the images."""
+        return [(self.name, str(self.path))]
+
+    def _read(self) -> Images:
+        pixels = _pixels(_values(self.path, self.key, IMAGES, images=True), self.path)
+        labels = self._labels(len(pixels))
+        source = Provenance(self.name, str(self.path), len(pixels), content_sha256(pixels))
+        return make_images(pixels, labels=labels, provenance=[source])
+
+    def _labels(self, count: int) -> Tensor | None:
+        path = self.labels_path
+        if path is None:
+            if self.path.suffix.lower() != ".npz" or not set(_names(self.path)) & set(LABELS):
+                return None
+            path = self.path
+        values = _values(path, None, LABELS, images=False)
+        if values.shape != (count,) or values.dtype.kind not in "iu":
+            raise DataError(
+                f"{path}: labels are {values.dtype} {values.shape}, "
+                f"expected {count:,} whole numbers"
+            )
+        return torch.from_numpy(values.astype(np.int64))
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with open_file(path) as raw, zipfile.ZipFile(raw) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}", hint="copy it again") from None
+
+
+@contextmanager
+def _opened(
+    path: Path, key: str | None, usual: tuple[str, ...]
+) -> Iterator[tuple[IO[bytes], int | None]]:
+    """The bytes of one array, and how many they are where they are not packed."""
+    try:
+        with open_file(path) as raw:
+            if raw.read(2) != b"PK":
+                raw.seek(0)
+                yield raw, path.stat().st_size
+                return
+            with (
+                zipfile.ZipFile(raw) as archive,
+                archive.open(f"{_key(path, key, usual)}.npy") as member,
+            ):
+                yield member, None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"cannot read an array from {path}: {error}", hint="write it with numpy.save or savez"
+        ) from None
+
+
+def _key(path: Path, key: str | None, usual: tuple[str, ...]) -> str:
+    names = _names(path)
+    if key is not None:
+        if key not in names:
+            raise DataError(
+                f"{path} holds no array {key!r}{did_you_mean(key, names)}",
+                hint=f"possible: {one_of(names)}",
+            )
+        return key
+    found = [name for name in usual if name in names] or (names if len(names) == 1 else [])
+    if not found:
+        raise DataError(
+            f"{path} holds several arrays, none of them called {' or '.join(usual[:2])}",
+            hint=f"give key=..., one of: {one_of(names)}",
+        )
+    return found[0]
+
+
+def _header(file: IO[bytes]) -> Header:
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return Header(tuple(shape), dtype)
+
+
+def _checked(header: Header, path: Path) -> Header:
+    """Images of a kind of values that have a black and a white.
+
+    Raises:
+        DataError: otherwise, with what is expected.
+    """
+    shape, dtype = header
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise DataError(
+            f"{path} holds an array of {shape}, expected images (N, H, W), (N, C, H, W) or "
+            "(N, H, W, C)",
+            hint="a single picture needs one more axis: array[None]",
+        )
+    if not (dtype.kind == "f" or dtype == np.bool_ or dtype in (np.dtype("u1"), np.dtype("<u2"),
+                                                               np.dtype(">u2"))):  # fmt: skip
+        raise DataError(
+            f"{path} holds values of {dtype}, which have no fixed black and white",
+            hint="save it as uint8 (array.astype('uint8') if its values are 0..255), uint16, or "
+            "floats of 0..1",
+        )
+    return header
+
+
+def _values(
+    path: Path, key: str | None, usual: tuple[str, ...], *, images: bool
+) -> np.ndarray[Any, Any]:
+    with _opened(path, key, usual) as (file, size):
+        header = _header(file)
+        if images:
+            _checked(header, path)
+        promised = math.prod(header.shape) * header.dtype.itemsize
+        there = None if size is None else size - file.tell()
+        if there is not None and there < promised:
+            raise DataError(
+                f"{path} is cut off: {there:,} bytes of data, its header promises {promised:,}",
+                hint="copy it again",
+            )
+        refuse_too_large(promised, f"the array in {path}")
+    with _opened(path, key, usual) as (file, _):
+        return npy.read_array(file, allow_pickle=False)
+
+
+def _item_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of an array of images; the channels last where only the last axis can be some."""
+    if len(shape) == 3:
+        return 1, shape[1], shape[2]
+    _, second, third, last = shape
+    if last in _CHANNELS and second not in _CHANNELS:
+        return last, second, third
+    return second, third, last
+
+
+def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
+    """(N, C, H, W) uint8, or float32 of 0..1."""
+    channels, height, width = _item_shape(values.shape)
+    if values.ndim == 3:
+        values = values[:, None]
+    elif values.shape[1:] != (channels, height, width):
+        values = values.transpose(0, 3, 1, 2)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            raise DataError(f"{path}: {count:,} of its values are NaN or infinite")
+        low, high = float(values.min()), float(values.max())
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise DataError(
+                f"{path}: floats are read as 0..1, and its values go from {low:g} to {high:g}",
+                hint="divide by what shall be white (255 for bytes) and save it again",
+            )
+        return torch.from_numpy(values.astype(np.float32, order="C"))
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    elif values.dtype.itemsize == 2:
+        values = values >> 8
+    return torch.from_numpy(values.astype(np.uint8, order="C"))
+
+
+def array_dataset(
+    path: str,
+    labels_path: str | None = None,
+    shape: tuple[int, int, int] | None = None,
+    interpolation: bool | str = True,
+    *,
+    key: str | None = None,
+) -> Dataset:
+    """The images of a NumPy file.
+
+    Values of uint8 and bool are taken as they are, of uint16 the upper 8 bits, floats as 0..1; of
+    other kinds, and floats beyond 0..1, the file is refused.
+
+    Args:
+        path: `.npy`, or `.npz`: (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels.
+        labels_path: a file of N whole numbers; of an `.npz` file its array `labels` or `y`.
+        shape: (C, H, W) wanted; as stored if left out.
+        interpolation: True `bilinear`, False `nearest`, or a filter's name.
+        key: which array of an `.npz` file; `images`, `x`, `data` or the only one if left out.
+    """
+    return Prepared(ArrayFile(path, labels_path, key), shape, interpolation)
