@@ -116,3 +116,11 @@ def test_a_picture_is_written_beside_the_numbers(tile_sheet: Path, tmp_path: Pat
         lab.data("rpg", out=tmp_path / "sheet.png" / "sheet.png")
     with pytest.raises(DataError, match="a side of 1 to 4096"):
         lab.data("rpg", resize=0, out=tmp_path / "sheet.png")
+
+
+def test_a_contact_sheet_shows_every_class_in_the_order_of_the_set() -> None:
+    labels = torch.arange(3).repeat_interleave(torch.tensor([1, 500, 2]))
+    rows = spread(torch.arange(503), 10, labels)
+    assert len(rows) == 10
+    assert rows.tolist() == sorted(rows.tolist())
+    assert set(labels[rows].tolist()) == {0, 1, 2}

@@ -234,6 +234,7 @@ def test_the_report_shows_figures_and_draws_the_quick_ones(store: Path, tmp_path
     assert page.count("<figcaption>traversals</figcaption>") == 2
     assert page.count("<figcaption>kl</figcaption>") == 1
     assert "data:image/webp;base64," in page
+    assert "Shown: 16 of 40 held-out images; 16 of 120 training images: a random draw" in page
 
 
 def test_the_verbs_print_tables_and_json(

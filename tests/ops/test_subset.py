@@ -55,6 +55,14 @@ def test_pictures_show_every_class_before_any_twice() -> None:
     assert labels[rows[:16]].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 1]
 
 
+def test_of_many_classes_not_the_first_are_shown() -> None:
+    labels = torch.arange(300).repeat_interleave(4)
+    seen = labels[show_order(len(labels), labels)]
+    assert seen[:300].sort().values.tolist() == list(range(300))
+    assert seen[:16].max() > 150
+    assert seen[:300].tolist() == seen[300:600].tolist()
+
+
 def test_labels_may_be_any_numbers() -> None:
     labels = torch.tensor([10**12, -5, 10**12, 7])
     assert labels[show_order(4, labels)].tolist() == [-5, 7, 10**12, 10**12]

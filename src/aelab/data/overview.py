@@ -37,6 +37,7 @@ from aelab.files import NoPicture, irregular
 from aelab.ops.classes import common_classes
 from aelab.ops.color import convert_channels, over_checker
 from aelab.ops.resize import resize as resize_pixels
+from aelab.ops.subset import show_order
 from aelab.types import Images
 
 #: Images that costly statistics look at, evenly spaced over the set.
@@ -189,7 +190,8 @@ def overview(name: str, *, resize: int | None = None, reading: Reading | None = 
     if images.alphabet:
         return _overview_of_text(images, resize)
     compared = None if resize is None else comparison(images, _side(resize))
-    return Overview(statistics(images), contact_sheet(images.pixels), compared)
+    sheet = contact_sheet(spread(images.pixels, 128, images.labels))
+    return Overview(statistics(images), sheet, compared)
 
 
 def _overview_of_text(images: Images, resize: int | None) -> Overview:
@@ -198,8 +200,8 @@ def _overview_of_text(images: Images, resize: int | None) -> Overview:
             "characters cannot be resized",
             hint="leave --resize out, or give res=... to the set in an experiment file",
         )
-    sheet = contact_sheet(drawn(spread(images.pixels, 16)), columns=4)
-    examples = tuple(text_examples(spread(images.pixels, EXAMPLES)))
+    sheet = contact_sheet(drawn(spread(images.pixels, 16, images.labels)), columns=4)
+    examples = tuple(text_examples(spread(images.pixels, EXAMPLES, images.labels)))
     return Overview(statistics(images), sheet, None, examples)
 
 
@@ -339,7 +341,7 @@ def contact_sheet(pixels: Tensor, columns: int = 16, rows: int = 8) -> Tensor:
 
 def comparison(images: Images, side: int, columns: int = 10) -> Tensor:
     """(3, H, W) uint8: rows of images as they are, and at `side` by `nearest` and `bilinear`."""
-    chosen = _as_bytes(spread(images.pixels, columns))
+    chosen = _as_bytes(spread(images.pixels, columns, images.labels))
     wanted = (images.shape[0], side, side)
     versions = {f"native {images.shape[1]}x{images.shape[2]}": chosen}
     for name in _FILTERS:
@@ -361,10 +363,12 @@ def contact_sheet_png(picture: Tensor) -> bytes:
     return file.getvalue()
 
 
-def spread(pixels: Tensor, count: int) -> Tensor:
-    """At most `count` images, evenly spaced."""
+def spread(pixels: Tensor, count: int, labels: Tensor | None = None) -> Tensor:
+    """At most `count` images, evenly spaced; with labels as many of each class as there can be."""
     if len(pixels) <= count:
         return pixels
+    if labels is not None:
+        return pixels[show_order(len(pixels), labels)[:count].sort().values]
     return pixels[torch.linspace(0, len(pixels) - 1, count).round().long()]
 
 

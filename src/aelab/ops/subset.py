@@ -22,6 +22,8 @@ from aelab.ops.random import keyed_generator
 
 #: Names the rule by which images are drawn; another rule gives numbers of other images.
 RULE = "drawn-1"
+#: Up to so many classes are shown in the order of their numbers.
+IN_ORDER = 16
 #: What is said of a part of the images, after how many.
 DRAWN = ", drawn at random; the same images for every run and measure"
 
@@ -56,14 +58,16 @@ def show_order(count: int, labels: Tensor | None = None) -> Tensor:
         labels: (N,) int64 or None.
 
     Returns:
-        (N,) int64: the first of every class in the order of the numbers, then the second of every
-        class, and so on, while there are any. Of more classes than are shown, those that come
-        first in a random order.
+        (N,) int64: one of every class, then a second one of every class, and so on, while there are
+        any; classes in the order of their numbers. Of more than 16 classes a sheet may show a part:
+        these stand in a random order, the same each round.
     """
     order = _shuffled(count, "shown")
     if labels is None or count < 2:
         return order
     number, among, turn = _within_classes(labels[order])
+    if len(among) > IN_ORDER:
+        number = _shuffled(len(among), "classes")[number]
     return order[(turn * len(among) + number).argsort(stable=True)]
 
 

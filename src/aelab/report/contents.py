@@ -361,3 +361,21 @@ def _digits(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(f"{value:.7g}")
+
+
+def which_pictures(runs: Sequence[Run]) -> str:
+    """Which images are shown, of how many; empty where no run tells."""
+    words: dict[str, None] = {}
+    for run in runs:
+        shown, data = run.record.get("shown") or {}, run.record.get("data") or {}
+        for split, key, what in (
+            ("heldout", "validation", "held-out images"),
+            ("train", "train", "training images"),
+        ):
+            sets = data.get(key) or []
+            if shown.get(split) and len(sets) == 1 and sets[0].get("count"):
+                words[f"{len(shown[split]):,} of {sets[0]['count']:,} {what}"] = None
+    if not words:
+        return ""
+    few = list(words)[:4] + (["..."] if len(words) > 4 else [])
+    return f"Shown: {'; '.join(few)}: a random draw, one of each class in turn."

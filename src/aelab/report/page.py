@@ -96,6 +96,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         terms=data["terms"],
         has_pictures=bool(data["pictures"]),
         exact=data["exact"],
+        which_pictures=contents.which_pictures(ordered),
         texts=texts.of_page(ordered),
         figures=figures,
         figures_left_out=figures_left_out,
