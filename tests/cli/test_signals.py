@@ -53,7 +53,13 @@ def _status(folder: Path) -> dict:
     return json.loads((folder / "runs/slow/status.json").read_text())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129),
+        (signal.SIGUSR1, 128 + signal.SIGUSR1),
+    ],
+)  # fmt: skip
 def test_a_polite_signal_saves_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aelab.errors import DataError
-from aelab.report.pictures import image_width, open_row, originals, steps
+from aelab.report.pictures import image_width, open_row, originals
+from aelab.runs.files import is_regular
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.status import STATES
 
@@ -124,11 +126,12 @@ def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: Counts) -> None:
 
 def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
     """Images seen, tag and file of every stored row of reproductions, by images."""
-    return sorted(
-        (images, tag, path)
-        for split, tag in _TAGS.items()
-        for images, path in steps(run, split).items()
-    )
+    found = []
+    for path in (run.path / "images").glob("*-*.png"):
+        split, _, number = path.stem.rpartition("-")
+        if split in _TAGS and re.fullmatch(r"\d{1,18}", number, re.ASCII):
+            found.append((int(number), _TAGS[split], path))
+    return sorted(found)
 
 
 def _picture(run: Run, path: Path) -> Image:
@@ -139,9 +142,12 @@ def _picture(run: Run, path: Path) -> Image:
     """
     from PIL import Image
 
-    original = originals(run, path.stem.rpartition("-")[0])
+    split = path.stem.rpartition("-")[0]
+    original = originals(run, split)
     if original is None:
-        raise DataError(f"{path} has no originals beside it in the run")
+        raise DataError(f"{path.with_name(f'{split}-originals.png')} is no file of the run")
+    if not is_regular(path, run.path):
+        raise DataError(f"{path} is no file of the run")
     above, below = (open_row(file).convert("RGB") for file in (original, path))
     half = max(1, min(above.width, 8 * image_width(run, above.size)))
     rows = -(-above.width // half)

@@ -1,7 +1,7 @@
 """Verbs, options and exit codes.
 
 Exit codes: 0 all well; 1 at least one run failed; 2 a mistake in the file or the call;
-130 after Ctrl-C and 143 after SIGTERM, both with everything saved.
+130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 138 after SIGUSR1, with everything saved.
 """
 
 from __future__ import annotations

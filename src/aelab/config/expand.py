@@ -26,7 +26,7 @@ from aelab.config.settings import (
     make_settings,
     unknown_key,
 )
-from aelab.config.slugs import climbs_out, legacy_folders, legible_folder
+from aelab.config.slugs import climbs_out, legacy_folders, legible_folder, taken_by_runs
 from aelab.config.substitute import Substitution, unquoted
 from aelab.config.twins import with_twins
 from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, visible
@@ -176,6 +176,10 @@ class _Builder:
         if climbs_out(name):
             message = f"given {name!r}; a run cannot lie outside runs/"
             self.errors.append(RefusedError(message, where=entry.where))
+        elif taken := taken_by_runs(name):
+            message = f"given {name!r}; `{taken}` is the name of a file that every run has"
+            hint = "choose another name for that part"
+            self.errors.append(ConfigError(message, where=entry.where, hint=hint))
         elif visible(name) != name:
             message = f"given {name!r}; holds control characters"
             self.errors.append(ConfigError(message, where=entry.where))

@@ -20,6 +20,19 @@ _ILLEGIBLE = re.compile(
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
 
 
+#: Files of a run's directory: a folder of such a name in the path of a run would hide it.
+RUN_FILES = frozenset(
+    "run.json experiment.yml resolved.yml calls.json environment.json place.json status.json "
+    "metrics.jsonl evaluation.json log.txt lock lock.json".split()
+)
+
+
+def taken_by_runs(name: str) -> str:
+    """The part of a run's name, between slashes, that is the name of a run's file; or empty."""
+    parts = name.replace("\\", "/").split("/")
+    return next((part for part in parts if part.strip().casefold() in RUN_FILES), "")
+
+
 class SlugForm(NamedTuple):
     """How one generation of the runner wrote a slug."""
 

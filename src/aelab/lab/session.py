@@ -19,6 +19,7 @@ from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreErr
 from aelab.lab import events as ev
 from aelab.lab.build import Parts, Sets, build, called_loss, fit_settings, load_images, place_of
 from aelab.lab.looking import look_at_images
+from aelab.lab.memory import is_out_of_memory, out_of_memory
 from aelab.lab.pictures import Reproductions, shown_sets
 from aelab.lab.place import note_place
 from aelab.lab.record import (
@@ -160,6 +161,10 @@ def skip_reason(run: Run, options: Options) -> str:
 def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     import traceback
 
+    if is_out_of_memory(error):
+        with contextlib.suppress(StoreError):
+            run.log(traceback.format_exc())
+        error = out_of_memory(error, spec, (run.record.get("parameters") or {}).get("model"))
     if not isinstance(error, AelabError) and (
         passes_through(error, spec.blocks) or called_loss(error)
     ):
@@ -171,7 +176,9 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
         error.where = place_of(error, spec)
     message = str(error) if mine else in_words(error)
     with contextlib.suppress(StoreError):  # what failed may be the writing itself
-        run.set_status("failed", error=_told(error))
+        # What the system refused may be allowed next time: then the same command goes on.
+        refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
+        run.set_status("interrupted" if refused else "failed", error=_told(error))
         run.log(message if mine else traceback.format_exc())
     if not mine:
         message += f" (details: {run.path}/log.txt)"
