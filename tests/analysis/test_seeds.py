@@ -141,8 +141,9 @@ def test_a_table_of_eight_equal_settings_claims_a_difference_in_five_of_a_hundre
 def test_a_table_of_equal_settings_claims_a_difference_in_five_of_a_hundred_at_most(
     rows: int, seeds: int, paired: bool
 ) -> None:
-    # Three standard errors above 5 % for so many tables.
-    assert _share_with_a_claim(rows, seeds, paired=paired, tables=1000) <= 0.05 + 0.0207
+    # Two rows are one exact test at 5 %: three standard errors above it for so many tables.
+    allowed = 0.05 + (0.0292 if rows == 2 else 0.0)
+    assert _share_with_a_claim(rows, seeds, paired=paired, tables=500) <= allowed
 
 
 def test_groups_of_one_table_share_the_five_of_a_hundred() -> None:

@@ -124,3 +124,10 @@ def test_repeats_with_other_seeds_are_no_twins(file: Path) -> None:
     file.write_text(TEXT.replace("seed: ${seed}", "trials: 2"), encoding="utf-8")
     notes = lab.check(file, runs=file.parent / "runs").notes
     assert any("'seed' changes nothing" in note for note in notes)
+
+
+def test_a_trusted_block_that_looks_names_up_is_left_alone(file: Path) -> None:
+    assert any(spec.same for spec in config.load(file, trust=True).runs())
+    text = TEXT.replace("code_size=code", "code_size=code + 0 * eval('dropuot')")
+    file.write_text(text, encoding="utf-8")
+    assert not any(spec.same for spec in config.load(file, trust=True).runs())
