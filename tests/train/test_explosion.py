@@ -89,6 +89,21 @@ def test_sound_runs_are_never_called_diverged(learnrate: float, terms: dict[str,
     assert all(event.is_judged for event in events if isinstance(event, Validated))
 
 
+def test_a_run_that_unlearned_is_warned_of_at_its_end() -> None:
+    images = Images(torch.rand(96, *SHAPE, generator=torch.Generator().manual_seed(1)))
+    objective = make_objective((TermSpec("bce", "bce"),))
+    for learnrate, expected in ((1e-3, []), (10.0, ["worse than before training"])):
+        config = settings(learnrate=learnrate)
+        state = make_state(a_model(activation_last_layer="sigmoid"), config)
+        rows = [
+            event
+            for event in fit(state, objective, images, images, config)
+            if isinstance(event, Validated)
+        ]
+        assert [warned.name for warned in rows[-1].warnings] == expected
+        assert not any(row.warnings for row in rows[:-1])
+
+
 def test_a_spike_that_passes_is_no_divergence(tiny: SimpleNamespace) -> None:
     class Spiky(type(tiny.objective)):  # type: ignore[misc]
         reconstructions: ClassVar = {"l1": 1.0}

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import torch
 
+from aelab.train.clock import find_clocked
+from aelab.train.events import Warned
 from aelab.train.horizon import Horizon
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike
@@ -21,6 +23,8 @@ TOTAL_WORSE = 1e6
 #: Beyond so many times those limits nothing comes back: after this share of a run without a sound
 #: validation the rest is not waited for.
 NO_WAY_BACK, PATIENCE = 100.0, 0.25
+#: A run that ends above so many times its loss before training has unlearned.
+UNLEARNED = 1.5
 
 
 def note_start(state: State) -> None:
@@ -105,3 +109,26 @@ def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
     if weights is None:
         return start["loss"]
     return float(sum(weight * start[name] for name, weight in weights(None).items()))
+
+
+def worse_than_untrained(
+    state: State, objective: ObjectiveLike, terms: Mapping[str, float]
+) -> tuple[Warned, ...]:
+    """At the end of a run: it has unlearned, such as a sigmoid that saturated at once.
+
+    Not said of models that grow, whose first batch was another model's.
+    """
+    start, training = state.start, _of_training(state)
+    if not start or find_clocked(state.model) or "loss" not in training:
+        return ()
+    first = max(start["loss"], _final_start(objective, start))
+    if first <= 0 or min(terms["loss"], training["loss"]) <= UNLEARNED * first:
+        return ()
+    return (
+        Warned(
+            "worse than before training",
+            f"the loss is {terms['loss']:.4g} in validation and {training['loss']:.4g} in "
+            f"training; the untrained model's first batch had {first:.4g}",
+            "a lower learnrate, or gradient_clipping: {norm: 1}; what begins saturated stays so",
+        ),
+    )

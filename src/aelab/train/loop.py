@@ -25,7 +25,7 @@ from aelab.train.diagnosis import (
 )
 from aelab.train.evaluate import closely, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
-from aelab.train.explosion import hopeless, look, note_start
+from aelab.train.explosion import hopeless, look, note_start, worse_than_untrained
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
@@ -242,6 +242,8 @@ def validate(
     loss, settled = terms["loss"], is_settled(state, held_out, goal)
     out_of_hand = look(state, objective, terms)
     is_judged = settled and not out_of_hand
+    if is_judged and finish_reason(state, settings) is not None:
+        warnings = (*warnings, *worse_than_untrained(state, objective, terms))
     is_best = is_judged and (state.best_loss is None or loss < state.best_loss)
     if is_best:
         check_finite(state, settings)  # the best is stored
