@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import math
 import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -97,7 +98,7 @@ def _is_storable(value: Any) -> bool:
         return all(_is_storable(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
-    return abs(value) < 2**63
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
 
 
 def _words(annotation: Any) -> str:
