@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,11 @@ def test_a_model_of_four_channels_goes_the_whole_way(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rgba.yml").write_text(RGBA)
+    (folder / "notes.txt").write_text("x")
     assert not lab.check("rgba.yml").problems
     assert list(lab.run("rgba.yml"))[-1].failed == 0  # type: ignore[union-attr]
+    (source,) = json.loads(Path("runs/rgba/run.json").read_text())["data"]["train"]
+    assert source["left_out"] == [["of other endings", 1, ["notes.txt"]]]
     with Image.open("runs/rgba/images/heldout-originals.png") as row:
         assert row.mode == "RGBA" and row.getpixel((0, 0)) == (0, 0, 0, 0)
         assert row.getpixel((8, 8)) == (200, 100, 50, 255)
