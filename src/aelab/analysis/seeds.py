@@ -237,7 +237,7 @@ def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
     low, high = 0.0, 1.0
     while t_two_sided(high, whole) > alpha:
         low, high = high, 2 * high
-    while high - low > 1e-12 * high:
+    while high - low > 1e-9 * high:
         middle = (low + high) / 2
         if middle in (low, high):
             break
