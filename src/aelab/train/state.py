@@ -105,6 +105,7 @@ class State:
         """Loss and terms before training; empty where they are not known."""
         if self.start_means is None:
             return {}
+        self.start_means = self.start_means.cpu()  # waits for the device once in a run
         return dict(zip(self.start_terms, self.start_means.tolist(), strict=True))
 
     @property
