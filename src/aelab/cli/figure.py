@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from aelab.cli.options import Data, Device, Force, Limit, Only, Runs, Trust
-from aelab.cli.output import tell_damage, write
-from aelab.errors import UserError
+from aelab.cli.output import write
+from aelab.errors import UserError, visible
 
 
 def figure(
@@ -63,10 +64,10 @@ def figure(
     if run is not None and len(run) == 1 and only is None and not _names_several(run[0]):
         path = lab.figure(name, run[0], **shared)
     else:
-        path = lab.figure_together(name, run or (), only=only, **shared)
-        named = [word for word in run or () if "@" not in word]
-        found = lab.find_runs(named, only=only, runs=runs) if named or not run else []
-        tell_damage([entry for entry in found if entry.state == "unreadable"])
+        left_out: list[str] = []
+        path = lab.figure_together(name, run or (), only=only, left_out=left_out, **shared)
+        for words in left_out:
+            print(visible(words), file=sys.stderr)
     write(str(path), None)
 
 

@@ -227,6 +227,7 @@ def figure_together(
     trust: bool = False,
     device: str = "auto",
     force: bool = False,
+    left_out: list[str] | None = None,
 ) -> Path:
     """One sheet of several runs, a row a run: `reproductions`, `interpolation` or `sample`.
 
@@ -239,6 +240,8 @@ def figure_together(
         only: glob that a run's name must match.
         limit: at most so many held-out images a run.
         runs, data, trust, device, force: as for `figure`.
+        left_out: a run that cannot be opened is named here with the reason, and the others are
+            drawn; left out, it is raised.
 
     Returns:
         The file written.
@@ -248,34 +251,27 @@ def figure_together(
         DataError: the images of the runs differ in size.
         StoreError: no such run or state, or it needs `trust`.
     """
-    from aelab.errors import StoreError
     from aelab.lab.drawing.together import draw_together
     from aelab.outputs import refuse_to_replace, replacing
     from aelab.report.tables import run_order
-    from aelab.runs.record import BrokenRun, Run
+    from aelab.runs.record import Run
     from aelab.runs.store import Store
 
     store = Store(Path(runs))
     opening = {"folders": [Path(f) for f in data], "trust": trust, "device": device}
     sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
     references: dict[str, tuple[Run, str]] = {}
-    problems: list[StoreError] = []
     for source in sources or [()]:  # type: ignore[list-item]
         if isinstance(source, str) and "@" in source:
             references[source] = store.resolve(source)[0], source
             continue
         for entry in sorted(find_runs(source, only=only, runs=runs), key=run_order):
-            if isinstance(entry, BrokenRun):
-                problems.append(entry.problem)
-            else:
-                references[entry.folder] = entry, entry.folder
-    if problems and not references:
-        raise problems[0]
+            references[entry.folder] = entry, entry.folder
     target = Path(runs) / f"{name}.png" if out is None else Path(out)
     with replacing(force):
         refuse_to_replace(target)
         return draw_together(
-            name, list(references.values()), store, target, options or {}, limit, opening
+            name, list(references.values()), store, target, options or {}, limit, opening, left_out
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aelab.errors import DataError, UserError, did_you_mean, one_of
+from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
 from aelab.lab.drawing.sheets import pairs_of, scale_of
 from aelab.lab.drawing.stored import save_figure
 from aelab.lab.drawing.table import Drawn, check_options
@@ -80,6 +80,7 @@ def draw_together(
     options: Mapping[str, Any],
     limit: int,
     opening: Mapping[str, Any],
+    left_out: list[str] | None = None,
 ) -> Path:
     """One sheet of several runs, see `lab.figures_together`.
 
@@ -91,8 +92,10 @@ def draw_together(
         options: keyword arguments of the figure.
         limit: at most so many held-out images.
         opening: further arguments of `reopen_run`.
+        left_out: runs that cannot be opened are named here; left out, that is raised.
 
     Raises:
+        AelabError: no run at all can be opened.
         UserError: no such figure, or not of several runs; no such option.
         DataError: the runs were validated with images of different sizes.
     """
@@ -108,7 +111,13 @@ def draw_together(
     scale = 1
     names = labels([run for run, _ in references])[1]
     for label, (_, reference) in zip(names, references, strict=True):
-        subject = subject_of(reopen_run(reference, store, **opening), limit=limit)
+        try:
+            subject = subject_of(reopen_run(reference, store, **opening), limit=limit)
+        except AelabError as error:
+            if left_out is None or len(references) == 1:
+                raise
+            left_out.append(f"{reference}: left out: {error}")
+            continue
         images = TOGETHER[name](subject, **given)
         if name == "reproductions":
             shown = subject.images[subject.shown[: len(images)]]
@@ -124,4 +133,6 @@ def draw_together(
             )
         lines.append(line)
         scale = scale_of(subject)
+    if not lines:
+        raise UserError("none of these runs can be opened", hint="\n  ".join(left_out or []))
     return save_figure(Drawn(sheet(lines, scale=scale), ".png"), out)
