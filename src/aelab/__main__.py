@@ -1,5 +1,35 @@
-"""`python -m aelab`."""
+"""`aelab` and `python -m aelab`: listens for Ctrl-C before anything slow is imported."""
 
-from aelab.cli.main import main
+from __future__ import annotations
 
-main()
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> None:
+    """Runs a verb. Ctrl-C while aelab still starts ends it without a word: exit code 130."""
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        """Notes it too: code in C may swallow the exception in the middle of an import."""
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+        from aelab.cli.main import main as run_verb
+
+        run_verb()
+    except BaseException as error:
+        # An interrupted import fails in many ways.
+        if not interrupted and not isinstance(error, KeyboardInterrupt):
+            raise
+        sys.exit(130)
+    if interrupted:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ A message says where, what was given, what is possible, and what to type.
 from __future__ import annotations
 
 import contextlib
-import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -214,10 +214,118 @@ def shown(value: object) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
 
 
+#: Names of other tools, and old ones of our own -> what the same thing is called here.
+KNOWN_AS = {
+    "perceptual_model": "PerceptualLoss", "epochs": "max_epoch", "max_epochs": "max_epoch",
+    "num_epochs": "max_epoch", "n_epochs": "max_epoch", "max_steps": "max_inputs",
+    "num_steps": "max_inputs", "iterations": "max_inputs", "max_images": "max_inputs",
+    "lr": "learnrate", "learning_rate": "learnrate", "batch": "batch_size", "bs": "batch_size",
+    "batchsize": "batch_size", "optim": "optimizer", "optimiser": "optimizer",
+    "lr_scheduler": "scheduler", "schedule": "scheduler", "loss": "loss_function",
+    "criterion": "loss_function", "loss_fn": "loss_function", "name": "experiment_name",
+    "random_seed": "seed", "manual_seed": "seed", "repeats": "trials", "n_seeds": "trials",
+    "gradient_clip_val": "gradient_clipping", "clip_grad_norm": "gradient_clipping",
+    "grad_clip": "gradient_clipping", "gradient_clip": "gradient_clipping",
+    "accumulate_grad_batches": "gradient_accumulation", "ema_decay": "ema",
+    "dataset": "train_set", "data": "train_set", "train_data": "train_set",
+    "train_dataset": "train_set", "val_set": "validation_set", "val_dataset": "validation_set",
+    "test_set": "validation_set", "checkpoint": "load", "resume": "load", "network": "model",
+    "net": "model", "architecture": "model", "cosine_annealing": "CosineAnnealingLR",
+    "mae": "l1", "mse": "l2", "L1Loss": "l1", "MSELoss": "l2", "binary_crossentropy": "bce",
+    "mean_squared_error": "l2", "Dense": "Linear", "Conv2D": "Conv2d", "latent_dim": "code_size",
+    "latent_size": "code_size", "ImageFolder": "image_folder_dataset",
+}  # fmt: skip
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of `choices`, or an empty string."""
-    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    """`; did you mean 'x'?` for the nearest of `choices`, or an empty string.
+
+    Silent rather than wrong: a name is near if it differs by case and `_` only, is known from
+    another tool, or is a slip of the pen: few letters of the whole, and of every word in it.
+    """
+    names = [str(choice) for choice in choices]
+    near = _same_letters(name, names) or _known_as(name, names) or _slip(name, names)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+def _same_letters(name: str, names: Sequence[str]) -> str | None:
+    """The choice that differs in upper and lower case, or in `_` and `-`, only."""
+    wanted = _letters(name)
+    return next((choice for choice in names if choice != name and _letters(choice) == wanted), None)
+
+
+def _known_as(name: str, names: Sequence[str]) -> str | None:
+    usual = KNOWN_AS.get(name) or KNOWN_AS.get(name.lower())
+    return usual if usual in names else None
+
+
+def _slip(name: str, names: Sequence[str]) -> str | None:
+    """The choice with the fewest changed letters, if those are few; of a path its end may do."""
+    allowed = []
+    for choice in names:
+        for form in {choice, choice if "/" in name else choice.rpartition("/")[2]}:
+            changes = _changes(name.lower(), form.lower())
+            if _is_near(name, form, changes):
+                allowed.append((changes, choice))
+    return min(allowed, key=lambda pair: pair[0])[1] if allowed else None
+
+
+def _is_near(name: str, choice: str, changes: int) -> bool:
+    """At most one change in four letters in all, and no word exchanged for another."""
+    numbers = [re.findall(r"\d+", text) for text in (name, choice)]
+    if name == choice or (all(numbers) and numbers[0] != numbers[1]):
+        return False  # `Conv3d` is no slip of `Conv2d`
+    if _is_shortened(name, choice) or _begin_alike(name, choice):
+        return True
+    longest = max(len(name), len(choice))
+    if changes > (max(1, longest // 4) if longest > 2 else 0):
+        return False
+    words, others = _words(name), _words(choice)
+    if len(words) != len(others):  # `noisedataset` has fewer words than `noise_dataset`
+        return changes <= 2
+    return all(
+        _changes(word, other) <= max(1, max(len(word), len(other)) // 4)
+        for word, other in zip(words, others, strict=True)
+    )
+
+
+def _is_shortened(name: str, choice: str) -> bool:
+    """Whether one is the beginning of the other, at least half of it and four letters."""
+    short, long = sorted((_letters(name), _letters(choice)), key=len)
+    return len(short) >= 4 and long.startswith(short) and 2 * len(short) >= len(long)
+
+
+def _begin_alike(name: str, choice: str) -> bool:
+    """Whether five letters or more, two thirds of both, begin them alike: validate, validation."""
+    one, other = _letters(name), _letters(choice)
+    pairs = zip(one, other, strict=False)
+    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    rest = one[same:] + other[same:]
+    return same >= 5 and 3 * same >= 2 * max(len(one), len(other)) and rest.isalpha()
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[_\-\s.]", "", name).lower()
+
+
+def _words(name: str) -> list[str]:
+    """`EncoderConv2d` and `encoder_conv2d` as [encoder, conv2d]."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[^A-Z_\W]+", name)]
+
+
+def _changes(one: str, other: str) -> int:
+    """Letters to insert, drop, replace or exchange with a neighbour to make one of the other."""
+    if abs(len(one) - len(other)) > max(len(one), len(other)) // 2:
+        return max(len(one), len(other))
+    rows = [list(range(len(other) + 1))]
+    for i, a in enumerate(one, start=1):
+        row = [i]
+        for j, b in enumerate(other, start=1):
+            row.append(min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                row[-1] = min(row[-1], rows[-2][j - 2] + 1)
+        rows.append(row)
+    return rows[-1][-1]
 
 
 def one_of(choices: Iterable[str], *, limit: int = 40) -> str:

@@ -122,11 +122,12 @@ def check(path: str | os.PathLike[str]) -> Path:
         return real
     roots = current()
     places = [str(folder) for folder in (roots.folders if roots else ())]
+    folder = real.parent if real.suffix else real  # the least that would do
     link = f" (a link to {real})" if Path(os.path.abspath(path)) != real else ""
     raise DataError(
         f"{path}{link} lies outside the folders that this experiment may read: "
         + ", ".join([*places, "AELAB_DATA", "the cache"]),
-        hint=f"add --data {real.parent}, or set AELAB_DATA to a folder above it",
+        hint=f"add --data {folder}, or set AELAB_DATA to a folder above it",
     )
 
 

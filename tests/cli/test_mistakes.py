@@ -144,3 +144,25 @@ def test_a_film_of_a_run_without_held_out_images_says_which_split_there_is(
     code, _, err = aelab("figure", "film", "tiny/lr-0.001")
     assert code == 2 and "type: -o split=train" in err
     assert aelab("figure", "film", "tiny/lr-0.001", "-o", "split=train", "--out", "f.webp")[0] == 0
+
+
+def test_all_mistakes_of_one_block_are_told_at_once(tiny: Path, aelab: Call) -> None:
+    lines = (
+        "model: |\n  a = MixerMLPs(3)\n  b = ScriptedAEs(c)\n  noise_dataset((1, 2, 2), sizes=3)"
+    )
+    text = tiny.read_text().replace("code_size=4), D", "code_s=4), D")
+    tiny.write_text(text.replace("model: Enc", f"{lines}\n  Enc"))
+    _, out, err = aelab("check", "tiny.yml")
+    rows = (out + err).splitlines()
+    told = [(9, "MixerMLPs"), (10, "ScriptedAEs"), (10, "'c'"), (11, "sizes"), (12, "code_s")]
+    for line, word in told:
+        assert any(f"yml:{line}:" in row and word in row for row in rows), out + err
+    assert (out + err).count("MixerMLPs") == 1
+
+
+def test_mistakes_of_blocks_are_told_beside_an_unknown_key(tiny: Path, aelab: Call) -> None:
+    text = tiny.read_text().replace("code_size=4), D", "code=4), D") + "colour: red\n"
+    tiny.write_text(text.replace("optimizer: Adam", "optimizer: {Adam: {betas: x}}"))
+    for verb in ("check", "run"):
+        code, out, err = aelab(verb, "tiny.yml")
+        assert code == 2 and all(word in out + err for word in ("colour", "'code'", "betas"))

@@ -130,6 +130,9 @@ def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
         return target(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
+    # torch's annotations of functions are those of one overload (`size: int` of interpolate, which
+    # takes pairs as well): torch itself judges the values.
+    call.__annotations__ = {}
     return call
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aelab.cli import mistakes
 from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
 from aelab.cli.figure import figure
@@ -31,7 +32,7 @@ from aelab.cli.options import (
     Sources,
     Trust,
 )
-from aelab.cli.output import tell_damage, write
+from aelab.cli.output import answers_only, spoken, tell_damage, write
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import ascii_art, show
 from aelab.errors import AelabError, UserError
@@ -447,10 +448,30 @@ def _progress_line(what: str) -> Iterator[None]:
 
 def main() -> None:
     """Entry point: runs a verb; a mistake of the user ends in one message, never a traceback."""
+    as_json = mistakes.asks_for_json(sys.argv[1:])
     try:
-        app()
+        # Only an answer may stand on a standard output that a program reads.
+        with answers_only() if as_json else nullcontext():
+            code = _run(as_json)
     except AelabError as error:
-        print(f"aelab: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = mistakes.tell(error, as_json=as_json)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    except Exception as error:
+        code = mistakes.tell_own_fault(error, as_json=as_json)
+    sys.exit(code)
+
+
+def _run(as_json: bool) -> int:
+    """The verb's exit code; what is wrong with the options is said here."""
+    if not as_json:
+        app()
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of click, or of the copy that typer brings
+            raise
+        error.show()  # type: ignore[attr-defined]
+        with spoken():
+            mistakes.tell_usage(error.format_message(), as_json=True)
+        return 2

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from aelab.errors import UserError, visible
+
+#: Standard output while everything but answers goes to standard error.
+_answers: list[TextIO] = []
+
+
+@contextlib.contextmanager
+def answers_only() -> Iterator[None]:
+    """Whatever is printed inside, by blocks of a file above all, goes to standard error.
+
+    What `write` writes does not.
+    """
+    _answers.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _answers.pop()
+
+
+def spoken() -> contextlib.AbstractContextManager[object]:
+    """Where answers go, also inside of `answers_only`."""
+    return contextlib.redirect_stdout(_answers[-1] if _answers else sys.stdout)
 
 
 def write(text: str, out: Path | None, *, force: bool = False) -> None:
@@ -27,7 +50,8 @@ def write(text: str, out: Path | None, *, force: bool = False) -> None:
             write_output(out, text.rstrip("\n") + "\n")
         text = str(out)
     try:
-        print(text, flush=True)
+        with spoken():
+            print(text, flush=True)
     except OSError as error:
         _drop_the_rest()
         if not isinstance(error, BrokenPipeError):

@@ -14,7 +14,7 @@ from aelab.config.guards import FrozenModule
 from aelab.config.identity import FORMAT_VERSION
 from aelab.config.late import mistake_of, passes_through
 from aelab.config.schema import json_schema
-from aelab.config.settings import Choice, Clipping, Settings
+from aelab.config.settings import Choice, Clipping, Settings, UnknownKey
 from aelab.config.slugs import legacy_folders, legible_folder, matrix_slug, slug_forms
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "RunSpec",
     "Scope",
     "Settings",
+    "UnknownKey",
     "evaluate",
     "evaluate_run",
     "json_schema",

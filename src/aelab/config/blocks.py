@@ -25,6 +25,7 @@ from aelab.errors import (
     AelabError,
     ConfigError,
     Mistakes,
+    Problems,
     RefusedError,
     Where,
     did_you_mean,
@@ -116,6 +117,7 @@ class Scope:
         if self.trust:
             self.namespace = {name: real_module(item) for name, item in self.namespace.items()}
             self.namespace["__builtins__"] = builtins
+            self.namespace["print"] = _print_aside
         else:
             self.namespace |= guards({**CORE_ATTRIBUTES, **self.attributes})
             self.namespace |= {"__builtins__": {"__import__": _loaded}, "print": self.print}
@@ -140,6 +142,11 @@ def _loaded(name: str, *context: object) -> None:
     """
     if name not in sys.modules:
         raise ImportError(f"a block cannot import {name!r}", name=name)
+
+
+def _print_aside(*values: object, **options: Any) -> None:
+    """`print` of a trusted block: to standard error, for standard output holds a verb's answer."""
+    builtins.print(*values, **{"file": sys.stderr, **options})
 
 
 def parse_block(
@@ -233,7 +240,64 @@ def evaluate(block: Block, scope: Scope) -> Any:
         RefusedError: the block asked for what only --trust allows.
         ConfigError: anything else that went wrong, with file, line, column and key.
         AelabError: errors of the parts themselves, with the place added.
+        Problems: several of them at once.
     """
+    try:
+        return _evaluated(block, scope)
+    except ConfigError as error:
+        others = [e for e in _plain_to_see(block, scope) if not _same_place(e, error)]
+        if not others:
+            raise
+        raise Problems(sorted([error, *others], key=_position)) from error
+
+
+def _plain_to_see(block: Block, scope: Scope) -> list[ConfigError]:
+    """Unknown names and arguments of parts in a whole block, found without running it."""
+    _, parsed = inspect_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
+    if parsed is None or scope.trust:
+        return []
+    tree = ast.Module(body=[*parsed.body, ast.Expr(parsed.value)], type_ignores=[])
+    nodes = list(ast.walk(tree))
+    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    found: list[ConfigError] = []
+    for node in nodes:
+        match node:
+            case ast.Name(id=name) if name not in bound and name not in scope.namespace:
+                place = block.where.at(line=node.lineno, column=node.col_offset + 1)
+                found.append(_no_such_name(name, scope, place, parsed.partly))
+            case ast.Call(func=ast.Name(id=name)) if name not in bound:
+                found += _wrong_arguments(scope.namespace.get(name), node, block.where)
+    return found
+
+
+def _wrong_arguments(part: Any, call: ast.Call, where: Where) -> list[ConfigError]:
+    """What a part of the catalogue says of the names of the arguments that a call gives."""
+    found = []
+    for keyword in call.keywords:
+        if keyword.arg is None or getattr(part, "signature", None) is None:
+            continue
+        try:
+            part.check_names({keyword.arg: None})
+        except ConfigError as error:
+            error.where = where.at(line=call.lineno, column=call.col_offset + 1)
+            found.append(error)
+    return found
+
+
+def _same_place(one: AelabError, other: AelabError) -> bool:
+    """Whether two errors are of the same place; without a column, of the same line."""
+    return _position(one) == _position(other) or one.message == other.message
+
+
+def _position(error: AelabError) -> tuple[int, int]:
+    where = error.where or Where()
+    return where.line or 0, where.column or 0
+
+
+def _evaluated(block: Block, scope: Scope) -> Any:
+    """As `evaluate`, but of several mistakes only the one that is met first."""
     parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     try:
         with warnings.catch_warnings():
@@ -396,8 +460,11 @@ def failing_place(trace: TracebackType | None, where: Where) -> Where:
 def _unknown_name(
     error: NameError, scope: Scope, block: Block, partly: Sequence[str]
 ) -> ConfigError:
-    name = error.name or str(error)
     place = failing_place(error.__traceback__, block.where)
+    return _no_such_name(error.name or str(error), scope, place, partly)
+
+
+def _no_such_name(name: str, scope: Scope, place: Where, partly: Sequence[str]) -> ConfigError:
     if not scope.trust and (hasattr(builtins, name) or name in OLD_NAMESPACE):
         return RefusedError(f"a block cannot use '{name}'", where=place, hint=TRUST_HINT)
     known = [known for known in scope.namespace if not known.startswith("_")]

@@ -40,6 +40,7 @@ def load(
     changes: Mapping[str, Any] | None = None,
     names: Iterable[str] = (),
     home: Path | None = None,
+    without: Iterable[str] = (),
 ) -> Experiment:
     """Read, expand and check an experiment file; nothing is built and no block is evaluated.
 
@@ -49,14 +50,20 @@ def load(
         changes: top-level keys that the command line replaces (`max_inputs`, `load`, `seed`, ...).
         names: of the catalogue's parts, which matrix keys must not shadow.
         home: where the file stood before; left out, the folder it is in.
+        without: top-level keys that are passed over, as if the file did not have them.
 
     Raises:
         Problems: every error of the file at once, each with file, line, column and key.
     """
     path = Path(path)
     source = read_source(path, trust=trust)
+    left_out = frozenset(without)
+    kept = {k: e for k, e in source.table.entries.items() if k not in left_out}
     source = Source(
-        overridden(source.table, changes or {}), source.text, source.parents, source.notes
+        overridden(Table(kept, source.table.where), changes or {}),
+        source.text,
+        source.parents,
+        source.notes,
     )
     builder = _Builder(path, source, trust=trust, home=home)
     runs = builder.runs(names)
@@ -112,15 +119,30 @@ class _Builder:
 
     def check_keys(self, entries: Mapping[str, Entry]) -> None:
         """Unknown and missing keys, before anything is substituted."""
+        unknown = [k for k in entries if not is_known_key(k) and "${" not in k]
         self.errors += [
-            unknown_key(key, entry.where)
-            for key, entry in entries.items()
-            if not is_known_key(key) and "${" not in key
+            _fallen_out(key, entries[key].where, owner)
+            if (owner := self.owner(key))
+            else unknown_key(key, entries[key].where)
+            for key in unknown
         ]
         missing = [k for k in REQUIRED_KEYS if k not in entries or _is_empty(entries[k].tree)]
         if missing:
             where = Where(str(self.path))
             self.errors.append(ConfigError(f"missing or empty: {', '.join(missing)}", where=where))
+
+    def owner(self, key: str) -> str | None:
+        """The empty `matrix:` or `globals:` above a line that should be indented below it."""
+        above = None
+        for other, item in self.source.table.entries.items():
+            tree = item.tree
+            if other == key:
+                break
+            if other in ("matrix", "globals"):
+                above = other if isinstance(tree, Text) and tree.value is None else None
+            elif is_known_key(other):
+                above = None
+        return above
 
     def cell_runs(self, cell: Cell, template: Table) -> list[RunSpec]:
         """The run, or the trials, of one matrix entry; none where something is wrong."""
@@ -132,6 +154,8 @@ class _Builder:
         blocks = self.blocks(table)
         plain = self.plain_values(table, cell, blocks)
         settings = make_settings(plain, places, self.errors)
+        if not substituted:  # what is wrong with a value that was not filled in follows from that
+            self.errors = [e for e in self.errors if not e.message.startswith("given '${")]
         parsed = self.parse(blocks if substituted else {}, cell.variables)
         if settings is None or len(self.errors) > before:
             return []
@@ -233,7 +257,8 @@ class _Builder:
         plain: dict[str, Any] = {}
         for key, entry in table.entries.items():
             if key not in SETTING_KEYS:
-                if not is_known_key(key):
+                # Others were reported before anything was substituted.
+                if not is_known_key(key) and key not in self.source.table.entries:
                     self.errors.append(unknown_key(key, entry.where))
                 continue
             if key in blocks:
@@ -243,6 +268,8 @@ class _Builder:
                 try:
                     plain[key] = evaluate(_block(key, entry.tree), scope)
                     _refuse_long_numbers(plain[key], entry.where)
+                except Problems as problems:
+                    self.errors += [e for e in problems.errors if isinstance(e, ConfigError)]
                 except ConfigError as error:
                     self.errors.append(error)
             else:
@@ -313,6 +340,14 @@ def _block(key: str, tree: Tree) -> Block:
         -float("inf"),
     )
     return Block(f"float('{value}')" if special else repr(value), tree.where.at(key=key))
+
+
+def _fallen_out(key: str, where: Where, owner: str) -> ConfigError:
+    return ConfigError(
+        f"is no key of an experiment, and '{owner}:' above it is empty",
+        where=where,
+        hint=f"indent the line below {owner}, for instance by two spaces:   {key}: ...",
+    )
 
 
 def _refuse_long_numbers(value: Any, where: Where) -> None:

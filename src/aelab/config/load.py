@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Mapping
@@ -147,7 +148,7 @@ def _inline(value: Any) -> str:
 
 def _read(path: Path, where: Where) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return _decoded(path.read_bytes())
     except FileNotFoundError:
         nearby = (
             sorted(p.name for p in path.parent.glob("*.y*ml"))[:12] if path.parent.is_dir() else []
@@ -155,11 +156,31 @@ def _read(path: Path, where: Where) -> str:
         hint = f"in {path.parent} there is: {', '.join(nearby)}" if nearby else None
         raise Problems([ConfigError(f"there is no file {path}", where=where, hint=hint)]) from None
     except UnicodeDecodeError as error:
-        raise Problems([ConfigError(f"{path} is not UTF-8 text: {error}", where=where)]) from None
+        raise Problems([_no_text(path, error, where)]) from None
     except OSError as error:
         raise Problems(
             [ConfigError(f"cannot read {path}: {error.strerror}", where=where)]
         ) from None
+
+
+def _decoded(content: bytes) -> str:
+    """UTF-8, or UTF-16 where the file begins with its mark, as editors of Windows write it."""
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf16 else "utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _no_text(path: Path, error: UnicodeDecodeError, where: Where) -> ConfigError:
+    before: bytes = error.object[: error.start]
+    line, byte = before.count(b"\n") + 1, error.object[error.start]
+    if b"\0" in error.object[:1000]:
+        return ConfigError(f"{path} is no text file", where=where, hint="an experiment is YAML")
+    return ConfigError(
+        f"this is not UTF-8 text (byte {byte:#04x}, which is "
+        f"{bytes([byte]).decode('latin-1')!r} in Latin-1)",
+        where=Where(str(path), line),
+        hint="save it as UTF-8 in your editor, or type: iconv -f latin1 -t utf-8 OLD.yml > NEW.yml",
+    )
 
 
 def _parent_path(entry: Entry, child: Path, root: Path, *, trust: bool) -> Path:

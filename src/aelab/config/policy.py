@@ -7,6 +7,7 @@ RestrictedPython, so that every attribute, item, iteration, write and context go
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
@@ -70,12 +71,20 @@ def refusals(tree: ast.AST, where: Where) -> list[RefusedError]:
         where: gives file and key.
     """
     found = []
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if message := _complaint(node):
             line, column = getattr(node, "lineno", where.line), getattr(node, "col_offset", 0) + 1
             place = where.at(line=line, column=column)
             found.append(RefusedError(message, where=place, hint=TRUST_HINT))
     return sorted(found, key=lambda error: (error.where.line or 0) if error.where else 0)
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node, but nothing inside a class: what is wrong there follows from the class."""
+    yield tree
+    if not isinstance(tree, ast.ClassDef):
+        for child in ast.iter_child_nodes(tree):
+            yield from _nodes(child)
 
 
 def compile_body(body: list[ast.stmt], where: Where) -> CodeType:

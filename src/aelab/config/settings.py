@@ -226,11 +226,14 @@ def is_known_key(key: str) -> bool:
     return key in ALL_KEYS or key in WITHOUT_EFFECT or DATA_KEY.match(key) is not None
 
 
-def unknown_key(key: str, where: Where) -> ConfigError:
+class UnknownKey(ConfigError):
+    """A key that no file may have; the rest of the file can be looked at without it."""
+
+
+def unknown_key(key: str, where: Where) -> UnknownKey:
     """The error for a key that no file may have."""
-    special = {"max_epochs": "max_epoch", "lr": "learnrate", "learning_rate": "learnrate"}.get(key)
-    near = f"; did you mean '{special}'?" if special else did_you_mean(key, ALL_KEYS)
-    return ConfigError(
+    near = did_you_mean(key, ALL_KEYS)
+    return UnknownKey(
         f"is no key of an experiment; possible: {one_of(ALL_KEYS)}{near}", where=where
     )
 

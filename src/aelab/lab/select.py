@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aelab.errors import Problems, RefusedError, UserError, one_of
+from aelab.errors import AelabError, Mistakes, Problems, RefusedError, UserError, one_of
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.store import Store
 
@@ -105,7 +105,13 @@ def specs_of(
     from aelab import config
 
     path = Path(file)
-    specs = config.load(path, trust=trust, changes=changes).runs()
+    try:
+        specs = config.load(path, trust=trust, changes=changes).runs()
+    except Problems as problems:
+        beside = _beside_unknown_keys(problems, path, data, trust, changes)
+        if not beside:
+            raise
+        raise Problems([*problems.errors, *beside]) from None
     chosen = [spec for spec in specs if matches((spec.name, spec.folder), only)]
     if not chosen:
         raise UserError(
@@ -113,6 +119,29 @@ def specs_of(
             hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
         )
     return chosen, (path.resolve().parent, *(Path(folder) for folder in data))
+
+
+def _beside_unknown_keys(
+    problems: Problems,
+    path: Path,
+    data: Iterable[str | Path],
+    trust: bool,
+    changes: Mapping[str, Any],
+) -> list[AelabError]:
+    """What else is wrong with every run of a file whose only mistakes so far are unknown keys."""
+    from aelab import config
+    from aelab.lab.preflight import refuse_if_nothing_can_run
+
+    unknown = [error for error in problems.errors if isinstance(error, config.UnknownKey)]
+    if len(unknown) < len(problems.errors):
+        return []
+    keys = [error.where.key for error in unknown if error.where and error.where.key]
+    folders = (path.resolve().parent, *(Path(folder) for folder in data))
+    mistakes = Mistakes()
+    with mistakes.collected():
+        specs = config.load(path, trust=trust, changes=changes, without=keys).runs()
+        refuse_if_nothing_can_run(specs, folders=folders, trust=trust, runs=RUNS)
+    return mistakes.errors
 
 
 def matches(names: Iterable[str], only: str | None) -> bool:

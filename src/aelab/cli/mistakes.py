@@ -1,0 +1,80 @@
+"""How a verb ends that could not do what was asked: in words, and as JSON where that was asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from aelab.errors import AelabError, Problems, in_words, visible
+
+#: Shows the traceback of an error in aelab itself, instead of writing it to a file.
+SHOW = "AELAB_TRACEBACK"
+
+
+def asks_for_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
+
+
+def tell(error: AelabError, *, as_json: bool) -> int:
+    """Says what is wrong on standard error, and as JSON on standard output; the exit code."""
+    print(f"aelab: {error}", file=sys.stderr)
+    if as_json:
+        errors = error.errors if isinstance(error, Problems) else [error]
+        _print_json([_entry(one) for one in errors], error.exit_code)
+    return error.exit_code
+
+
+def tell_usage(message: str, *, as_json: bool) -> None:
+    """A wrong option or argument, which is told in words already, as JSON too."""
+    if as_json:
+        _print_json([_entry(AelabError(message, hint="see: aelab VERB --help"))], 2)
+
+
+def tell_own_fault(error: BaseException, *, as_json: bool) -> int:
+    """An error in aelab itself: one line, and the details in a file to send along; exit code 1."""
+    if os.environ.get(SHOW):
+        traceback.print_exception(error)
+    words = in_words(error)
+    message = f"this is a fault in aelab itself, not yours: {words}"
+    hint = f"please report it, with the file {_details(error)}"
+    print(f"aelab: {visible(message)}\n  {hint}", file=sys.stderr)
+    if as_json:
+        _print_json([_entry(AelabError(message, hint=hint))], 1)
+    return 1
+
+
+def _details(error: BaseException) -> str:
+    """The path of a new file that holds command, version and traceback."""
+    from aelab._version import __version__
+
+    head = f"aelab {__version__}, Python {sys.version.split()[0]}\n{' '.join(sys.argv)}\n\n"
+    try:
+        handle, path = tempfile.mkstemp(prefix="aelab-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(head + "".join(traceback.format_exception(error)))
+    except OSError:
+        return f"that {SHOW}=1 aelab ... prints"
+    return path
+
+
+def _entry(error: AelabError) -> dict[str, Any]:
+    where = error.where
+    return {
+        "file": where.file if where else None,
+        "line": where.line if where else None,
+        "column": where.column if where else None,
+        "key": where.key if where else None,
+        "message": visible(error.message),
+        "hint": visible(error.hint) if error.hint else None,
+    }
+
+
+def _print_json(errors: list[dict[str, Any]], code: int) -> None:
+    print(json.dumps({"errors": errors, "exit_code": code}, indent=2), flush=True)
