@@ -161,6 +161,19 @@ def test_a_picture_beside_a_folder_of_the_same_name_is_kept(
     assert Path("item-filters.png").is_file()
 
 
+def test_a_picture_of_the_folder_that_is_read_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pics").mkdir()
+    Image.effect_noise((8, 8), 80).save("pics/1.png")
+    before = Path("pics/1.png").read_bytes()
+    with pytest.raises(UserError, match="what is read"):
+        lab.data("pics", out="pics/1.png", force=True)
+    assert Path("pics/1.png").read_bytes() == before
+    lab.data("pics", out="pics/sheet.png")
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "report.html": lambda out: lab.report(out=out),
     "plot.png": lambda out: lab.plot(out=out),

@@ -43,13 +43,19 @@ def show_data(
             f"{out}: a contact sheet is written as .png",
             hint=f"type: --out {out.with_suffix('.png')}",
         )
-    refuse_to_replace(out, inputs=[given])
+    inputs = [given, *([out] if _lies_in(out, given) else [])]
+    refuse_to_replace(out, inputs=inputs)
     with allowed.using((*roots, given) if given.exists() else roots):
         shown = overview.overview(name, resize=resize, reading=overview.Reading(**reading))
     picture = shown.sheet if shown.comparison is None else shown.comparison
-    write_output(out, overview.contact_sheet_png(picture), inputs=[given])
+    write_output(out, overview.contact_sheet_png(picture), inputs=inputs)
     found = {**shown.statistics, "picture": str(out)}
     return {**found, "examples": list(shown.examples)} if shown.examples else found
+
+
+def _lies_in(out: Path, folder: Path) -> bool:
+    """Whether a file that is there is one of those in a folder that is read."""
+    return out.exists() and folder.is_dir() and folder.resolve() in out.resolve().parents
 
 
 def _default_name(given: Path, what: str) -> Path:
