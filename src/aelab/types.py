@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from aelab.errors import ShapeError
 from aelab.posteriors import Deterministic, Posterior
 
 
@@ -108,8 +109,8 @@ class Images:
     """A loaded image set: one tensor near the compute.
 
     Attributes:
-        pixels: (N, C, H, W) uint8 0..255, or float32 0..1 where a per-sample function made it so.
-            May be memory-mapped.
+        pixels: (N, C, H, W) uint8 0..255, or float32 0..1 where a per-sample function made it so;
+            a numpy array becomes a tensor. May be memory-mapped.
         labels: (N,) int64 or None.
         augment: random batch changes applied in this order in training.
         provenance: one entry a source.
@@ -128,6 +129,18 @@ class Images:
     facts: Mapping[str, Any] = field(default_factory=dict)
     alphabet: str = ""
     value_range: ValueRange = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        # Whoever has a numpy array means it as a tensor; batches and measures need one.
+        for name in ("pixels", "labels"):
+            given = getattr(self, name)
+            if type(given).__module__ == "numpy":
+                object.__setattr__(self, name, torch.as_tensor(given.copy()))
+            elif not isinstance(given, Tensor) and not (name == "labels" and given is None):
+                raise ShapeError(
+                    f"{name} of Images must be a tensor, not {type(given).__name__}",
+                    hint="pixels are (N, C, H, W), uint8 or float in 0..1; labels (N,) int64",
+                )
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

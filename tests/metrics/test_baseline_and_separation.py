@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ConfigError
+from aelab.errors import ConfigError, DataError
 from aelab.metrics import METRICS, Subject, lacking
 from aelab.metrics.baseline import fit_pca, pca_skill
 from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
@@ -165,6 +165,16 @@ def test_classifiers_take_tiny_and_constant_codes() -> None:
 
 
 def test_codes_that_are_no_numbers_are_told() -> None:
-    bad = Images(torch.full((20, 1, 2, 2), float("nan")), labels=torch.arange(2).repeat(10))
+    class Broken(_Linear):
+        def encode(self, images: Tensor) -> Tensor:
+            return super().encode(images) * float("nan")
+
+    good = Images(torch.rand(20, 1, 2, 2), labels=torch.arange(2).repeat(10))
     with pytest.raises(ConfigError, match=r"20 of 20 training images' codes are infinite"):
-        separation(Subject(_Linear(), bad, bad))
+        separation(Subject(Broken(), good, good))
+
+
+def test_held_out_images_that_are_no_numbers_are_named() -> None:
+    bad = Images(torch.full((20, 1, 2, 2), float("nan")), labels=torch.arange(2).repeat(10))
+    with pytest.raises(DataError, match="validation_set: image 0 has a pixel that is NaN"):
+        Subject(_Linear(), bad)

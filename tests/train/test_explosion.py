@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ConfigError, DivergedError
+from aelab.errors import ConfigError, DataError, DivergedError
 from aelab.losses import make_objective
 from aelab.models import DecoderMLP, EncoderDecoder, EncoderMLP
 from aelab.train import FitSettings, Validated, fit, load_state, make_state, state_dict
@@ -184,7 +184,7 @@ def test_images_that_are_no_numbers_are_blamed_instead_of_the_learning_rate(
     changed[[17, 40], 0, 2, 3] = value
     sets = {"train_set": images, "validation_set": images, broken: changed}
     config = settings(learnrate=1e-3)
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(DataError) as caught:
         list(
             fit(
                 make_state(a_model(), config),
@@ -194,8 +194,9 @@ def test_images_that_are_no_numbers_are_blamed_instead_of_the_learning_rate(
                 config,
             )
         )
-    assert f"2 of 96 images of {broken} hold numbers that are not finite" in caught.value.message
-    assert "image 17" in caught.value.message
+    name = broken.removesuffix("_set")
+    assert f"{name}: image 17 has a pixel that is" in caught.value.message
+    assert "and 1 more of 96" in caught.value.message
     assert "learnrate" not in str(caught.value.hint)
 
 
@@ -209,8 +210,11 @@ def test_images_far_outside_of_their_range_are_blamed() -> None:
 
 
 def test_random_changes_that_give_no_numbers_are_blamed() -> None:
+    looked = []
+
     def broken(images: Tensor, generator: torch.Generator) -> Tensor:
-        return images / 0.0
+        looked.append(len(images))  # the look before training sees nothing yet
+        return images if len(looked) == 1 else images / 0.0
 
     images = Images(torch.randint(0, 2, (96, *SHAPE), dtype=torch.uint8), augment=(broken,))
     config = settings(learnrate=1e-3, validate_every_images=None)

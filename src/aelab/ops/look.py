@@ -134,6 +134,8 @@ def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> lis
     Raises:
         AelabError: a function of the lab, or one that fails on an image.
     """
+    if not changes:
+        return []
     before = tried(images)
     after = before.clone()
     generator = keyed_generator(0, "look-input")
@@ -387,6 +389,10 @@ def _shape_problem(pixels: Tensor, name: str) -> Finding | None:
             f"{name}: images of shape {shape[1:]} are channels last; an image is (channels, "
             "height, width)",
             "channels first: images.permute(0, 3, 1, 2)",
+        )
+    if shape[:1] == (0,):
+        return Finding(
+            "problem", "data-no-images", f"{name}: the image set is empty", "give some images"
         )
     if pixels.ndim == 3 and min(shape) > 0:
         way = "add the channel: images[:, None] makes (N, 1, height, width) of it"

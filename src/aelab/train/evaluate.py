@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from aelab.ops.given import as_images
+from aelab.ops.look import refuse_not_finite
 from aelab.train.batches import Batches, Draws
 from aelab.train.judging import final_total
 from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import Tally
-from aelab.types import Images
 
 #: Validation noise is drawn for so many images at once, whatever the size of batches.
 NOISE_BLOCK = 64
@@ -38,7 +39,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     model: nn.Module,
     objective: ObjectiveLike,
-    images: Images | Batches,
+    images: Any,
     settings: FitSettings,
     *,
     images_seen: int = 0,
@@ -67,7 +68,9 @@ def evaluate(
 
     Source: legacy: behaviour of nn-experiments, described in docs/training.md.
     """
-    if isinstance(images, Images):
+    if not isinstance(images, Batches):
+        images = as_images(images, "images")
+        refuse_not_finite(images, "images")
         images = Batches(images, next(model.parameters()).device, channels_last)
     return closely(model, objective, images, settings, images_seen, bfloat16).terms
 

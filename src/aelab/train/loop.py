@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from aelab.errors import DivergedError
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import set_clock
+from aelab.train.coming_in import as_sets, refuse_wrong, small_batches_told
 from aelab.train.diagnosis import (
     Evidence,
     broken_tensors,
@@ -34,14 +36,13 @@ from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, step
 from aelab.train.watch import warnings_of
-from aelab.types import Images
 
 
 def fit(
     state: State,
     objective: ObjectiveLike,
-    train: Images | Sequence[tuple[int, Images]],
-    validation: Images | Sequence[tuple[int, Images]] | None,
+    train: Any,
+    validation: Any,
     settings: FitSettings,
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -52,20 +53,25 @@ def fit(
     batch; then it yields `Finished(reason="stopped")`, and the state can be stored and continued.
 
     Args:
-        train: one set, or (first epoch, set) pairs.
-        validation: likewise; without it there are no `Validated` events.
+        train: one set, or (first epoch, set) pairs. A set is `types.Images`, a tensor or array
+            (N, C, H, W), a data set of the lab, or a torch Dataset of tensors.
+        validation: likewise; None, and there are no `Validated` events.
 
     Yields:
         `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`.
 
     Raises:
+        DataError: a set that cannot be right: not finite, another unit, channels last.
         DivergedError: a loss or weight is not finite; noticed at the next log, validation or
             checkpoint, because looking each batch would make the device wait.
     """
     draws = Draws(settings.seed, state.device)
     place = state.device, state.channels_last
-    sets = ScheduledSets(train, *place)
-    held_out = ScheduledSets(validation, *place, "validation_set") if validation else None
+    given = as_sets(train, "train")
+    held = [] if validation is None else as_sets(validation, "validation")
+    refuse_wrong(given, held, objective, settings)
+    sets = ScheduledSets(given, *place)
+    held_out = ScheduledSets(held, *place, "validation_set") if held else None
 
     goal = goal_of(state.model, horizon(settings, sets.sizes))
     state.schedule.plan(goal.end)
@@ -84,6 +90,7 @@ def fit(
     with (
         prepared_process(state.threads, state.device, settings.deterministic),
         explained(evidence),
+        small_batches_told([len(images) for _, images in given], settings),
     ):
         while True:
             reason = finish_reason(state, settings)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import StoreError
+from aelab.train.coming_in import refuse_no_model
 from aelab.train.finite import floating_buffers, non_finite_names
 from aelab.train.machine import choose_bfloat16, choose_threads
 from aelab.train.optimizers import make_optimizer
@@ -166,6 +167,7 @@ def make_state(
     Raises:
         ConfigError: an optimiser or scheduler that does not exist or does not fit.
     """
+    refuse_no_model(model)
     place = torch.device(device)
     layout = (
         _wants_channels_last(model)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, Where
 from aelab.posteriors import changed
 from aelab.train.clock import find_clocked
+from aelab.train.coming_in import no_output
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.types import Output
@@ -109,12 +110,19 @@ def forward(
     """A batch's output, its unweighted terms (B,) and their weighted total (B,), float32."""
     if bfloat16:
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
-            output = model(inputs, noise)
+            output = _called(model, inputs, noise)
         output = _as_float32(output)
     else:
-        output = model(inputs, noise)
+        output = _called(model, inputs, noise)
     values = objective(output, target, images_seen)
     return output, values, objective.total(values, images_seen)
+
+
+def _called(model: nn.Module, inputs: Tensor, noise: Tensor | None) -> Output:
+    output = model(inputs, noise)
+    if isinstance(output, Output):
+        return output
+    raise no_output(model, output)
 
 
 def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
