@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,15 +44,18 @@ class TermSpec(NamedTuple):
 
     Attributes:
         name: how the term is called in metrics and tables, for instance `l1` or `kl`.
-        formula: a name known to `losses`, or a callable `(reconstruction, target) -> Tensor`.
+        formula: a name known to `losses`, or a callable: `(reconstruction, target) -> Tensor`, or
+            as a penalty `(output) -> Tensor`, (B,).
         weight: factor in the total.
         options: keyword arguments of the formula (reduction, free_bits_nats, warmup_images, ...).
+        kind: what a callable is given; a name says that itself.
     """
 
     name: str
     formula: str | Callable[..., Tensor]
     weight: float = 1.0
     options: Mapping[str, Any] = {}
+    kind: Literal["reconstruction", "penalty"] = "reconstruction"
 
 
 @runtime_checkable

@@ -6,12 +6,30 @@ still grow, and hands what is new to its tool.
 
 from __future__ import annotations
 
-from aelab.bridges.following import Bridge, Counts, follow
+from collections.abc import Callable
 
-#: Bridges by name, and the extra that each needs.
-BRIDGES = ("tensorboard", "wandb")
+from aelab.bridges.following import Bridge, Counts, follow
+from aelab.parts import Table
 
 __all__ = ["BRIDGES", "Bridge", "Counts", "follow", "make_bridge"]
+
+
+def _tensorboard(**options: object) -> Bridge:
+    from aelab.bridges.tensorboard import TensorBoard
+
+    return TensorBoard(**options)  # type: ignore[arg-type]
+
+
+def _wandb(**options: object) -> Bridge:
+    from aelab.bridges.wandb import WeightsAndBiases
+
+    return WeightsAndBiases(**options)  # type: ignore[arg-type]
+
+
+#: Bridges by name; each of ours needs the extra that is called like it.
+BRIDGES: Table[Callable[..., Bridge]] = Table(
+    "bridge", "aelab.bridges", {"tensorboard": _tensorboard, "wandb": _wandb}
+)
 
 
 def make_bridge(name: str, **options: object) -> Bridge:
@@ -21,17 +39,4 @@ def make_bridge(name: str, **options: object) -> Bridge:
         UserError: there is none, or an option does not exist.
         MissingExtra: its tool is not installed.
     """
-    from aelab.errors import UserError, did_you_mean, one_of
-
-    if name == "tensorboard":
-        from aelab.bridges.tensorboard import TensorBoard
-
-        return TensorBoard(**options)  # type: ignore[arg-type]
-    if name == "wandb":
-        from aelab.bridges.wandb import WeightsAndBiases
-
-        return WeightsAndBiases(**options)  # type: ignore[arg-type]
-    raise UserError(
-        f"there is no bridge to '{name}'{did_you_mean(name, BRIDGES)}",
-        hint=f"possible: {one_of(BRIDGES)}",
-    )
+    return BRIDGES.find(name)(**options)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from aelab.catalogue.calls import CallLog
 from aelab.catalogue.parts import Part
 from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
-from aelab.errors import ConfigError
+from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.parts import AnyTable
 
 if TYPE_CHECKING:
     from aelab.data.roots import Roots
@@ -30,17 +31,30 @@ _OWN: dict[str, Any] = {}
 _OWN_ATTRIBUTES: dict[type, frozenset[str]] = {}
 
 
-def register(name: str, part: Any, attributes: Iterable[str] = ()) -> None:
-    """Make one's own class or function usable in blocks, under the same checks as ours.
+def register(
+    name: str, part: Any, attributes: Iterable[str] = (), *, kind: str = "model part"
+) -> None:
+    """Make a part of one's own usable by name, under the same checks as ours.
 
     Args:
-        name: how blocks call it.
+        name: how files call it.
         part: a class or function with annotated keyword arguments.
         attributes: what blocks may read of the objects it makes.
+        kind: what it is: a `model part` or a `data set`, which blocks call; or one of the other
+            kinds of `tables_by_kind`, which the file names.
 
     Raises:
-        ConfigError: the name is no name, or is taken already.
+        ConfigError: the name is no name, or is taken already; an unknown kind.
     """
+    if kind not in ("model part", "data set"):
+        kinds = tables_by_kind()
+        if kind not in kinds:
+            raise ConfigError(
+                f"there is no kind of part '{kind}'{did_you_mean(kind, kinds)}",
+                hint=f"possible: {one_of(kinds)}",
+            )
+        kinds[kind].register(name, part)
+        return
     if not name.isidentifier() or name.startswith("_"):
         raise ConfigError(f"'{name}' cannot be the name of a part")
     if not callable(part):
@@ -70,7 +84,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     for name, target in {**tables(), **_OWN}.items():
-        reads = name not in {**MODELS, **HELPERS, **LOSSES} or name in READS_FILES
+        reads = name not in {*MODELS.ours, *HELPERS, *LOSSES} or name in READS_FILES
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
     log.parts = _index(found)
@@ -80,14 +94,26 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
 @cache
 def tables() -> Mapping[str, Any]:
     """Name -> class or function: the tables of the rooms, and installed plug-ins."""
-    from importlib.metadata import entry_points
-
     from aelab.data import COMBINATORS, DATASETS
     from aelab.losses import LOSSES
     from aelab.models import HELPERS, MODELS
 
-    outside = {entry.name: entry.load() for entry in entry_points(group="aelab.parts")}
-    return MappingProxyType({**outside, **DATASETS, **COMBINATORS, **MODELS, **HELPERS, **LOSSES})
+    return MappingProxyType({**MODELS, **DATASETS, **COMBINATORS, **HELPERS, **LOSSES})
+
+
+def tables_by_kind() -> Mapping[str, AnyTable]:
+    """Every kind of part that an experiment file names -> its table.
+
+    Metrics, figures and bridges have tables too: `aelab.metrics.METRICS`,
+    `aelab.lab.drawing.FIGURES` and `aelab.bridges.BRIDGES`.
+    """
+    from aelab.data import DATASETS
+    from aelab.losses import PENALTIES, RECONSTRUCTIONS
+    from aelab.models import MODELS
+    from aelab.train import OPTIMIZERS, SCHEDULES
+
+    known = (MODELS, DATASETS, RECONSTRUCTIONS, PENALTIES, OPTIMIZERS, SCHEDULES)
+    return MappingProxyType({table.kind: table for table in known})
 
 
 def attributes() -> Mapping[type, frozenset[str]]:

@@ -37,26 +37,31 @@ from aelab.data.transformed import (
     augmentations,
 )
 from aelab.data.transforms import TRANSFORMS
+from aelab.parts import Table
 
 #: Every data set an experiment file may name.
-DATASETS: dict[str, Callable[..., Any]] = {
-    "array_dataset": array_dataset,
-    "ascii_art_dataset": ascii_art_dataset,
-    "atlas_dataset": atlas_dataset,
-    "cifar10_dataset": cifar10_dataset,
-    "figlet_ascii_dataset": figlet_ascii_dataset,
-    "fmnist_dataset": fmnist_dataset,
-    "idx_dataset": idx_dataset,
-    "image_folder_dataset": image_folder_dataset,
-    "ImagePatchDataset": ImagePatchDataset,
-    "Kali2dDataset": Kali2dDataset,
-    "kali_dataset": kali_dataset,
-    "mnist_dataset": mnist_dataset,
-    "noise_dataset": noise_dataset,
-    "packaged_ascii_dataset": packaged_ascii_dataset,
-    "rpg_tile_dataset": rpg_tile_dataset,
-    "rpg_tile_dataset_3x32x32": rpg_tile_dataset_3x32x32,
-}
+DATASETS: Table[Callable[..., Any]] = Table(
+    "data set",
+    "aelab.datasets",
+    {
+        "array_dataset": array_dataset,
+        "ascii_art_dataset": ascii_art_dataset,
+        "atlas_dataset": atlas_dataset,
+        "cifar10_dataset": cifar10_dataset,
+        "figlet_ascii_dataset": figlet_ascii_dataset,
+        "fmnist_dataset": fmnist_dataset,
+        "idx_dataset": idx_dataset,
+        "image_folder_dataset": image_folder_dataset,
+        "ImagePatchDataset": ImagePatchDataset,
+        "Kali2dDataset": Kali2dDataset,
+        "kali_dataset": kali_dataset,
+        "mnist_dataset": mnist_dataset,
+        "noise_dataset": noise_dataset,
+        "packaged_ascii_dataset": packaged_ascii_dataset,
+        "rpg_tile_dataset": rpg_tile_dataset,
+        "rpg_tile_dataset_3x32x32": rpg_tile_dataset_3x32x32,
+    },
+)
 
 #: Sets made of sets, as functions; the methods of every set are `METHODS`.
 COMBINATORS: dict[str, Callable[..., Any]] = {

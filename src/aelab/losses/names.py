@@ -41,6 +41,7 @@ from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.losses.shapes import RenderedBlur, RenderedEdges, RenderedMorphology
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
+from aelab.parts import Table
 
 Formula = Callable[..., Tensor]
 
@@ -48,32 +49,40 @@ Formula = Callable[..., Tensor]
 Kind = Literal["reconstruction", "penalty", "characters"]
 
 #: (reconstruction, target) -> (B,).
-RECONSTRUCTIONS: dict[str, Formula] = {
-    "l1": l1,
-    "l2": l2,
-    "bce": bce,
-    "bce_logits": bce_logits,
-    "huber": huber,
-    "histogram": histogram,
-    "histogram_distance": histogram_distance,
-    "local_histogram": local_histogram,
-    "ssim": ssim,
-    "ms_ssim": ms_ssim,
-    "gradient": gradient,
-    "fft": fft,
-    "focal_frequency": focal_frequency,
-    "random_features": random_features,
-}
+RECONSTRUCTIONS: Table[Formula] = Table(
+    "reconstruction loss",
+    "aelab.reconstructions",
+    {
+        "l1": l1,
+        "l2": l2,
+        "bce": bce,
+        "bce_logits": bce_logits,
+        "huber": huber,
+        "histogram": histogram,
+        "histogram_distance": histogram_distance,
+        "local_histogram": local_histogram,
+        "ssim": ssim,
+        "ms_ssim": ms_ssim,
+        "gradient": gradient,
+        "fft": fft,
+        "focal_frequency": focal_frequency,
+        "random_features": random_features,
+    },
+)
 
 #: Output -> (B,). `kl` is the Gaussian one, or the legacy one under the `legacy` setting.
-PENALTIES: dict[str, Formula] = {
-    "kl": kl_term,
-    "gaussian_kl": kl_term,
-    "legacy_kl": legacy_kl_term,
-    "commitment": commitment_term,
-    "iwae_bound": iwae_bound_term,
-    "feature_statistics": feature_statistics_term,
-}
+PENALTIES: Table[Formula] = Table(
+    "penalty",
+    "aelab.penalties",
+    {
+        "kl": kl_term,
+        "gaussian_kl": kl_term,
+        "legacy_kl": legacy_kl_term,
+        "commitment": commitment_term,
+        "iwae_bound": iwae_bound_term,
+        "feature_statistics": feature_statistics_term,
+    },
+)
 
 #: Formulas of characters, for models that write (`Output.characters`): classes whose objects take
 #: (output, target) and give (B,). Options of a term are arguments of the class; an object with a

@@ -64,6 +64,8 @@ class Term:
         if self.warmup_images < 0:
             raise ConfigError(f"{spec.name}: warmup_images must be at least 0")
         self.formula_name, function, self.kind = find_formula(formula)
+        if spec.kind == "penalty" and not isinstance(formula, str):
+            self.formula_name, function, self.kind = spec.name, formula, "penalty"
         check_options(self.formula_name, function, options)
         if options.get("reduction", "mean") not in ("mean", "sum"):
             raise ConfigError(

@@ -34,56 +34,61 @@ from aelab.metrics.pictures import psnr, reproduction
 from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
 from aelab.metrics.subject import Subject, flat
 from aelab.metrics.table import Metric, Need, lacking, measure
+from aelab.parts import Table
 
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 _PIXELS: frozenset[Need] = frozenset({"pixels"})
 
 #: Every metric by name, in the order in which tables show them.
-METRICS: dict[str, Metric] = {
-    "reproduction": Metric(
-        reproduction, "L1, L2, PSNR and SSIM of held-out reproductions", _PIXELS
-    ),
-    "characters": Metric(
-        characters,
-        "ASCII art: right characters, similarity and contours of the drawn text",
-        frozenset({"characters"}),
-        part="pictures",
-        part_is="what is drawn",
-    ),
-    "characters_baseline": Metric(
-        characters_baseline,
-        "ASCII art: the same of blank reconstructions and of the nearest training picture",
-        frozenset({"characters", "train"}),
-        part="pictures",
-    ),
-    "elbo": Metric(
-        elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR | _PIXELS
-    ),
-    "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
-    "pca_skill": Metric(
-        pca_skill, "error beside that of PCA with as many numbers", _PIXELS | {"train"}
-    ),
-    "separation": Metric(
-        separation,
-        "k-NN and linear-probe accuracy of the latent against pixels",
-        frozenset({"train", "labels"}),
-        "slow",
-    ),
-    "samples": Metric(
-        sample_quality,
-        "Frechet and kernel distance, precision, recall, diversity of new images",
-        _PIXELS | {"train"},
-        "slow",
-        part="count",
-    ),
-    "iwae": Metric(
-        iwae,
-        "log-likelihood, importance-weighted with 500 samples",
-        _POSTERIOR | _PIXELS,
-        "slow",
-        part="images",
-    ),
-}
+METRICS: Table[Metric] = Table(
+    "metric",
+    "aelab.metrics",
+    {
+        "reproduction": Metric(
+            reproduction, "L1, L2, PSNR and SSIM of held-out reproductions", _PIXELS
+        ),
+        "characters": Metric(
+            characters,
+            "ASCII art: right characters, similarity and contours of the drawn text",
+            frozenset({"characters"}),
+            part="pictures",
+            part_is="what is drawn",
+        ),
+        "characters_baseline": Metric(
+            characters_baseline,
+            "ASCII art: the same of blank reconstructions and of the nearest training picture",
+            frozenset({"characters", "train"}),
+            part="pictures",
+        ),
+        "elbo": Metric(
+            elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR | _PIXELS
+        ),
+        "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
+        "pca_skill": Metric(
+            pca_skill, "error beside that of PCA with as many numbers", _PIXELS | {"train"}
+        ),
+        "separation": Metric(
+            separation,
+            "k-NN and linear-probe accuracy of the latent against pixels",
+            frozenset({"train", "labels"}),
+            "slow",
+        ),
+        "samples": Metric(
+            sample_quality,
+            "Frechet and kernel distance, precision, recall, diversity of new images",
+            _PIXELS | {"train"},
+            "slow",
+            part="count",
+        ),
+        "iwae": Metric(
+            iwae,
+            "log-likelihood, importance-weighted with 500 samples",
+            _POSTERIOR | _PIXELS,
+            "slow",
+            part="images",
+        ),
+    },
+)
 
 __all__ = [
     "METRICS",

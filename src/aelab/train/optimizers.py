@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
+from aelab.errors import AelabError, ConfigError, Where, in_words, shown
+from aelab.parts import Table
 from aelab.train.arguments import checked
 from aelab.train.orthogonal import MuonOfViews
 from aelab.train.settings import Choice
@@ -106,7 +107,9 @@ def _all_of_torch() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 #: Every optimiser a file may name.
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {**_all_of_torch(), "Muon": MuonWithAdamW}
+OPTIMIZERS: Table[type[torch.optim.Optimizer]] = Table(
+    "optimizer", "aelab.optimizers", {**_all_of_torch(), "Muon": MuonWithAdamW}
+)
 
 
 def make_optimizer(model: nn.Module, choice: Choice, learnrate: float) -> torch.optim.Optimizer:
@@ -117,12 +120,7 @@ def make_optimizer(model: nn.Module, choice: Choice, learnrate: float) -> torch.
     Raises:
         ConfigError: unknown name or argument, or nothing to train.
     """
-    part = OPTIMIZERS.get(choice.name)
-    if part is None:
-        raise ConfigError(
-            f"unknown optimizer '{choice.name}'{did_you_mean(choice.name, OPTIMIZERS)}",
-            hint=f"possible: {one_of(OPTIMIZERS)}",
-        )
+    part = OPTIMIZERS.find(choice.name)
     parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ConfigError("the model has no trainable parameter")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
+from aelab.parts import Table
 from aelab.train.arguments import checked
 from aelab.train.horizon import Horizon
 from aelab.train.settings import Choice, as_choice
@@ -100,14 +101,18 @@ def step(*, max_images: int | None, every_images: int, factor: float = 0.1) -> F
 
 #: Closed forms by name. `CosineAnnealingWarmupLR` of the old project scaled only the rate it
 #: reported, so what it did is the plain cosine.
-SCHEDULES: dict[str, Callable[..., Factor]] = {
-    "constant": constant,
-    "cosine": cosine,
-    "linear": linear,
-    "step": step,
-    "WarmupCosine": warmup_cosine,
-    "CosineAnnealingWarmupLR": cosine,
-}
+SCHEDULES: Table[Callable[..., Factor]] = Table(
+    "scheduler",
+    "aelab.schedules",
+    {
+        "constant": constant,
+        "cosine": cosine,
+        "linear": linear,
+        "step": step,
+        "WarmupCosine": warmup_cosine,
+        "CosineAnnealingWarmupLR": cosine,
+    },
+)
 
 
 class ClosedForm:

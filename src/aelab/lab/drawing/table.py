@@ -11,6 +11,7 @@ from aelab.lab.drawing import document004, maps, sheets
 from aelab.lab.drawing.edges import edges
 from aelab.lab.drawing.film import film
 from aelab.metrics.table import Need, lacking_needs
+from aelab.parts import Table
 
 if TYPE_CHECKING:
     from aelab.metrics import Subject
@@ -49,36 +50,44 @@ _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 _PIXELS: frozenset[Need] = frozenset({"pixels"})
 
 #: Every figure by name.
-FIGURES: dict[str, Figure] = {
-    "reproductions": Figure(sheets.reproductions, "worst, median and best held-out reproductions"),
-    "interpolation": Figure(
-        sheets.interpolation, "between held-out images, straight and on the sphere"
-    ),
-    "traversals": Figure(sheets.traversals, "one dimension of a code changed a row"),
-    "posterior": Figure(sheets.posterior_draws, "draws from images' posteriors", _POSTERIOR),
-    "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
-    "map": Figure(maps.latent_map, "codes in the plane: method=pca, tsne or umap"),
-    "histogram": Figure(maps.code_histogram, "codes beside the prior"),
-    "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
-    "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
-    "edges": Figure(
-        edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
-    ),
-    "film": Figure(film, "how reproductions grew better: kind=webp, gif or mp4", of_run=True),
-    "inputs": Figure(document004.inputs, "document 004: held-out images"),
-    "samples": Figure(
-        document004.samples_of_document, "document 004: their reconstructions, drawn", _POSTERIOR
-    ),
-    "tsne_plot": Figure(
-        maps.tsne_plot, "document 004: t-SNE of drawn latents by class", _POSTERIOR, "slow"
-    ),
-    "z_samples": Figure(
-        document004.z_samples, "document 004: draws from one image's posterior", _POSTERIOR
-    ),
-    "z_interpolation": Figure(
-        document004.z_interpolation, "document 004: between the first two images", _POSTERIOR
-    ),
-}
+FIGURES: Table[Figure] = Table(
+    "figure",
+    "aelab.figures",
+    {
+        "reproductions": Figure(
+            sheets.reproductions, "worst, median and best held-out reproductions"
+        ),
+        "interpolation": Figure(
+            sheets.interpolation, "between held-out images, straight and on the sphere"
+        ),
+        "traversals": Figure(sheets.traversals, "one dimension of a code changed a row"),
+        "posterior": Figure(sheets.posterior_draws, "draws from images' posteriors", _POSTERIOR),
+        "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
+        "map": Figure(maps.latent_map, "codes in the plane: method=pca, tsne or umap"),
+        "histogram": Figure(maps.code_histogram, "codes beside the prior"),
+        "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
+        "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
+        "edges": Figure(
+            edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
+        ),
+        "film": Figure(film, "how reproductions grew better: kind=webp, gif or mp4", of_run=True),
+        "inputs": Figure(document004.inputs, "document 004: held-out images"),
+        "samples": Figure(
+            document004.samples_of_document,
+            "document 004: their reconstructions, drawn",
+            _POSTERIOR,
+        ),
+        "tsne_plot": Figure(
+            maps.tsne_plot, "document 004: t-SNE of drawn latents by class", _POSTERIOR, "slow"
+        ),
+        "z_samples": Figure(
+            document004.z_samples, "document 004: draws from one image's posterior", _POSTERIOR
+        ),
+        "z_interpolation": Figure(
+            document004.z_interpolation, "document 004: between the first two images", _POSTERIOR
+        ),
+    },
+)
 
 
 def find_figure(name: str) -> Figure:

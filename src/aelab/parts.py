@@ -1,0 +1,134 @@
+"""One table type for every kind of part: ours, those of installed packages, and one's own.
+
+A package brings a part of any kind by an entry point, without importing anything of aelab:
+
+    [project.entry-points."aelab.penalties"]
+    student_kl = "my_package:student_kl"
+
+Programs do the same by `aelab.register("student_kl", student_kl, kind="penalty")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from aelab.errors import ConfigError, did_you_mean, one_of
+
+T = TypeVar("T")
+
+
+class Table(Mapping[str, T], Generic[T]):
+    """The parts of one kind by name.
+
+    Ours come first; a package cannot replace them. Parts of packages are imported when they are
+    asked for, not when they are listed.
+
+    Args:
+        kind: what one of them is called, for instance `penalty`.
+        group: of the entry points that bring more of them.
+        ours: those of the house.
+
+    Attributes:
+        kind, group: as given.
+    """
+
+    def __init__(self, kind: str, group: str, ours: Mapping[str, T]) -> None:
+        self.kind, self.group = kind, group
+        self._ours = dict(ours)
+        self._own: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        for parts in (self._ours, self._own):
+            if name in parts:
+                return parts[name]
+        return self._loaded(installed(self.group)[name])
+
+    def __iter__(self) -> Iterator[str]:
+        outside = (name for name in installed(self.group) if name not in self._ours)
+        return iter(dict.fromkeys([*self._ours, *outside, *self._own]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ours or name in self._own or name in installed(self.group)
+
+    def __repr__(self) -> str:
+        return f"<table of {len(self)} of the kind {self.kind}>"
+
+    def find(self, name: str, also: str = "") -> T:
+        """The part called `name`.
+
+        Args:
+            also: what is possible besides, for the message.
+
+        Raises:
+            ConfigError: there is none; the nearest and all possible names are told.
+        """
+        if name in self:
+            return self[name]
+        raise ConfigError(
+            f"unknown {self.kind} '{name}'{did_you_mean(name, self)}",
+            hint=f"possible: {one_of(self)}{also}",
+        )
+
+    @property
+    def ours(self) -> frozenset[str]:
+        """Names of the parts of the house."""
+        return frozenset(self._ours)
+
+    def register(self, name: str, part: T) -> None:
+        """Add a part of one's own.
+
+        Raises:
+            ConfigError: the name is no name, or another part has it.
+        """
+        if not name.isidentifier() or name.startswith("_"):
+            raise ConfigError(f"'{name}' cannot be the name of a {self.kind}")
+        if name in self and self._own.get(name) is not part:
+            raise ConfigError(f"there is a {self.kind} '{name}' already")
+        self._own[name] = part
+
+    def forget(self, name: str) -> None:
+        """Take a registered part out again; nothing happens where there is none."""
+        self._own.pop(name, None)
+
+    def _loaded(self, entry: EntryPoint) -> T:
+        try:
+            part: T = entry.load()
+        except Exception as error:
+            package = entry.dist.name if entry.dist is not None else entry.module
+            raise ConfigError(
+                f"the {self.kind} '{entry.name}' of the package {package} cannot be imported: "
+                f"{type(error).__name__}: {error}",
+                hint=f"mend or remove the package: pip uninstall {package}",
+            ) from error
+        return part
+
+
+def installed(group: str) -> Mapping[str, EntryPoint]:
+    """The entry points of one group by name; the installed packages are looked through once."""
+    return _installed().get(group, {})
+
+
+@cache
+def _installed() -> dict[str, dict[str, EntryPoint]]:
+    found: dict[str, dict[str, EntryPoint]] = {}
+    known = entry_points()
+    for group in known.groups:
+        if group.startswith("aelab."):
+            for entry in known.select(group=group):
+                found.setdefault(group, {}).setdefault(entry.name, entry)
+    return found
+
+
+def look_again() -> None:
+    """Look through the installed packages anew, for instance after one was installed."""
+    _installed.cache_clear()
+
+
+#: Any part, where its kind does not matter.
+AnyTable = Table[Any]
