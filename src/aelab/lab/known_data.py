@@ -54,8 +54,11 @@ def show_data(
 
 
 def _lies_in(out: Path, folder: Path) -> bool:
-    """Whether a file that is there is one of those in a folder that is read."""
-    return out.exists() and folder.is_dir() and folder.resolve() in out.resolve().parents
+    """Whether a file that is there is one of those in a folder that is read; not our own sheet."""
+    from aelab.outputs import made_by_aelab
+
+    inside = folder.is_dir() and folder.resolve() in out.resolve().parents
+    return inside and out.exists() and not made_by_aelab(out)
 
 
 def _default_name(given: Path, what: str) -> Path:
