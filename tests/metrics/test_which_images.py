@@ -103,6 +103,19 @@ def test_a_metric_says_over_how_many_images_it_is() -> None:
     assert METRICS["reproduction"].images(subject, {}) == 600
 
 
+def test_pictures_show_a_class_that_a_draw_would_miss() -> None:
+    many = _sorted(150, 1)
+    assert many.labels is not None
+    rows = torch.cat([torch.arange(0, 2), torch.arange(150, 750)])
+    rare = replace(many, pixels=many.pixels[rows], labels=many.labels[rows])
+    plain = Subject(_Means(), rare, limit=20)
+    shown = Subject(_Means(), rare, limit=20, every_class=True)
+    assert plain.labels is not None and shown.labels is not None
+    assert plain.labels.unique().tolist() == [1, 2, 3, 4]
+    assert shown.labels[shown.shown[:5]].tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(plain.images[:19], shown.images[:19])
+
+
 def test_pictures_show_every_class() -> None:
     subject = _subjects()[0]
     assert subject.labels is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from aelab.ops.classes import common_classes
+from aelab.ops.subset import draw_order, show_order
 from aelab.types import Images
 
 
@@ -39,6 +40,22 @@ def test_names_of_one_side_hold_for_the_numbers_of_the_other() -> None:
     (one, other), names = common_classes([_set([0, 1], ["cat", "dog"]), _set([1, 5])])
     assert one is not None and other is not None
     assert (one.tolist(), other.tolist(), names) == ([0, 1], [1, 2], ("cat", "dog", "5"))
+
+
+def test_what_is_no_class_is_none() -> None:
+    images = torch.zeros(4, 1, 1, 1)
+    for labels, wanted in (
+        (torch.tensor([[0], [1], [1], [0]]), [0, 1, 1, 0]),
+        (torch.tensor([True, False, True, True]), [1, 0, 1, 1]),
+        (torch.tensor([0.0, 2.0, 2.0, 0.0]), [0, 1, 1, 0]),
+        (torch.eye(4), None),
+        (torch.tensor([0.5, 1.0, 2.0, 0.1]), None),
+        (torch.tensor([float("nan"), 1.0, 2.0, 0.1]), None),
+    ):
+        (found,), _ = common_classes([Images(images, labels=labels)])
+        assert (None if found is None else found.tolist()) == wanted
+        assert draw_order(4, labels).sort().values.tolist() == [0, 1, 2, 3]
+        assert show_order(4, labels).sort().values.tolist() == [0, 1, 2, 3]
 
 
 def test_a_set_without_labels_has_none() -> None:

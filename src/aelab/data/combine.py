@@ -18,7 +18,7 @@ from aelab.data.prepare import Prepared, checked_range, checked_shape
 from aelab.data.progress import track
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
-from aelab.ops.classes import common_classes
+from aelab.ops.classes import class_numbers, common_classes
 from aelab.ops.random import keyed_generator
 from aelab.ops.value_range import UNIT, words
 from aelab.types import Augment, Images, Provenance, ValueRange
@@ -232,10 +232,12 @@ class Interleaved(Dataset):
     def _labels(sets: Sequence[Images]) -> tuple[Tensor | None, list[str]]:
         """Classes of all sets under one numbering, where all have labels, and all or none names."""
         named = {bool(images.label_names) for images in sets}
-        if len(named) > 1 or any(images.labels is None for images in sets):
+        numbers = [class_numbers(images.labels) for images in sets]
+        known = [labels for labels in numbers if labels is not None]
+        if len(named) > 1 or len(known) < len(sets):
             return None, []
         if named == {False}:  # bare numbers stay as they are
-            return torch.cat([i.labels for i in sets if i.labels is not None]), []
+            return torch.cat(known), []
         classes = common_classes(sets)
         return torch.cat([labels for labels in classes.labels if labels is not None]), list(
             classes.names

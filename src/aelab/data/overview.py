@@ -292,8 +292,8 @@ def statistics(images: Images) -> dict[str, Any]:
         "looked_at": len(pixels),
         "sha256": images.content_sha256,
     }
-    if images.labels is not None:
-        found["labels"] = _label_counts(images)
+    if images.labels is not None and (counts := _label_counts(images)):
+        found["labels"] = counts
     share = images.facts.get("transparent_share")
     if share:
         found["transparent"] = f"{share:.1%} of the pixels"
@@ -396,7 +396,8 @@ def _title(text: str, width: int) -> Tensor:
 def _label_counts(images: Images) -> dict[str, int]:
     assert images.labels is not None
     (labels,), names = common_classes([images])
-    assert labels is not None
+    if labels is None:  # several numbers an image, or fractions: no classes
+        return {}
     counts = torch.bincount(labels, minlength=len(names)).tolist()
     return dict(zip(names, counts, strict=True))
 

@@ -86,6 +86,7 @@ def subject_of(
     limit: int = 10_000,
     train_limit: int = 20_000,
     chunk_images: int = 250,
+    every_class: bool = False,
 ) -> Subject:
     """A reopened run as the subject of metrics and figures.
 
@@ -95,6 +96,7 @@ def subject_of(
         train_limit: at most so many training images, drawn at random; with 0 their set is
             not even loaded.
         chunk_images: images in one pass.
+        every_class: of `Subject`, for pictures.
 
     Raises:
         DataError: the run has no validation set.
@@ -117,6 +119,7 @@ def subject_of(
         limit=limit,
         train_limit=train_limit,
         chunk_images=chunk_images,
+        every_class=every_class,
         device=parts.device,
     )
 

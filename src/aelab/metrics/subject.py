@@ -14,7 +14,7 @@ from aelab.ops.augmented import chosen_images
 from aelab.ops.classes import Classes, common_classes
 from aelab.ops.look import refuse_not_finite
 from aelab.ops.random import keyed_generator
-from aelab.ops.subset import draw_order, show_order
+from aelab.ops.subset import draw_order, show_order, with_every_class
 from aelab.ops.value_range import from_unit, to_unit
 from aelab.posteriors import Posterior, changed, joined
 from aelab.types import Images, Output
@@ -42,6 +42,8 @@ class Subject:
         train_limit: at most so many training images, drawn at random.
         chunk_images: images in one pass.
         device: where the model is.
+        every_class: for pictures: a class that the draw missed has an image among the held-out
+            ones.
 
     Raises:
         DataError: no held-out image.
@@ -59,6 +61,7 @@ class Subject:
         train_limit: int = 20_000,
         chunk_images: int = 250,
         device: torch.device | str = "cpu",
+        every_class: bool = False,
     ) -> None:
         if len(validation) == 0:
             raise DataError("there are no held-out images to evaluate with")
@@ -73,6 +76,7 @@ class Subject:
         self._chunk = chunk_images
         self._validation, self._limit = validation, limit
         self._train, self._train_limit = train, train_limit
+        self._every_class = every_class
 
     @property
     def has_train(self) -> bool:
@@ -100,7 +104,11 @@ class Subject:
 
     @cached_property
     def _rows(self) -> Tensor:
-        return draw_order(len(self._validation), self._validation.labels)[: self._limit]
+        labels = self._validation.labels
+        order = draw_order(len(self._validation), labels)
+        if self._every_class:
+            return with_every_class(order, self._limit, labels)
+        return order[: self._limit]
 
     @cached_property
     def _train_rows(self) -> Tensor:

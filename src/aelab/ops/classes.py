@@ -27,6 +27,20 @@ class Classes(NamedTuple):
     names: tuple[str, ...]
 
 
+def class_numbers(labels: Tensor | None) -> Tensor | None:
+    """(N,) int64 of labels that are classes; None where there are none.
+
+    One whole number an image is a class, in whatever type; several numbers an image, or fractions,
+    are something else (targets, one-hot codes), and no classes.
+    """
+    if labels is None or labels.numel() != len(labels):
+        return None
+    numbers = labels.detach().cpu().reshape(-1)
+    if numbers.is_floating_point() and not torch.equal(numbers, numbers.round()):
+        return None
+    return numbers.long()
+
+
 def common_classes(sets: Sequence[Images]) -> Classes:
     """One numbering for the classes of all sets.
 
@@ -34,7 +48,7 @@ def common_classes(sets: Sequence[Images]) -> Classes:
     its order, then new ones. Otherwise equal numbers are one class, in ascending order, and those
     that nobody uses are left out: labels may be any whole numbers.
     """
-    labelled = [images for images in sets if images.labels is not None]
+    labelled = [images for images in sets if class_numbers(images.labels) is not None]
     known: dict[str | int, str]
     by_name = all(images.label_names for images in labelled)
     if by_name:
@@ -49,9 +63,10 @@ def common_classes(sets: Sequence[Images]) -> Classes:
 
     def renumbered(images: Images) -> Tensor | None:
         """(N,) of one set, None where it has no labels."""
-        if images.labels is None:
+        numbers = class_numbers(images.labels)
+        if numbers is None:
             return None
-        values, where = torch.unique(images.labels.cpu().long(), return_inverse=True)
+        values, where = torch.unique(numbers, return_inverse=True)
         keys = [_name(images, n) if by_name else n for n in values.tolist()]
         return torch.tensor([place[key] for key in keys], dtype=torch.int64)[where]
 
@@ -59,8 +74,9 @@ def common_classes(sets: Sequence[Images]) -> Classes:
 
 
 def _used(images: Images) -> list[int]:
-    assert images.labels is not None
-    return [int(number) for number in torch.unique(images.labels.cpu().long()).tolist()]
+    numbers = class_numbers(images.labels)
+    assert numbers is not None
+    return [int(number) for number in torch.unique(numbers).tolist()]
 
 
 def _name(images: Images, number: int) -> str:

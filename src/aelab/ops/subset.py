@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aelab.ops.classes import class_numbers
 from aelab.ops.random import keyed_generator
 
 #: Names the rule by which images are drawn; another rule gives numbers of other images.
@@ -39,7 +40,7 @@ def draw_order(count: int, labels: Tensor | None = None) -> Tensor:
     Returns:
         (N,) int64, each of 0 .. N-1 once; the same for equal arguments, for ever.
     """
-    order = _shuffled(count, "subset")
+    order, labels = _shuffled(count, "subset"), class_numbers(labels)
     if labels is None or count < 2:
         return order
     number, among, start = _within_classes(labels[order])
@@ -62,13 +63,34 @@ def show_order(count: int, labels: Tensor | None = None) -> Tensor:
         any; classes in the order of their numbers. Of more than 16 classes a sheet may show a part:
         these stand in a random order, the same each round.
     """
-    order = _shuffled(count, "shown")
+    order, labels = _shuffled(count, "shown"), class_numbers(labels)
     if labels is None or count < 2:
         return order
     number, among, turn = _within_classes(labels[order])
     if len(among) > IN_ORDER:
         number = _shuffled(len(among), "classes")[number]
     return order[(turn * len(among) + number).argsort(stable=True)]
+
+
+def with_every_class(order: Tensor, count: int, labels: Tensor | None) -> Tensor:
+    """The first `count` rows of a `draw_order`, the last of them exchanged for what they miss.
+
+    For pictures: a class of three images among thousands may have none in a draw. For numbers a
+    draw is better as it is.
+
+    Args:
+        order: (N,) from `draw_order`.
+        count: how many.
+        labels: (N,) or None.
+    """
+    rows, numbers = order[:count].clone(), class_numbers(labels)
+    if numbers is None or count >= len(order):
+        return rows
+    first = show_order(len(order), numbers)[: len(torch.unique(numbers))]
+    missing = first[~torch.isin(numbers[first], numbers[rows])][: count // 2]
+    if len(missing):
+        rows[-len(missing) :] = missing
+    return rows
 
 
 def said(count: int, total: int, what: str = "images") -> str:
@@ -89,7 +111,7 @@ def _within_classes(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         number (N,), among (K,) sizes, turn (N,) counted from 0 in the order of rows.
     """
-    _, number, among = torch.unique(labels.cpu(), return_inverse=True, return_counts=True)
+    _, number, among = torch.unique(labels, return_inverse=True, return_counts=True)
     by_class = number.argsort(stable=True)
     first = torch.cumsum(among, 0) - among
     turn = torch.empty_like(number)

@@ -25,6 +25,8 @@ MARKERS = "osD^vP*X"
 MOST_NAMED = 64
 #: Classes that a legend lists.
 MOST_LISTED = 30
+#: Classes of fewer points have their name beside them.
+FEW = 10
 #: Letters of a class's name in a map.
 NAME_LENGTH = 18
 #: The frame shows all but so many of the points on each side, where that makes it much smaller.
@@ -84,7 +86,7 @@ def _classes(
     """Points of each class, their names at their middles, and the legend."""
     classes = [int(label) for label in np.unique(labels)]
     letters = NAME_LENGTH if len(classes) <= MOST_LISTED else NAME_LENGTH // 2
-    badges = []
+    badges: list[tuple[np.ndarray[Any, Any], str, str, bool]] = []
     for number, label in enumerate(classes):
         here = points[labels == label]
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
@@ -94,7 +96,7 @@ def _classes(
             *here.T, s=size, color=colour, marker=marker, alpha=0.6, linewidths=0,
             label=f"{name} ({len(here):,})",
         )  # fmt: skip
-        badges.append((np.median(here, axis=0), name, colour))
+        badges.append((np.median(here, axis=0), name, colour, len(here) < FEW))
     if len(classes) <= MOST_LISTED:
         panel.legend(
             loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8,
@@ -104,15 +106,19 @@ def _classes(
         _badges(panel, badges)
 
 
-def _badges(panel: Any, badges: list[tuple[np.ndarray[Any, Any], str, str]]) -> None:
-    """Names at their places, moved aside where they would lie on each other."""
+def _badges(panel: Any, badges: list[tuple[np.ndarray[Any, Any], str, str, bool]]) -> None:
+    """Names at their places, moved aside where they would lie on each other.
+
+    A few points would be hidden under their own name: it stands beside them.
+    """
     low, high = np.array([panel.get_xlim(), panel.get_ylim()]).T
     room = high - low
     taken: list[tuple[float, float, float]] = []  # middle in shares of the panel, half a width
-    for place, name, colour in badges:
+    for place, name, colour, few in badges:
         half = 0.008 * len(name) + 0.012
         start = np.clip((place - low) / room, (half, 0.03), (max(half, 1 - half), 0.97))
-        spot = _free_spot(start, half, taken)
+        aside = np.array([0.0, 0.06 if start[1] < 0.8 else -0.06]) if few else 0.0
+        spot = _free_spot(start + aside, half, taken)
         taken.append((*spot, half))
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colour, "alpha": 0.85}
         moved = bool(np.abs(np.asarray(spot) - start).max() > 1e-9)

@@ -40,7 +40,7 @@ def draw_of_run(
             options = {**options, "kind": ending}
         return write_figure(run, name, draw(name, run, options), out)
     opened = reopen_run(reference, store, **opening)
-    drawn = draw(name, subject_of(opened, limit=limit), options)
+    drawn = draw(name, subject_of(opened, limit=limit, every_class=True), options)
     return write_figure(opened.run, name, drawn, out)
 
 
@@ -53,7 +53,7 @@ def draw_cheap(
         The files written, and figure -> why it could not be drawn.
     """
     opened = reopen_run(reference, store, **opening)
-    subject = subject_of(opened, limit=limit)
+    subject = subject_of(opened, limit=limit, every_class=True)
     written, failed = list[Path](), dict[str, str]()
     for name, figure in FIGURES.items():
         other_kind = "pixels" if subject.alphabet else "characters"

@@ -112,7 +112,9 @@ def draw_together(
     names = labels([run for run, _ in references])[1]
     for label, (_, reference) in zip(names, references, strict=True):
         try:
-            subject = subject_of(reopen_run(reference, store, **opening), limit=limit)
+            subject = subject_of(
+                reopen_run(reference, store, **opening), limit=limit, every_class=True
+            )
         except AelabError as error:
             if left_out is None or len(references) == 1:
                 raise
