@@ -23,6 +23,7 @@ from aelab.data.overview import (
     statistics,
 )
 from aelab.errors import DataError, UserError
+from aelab.types import Images
 
 
 def test_statistics_of_a_set_that_is_known() -> None:
@@ -124,3 +125,9 @@ def test_a_contact_sheet_shows_every_class_in_the_order_of_the_set() -> None:
     assert len(rows) == 10
     assert rows.tolist() == sorted(rows.tolist())
     assert set(labels[rows].tolist()) == {0, 1, 2}
+
+
+def test_an_odd_set_is_noted_in_its_overview() -> None:
+    even = Images(torch.full((9, 1, 4, 4), 7, dtype=torch.uint8))
+    assert "every pixel of every image is 0.02745" in statistics(even)["note"]
+    assert "note" not in statistics(Images(torch.randint(0, 255, (9, 1, 4, 4)).to(torch.uint8)))

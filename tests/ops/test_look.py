@@ -148,6 +148,10 @@ def test_the_two_sides_are_compared() -> None:
     train = Images(grey(seed=1), labels=torch.arange(20) % 4)
     assert found(train, Images(grey(seed=2), labels=torch.arange(20) % 4)) == []
     assert found(train, Images(grey(seed=2), labels=torch.arange(20) % 5)) == ["data-labels-differ"]
+    many = Images(grey(400, seed=3), labels=torch.arange(400) % 300)
+    assert found(many, Images(grey(seed=2), labels=torch.arange(20))) == ["data-labels-differ"]
+    nearly = Images(grey(298, seed=4), labels=torch.arange(298))
+    assert found(many, nearly) == []  # two of 300 fonts
     assert found(train, Images(grey(seed=1)[:3])) == ["data-overlap"]
     assert found(train, Images(torch.rand(5, 1, 9, 8))) == ["data-shapes-differ"]
     other = Images(grey(seed=2), value_range=(-1.0, 1.0))

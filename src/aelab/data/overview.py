@@ -36,6 +36,7 @@ from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular
 from aelab.ops.classes import common_classes
 from aelab.ops.color import convert_channels, over_checker
+from aelab.ops.look import look
 from aelab.ops.resize import resize as resize_pixels
 from aelab.ops.subset import show_order
 from aelab.types import Images
@@ -299,7 +300,9 @@ def statistics(images: Images) -> dict[str, Any]:
         found["transparent"] = f"{share:.1%} of the pixels"
     if images.facts.get("left_out"):
         found["left_out"] = dict(images.facts["left_out"])
-    note = "; ".join(dict.fromkeys(entry.note for entry in images.provenance if entry.note))
+    looked = [finding.message for finding in look(images, str(found["name"]))]
+    notes = [*(entry.note for entry in images.provenance if entry.note), *looked]
+    note = "; ".join(dict.fromkeys(notes))
     return {**found, "note": note} if note else found
 
 

@@ -31,6 +31,8 @@ TRIED = 32
 TOLERANCE = 0.02
 #: Undeclared values beyond 0..1 by more than this are of another unit: refused, not noted.
 FAR = 8.0
+#: Share of the training classes that a validation set may lack without a note.
+FEW_CLASSES = 0.05
 #: What somebody forgot to divide by, the smallest that fits.
 _UNITS = (255, 65_535)
 #: Facts that are remembered; a set's are a few numbers.
@@ -327,7 +329,10 @@ def label_findings(train: Images, validation: Images, names: tuple[str, str]) ->
     named = bool(train.label_names and validation.label_names)
     ours, theirs = _classes(train, named), _classes(validation, named)
     found = []
-    for only, name, other in ((theirs - ours, *names[::-1]), (ours - theirs, *names)):
+    missing = ours - theirs
+    if len(missing) < FEW_CLASSES * len(ours):  # of hundreds, a small side need not have each
+        missing = set()
+    for only, name, other in ((theirs - ours, *names[::-1]), (missing, *names)):
         if only:
             more = f" and {len(only) - 5} more" if len(only) > 5 else ""
             found.append(
