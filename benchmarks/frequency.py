@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from aelab.lab.frequency import Measured, frequency_errors, frequency_figure
+from aelab.ops.subset import said
 from aelab.report import plots
 
 #: Bands of the table, cycles per pixel: from above the first value up to the second.
@@ -47,6 +48,8 @@ def main() -> None:
     for entry in measured:
         numbers = f"{entry.l1:.4f} | {entry.l2:.5f} | {entry.ssim:.3f}"
         print(f"| {entry.run.record['name']} | {numbers} | {' | '.join(bands(entry))} |")
+    for line in dict.fromkeys(said(e.images, e.total, "held-out images") for e in measured):
+        print(f"\nover {line}")
     if given.out:
         print(plots.save(frequency_figure(measured), given.out))
 

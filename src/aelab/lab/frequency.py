@@ -23,6 +23,7 @@ class Measured(NamedTuple):
         run: which.
         l1, l2, ssim: means over the held-out images; `ssim` as similarity, 1 is equal.
         by_frequency: the squared error, ring by ring.
+        images, total: over how many of how many held-out images, a random draw.
     """
 
     run: Run
@@ -30,6 +31,8 @@ class Measured(NamedTuple):
     l2: float
     ssim: float
     by_frequency: FrequencyError
+    images: int
+    total: int
 
 
 def frequency_errors(
@@ -101,4 +104,6 @@ def _measure(opened: Reopened, limit: int) -> Measured:
         l2(output, target).mean().item(),
         1 - ssim(output, target).mean().item(),
         error_by_frequency(output, target),
+        len(target),
+        subject.heldout_total,
     )
