@@ -157,7 +157,7 @@ class _Builder:
         if not substituted:  # what is wrong with a value that was not filled in follows from that
             self.errors = [e for e in self.errors if not e.message.startswith("given '${")]
         parsed = self.parse(blocks if substituted else {}, cell.variables)
-        if settings is None or len(self.errors) > before:
+        if settings is None or not name or len(self.errors) > before:
             return []
         self.number_of_runs += settings.trials
         if self.number_of_runs > MOST_RUNS:
