@@ -174,3 +174,19 @@ def test_held_out_images_that_are_drawn_anew_are_noted(tmp_path: Path) -> None:
     (note,) = notes(written(tmp_path, validation_set=drawn))
     assert "drawn anew in each validation" in note and "freeze_validation_set" in note
     assert notes(written(tmp_path, validation_set=drawn, freeze_validation_set="true")) == []
+
+
+@pytest.mark.parametrize(
+    ("activation", "reaches"), [("sigmoid", False), ("relu", False), ("tanh", True), (None, True)]
+)
+def test_a_last_activation_that_cannot_reach_the_images_is_noted(
+    tmp_path: Path, activation: str | None, reaches: bool
+) -> None:
+    last = f"code_size=4, activation_last_layer={activation!r}))"
+    model = FILE["model"].replace("code_size=4))", last)
+    change = ".transform([VT.Normalize([0.5], [0.5])])"
+    sets = {name: f'"{FILE[name]}{change}"' for name in ("train_set", "validation_set")}
+    found = notes(written(tmp_path, model=model, **sets))
+    assert len(found) == (not reaches)
+    assert reaches or ("the model ends with" in found[0] and "in -1..1" in found[0])
+    assert notes(written(tmp_path, model=model)) == []

@@ -9,7 +9,7 @@ from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Problems
 from aelab.findings import Finding
 from aelab.lab.build import Parts, Scheduled, Sets, located
-from aelab.lab.oddities import oddities, placed, unfrozen_validation
+from aelab.lab.oddities import oddities, out_of_reach, placed, unfrozen_validation
 
 if TYPE_CHECKING:
     from aelab.train import FitSettings
@@ -132,6 +132,8 @@ def findings_of(
     counts = _counts(parts.train, train), _counts(parts.validation, validation)
     with located(parts.train[0].where):
         shape = parts.train[0].dataset.shape
+    if train and train[0] is not None and not any(f.level == "problem" for f in found):
+        found += out_of_reach(spec, parts.model, train[0])
     return found + oddities(spec, parts, settings, shape, counts)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aelab.models.adapting import Trial
     from aelab.train import FitSettings
+    from aelab.types import Images
 
 #: A learning rate above so many times the usual one of its optimiser is odd.
 FAR_ABOVE = 100
@@ -48,6 +49,32 @@ def oddities(
         *_batch_above_set(spec, settings, train),
         *_warmups(spec, parts, settings, total),
         *_learnrate(spec, settings),
+    ]
+
+
+def out_of_reach(spec: RunSpec, model: nn.Module, images: Images) -> list[Finding]:
+    """The note of a model whose last activation cannot give the values of its images."""
+    from aelab.models import bounded_output
+    from aelab.ops.look import TOLERANCE
+    from aelab.ops.value_range import UNIT, limits, words
+
+    if images.value_range == UNIT:
+        return []
+    found = bounded_output(model, images.shape)
+    low, high = limits(images.value_range)
+    slack = TOLERANCE * (high - low)
+    if found is None or (found[1][0] <= low + slack and found[1][1] >= high - slack):
+        return []
+    name, (least, most) = found
+    return [
+        Finding(
+            "note",
+            "output-out-of-reach",
+            f"the model ends with {name}, which gives {least:g}..{most:g} only; images are in "
+            f"{words(images.value_range)}",
+            "tanh for -1..1, no last activation for other ranges, or images in 0..1",
+            spec.blocks["model"].where,
+        )
     ]
 
 

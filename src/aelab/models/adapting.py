@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aelab.errors import AelabError, ConfigError, ShapeError
 from aelab.models.dry_run import DryRun, asks_for_values, count_outputs, failing_layer
+from aelab.models.reshaping import DepthToSpace, Reshape, UnflattenPixels
 from aelab.models.shapes import image_shape, words
 from aelab.types import Output, TermSpec
 
@@ -163,6 +164,52 @@ def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> T
             hint=_FITTING,
         )
     return Trial(images, output, counter.flops, activations)
+
+
+#: Activations that bound what they give.
+_BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
+    nn.Sigmoid: (0.0, 1.0),
+    nn.Hardsigmoid: (0.0, 1.0),
+    nn.Tanh: (-1.0, 1.0),
+    nn.Softsign: (-1.0, 1.0),
+    nn.ReLU: (0.0, math.inf),
+    nn.Softplus: (0.0, math.inf),
+    nn.ReLU6: (0.0, 6.0),
+}
+_SHAPES_ONLY = (
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Identity,
+    nn.PixelShuffle,
+    Reshape,
+    UnflattenPixels,
+    DepthToSpace,
+)
+
+
+def bounded_output(
+    model: nn.Module, shape: Sequence[int]
+) -> tuple[str, tuple[float, float]] | None:
+    """The activation that a model's images come from, and what it can give; None: nothing bounds.
+
+    Args:
+        model: on any device.
+        shape: (C, H, W) of the images.
+    """
+    trial = copy.deepcopy(model).to("meta")
+    called: list[nn.Module] = []
+    leaves = [module for module in trial.modules() if not list(module.children())]
+    for leaf in leaves:
+        leaf.register_forward_hook(lambda module, *_: called.append(module))
+    try:
+        with torch.no_grad(), _evaluating(trial):
+            trial(torch.empty(2, *shape, device="meta"))
+    except Exception:  # a model that needs values, which there are none of here
+        return None
+    last = next((m for m in reversed(called) if not isinstance(m, _SHAPES_ONLY)), None)
+    if last is None or type(last) not in _BOUNDED:
+        return None
+    return type(last).__name__, _BOUNDED[type(last)]
 
 
 def refused_batch(model: nn.Module, shape: Sequence[int], size: int) -> str:
