@@ -148,3 +148,12 @@ def test_open_model_takes_bytes_and_refuses_floats_of_another_unit(tmp_path: Pat
                 model.encode(wrong)
         with pytest.raises(UserError, match=r"images\[None\]"):
             model.encode(pixels[0])
+
+
+def test_somebodys_own_function_of_binary_cross_entropy_is_noted(tmp_path: Path) -> None:
+    own = "'lambda a, b: F.binary_cross_entropy_with_logits(a, b)'"
+    change = f"{NOISE}.transform([lambda x: x * 2 - 1])"
+    found = lab.check(written(tmp_path, change, change.replace("seed=1", "seed=2"), own))
+    assert found.problems == []
+    assert any("compares with images in 0..1" in note for note in found.notes)
+    assert lab.check(written(tmp_path, loss=own)).notes == []

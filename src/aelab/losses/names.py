@@ -218,6 +218,18 @@ def kind_name(formula: str | Formula) -> str:
     return ALIASES.get(name, name)
 
 
+def mentions_unit_targets(formula: str | Formula) -> bool:
+    """Whether somebody's own function calls a formula by name whose targets are 0..1.
+
+    It may scale them before, so that this is a reason to say so and none to refuse.
+    """
+    code = getattr(formula, "__code__", None)
+    # The restricted evaluator turns F.name into a call with the name as a constant.
+    names = () if code is None else (*code.co_names, *code.co_consts)
+    words = [name for name in names if isinstance(name, str)]
+    return any(TARGET_RANGES.get(ALIASES.get(word, word)) == (0.0, 1.0) for word in words)
+
+
 def find_reconstruction(name: str | Formula) -> Formula:
     """The function (reconstruction, target) -> (B,) of a name, or of a function of such two.
 

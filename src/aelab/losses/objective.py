@@ -20,6 +20,7 @@ from aelab.losses.names import (
     check_options,
     find_formula,
     kind_name,
+    mentions_unit_targets,
 )
 from aelab.types import Images, Output, TermSpec
 
@@ -75,7 +76,7 @@ class Term:
         self.function: Formula = partial(function, **options)
         known = kind_name(formula)
         self.target_range = TARGET_RANGES.get(known)
-        self.of_unit_images = known in OF_UNIT_IMAGES
+        self.of_unit_images = known in OF_UNIT_IMAGES or mentions_unit_targets(formula)
         self.module = formula if isinstance(formula, nn.Module) else None
         if self.kind == "characters":
             self.function = self.module = CHARACTERS[self.formula_name](**options)
