@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aelab.config.blocks import Block, Scope
+from aelab.config.blocks import Block, ParsedBlock, Scope, inspect_block
+from aelab.config.identity import text_behind
 from aelab.config.settings import Settings
 from aelab.errors import Where
 
@@ -83,6 +85,27 @@ class RunSpec:
         """A fresh scope for the blocks of this run, over the catalogue's names and attributes."""
         places = {key.removeprefix("matrix."): where for key, where in self.places.items()}
         return Scope(names, attributes, self.variables, trust, self.base, places)
+
+    def text_behind(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
+        """What the blocks of some keys rest on: see `identity.text_behind`."""
+        return text_behind(self._parsed(), self.variables, wanted)
+
+    def words_behind(self, key: str) -> str:
+        """The same of one key on one line: the matrix values that it uses, then its Python."""
+        blocks = self._parsed()
+        found = text_behind(blocks, self.variables, key.__eq__)
+        values = ", ".join(f"{name}={value!r}" for name, value in found["variables"].items())
+        trees = (t for k in found["blocks"] for t in (*blocks[k].body, blocks[k].value))
+        code = " ".join("; ".join(ast.unparse(tree) for tree in trees).split())
+        return f"{values}: {code}" if values else code
+
+    def _parsed(self) -> dict[str, ParsedBlock]:
+        """The blocks as trees, whatever they may do: nothing of them is run."""
+        parsed = {
+            key: inspect_block(block, self.variables, folder=self.base)[1]
+            for key, block in self.blocks.items()
+        }
+        return {key: block for key, block in parsed.items() if block is not None}
 
 
 @dataclass(frozen=True)

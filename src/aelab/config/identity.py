@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aelab.config.blocks import ParsedBlock
@@ -65,6 +65,39 @@ def identity(
     return hashlib.sha256(json.dumps(text, sort_keys=True, default=repr).encode()).hexdigest()
 
 
+def text_behind(
+    blocks: Mapping[str, ParsedBlock],
+    variables: Mapping[str, Any],
+    wanted: Callable[[str], bool],
+) -> dict[str, Any]:
+    """What some values of a file rest on: their blocks, and the matrix values these mention.
+
+    A call log does not have everything: it knows nothing of what a function of the file closes
+    over, of a choice between two parts that both were made, nor of a method called on one.
+
+    Args:
+        blocks: by key, imports resolved and choices reduced.
+        variables: typed matrix values by name.
+        wanted: which keys; the blocks whose names these use count too.
+
+    Returns:
+        `blocks` in canonical form and `variables`, each by name; JSON-able but for odd constants.
+    """
+    trees = {key: (*block.body, block.value) for key, block in blocks.items()}
+    made = {key: _names_made(key, block.body) for key, block in blocks.items()}
+    kept = {key for key in trees if wanted(key)}
+    while True:
+        used = _names(tree for key in kept for tree in trees[key])
+        more = {key for key in trees if key not in kept and made[key] & used}
+        if not more:
+            break
+        kept |= more
+    return {
+        "blocks": {key: canonical_block(blocks[key]) for key in trees if key in kept},
+        "variables": {key: value for key, value in variables.items() if key in used},
+    }
+
+
 def canonical_block(block: ParsedBlock) -> list[Any]:
     """A block as nested lists that spacing, comments and Python's version do not change."""
     body = [canonical(node) for node in block.body if not isinstance(node, ast.Pass)]
@@ -92,3 +125,17 @@ def _stated(settings: Settings) -> set[str]:
 
 def _names(trees: Iterable[ast.AST]) -> set[str]:
     return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _names_made(key: str, body: Iterable[ast.stmt]) -> set[str]:
+    """Names that a block gives to later ones: its assignments, and `NAME` of `globals.NAME`."""
+    found = {key.removeprefix("globals.")} if key.startswith("globals.") else set()
+    for node in (node for tree in body for node in ast.walk(tree)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.alias(name=name, asname=other):
+                found.add(other or name.partition(".")[0])
+    return found

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from aelab.types import ValueRange
 
 
+#: Keys of data sets begin so; `globals.NAME` counts only where something else mentions it.
+_OF_DATA = ("train_set", "validation_set", "globals.")
+
+
 def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
     """What is known of a run from its text alone."""
     return {
@@ -68,6 +72,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
+        **_own_functions(spec, parts),
         **_samples(parts.model),
         "notes": list(dict.fromkeys([*spec.notes, *facts.notes, *notes_of(parts.findings)])),
         "findings": [finding.as_json() for finding in parts.findings],
@@ -77,8 +82,11 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
             "train_content": content["train"],
             "validation_content": content["validation"],
             **_drawn_anew(validation, spec),
+            **_changed_inputs(spec),
         },
-        "effect": effect(spec, parts, content),
+        "effect": effect(
+            spec, parts, content, drawn_anew=_is_drawn(train) or _is_drawn(validation)
+        ),
         "extra": {**parts.extra, **_compression(shape, facts.latent_shape)},
     }
 
@@ -95,6 +103,30 @@ def _drawn_anew(validation: Sets, spec: RunSpec) -> dict[str, list[str]]:
     if changes and spec.settings.freeze_validation_set:
         changes.append("once")
     return {"validation_augmentation": changes} if changes else {}
+
+
+def _own_functions(spec: RunSpec, parts: Parts) -> dict[str, list[str]]:
+    """The text of a loss that the file itself defines: its name alone tells no two apart."""
+    if all(
+        term.formula_name != "reconstruction" and not term.module for term in parts.objective.terms
+    ):
+        return {}
+    keys = [key for key in ("loss_function", "perceptual_model") if key in spec.blocks]
+    return {"objective_text": [spec.words_behind(key) for key in keys]} if keys else {}
+
+
+def _changed_inputs(spec: RunSpec) -> dict[str, list[str]]:
+    """How the inputs of a validation differ from its targets."""
+    settings, found = spec.settings, []
+    if "train_input_transforms" in spec.blocks:
+        found.append(spec.words_behind("train_input_transforms"))
+    if settings.training_noise and "validation" in settings.legacy:
+        found.append(f"training_noise: {settings.training_noise:g}")
+    return {"validation_inputs": found} if found else {}
+
+
+def _is_drawn(sets: Sets) -> bool:
+    return any(images.augment for _, images in sets)
 
 
 def _characters(alphabet: str) -> dict[str, Any]:
@@ -156,15 +188,22 @@ def _content(sets: Sets) -> str:
     return _hash([[epoch, images.content_sha256] for epoch, images in sets])
 
 
-def effect(spec: RunSpec, parts: Parts, data: Any) -> str:
+def effect(spec: RunSpec, parts: Parts, data: Any, *, drawn_anew: bool = False) -> str:
     """A hash of all that decides the result but seed and names: equal hash, equal experiment.
 
     Two runs with equal effect whose matrix values differ show that the differing setting changed
     nothing, such as an interpolation where nothing was resized.
+
+    Args:
+        spec: the run's text, of which all but the data sets counts as it is.
+        parts: made of it.
+        data: hashes of the images, which count in place of the text that made them.
+        drawn_anew: whether images change at random: then that text counts too.
     """
     settings = spec.settings.model_dump(mode="json", exclude={"seed", "trials", "experiment_name"})
     calls = [call for call in parts.calls.to_json() if not parts.is_data_call(call)]
-    return _hash([settings, calls, data, parts.augmentation])
+    text = spec.text_behind(lambda key: drawn_anew or not key.startswith(_OF_DATA))
+    return _hash([settings, calls, data, parts.augmentation, text])
 
 
 def _compression(shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> dict[str, float]:

@@ -23,6 +23,9 @@ _MOST_AXES = 3
 #: Letters of a value in the name of a group.
 _LETTERS = 40
 
+#: Letters of one kind in such a sentence; the text of an own loss may be long.
+_WIDE = 100
+
 #: An option of a term that changes the way, not the final objective.
 _WARMUP = re.compile(r"warmup_images=\d+(, )?")
 
@@ -63,6 +66,7 @@ def compare(records: Sequence[Record]) -> Comparison:
         _filled([final_objective(record) for record in records]),
         _filled([", ".join(map(str, record.get("legacy") or [])) for record in records]),
         _filled([_held_out(record) for record in records]),
+        [_inputs(record) for record in records],
     ]
     numbers: dict[Hashable, int] = {}
     keys: list[Hashable] = list(zip(*parts, strict=True))
@@ -88,6 +92,8 @@ def apart(records: Sequence[Record]) -> str | None:
     if len(_kinds([_held_out(record) for record in records])) > 1:
         names = f" ({_some(sets)})" if sets[1:] else ""
         reasons.append(f"different held-out images{names}")
+    if len({_inputs(record) for record in records}) > 1:
+        reasons.append("held-out inputs that are changed differently")
     return f"Losses here do not compare: {' and '.join(reasons)}." if reasons else None
 
 
@@ -98,7 +104,9 @@ def final_objective(record: Record) -> str | None:
         return None
     text = _WARMUP.sub("", str(objective)).replace(", )", ")").replace(" ()", "")
     samples = record.get("samples")
-    return f"{text} ({samples} samples)" if samples and "iwae_bound" in terms(record) else text
+    text = f"{text} ({samples} samples)" if samples and "iwae_bound" in terms(record) else text
+    own = record.get("objective_text")
+    return f"{text} ({'; '.join(map(str, own))})" if isinstance(own, list) and own else text
 
 
 def terms(record: Record) -> list[str]:
@@ -134,8 +142,17 @@ def _held_out(record: Record) -> str | None:
     if not told:
         told = [f"{e.get('name')} {e.get('count')} {e.get('sha256')}" for e in entries]
         told += [str(record["shape"])] if told and record.get("shape") else []
-    drawn = data.get("validation_augmentation")
-    return " ".join([*told, *map(str, drawn or [])]) or None
+    told += _texts(data.get("validation_augmentation"))
+    return " ".join(told) or None
+
+
+def _inputs(record: Record) -> str:
+    """How the model's inputs differ from the held-out images; empty where they do not."""
+    return " ".join(_texts(_data(record).get("validation_inputs")))
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(entry) for entry in value] if isinstance(value, list) else []
 
 
 def _set_words(record: Record) -> str | None:
@@ -149,7 +166,8 @@ def _kinds(values: Sequence[Any]) -> list[str]:
 
 def _some(kinds: Sequence[str]) -> str:
     more = f"; and {len(kinds) - _NAMED} more" if len(kinds) > _NAMED else ""
-    return "; ".join(kinds[:_NAMED]) + more
+    short = [kind if len(kind) <= _WIDE else f"{kind[: _WIDE - 3]}..." for kind in kinds[:_NAMED]]
+    return "; ".join(short) + more
 
 
 # --- names of groups
