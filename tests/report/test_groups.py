@@ -299,3 +299,45 @@ def test_held_out_images_that_change_with_the_seed_are_groups_by_seed(add: Add) 
         for seed in (1, 2)
     ]
     assert [row["group"] for row in make_table(runs).rows] == ["seed=1", "seed=2"] * 2
+
+
+def test_the_report_calls_no_repeat_the_worst_and_nothing_one_times_the_best(add: Add) -> None:
+    seeds = [add({"seed": seed}, 0.3 + seed / 100, effect="e") for seed in (1, 2, 3)]
+    told = " ".join(summary(seeds))
+    assert "Best validation loss: 0.31 at 1,000 images (seed=1)." in told and "worst" not in told
+    equal = [add({"lr": lr}, 0.3 + lr / 1000) for lr in (0.1, 0.2)]
+    assert "worst" not in " ".join(summary(equal))
+    far = [add({"net": net}, loss) for net, loss in (("a", 0.3), ("b", 0.33))]
+    assert "The worst (net=b) is 1.1 times that." in " ".join(summary(far))
+
+
+def test_a_group_is_not_named_by_an_axis_that_its_runs_do_not_have(add: Add) -> None:
+    runs = [
+        *(add({"beta": beta}, 0.1, objective=f"l1 + {beta:g} kl") for beta in (0.1, 0.2)),
+        *(add({"res": res}, 0.1, held_out=f"v{res}") for res in (24, 32)),
+    ]
+    assert compare([run.record for run in runs]).names == [
+        "beta=0.1", "beta=0.2", "res=24", "res=32"
+    ]  # fmt: skip
+    one_without = [
+        add({"ds": "a", "x": 1}, 0.1, held_out="a"),
+        add({"ds": None, "x": 1}, 0.1, held_out="b"),
+    ]
+    assert compare([run.record for run in one_without]).names == ["ds=a", "ds=-"]
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_averages_have_names_that_do_not_change_with_the_runs(add: Add, format: str) -> None:
+    runs = [add({"net": "a", "seed": seed}, 0.1 * seed) for seed in (1, 2)]
+    text = table(runs, average="seed", average_std=["loss"], format=format)
+    row = (json.loads(text) if format == "json" else list(csv.DictReader(io.StringIO(text))))[0]
+    named = {name: float(row[name]) for name in row if "loss" in name}
+    assert named["validation loss"] == pytest.approx(0.15) and int(row["images"]) == 1000
+    assert named["validation loss (min)"] == pytest.approx(0.1)
+    assert not [name for name in row if "1,000" in name]
+
+
+def test_a_training_loss_is_that_of_the_final_objective(add: Add) -> None:
+    run = add({"x": 1}, None)
+    run.append({"split": "train", "images": 1000, "loss": 0.1, "loss_final": 0.4})
+    assert make_table([run]).rows[0]["train_loss"] == 0.4

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from aelab.analysis.curves import judged
 from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
 from aelab.runs.evaluation import evaluated_values
@@ -277,9 +278,9 @@ def _legacy(record: Mapping[str, Any]) -> str | None:
 
 
 def _train_loss(run: Run) -> float | None:
-    """The last logged training loss, for a run without a validation."""
+    """The last logged training loss, with the final weights, for a run without a validation."""
     try:
-        rows = run.metrics("train")
+        rows = judged(run.metrics("train"))
     except StoreError:  # the table tells about the damage
         return None
     return next((_float(row["loss"]) for row in reversed(rows) if "loss" in row), None)

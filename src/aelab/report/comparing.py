@@ -26,6 +26,9 @@ _LETTERS = 40
 #: Letters of one kind in such a sentence; the text of an own loss may be long.
 _WIDE = 100
 
+#: The value of an axis that a run does not have.
+_MISSING = "-"
+
 #: An option of a term that changes the way, not the final objective.
 _WARMUP = re.compile(r"warmup_images=\d+(, )?")
 
@@ -188,18 +191,28 @@ def _names(
             break
     else:
         axes = ()
-    every = {axis: set().union(*values[axis]) for axis in axes}
-    words = [
-        ", ".join(
-            f"{axis.removeprefix('matrix.')}={_short(values[axis][number])}"
-            for axis in axes
-            if values[axis][number] != every[axis]
-        )
-        for number in range(count)
-    ]
+    words = [_group_words(axes, values, number, with_missing=False) for number in range(count)]
+    if len(set(words)) < count or not all(words):
+        words = [_group_words(axes, values, number, with_missing=True) for number in range(count)]
     if len(set(words)) < count or not all(words):
         words = [f"{text} #{number + 1}".strip() for number, text in enumerate(words)]
     return words, tuple(axis.removeprefix("matrix.") for axis in axes if axis in keys)
+
+
+def _group_words(
+    axes: Sequence[str],
+    values: Mapping[str, list[set[str]]],
+    number: int,
+    *,
+    with_missing: bool,
+) -> str:
+    """`res=24, net=conv`; an axis that the group's runs do not have, only if that is needed."""
+    told = []
+    for axis in axes:
+        own = values[axis][number]
+        if own != set().union(*values[axis]) and (with_missing or own != {_MISSING}):
+            told.append(f"{axis.removeprefix('matrix.')}={_short(own)}")
+    return ", ".join(told)
 
 
 def _values_by_axis(
@@ -235,7 +248,7 @@ def _text(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, list | tuple):
         return ",".join(map(_text, value))
-    return "-" if value is None else " ".join(str(value).split())
+    return _MISSING if value is None else " ".join(str(value).split())
 
 
 def _candidates(own: list[str], repeats: list[str], others: list[str]) -> Any:

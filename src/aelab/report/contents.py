@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.errors import StoreError
 from aelab.report import series
 from aelab.report.cells import Column, Table, data_words, show
@@ -111,11 +112,12 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
 def _rate(verdict: str) -> float | None:
     """Per cent of a verdict such as `falling 1.3 % (0.9 to 1.7) ...`, falling negative."""
     words = verdict.split()
-    sign = {"falling": -1.0, "rising": 1.0, "flat": 0.0}.get(words[0] if words else "")
+    first = words[0].rstrip(":") if words else ""
+    sign = {"falling": -1.0, "rising": 1.0, "flat": 0.0}.get(first)
     if sign is None:
         return None
     try:
-        return sign * float(words[1])
+        return sign * float(words[1].replace(",", ""))
     except (IndexError, ValueError):
         return 0.0
 
@@ -158,15 +160,26 @@ def summary(runs: Sequence[Run]) -> list[str]:
 def _best_and_worst(
     runs: Sequence[Run], scored: Sequence[tuple[float, int]], group: str, keys: Sequence[str]
 ) -> list[str]:
-    """Two sentences about runs whose losses compare, best first."""
+    """Up to two sentences about runs whose losses compare, best first.
+
+    Of repeats there is no worst setting, nor is there one that is 1.00 times the best.
+    """
     (low, best), (high, worst) = scored[0], scored[-1]
     at = (runs[best].status.get("best") or {}).get("images")
     when = f" at {at:,} images" if at else ""
     where = f" for {group}" if group else ""
     sentences = [f"Best validation loss{where}: {low:.6g}{when} ({_spelt(runs[best], keys)})."]
-    if len(scored) > 1 and low > 0:
-        sentences.append(f"The worst ({_spelt(runs[worst], keys)}) is {high / low:.3g} times that.")
+    if low > 0 and (times := f"{high / low:.3g}") != "1" and _of_several_settings(runs, scored):
+        sentences.append(f"The worst ({_spelt(runs[worst], keys)}) is {times} times that.")
     return sentences
+
+
+def _of_several_settings(runs: Sequence[Run], scored: Sequence[tuple[float, int]]) -> bool:
+    """Whether more than the seed tells runs apart."""
+    records = [runs[number].record for _, number in scored]
+    repeats = seed_keys(run.record for run in runs)
+    kinds = {(r.get("experiment"), matrix_key(r["matrix"], without=repeats)) for r in records}
+    return len(kinds) > 1
 
 
 def _data_sentence(runs: Sequence[Run]) -> list[str]:
@@ -197,8 +210,8 @@ def _best_loss(run: Run) -> float | None:
 
 def states(runs: Sequence[Run]) -> dict[str, int]:
     """State -> number of runs, finished first."""
-    order = ("finished", "running", "waiting", "interrupted", "failed")
     counted = [run.state for run in runs]
+    order = ("finished", "running", "waiting", "interrupted", "failed", *sorted(set(counted)))
     return {state: counted.count(state) for state in order if state in counted}
 
 

@@ -127,14 +127,20 @@ def _json_runs(table: Table, merged: Table | None) -> list[dict[str, Any]]:
 
 
 def _json_rows(table: Table) -> list[dict[str, Any]]:
-    return [
-        {column.header: _finite(row.get(column.key)) for column in table.columns}
-        for row in table.rows
-    ]
+    columns = [part for column in table.columns for part in _csv_columns(column, table)]
+    return [{header: _finite(value(row)) for header, value in columns} for row in table.rows]
 
 
-#: What a column is called in CSV where a reader's header would change with the runs.
-_CSV_NAMES = {"loss": "validation loss", "spread": "std"}
+#: What a column is called in CSV and JSON where a reader's header would change with the runs.
+_STEADY_NAMES = {"loss": "validation loss", "spread": "std"}
+
+
+def _steady_name(column: Column) -> str:
+    """A header without the number of images, which depends on the runs: `validation loss (min)`."""
+    name, _, what = column.key.partition(" ")
+    if name not in _STEADY_NAMES:
+        return column.header
+    return f"{_STEADY_NAMES[name]} ({what})" if what else _STEADY_NAMES[name]
 
 
 def _csv(table: Table) -> str:
@@ -152,7 +158,7 @@ def _csv_columns(
     column: Column, table: Table
 ) -> list[tuple[str, Callable[[Mapping[str, Any]], Any]]]:
     """Header and value of what a column becomes: an interval is three columns of numbers."""
-    key, header = column.key, _CSV_NAMES.get(column.key, column.header)
+    key, header = column.key, _steady_name(column)
     if key == "loss":
         alone = all(other.key != "images" for other in table.columns)
         images = [("images", lambda row: row.get("images"))] if alone else []
