@@ -128,8 +128,11 @@ def test_classes_are_matched_by_their_names_where_one_is_missing_on_one_side() -
     assert values["knn_latent.bb"] == values["knn_latent.cc"] == 1
     assert "knn_latent.aa" not in values
     other_way = separation(Subject(_Linear(), train, held_out))
-    assert other_way["knn_latent.aa"] == 0  # never seen
-    assert other_way["knn_latent.bb"] == 1
+    assert "knn_latent.aa" not in other_way  # never seen: as the note of such sets says
+    assert other_way["knn_latent"] == other_way["probe_pixels"] == other_way["knn_latent.bb"] == 1
+    strangers = _named([0] * 10, ["aa"], 2)
+    with pytest.raises(ConfigError, match="no class has images on both sides"):
+        separation(Subject(_Linear(), strangers, held_out))
 
 
 def test_labels_may_be_any_whole_numbers() -> None:

@@ -125,6 +125,16 @@ def test_without_labels_the_net_learns_which_way_up_images_are() -> None:
     assert net.chance < 0.35
 
 
+def test_images_of_a_single_class_are_told_by_which_way_up_they_are() -> None:
+    upright = _stripes(600, 0, labelled=True)
+    assert upright.labels is not None
+    pixels = upright.pixels[upright.labels == 0]
+    top = Images(pixels, labels=torch.zeros(len(pixels), dtype=torch.int64))
+    assert train_features(Subject(_Shift(), top, top), images=64).task == "rotations"
+    strangers = Images(upright.pixels, labels=upright.labels + 7)
+    assert train_features(Subject(_Shift(), strangers, upright), images=64).task == "rotations"
+
+
 def test_a_model_that_makes_one_image_has_no_diversity_and_less_recall() -> None:
     class Stuck(_Shift):
         def decode(self, latent: Tensor) -> Tensor:

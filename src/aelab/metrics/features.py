@@ -83,18 +83,20 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
     """The feature net of a subject's training images; the same data and seed give the same net.
 
     Args:
-        subject: with training images; square ones if they have no labels.
+        subject: with training images; square ones if they are not of several classes.
         images: seen in training.
 
     Raises:
-        ConfigError: neither labels nor square images.
+        ConfigError: neither several classes nor square images.
 
     Source: rotations as a task: Gidaris et al. 2018, arXiv:1803.07728.
     """
     train, held_out = subject.train_images, subject.images
-    has_labels = subject.labels is not None and subject.train_labels is not None
+    has_labels = _tells_classes(subject)
     if not has_labels and train.shape[-1] != train.shape[-2]:
-        raise ConfigError("a feature net needs labels, or square images that can be turned")
+        raise ConfigError(
+            "a feature net needs several classes, or square images that can be turned"
+        )
     labels = subject.train_labels.long() if has_labels else None  # type: ignore[union-attr]
     test_labels = subject.labels.long() if has_labels else None  # type: ignore[union-attr]
     classes = int(labels.max()) + 1 if labels is not None else 4
@@ -103,6 +105,9 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
         torch.manual_seed(0)
         net = FeatureNet(train.shape[1], classes)
     _train(net, train, labels, images, generator)
+    if labels is not None and test_labels is not None:
+        known = torch.isin(test_labels, labels)  # a class that was never trained cannot be told
+        held_out, test_labels = held_out[known], test_labels[known]
     inputs, wanted = _task(held_out[:2000], None if test_labels is None else test_labels[:2000],
                            generator)  # fmt: skip
     with torch.no_grad():
@@ -114,6 +119,14 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
         digest.update(tensor.contiguous().numpy().tobytes())
     task = "classes" if has_labels else "rotations"
     return Trained(net, task, accuracy, chance, digest.hexdigest())
+
+
+def _tells_classes(subject: Subject) -> bool:
+    """Whether there are several classes to learn, and held-out images of one of them."""
+    if subject.labels is None or subject.train_labels is None:
+        return False
+    seen = torch.unique(subject.train_labels)
+    return len(seen) > 1 and bool(torch.isin(subject.labels, seen).any())
 
 
 def _train(

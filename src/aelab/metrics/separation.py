@@ -102,18 +102,24 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes. Of
     characters only the latent: their numbers are no brightness. Classes are matched by name between
     the sides; `knn_latent.NAME` is the share of that class's held-out images, of up to 20 classes.
+    Held-out images of a class without a training image are left out: nobody could name it.
 
     Raises:
-        ConfigError: all training images are of one class, or codes are no numbers.
+        ConfigError: all training images are of one class, none of the held-out images is of a class
+            of theirs, or codes are no numbers.
     """
     assert subject.labels is not None and subject.train_labels is not None
     labels, train_labels = subject.labels.long(), subject.train_labels.long()
     if int(train_labels.min()) == int(train_labels.max()):
         raise ConfigError("all training images are of one class: nothing can be separated")
+    known = torch.isin(labels, train_labels)
+    if not known.any():
+        raise ConfigError("no class has images on both sides: nothing can be recognised")
+    labels = labels[known]
     values: dict[str, float] = {}
-    pairs = {"latent": (flat(subject.train_latents), flat(subject.latents))}
+    pairs = {"latent": (flat(subject.train_latents), flat(subject.latents)[known])}
     if not subject.alphabet:
-        pairs["pixels"] = (flat(subject.train_images), flat(subject.images))
+        pairs["pixels"] = (flat(subject.train_images), flat(subject.images)[known])
     right: dict[str, Tensor] = {}
     for name, (train, test) in pairs.items():
         need_finite(train, "training images' codes")
