@@ -190,3 +190,11 @@ def test_a_last_activation_that_cannot_reach_the_images_is_noted(
     assert len(found) == (not reaches)
     assert reaches or ("the model ends with" in found[0] and "in -1..1" in found[0])
     assert notes(written(tmp_path, model=model)) == []
+
+
+def test_a_bound_that_only_the_posterior_carries_can_be_learned(tmp_path: Path) -> None:
+    encoder = "VariationalEncoder(EncoderMLP((1, 8, 8), code_size=8), 8, 4)"
+    model = f"ImportanceWeightedAutoencoder({encoder}, {DECODER[:-1]}, activation_last_layer="
+    path = written(tmp_path, model=model + '"sigmoid"), samples=2)', train_set=FILE["train_set"])
+    path.write_text(path.read_text().replace("loss_function: l1\n", ""))
+    assert notes(path) == []

@@ -229,13 +229,13 @@ def _with_gradients(output: Output) -> Output:
     """The same output, each tensor of numbers a leaf that gradients reach."""
     from torch import Tensor
 
+    from aelab.posteriors import changed
+
     def leaf(value: Any) -> Any:
         """A tensor of real numbers with gradient; anything else as it is."""
         if isinstance(value, Tensor) and value.is_floating_point():
             return value.detach().clone().requires_grad_()
-        if isinstance(value, dict):
-            return {name: leaf(item) for name, item in value.items()}
-        return value
+        return changed(value, leaf) if isinstance(value, tuple) else value
 
     return output._replace(**{name: leaf(value) for name, value in output._asdict().items()})
 
