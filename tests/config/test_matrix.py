@@ -117,17 +117,25 @@ def test_names_that_climb_out_are_known(name: str) -> None:
 
 def test_mistakes_in_a_matrix_are_named(problems: Find) -> None:
     found = problems(
-        "matrix:\n  lr: 0.1\n  ds: mnist\n  e: []\n  matrix_id: [1]\n  lambda: [1]\n  m: {a: 1}\n"
-        "  r: ['${ds}']\n"
+        "matrix:\n  lr: 0.1\n  ds: mnist\n  e: []\n  matrix_id: [1]\n  m: {a: 1}\n  r: ['${ds}']\n"
     )
     assert found[0].startswith("file.yml:2:3: matrix.lr: given '0.1'; possible is a list of values")
     assert "write: lr: [0.1]" in found[0]
     assert "write: ds: [mnist]" in found[1]
     assert "no run at all" in found[2]
     assert "provided by the lab" in found[3]
-    assert "word of Python" in found[4]
-    assert "given a mapping" in found[5]
-    assert "cannot refer" in found[6]
+    assert "given a mapping" in found[4]
+    assert "cannot refer" in found[5]
+
+
+def test_a_word_of_python_is_substituted_and_no_variable(
+    load_text: Callable[..., Experiment],
+) -> None:
+    text = "matrix:\n  def: [3, 4]\n  lambda: [a, b]\n  $filter: ${def} > 3\nseed: ${def}\n"
+    runs = load_text(text).runs()
+    assert [run.settings.seed for run in runs] == [4, 4]
+    assert [run.variables for run in runs] == [{}, {}]
+    assert [run.name for run in runs] == ["test/def:4_lambda:a", "test/def:4_lambda:b"]
 
 
 def test_mistakes_in_a_filter_are_named_once(problems: Find) -> None:

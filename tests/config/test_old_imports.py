@@ -245,6 +245,9 @@ def test_a_missing_package_is_named_with_the_file_that_needs_it(tmp_path: Path) 
 def test_an_unknown_name_beside_a_star_says_where_it_may_come_from(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"of src\.models\.cnn, imported with \*, aelab has only"):
         value("from src.models.cnn import *\nCheapConv2d()", tmp_path, trust=False)
+    with pytest.raises(ConfigError) as caught:
+        value("from experiments.ae.transformer import *\nOther()", tmp_path, trust=False)
+    assert "only a part" not in str(caught.value)  # of this module aelab has everything
 
 
 def test_the_table_names_only_what_the_catalogue_has() -> None:

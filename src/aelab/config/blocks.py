@@ -49,6 +49,17 @@ _SYNTAX_HINTS: dict[str, str] = {
 }
 
 
+#: Packages that are published under another name than they are imported by.
+_PUBLISHED_AS = {
+    "PIL": "pillow",
+    "attr": "attrs",
+    "cv2": "opencv-python",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
 @dataclass(frozen=True)
 class Block:
     """A piece of Python in a file.
@@ -491,7 +502,8 @@ def _failed_import(error: ImportError, where: Where, folder: Path | None) -> Con
     if not isinstance(error, ModuleNotFoundError):
         return ConfigError(f"{type(error).__name__}: {error}", where=where)
     if top and find_root(top, folder or Path.cwd()) is None and top not in OLD_PACKAGES:
-        hint = f"if it is a published package: pip install {top}; if your own: set PYTHONPATH"
+        name = _PUBLISHED_AS.get(top, top)
+        hint = f"if it is a published package: pip install {name}; if your own: set PYTHONPATH"
         message = f"{_importer(error)}the package {top}, which is not installed"
         return ConfigError(message, where=where, hint=hint)
     places = "the file's folder, PYTHONPATH, and the folders above the file"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from aelab.config.blocks import Block, ParsedBlock, Scope, inspect_block
 from aelab.config.identity import text_behind
+from aelab.config.matrix import is_variable
 from aelab.config.settings import Settings
 from aelab.errors import Where
 
@@ -78,7 +79,7 @@ class RunSpec:
     @property
     def variables(self) -> dict[str, Any]:
         """The typed variables that blocks see."""
-        return {key: value for key, value in self.matrix.items() if key.isidentifier()}
+        return {key: value for key, value in self.matrix.items() if is_variable(key)}
 
     def scope(self, names: Mapping[str, Any], attributes: Mapping[type, frozenset[str]], *,
               trust: bool = False) -> Scope:  # fmt: skip

@@ -82,6 +82,17 @@ OLD_MODULES: dict[str, tuple[str, ...]] = {
 LIBRARIES = ("torch", "torchvision", "math")
 
 
+#: Those of them of which aelab has every name.
+_WHOLE = frozenset(
+    """
+    experiments.ae.transformer experiments.datasets.noise src.datasets.image_combine
+    src.datasets.transform src.models.cnn.block2d src.models.decoder.decoder2d_conv
+    src.models.encoder.ae src.models.encoder.encoder2d_conv src.models.loss src.models.loss.hist
+    src.models.transform.reshape src.models.vae src.models.vae.vae src.util.image.image_filter
+    """.split()
+)
+
+
 @dataclass(frozen=True)
 class OldTrainer:
     """What an old `trainer:` implies.
@@ -208,7 +219,7 @@ class _Resolver(ast.NodeTransformer):
             if statements is None:
                 self.refused.append(self.refusal(single, module))
                 continue
-            if isinstance(single, ast.ImportFrom) and single.names[0].name == "*":
+            if single.names[0].name == "*" and module not in _WHOLE:
                 self.partly.append(module)
             new += [_placed(statement, node) for statement in statements]
         return new

@@ -25,6 +25,11 @@ _PRINTED = 10**15
 PROVIDED = ("matrix_slug", "matrix_id")
 
 
+def is_variable(key: str) -> bool:
+    """Whether blocks can name a key of the matrix; others, such as `def`, are substituted only."""
+    return key.isidentifier() and not keyword.iskeyword(key)
+
+
 @dataclass(frozen=True)
 class Cell:
     """One combination of the matrix.
@@ -45,7 +50,7 @@ class Cell:
     @property
     def variables(self) -> dict[str, Any]:
         """The typed variables that blocks and filters see; one pair of quotes is stripped."""
-        return {k: unquoted(v) for k, v in self.values.items() if k.isidentifier()}
+        return {k: unquoted(v) for k, v in self.values.items() if is_variable(k)}
 
     @property
     def substitutions(self) -> dict[str, Any]:
@@ -156,8 +161,6 @@ def _complaint(key: str, tree: Tree, shadowed: frozenset[str]) -> tuple[str, str
     if key in shadowed:
         hint = f"rename it, for instance to 'the_{key}'"
         return f"'{key}' already names a part that blocks use; the value would hide it", hint
-    if keyword.iskeyword(key):
-        return f"'{key}' is a word of Python and cannot be a variable in blocks", None
     if isinstance(tree, Text):
         hint = f"write: {key}: [{tree.text}]"
         return f"given {tree.text!r}; possible is a list of values", hint
