@@ -196,6 +196,15 @@ def test_a_path_binds_only_what_it_means(text: str, message: str, tmp_path: Path
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["Net", "*"])
+def test_a_refused_import_is_told_once_and_not_again_where_its_name_is_used(
+    name: str, tmp_path: Path
+) -> None:
+    text = f"from src.mine import {name}\nNet(3)\nNet(4)"
+    with pytest.raises(RefusedError, match=r"src\.mine is not part of aelab"):
+        value(text, tmp_path, trust=False)
+
+
 @pytest.mark.parametrize("trust", [False, True])
 def test_known_names_need_no_module_in_functions_either(trust: bool, tmp_path: Path) -> None:
     text = """

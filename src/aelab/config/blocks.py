@@ -264,23 +264,38 @@ def evaluate(block: Block, scope: Scope) -> Any:
 
 def _plain_to_see(block: Block, scope: Scope) -> list[ConfigError]:
     """Unknown names and arguments of parts in a whole block, found without running it."""
-    _, parsed = inspect_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
+    errors, parsed = inspect_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     if parsed is None or scope.trust:
         return []
+    # A name of a refused import is missing at that import, not wherever it is used.
+    imported = _imported(_syntax_tree(block)) if errors else frozenset()
     tree = ast.Module(body=[*parsed.body, ast.Expr(parsed.value)], type_ignores=[])
     nodes = list(ast.walk(tree))
     bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)} | imported
     found: list[ConfigError] = []
     for node in nodes:
         match node:
-            case ast.Name(id=name) if name not in bound and name not in scope.namespace:
+            case ast.Name(id=name) if "*" not in imported and name not in {
+                *bound,
+                *scope.namespace,
+            }:
                 place = block.where.at(line=node.lineno, column=node.col_offset + 1)
                 found.append(_no_such_name(name, scope, place, parsed.partly))
             case ast.Call(func=ast.Name(id=name)) if name not in bound:
                 found += _wrong_arguments(scope.namespace.get(name), node, block.where)
     return found
+
+
+def _imported(tree: ast.Module) -> frozenset[str]:
+    """The names that the imports of a block bind; `*` where they are not told."""
+    return frozenset(
+        alias.asname or (alias.name.split(".")[0] if isinstance(node, ast.Import) else alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    )
 
 
 def _wrong_arguments(part: Any, call: ast.Call, where: Where) -> list[ConfigError]:
