@@ -205,6 +205,13 @@ def test_a_refused_import_is_told_once_and_not_again_where_its_name_is_used(
         value(text, tmp_path, trust=False)
 
 
+def test_a_refused_class_is_told_and_not_its_uses(tmp_path: Path) -> None:
+    text = "class Net:\n    pass\ntry:\n    Net()\nexcept int as e:\n    e\nNet()"
+    with pytest.raises(RefusedError) as caught:
+        value(text, tmp_path, trust=False)
+    assert "class" in str(caught.value) and "neither a part" not in str(caught.value)
+
+
 @pytest.mark.parametrize("trust", [False, True])
 def test_known_names_need_no_module_in_functions_either(trust: bool, tmp_path: Path) -> None:
     text = """

@@ -267,17 +267,17 @@ def _plain_to_see(block: Block, scope: Scope) -> list[ConfigError]:
     errors, parsed = inspect_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     if parsed is None or scope.trust:
         return []
-    # A name of a refused import is missing at that import, not wherever it is used.
-    imported = _imported(_syntax_tree(block)) if errors else frozenset()
+    # A name of a refused import or class is missing there, not wherever it is used.
+    refused = _bound_by_statements(_syntax_tree(block)) if errors else frozenset()
     tree = ast.Module(body=[*parsed.body, ast.Expr(parsed.value)], type_ignores=[])
     nodes = list(ast.walk(tree))
     bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)} | imported
+    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)} | refused
     found: list[ConfigError] = []
     for node in nodes:
         match node:
-            case ast.Name(id=name) if "*" not in imported and name not in {
+            case ast.Name(id=name) if "*" not in refused and name not in {
                 *bound,
                 *scope.namespace,
             }:
@@ -288,14 +288,20 @@ def _plain_to_see(block: Block, scope: Scope) -> list[ConfigError]:
     return found
 
 
-def _imported(tree: ast.Module) -> frozenset[str]:
-    """The names that the imports of a block bind; `*` where they are not told."""
-    return frozenset(
-        alias.asname or (alias.name.split(".")[0] if isinstance(node, ast.Import) else alias.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    )
+def _bound_by_statements(tree: ast.Module) -> frozenset[str]:
+    """The names that imports, classes and the like bind; `*` where an import does not tell them."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=aliases):
+                found |= {alias.asname or alias.name.split(".")[0] for alias in aliases}
+            case ast.ImportFrom(names=aliases):
+                found |= {alias.asname or alias.name for alias in aliases}
+            case ast.ClassDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+                found.add(name)
+    return frozenset(found)
 
 
 def _wrong_arguments(part: Any, call: ast.Call, where: Where) -> list[ConfigError]:
