@@ -235,6 +235,8 @@ def _with_gradients(output: Output) -> Output:
         """A tensor of real numbers with gradient; anything else as it is."""
         if isinstance(value, Tensor) and value.is_floating_point():
             return value.detach().clone().requires_grad_()
+        if isinstance(value, dict):  # of models that write
+            return {name: leaf(item) for name, item in value.items()}
         return changed(value, leaf) if isinstance(value, tuple) else value
 
     return output._replace(**{name: leaf(value) for name, value in output._asdict().items()})
