@@ -158,7 +158,7 @@ def test_reading_verbs_work_whatever_is_damaged(
     if name in ("run.json", "metrics.jsonl"):
         code, told = aelab("plot")
         assert code == 0 and "plot.png" in told
-        assert damage is _halved or f"k/s-2/{name}" in told
+        assert damage is _halved or ("k/s-2" in told and name in told)
 
 
 @pytest.mark.parametrize("damage", [_emptied, _folder, _deleted, _fifo, _endless, _wrong_kinds])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aelab.errors import AelabError
 from aelab.lab.drawing import FIGURES, draw
 from aelab.metrics import METRICS, Subject, lacking
+from aelab.posteriors import GaussianPosterior
 from aelab.types import Images, Output
 
 
@@ -34,7 +35,7 @@ class _Collapsed(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         latent = self.encode(images)
-        posterior = {"mean": latent, "log_std": torch.zeros_like(latent)}
+        posterior = GaussianPosterior(latent, torch.zeros_like(latent))
         return Output(self.decode(latent), latent, posterior)
 
 

@@ -16,6 +16,7 @@ from aelab.errors import ConfigError, ShapeError
 from aelab.models import (
     BLOCK_METHODS,
     FSQ,
+    HELPERS,
     MODELS,
     Autoencoder,
     CharacterAutoencoder,
@@ -482,7 +483,7 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         examples[maker] = maker((1, 8, 8), 4)
     example = examples.get(kind) or kind(4)
     assert all(hasattr(example, name) for name in BLOCK_METHODS[kind])
-    assert kind in MODELS.values()
+    assert kind in {*MODELS.values(), *HELPERS.values()}
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

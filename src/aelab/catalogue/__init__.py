@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,6 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     return MappingProxyType(found)
 
 
-@cache
 def tables() -> Mapping[str, Any]:
     """Name -> class or function: the tables of the rooms, and installed plug-ins."""
     from aelab.data import COMBINATORS, DATASETS

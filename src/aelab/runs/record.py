@@ -130,6 +130,7 @@ class Run:
 
     def _read_status(self) -> dict[str, Any]:
         path = self.path / "status.json"
+        told = None
         try:
             stored = read_json(path, self.path)
             told = stored.pop("sum", None)
@@ -144,7 +145,9 @@ class Run:
             if gone and not self.metrics() and not self._has_states():
                 return status
             status["state"] = "interrupted"
-        if whole and (status.get("state") == "waiting" or ("last" in status and "best" in status)):
+        # With a sum, a missing best means that no validation was judged.
+        complete = "last" in status and ("best" in status or told is not None)
+        if whole and (status.get("state") == "waiting" or complete):
             return status
         rebuilt = self._from_metrics(keep=status if whole else {})
         if note or any(status.get(key) != value for key, value in rebuilt.items()):

@@ -81,6 +81,12 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
                 [f"random changes ({name}) give {value_words(changed)} from finite images"],
                 ["look at what they divide by, take a root or a logarithm of"],
             )
+        reach = float(changed.abs().max())
+        if reach >= FAR:
+            return (
+                [f"random changes ({name}) reach {reach:.3g}, but pixels are numbers of 0..1"],
+                ["look at what they multiply or divide by"],
+            )
     return [], []
 
 
