@@ -107,13 +107,11 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image
         except AelabError:
             raise
         except UnidentifiedImageError:
-            raise NoPicture(
-                f"cannot read the image {path}: it is no image that can be read"
-            ) from None
+            raise NoPicture(f"cannot read the image {path}: it is not a readable image") from None
         except Exception as error:
             # Pillow answers damaged files with nearly every exception that Python has.
             reason = str(error).replace(repr(file), "it").strip() or type(error).__name__
             raise DataError(f"cannot read the image {path}: {reason}", hint=DAMAGED) from None
 
 
-DAMAGED = "mend or remove the file; skip_corrupt=True leaves such files out"
+DAMAGED = "repair or remove the file; skip_corrupt=True leaves such files out"

@@ -104,7 +104,7 @@ class Table(Mapping[str, T], Generic[T]):
             raise ConfigError(
                 f"the {self.kind} '{entry.name}' of the package {package} cannot be imported: "
                 f"{type(error).__name__}: {error}",
-                hint=f"mend or remove the package: pip uninstall {package}",
+                hint=f"repair or remove the package: pip uninstall {package}",
             ) from error
         return part
 

@@ -124,7 +124,7 @@ def test_every_answer_to_a_wrong_word_says_what_to_type(tiny: Path, aelab: Call)
         ("plot", "--term", "losss"): ["type: aelab plot --term loss"],
         ("plot", "--group", "nope"): ["'nope'", "type: aelab plot --group lr"],
         ("run", "tiny.yml", "--device", "foo"): ["'foo'", "type: --device auto"],
-        ("run", "tiny.yml", "--set", "bogus=3"): ["--set bogus: is no key"],
+        ("run", "tiny.yml", "--set", "bogus=3"): ["--set bogus: is not a key"],
         ("data", "noise", "--out", "d.bmpx"): ["d.bmpx", "type: --out d.png"],
         ("data", "/nonexistent"): ["there is no such path: /nonexistent"],
         ("report", "--out", "/proc/x.html"): ["/proc/x.html", "type a path in a folder that"],

@@ -202,7 +202,7 @@ ODD = {
     "trials times matrix": ("max_inputs: 20", "max_inputs: 20\ntrials: 60000", "100,000 runs"),
     "momentum": ("optimizer: Adam", f"optimizer: {{SGD: {{momentum: {'9' * 400}}}}}", "momentum"),
     "step size": ("max_inputs: 20", "max_inputs: 20\nscheduler: {StepLR: {step_size: 0}}", "Step"),
-    "differentiable": ("optimizer: Adam", "optimizer: {Adam: {differentiable: true}}", "no use"),
+    "differentiable": ("optimizer: Adam", "optimizer: {Adam: {differentiable: true}}", "no effect"),
     "foreach": ("optimizer: Adam", "optimizer:\n  AdamW:\n    foreach: 3", "tiny.yml:9:5: "),
 }  # fmt: skip
 

@@ -129,6 +129,6 @@ def test_set_replaces_a_key_for_check_and_run(tiny: Path, aelab: Call) -> None:
     runs = json.loads(aelab("check", "tiny.yml", "--set", "max_inputs=160", "--json")[1])
     assert [run["images"] for run in runs] == [160, 160]
     code, _, err = aelab("check", "tiny.yml", "--set", "batchsize=3")
-    assert code == 2 and "--set batchsize: is no key" in err and "batch_size" in err
+    assert code == 2 and "--set batchsize: is not a key" in err and "batch_size" in err
     code, _, err = aelab("run", "tiny.yml", "--set", "batch_size")
     assert code == 2 and "KEY=VALUE" in err

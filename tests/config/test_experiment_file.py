@@ -52,7 +52,7 @@ def test_all_errors_of_a_file_are_reported_at_once(problems: Find) -> None:
     assert len(found) == 10
     lines = [int(message.split(":")[1]) for message in found]
     assert lines == sorted(lines)
-    assert "file.yml:1:1: max_epochs: is no key of an experiment" in found[0]
+    assert "file.yml:1:1: max_epochs: is not a key of an experiment" in found[0]
     assert "did you mean 'max_epoch'?" in found[0]
     assert "did you mean 'batch_size'?" in found[1]
     assert "file.yml:3:1: seed: given -1; possible is a value greater than or equal to 0" in text
@@ -183,7 +183,7 @@ def test_old_trainers_imply_the_legacy_objective(load_text: Load) -> None:
 def test_keys_without_effect_are_noted(load_text: Load) -> None:
     notes = load_text("num_workers: 4\nhparams: {a: 1}\n$visible: false\n").notes
     assert len(notes) == 2
-    assert "num_workers: is read and does nothing" in notes[0]
+    assert "num_workers: is read but has no effect" in notes[0]
 
 
 def test_several_lines_of_text_are_evaluated(load_text: Load) -> None:
@@ -212,7 +212,7 @@ def test_the_command_line_replaces_one_key_inside_a_mapping(write: Write) -> Non
     assert run.settings.objective == {"l1": 1, "kl": 0.5}
     with pytest.raises(Problems, match="globals has no 'FOLDR'; did you mean 'FOLDER'"):
         load(path, changes={"globals.FOLDR": 1})
-    with pytest.raises(Problems, match=r"seed\.x: is no key of an experiment"):
+    with pytest.raises(Problems, match=r"seed\.x: is not a key of an experiment"):
         load(path, changes={"seed.x": 1})
 
 

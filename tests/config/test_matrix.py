@@ -119,7 +119,7 @@ def test_mistakes_in_a_matrix_are_named(problems: Find) -> None:
     found = problems(
         "matrix:\n  lr: 0.1\n  ds: mnist\n  e: []\n  matrix_id: [1]\n  m: {a: 1}\n  r: ['${ds}']\n"
     )
-    assert found[0].startswith("file.yml:2:3: matrix.lr: given '0.1'; possible is a list of values")
+    assert found[0].startswith("file.yml:2:3: matrix.lr: given '0.1'; possible: a list of values")
     assert "write: lr: [0.1]" in found[0]
     assert "write: ds: [mnist]" in found[1]
     assert "no run at all" in found[2]
@@ -144,7 +144,7 @@ def test_mistakes_in_a_filter_are_named_once(problems: Find) -> None:
         "; did you mean 'size'?"
     ]
     assert "not Python" in problems("matrix:\n  n: [1]\n  $filter: n >\n")[0]
-    assert "no combination" in problems("matrix:\n  n: [1]\n  $filter: n > 5\n")[0]
+    assert "removes every combination" in problems("matrix:\n  n: [1]\n  $filter: n > 5\n")[0]
     assert "'open'" in problems("matrix:\n  n: [1]\n  $filter: open('x')\n")[0]
 
 

@@ -79,7 +79,7 @@ def test_values_are_understood(load_text: Load, line: str, attribute: str, value
         ("seed: 4294967296", "possible is a value less than 4294967296"),
         ("lr: 3", "did you mean 'learnrate'?"),
         ("Seed: 3", "did you mean 'seed'?"),
-        ("validation_set_5: f(1)", "is no key"),
+        ("validation_set_5: f(1)", "is not a key"),
     ],
 )
 def test_complaints_say_what_is_possible(problems: Find, line: str, message: str) -> None:

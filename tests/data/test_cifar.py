@@ -122,7 +122,7 @@ def test_no_pickle_runs_anything(
     monkeypatch.chdir(tmp_path)
     unpacked(data_folder / "cifar-10-batches-py", "py")
     (data_folder / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(trick))
-    with pytest.raises(DataError, match="test_batch is no file of CIFAR-10"):
+    with pytest.raises(DataError, match="test_batch is not a file of CIFAR-10"):
         cifar10_dataset(train=False).load()
     assert not (tmp_path / "attacked").exists()
 
@@ -143,10 +143,10 @@ def test_damage_is_told_before_training(data_folder: Path) -> None:
 
 def test_a_missing_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
     cifar10_dataset().verify()  # it can be fetched
-    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz is on no local place"):
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz was not found on this machine"):
         cifar10_dataset().load()
     with pytest.raises(DataError, match="data_batch_1 is not where `path` points"):
         cifar10_dataset(path=str(tmp_path)).verify()
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match="is no archive of CIFAR-10"):
+    with pytest.raises(DataError, match="is not an archive of CIFAR-10"):
         cifar10_dataset(path=str(tmp_path)).load()

@@ -393,7 +393,7 @@ def test_files_of_another_kind_are_called_what_they_are(name: str, tmp_path: Pat
 
 
 def test_unknown_bytes_are_no_image(tmp_path: Path) -> None:
-    refused(bytes(range(128, 256)) * 24, tmp_path, "no image that can be read", "a.bin.png")
+    refused(bytes(range(128, 256)) * 24, tmp_path, "not a readable image", "a.bin.png")
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])

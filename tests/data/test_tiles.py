@@ -170,7 +170,7 @@ def test_a_folder_of_pictures_serves_as_tiles(tmp_path: Path) -> None:
 
 
 def test_without_any_tiles_the_message_tells_what_to_put_where() -> None:
-    with pytest.raises(DataError, match="no RPG tiles are at hand") as raised:
+    with pytest.raises(DataError, match="no RPG tiles were found") as raised:
         rpg_tile_dataset_3x32x32().verify()
     assert "rltiles-32x32.png" in str(raised.value) and "path=" in str(raised.value)
 

@@ -71,7 +71,7 @@ def test_black_is_the_default_and_changes_no_fingerprint(folder: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["whitish", (1, 2), (1, 2, 300), 7, (0.5, 0, 0), None])
 def test_what_is_no_colour_is_told(folder: Path, wrong: Any) -> None:
-    with pytest.raises(DataError, match=r"is no colour[\s\S]*checker"):
+    with pytest.raises(DataError, match=r"is not a colour[\s\S]*checker"):
         image_folder_dataset(str(folder), background=wrong)
 
 

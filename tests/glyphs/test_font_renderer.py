@@ -184,7 +184,7 @@ def test_a_missing_font_is_told_with_the_fonts_at_hand() -> None:
 
 def test_a_file_that_is_no_font_is_told(tmp_path: Path) -> None:
     (tmp_path / "letters.ttf").write_bytes(b"no font at all")
-    with pytest.raises(DataError, match=r"letters\.ttf is no font that can be read"):
+    with pytest.raises(DataError, match=r"letters\.ttf is not a readable font"):
         FontRenderer(9, font=tmp_path / "letters.ttf")
 
 

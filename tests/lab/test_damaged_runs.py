@@ -218,7 +218,7 @@ def test_a_damaged_row_is_left_out_and_named(here: Path, aelab: Call) -> None:
     (here / "metrics.jsonl").write_text("\n".join([*lines, '{"loss": 1}', ""]))
     for verb in (["plot"], ["bridge", "tensorboard"], ["table", "-i", "train_loss"]):
         code, told = aelab(*verb)
-        assert code == 0 and "metrics.jsonl:2: this line is no valid JSON" in told, verb
+        assert code == 0 and "metrics.jsonl:2: this line is not valid JSON" in told, verb
     assert len(Run.at(here).metrics()) == len(lines) - 2
 
 

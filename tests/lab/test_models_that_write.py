@@ -50,8 +50,18 @@ def write(file: Path, data: str, model: str, objective: str) -> Path:
 @pytest.mark.parametrize(
     ("data", "model", "objective", "words"),
     [
-        (PICTURES, WRITES, BOTH, ["train_set", "the images are pictures, but the model writes"]),
-        (CHARACTERS, PAINTS, "{l1: 1}", ["train_set", "grids of characters, but the model paints"]),
+        (
+            PICTURES,
+            WRITES,
+            BOTH,
+            ["train_set", "the images are pictures, but the model outputs characters"],
+        ),
+        (
+            CHARACTERS,
+            PAINTS,
+            "{l1: 1}",
+            ["train_set", "grids of characters, but the model outputs pixels"],
+        ),
         (CHARACTERS, WRITES, "{l1: 1}", ["objective", "nothing can be learned from the term l1"]),
     ],
 )

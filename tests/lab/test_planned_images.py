@@ -50,7 +50,7 @@ def test_images_and_time_follow_from_whatever_ends_first(
 def test_unknown_lengths_are_told_and_not_added_as_nothing(tmp_path: Path) -> None:
     known = plan(tmp_path, "max_epoch: 10").runs[0]
     unknown = replace(known, images=None, estimated_seconds=None)
-    assert "not known" in plan_text(Plan("f.yml", [unknown]))
+    assert "unknown" in plan_text(Plan("f.yml", [unknown]))
     both = plan_text(Plan("f.yml", [known, unknown]))
     assert "at least, 1 run of unknown length not counted" in both
 
@@ -69,5 +69,5 @@ def test_a_set_that_is_not_counted_before_it_is_read_has_no_time(tmp_path: Path)
     text = TEXT.replace("noise_dataset((1, 8, 8), size=250)", pictures)
     found = plan(tmp_path, "max_epoch: 3", text)
     assert [run.images for run in found.runs] == [None, None]
-    assert "not known before the images are read" in plan_text(found)
+    assert "the time is unknown until the images are read" in plan_text(found)
     assert plan(tmp_path, "max_inputs: 30", text).runs[0].images == 30

@@ -227,7 +227,7 @@ def test_show_prints_stored_examples(store: Path) -> None:
 
 
 def test_show_says_what_to_do_for_runs_that_paint(store: Path) -> None:
-    with pytest.raises(UserError, match="paints pictures") as refused:
+    with pytest.raises(UserError, match="outputs pictures") as refused:
         lab.show("art/paint", runs=store)
     assert "aelab figure reproductions art/paint" in str(refused.value)
 

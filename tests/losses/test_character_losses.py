@@ -165,7 +165,9 @@ def test_counts_come_before_the_first_batch():
 @pytest.mark.parametrize("name", ["character_ce", "character_nll", "legacy_character_ce"])
 def test_a_model_that_paints_is_told_so(name):
     painted = Output(torch.rand(4, 1, 5, 6), torch.zeros(4, 2))
-    with pytest.raises(ConfigError, match=f"{name} compares characters, but this model paints"):
+    with pytest.raises(
+        ConfigError, match=f"{name} compares characters, but this model outputs pixels"
+    ):
         make_objective(objective={name: 1})(painted, TARGET, 0)
 
 
@@ -178,7 +180,7 @@ def test_a_model_that_writes_is_not_compared_by_pixels():
 
 
 def test_another_grid_is_refused():
-    with pytest.raises(ShapeError, match=r"writes \(4, 95, 5, 6\)"):
+    with pytest.raises(ShapeError, match=r"outputs \(4, 95, 5, 6\)"):
         CharacterCrossEntropy()(written(random_logits()), TARGET[..., :5])
 
 

@@ -298,7 +298,9 @@ def test_a_rehearsal_on_the_meta_device_has_values_for_every_image():
 @pytest.mark.parametrize("name", RENDERED)
 def test_a_model_that_paints_is_told_so(name):
     painted = Output(torch.rand(3, 1, 4, 6), torch.zeros(3, 2))
-    with pytest.raises(ConfigError, match=f"{name} compares characters, but this model paints"):
+    with pytest.raises(
+        ConfigError, match=f"{name} compares characters, but this model outputs pixels"
+    ):
         make_objective(objective={name: 1})(painted, as_images(NUMBERS), 0)
 
 

@@ -131,7 +131,7 @@ def test_classes_are_matched_by_their_names_where_one_is_missing_on_one_side() -
     assert "knn_latent.aa" not in other_way  # never seen: as the note of such sets says
     assert other_way["knn_latent"] == other_way["probe_pixels"] == other_way["knn_latent.bb"] == 1
     strangers = _named([0] * 10, ["aa"], 2)
-    with pytest.raises(ConfigError, match="no class has images on both sides"):
+    with pytest.raises(ConfigError, match="no class is in both the training and the held-out set"):
         separation(Subject(_Linear(), strangers, held_out))
 
 

@@ -214,9 +214,9 @@ def test_alphabets_of_images_and_model_must_agree() -> None:
     paints = Autoencoder(EncoderMLP((1, 8, 9), 4), Identity(), DecoderMLP((1, 8, 9), 4))
     check_alphabet(writes, ALPHABET)
     check_alphabet(paints, "")
-    with pytest.raises(ConfigError, match=r"the model paints[^\n]*\n.*small_ascii_ae"):
+    with pytest.raises(ConfigError, match=r"the model outputs pixels[^\n]*\n.*small_ascii_ae"):
         check_alphabet(paints, ALPHABET)
-    with pytest.raises(ConfigError, match=r"the model writes[^\n]*\n.*image_to_ascii"):
+    with pytest.raises(ConfigError, match=r"the model outputs characters[^\n]*\n.*image_to_ascii"):
         check_alphabet(writes, "")
     with pytest.raises(ConfigError, match="number 2 characters, ' #'"):
         check_alphabet(writes, " #")

@@ -110,7 +110,7 @@ def test_a_missing_file_is_fetched_into_the_cache(
         "aelab.pretrained.weights._download", lambda published, target: _put(target, content)
     )
     found = pretrained.find_weights("V1", known)
-    note = "weights net-0123.pth are not at hand; a run downloads them (1 MB)"
+    note = "weights net-0123.pth are not here yet; a run downloads them (1 MB)"
     assert found.path is None and pretrained.weights_note(found) == note
     found, tensors = pretrained.read_weights(found)
     assert found.path == tmp_path / "cache/weights/net-0123.pth" and set(tensors) == set(TENSORS)

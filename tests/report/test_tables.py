@@ -277,7 +277,7 @@ def test_a_run_with_damaged_metrics_is_a_problem_of_that_run_only(add: Add) -> N
     runs = [add("a", {"x": 1}), add("b", {"x": 2})]
     (runs[0].path / "metrics.jsonl").write_text('"validation" {{{\n{"split": "validation"}\n')
     entries = json.loads(table(runs, format="json"))
-    assert "metrics.jsonl:1: this line is no valid JSON" in entries[0]["problems"][0]
+    assert "metrics.jsonl:1: this line is not valid JSON" in entries[0]["problems"][0]
     assert entries[1]["problems"] == []
 
 
@@ -494,7 +494,7 @@ def test_listing_shows_state_progress_and_size(store: Store, add: Add) -> None:
     assert states == ["interrupted", "finished", "unreadable"]
     text = listing(found.runs, problems=found.problems)
     assert "64,000 of 1,000,000" in text
-    assert "holds no valid JSON" in text
+    assert "is not valid JSON" in text
     parsed = json.loads(listing(found.runs, format="json"))
     assert parsed[0]["losses"]["last"]["images"] == 64_000
     assert parsed[0]["bytes"] > 100

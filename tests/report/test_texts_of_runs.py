@@ -131,7 +131,7 @@ def test_texts_stand_below_no_csv_and_without_any_the_way_out_is_told(make_runs:
     assert "markdown" in str(refused.value)
     with pytest.raises(UserError, match="none of these runs has texts"):
         texts.below_table([run], "markdown")
-    with pytest.raises(UserError, match="paints pictures"):
+    with pytest.raises(UserError, match="outputs pictures"):
         texts.show(run)
     with pytest.raises(UserError, match="no split 'valid'"):
         texts.show(run, "valid")

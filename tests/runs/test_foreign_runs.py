@@ -76,7 +76,7 @@ def test_a_status_loses_what_is_wrong_and_keeps_the_rest(tmp_path: Path) -> None
 )
 def test_rows_hold_numbers_only(line: str, tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text(f'{line}\n{{"split": "train", "loss": 1}}\n')
-    with pytest.raises(StoreError, match="no valid JSON"):
+    with pytest.raises(StoreError, match="not valid JSON"):
         read_rows(tmp_path / "m.jsonl")
 
 
@@ -91,7 +91,7 @@ def test_names_of_terms_are_legible(tmp_path: Path) -> None:
 def test_json_that_is_nested_too_deeply_is_damaged(tmp_path: Path) -> None:
     path = made(tmp_path)
     (path / "run.json").write_text('{"a":' * 200_000)
-    with pytest.raises(StoreError, match="no valid JSON"):
+    with pytest.raises(StoreError, match="not valid JSON"):
         Run.at(path)
 
 

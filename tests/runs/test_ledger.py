@@ -70,7 +70,7 @@ def test_garbage_in_the_middle_is_named_by_line(path: Path) -> None:
     with path.open("a") as file:
         file.write("garbage\n")
     append_rows(path, [row(3)])
-    with pytest.raises(StoreError, match=r"metrics\.jsonl:2: this line is no valid JSON"):
+    with pytest.raises(StoreError, match=r"metrics\.jsonl:2: this line is not valid JSON"):
         read_rows(path)
 
 

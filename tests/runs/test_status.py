@@ -86,7 +86,7 @@ def test_an_emptied_status_file_is_an_interrupted_run(run: Run) -> None:
     run.set_status("running")
     (run.path / "status.json").write_bytes(b"")
     again = Run.at(run.path)
-    assert again.state == "interrupted" and "no valid JSON" in again.status["note"]
+    assert again.state == "interrupted" and "not valid JSON" in again.status["note"]
     again.set_status("finished")
     assert Run.at(run.path).state == "finished"
 

@@ -154,7 +154,7 @@ def test_a_newer_format_is_refused_with_the_way_out(store: Store) -> None:
 def test_damaged_or_foreign_run_files_are_named(store: Store) -> None:
     run = store.create(record())
     for content, words in (
-        ("{", "no valid JSON"),
+        ("{", "not valid JSON"),
         ("[]", "found list"),
         ("{}", "`format` is None"),
     ):
@@ -202,7 +202,7 @@ def test_a_run_is_found_by_name_path_end_pattern_and_folder(
 
 
 def test_a_store_without_runs_says_how_to_make_some(store: Store) -> None:
-    with pytest.raises(StoreError, match="holds no runs\n  aelab run FILE makes some"):
+    with pytest.raises(StoreError, match="holds no runs\n  train some with: aelab run FILE"):
         store.open("x")
 
 

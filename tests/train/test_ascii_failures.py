@@ -133,7 +133,7 @@ def test_a_page_of_characters_without_ink_is_as_blank_as_one_of_spaces() -> None
         warnings[zoom] = event.warnings
     (unseen,) = warnings[21]
     assert unseen.name == "writes only what its loss cannot see"
-    assert "100.00% of the cells" in unseen.message and "0.00% are spaces" in unseen.message
+    assert "100.00% of the output cells" in unseen.message and "0.00% are spaces" in unseen.message
     assert [warning.name for warning in warnings[None]] == ["writes the same for every picture"]
 
 

@@ -97,7 +97,7 @@ def test_a_schedule_says_what_is_wrong_with_any_argument(name: str) -> None:
             Choice("AdamW", {"foreach": 3, "fused": 4}),
             ["foreach = 3", "True or False"],
         ),
-        ("optimizer", Choice("Adam", {"differentiable": True}), ["no use"]),
+        ("optimizer", Choice("Adam", {"differentiable": True}), ["no effect"]),
         ("optimizer", Choice("Adam", {"betas": [0.9, 0.95]}), []),
         ("optimizer", Choice("Adam", {"betas": [0.9, 2.0]}), ["beta"]),
         ("optimizer", Choice("SGD", {"momentum": 10**400}), ["momentum"]),

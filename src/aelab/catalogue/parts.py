@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Arguments that no block may give: they choose devices, or write into memory that others hold.
 _WITHHELD = {
-    "device": "leave it out: what a loss makes lies where its images lie",
+    "device": "leave it out: a loss is on the device of its images",
     "out": "leave it out, and use the result",
     "pin_memory": "leave it out",
     "layout": "leave it out",

@@ -21,7 +21,7 @@ def bridge(
         typer.Option("--out", help="Folder to write; default: tensorboard, or wandb-files."),
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Go on until every run has ended; Ctrl-C stops.")
+        bool, typer.Option("--live", help="Continue until every run has ended; Ctrl-C stops.")
     ] = False,
     project: Annotated[str, typer.Option("--project", help="wandb: name of the project.")] = (
         "aelab"
@@ -32,7 +32,7 @@ def bridge(
     only: Only = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Hand runs to another viewer: curves, pictures and settings for TensorBoard or W&B."""
+    """Export runs to TensorBoard or W&B: curves, pictures and settings."""
     from aelab import lab
     from aelab.bridges import follow, make_bridge
 

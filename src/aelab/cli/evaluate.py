@@ -22,10 +22,10 @@ def evaluate(
         str | None, typer.Option("--metrics", "-m", help="Names, separated by commas.")
     ] = None,
     all_metrics: Annotated[
-        bool, typer.Option("--all", help="Every metric, also those that take minutes.")
+        bool, typer.Option("--all", help="All metrics, including those that take minutes.")
     ] = False,
     list_metrics: Annotated[
-        bool, typer.Option("--list", help="Say what can be measured, and stop.")
+        bool, typer.Option("--list", help="List the metrics and stop.")
     ] = False,
     state: Annotated[str, typer.Option("--state", help="best, latest, or images seen.")] = "best",
     limit: Limit = 10_000,
@@ -36,7 +36,7 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure stored runs on held-out images; `aelab table --include KEY` shows the numbers too."""
+    """Measure stored runs on held-out images; `aelab table --include KEY` shows the results."""
     from aelab import lab
 
     if list_metrics:

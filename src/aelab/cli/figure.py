@@ -20,7 +20,7 @@ def figure(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            help="RUN, RUN@best, RUN@latest or RUN@IMAGES; several, or a glob, with a row a run.",
+            help="RUN, RUN@best, RUN@latest or RUN@IMAGES; several, or a glob: one row per run.",
             show_default=False,
         ),
     ] = None,
@@ -49,7 +49,7 @@ def figure(
         return
     if run is None and only is None:
         raise UserError(
-            "which run?", hint=f"type: aelab figure {name} RUN; aelab ls shows the runs there are"
+            "which run?", hint=f"type: aelab figure {name} RUN; aelab ls lists the runs"
         )
     shared: dict[str, Any] = {
         "out": out,

@@ -55,7 +55,7 @@ def _time_of(good: list[RunPlan]) -> str:
     trained = [run for run in good if not run.same_as]
     known = [run.estimated_seconds for run in trained if run.estimated_seconds is not None]
     if not known:
-        return "; how long it takes is not known before the images are read" if trained else ""
+        return "; the time is unknown until the images are read" if trained else ""
     rest = len(trained) - len(known)
     least = f"at least, {runs_text(rest)} of unknown length not counted" if rest else "estimate"
     total = duration(sum(known))

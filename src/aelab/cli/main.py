@@ -77,7 +77,7 @@ def check(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """List a file's runs with parameters, FLOPs (forward), time, memory; find every mistake."""
+    """List a file's runs with parameters, FLOPs (forward), time, memory, and all mistakes."""
     from aelab import lab
     from aelab.cli import listing
 
@@ -108,7 +108,7 @@ def run(
     restart: Annotated[
         bool,
         typer.Option(
-            "--restart", help="Throw stored results of the selected runs away and start over."
+            "--restart", help="Delete the stored results of the selected runs and start again."
         ),
     ] = False,
     runs: Runs = Path("runs"),
@@ -122,7 +122,7 @@ def run(
         bool, typer.Option("--text", help="ASCII art: print an example whenever one is stored.")
     ] = False,
 ) -> None:
-    """Train every run of a file; the same command again skips what is done, continues the rest."""
+    """Train every run of a file; the same command again continues: finished runs are skipped."""
     from aelab import lab
     from aelab.lab.stop import StopRequest
 
@@ -172,10 +172,10 @@ def table(
     sources: Sources = None,
     sort: Annotated[
         list[str] | None,
-        typer.Option("--sort", "-s", help="Column; -NAME or NAME- descends. Repeatable."),
+        typer.Option("--sort", "-s", help="Sort column; -NAME or NAME-: descending. Repeatable."),
     ] = None,
     include: Annotated[
-        list[str] | None, typer.Option("--include", "-i", help="One more column: any logged term.")
+        list[str] | None, typer.Option("--include", "-i", help="Another column: any logged term.")
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", "-x", help="Drop a column.")
@@ -189,7 +189,7 @@ def table(
         typer.Option("--average-std", help="With --average: also min, max and std of this column."),
     ] = None,
     each: Annotated[
-        bool, typer.Option("--each", help="One row a run, repeats not merged.")
+        bool, typer.Option("--each", help="One row per run, repeats not merged.")
     ] = False,
     legacy_headers: Annotated[
         bool, typer.Option("--legacy-headers", help="Column names of the old runner.")
@@ -206,7 +206,7 @@ def table(
     out: Out = None,
     force: Force = False,
 ) -> None:
-    """One row a run: settings, best and last loss, meter, trend, parameters, minutes, images/s."""
+    """Print one row per run: settings, losses, meter, trend, parameters, minutes, images/s."""
     from aelab import lab
 
     if output == "terminal" and not sys.stdout.isatty():
@@ -237,7 +237,7 @@ def plot(
     ] = "loss",
     x: Annotated[Clock, typer.Option("--x", help="What the x axis counts.")] = Clock.images,
     group: Annotated[
-        str | None, typer.Option("--group", "-g", help="One colour a value of this key.")
+        str | None, typer.Option("--group", "-g", help="One colour per value of this key.")
     ] = None,
     log_y: Annotated[
         bool | None, typer.Option("--log-y/--linear-y", help="Default: where it helps.")
@@ -251,7 +251,7 @@ def plot(
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG or SVG file.")] = Path("plot.png"),
     force: Force = False,
 ) -> None:
-    """Curves of any logged term, training and validation side by side, as PNG or SVG."""
+    """Draw curves of a logged term, training and validation side by side, as PNG or SVG."""
     from aelab import lab
 
     found = lab.find_runs(sources or (), only=only, runs=runs)
@@ -285,7 +285,7 @@ def report(
     trust: Trust = False,
     force: Force = False,
 ) -> None:
-    """One self-contained HTML page: table, curves, reproductions, configurations. Opens offline."""
+    """Write one HTML page with table, curves, reproductions and settings. Opens offline."""
     from aelab import lab
 
     found = lab.find_runs(sources or (), only=only, runs=runs)
@@ -322,28 +322,28 @@ def data(
     ] = None,
     roots: Data = None,
     skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Of a folder: leave unreadable files out.")
+        bool, typer.Option("--skip-corrupt", help="Folders: leave unreadable files out.")
     ] = False,
     background: Annotated[
         str | None,
-        typer.Option("--background", help="Behind transparent pixels: white, #rrggbb, checker."),
+        typer.Option(
+            "--background", help="Colour behind transparent pixels: white, #rrggbb, checker."
+        ),
     ] = None,
     tile: Annotated[
-        str | None, typer.Option("--tile", help="Of a sheet: side of a tile, or HxW; default 32.")
+        str | None, typer.Option("--tile", help="Sheets: side of a tile, or HxW; default 32.")
     ] = None,
     stride: Annotated[
         str | None,
-        typer.Option(
-            "--stride", help="Of a sheet: from tile to tile, N or HxW; default: the tile."
-        ),
+        typer.Option("--stride", help="Sheets: tile distance, N or HxW; default: the tile."),
     ] = None,
     offset: Annotated[
-        str | None, typer.Option("--offset", help="Of a sheet: its margin, N or HxW; default 0.")
+        str | None, typer.Option("--offset", help="Sheets: margin, N or HxW; default 0.")
     ] = None,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """List data sets, or show one: contact sheet, statistics, and what resizing does to it."""
+    """List data sets, or show one: contact sheet, statistics, effect of resizing."""
     from aelab import lab
     from aelab.cli import listing
 
@@ -375,7 +375,8 @@ app.command("ascii")(ascii_art)
 def rm(
     sources: Annotated[list[str], typer.Argument(help="Run folders or globs.", show_default=False)],
     checkpoints_only: Annotated[
-        bool, typer.Option("--checkpoints", help="Keep curves and pictures, drop the states.")
+        bool,
+        typer.Option("--checkpoints", help="Delete only the states; keep curves and pictures."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs: Runs = Path("runs"),

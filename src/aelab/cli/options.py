@@ -32,14 +32,16 @@ class Split(StrEnum):
 
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
-Only = Annotated[str | None, typer.Option("--only", help="Runs whose name matches this glob.")]
+Only = Annotated[str | None, typer.Option("--only", help="Only runs whose name matches this glob.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Evaluate blocks as plain Python: for one's own files.")
+    bool, typer.Option("--trust", help="Evaluate blocks as plain Python: only for your own files.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Limit = Annotated[
     int,
-    typer.Option("--limit", min=2, help="At most so many held-out images a run, drawn at random."),
+    typer.Option(
+        "--limit", min=2, help="At most this many held-out images per run, drawn at random."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Set = Annotated[
@@ -50,7 +52,7 @@ Set = Annotated[
     ),
 ]
 Data = Annotated[
-    list[Path] | None, typer.Option("--data", help="One more folder that data may be read from.")
+    list[Path] | None, typer.Option("--data", help="Another folder that data may be read from.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that aelab did not make.")

@@ -43,14 +43,14 @@ def render(
         typer.Option("--zoom", help="x0,y0,x1,y1: a window; -1,-1,1,1 is the whole picture."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", help="How many; default 8, or 200 to be scored.")
+        int | None, typer.Option("--images", help="Number of images; default 8, or 200 for scores.")
     ] = None,
     split: Annotated[
-        Split, typer.Option("--split", help="Whose images: train or validation.")
+        Split, typer.Option("--split", help="Images to use: train or validation.")
     ] = Split.validation,
     truth: Annotated[
         bool,
-        typer.Option("--truth", help="Score against the run's own set, written at larger size."),
+        typer.Option("--truth", help="Score against the run's own set at a larger size."),
     ] = False,
     truth_set: Annotated[
         str | None,
@@ -65,7 +65,7 @@ def render(
     device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Draw a run's images at any size, where its decoder can; score them against true originals."""
+    """Draw a run's images at any size, if its decoder can; score them against true originals."""
     from aelab import lab
 
     rendered = lab.render(

@@ -39,15 +39,17 @@ class Way(StrEnum):
 def show(
     run: Annotated[str, typer.Argument(help="Folder of a run.", show_default=False)],
     split: Annotated[
-        Shown, typer.Option("--split", help="Whose texts: heldout or train.")
+        Shown, typer.Option("--split", help="Texts to show: heldout or train.")
     ] = Shown.heldout,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="At most so many of 16.")] = 4,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="Number of texts, at most 16.")
+    ] = 4,
     images: Annotated[
-        int | None, typer.Option("--images", min=0, help="As they were at so many images seen.")
+        int | None, typer.Option("--images", min=0, help="The texts at or before this many images.")
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Print what a run writes beside its originals: ASCII art, held-out or training examples."""
+    """Print a run's ASCII art beside the originals: held-out or training examples."""
     from aelab import lab
 
     write(lab.show(run, split=split.value, count=count, images=images, runs=runs), None)
@@ -72,14 +74,14 @@ def ascii_art(
         bool, typer.Option("--invert", help="Light becomes dark: for drawings on black.")
     ] = False,
     match: Annotated[
-        Match, typer.Option("--match", help="What glyphs are compared with.")
+        Match, typer.Option("--match", help="How glyphs are matched.")
     ] = Match.strokes,
     beside: Annotated[
-        bool, typer.Option("--beside", help="The matched characters beside the model's.")
+        bool, typer.Option("--beside", help="Show the model's input beside its output.")
     ] = False,
     between: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--between", help="Two files: frames from one to the other."),
+        typer.Option("--between", help="Interpolate between two files."),
     ] = None,
     steps: Annotated[
         int, typer.Option("--steps", help="With --between: frames, both ends included.")
@@ -93,7 +95,7 @@ def ascii_art(
     device: Device = "cpu",
     force: Force = False,
 ) -> None:
-    """Turn a picture into ASCII art with a trained run, or go from one picture to another."""
+    """Turn a picture into ASCII art with a trained run, or interpolate between two pictures."""
     from aelab import lab
 
     run = _named(run, image, between)
@@ -120,7 +122,7 @@ def _named(run: str | None, image: Path | None, between: tuple[Path, Path] | Non
         raise UserError("which run?", hint="type: aelab ascii IMAGE --run RUN; aelab ls shows them")
     if (image is None) == (between is None):
         raise UserError(
-            "one picture, or two to go between",
+            "give one picture, or two with --between",
             hint=f"type: aelab ascii IMAGE --run {run}, or "
             f"aelab ascii --between FIRST SECOND --run {run}",
         )

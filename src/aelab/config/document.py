@@ -175,7 +175,7 @@ def _syntax_error(error: MarkedYAMLError, text: str, file: str) -> ConfigError:
     if "${" in raw and re.search(r"[\[{].*\$\{", raw):
         mended = _REFERENCE_IN_FLOW.sub(lambda found: f'"{found.group()}"', raw).strip()
         return ConfigError(
-            "a ${...} inside [ ] or { } needs quotes, or YAML reads its brace as its own",
+            "a ${...} inside [ ] or { } needs quotes, because YAML reads the brace as its own",
             where=where,
             hint=f"write: {mended}",
         )

@@ -108,7 +108,7 @@ class _Builder:
         cells = [cell for cell in self.matrix.cells() if self.matrix.keeps(cell, self.errors)]
         if not cells and not self.errors and self.matrix.filter is not None:
             where = self.matrix.filter.where
-            self.errors.append(ConfigError("$filter lets no combination through", where=where))
+            self.errors.append(ConfigError("$filter removes every combination", where=where))
         table = Table(entries, self.source.table.where)
         runs = [run for cell in cells for run in self.cell_runs(cell, table)]
         self.check_folders(runs)
@@ -344,7 +344,7 @@ def _block(key: str, tree: Tree) -> Block:
 
 def _fallen_out(key: str, where: Where, owner: str) -> ConfigError:
     return ConfigError(
-        f"is no key of an experiment, and '{owner}:' above it is empty",
+        f"is not a key of an experiment, and '{owner}:' above it is empty",
         where=where,
         hint=f"indent the line below {owner}, for instance by two spaces:   {key}: ...",
     )
@@ -371,7 +371,7 @@ def _places(table: Table, prefix: str = "") -> dict[str, Where]:
 
 def _notes(table: Table, settings: Settings) -> list[str]:
     notes = [
-        f"{table.entries[key].where}: is read and does nothing: {reason}"
+        f"{table.entries[key].where}: is read but has no effect: {reason}"
         for key, reason in WITHOUT_EFFECT.items()
         if key in table.entries and key != "$visible"
     ]

@@ -174,7 +174,7 @@ def _no_text(path: Path, error: UnicodeDecodeError, where: Where) -> ConfigError
     before: bytes = error.object[: error.start]
     line, byte = before.count(b"\n") + 1, error.object[error.start]
     if b"\0" in error.object[:1000]:
-        return ConfigError(f"{path} is no text file", where=where, hint="an experiment is YAML")
+        return ConfigError(f"{path} is not a text file", where=where, hint="an experiment is YAML")
     return ConfigError(
         f"this is not UTF-8 text (byte {byte:#04x}, which is "
         f"{bytes([byte]).decode('latin-1')!r} in Latin-1)",

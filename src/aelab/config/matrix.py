@@ -163,9 +163,9 @@ def _complaint(key: str, tree: Tree, shadowed: frozenset[str]) -> tuple[str, str
         return f"'{key}' already names a part that blocks use; the value would hide it", hint
     if isinstance(tree, Text):
         hint = f"write: {key}: [{tree.text}]"
-        return f"given {tree.text!r}; possible is a list of values", hint
+        return f"given {tree.text!r}; possible: a list of values", hint
     if isinstance(tree, Table):
-        return "given a mapping; possible is a list of values", None
+        return "given a mapping; possible: a list of values", None
     if not tree.items:
         return "the list is empty, so there would be no run at all", None
     if any(isinstance(item, Text) and has_reference(item.text) for item in tree.items):

@@ -154,12 +154,12 @@ class Settings(_Frozen):
     objective: dict[StrictStr, Number | dict[str, Any]] | None = Field(
         None, description="terms by name: a weight, or {weight, formula, options}"
     )
-    max_inputs: Positive | None = Field(None, description="images to train on in all")
-    max_epoch: Positive | None = Field(None, description="epochs to train in all")
+    max_inputs: Positive | None = Field(None, description="images to train on in total")
+    max_epoch: Positive | None = Field(None, description="epochs to train in total")
     min_loss: Number | None = Field(None, description="stop once the validation loss is this low")
     num_inputs_between_validations: Positive | None = Field(None, description="images")
     num_epochs_between_validations: Positive | None = Field(
-        None, description="epochs; 1 where images are not given either"
+        None, description="epochs; 1 if not given in images either"
     )
     num_inputs_between_checkpoints: Positive | None = Field(None, description="images")
     num_epochs_between_checkpoints: Positive | None = Field(None, description="epochs")
@@ -183,7 +183,7 @@ class Settings(_Frozen):
     )
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     legacy: Annotated[frozenset[Literal["kl", "validation"]], BeforeValidator(_legacy)] = Field(
-        frozenset(), description="old numbers to reproduce; implied by an old trainer"
+        frozenset(), description="reproduce old numbers; implied by an old trainer"
     )
     feature_loss_weight: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="weight of the penalty on mean and deviation of the latent over a batch"
@@ -192,8 +192,10 @@ class Settings(_Frozen):
     keep_checkpoints: KeepRule = Field(
         "best+latest", description="best+latest, all, a number, 'last N' or 'every N' (images)"
     )
-    validation_limit: Positive | None = Field(None, description="validate on so many images")
-    trainer: StrictStr | None = Field(None, description="of old files; implies legacy options")
+    validation_limit: Positive | None = Field(
+        None, description="validate on at most this many images"
+    )
+    trainer: StrictStr | None = Field(None, description="for old files; implies legacy options")
 
     @model_validator(mode="before")
     @classmethod
@@ -234,7 +236,7 @@ def unknown_key(key: str, where: Where) -> UnknownKey:
     """The error for a key that no file may have."""
     near = did_you_mean(key, ALL_KEYS)
     return UnknownKey(
-        f"is no key of an experiment; possible: {one_of(ALL_KEYS)}{near}", where=where
+        f"is not a key of an experiment; possible: {one_of(ALL_KEYS)}{near}", where=where
     )
 
 

@@ -223,7 +223,7 @@ def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
         if low < -1e-3 or high > 1 + 1e-3:
             raise DataError(
                 f"{path}: floats are read as 0..1, and its values go from {low:g} to {high:g}",
-                hint="divide by what shall be white (255 for bytes) and save it again",
+                hint="divide by the value of white (255 for bytes) and save it again",
             )
         return torch.from_numpy(values.astype(np.float32, order="C"))
     if values.dtype == np.bool_:

@@ -37,7 +37,7 @@ def background_of(given: Any) -> Background:
         return red, green, blue
     except (ValueError, TypeError):
         raise DataError(
-            f"background {given!r} is no colour",
+            f"background {given!r} is not a colour",
             hint="possible: a name such as white, '#rrggbb', (red, green, blue) of whole numbers "
             "0..255, or 'checker'",
         ) from None

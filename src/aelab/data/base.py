@@ -184,7 +184,7 @@ def make_images(
         names = ", ".join(entry.name for entry in provenance) or "the data set"
         raise DataError(
             f"{names} holds no images",
-            hint="look at limit, skip and filter: they left nothing",
+            hint="check limit, skip and filter: no image is left",
         )
     return Images(
         pixels=pixels,

@@ -148,8 +148,8 @@ def _members(archive: Path, stems: tuple[str, ...]) -> Iterator[tuple[str, bytes
                     found[member.name] = content.read() if content else b""
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(
-            f"{archive} is no archive of CIFAR-10, or cut off: {error}",
-            hint="remove it; it is fetched again",
+            f"{archive} is not an archive of CIFAR-10, or cut off: {error}",
+            hint="remove it; it is downloaded again",
         ) from None
     for folder, end in _VERSIONS:
         names = [f"{folder}/{stem}{end}" for stem in stems]
@@ -183,7 +183,7 @@ def _read_batch(name: str, content: bytes) -> tuple[Tensor, Tensor]:
 
 def _damaged(name: str, what: str) -> DataError:
     return DataError(
-        f"{name} is no file of CIFAR-10: {what}", hint=f"unpack one of {' and '.join(_ARCHIVES)}"
+        f"{name} is not a file of CIFAR-10: {what}", hint=f"unpack one of {' and '.join(_ARCHIVES)}"
     )
 
 

@@ -149,7 +149,7 @@ def collage(
     if len(shape) == 3 and shape[0] != source.item_shape()[0]:
         raise ShapeError(
             f"the images have {source.item_shape()[0]} channels, the collage {shape[0]}",
-            hint="write the wished-for channels into the shape of the images",
+            hint="write the wanted channels into the shape of the images",
         )
     change = Collage((int(shape[-2]), int(shape[-1])), int(num_combine), bool(black_is_alpha))
     change.shape_after(source.item_shape())

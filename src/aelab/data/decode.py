@@ -162,8 +162,8 @@ def _another_kind(path: Path) -> DataError:
     kind = kind_of(path)
     if kind is None:
         return NoPicture(
-            f"cannot read the image {path}: it is no image that can be read",
-            hint="mend or remove the file; skip_corrupt=True leaves such files out",
+            f"cannot read the image {path}: it is not a readable image",
+            hint="repair or remove the file; skip_corrupt=True leaves such files out",
         )
     return NoPicture(f"{path} is no image that can be read: it is {kind.name}", hint=kind.way_out)
 
@@ -291,7 +291,7 @@ def _to_eight_bit(values: Array, stored: _Stored, path: Path) -> Array:
             raise _refused(
                 path,
                 f"floats are read as 0..1, and its values go from {low:g} to {high:g}",
-                "divide by what shall be white (255 for bytes, 65535 for 16 bits), save it again",
+                "divide by the value of white (255 for bytes, 65535 for 16 bits), save it again",
             )
         made = (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     else:

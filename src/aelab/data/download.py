@@ -49,7 +49,8 @@ def fetch(
     places = "\n    ".join(str(place) for place in looked_at[:8])
     tried = "\n    ".join(reasons) or "no address is known"
     raise DataError(
-        f"{target.name} is on no local place and could not be fetched\n  looked at:\n    {places}\n"
+        f"{target.name} was not found on this machine and could not be downloaded\n"
+        f"  looked at:\n    {places}\n"
         f"  tried:\n    {tried}",
         hint=f"put the file at {target}, or set AELAB_DATA to a folder that has "
         f"{target.parent.name}/{target.name}",

@@ -311,7 +311,7 @@ def _all_bad(folder: Path, errors: list[DataError], count: int) -> DataError:
     return DataError(
         f"{len(errors):,} of the {count:,} files of {folder} cannot be read:\n  "
         + "\n  ".join(told),
-        hint="mend or remove them; skip_corrupt=True leaves such files out and lists them",
+        hint="repair or remove them; skip_corrupt=True leaves such files out and lists them",
     )
 
 

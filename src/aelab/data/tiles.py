@@ -132,7 +132,7 @@ def load_tensor(path: Path) -> Tensor:
 def _missing(places: list[Path]) -> DataError:
     looked = "\n    ".join(map(str, places)) or "nothing: AELAB_DATA is not set"
     return DataError(
-        f"no RPG tiles are at hand; looked at\n    {looked}",
+        f"no RPG tiles were found; looked at\n    {looked}",
         hint="put rpg-3x32x32-uint-train.pt and -test.pt, or rpg-tiles/rltiles-32x32.png, into the "
         "folder that AELAB_DATA names; or give path=... of any folder of pictures",
     )

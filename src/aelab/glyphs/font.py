@@ -63,7 +63,7 @@ def find_font(font: str | Path | None = None) -> Path:
     if not path.is_file():
         near = did_you_mean(name, shipped)
         raise DataError(
-            f"font: there is no file {name}, and the fonts at hand are {one_of(shipped)}{near}",
+            f"font: there is no file {name}, and the available fonts are {one_of(shipped)}{near}",
             hint=_HINT,
         )
     return path
@@ -76,7 +76,7 @@ def _load(path: Path, size: int) -> FreeTypeFont:
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
-        raise DataError(f"font: {path} is no font that can be read ({error})", hint=_HINT) from None
+        raise DataError(f"font: {path} is not a readable font ({error})", hint=_HINT) from None
 
 
 def _some(characters: Sequence[str], most: int = 12) -> str:

@@ -123,7 +123,7 @@ def damage_told(checkpoint: Checkpoint) -> Iterator[None]:
 def _damaged(checkpoint: Checkpoint, error: Exception) -> StoreError:
     return StoreError(
         f"{checkpoint.json_path} or its tensors are damaged: {type(error).__name__}: {error}",
-        hint="use another checkpoint of the run (RUN@images), or train afresh with --restart",
+        hint="use another checkpoint of the run (RUN@images), or train again with --restart",
     )
 
 

@@ -30,7 +30,7 @@ LARGEST = 4096
 BATCH = 32
 #: Milliseconds a frame of an animation stays; the ends stay five times as long.
 FRAME_MS = 200
-#: What glyphs are compared with.
+#: How glyphs are matched.
 MATCHES = ("strokes", "areas", "brightness", "edges")
 #: What a text can be written as; a row of frames is a picture, too.
 ENDINGS = (".txt", ".png", ".gif", ".webp")

@@ -200,15 +200,16 @@ def cells(output: Output, target: Tensor, what: str, term: str) -> tuple[Tensor,
     """
     if what not in output.characters:
         raise ConfigError(
-            f"{term} compares characters, but this model paints: it gives no {what} of characters",
-            hint="use a model that writes, for instance small_ascii_ae(...), or compare pictures "
+            f"{term} compares characters, but this model outputs pixels: it gives no {what} of "
+            "characters",
+            hint="use a character model, for instance small_ascii_ae(...), or compare pictures "
             "with l1, l2, ssim",
         )
     written = output.characters[what]
     expected = (len(target), len(ALPHABET), *target.shape[2:])
     if target.shape[1] != 1 or tuple(written.shape) != expected:
         raise ShapeError(
-            f"the model writes {tuple(written.shape)}, but the images are {tuple(target.shape)}: "
+            f"the model outputs {tuple(written.shape)}, but the images are {tuple(target.shape)}: "
             f"(B, {len(ALPHABET)}, H, W) and (B, 1, H, W) fit together",
             hint="encoder and decoder must be built for the shape of the train_set",
         )

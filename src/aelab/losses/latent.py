@@ -87,7 +87,7 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
     latents = latent.reshape(latent.shape[0], -1)
     if latents.shape[1] == 0:
         raise ConfigError(
-            "the term feature_statistics needs a latent, and this model does not tell its own",
+            "the term feature_statistics needs a latent, and this model does not give one",
             hint="build the model as EncoderDecoder(encoder, decoder)",
         )
     value = latents.mean().abs()

@@ -240,7 +240,7 @@ def find_reconstruction(name: str | Formula) -> Formula:
     if kind != "reconstruction":
         raise ConfigError(
             f"{usual} compares no images; possible: {one_of(RECONSTRUCTIONS)}",
-            hint="penalties and terms of characters belong into the objective",
+            hint="penalties and character terms belong in the objective",
         )
     return function
 

@@ -90,8 +90,8 @@ class Term:
         if self.kind == "reconstruction":
             if output.characters:
                 raise ConfigError(
-                    f"{self.name} compares pixels, but this model writes characters: the likeliest "
-                    "ones have no gradient",
+                    f"{self.name} compares pixels, but this model outputs characters: the most "
+                    "likely ones have no gradient",
                     hint=f"possible: {one_of(CHARACTERS)}; for instance objective: "
                     "{character_ce: 1}",
                 )

@@ -65,7 +65,7 @@ def check_bins(bins: int, min: float, max: float, sigma: float) -> None:
     if not min < max:
         raise ConfigError(f"a histogram needs min < max, not {min!r} and {max!r}")
     if not sigma > 0:
-        raise ConfigError(f"the walls of a histogram need a steepness above 0, not {sigma!r}")
+        raise ConfigError(f"the bin edges of a histogram need a steepness above 0, not {sigma!r}")
 
 
 class _SoftCounts(torch.autograd.Function):

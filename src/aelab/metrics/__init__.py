@@ -65,7 +65,7 @@ METRICS: Table[Metric] = Table(
         ),
         "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
         "pca_skill": Metric(
-            pca_skill, "error beside that of PCA with as many numbers", _PIXELS | {"train"}
+            pca_skill, "error compared with PCA of as many numbers", _PIXELS | {"train"}
         ),
         "separation": Metric(
             separation,

@@ -114,7 +114,9 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
         raise ConfigError("all training images are of one class: nothing can be separated")
     known = torch.isin(labels, train_labels)
     if not known.any():
-        raise ConfigError("no class has images on both sides: nothing can be recognised")
+        raise ConfigError(
+            "no class is in both the training and the held-out set: nothing can be measured"
+        )
     labels = labels[known]
     values: dict[str, float] = {}
     pairs = {"latent": (flat(subject.train_latents), flat(subject.latents)[known])}

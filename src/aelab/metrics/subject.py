@@ -152,7 +152,7 @@ class Subject:
             DataError: there are none.
         """
         if self._train is None:
-            raise DataError("there are no training images", hint="give the file a train_set")
+            raise DataError("there are no training images", hint="add a train_set to the file")
         return to_unit(chosen_images(self._train, self._train_rows), self._train.value_range)
 
     @property

@@ -72,7 +72,7 @@ class Gaussian(nn.Module):
         if features.shape[1] != self.num_features:
             raise ShapeError(
                 f"Gaussian: the encoder gives {features.shape[1]} numbers an image, "
-                f"but {self.num_features} were announced",
+                f"but {self.num_features} were declared",
                 hint=f"use {features.shape[1]} as encoder_dims",
             )
         mean = self.linear_mu(features)  # (B, D)
@@ -117,7 +117,7 @@ class GaussianMap(nn.Module):
         if features.shape[1:] != self.features_shape:
             raise ShapeError(
                 f"GaussianMap: the encoder gives {words(features.shape[1:])}, "
-                f"but {words(self.features_shape)} were announced",
+                f"but {words(self.features_shape)} were declared",
                 hint=f"use {tuple(features.shape[1:])} as shape",
             )
         mean = self.flatten(self.linear_mu(features))

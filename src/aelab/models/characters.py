@@ -95,7 +95,7 @@ def read_numbers(images: Tensor, training: bool = False) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] != 1:
         raise ShapeError(
-            f"a model that writes needs grids of characters, 1xHxW, not {words(images.shape[1:])} "
+            f"a character model needs grids of characters, 1xHxW, not {words(images.shape[1:])} "
             "images",
             hint="use a set of ASCII art as train_set, for instance ascii_art_dataset(path)",
         )
@@ -105,9 +105,9 @@ def read_numbers(images: Tensor, training: bool = False) -> Tensor:
         lowest, highest = (int(number) for number in numbers.aminmax())
         if lowest < 0 or highest >= NUM_CHARACTERS:
             raise DataError(
-                f"a model that writes was given the numbers {lowest} to {highest} as characters; "
+                f"a character model got the numbers {lowest} to {highest} as characters; "
                 f"there are {NUM_CHARACTERS}, from 0 to {NUM_CHARACTERS - 1}",
-                hint="these look like pictures: make characters of them with "
+                hint="these look like pictures: convert them to characters with "
                 "image_to_ascii_dataset(dataset)",
             )
     return numbers
@@ -293,18 +293,19 @@ def check_alphabet(model: nn.Module, alphabet: str) -> None:
         return
     if not written:
         raise ConfigError(
-            "the images are grids of characters, but the model paints: it would take the "
-            "characters' numbers for brightness",
-            hint="use a model that writes, for instance small_ascii_ae((24, 24))",
+            "the images are grids of characters, but the model outputs pixels: it would read the "
+            "characters' numbers as brightness",
+            hint="use a character model, for instance small_ascii_ae((24, 24))",
         )
     if not alphabet:
         raise ConfigError(
-            "the images are pictures, but the model writes: it reads grids of characters",
-            hint="make characters of them, image_to_ascii_dataset(dataset), or use a model that "
-            "paints, for instance small_image_ae((1, 28, 28))",
+            "the images are pictures, but the model outputs characters: it needs grids of "
+            "characters",
+            hint="convert them with image_to_ascii_dataset(dataset), or use a pixel "
+            "model, for instance small_image_ae((1, 28, 28))",
         )
     raise ConfigError(
-        f"the images number {len(alphabet)} characters, {alphabet!r}, but the model writes "
+        f"the images number {len(alphabet)} characters, {alphabet!r}, but the model outputs "
         f"{len(written)} others, {written!r}",
         hint="both must have the same alphabet, in the same order",
     )

@@ -79,7 +79,7 @@ class ConvVAE(Autoencoder):
         """(B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
         if tuple(images.shape[1:]) != self.output_shape:
             raise ShapeError(
-                f"ConvVAE: answers with images of {words(self.output_shape)}, "
+                f"ConvVAE: outputs images of {words(self.output_shape)}, "
                 f"but was given {words(images.shape[1:])}",
                 hint=self._advice(*images.shape[1:]),
             )

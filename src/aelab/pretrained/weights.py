@@ -129,7 +129,7 @@ def weights_note(weights: Weights) -> str:
     if weights.path is None:
         assert published is not None
         return (
-            f"weights {published.file} are not at hand; a run downloads them "
+            f"weights {published.file} are not here yet; a run downloads them "
             f"({published.megabytes} MB)"
         )
     sha256 = _sha256(weights.path, weights.path.stat().st_mtime_ns)

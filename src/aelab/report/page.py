@@ -67,7 +67,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
     from markupsafe import Markup
 
     if not runs:
-        raise UserError("a report needs at least one run", hint="aelab ls shows the runs there are")
+        raise UserError("a report needs at least one run", hint="aelab ls lists the runs")
     ordered, sheet, merged = contents.in_table_order(runs)
     data = contents.script_data(ordered)
     figures, figures_left_out = embedded_figures(ordered)

@@ -85,7 +85,7 @@ def show(run: Run, split: str = "heldout", *, count: int = 4, images: int | None
         return "\n\n".join([head, *found.blocks])
     if not run.record.get("alphabet"):
         raise UserError(
-            f"run {run.folder} paints pictures, it has no text",
+            f"run {run.folder} outputs pictures, it has no text",
             hint=f"see them with: aelab figure reproductions {run.folder}",
         )
     when = f" at or before {images:,} images" if images is not None else " yet"

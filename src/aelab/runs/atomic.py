@@ -16,11 +16,11 @@ from aelab.errors import StoreError
 #: JSON has no word for these; they are written as text and read back as numbers.
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_CONTINUE = "then type the same command again; nothing that was written is lost"
+_CONTINUE = "then repeat the command; nothing already written is lost"
 _WAYS_OUT = {
     errno.ENOSPC: ("the disk is full", f"free some space, {_CONTINUE}"),
     errno.EDQUOT: ("the disk quota is used up", f"free some space, {_CONTINUE}"),
-    errno.EFBIG: ("the file grew over the allowed size", f"raise `ulimit -f`, {_CONTINUE}"),
+    errno.EFBIG: ("the file exceeds the allowed size", f"raise `ulimit -f`, {_CONTINUE}"),
     errno.EACCES: ("permission denied", f"make the folder writable or choose another, {_CONTINUE}"),
     errno.EPERM: ("not permitted", f"make the folder writable or choose another, {_CONTINUE}"),
     errno.EROFS: ("the file system is read-only", f"choose another runs folder, {_CONTINUE}"),
@@ -32,14 +32,14 @@ _WAYS_OUT = {
         "a folder of it does not exist",
         "type a path in a folder that exists; a run's own may have been deleted",
     ),
-    errno.ELOOP: ("links lead in a circle", "remove the link"),
+    errno.ELOOP: ("the links form a loop", "remove the link"),
     errno.EIO: ("the disk reports an error", f"check the disk, {_CONTINUE}"),
 }
 
 
 _TO_READ = {
-    errno.EACCES: "make it readable for you (chmod u+rX), or ask whose it is",
-    errno.EPERM: "make it readable for you (chmod u+rX), or ask whose it is",
+    errno.EACCES: "make it readable (chmod u+rX), or ask its owner",
+    errno.EPERM: "make it readable (chmod u+rX), or ask its owner",
     errno.ENOENT: "the run may be incomplete or deleted; aelab ls shows what is there",
     errno.EIO: "check the disk, or restore the file from a copy",
 }

@@ -39,7 +39,7 @@ from aelab.runs.files import (
 from aelab.runs.foreign import LARGEST
 
 FORMAT = 1
-_OTHER_STATE = "use another checkpoint of the run (RUN@images), or train afresh with --restart"
+_OTHER_STATE = "use another checkpoint of the run (RUN@images), or train again with --restart"
 _ATTEMPTS = 5
 _KEPT = re.compile(r"images-(\d+)")
 
@@ -145,13 +145,13 @@ class Checkpoint:
             raise explain(error, path, "read") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreError(
-                f"{path} is damaged: it is no safetensors file ({error})", hint=_OTHER_STATE
+                f"{path} is damaged: it is not a safetensors file ({error})", hint=_OTHER_STATE
             ) from error
 
     def _head(self, path: Path) -> bytes:
         """The JSON at the beginning of a safetensors file, after eight bytes with its length."""
         if not is_regular(path, self.folder.parent):
-            raise StoreError(f"{path} is no file inside of the run", hint=_OTHER_STATE)
+            raise StoreError(f"{path} is not a file inside the run", hint=_OTHER_STATE)
         descriptor = open_regular(path, os.O_RDONLY)
         with os.fdopen(descriptor, "rb") as file:
             length = int.from_bytes(file.read(8), "little")

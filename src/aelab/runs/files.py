@@ -82,7 +82,7 @@ def read_json(path: Path, home: Path | None = None) -> dict[str, Any]:
         raise explain(error, path, "read") from error
     except (ValueError, RecursionError) as error:
         raise StoreError(
-            f"cannot read {path}: it holds no valid JSON ({error})", hint=_MEND
+            f"cannot read {path}: it is not valid JSON ({error})", hint=_MEND
         ) from error
     if not isinstance(value, dict):
         raise StoreError(

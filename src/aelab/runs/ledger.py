@@ -77,7 +77,7 @@ def truncate_rows(path: Path, length: int) -> None:
             raise StoreError(
                 f"{path} has {size:,} bytes, but its checkpoint was saved at {length:,}: "
                 "rows were deleted by hand",
-                hint="restore the file from a copy, or train this run afresh with --restart",
+                hint="restore the file from a copy, or train this run again with --restart",
             )
         if size > length:
             descriptor = open_regular(path, os.O_RDWR)
@@ -129,12 +129,12 @@ def read_rows(
             if not is_row(row):
                 raise ValueError("not an object of numbers")
             if damaged is not None and not _has_a_moment(row):
-                raise ValueError("it does not say at how many images it was written")
+                raise ValueError("it has no image count")
         except (ValueError, RecursionError) as error:
             if damaged is None and data.endswith(line + b"\n") and line is lines[-1]:
                 break
             number = data[: data.find(line)].count(b"\n") + 1
-            words = f"{path}:{number}: this line is no valid JSON: {line[:60]!r}"
+            words = f"{path}:{number}: this line is not valid JSON: {line[:60]!r}"
             if damaged is not None:
                 damaged.append(f"{words}; it is left out")
                 continue

@@ -95,11 +95,11 @@ class Run:
             if holds_a_run(path):
                 raise StoreError(
                     f"{path} has lost its run.json: it has the other files of a run",
-                    hint="restore run.json from a copy, or train it afresh with --restart; aelab "
+                    hint="restore run.json from a copy, or train it again with --restart; aelab "
                     "rm removes it",
                 )
             raise StoreError(
-                f"{path} is not a run: it has no run.json", hint="aelab ls shows the runs there are"
+                f"{path} is not a run: it has no run.json", hint="aelab ls lists the runs"
             )
         record = checked_record(read_json(path / "run.json", path), path / "run.json")
         version = record.get("format")
@@ -136,7 +136,7 @@ class Run:
             told = stored.pop("sum", None)
             whole = told is None or told == _sum(stored)
             status = checked_status(with_numbers(stored), path)
-            note = "" if whole else f"{path} is damaged: its sum is not that of its entries"
+            note = "" if whole else f"{path} is damaged: its checksum does not match its entries"
         except StoreError as error:
             # A power cut can empty a file; the run itself is in order and can be continued.
             gone = not os.path.lexists(path)
@@ -266,7 +266,7 @@ class Run:
         except Timeout as error:
             raise HeldError(
                 f"run {self.folder} is being trained by {self._owner_words()}",
-                hint="wait for it, or stop that process; aelab ls shows how far it is",
+                hint="wait for it, or stop that process; aelab ls shows its progress",
             ) from error
         except NotImplementedError as error:
             raise StoreError(
@@ -301,7 +301,7 @@ class Run:
         except Timeout as error:
             raise HeldError(
                 f"run {self.folder} is being trained by {self._owner_words()}",
-                hint="wait for it, or stop that process; aelab ls shows how far it is",
+                hint="wait for it, or stop that process; aelab ls shows its progress",
             ) from error
         except (OSError, NotImplementedError) as error:
             owner = self._owner_words()

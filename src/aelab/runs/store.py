@@ -214,7 +214,7 @@ class Store:
                 f"{self.root / run.folder} holds a different run: "
                 f"{_difference(run, record, files)}",
                 hint="use another experiment_name to keep both, or --restart to replace it; "
-                f"`load: {run.folder}` goes on from its weights under the other name",
+                f"`load: {run.folder}` continues from its weights under the other name",
             )
         return run
 
@@ -248,7 +248,7 @@ class Store:
             StoreError: if it is being trained, is no run, or the system refuses.
         """
         if isinstance(run, BrokenRun) and not holds_a_run(run.path):
-            raise StoreError(f"{run.path} is no run; nothing was removed") from run.problem
+            raise StoreError(f"{run.path} is not a run; nothing was removed") from run.problem
         if checkpoints_only:
             with run.lock():
                 for state in run.checkpoints():
@@ -314,7 +314,7 @@ class Store:
             raise StoreError(
                 f"{text!r} could be {len(found)} runs: {', '.join(found[:6])}"
                 + (", ..." if len(found) > 6 else ""),
-                hint="give more of the name",
+                hint="type more of the name",
             )
         raise self._unknown(text)
 
@@ -372,7 +372,7 @@ class Store:
         have = ", ".join(f"{run.folder}@{_moment(name)}" for name in states) or "none"
         raise StoreError(
             f"run {run.folder} has no stored state {moment or 'yet'}; there are: {have}",
-            hint="the best state is stored at validations, of which this run has had none"
+            hint="the best state is stored at validations, and this run has had none"
             if moment == "best"
             else "keep_checkpoints: all (in the experiment) keeps every one",
         )
@@ -426,7 +426,7 @@ class Store:
         if not names:
             return StoreError(
                 f"there is no run {text!r}: {self.root} holds no runs",
-                hint="aelab run FILE makes some",
+                hint="train some with: aelab run FILE",
             )
         ends = {name.rpartition("/")[2]: name for name in names}
         near = did_you_mean(text, names) or did_you_mean(text, ends)

@@ -70,16 +70,16 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
     sets = [("train_set", evidence.train_set()), ("validation_set", evidence.held_out())]
     words = [text for key, images in sets if images and (text := _broken_images(key, images))]
     if words:
-        return words, ["mend these images or leave them out: pixels are numbers of 0..1"]
+        return words, ["repair these images or leave them out: pixels must be in 0..1"]
     words = [text for key, images in sets if images and (text := _far_from_unit(key, images))]
     if words:
-        return words, ["bring them to 0..1, for instance by / 255"]
+        return words, ["scale them to 0..1, for instance with / 255"]
     inputs, target, _ = evidence.training()
     for changed, name in ((target, "train_set"), (inputs, "train_input_transforms")):
         if not is_finite(changed):
             return (
                 [f"random changes ({name}) give {value_words(changed)} from finite images"],
-                ["look at what they divide by, take a root or a logarithm of"],
+                ["check where they divide, take a root or a logarithm"],
             )
         reach = float(changed.abs().max())
         if reach >= FAR:
@@ -99,7 +99,7 @@ def _far_from_unit(key: str, images: Batches) -> str:
     reach = max(float(pixels[start : start + LOOK_AT_ONCE].abs().max()) for start in parts)
     if reach < FAR:
         return ""
-    return f"images of {key} reach {reach:.3g}, but pixels are numbers of 0..1"
+    return f"images of {key} reach {reach:.3g}, but pixels must be in 0..1"
 
 
 def _broken_images(key: str, images: Batches) -> str:

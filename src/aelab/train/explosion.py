@@ -129,6 +129,7 @@ def worse_than_untrained(
             "worse than before training",
             f"the loss is {terms['loss']:.4g} in validation and {training['loss']:.4g} in "
             f"training; the untrained model's first batch had {first:.4g}",
-            "a lower learnrate, or gradient_clipping: {norm: 1}; what begins saturated stays so",
+            "a lower learnrate, or gradient_clipping: {norm: 1}; a saturated output stays "
+            "saturated",
         ),
     )

@@ -109,7 +109,7 @@ def renew_judging(
     warned = Warned(
         "best state chosen anew",
         f"validation losses up to {state.images:,} images were written by an earlier version of "
-        "aelab, which judged them as training stood at that moment",
+        "aelab, which used the weights of that moment",
         "later ones follow the final objective; --restart trains all of it the present way",
     )
     return (warned,)

@@ -329,7 +329,9 @@ def _way_out(state: State, settings: FitSettings) -> str:
     told = "try " + ", or ".join(ways)
     if state.best_images is None:
         return told
-    return f"{told}; load: RUN@best begins a new run with the state of {state.best_images:,} images"
+    return (
+        f"{told}; to start again from the best state ({state.best_images:,} images): load: RUN@best"
+    )
 
 
 def _passed(count: int, done: int, every: int | None) -> bool:

@@ -173,7 +173,7 @@ def _checked(choice: Choice, part: type[torch.optim.Optimizer]) -> dict[str, Any
     arguments = checked("optimizer", choice.name, parts, choice.arguments, ("params", "lr", "muon"))
     for name, reason in _POINTLESS.items():
         if arguments.get(name):
-            message = f"optimizer {choice.name}: {name} is of no use here: {reason}"
+            message = f"optimizer {choice.name}: {name} has no effect here: {reason}"
             raise ConfigError(message, hint="leave it out", where=Where(key=name))
     return arguments
 

@@ -105,7 +105,7 @@ class FitSettings:
             raise ConfigError(f"precision is '{self.precision}'; possible: float32, bfloat16, auto")
         if self.max_images is None and self.max_epochs is None:
             raise ConfigError(
-                "nothing says when to stop", hint="set max_inputs: 1_000_000 or max_epoch: 20"
+                "the end of training is missing", hint="set max_inputs: 1_000_000 or max_epoch: 20"
             )
 
 

@@ -83,7 +83,7 @@ def only_spaces(found: Evaluation) -> Warned | None:
         return None
     return Warned(
         "writes only spaces",
-        f"{written:.2%} of the cells it writes are spaces, {target:.2%} of its targets'",
+        f"{written:.2%} of the output cells are spaces, and {target:.2%} of the target cells",
         "spaces are the most frequent character; where more training does not lead away from "
         f"them: {_MORE_INK}",
     )
@@ -96,10 +96,10 @@ def only_inkless(found: Evaluation) -> Warned | None:
         return None
     return Warned(
         "writes only what its loss cannot see",
-        f"{unseen:.2%} of the cells it writes are drawn as white paper, but only "
+        f"{unseen:.2%} of the output cells look blank when drawn, but only "
         f"{found.terms['blank_share']:.2%} are spaces",
         "some characters have no ink at this font_res and font_zoom (aelab.glyphs.alike_pairs "
-        f"lists them): draw larger or without font_zoom, and {_MORE_INK}",
+        f"lists them): use a larger font_res or no font_zoom, and {_MORE_INK}",
     )
 
 
@@ -114,7 +114,7 @@ def same_text(state: State, found: Evaluation) -> Warned | None:
         "writes the same for every picture",
         f"{found.terms['blank_share']:.1%} spaces, {found.terms['accuracy']:.1%} of the characters "
         "right",
-        f"what it writes does not depend on the latent: {_MORE_INK}; a smaller weight of kl",
+        f"the output does not depend on the latent: {_MORE_INK}; a smaller weight of kl",
     )
 
 
