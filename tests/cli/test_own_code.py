@@ -218,3 +218,18 @@ def test_odd_values_are_refused_with_key_and_line(
     code, out, err = aelab(verb, "tiny.yml")
     assert code == 2 and words in out + err and "tiny.yml:" in out + err, out + err
     assert len(out + err) < 5000
+
+
+def test_a_function_that_fails_in_a_stored_run_is_told_by_every_verb(
+    tiny: Path, aelab: Call
+) -> None:
+    tiny.write_text(written() + "validation_set: noise_dataset((1, 8, 8), size=20, seed=2)\n")
+    assert aelab("run", "tiny.yml", "--only", "*good")[0] == 0
+    text = tiny.parent / "runs/own/kind-good/resolved.yml"
+    late = "code_size=2, act_fn=lambda x: nosuch(x)"
+    text.write_text(text.read_text().replace("code_size=2", late, 1))
+    for words in (("evaluate", "own/kind-good"), ("figure", "reproductions", "own/kind-good")):
+        _, out, err = aelab(*words)
+        said = out + err
+        assert "resolved.yml:" in said and "'nosuch' is neither" in said, said
+        assert "fault in aelab" not in said

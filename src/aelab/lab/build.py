@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aelab.config import RunSpec, evaluate_run, mistake_of
+from aelab.config import RunSpec, evaluate_run, mistake_of, passes_through
 from aelab.config.settings import DATA_KEY
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
@@ -251,6 +251,23 @@ def users_code(spec: RunSpec, where: Where | None) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise mistake_of(error, spec.blocks, where) from error
+
+
+@contextlib.contextmanager
+def functions_of(spec: RunSpec) -> Iterator[None]:
+    """Around uses of a trained model: what functions of its file raise is a mistake of the file.
+
+    Raises:
+        ConfigError: with the user's line; everything else as it is.
+    """
+    try:
+        yield
+    except AelabError:
+        raise
+    except Exception as error:
+        if not passes_through(error, spec.blocks):
+            raise
+        raise mistake_of(error, spec.blocks, spec.blocks["model"].where) from error
 
 
 def called_loss(error: BaseException) -> bool:

@@ -92,6 +92,7 @@ def render(
         StoreError: no such run or state, or it needs `trust`.
         UserError: the decoder has a fixed grid, or the sizes, the window or the set do not fit.
     """
+    from aelab.lab.build import functions_of
     from aelab.lab.rendering import Request, region_of, render_run
     from aelab.lab.reopen import reopen_run
     from aelab.outputs import replacing
@@ -101,7 +102,7 @@ def render(
     request = Request(tuple(sizes), window, images, split, Path(out), truth)
     folders = [Path(folder) for folder in data]
     opened = reopen_run(reference, Store(Path(runs)), folders=folders, trust=trust, device=device)
-    with replacing(force):
+    with replacing(force), functions_of(opened.spec):
         return render_run(opened, request)
 
 
@@ -141,6 +142,7 @@ def evaluate(
         UserError: no such run, or no such metric.
     """
     from aelab.errors import AelabError
+    from aelab.lab.build import functions_of
     from aelab.lab.evaluating import Evaluated, chosen_metrics, evaluate_run
     from aelab.lab.reopen import reopen_run
     from aelab.runs.record import BrokenRun
@@ -155,9 +157,11 @@ def evaluate(
             opened = reopen_run(
                 f"{entry.folder}@{state}", store, folders=folders, trust=trust, device=device
             )
-            yield evaluate_run(
-                opened, names, state=state, limit=limit, options=options, asked=bool(metrics)
-            )
+            with functions_of(opened.spec):
+                found = evaluate_run(
+                    opened, names, state=state, limit=limit, options=options, asked=bool(metrics)
+                )
+            yield found
         except AelabError as error:
             yield Evaluated(entry, problem=str(error))
         except Exception as error:  # of torch, for a run that somebody else made

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.errors import AelabError, UserError
+from aelab.lab.build import functions_of
 from aelab.lab.drawing.film import KINDS
 from aelab.lab.drawing.table import FIGURES, Drawn, draw, find_figure
 from aelab.lab.evaluating import subject_of
@@ -40,7 +41,8 @@ def draw_of_run(
             options = {**options, "kind": ending}
         return write_figure(run, name, draw(name, run, options), out)
     opened = reopen_run(reference, store, **opening)
-    drawn = draw(name, subject_of(opened, limit=limit, every_class=True), options)
+    with functions_of(opened.spec):
+        drawn = draw(name, subject_of(opened, limit=limit, every_class=True), options)
     return write_figure(opened.run, name, drawn, out)
 
 
@@ -53,7 +55,8 @@ def draw_cheap(
         The files written, and figure -> why it could not be drawn.
     """
     opened = reopen_run(reference, store, **opening)
-    subject = subject_of(opened, limit=limit, every_class=True)
+    with functions_of(opened.spec):
+        subject = subject_of(opened, limit=limit, every_class=True)
     written, failed = list[Path](), dict[str, str]()
     for name, figure in FIGURES.items():
         other_kind = "pixels" if subject.alphabet else "characters"
@@ -64,7 +67,8 @@ def draw_cheap(
             failed[name] = lacking
             continue
         try:
-            drawn = draw(name, opened.run if figure.of_run else subject)
+            with functions_of(opened.spec):
+                drawn = draw(name, opened.run if figure.of_run else subject)
             written.append(write_figure(opened.run, name, drawn, None))
         except AelabError as error:
             failed[name] = error.message
