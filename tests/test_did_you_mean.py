@@ -82,6 +82,8 @@ def test_a_key_without_counterpart_gets_no_advice(given: str) -> None:
         ("validate", ["kl", "validation"], "validation"),
         ("Cosinus", ["constant", "cosine", "step"], "cosine"),
         ("Conv3d", ["Conv2d", "Conv1d"], None),
+        ("wave-1", ["vae", "waves"], "waves"),
+        ("2e13fa8", ["20717f2", "2e13fa9"], "2e13fa9"),
         ("l7", ["l1", "l2"], None),
         ("TrainGAN", ["Trainer", "TrainAutoencoder"], None),
     ],

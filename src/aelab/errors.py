@@ -272,9 +272,8 @@ def _slip(name: str, names: Sequence[str]) -> str | None:
 
 def _is_near(name: str, choice: str, changes: int) -> bool:
     """At most one change in four letters in all, and no word exchanged for another."""
-    numbers = [re.findall(r"\d+", text) for text in (name, choice)]
-    if name == choice or (all(numbers) and numbers[0] != numbers[1]):
-        return False  # `Conv3d` is no slip of `Conv2d`
+    if name == choice or _other_number(name, choice):
+        return False
     if _is_shortened(name, choice) or _begin_alike(name, choice):
         return True
     longest = max(len(name), len(choice))
@@ -289,6 +288,16 @@ def _is_near(name: str, choice: str, changes: int) -> bool:
     )
 
 
+def _other_number(name: str, choice: str) -> bool:
+    """Whether each has its own number: `Conv3d` is no slip of `Conv2d`.
+
+    Of several numbers, as in the hash of a commit or the name of a run, one may be a slip.
+    """
+    one, other = re.findall(r"\d+", name), re.findall(r"\d+", choice)
+    several = len(one) == len(other) > 1 and sum(map(str.__ne__, one, other)) == 1
+    return bool(one) and bool(other) and one != other and not several
+
+
 def _is_shortened(name: str, choice: str) -> bool:
     """Whether one is the beginning of the other, at least half of it and four letters."""
     short, long = sorted((_letters(name), _letters(choice)), key=len)
@@ -296,12 +305,12 @@ def _is_shortened(name: str, choice: str) -> bool:
 
 
 def _begin_alike(name: str, choice: str) -> bool:
-    """Whether five letters or more, two thirds of both, begin them alike: validate, validation."""
+    """Whether two thirds of both begin them alike (validate, validation), of short names more."""
     one, other = _letters(name), _letters(choice)
     pairs = zip(one, other, strict=False)
     same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
-    rest = one[same:] + other[same:]
-    return same >= 5 and 3 * same >= 2 * max(len(one), len(other)) and rest.isalpha()
+    longest = max(len(one), len(other))
+    return (same >= 5 and 3 * same >= 2 * longest) or (same >= 4 and 5 * same >= 4 * longest)
 
 
 def _letters(name: str) -> str:
