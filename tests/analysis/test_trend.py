@@ -213,3 +213,9 @@ def test_a_run_with_few_validations_is_judged_by_its_training_loss(tmp_path: Pat
     assert found.source == "train" and found.verdict.endswith("images, training loss")
     run.append(*({"split": "validation", "images": 35_000 + i, "loss": 1.0} for i in range(1, 4)))
     assert run_trend(run).source == "validation" and run_trend(run).direction == "flat"
+
+
+def test_a_curve_that_does_not_move_changes_by_0_per_cent() -> None:
+    assert (
+        trend(range(100, 2100, 100), [0.5] * 20).verdict == "flat (0 to 0 %) in the last 400 images"
+    )

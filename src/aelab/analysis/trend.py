@@ -44,6 +44,9 @@ _POSSIBLE = 2.5
 #: A learning rate below this share of its highest: the schedule has ended.
 ENDED = 0.02
 
+#: Less than so many per cent is rounding, and told as 0.
+NOTHING = 1e-4
+
 Vector = NDArray[Any]  # of floats
 
 
@@ -300,8 +303,11 @@ def _told(found: Trend) -> Trend:
 
 def _percent(share: float) -> str:
     percent = abs(share) * 100
+    if percent < NOTHING:
+        return "0"
     return f"{percent:,.0f}" if percent >= 10 else f"{percent:.2g}"
 
 
 def _signed(share: float) -> str:
-    return f"{'+' if share > 0 else '-' if share < 0 else ''}{_percent(share)}"
+    size = _percent(share)
+    return size if size == "0" else f"{'+' if share > 0 else '-'}{size}"

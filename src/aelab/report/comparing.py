@@ -107,7 +107,8 @@ def final_objective(record: Record) -> str | None:
         return None
     text = _WARMUP.sub("", str(objective)).replace(", )", ")").replace(" ()", "")
     samples = record.get("samples")
-    text = f"{text} ({samples} samples)" if samples and "iwae_bound" in terms(record) else text
+    if samples and "iwae_bound" in terms(record):
+        text += f" ({samples} sample{'s' if samples != 1 else ''})"
     own = record.get("objective_text")
     return f"{text} ({'; '.join(map(str, own))})" if isinstance(own, list) and own else text
 
