@@ -8,6 +8,7 @@ a seal (CSV, Markdown, JSON, text, WebP, MP4) is remembered by its hash in the c
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from aelab import roots
 from aelab.errors import AelabError, UserError
+from aelab.paths import real
 from aelab.runs.atomic import write_bytes
 
 _MARK = rb"aelab ([0-9a-f]{32})"
@@ -63,14 +65,16 @@ def write_output(
     refuse_to_replace(path, inputs=inputs)
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     try:
-        target = path.resolve()
+        target = real(path)
+        if target.is_symlink():
+            raise OSError(errno.ELOOP, "links that lead in a circle")
         if target.exists() and not target.is_file() and not target.is_dir():
             with target.open("wb") as device:
                 device.write(data)
             return path
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, _sealed(data, path.suffix.lower()))
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write {path}: {reason}", hint=_ANOTHER) from error
     except AelabError as error:
@@ -109,7 +113,7 @@ def made_by_aelab(path: Path) -> bool:
         return False
     pattern = _SEALS.get(path.suffix.lower())
     if pattern is None:
-        return _remembered(path.resolve()) == hashlib.sha256(content).hexdigest()
+        return _remembered(real(path)) == hashlib.sha256(content).hexdigest()
     found = pattern.search(content)
     if found is None:
         return False

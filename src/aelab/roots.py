@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aelab.errors import DataError
+from aelab.paths import from_home, real
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def using(paths: Iterable[str | os.PathLike[str]], base: Path | None = None) -> 
         paths: the experiment's folder and what the command line gives.
         base: where relative paths start; the first of `paths` if left out.
     """
-    folders = tuple(Path(path).resolve() for path in paths)
+    folders = tuple(real(path) for path in paths)
     with entering(Roots(folders, base or (folders[0] if folders else None))):
         yield
 
@@ -68,17 +69,17 @@ def current() -> Roots | None:
 def data_folders() -> tuple[Path, ...]:
     """The existing folders of `AELAB_DATA`, several being separated as in PATH."""
     parts = os.environ.get("AELAB_DATA", "").split(os.pathsep)
-    return tuple(Path(part).expanduser().resolve() for part in parts if part)
+    return tuple(real(from_home(part)) for part in parts if part)
 
 
 def cache_folder() -> Path:
     """Where downloads and rendered sets lie: `AELAB_CACHE`, else the system's cache folder."""
     given = os.environ.get("AELAB_CACHE")
     if given:
-        return Path(given).expanduser().resolve()
+        return real(from_home(given))
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("aelab")).resolve()
+    return real(platformdirs.user_cache_dir("aelab"))
 
 
 def shown(source: str) -> str:
@@ -95,7 +96,7 @@ def shown(source: str) -> str:
     places += [(cache_folder(), "cache/")]
     places += [(base, "")] if base is not None else []
     for folder, name in [*places, (Path.home(), "~/")]:
-        for root in {folder, folder.resolve()}:
+        for root in {folder, real(folder)}:
             if path.is_relative_to(root):
                 return f"{name}{path.relative_to(root).as_posix()}"
     return source
@@ -106,9 +107,9 @@ def allowed(path: str | os.PathLike[str]) -> bool:
     roots = current()
     if roots is None:
         return True
-    real = Path(path).resolve()
+    place = real(path)
     open_folders = (*roots.folders, *data_folders(), cache_folder())
-    return any(real == folder or folder in real.parents for folder in open_folders)
+    return any(place == folder or folder in place.parents for folder in open_folders)
 
 
 def check(path: str | os.PathLike[str]) -> Path:
@@ -117,13 +118,13 @@ def check(path: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: if it lies outside what may be read; the message tells the ways out.
     """
-    real = Path(path).resolve()
-    if allowed(real):
-        return real
+    place = real(path)
+    if allowed(place):
+        return place
     roots = current()
     places = [str(folder) for folder in (roots.folders if roots else ())]
-    folder = real.parent if real.suffix else real  # the least that would do
-    link = f" (a link to {real})" if Path(os.path.abspath(path)) != real else ""
+    folder = place.parent if place.suffix else place  # the least that would do
+    link = f" (a link to {place})" if Path(os.path.abspath(path)) != place else ""
     raise DataError(
         f"{path}{link} lies outside the folders that this experiment may read: "
         + ", ".join([*places, "AELAB_DATA", "the cache"]),
@@ -137,7 +138,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     Relative paths are looked for beside the file (of a stored run: where it stood, then in the
     folders given by `--data`), then under `AELAB_DATA`, then in the cache.
     """
-    given = Path(path).expanduser()
+    given = from_home(path)
     if given.is_absolute():
         return check(given)
     roots = current()

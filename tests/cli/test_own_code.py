@@ -42,6 +42,59 @@ def written(loss: str = "", model: str = MODEL) -> str:
     )
 
 
+UNCALLED = {
+    "model": "EncoderMLP",
+    "train_set": "noise_dataset",
+    "loss_function": "nn.L1Loss",
+    "perceptual_model": "nn.Flatten",
+}
+
+
+@pytest.mark.parametrize("key", UNCALLED)
+def test_a_part_that_is_not_called_is_told(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aelab: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = [line for line in written().splitlines() if not line.startswith(f"{key}:")]
+    text = "\n".join(kept if key != "model" else kept[:-1])
+    Path("f.yml").write_text(f"{text}\n{key}: {UNCALLED[key]}\n")
+    code, out, err = aelab("check", "f.yml")
+    assert code == 2, out + err
+    assert f"{key}: '{UNCALLED[key]}' is not called" in out + err
+    assert f"{UNCALLED[key]}(...)" in out + err
+
+
+LOSSES_IN_A_LINE = {
+    "lambda a, b: a - b": (0, ""),
+    "F.l1_loss": (0, ""),
+    "lambda a, b: 3.0": (2, "must return one value or one per image"),
+    "lambda a, b: 1 / 0": (2, "division by zero"),
+    "lambda a, b: torch.fft.fft2(a - b).mean()": (2, "complex numbers"),
+    "F.l1_los": (2, "did you mean 'l1_loss'?"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES_IN_A_LINE)
+def test_a_loss_in_one_line_is_python_too(
+    loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aelab: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f.yml").write_text(f"{written()}loss_function: '{loss}'\n")
+    code, out, err = aelab("check", "f.yml")
+    wanted, words = LOSSES_IN_A_LINE[loss]
+    assert code == wanted and words in out + err, out + err
+    assert "unknown loss" not in out + err
+
+
+def test_a_perceptual_model_that_does_not_fit_is_told_at_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aelab: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f.yml").write_text(f"{written()}perceptual_model: nn.Linear(3, 3)\n")
+    code, out, err = aelab("check", "f.yml")
+    assert code == 2 and "f.yml:11:1: perceptual_model: " in out + err
+
+
 #: What `compile` refuses although it can be parsed, and what a block may not be.
 NO_PYTHON = {
     "return": (f"m = {MODEL}\nreturn m", "without return"),

@@ -91,6 +91,13 @@ def test_out_of_memory_says_what_to_lower_and_the_matrix_goes_on(
     assert any(isinstance(event, ev.RunFinished) for event in events)
 
 
+@pytest.mark.parametrize("name", ["lost+found", "a/System Volume Information/b", "a/" * 70 + "a"])
+def test_a_name_that_no_listing_would_find_is_refused(name: str, tiny: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("tiny/${matrix_slug}", f"{name}/${{matrix_slug}}"))
+    with pytest.raises(Problems, match=r"where no runs are looked for|at most 64 are possible"):
+        load(tiny)
+
+
 @pytest.mark.parametrize("name", ["a/run.json", "metrics.jsonl", "x/Lock/y", "a/status.json/b"])
 def test_names_of_the_files_of_a_run_cannot_name_a_run(name: str, tiny: Path) -> None:
     text = tiny.read_text().replace("tiny/${matrix_slug}", f"{name}/${{matrix_slug}}")

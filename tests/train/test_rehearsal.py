@@ -86,7 +86,7 @@ def test_a_schedule_says_what_is_wrong_with_any_argument(name: str) -> None:
 @pytest.mark.parametrize(
     ("key", "choice", "words"),
     [
-        ("scheduler", Choice("StepLR", {"step_size": 0}), ["StepLR", "ZeroDivisionError"]),
+        ("scheduler", Choice("StepLR", {"step_size": 0}), ["StepLR", "step_size=0", "divide by 0"]),
         ("scheduler", Choice("step", {"every_images": "x"}), ["every_images", "a whole number"]),
         ("scheduler", Choice("cosine", {"eta_min_factor": -2.0}), ["learning rate -"]),
         ("scheduler", Choice("WarmupCosine", {"warmup_images": 1e4}), []),
@@ -112,3 +112,25 @@ def test_the_message_names_argument_value_and_what_is_possible(
     said = tried(rehearse, **{key: choice})
     assert bool(said) == bool(words), said
     assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize("name", [name for name, needed in NEEDED.items() if needed])
+def test_a_schedule_says_which_arguments_it_needs(name: str) -> None:
+    said = tried(rehearse_schedule, scheduler=Choice(name))
+    assert f"scheduler {name} needs " in said and "__init__" not in said, said
+    assert all(argument in said for argument in NEEDED[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("StepLR", "step_size"), ("CosineAnnealingLR", "T_max"), ("CyclicLR", "step_size_up")],
+)
+def test_a_schedule_that_divides_by_0_says_by_what(name: str, argument: str) -> None:
+    choice = Choice(name, {**NEEDED.get(name, {}), argument: 0})
+    said = tried(rehearse_schedule, scheduler=choice)
+    assert f"{argument}=0" in said and "divide by 0" in said and "ZeroDivision" not in said, said
+
+
+def test_no_optimizer_climbs() -> None:
+    said = tried(rehearse_optimizer, optimizer=Choice("Adam", {"maximize": True}))
+    assert "maximize is of no use" in said

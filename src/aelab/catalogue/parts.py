@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aelab.arguments import fit, words
-from aelab.errors import AelabError, ConfigError, did_you_mean, shown
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, shown
 
 if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
@@ -210,6 +210,20 @@ def unwrapped(value: Any) -> Any:
     if type(value) is dict:
         return {key: unwrapped(item) for key, item in value.items()}
     return value
+
+
+def refuse_uncalled(value: Any, where: Where) -> None:
+    """Where something that a part makes is wanted, and the part itself was written.
+
+    Raises:
+        ConfigError: `value` is a part that was not called.
+    """
+    if isinstance(value, Part):
+        raise ConfigError(
+            f"'{value.name}' is not called, so nothing is made of it",
+            where=where,
+            hint=f"write it with brackets: {value.name}(...)",
+        )
 
 
 def _shown(default: Any) -> str:

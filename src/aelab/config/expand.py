@@ -27,10 +27,11 @@ from aelab.config.settings import (
     make_settings,
     unknown_key,
 )
-from aelab.config.slugs import climbs_out, legacy_folders, legible_folder, taken_by_runs
+from aelab.config.slugs import climbs_out, legacy_folders, legible_folder, why_never_found
 from aelab.config.substitute import Substitution, unquoted
 from aelab.config.twins import with_twins
-from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, visible
+from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, shown, visible
+from aelab.paths import real
 
 
 def load(
@@ -82,6 +83,8 @@ def _order(error: AelabError, path: Path) -> tuple[bool, int]:
 
 
 #: With these a trusted block may use a matrix value without its name.
+#: A loss that is written out: a function, a call, or a name of torch's (`F.l1_loss`).
+_PYTHON = re.compile(r"lambda\b|[A-Za-z_]\w*\.|.*\(")
 _LOOKS_UP = re.compile(r"\b(eval|exec|globals|locals|vars|inspect)\b")
 
 
@@ -208,8 +211,8 @@ class _Builder:
         if climbs_out(name):
             message = f"given {name!r}; a run cannot lie outside runs/"
             self.errors.append(RefusedError(message, where=entry.where))
-        elif taken := taken_by_runs(name):
-            message = f"given {name!r}; `{taken}` is the name of a file that every run has"
+        elif reason := why_never_found(name):
+            message = f"given {shown(name)}; {reason}"
             hint = "choose another name for that part"
             self.errors.append(ConfigError(message, where=entry.where, hint=hint))
         elif visible(name) != name:
@@ -232,8 +235,8 @@ class _Builder:
                 elif not _is_empty(tree):
                     self.errors.append(ConfigError("must be a block of Python", where=entry.where))
             elif isinstance(tree, Text) and isinstance(tree.value, str):
-                calls = key == "loss_function" and (tree.is_code_like or "(" in tree.text)
-                if calls or key in BLOCK_KEYS:
+                is_python = tree.is_code_like or bool(_PYTHON.match(tree.text.strip()))
+                if key in BLOCK_KEYS or (key == "loss_function" and is_python):
                     found[key] = _block(key, tree)
         return found
 
@@ -280,7 +283,7 @@ class _Builder:
         self, blocks: Mapping[str, Block], variables: Mapping[str, Any]
     ) -> dict[str, ParsedBlock]:
         """Every block as a tree."""
-        folder = self.home or self.path.resolve().parent
+        folder = self.home or real(self.path).parent
         parsed: dict[str, ParsedBlock] = {}
         for key, block in blocks.items():
             errors, tree = inspect_block(block, variables, trust=self.trust, folder=folder)

@@ -13,6 +13,7 @@ from aelab.config.identity import text_behind
 from aelab.config.matrix import is_variable
 from aelab.config.settings import Settings
 from aelab.errors import Where
+from aelab.paths import real
 
 
 class Twin(NamedTuple):
@@ -74,7 +75,7 @@ class RunSpec:
     @property
     def base(self) -> Path:
         """Where relative paths of the file start."""
-        return self.home or Path(self.file).resolve().parent
+        return self.home or real(self.file).parent
 
     @property
     def variables(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aelab.config.document import Entry, Table, Text, Tree, old_booleans, parse
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
+from aelab.paths import real
 
 EXTENDS = "$extends"
 #: Keys that have an option of their own on the command line; others are given by `--set`.
@@ -50,16 +51,16 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
     text = _read(path, Where(str(path)))
     table = parse(text, str(path))
     notes = old_booleans(table)
-    root = path.resolve().parent
-    chain, parents = [path.resolve()], {}
+    root = real(path).parent
+    chain, parents = [real(path)], {}
     merged, child = dict(table.entries), path
     entry = merged.pop(EXTENDS, None)
     while entry is not None:
         parent = _parent_path(entry, child, root, trust=trust)
-        if parent.resolve() in chain or len(chain) > MOST_PARENTS:
+        if real(parent) in chain or len(chain) > MOST_PARENTS:
             names = " -> ".join(p.name for p in [*chain, parent])
             raise Problems([ConfigError(f"extends itself: {names}", where=entry.where)])
-        chain.append(parent.resolve())
+        chain.append(real(parent))
         parents[str(parent)] = _read(parent, entry.where)
         above = parse(parents[str(parent)], str(parent))
         notes += old_booleans(above)
@@ -188,7 +189,7 @@ def _parent_path(entry: Entry, child: Path, root: Path, *, trust: bool) -> Path:
     if name is None:
         raise Problems([ConfigError("must be the path of another YAML file", where=entry.where)])
     parent = child.parent / name
-    if not trust and not parent.resolve().is_relative_to(root):
+    if not trust and not real(parent).is_relative_to(root):
         message = f"given {name!r}; without --trust it must stay in the folder {root.name}/"
         raise Problems([RefusedError(message, where=entry.where)])
     return parent

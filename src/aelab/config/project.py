@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aelab.paths import real
+
 #: Never taken from a project: torch itself would break if the blocks had another one.
 _LIBRARIES = frozenset({"torch", "torchvision", "math"})
 
@@ -103,7 +105,7 @@ def _places(folder: Path) -> Iterator[Path]:
     yield folder
     for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         if entry:
-            yield Path(entry).resolve()
+            yield real(entry)
     for above in folder.parents:
         if _is_everybodys(above):
             return

@@ -289,6 +289,8 @@ _POSSIBLE: dict[str, str] = {
     "bool_type": "true or false",
     "string_type": "text",
     "dict_type": "a mapping {name: value}",
+    "dataclass_type": "a block of Python, as text",
+    "model_type": "a name, or {name: {argument: value}}",
     "frozen_set_type": f"true, false, or a list of {', '.join(LEGACY_OPTIONS)}",
     "finite_number": "a finite number",
 }

@@ -25,12 +25,23 @@ RUN_FILES = frozenset(
     "run.json experiment.yml resolved.yml calls.json environment.json place.json status.json "
     "metrics.jsonl evaluation.json log.txt lock lock.json".split()
 )
+#: File systems have such folders at their top; nobody's runs are in them.
+FOLDERS_OF_SYSTEMS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
+#: Folders below a run or a runs folder deeper than this are nobody's.
+DEEPEST = 64
 
 
-def taken_by_runs(name: str) -> str:
-    """The part of a run's name, between slashes, that is the name of a run's file; or empty."""
+def why_never_found(name: str) -> str:
+    """Why a run of this name would not be found again, in words; empty where it would."""
     parts = name.replace("\\", "/").split("/")
-    return next((part for part in parts if part.strip().casefold() in RUN_FILES), "")
+    for part in parts:
+        if part.strip().casefold() in RUN_FILES:
+            return f"`{part}` is the name of a file that every run has"
+        if part in FOLDERS_OF_SYSTEMS:
+            return f"`{part}` is a folder of the file system, where no runs are looked for"
+    if len(parts) > DEEPEST:
+        return f"it has {len(parts)} folders one in another; at most {DEEPEST} are possible"
+    return ""
 
 
 class SlugForm(NamedTuple):

@@ -19,6 +19,7 @@ from aelab.data.left_out import (
     TWICE,
     LeftOut,
 )
+from aelab.paths import real
 
 
 class FilesBelow(Dataset):
@@ -132,7 +133,7 @@ class _Walk:
     def _leave_out(self, reason: str, path: Path) -> None:
         name = path.relative_to(self.root).as_posix()
         if reason == OUTSIDE:
-            name += f" (a link to {roots.shown(str(path.resolve()))})"
+            name += f" (a link to {roots.shown(str(real(path)))})"
         self.left_out.add(reason, name)
 
 

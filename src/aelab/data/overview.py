@@ -39,6 +39,7 @@ from aelab.ops.color import convert_channels, over_checker
 from aelab.ops.look import look
 from aelab.ops.resize import resize as resize_pixels
 from aelab.ops.subset import show_order
+from aelab.paths import from_home, real
 from aelab.types import Images
 
 #: Images that costly statistics look at, evenly spaced over the set.
@@ -217,23 +218,23 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
     if short in LISTED and half in ("", "train", "validation"):
         reading.refuse_all()
         return LISTED[short].make(half == "validation")
-    path = Path(name).expanduser()
+    path = from_home(name)
     if path.exists() and not path.is_dir() and irregular(path):
         raise DataError(f"{name} is {irregular(path)}, not a file", hint=f"possible: {_possible()}")
     if path.exists() and not path.name.endswith("ubyte") and is_text(path):
         reading.refuse_all()
-        return ascii_art_dataset(os.fspath(path.resolve()))
+        return ascii_art_dataset(os.fspath(real(path)))
     if path.is_dir():
-        return image_folder_dataset(os.fspath(path.resolve()), **reading.of_folder())
+        return image_folder_dataset(os.fspath(real(path)), **reading.of_folder())
     if path.is_file():
         if path.name.removesuffix(".gz").endswith("ubyte"):
             reading.refuse_all()
-            return idx_dataset(os.fspath(path.resolve()))
+            return idx_dataset(os.fspath(real(path)))
         if path.suffix.lower() in (".npy", ".npz"):
             reading.refuse_all()
-            return array_dataset(os.fspath(path.resolve()))
+            return array_dataset(os.fspath(real(path)))
         _check_picture(path)
-        return atlas_dataset(os.fspath(path.resolve()), **reading.of_sheet())
+        return atlas_dataset(os.fspath(real(path)), **reading.of_sheet())
     if path.name != name:
         raise DataError(f"there is no such path: {name}", hint=f"possible: {_possible()}")
     raise DataError(

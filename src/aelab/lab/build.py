@@ -14,6 +14,7 @@ from aelab.config import RunSpec, evaluate_run, mistake_of, passes_through
 from aelab.config.settings import DATA_KEY
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
+from aelab.paths import real
 
 if TYPE_CHECKING:
     import torch
@@ -103,11 +104,12 @@ def build(
     import torch
 
     from aelab import catalogue, pretrained
+    from aelab.catalogue.parts import refuse_uncalled
     from aelab.data import roots
     from aelab.models import as_model, harmless_probes
 
     log = catalogue.CallLog(calls)
-    reading = reading or roots.Roots(tuple(Path(folder).resolve() for folder in folders), spec.base)
+    reading = reading or roots.Roots(tuple(real(folder) for folder in folders), spec.base)
     names = catalogue.names(log, reading)
     scope = spec.scope(names, catalogue.attributes(), trust=trust)
     # Weights are drawn from the default generator, here and nowhere else.
@@ -117,6 +119,7 @@ def build(
     with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():
         values = evaluate_run(spec, scope, _on_cpu_where_data)
     log.finish()
+    refuse_uncalled(values["model"], spec.blocks["model"].where)
     with users_code(spec, spec.blocks["model"].where):
         model = as_model(values["model"])
     objective, train, validation = _objective_and_sets(spec, model, values)
@@ -169,10 +172,13 @@ def _objective_and_sets(
 
 def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Objective:
     """What the model wishes, unless the file says otherwise."""
-    from aelab.catalogue.parts import unwrapped
+    from aelab.catalogue.parts import refuse_uncalled, unwrapped
     from aelab.losses import make_objective
 
     settings = spec.settings
+    for key in ("loss_function", "perceptual_model"):
+        if isinstance(unwrapped(values.get(key)), type):
+            refuse_uncalled(values[key], spec.blocks[key].where)
     with users_code(spec, spec.places.get("objective" if settings.objective else "loss_function")):
         objective = make_objective(
             model.terms,  # type: ignore[arg-type]
@@ -380,12 +386,14 @@ def asked_threads() -> int | None:
 
 def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Scheduled]:
     """`train_set` and `train_setN`, by first epoch."""
+    from aelab.catalogue.parts import refuse_uncalled
     from aelab.data import Dataset
 
     found = []
     for key, value in values.items():
         if DATA_KEY.match(key) and key.startswith(prefix):
             where = spec.blocks[key].where
+            refuse_uncalled(value, where)
             if not isinstance(value, Dataset):
                 raise ConfigError(
                     f"must be a data set, not {type(value).__name__}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import DataError
+from aelab.paths import from_home, real
 
 
 def list_data(roots: Sequence[Path]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def show_data(
     from aelab.data import roots as allowed
     from aelab.outputs import refuse_to_replace, write_output
 
-    given = Path(name).expanduser()  # who types a path may read it
+    given = from_home(name)  # who types a path may read it
     out = out or _default_name(given, "contact-sheet" if resize is None else "filters")
     if out.suffix.lower() != ".png":
         raise DataError(
@@ -57,11 +58,11 @@ def _lies_in(out: Path, folder: Path) -> bool:
     """Whether a file that is there is one of those in a folder that is read; not our own sheet."""
     from aelab.outputs import made_by_aelab
 
-    inside = folder.is_dir() and folder.resolve() in out.resolve().parents
+    inside = folder.is_dir() and real(folder) in real(out).parents
     return inside and out.exists() and not made_by_aelab(out)
 
 
 def _default_name(given: Path, what: str) -> Path:
     """In the working folder; of `mnist:validation` and `sheet.png` what can be a file's name."""
-    name = given.resolve().name if given.name in ("", "..") else given.stem
+    name = real(given).name if given.name in ("", "..") else given.stem
     return Path(f"{name or 'data'}-{what}.png".replace(":", "-"))

@@ -223,7 +223,7 @@ def _warmups(
             f"at most {total // 2:,}, or a longer run",
         )
         for name, images in found
-        if images > total
+        if total < images < 2**63  # larger numbers are refused where they are given
     ]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aelab.errors import StoreError
+from aelab.paths import from_home, real
 from aelab.runs.atomic import to_json
 from aelab.runs.files import LARGEST_TEXT, read, read_json
 
@@ -57,7 +58,7 @@ def note_place(run: Run, spec: RunSpec, calls: Sequence[Any], data: Sequence[Pat
         data: folders given by `--data`, which it may read too.
     """
     root = _root_of(run)
-    further = dict.fromkeys(Path(folder).resolve() for folder in data)
+    further = dict.fromkeys(real(folder) for folder in data)
     place: dict[str, Any] = _written(spec.base, root)
     place["data"] = [_written(folder, root) for folder in further if folder != spec.base]
     key = _key(make=True)
@@ -99,9 +100,9 @@ def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
     """
     from aelab.data.roots import Roots
 
-    given = [Path(folder).resolve() for folder in given]
-    places = [folder.resolve() for folder in place.folders]
-    bases = [*places, *given, run.path.resolve()]
+    given = [real(folder) for folder in given]
+    places = [real(folder) for folder in place.folders]
+    bases = [*places, *given, real(run.path)]
     if places:
         way_out = (
             f"the run was trained with what lay below {places[0]}: bring it back, or type --data "
@@ -115,7 +116,7 @@ def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
     else:
         way_out = "type: --data FOLDER, the folder that the experiment file was in"
     return Roots(
-        (run.path.resolve(), *places, *place.data, *given),
+        (real(run.path), *places, *place.data, *given),
         bases[0],
         tuple(bases[1 : len(places) + len(given)]),
         way_out,
@@ -126,7 +127,7 @@ def key_file() -> Path:
     """The file of this user's key: `AELAB_KEY`, else in the system's folder for programs' data."""
     given = os.environ.get("AELAB_KEY")
     if given:
-        return Path(given).expanduser()
+        return from_home(given)
     import platformdirs
 
     return Path(platformdirs.user_data_dir("aelab")) / "own-runs.key"
@@ -209,11 +210,10 @@ def _read(entry: Any, run: Run) -> list[Path]:
     told, relative = entry.get("folder"), entry.get("from_runs")
     found: list[Path] = []
     if isinstance(relative, str) and "\0" not in relative:
-        found.append(_root_of(run).resolve() / relative)
+        found.append(real(_root_of(run)) / relative)
     if isinstance(told, str) and told and "\0" not in told:
-        with contextlib.suppress(RuntimeError):  # no home folder
-            found.append(Path(told).expanduser())
-    existing = (folder.resolve() for folder in found if folder.is_absolute() and folder.is_dir())
+        found.append(from_home(told))
+    existing = (real(folder) for folder in found if folder.is_absolute() and folder.is_dir())
     return list(dict.fromkeys(existing))
 
 
@@ -227,7 +227,7 @@ def _root_of(run: Run) -> Path:
 
 def _relative(folder: Path, root: Path) -> str | None:
     """`folder` seen from the runs folder; None where that would tell the name of the user."""
-    root = root.resolve()
+    root = real(root)
     try:
         common = Path(os.path.commonpath([folder, root]))
     except ValueError:  # two drives

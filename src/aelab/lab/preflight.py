@@ -205,7 +205,8 @@ def _tried_on(spec: RunSpec, parts: Parts, shape: tuple[int, int, int], device: 
     from aelab.models import try_model
 
     trial = try_model(parts.model, shape, device)
-    place = spec.places.get("objective" if spec.settings.objective else "loss_function")
+    names = ("perceptual_model", "objective", "loss_function")  # the first decides what is compared
+    place = next((spec.places[name] for name in names if name in spec.places), None)
     with users_code(spec, place or spec.blocks["model"].where):
         output = _with_gradients(trial.output)
         terms = parts.objective(output, trial.images, 0)

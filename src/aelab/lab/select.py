@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab.errors import AelabError, Mistakes, Problems, RefusedError, UserError, one_of
+from aelab.paths import real
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.store import Store
 
@@ -118,7 +119,7 @@ def specs_of(
             f"no run of {file} matches '{only}'",
             hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
         )
-    return chosen, (path.resolve().parent, *(Path(folder) for folder in data))
+    return chosen, (real(path).parent, *(Path(folder) for folder in data))
 
 
 def _beside_unknown_keys(
@@ -136,7 +137,7 @@ def _beside_unknown_keys(
     if len(unknown) < len(problems.errors):
         return []
     keys = [error.where.key for error in unknown if error.where and error.where.key]
-    folders = (path.resolve().parent, *(Path(folder) for folder in data))
+    folders = (real(path).parent, *(Path(folder) for folder in data))
     mistakes = Mistakes()
     with mistakes.collected():
         specs = config.load(path, trust=trust, changes=changes, without=keys).runs()

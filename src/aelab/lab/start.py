@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aelab.config import RunSpec
 from aelab.config.load import option_of
 from aelab.errors import ConfigError, RefusedError, StoreError, Where
+from aelab.paths import lies_inside
 from aelab.runs.checkpoints import Checkpoint
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -35,10 +36,8 @@ def state_to_load(
     except StoreError as error:
         raise ConfigError(error.message, where=where, hint=error.hint) from error
     given_by_hand = where == Where(option_of("load"))  # lines have only files
-    home = store.root.resolve()
-    inside = all(
-        home in path.resolve().parents for path in (checkpoint.tensors_path, checkpoint.json_path)
-    )
+    files = (checkpoint.tensors_path, checkpoint.json_path)
+    inside = all(lies_inside(path, store.root) for path in files)
     if inside or trust or given_by_hand:
         _refuse_another_model(run, checkpoint, model, where)
         return run, checkpoint

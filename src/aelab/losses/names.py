@@ -270,6 +270,11 @@ def apply_callable(
     with place:
         value = function(reconstruction, target)
     num_images = target.shape[0]
+    if isinstance(value, Tensor) and value.is_complex():
+        raise ConfigError(
+            f"the loss {callable_name(function)} returns complex numbers, which have no order",
+            hint="take their size: .abs(), or .real and .imag apart",
+        )
     if isinstance(value, Tensor) and value.ndim == 0:
         return value.expand(num_images)
     if isinstance(value, Tensor) and value.shape[0] == num_images:

@@ -24,6 +24,7 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
 from aelab.files import read_file
+from aelab.paths import from_home, real
 
 _SECONDS = 60
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -188,7 +189,7 @@ def _given_places() -> list[Path]:
         DataError: one of them does not exist.
     """
     parts = [part for part in os.environ.get("AELAB_WEIGHTS", "").split(os.pathsep) if part]
-    places = [Path(part).expanduser().resolve() for part in parts]
+    places = [real(from_home(part)) for part in parts]
     for place in places:
         if not place.exists():
             raise DataError(

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aelab.config.slugs import DEEPEST
 from aelab.errors import StoreError
+from aelab.paths import lies_inside
 from aelab.runs.atomic import explain
 
 #: Bytes that a file of its kind can have at most; ours are far smaller.
@@ -24,8 +26,6 @@ LARGEST_TEXT = 16 << 20
 LARGEST_PICTURE = 64 << 20
 LARGEST_METRICS = 1 << 30
 LARGEST_TENSORS = 16 << 30
-#: Folders below a run or a runs folder deeper than this are nobody's.
-DEEPEST = 64
 
 _MEND = "restore the file from a copy, or move the run's folder away and run again"
 #: Without these, opening a FIFO waits for a writer, and a terminal becomes the process's own.
@@ -128,13 +128,8 @@ def refuse_to_follow(path: Path, home: Path) -> None:
         if part == "..":
             raise StoreError(f"{path} is not inside the run {home}")
         place = place / part
-        if place.is_symlink():
-            try:
-                inside = Path(home).resolve() in path.resolve().parents
-            except (OSError, RuntimeError):  # a loop
-                inside = False
-            if not inside:
-                raise StoreError(f"{place} is a link out of the run; it is not followed")
+        if place.is_symlink() and not lies_inside(path, home):
+            raise StoreError(f"{place} is a link out of the run; it is not followed")
 
 
 def refuse_other_kinds(path: Path, facts: os.stat_result) -> None:

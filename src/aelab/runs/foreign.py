@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError, visible
+from aelab.paths import lies_inside
 from aelab.runs.files import walk
 
 #: Larger whole numbers are nobody's; some things that show numbers fail on them.
@@ -199,7 +200,4 @@ def refuse_links(run: Path) -> None:
 
 def stays_inside(path: Path, run: Path) -> bool:
     """Whether a file of a run, its links followed, still lies in it."""
-    try:
-        return run.resolve() in path.resolve().parents
-    except (OSError, RuntimeError):  # a loop of links
-        return False
+    return lies_inside(path, run)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError, visible
+from aelab.paths import lies_inside
 from aelab.runs.atomic import (
     explain,
     make_folder,
@@ -471,8 +472,7 @@ class Run:
             StoreError: if `relative` leaves the run's directory.
         """
         path = self.path / relative
-        home = self.path.resolve()
-        if home not in path.resolve().parents:
+        if not lies_inside(path, self.path):
             raise StoreError(f"{relative!r} is not inside the run {self.folder}")
         make_folder(path.parent)
         return path

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from aelab.config.slugs import DEEPEST, FOLDERS_OF_SYSTEMS
 from aelab.errors import StoreError, did_you_mean
+from aelab.paths import real
 from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
 from aelab.runs.checkpoints import Checkpoint, delete_checkpoint
-from aelab.runs.files import DEEPEST, is_folder, remove_tree
+from aelab.runs.files import is_folder, remove_tree
 from aelab.runs.record import FORMAT, BrokenRun, HeldError, Run, holds_a_run
 
 #: What a run directory may hold before it is complete (a process may die while making one).
 _UNFINISHED = {"lock", "lock.json", "log.txt", "status.json", "checkpoints", "images"}
-#: File systems have such folders at their top; nobody's runs are in them.
-_OF_THE_SYSTEM = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 #: What a killed process left in the runs folder is removed when it is as old as this.
 _LEFTOVER_SECONDS = 600.0
 
@@ -83,10 +83,10 @@ class Store:
                 "between slashes must be a plain name (no `..`, no leading dot or slash)",
                 hint="for instance: experiment_name: vae/base28_${matrix_slug}",
             )
-        root = self.root.resolve()
+        root = real(self.root)
         path = root.joinpath(*parts)
         try:
-            leads_elsewhere = path.resolve() != path
+            leads_elsewhere = real(path) != path
         except OSError as error:
             raise explain(error, self.root / folder) from error
         if leads_elsewhere:
@@ -335,14 +335,14 @@ class Store:
             place = self._exact_place(text)
             if place is not None:
                 path, folder = place
-                chosen.setdefault(path.resolve(), self._entry(folder or path.name, path))
+                chosen.setdefault(real(path), self._entry(folder or path.name, path))
                 continue
             found = self._matching(text)
             if not found:
                 raise self._unknown(text)
             for name in found:
                 run = self._entry(name)
-                chosen.setdefault(run.path.resolve(), run)
+                chosen.setdefault(real(run.path), run)
         return [*chosen.values()]
 
     def resolve(self, reference: str) -> tuple[Run, Checkpoint]:
@@ -384,10 +384,10 @@ class Store:
     def _exact_place(self, text: str) -> tuple[Path, str | None] | None:
         """Path and name of the run whose name or path `text` is; outside of the store no name."""
         for path in (self.root / text, Path(text)):
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
+            with contextlib.suppress(OSError, ValueError):
                 if text and holds_a_run(path):
-                    inside = path.resolve()
-                    root = self.root.resolve()
+                    inside = real(path)
+                    root = real(self.root)
                     name = inside.relative_to(root).as_posix() if root in inside.parents else None
                     return path, name
         return None
@@ -396,7 +396,7 @@ class Store:
         names = sorted(_look(self.root, "")[0], key=natural)
         text = text.rstrip("/")
         with contextlib.suppress(OSError, ValueError):
-            relative = Path(text).resolve().relative_to(self.root.resolve()).as_posix()
+            relative = real(text).relative_to(real(self.root)).as_posix()
             inside = names if relative == "." else _beneath(names, relative)
             if inside:
                 return inside
@@ -463,7 +463,9 @@ def _look(folder: Path, prefix: str) -> tuple[list[str], dict[str, StoreError]]:
             unreadable[above.rstrip("/")] = explain(error, place, "read")
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name in _OF_THE_SYSTEM or not is_folder(entry):
+            if entry.name.startswith(".") or entry.name in FOLDERS_OF_SYSTEMS:
+                continue
+            if not is_folder(entry):
                 continue
             name = f"{above}{entry.name}"
             if holds_a_run(Path(entry.path)):

@@ -32,6 +32,7 @@ def checked(
     parts: Collection[Callable[..., Any]],
     given: Mapping[str, Any],
     withheld: Collection[str],
+    optional: Collection[str] = (),
 ) -> dict[str, Any]:
     """The arguments in the form that is meant: lists as tuples, `1e4` as a whole number.
 
@@ -41,6 +42,7 @@ def checked(
         parts: whose signatures together say what is possible.
         given: from the file.
         withheld: arguments that are no business of a file.
+        optional: those that a file may leave out, whatever the signature says.
 
     Raises:
         ConfigError: an unknown argument, or a value of another kind; its `where.key` names the
@@ -65,7 +67,20 @@ def checked(
                 f"possible: {_words(hints[argument])}",
                 where=place,
             )
+    needed = [needs for part in parts for needs in _required(part) if needs in hints]
+    if absent := [needs for needs in needed if needs not in {*fitted, *optional}]:
+        raise ConfigError(
+            f"{kind} {name} needs {one_of(absent)}",
+            hint=f"write it as {name}: {{{', '.join(f'{each}: ...' for each in absent)}}}",
+        )
     return fitted
+
+
+def _required(part: Callable[..., Any]) -> list[str]:
+    """The arguments that have no value unless one is given."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(part).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:

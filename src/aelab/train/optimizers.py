@@ -182,4 +182,5 @@ def _checked(choice: Choice, part: type[torch.optim.Optimizer]) -> dict[str, Any
 _POINTLESS = {
     "differentiable": "no gradient is taken through the optimiser's own steps",
     "capturable": "steps are not captured as a CUDA graph",
+    "maximize": "it makes the loss larger with every step",
 }

@@ -69,7 +69,7 @@ def _rehearse_schedule(settings: FitSettings, choice: Choice) -> None:
         max_epochs=settings.max_epochs,
     )
     name = choice.name
-    with schedules.told_by(name):
+    with schedules.told_by(name, choice.arguments):
         for images in _places(settings):
             schedule.before_batch(images)
             _refuse_odd_rate(optimizer, name, images)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -231,9 +231,8 @@ def make_schedule(
     name, arguments = choice.name, dict(choice.arguments)
     if name == "CosineAnnealingLR" and not {"T_max", "last_epoch"} & set(arguments):
         base = float(optimizer.param_groups[0]["lr"])
-        eta_min = _arguments_of(torch.optim.lr_scheduler.CosineAnnealingLR, name, arguments).get(
-            "eta_min", 0.0
-        )
+        part = torch.optim.lr_scheduler.CosineAnnealingLR
+        eta_min = _arguments_of(part, name, arguments, optional=("T_max",)).get("eta_min", 0.0)
         floor = eta_min / base if base else 0.0
         return ClosedForm(
             optimizer,
@@ -273,31 +272,36 @@ def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dic
             f"scheduler {name} takes a function, which a file cannot give",
             hint="possible instead: step, linear, cosine, WarmupCosine, MultiStepLR",
         )
+    given = arguments
     arguments = _arguments_of(part, name, arguments)
     if "schedulers" in arguments:
         arguments["schedulers"] = [
             _torch_scheduler(optimizer, *_named(name, inner)) for inner in _inner(name, arguments)
         ]
-    with told_by(name):
+    with told_by(name, given):
         if name == "ChainedScheduler":
             return part(arguments["schedulers"], optimizer=optimizer)
         return part(optimizer, **arguments)
 
 
 @contextlib.contextmanager
-def told_by(name: str) -> Iterator[None]:
+def told_by(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
     """Whatever a schedule raises about its arguments, while it is made or at its first steps.
 
     Raises:
-        ConfigError: with the schedule's name.
+        ConfigError: with the arguments given.
     """
     try:
         yield
     except AelabError:
         raise
     except Exception as error:
+        given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
         said = str(error) if isinstance(error, ValueError) else in_words(error)
-        raise ConfigError(f"scheduler {name}: {said}") from error
+        if isinstance(error, ZeroDivisionError):
+            said = "it divides by one of these, and cannot divide by 0"
+        hint = "" if name in SCHEDULES else f"see the arguments of torch's {name}"
+        raise ConfigError(f"scheduler {name}({given}): {said}", hint=hint or None) from error
 
 
 def _inner(name: str, arguments: Mapping[str, Any]) -> list[Any]:
@@ -336,12 +340,14 @@ _NEEDS_A_FUNCTION = ("LambdaLR", "MultiplicativeLR")
 TORCH_SCHEDULERS: dict[str, Any] = _all_of_torch()
 
 
-def _arguments_of(part: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments_of(
+    part: Any, name: str, arguments: Mapping[str, Any], optional: Collection[str] = ()
+) -> dict[str, Any]:
     """Arguments of a schedule from the file, checked; schedules inside are looked at later."""
     inner = {"schedulers": arguments["schedulers"]} if "schedulers" in arguments else {}
     plain = {key: value for key, value in arguments.items() if key not in inner}
     withheld = ("optimizer", "max_images")
-    return checked("scheduler", name, (part,), plain, withheld) | inner
+    return checked("scheduler", name, (part,), plain, withheld, {*optional, *inner}) | inner
 
 
 def _half_cosine(progress: float, final: float) -> float:
