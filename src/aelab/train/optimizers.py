@@ -173,14 +173,14 @@ def _checked(choice: Choice, part: type[torch.optim.Optimizer]) -> dict[str, Any
     arguments = checked("optimizer", choice.name, parts, choice.arguments, ("params", "lr", "muon"))
     for name, reason in _POINTLESS.items():
         if arguments.get(name):
-            message = f"optimizer {choice.name}: {name} has no effect here: {reason}"
+            message = f"optimizer {choice.name}: {name} {reason}"
             raise ConfigError(message, hint="leave it out", where=Where(key=name))
     return arguments
 
 
 #: Arguments of torch's optimisers that need another kind of loop.
 _POINTLESS = {
-    "differentiable": "no gradient is taken through the optimiser's own steps",
-    "capturable": "steps are not captured as a CUDA graph",
-    "maximize": "it makes the loss larger with every step",
+    "differentiable": "has no effect here: no gradient is taken through the optimiser's own steps",
+    "capturable": "has no effect here: steps are not captured as a CUDA graph",
+    "maximize": "makes the loss larger with every step",
 }
