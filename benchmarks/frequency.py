@@ -4,7 +4,7 @@
 
 Prints a Markdown table of every run on the first held-out images of its own validation set, in
 evaluation mode: L1, L2, SSIM, and per band of spatial frequency the squared error relative to the
-target's square and the share of the amplitude that arrives. Draws it with `--out`.
+target's square and the share of the amplitude that is reproduced. Draws it with `--out`.
 """
 
 from __future__ import annotations

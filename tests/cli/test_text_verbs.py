@@ -56,7 +56,7 @@ def test_the_verbs_of_texts(trained: str, aelab: Call) -> None:
     assert "```text\n +---+    |   " in table
     assert "<pre> +---+    |   " in aelab("table", "--text", "--format", "html")[1]
     code, _, err = aelab("table", "--text", "--json")
-    assert code == 2 and "--text goes with --format terminal, markdown or html" in err
+    assert code == 2 and "use --text with --format terminal, markdown or html" in err
 
     Image.new("L", (40, 40), 128).save("grey.jpg")
     lines = aelab("ascii", "grey.jpg", "--run", "art")[1].removesuffix("\n").split("\n")

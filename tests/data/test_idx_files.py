@@ -263,6 +263,6 @@ def test_a_small_file_that_unpacks_to_very_much_is_read_only_as_far_as_it_promis
         return part
 
     monkeypatch.setattr(gzip.GzipFile, "read", counted)
-    with pytest.raises(DataError, match="too long: it goes on after its data"):
+    with pytest.raises(DataError, match="too long: it continues after its data"):
         load_idx(path)
     assert sum(read) <= 16 + 129

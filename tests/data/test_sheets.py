@@ -29,7 +29,7 @@ def test_a_size_that_does_not_divide_names_what_fits(
     size: tuple[int, int], tile: int, words: str
 ) -> None:
     told = not_divided(size, (tile, tile), (0, 0), (tile, tile))
-    assert f"{size[1]}x{size[0]} pixels is no multiple" in told
+    assert f"{size[1]}x{size[0]} pixels is not a multiple" in told
     assert words in told and ("what fits" in told) == bool(words)
 
 
@@ -63,7 +63,7 @@ def test_data_takes_tile_stride_and_offset_and_says_what_does_not_divide(tmp_pat
     _with_gutter(tmp_path / "sheet.png", 2)
     out = tmp_path / "out.png"
     plain = lab.data(str(tmp_path / "sheet.png"), out=out, tile=8)
-    assert "38x28 pixels is no multiple" in plain["note"] and "stride=10" in plain["note"]
+    assert "38x28 pixels is not a multiple" in plain["note"] and "stride=10" in plain["note"]
     fitting = lab.data(str(tmp_path / "sheet.png"), out=out, tile=8, stride=10)
     assert fitting["count"] == 12 and "note" not in fitting
     shifted = lab.data(str(tmp_path / "sheet.png"), out=out, tile=(8, 8), stride=10, offset=(10, 0))

@@ -248,7 +248,9 @@ def test_importing_the_models_does_not_import_the_package():
 
 @pytest.mark.parametrize("make", BOTTLENECKS.values(), ids=BOTTLENECKS)
 def test_features_that_cannot_be_cut_are_named(make):
-    with pytest.raises(ShapeError, match=r"have 10 numbers, which cannot be cut into vectors of 4"):
+    with pytest.raises(
+        ShapeError, match=r"have 10 numbers, which cannot be split into vectors of 4"
+    ):
         make()(torch.randn(2, 10))
     with pytest.raises(ShapeError, match=r"features of 6x3x3 have 6 channels"):
         make()(torch.randn(2, 6, 3, 3))

@@ -45,7 +45,9 @@ def test_the_documents_models_have_the_published_parameter_counts(width, symmetr
 def test_the_latent_has_the_documents_sizes(index, size):
     with torch.device("meta"):
         if size is None:
-            with pytest.raises(ConfigError, match="layer_index=26 is no layer; possible: 0 to 25"):
+            with pytest.raises(
+                ConfigError, match="layer_index=26 is not a layer; possible: 0 to 25"
+            ):
                 StackedSymmetricAutoencoderConv2d(
                     (3, 64, 64), 128, channels=[32] * 25, layer_index=index
                 )
@@ -228,7 +230,7 @@ def test_an_argument_that_the_original_ignored_is_refused(name):
         ({"fade_in_images": 5}, "needs new_layer_every_images"),
         ({"fade_in_images": 5, "layers_per_epochs": (2, 2)}, "needs new_layer_every_images"),
         ({"fade_in_images": 11, "new_layer_every_images": 10}, "longer than"),
-        ({"layer_index": 4}, "layer_index=4 is no layer; possible: 0 to 3"),
+        ({"layer_index": 4}, "layer_index=4 is not a layer; possible: 0 to 3"),
     ],
 )
 def test_a_schedule_that_contradicts_itself_is_refused(changes, message):
@@ -240,7 +242,7 @@ def test_a_schedule_that_contradicts_itself_is_refused(changes, message):
     ("changes", "message"),
     [
         ({"channels": (4,) * 6}, r"layer 5 of 7 .* does not fit into its 4x4x2 input"),
-        ({"stride": 2}, r"layer 1 of 4 .* makes 2x2 of 6x5, but its way back makes 6x6"),
+        ({"stride": 2}, r"layer 1 of 4 .* makes 2x2 of 6x5, but its transposed layer gives 6x6"),
         ({"kernel_size": [3, 3]}, "kernel_size has 2 values, but there are 3 layers"),
     ],
 )

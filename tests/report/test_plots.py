@@ -197,7 +197,7 @@ def test_a_mistake_names_what_is_possible(make_runs: Make, arguments, words: lis
 
 
 def test_runs_without_metrics_say_so(make_runs: Make) -> None:
-    with pytest.raises(UserError, match="nothing was logged yet"):
+    with pytest.raises(UserError, match="have logged nothing yet"):
         plots.plot(make_runs({}, images=0, pictures=0))
 
 

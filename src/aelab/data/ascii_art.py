@@ -289,7 +289,7 @@ def _check(
         )
     if validation and share is None:
         raise ConfigError(
-            f"{where}: validation=True needs the share of pictures that validates",
+            f"{where}: validation=True needs the share of validation pictures",
             hint="add validation_prop=0.05, here and in the training set",
         )
     if split not in _SPLITS:

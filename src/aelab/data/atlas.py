@@ -201,8 +201,8 @@ def not_divided(
     ]
     way_out = f"; what fits: {' or '.join(fitting[:3])}" if fitting else ""
     return (
-        f"the sheet of {size[1]}x{size[0]} pixels is no multiple of the tiles: {told} at its end "
-        f"lie in none{way_out}"
+        f"the sheet of {size[1]}x{size[0]} pixels is not a multiple of the tiles: {told} at its "
+        f"end are in no tile{way_out}"
     )
 
 

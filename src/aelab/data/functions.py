@@ -62,7 +62,7 @@ def refuse_missing_names(name: str, *functions: Callable[..., Any]) -> None:
         for missing in missing_names(function):
             raise DataError(
                 f"{name}: the function {_title(function)} uses {missing!r}, which is not defined",
-                hint="write it in the block, before or inside of the function",
+                hint="define it in the block, before or inside the function",
             )
 
 

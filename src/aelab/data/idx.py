@@ -121,9 +121,9 @@ def _wrong_length(path: Path, sizes: tuple[int, ...], found: int) -> DataError:
     short = found < expected
     return DataError(
         f"{path} is {'cut off' if short else 'too long'}: "
-        f"{f'{found:,} bytes of data' if short else 'it goes on after its data'}, its header "
+        f"{f'{found:,} bytes of data' if short else 'it continues after its data'}, its header "
         f"{'x'.join(map(str, sizes))} promises {expected:,}",
-        hint="delete the file; it is fetched again, or copy it again from its source",
+        hint="delete the file; it is downloaded again, or copy it again from its source",
     )
 
 
@@ -137,7 +137,7 @@ def _compare_sha256(path: Path, given: str, expected: str) -> None:
         raise DataError(
             f"{path} is not the expected file: sha256 of its content is {given}, "
             f"expected {expected}",
-            hint="delete it, then it is fetched again; for your own images in this format give "
+            hint="delete it, then it is downloaded again; for your own images in this format give "
             "path=... to idx_dataset, which expects no checksum",
         )
 
@@ -162,5 +162,5 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return DataError(
         f"cannot read {path}: {reason}",
-        hint="a file that was cut off is best deleted; it is fetched or copied again",
+        hint="a file that was cut off should be deleted; it is downloaded or copied again",
     )

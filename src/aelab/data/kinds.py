@@ -145,5 +145,5 @@ def _text_kind(head: bytes) -> Kind | None:
     if "<svg" in start[:1000]:
         return Kind("an SVG drawing", _CONVERT)
     if start.startswith(("<!doctype html", "<html")):
-        return Kind("a web page", "it was saved in place of the picture: fetch it again")
+        return Kind("a web page", "it was saved in place of the picture: download it again")
     return Kind("a text", "remove it or give it its right ending; skip_corrupt=True leaves it out")

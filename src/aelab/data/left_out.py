@@ -10,7 +10,7 @@ TOLD, KEPT = 5, 100
 #: Reasons, in the words of a message.
 UNREADABLE = "unreadable"
 OUTSIDE = "links out of the folders that may be read"
-TWICE = "links to folders that are read anyway"
+TWICE = "links to folders that are already read"
 BROKEN = "links to nothing"
 IRREGULAR = "pipes, sockets or devices"
 CLOSED = "folders that may not be read"

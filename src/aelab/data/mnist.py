@@ -142,7 +142,7 @@ class KnownIdx(Dataset):
     def sources(self) -> list[tuple[str, str]]:
         """The folder of the files, or where they will be fetched."""
         found, _ = self._find(self.files[0])
-        where = str(found.parent) if found else f"not here; fetched from {self.known.mirrors[0]}"
+        where = str(found.parent) if found else f"not here; downloaded from {self.known.mirrors[0]}"
         return [(self.name, where)]
 
     def _find(self, file: str) -> tuple[Path | None, list[Path]]:

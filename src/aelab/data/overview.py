@@ -260,7 +260,7 @@ def _check_picture(path: Path) -> None:
     if ending in (".yml", ".yaml"):
         raise DataError(
             f"{path} is an experiment file, not a data set",
-            hint=f"its data sets are checked by: aelab check {path}; here belongs one of "
+            hint=f"check its data sets with: aelab check {path}; aelab data takes one of "
             f"{one_of(LISTED)}, or the path of a folder of pictures",
         )
     try:

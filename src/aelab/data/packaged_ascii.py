@@ -242,7 +242,7 @@ def packaged_ascii_dataset(
         raise ConfigError(f"{where}: validation_prop lies between 0 and 1, got {validation_prop!r}")
     if validation and validation_prop is None:
         raise ConfigError(
-            f"{where}: validation=True needs the share of pictures that validates",
+            f"{where}: validation=True needs the share of validation pictures",
             hint="add validation_prop=0.1, here and in the training set",
         )
     rules = Rules(height, width, min_lines, min_ink)

@@ -135,7 +135,7 @@ class DalleEncoder(nn.Module):
         if min(height, width) < 8 or (self.space_to_depth and (height % 8 or width % 8)):
             wanted = "a multiple of 8" if self.space_to_depth else "at least 8"
             raise ShapeError(
-                f"DalleEncoder: halves three times, so that both sizes must be {wanted}, "
+                f"DalleEncoder: halves the size three times, so both sizes must be {wanted}, "
                 f"not {words((height, width))}",
                 hint="resize the images, or use space_to_depth=False",
             )

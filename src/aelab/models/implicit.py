@@ -346,7 +346,7 @@ def _residuals(
         raise ShapeError(
             f"ImageManifoldDecoder: concat_residual has {len(flags)} values, but there are "
             f"{num_blocks} blocks",
-            hint=f"give one bool or {num_blocks} of them",
+            hint=f"give one bool, or {num_blocks} of them",
         )
     if any(flags) and not residual:
         raise ConfigError(

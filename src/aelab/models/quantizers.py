@@ -253,7 +253,7 @@ def to_vectors(features: Tensor, dims: int, owner: str) -> Tensor:
         what = "channels" if features.ndim == 4 else "numbers"
         raise ShapeError(
             f"{owner}: features of {words(features.shape[1:])} have {last.shape[-1]} {what}, "
-            f"which cannot be cut into vectors of {dims}",
+            f"which cannot be split into vectors of {dims}",
             hint=f"let the encoder give a multiple of {dims} {what}",
         )
     return last.reshape(len(features), -1, dims)

@@ -33,7 +33,7 @@ def grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
     if len(sides) != 2 or min(sides) < 1:
         raise ShapeError(
             f"{owner}: shape must be (height, width) in characters, not {tuple(shape)}",
-            hint="characters are one channel: use (height, width) or (1, height, width)",
+            hint="characters have one channel: use (height, width) or (1, height, width)",
         )
     return sides[0], sides[1]
 

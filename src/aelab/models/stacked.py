@@ -336,8 +336,8 @@ def _shapes(
         back = [conv_transpose_size(size, kernel, stride) for size in after]
         if back != list(before[1:]):
             raise ShapeError(
-                f"{place} makes {words(after)} of {words(before[1:])}, but its way back makes "
-                f"{words(back)}",
+                f"{place} makes {words(after)} of {words(before[1:])}, but its transposed "
+                f"layer gives {words(back)}",
                 hint="sizes less the kernel must leave a remainder of stride - 1: change one of "
                 "them by one",
             )
@@ -377,7 +377,7 @@ def _checked_index(layer_index: int | None, last: int) -> int:
     index = 0 if layer_index is None else int(layer_index)
     if not 0 <= index <= last:
         raise ConfigError(
-            f"{_NAME}: layer_index={layer_index} is no layer; possible: 0 to {last} (the linear "
+            f"{_NAME}: layer_index={layer_index} is not a layer; possible: 0 to {last} (the linear "
             "layer)"
         )
     return index

@@ -241,7 +241,7 @@ def _fetch(weights: Weights) -> Path:
         raise DataError(
             f"the weights {published.name} ({published.file}) are on no local place and could not "
             f"be fetched\n  looked at:\n    {looked}\n  tried:\n    {published.address}: {reason}",
-            hint=f"fetch {published.address} elsewhere and put it at {target}, or set "
+            hint=f"download {published.address} elsewhere and put it at {target}, or set "
             "AELAB_WEIGHTS to the file or its folder",
         ) from error
     return target

@@ -231,9 +231,7 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         found.append(f"Data set {name}: {note}")
     failed = [run for run in runs if run.state == "failed"]
     if failed:
-        found.append(
-            f"{len(failed)} of {len(runs)} runs failed; the reasons stand below the table."
-        )
+        found.append(f"{len(failed)} of {len(runs)} runs failed; the reasons are below the table.")
     notes = dict.fromkeys(str(note) for run in runs for note in run.record.get("notes") or [])
     return found + list(notes)
 

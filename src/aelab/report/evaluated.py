@@ -25,13 +25,13 @@ def evaluated_notes(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
         which = ", ".join(name for name, found in over.items() if tuple(found) == sizes)
         words = "; ".join(_said(*pair) for pair in sizes)
         if len(sizes) > 1:
-            words += ": these do not compare; evaluate all runs with one --limit"
+            words += ": these do not compare; evaluate all runs with the same --limit"
         lines.append(f"{which}: over {words}")
     outdated = [run for run in runs if read_evaluation(run).get("outdated")]
     if outdated and any(name not in evaluated_values(run) for run in outdated for name in names):
         lines.append(
             f"{len(outdated)} of {len(runs)} runs have numbers over the first images of their set, "
-            "as earlier versions took them; they are left out: `aelab evaluate` takes them again"
+            "from an earlier version; they are left out: `aelab evaluate` computes them again"
         )
     return lines
 

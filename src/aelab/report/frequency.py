@@ -61,7 +61,7 @@ def figure(lines: Sequence[Lines], *, title: str | None = None) -> Figure:
             left.plot(line.frequency[1:], line.relative[1:], **style)
             right.plot(line.frequency[1:], line.transfer[1:], **style)
         _name(left, "squared error / square of the target", 1.0)
-        _name(right, "share of the amplitude that arrives", 1.0)
+        _name(right, "share of the amplitude that is reproduced", 1.0)
         left.set_yscale("log")
         left.legend(frameon=False, fontsize=8.5)
         if title:

@@ -177,12 +177,12 @@ def reproduction_sheet(
         UserError: unknown split, or no run has pictures.
     """
     if split not in SPLITS:
-        raise UserError(f"no split {split!r}; possible are: {one_of(SPLITS)}")
+        raise UserError(f"no split {split!r}; possible: {one_of(SPLITS)}")
     lines = _sheet_lines(runs, split, count)
     if not lines:
         raise UserError(
             f"none of these runs has stored reproductions of {SPLITS[split]} yet",
-            hint="they are written at each validation: wait for the first",
+            hint="they are stored at each validation: wait for the first",
         )
     return sheet(lines, scale=scale)
 

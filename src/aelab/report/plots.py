@@ -143,12 +143,12 @@ def plot(
 
 def _check(x: str, smooth: float, splits: Sequence[str]) -> None:
     if x not in series.X_LABELS:
-        raise UserError(f"x is {x!r}; possible are: {one_of(series.X_LABELS)}")
+        raise UserError(f"x is {x!r}; possible: {one_of(series.X_LABELS)}")
     if not 0.0 <= smooth < 1.0:
         raise UserError(f"smooth is {smooth!r}; possible are 0 (off) to 0.999")
     for split in splits:
         if split not in ("train", "validation"):
-            raise UserError(f"no split {split!r}; possible are: train, validation")
+            raise UserError(f"no split {split!r}; possible: train, validation")
 
 
 def make_lines(

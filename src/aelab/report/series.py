@@ -61,7 +61,7 @@ def require_term(term: str, all_rows: Sequence[Rows]) -> None:
     terms = logged_terms(all_rows)
     if not terms:
         raise UserError(
-            "nothing was logged yet in these runs, so there is nothing to draw",
+            "these runs have logged nothing yet, so there is nothing to draw",
             hint="wait for the first validation, or run the experiment: aelab run FILE",
         )
     if term not in terms:
@@ -182,7 +182,7 @@ def group_colours(runs: Sequence[Run], key: str) -> dict[str, str]:
             + (f"the matrix keys {one_of(keys)}{did_you_mean(key, keys)}" if keys else "no matrix"),
             hint=f"type: aelab plot --group {_nearest(key, keys)}"
             if keys
-            else "leave --group out: every run has a colour of its own",
+            else "leave --group out: then every run has its own colour",
         )
     values = {_text(run, key): (run.record.get("matrix") or {}).get(key) for run in runs}
     numbers = {

@@ -78,7 +78,7 @@ def show(run: Run, split: str = "heldout", *, count: int = 4, images: int | None
         UserError: unknown split, or the run has none; the message says what it has instead.
     """
     if split not in SPLITS:
-        raise UserError(f"no split {split!r}; possible are: {one_of(SPLITS)}")
+        raise UserError(f"no split {split!r}; possible: {one_of(SPLITS)}")
     found = examples(run, split, count=count, images=images)
     if found is not None and found.blocks:
         head = f"{run.folder}: {SPLITS[split]} after {found.images:,} images, {HEADING}"
@@ -86,13 +86,15 @@ def show(run: Run, split: str = "heldout", *, count: int = 4, images: int | None
     if not run.record.get("alphabet"):
         raise UserError(
             f"run {run.folder} outputs pictures, it has no text",
-            hint=f"see them with: aelab figure reproductions {run.folder}",
+            hint=f"to see its pictures: aelab figure reproductions {run.folder}",
         )
     when = f" at or before {images:,} images" if images is not None else " yet"
     known = ", ".join(f"{moment:,}" for moment in moments(run, split))
     raise UserError(
         f"run {run.folder} has no stored texts of {SPLITS[split]}{when}",
-        hint=f"there are those after {known} images" if known else "they are written as it trains",
+        hint=f"there are those after {known} images"
+        if known
+        else "they are stored during training",
     )
 
 
@@ -109,8 +111,8 @@ def below_table(runs: Sequence[Run], format: str, count: int = IN_TABLE) -> str:
     """
     if format not in ("terminal", "markdown", "html"):
         raise UserError(
-            f"texts of runs cannot stand in {format}",
-            hint="--text goes with --format terminal, markdown or html",
+            f"texts of runs cannot be in {format}",
+            hint="use --text with --format terminal, markdown or html",
         )
     parts = []
     for label, run in zip(labels(runs)[1], runs, strict=True):
