@@ -341,3 +341,10 @@ def test_a_training_loss_is_that_of_the_final_objective(add: Add) -> None:
     run = add({"x": 1}, None)
     run.append({"split": "train", "images": 1000, "loss": 0.1, "loss_final": 0.4})
     assert make_table([run]).rows[0]["train_loss"] == 0.4
+
+
+def test_a_validation_over_a_part_does_not_compare_with_one_over_all() -> None:
+    data = {"train": [SOURCE], "validation": [SOURCE], "validation_content": "v"}
+    records = [{"objective": "l1", "data": d} for d in (data, {**data, "validation_limit": 5})]
+    assert compare(records).group == [0, 1]
+    assert compare(records).reason == "Losses here do not compare: different held-out images."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from aelab.ops.subset import draw_order
 from aelab.train import evaluate
 from aelab.types import Images
 
@@ -94,11 +96,13 @@ def test_a_frozen_validation_set_is_drawn_once(tiny: SimpleNamespace) -> None:
     assert len(set(losses["frozen"])) == 1
 
 
-def test_the_validation_limit_takes_the_first_images(tiny: SimpleNamespace) -> None:
+def test_the_validation_limit_draws_images_of_every_class(tiny: SimpleNamespace) -> None:
     model, images = a_model(tiny), tiny.images(50)
-    limited = evaluate(model, tiny.objective, images, tiny.settings(validation_limit=20))
-    first = evaluate(model, tiny.objective, Images(images.pixels[:20]), tiny.settings())
-    assert limited == first
+    sorted_set = replace(images, labels=torch.arange(50) // 10)
+    limited = evaluate(model, tiny.objective, sorted_set, tiny.settings(validation_limit=20))
+    rows = draw_order(50, sorted_set.labels)[:20].sort().values
+    assert torch.bincount(rows // 10).tolist() == [4] * 5  # not the first two classes
+    assert limited == evaluate(model, tiny.objective, Images(images.pixels[rows]), tiny.settings())
 
 
 def test_validation_does_not_change_training(tiny: SimpleNamespace) -> None:

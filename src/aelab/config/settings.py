@@ -193,7 +193,7 @@ class Settings(_Frozen):
         "best+latest", description="best+latest, all, a number, 'last N' or 'every N' (images)"
     )
     validation_limit: Positive | None = Field(
-        None, description="validate on at most this many images"
+        None, description="validate on at most this many images, drawn at random"
     )
     trainer: StrictStr | None = Field(None, description="for old files; implies legacy options")
 

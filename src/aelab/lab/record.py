@@ -82,7 +82,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
             "train_content": content["train"],
             "validation_content": content["validation"],
             **_drawn_anew(validation, spec),
-            **_changed_inputs(spec),
+            **_of_validations(spec, validation),
         },
         "effect": effect(
             spec, parts, content, drawn_anew=_is_drawn(train) or _is_drawn(validation)
@@ -115,14 +115,19 @@ def _own_functions(spec: RunSpec, parts: Parts) -> dict[str, list[str]]:
     return {"objective_text": [spec.words_behind(key) for key in keys]} if keys else {}
 
 
-def _changed_inputs(spec: RunSpec) -> dict[str, list[str]]:
-    """How the inputs of a validation differ from its targets."""
+def _of_validations(spec: RunSpec, validation: Sets) -> dict[str, Any]:
+    """How the inputs of a validation differ from its targets, and over how many images it is."""
+    judged = len(validation[-1][1]) if validation else 0
     settings, found = spec.settings, []
     if "train_input_transforms" in spec.blocks:
         found.append(spec.words_behind("train_input_transforms"))
     if settings.training_noise and "validation" in settings.legacy:
         found.append(f"training_noise: {settings.training_noise:g}")
-    return {"validation_inputs": found} if found else {}
+    limit = settings.validation_limit
+    return {
+        **({"validation_inputs": found} if found else {}),
+        **({"validation_limit": limit} if limit and limit < judged else {}),
+    }
 
 
 def _is_drawn(sets: Sets) -> bool:

@@ -147,6 +147,8 @@ def _held_out(record: Record) -> str | None:
         told = [f"{e.get('name')} {e.get('count')} {e.get('sha256')}" for e in entries]
         told += [str(record["shape"])] if told and record.get("shape") else []
     told += _texts(data.get("validation_augmentation"))
+    if told and data.get("validation_limit"):
+        told.append(f"{data['validation_limit']} of them")
     return " ".join(told) or None
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from aelab.errors import ConfigError, DataError
 from aelab.ops.augmented import changed_batch
 from aelab.ops.random import keyed_seed, permutation
+from aelab.ops.subset import draw_order
 from aelab.types import Augment, Images
 
 #: Share of a GPU's free memory that a data set may take; more stays in host memory.
@@ -65,10 +66,12 @@ class Batches:
         fits = device.type != "cpu" and images.pixels.nbytes < _room(device)
         self.pixels = images.pixels.to(device) if fits else images.pixels
         self.augment = images.augment
+        self._labels = images.labels
         self._device = device
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._order: Tensor | None = None
         self._order_of: tuple[int, int] | None = None
+        self._drawn: Tensor | None = None
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -81,6 +84,13 @@ class Batches:
             self._order = order.to(self.pixels.device, non_blocking=True)
             self._order_of = (seed, epoch)
         return self._order
+
+    def drawn(self, count: int) -> Tensor:
+        """(count,) int64, ascending: a random draw, spread over classes, always the same one."""
+        if self._drawn is None or len(self._drawn) != count:
+            rows = draw_order(len(self), self._labels)[:count].sort().values
+            self._drawn = rows.to(self.pixels.device)
+        return self._drawn
 
     def gather(self, index: Tensor | slice) -> Tensor:
         """(B, C, H, W) float32, 0..1 on the device."""

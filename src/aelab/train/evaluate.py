@@ -135,8 +135,10 @@ def held_out_batches(
     legacy, bounds = settings.legacy_validation, bool(getattr(objective, "bounds", ()))
     if bounds and not legacy:  # as many latents an image as in training need as much memory
         size = min(size, settings.micro_batch_size or size)
+    rows = images.drawn(count) if count < len(images) else None
     for start in range(0, count, size):
-        target = images.gather(slice(start, min(start + size, count)))
+        part = slice(start, min(start + size, count))
+        target = images.gather(part if rows is None else rows[part])
         inputs, target = _changed(images, target, draws, settings, images_seen, start)
         noise = None
         if legacy:

@@ -50,7 +50,7 @@ class FitSettings:
         precision: `bfloat16` computes the model under autocast; `auto` does so where it pays
             (CUDA with bfloat16), else float32. The objective is always float32.
         freeze_validation_set: draw the augmentation of validation images once for the whole run.
-        validation_limit: use only the first so many validation images.
+        validation_limit: use only so many validation images, drawn at random.
         legacy_validation: train mode, sampled latents, equal weight of batches (see `evaluate`).
         channels_last: memory layout of 4D tensors; None: where the model has convolutions.
         threads: CPU threads; None: free cores at the start (`choose_threads`).
