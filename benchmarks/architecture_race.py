@@ -28,7 +28,8 @@ from pathlib import Path
 import torch
 
 from aelab import config, lab
-from aelab.lab.build import build, fit_settings
+from aelab.assembly.parts import build, fit_settings
+from aelab.assembly.workspace import Workspace
 from aelab.runs.record import Run
 from aelab.train import fit, make_state
 from aelab.types import Images
@@ -144,7 +145,7 @@ def measure(names: Sequence[str], rounds: int, images: int) -> dict[str, float]:
 
 def _window(spec: config.RunSpec, pixels: Images, images: int) -> Callable[[], int]:
     """Trains at least so many images more each time it is called; returns how many."""
-    parts = build(spec, device="cpu")
+    parts = build(spec, Workspace(device="cpu"))
     settings = fit_settings(spec, parts, threads=1)
     state = make_state(parts.model, settings)
 

@@ -11,24 +11,23 @@ FIGlet words of another part of `figlet_ascii_dataset` instead of the run's own 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.glyphs import font_renderer, side_by_side, to_lines
-from aelab.lab.evaluating import subject_of
-from aelab.lab.reopen import Reopened, reopen_run
+from aelab.lab import Lab
 from aelab.metrics import Subject, accuracy_without_spaces, characters, contour_agreement
 from aelab.metrics.characters import numbers_of
-from aelab.runs.store import Store
+from aelab.study.evaluation import subject_of
+from aelab.study.opened import OpenedRun
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def subject(opened: Reopened, part: str | None, samples: int) -> Subject:
+def subject(opened: OpenedRun, part: str | None, samples: int) -> Subject:
     """The run with its own held-out texts, or with words of a part of the FIGlet set."""
     own = subject_of(opened)
     if part is None:
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="words of --part")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
-    opened = reopen_run(given.run, Store(Path(given.runs)), device=given.device)
+    opened = Lab(given.runs, device=given.device).open(given.run)
     of = subject(opened, given.part, given.samples)
     if not of.alphabet:
         parser.error(f"{given.run} does not write: its held-out images are pictures")

@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aelab.lab.frequency import Measured, frequency_errors, frequency_figure
+from aelab.assembly.workspace import Workspace
 from aelab.ops.subset import said
 from aelab.report import plots
+from aelab.study.frequency import Measured, frequency_errors, frequency_figure
 
 #: Bands of the table, cycles per pixel: from above the first value up to the second.
 BANDS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.72))
@@ -41,7 +42,9 @@ def main() -> None:
     parser.add_argument("--state", default="latest", help="latest, best, or images seen")
     parser.add_argument("--out", type=Path, help="draw all runs as this PNG or SVG")
     given = parser.parse_args()
-    measured = frequency_errors(given.runs, only=given.only, runs=given.folder, state=given.state)
+    measured = frequency_errors(
+        given.runs, Workspace(given.folder), only=given.only, state=given.state
+    )
     heads = [f"{low:g}-{min(high, 0.71):g}" for low, high in BANDS]
     print("| run | L1 | L2 | SSIM | " + " | ".join(heads) + " |")
     print("|:--|--:|--:|--:|" + "--:|" * len(heads))

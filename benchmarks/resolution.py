@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from aelab import lab
-from aelab.lab.truth import OF_ORIGINAL, OF_RECONSTRUCTION, RENDER, Scores
 from aelab.runs.record import Run
+from aelab.study.superresolution_score import OF_ORIGINAL, OF_RECONSTRUCTION, RENDER, Scores
 
 FILE = Path(__file__).parents[1] / "experiments" / "manifold-resolution.yml"
 HEAD = (

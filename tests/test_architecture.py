@@ -39,19 +39,35 @@ MAY_IMPORT = {
     "catalogue": {
         "config", "glyphs", "data", "pretrained", "models", "losses", "train", "types", "arguments",
     },
-    "lab": {
-        "config", "runs", "data", "pretrained", "models", "losses", "metrics", "train", "ops",
-        "glyphs", "analysis", "report", "catalogue", "types", "_version", "outputs", "files",
-        "posteriors",
+    "tensor_pictures": {"types", "ops", "glyphs", "report"},
+    "assembly": {
+        "config", "runs", "data", "pretrained", "models", "losses", "train", "ops", "catalogue",
+        "types",
     },
-    "bridges": {"runs", "lab", "report"},
-    "cli": {"lab", "bridges", "_version", "config", "outputs"},
+    "doctor": {
+        "assembly", "config", "runs", "data", "models", "train", "types", "outputs", "posteriors",
+    },
+    "execute": {
+        "assembly", "config", "runs", "models", "train", "ops", "report", "types", "_version",
+        "tensor_pictures",
+    },
+    "study": {
+        "assembly", "config", "runs", "data", "models", "losses", "metrics", "train", "ops",
+        "glyphs", "report", "catalogue", "types", "outputs", "files", "posteriors",
+        "tensor_pictures",
+    },
+    "lab": {"assembly", "doctor", "execute", "study", "runs", "report", "data", "outputs"},
+    "bridges": {"runs", "report"},
+    "cli": {"lab", "bridges", "_version", "config", "outputs", "doctor", "execute", "study"},
     "__init__": {"lab", "catalogue", "_version"},
     "__main__": {"cli"},
 }  # fmt: skip
 
 #: rooms that every room may import.
 OPEN = ("errors", "findings", "parts", "paths")
+
+#: rooms side by side: none of them knows another.
+SIDE_BY_SIDE = ("doctor", "execute", "study")
 
 #: rooms whose import must not bring torch along.
 LIGHT = ("config", "runs", "analysis", "report", "cli.main", "lab")
@@ -96,6 +112,12 @@ def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
 def test_there_are_no_relative_imports(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+
+
+def test_foreseeing_training_and_studying_do_not_know_each_other() -> None:
+    for room in SIDE_BY_SIDE:
+        assert not MAY_IMPORT[room] & set(SIDE_BY_SIDE), room
+        assert not any(room in MAY_IMPORT[below] for below in MAY_IMPORT["lab"] | {"bridges"})
 
 
 @pytest.mark.parametrize("room", LIGHT)

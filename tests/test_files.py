@@ -62,9 +62,9 @@ def _readers() -> dict[str, Callable[[Path], object]]:
     from aelab.data.overview import named
     from aelab.data.tiles import load_tensor
     from aelab.glyphs.font import find_font
-    from aelab.lab.writing import Matching, grid_of
     from aelab.pretrained.weights import Weights, read_weights
     from aelab.report.pictures import open_row
+    from aelab.study.ascii_writing import Matching, grid_of
 
     return {
         "read_file": read_file,

@@ -11,7 +11,10 @@ import aelab
 
 
 def test_the_public_names_are_exactly_these() -> None:
-    assert aelab.__all__ == ["AelabError", "__version__", "lab", "open_model", "register"]
+    assert aelab.__all__ == [
+        "AelabError", "Lab", "__version__", "check", "evaluate", "figure", "lab", "ls",
+        "open_model", "open_run", "plot", "register", "render", "run", "table",
+    ]  # fmt: skip
     assert dir(aelab) == sorted(aelab.__all__)
 
 

@@ -68,7 +68,7 @@ def test_the_variables_of_the_environment_are_those_the_program_reads() -> None:
 def test_the_keys_of_check_as_json_are_as_documented() -> None:
     from dataclasses import fields
 
-    from aelab.lab.plan import RunPlan
+    from aelab.doctor.plan import RunPlan
 
     (block,) = re.findall(r"^```json\n(.*?)^```", _sections()["check"], re.M | re.S)
     keys = [*(field.name for field in fields(RunPlan)), "losses"]

@@ -1,7 +1,9 @@
 """aelab: a laboratory for autoencoders of small images.
 
-    lab           the verbs as functions: lab.check, lab.run, lab.table, lab.plot, lab.report, ...
-    open_model    the trained model of a stored run
+    Lab           where runs lie, what may be read, and where to compute; its methods are the verbs
+    check, run, table, plot, ls, evaluate, figure, render
+                  the same verbs on a `Lab` of the moment; all of them are in `aelab.lab`
+    open_run      a stored run with its model, an `OpenedRun`; `open_model` gives the model alone
     register      make one's own class or function usable in experiment files
     AelabError    everything that ends in one message
 
@@ -19,25 +21,36 @@ if TYPE_CHECKING:
     from aelab import lab
     from aelab.catalogue import register
     from aelab.errors import AelabError
-    from aelab.lab import open_model
+    from aelab.lab import (
+        Lab,
+        check,
+        evaluate,
+        figure,
+        ls,
+        open_model,
+        open_run,
+        plot,
+        render,
+        run,
+        table,
+    )
 
-__all__ = ["AelabError", "__version__", "lab", "open_model", "register"]
+__all__ = [
+    "AelabError", "Lab", "__version__", "check", "evaluate", "figure", "lab", "ls", "open_model",
+    "open_run", "plot", "register", "render", "run", "table",
+]  # fmt: skip
 
-_HOMES = {
-    "AelabError": "aelab.errors",
-    "lab": "aelab",
-    "open_model": "aelab.lab",
-    "register": "aelab.catalogue",
-}
+_HOMES = {"AelabError": "aelab.errors", "lab": "aelab", "register": "aelab.catalogue"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'aelab' has no attribute '{name}'")
-    if _HOMES[name] == "aelab":
+    home = _HOMES.get(name, "aelab.lab")
+    if home == "aelab":
         return import_module(f"aelab.{name}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)

@@ -65,12 +65,10 @@ def test_what_blocks_print_goes_to_standard_error(tiny: Path, aelab: Call) -> No
 def test_a_fault_of_aelab_itself_is_told_with_a_file_of_details(
     tiny: Path, aelab: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aelab import lab
-
     def broken(*args: object, **kwargs: object) -> None:
         raise KeyError("inner")
 
-    monkeypatch.setattr(lab, "check", broken)
+    monkeypatch.setattr("aelab.lab.Lab.check", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tiny.parent))
     code, out, err = aelab("check", "tiny.yml", "--json")
     assert code == 1 and "KeyError: 'inner'" in json.loads(out)["errors"][0]["message"]

@@ -105,7 +105,7 @@ def test_a_second_ctrl_c_says_how_to_go_on(
         yield
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aelab.lab.run", interrupted)
+    monkeypatch.setattr("aelab.lab.Lab.run", interrupted)
     code, _, err = aelab("run", "tiny.yml")
     assert code == 130 and "continue with: aelab run tiny.yml" in err
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from aelab.cli.progress import LiveScreen, PlainScreen
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aelab import config, lab
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 FILES = sorted(FOLDER.rglob("*.yml"))

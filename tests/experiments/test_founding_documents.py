@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from aelab import config, lab
-from aelab.lab import events as ev
-from aelab.lab.stop import StopRequest
+from aelab.execute import events as ev
+from aelab.execute.stop import StopRequest
 
 TEXTS = Path(__file__).parents[1] / "config" / "founding"
 SHIPPED = Path(__file__).parents[2] / "experiments" / "founding"

@@ -11,7 +11,7 @@ import torch
 
 from aelab import lab
 from aelab.cli.progress import PlainScreen
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 from aelab.runs.store import Store
 
 RAMP = """

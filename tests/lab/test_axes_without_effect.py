@@ -11,7 +11,7 @@ import pytest
 
 from aelab import config, lab
 from aelab.cli.listing import plan_text
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 
 TEXT = """
 matrix:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from aelab import lab
-from aelab.lab import events as ev
-from aelab.lab.stop import StopRequest
+from aelab.execute import events as ev
+from aelab.execute.stop import StopRequest
 
 TEXT = """
 experiment_name: grows

@@ -14,7 +14,7 @@ import pytest
 
 from aelab import lab
 from aelab.cli.main import main
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 from aelab.runs import checkpoints as checkpoint_files
 from aelab.runs import record as record_files
 from aelab.runs.record import Run

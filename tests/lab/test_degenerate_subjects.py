@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import AelabError
-from aelab.lab.drawing import FIGURES, draw
 from aelab.metrics import METRICS, Subject, lacking
 from aelab.posteriors import GaussianPosterior
+from aelab.study.figures import FIGURES, draw
 from aelab.types import Images, Output
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from aelab import lab
 from aelab.errors import MissingExtra, UserError
-from aelab.lab.drawing import FIGURES
 from aelab.runs.evaluation import evaluated_values, read_evaluation
 from aelab.runs.record import Run
+from aelab.study.figures import FIGURES
 
 FILE = """
 matrix:

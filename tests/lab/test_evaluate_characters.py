@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from aelab import lab
-from aelab.lab.drawing.stored import draw_cheap
 from aelab.runs.evaluation import evaluated_values
-from aelab.runs.store import Store
+from aelab.study.figures.stored import draw_cheap
 
 FILE = """
 matrix:
@@ -65,8 +64,8 @@ def test_characters_are_measured_and_measures_of_pixels_are_skipped_with_a_reaso
 
 def test_quick_figures_leave_out_those_of_other_images(store: Path) -> None:
     (run, *_) = lab.find_runs(runs=store / "runs")
-    opening = {"folders": [store], "trust": False, "device": "cpu"}
-    written, failed = draw_cheap(run.folder, Store(store / "runs"), 100, opening)
+    opened = lab.open_run(run.folder, runs=store / "runs", data=[store])
+    written, failed = draw_cheap(opened, 100)
     names = {path.stem for path in written}
     assert "edges" in names
     assert "frequency" not in names | set(failed)

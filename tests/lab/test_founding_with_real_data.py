@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aelab import config, lab
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 from aelab.models import resnet18_open
 
 FILES = sorted((Path(__file__).parents[2] / "experiments" / "founding").glob("*.yml"))

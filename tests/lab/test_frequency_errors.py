@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from aelab import lab
+from aelab.assembly.workspace import Workspace
 from aelab.errors import DataError, UserError
-from aelab.lab.frequency import frequency_errors, frequency_figure
 from aelab.report import frequency, plots
+from aelab.study.frequency import frequency_errors, frequency_figure
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,19 +25,19 @@ def runs(tiny: Path, tmp_path: Path) -> Path:
 
 
 def test_the_numbers_are_those_of_the_reopened_model(runs: Path, tiny: Path) -> None:
-    measured = frequency_errors(tiny, only="*_seed-1", runs=runs)
+    measured = frequency_errors(tiny, Workspace(runs), only="*_seed-1")
     assert [entry.run.record["matrix"]["net"] for entry in measured] == ["mlp", "conv"]
     conv = measured[1]
     row = [row for row in conv.run.metrics() if row.get("split") == "validation"][-1]
     assert conv.l1 == pytest.approx(row["l1"], rel=1e-4)
     assert conv.by_frequency.error.sum().item() == pytest.approx(conv.l2, rel=1e-5)
     assert 0 < conv.ssim < 1
-    few = frequency_errors("tiny/net-conv_seed-1", runs=runs, limit=10)
+    few = frequency_errors("tiny/net-conv_seed-1", Workspace(runs), limit=10)
     assert few[0].l1 != conv.l1
 
 
 def test_the_picture_has_a_line_a_run(runs: Path, tmp_path: Path) -> None:
-    picture = frequency_figure(frequency_errors(runs=runs))
+    picture = frequency_figure(frequency_errors(workspace=Workspace(runs)))
     left, right = picture.axes
     assert [line.get_label() for line in left.lines[:2]] == ["conv", "mlp"]
     assert len(right.lines) == 4  # two runs, and two lines for the eye
@@ -52,7 +53,7 @@ def test_a_run_without_held_out_images_says_so(tiny_text: str, tmp_path: Path) -
     for _ in lab.run(path, runs=tmp_path / "runs", only="net-mlp_seed-1", device="cpu"):
         pass
     with pytest.raises(DataError, match="has no validation set"):
-        frequency_errors(runs=tmp_path / "runs")
+        frequency_errors(workspace=Workspace(tmp_path / "runs"))
 
 
 def test_the_script_prints_every_run(

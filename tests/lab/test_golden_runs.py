@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from aelab import config, lab
-from aelab.lab.events import RunSkipped
+from aelab.execute.events import RunSkipped
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 

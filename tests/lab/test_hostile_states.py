@@ -13,7 +13,7 @@ import pytest
 
 from aelab import lab
 from aelab.errors import AelabError
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 

@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from aelab import lab
-from aelab.lab import events as ev
-from aelab.lab.stop import StopRequest
+from aelab.execute import events as ev
+from aelab.execute.stop import StopRequest
 
 WRITES = """CharacterAutoencoder(
       EncoderMLP((3, 6, 7), 4, hidden=(8,)), None, DecoderMLP((95, 6, 7), 4, hidden=(8,)),

@@ -11,7 +11,7 @@ from aelab import lab
 from aelab.cli.listing import plan_text
 from aelab.cli.progress import summary_text
 from aelab.errors import Problems
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 
 TEXT = """
 matrix:

@@ -79,11 +79,11 @@ def test_a_last_batch_of_one_image_is_fine_without_such_statistics(tmp_path: Pat
 def test_a_number_of_images_that_only_the_run_knows_is_refused_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aelab.lab import events as ev
-    from aelab.lab import looking
+    from aelab.doctor import reader
+    from aelab.execute import events as ev
 
-    monkeypatch.setattr(looking, "READ_SECONDS", 0.0)
-    monkeypatch.setattr(looking, "READ_BYTES_SECONDS", 0.0)
+    monkeypatch.setattr(reader, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(reader, "READ_BYTES_SECONDS", 0.0)
     train = '"noise_dataset((1, 8, 8), size=70, seed=3).filter(lambda x: True).limit(65)"'
     model = f"EncoderDecoder({BATCH_NORMS['vectors']}, {DECODER})"
     path = written(tmp_path, model=model, train_set=train)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from aelab import lab
+from aelab.assembly.place import FILE, place_of, reading_of
 from aelab.errors import AelabError, ConfigError
-from aelab.lab import events as ev
-from aelab.lab.place import FILE, place_of, reading_of
+from aelab.execute import events as ev
 from aelab.runs.store import Store
 
 TEXT = """

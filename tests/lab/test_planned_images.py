@@ -10,7 +10,7 @@ from PIL import Image
 
 from aelab import lab
 from aelab.cli.listing import plan_text
-from aelab.lab.plan import Plan
+from aelab.doctor.plan import Plan
 
 TEXT = """
 matrix: {lr: [0.1, 0.2]}

@@ -15,11 +15,11 @@ import aelab
 from aelab import lab
 from aelab.data.kali import kali_dataset
 from aelab.errors import ConfigError, DataError, ShapeError, StoreError, UserError
-from aelab.lab.rendering import region_of, size_of
-from aelab.lab.truth import OF_ORIGINAL, PICTURES, RENDER, errors, scores_table
 from aelab.ops.resize import resize
 from aelab.ops.sampling import Region
 from aelab.ops.subset import draw_order, show_order
+from aelab.study.rendering import region_of, size_of
+from aelab.study.superresolution_score import OF_ORIGINAL, PICTURES, RENDER, errors, scores_table
 
 
 class Waves(nn.Module):
@@ -106,10 +106,10 @@ def test_the_sizes_are_twice_and_four_times_by_default(runs: Path, tmp_path: Pat
 def test_a_render_at_the_own_size_is_the_reconstruction(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aelab.lab import rendering as module
+    from aelab.study import rendering as module
 
     drawn: dict[str, Tensor] = {}
-    from aelab.lab.pictures import picture_line as line
+    from aelab.tensor_pictures import picture_line as line
 
     monkeypatch.setattr(
         module, "picture_line", lambda n, t, **k: (drawn.update({n: t}), line(n, t, **k))[1]
@@ -208,7 +208,7 @@ def test_sizes_that_do_not_divide_are_refused(runs: Path, tmp_path: Path) -> Non
 
 
 def test_the_winner_is_counted_image_by_image() -> None:
-    from aelab.lab.truth import Scores
+    from aelab.study.superresolution_score import Scores
 
     true = torch.zeros(4, 1, 2, 2)
     close, far = torch.full_like(true, 0.1), torch.full_like(true, 0.2)

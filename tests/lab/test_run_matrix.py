@@ -9,9 +9,8 @@ import pytest
 
 from aelab import lab
 from aelab.errors import Problems, UserError
-from aelab.lab import events as ev
-from aelab.lab.select import find_runs
-from aelab.lab.stop import StopRequest
+from aelab.execute import events as ev
+from aelab.execute.stop import StopRequest
 
 
 def _run(file: Path, runs: Path, **options: object) -> list[ev.Event]:
@@ -265,5 +264,5 @@ def test_runs_in_folders_with_old_slugs_are_found_by_their_file(tiny: Path, tmp_
 def test_runs_made_with_more_trials_are_found_by_their_file(tiny: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     _run(tiny, runs, only="*mlp*seed:1*", changes={"trials": 2})
-    found = find_runs(tiny, runs=runs)
+    found = lab.find_runs(tiny, runs=runs)
     assert [entry.folder.rpartition("_")[2] for entry in found] == ["trial-1", "trial-2"]

@@ -13,15 +13,16 @@ import torch
 from PIL import Image
 
 from aelab import lab
+from aelab import tensor_pictures as pictures
 from aelab.errors import UserError
+from aelab.execute.reproductions import Reproductions
 from aelab.glyphs import ALPHABET, as_images, font_renderer, side_by_side, to_grid, to_lines
-from aelab.lab import pictures
-from aelab.lab.drawing import FIGURES, draw
-from aelab.lab.pictures import FONT_RES, Reproductions, cell, seen
 from aelab.metrics import Subject
 from aelab.ops.subset import show_order
 from aelab.report import texts
 from aelab.runs.record import Run
+from aelab.study.figures import FIGURES, draw
+from aelab.tensor_pictures import FONT_RES, cell, seen
 from aelab.types import Images, Output
 
 SHAPE = (5, 9)
@@ -170,7 +171,7 @@ def test_a_figure_of_pixels_says_that_characters_are_none(subject: Subject) -> N
 
 
 def test_the_nearest_training_text_is_the_one_with_most_equal_characters() -> None:
-    from aelab.lab.drawing.sheets import nearest_training_images
+    from aelab.study.figures.sheets import nearest_training_images
 
     train = torch.stack([to_grid(["~~~~~~~~~"] * 5, SHAPE), to_grid(["         "] * 5, SHAPE)])
     # One tilde in a blank text: by brightness nearer to neither than by characters to the blank.

@@ -10,8 +10,8 @@ import pytest
 
 from aelab import lab
 from aelab.errors import StoreError
-from aelab.lab.events import RunProgress
-from aelab.lab.stop import StopRequest
+from aelab.execute.events import RunProgress
+from aelab.execute.stop import StopRequest
 from aelab.runs.store import Store
 
 

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from aelab import lab
+from aelab.assembly.parts import build
+from aelab.assembly.workspace import Workspace
 from aelab.data import roots
+from aelab.doctor.experiment import specs_of
 from aelab.errors import StoreError
-from aelab.lab import events as ev
-from aelab.lab.build import build
-from aelab.lab.select import specs_of
+from aelab.execute import events as ev
 
 FILE = """
 experiment_name: stranger
@@ -77,10 +78,10 @@ def test_functions_that_run_while_training_may_read_below_the_file(key: str, hom
 def test_blocks_are_evaluated_under_the_roots_of_their_file(home: Path) -> None:
     file = home / "file.yml"
     file.write_text(FILE + "validation_set: image_folder_dataset('../other', (1, 4, 4))\n")
-    (spec,) = specs_of(file, None, (), False, {})[0]
+    (spec,) = specs_of(file, Workspace())
     with pytest.raises(Exception, match="outside the folders"):
-        build(spec, folders=(home,))
-    build(spec, folders=(home, home.parent / "other"))
+        build(spec, Workspace())
+    build(spec, Workspace(data=(home.parent / "other",)))
     assert roots.current() is None
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.lab.pictures import COUNT, Reproductions
+from aelab.execute.reproductions import COUNT, Reproductions
 from aelab.runs.record import Run
 from aelab.types import Images
 

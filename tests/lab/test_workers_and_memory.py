@@ -14,7 +14,7 @@ import torch
 from aelab import lab
 from aelab.config import load
 from aelab.errors import Problems
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 from aelab.runs.record import HeldError, Run
 from aelab.runs.store import Store
 
@@ -72,7 +72,7 @@ def test_a_run_that_another_process_trains_is_not_waited_for(
 def test_out_of_memory_says_what_to_lower_and_the_matrix_goes_on(
     error: Exception, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aelab.lab import session
+    from aelab.execute import session
 
     calls: list[Any] = []
     load_images = session.load_images

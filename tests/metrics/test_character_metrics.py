@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, UserError
 from aelab.glyphs import ALPHABET, as_images, font_renderer, to_grid
-from aelab.lab.drawing import FIGURES, draw
 from aelab.losses import ssim
 from aelab.metrics import METRICS, Subject, characters, lacking, measure
 from aelab.metrics.characters import _PASS_PIXELS, blurred, characters_baseline, nearest, numbers_of
 from aelab.ops.subset import draw_order
+from aelab.study.figures import FIGURES, draw
 from aelab.types import Images, Output
 
 HOUSE = ["  /\\  ", " /  \\ ", " |__| "]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from aelab.data import TensorDataset
-from aelab.lab.drawing import Figure
 from aelab.metrics import Metric, Subject
 from aelab.report.pictures import png_of
+from aelab.study.figures import Figure
 from aelab.types import Output, TermSpec
 
 Normal = Callable[[tuple[int, ...]], Tensor]

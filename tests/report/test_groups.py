@@ -15,6 +15,7 @@ import pytest
 from aelab.report.comparing import compare, final_objective, terms
 from aelab.report.contents import in_table_order, summary
 from aelab.report.page import render_page
+from aelab.report.query import TableQuery
 from aelab.report.tables import make_table, table
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -92,13 +93,13 @@ def test_each_size_has_a_best_of_its_own(two_sizes: list[Run]) -> None:
 
 @pytest.mark.parametrize("format", ["markdown", "terminal", "html", "csv"])
 def test_every_format_names_the_group(two_sizes: list[Run], format: str) -> None:
-    text = table(two_sizes, format=format)
+    text = table(two_sizes, TableQuery(format=format))
     assert "res=24" in text and "res=32" in text
     assert text.count("best") >= 2
 
 
 def test_json_tells_the_row_with_group_spread_and_verdict(two_sizes: list[Run]) -> None:
-    entries = json.loads(table(two_sizes, format="json"))
+    entries = json.loads(table(two_sizes, TableQuery(format="json")))
     assert len(entries) == 12
     row = entries[3]["row"]
     assert row["group"] == "res=24" and row["runs"] == 3
@@ -109,7 +110,7 @@ def test_json_tells_the_row_with_group_spread_and_verdict(two_sizes: list[Run]) 
 
 
 def test_csv_has_the_same_names_whatever_the_runs_are(two_sizes: list[Run]) -> None:
-    rows = list(csv.DictReader(io.StringIO(table(two_sizes, format="csv"))))
+    rows = list(csv.DictReader(io.StringIO(table(two_sizes, TableQuery(format="csv")))))
     assert {
         *("id", "ids", "group", "validation loss", "images", "std", "runs", "differs from best"),
         *("difference (%)", "difference low (%)", "difference high (%)"),
@@ -122,11 +123,11 @@ def test_csv_has_the_same_names_whatever_the_runs_are(two_sizes: list[Run]) -> N
 def test_sorting_by_a_loss_keeps_groups_together_and_by_a_setting_does_not(
     two_sizes: list[Run],
 ) -> None:
-    by_loss = make_table(two_sizes, sort=["-loss"]).rows
+    by_loss = make_table(two_sizes, TableQuery(sort=["-loss"])).rows
     assert [(row["matrix.res"], row["matrix.net"]) for row in by_loss] == [
         (24, "mlp"), (24, "conv"), (32, "conv"), (32, "mlp")
     ]  # fmt: skip
-    by_net = make_table(two_sizes, sort=["net"]).rows
+    by_net = make_table(two_sizes, TableQuery(sort=["net"])).rows
     assert [row["matrix.net"] for row in by_net] == ["conv", "conv", "mlp", "mlp"]
 
 
@@ -207,7 +208,7 @@ def test_an_average_over_what_does_not_compare_ranks_equal_averages(add: Add) ->
         for lr, pair in ((0.1, (0.5, 0.7)), (0.2, (0.4, 0.6)))
         for ds, loss in zip(("a", "b"), pair, strict=True)
     ]
-    made = make_table(runs, average="ds")
+    made = make_table(runs, TableQuery(average="ds"))
     assert [row["group"] for row in made.rows] == ["ds=a + ds=b"] * 2
     assert [len(row["meter"]) for row in made.rows] == [21, 1]
 
@@ -231,7 +232,7 @@ def test_runs_that_repeat_others_exactly_count_once_and_the_axis_is_named(add: A
     assert row["spread"] == pytest.approx(0.01 / 2**0.5)
     note = "6 runs repeat others exactly (dropuot changed nothing there) and do not count again"
     assert note in make_table(runs).notes
-    assert len(make_table(runs, each=True).rows) == 8
+    assert len(make_table(runs, TableQuery(each=True)).rows) == 8
 
 
 def test_repeats_of_one_seed_with_other_losses_are_repeats(add: Add) -> None:
@@ -244,13 +245,15 @@ def test_repeats_of_one_seed_with_other_losses_are_repeats(add: Add) -> None:
     "text", ["=1+1", "+1+1", "-1+cmd", "@SUM(A1)", "\t=1", "\r=1", " =1", "\uff1d1+1"]
 )
 def test_text_is_no_formula_in_csv(add: Add, text: str) -> None:
-    shown = table([add({"k": text, "=key": 1}, 0.5)], format="csv")
+    shown = table([add({"k": text, "=key": 1}, 0.5)], TableQuery(format="csv"))
     (row,) = csv.DictReader(io.StringIO(shown))
     assert row["k"].startswith("'") and row["'=key"] == "1"
 
 
 def test_numbers_stay_numbers_in_csv(add: Add) -> None:
-    (row,) = csv.DictReader(io.StringIO(table([add({"k": -3, "t": "-1e-3"}, -0.5)], format="csv")))
+    (row,) = csv.DictReader(
+        io.StringIO(table([add({"k": -3, "t": "-1e-3"}, -0.5)], TableQuery(format="csv")))
+    )
     assert (row["k"], row["t"], row["validation loss"]) == ("-3", "-1e-3", "-0.5")
 
 
@@ -261,10 +264,10 @@ def test_files_of_many_different_keys_make_no_wide_table(add: Add) -> None:
     text = table(runs)
     assert "| lr | settings" in " ".join(text.split())
     assert "| a=1, b=2, c=x " in text and "| d=1, e=2, f=1, 2 " in text
-    (row, _) = csv.DictReader(io.StringIO(table(runs, format="csv")))
+    (row, _) = csv.DictReader(io.StringIO(table(runs, TableQuery(format="csv"))))
     assert {"a", "b", "c", "d", "e", "f"} <= set(row)
     assert "| a | b | c |" in " ".join(table([add(first | {"g": 1}, 0.2)] * 1).split())
-    by_key = make_table(runs, sort=["-a"], fold=True)
+    by_key = make_table(runs, TableQuery(sort=["-a"]), fold=True)
     assert by_key.rows[0]["settings"] == "a=1, b=2, c=x"
 
 
@@ -329,7 +332,7 @@ def test_a_group_is_not_named_by_an_axis_that_its_runs_do_not_have(add: Add) -> 
 @pytest.mark.parametrize("format", ["csv", "json"])
 def test_averages_have_names_that_do_not_change_with_the_runs(add: Add, format: str) -> None:
     runs = [add({"net": "a", "seed": seed}, 0.1 * seed) for seed in (1, 2)]
-    text = table(runs, average="seed", average_std=["loss"], format=format)
+    text = table(runs, TableQuery(average="seed", average_std=["loss"], format=format))
     row = (json.loads(text) if format == "json" else list(csv.DictReader(io.StringIO(text))))[0]
     named = {name: float(row[name]) for name in row if "loss" in name}
     assert named["validation loss"] == pytest.approx(0.15) and int(row["images"]) == 1000

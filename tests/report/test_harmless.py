@@ -13,6 +13,7 @@ import pytest
 from aelab.errors import UserError
 from aelab.report.harmless import csv_cell, markdown_text
 from aelab.report.page import render_page
+from aelab.report.query import TableQuery
 from aelab.report.tables import table
 from aelab.runs.record import Run
 
@@ -61,7 +62,7 @@ def test_markdown_shows_a_text_as_it_is(text: str, written: str) -> None:
 
 @pytest.mark.parametrize("format", ["markdown", "terminal", "csv", "html"])
 def test_marks_that_turn_text_around_are_written_out(make_runs: Make, format: str) -> None:
-    text = table(make_runs({"ds": [f"a{TURNED}b"]}, images=10_000), format=format)
+    text = table(make_runs({"ds": [f"a{TURNED}b"]}, images=10_000), TableQuery(format=format))
     assert not set(TURNED) & set(text)
     assert "u202e" in text
 
@@ -70,11 +71,11 @@ def test_html_stays_text_in_every_table(make_runs: Make) -> None:
     evil = "<img src=x onerror=alert(1)>"
     runs = make_runs({evil: [evil]}, images=10_000, record={"notes": [evil], "objective": evil})
     for format in ("markdown", "html"):
-        assert "<img" not in table(runs, format=format)
+        assert "<img" not in table(runs, TableQuery(format=format))
 
 
 def test_a_key_or_a_value_is_no_formula(make_runs: Make) -> None:
-    text = table(make_runs({"=key": ["@x"]}, images=10_000), format="csv")
+    text = table(make_runs({"=key": ["@x"]}, images=10_000), TableQuery(format="csv"))
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["'=key"] == "'@x"
 

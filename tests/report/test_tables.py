@@ -12,6 +12,7 @@ import pytest
 from aelab.errors import UserError
 from aelab.report.cells import show
 from aelab.report.listing import age_words, entries, listing, size_words
+from aelab.report.query import TableQuery
 from aelab.report.tables import make_table, meter, run_order, table
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -143,7 +144,7 @@ def test_meter_leaves_out_what_is_not_finite_and_is_silent_when_all_are_equal() 
 
 
 def test_the_old_layout_has_the_old_columns_in_the_old_order(published_runs: list[Run]) -> None:
-    text = table(published_runs, legacy_headers=True)
+    text = table(published_runs, TableQuery(legacy_headers=True))
     assert columns_of(text) == [
         *("matrix_id", "lr", "aa", "res", "ds", "matrix_slug"),
         *("validation loss (1,000,000 steps)", "meter"),
@@ -178,7 +179,7 @@ def test_a_setting_without_effect_is_blank_and_its_repeats_are_a_spread(
 def test_each_shows_repeated_runs_one_by_one_with_the_cell_still_blank(
     published_runs: list[Run],
 ) -> None:
-    rows = rows_of(table(published_runs, each=True))
+    rows = rows_of(table(published_runs, TableQuery(each=True)))
     assert len(rows) == 36
     assert [row["aa"] for row in rows][:5] == ["False", "False", "False", "", ""]
 
@@ -188,13 +189,13 @@ def test_sorting_by_several_columns_descending_and_by_a_part_of_a_name(
 ) -> None:
     losses = [
         float(row["validation loss (1,000,000 images)"])
-        for row in rows_of(table(published_runs, sort=["validation"], each=True))
+        for row in rows_of(table(published_runs, TableQuery(sort=["validation"], each=True)))
     ]
     assert losses == sorted(losses) and losses[0] == 0.0157305
     for name in ("-validation", "validation loss-", "-loss"):
-        rows = rows_of(table(published_runs, sort=[name], each=True))
+        rows = rows_of(table(published_runs, TableQuery(sort=[name], each=True)))
         assert float(rows[0]["validation loss (1,000,000 images)"]) == 0.0534702
-    rows = rows_of(table(published_runs, sort=["ds", "-res"], each=True))
+    rows = rows_of(table(published_runs, TableQuery(sort=["ds", "-res"], each=True)))
     assert [(row["ds"], row["res"]) for row in rows[:2]] == [("fmnist", "32"), ("fmnist", "32")]
     assert rows[-1]["ds"] == "rpg" and rows[-1]["res"] == "20"
 
@@ -202,11 +203,13 @@ def test_sorting_by_several_columns_descending_and_by_a_part_of_a_name(
 def test_cells_without_a_value_come_last_whichever_way_one_sorts(add: Add) -> None:
     runs = [add("a", {"x": 1}, 0.3), add("b", {"x": 2}, None, state="failed"), add("c", {"x": 3})]
     for name in ("loss", "-loss"):
-        assert rows_of(table(runs, sort=[name]))[-1]["x"] == "2"
+        assert rows_of(table(runs, TableQuery(sort=[name])))[-1]["x"] == "2"
 
 
 def test_averaging_over_a_key_gives_means_counts_and_extremes(published_runs: list[Run]) -> None:
-    text = table(published_runs, average="lr", average_std=["validation"], exclude=["best loss"])
+    text = table(
+        published_runs, TableQuery(average="lr", average_std=["validation"], exclude=["best loss"])
+    )
     header = "validation loss (1,000,000 images)"
     assert columns_of(text)[:8] == [
         *("aa", "res", "ds", "num lrs"),
@@ -225,23 +228,23 @@ def test_averaging_over_a_key_gives_means_counts_and_extremes(published_runs: li
 
 def test_an_unknown_column_is_refused_with_the_nearest_name(published_runs: list[Run]) -> None:
     with pytest.raises(UserError, match="no column 'metre'; did you mean 'meter'"):
-        table(published_runs, sort=["metre"])
+        table(published_runs, TableQuery(sort=["metre"]))
     with pytest.raises(UserError, match="no column 'minuets'; did you mean 'minutes'"):
-        table(published_runs, exclude=["minuets"])
+        table(published_runs, TableQuery(exclude=["minuets"]))
     with pytest.raises(UserError, match="no run has logged 'kll'; did you mean 'kl'"):
-        table(published_runs, include=["kll"])
+        table(published_runs, TableQuery(include=["kll"]))
     with pytest.raises(UserError, match="no key 'dss'; did you mean 'ds'"):
-        table(published_runs, average="dss")
+        table(published_runs, TableQuery(average="dss"))
     with pytest.raises(UserError, match="no column of numbers is called 'minuts'"):
-        table(published_runs, average="ds", average_std=["minuts"])
+        table(published_runs, TableQuery(average="ds", average_std=["minuts"]))
     with pytest.raises(UserError, match="unknown table format 'markdwn'; did you mean 'markdown'"):
-        table(published_runs, format="markdwn")
+        table(published_runs, TableQuery(format="markdwn"))
 
 
 def test_columns_that_have_nothing_to_say_may_be_excluded(add: Add) -> None:
     runs = [add("a", {"x": 1}, 0.3)]
     assert "meter" not in columns_of(table(runs))
-    table(runs, exclude=["meter", "note", "state", "run"])
+    table(runs, TableQuery(exclude=["meter", "note", "state", "run"]))
 
 
 def test_included_terms_are_the_last_logged_values(add: Add) -> None:
@@ -250,7 +253,9 @@ def test_included_terms_are_the_last_logged_values(add: Add) -> None:
         {"split": "train", "images": 2000, "loss": 0.8, "kl": 6.0, "learnrate": 0.0005},
     ]
     runs = [add("a", {"x": 1}, 0.3, rows=rows), add("b", {"x": 2}, 0.4)]
-    shown = rows_of(table(runs, include=["kl", "train_kl", "learnrate", "seed", "latent"]))
+    shown = rows_of(
+        table(runs, TableQuery(include=["kl", "train_kl", "learnrate", "seed", "latent"]))
+    )
     assert [row["kl"] for row in shown] == ["0.03", "0.04"]
     assert [row["train_kl"] for row in shown] == ["6", ""]
     assert [row["learnrate"] for row in shown] == ["0.0005", ""]
@@ -268,7 +273,7 @@ def test_a_failed_run_shows_its_error_and_does_not_disturb_the_others(add: Add) 
     assert rows[1]["state"] == "failed: ShapeError: 24x24 is not 28x28"
     assert rows[2]["state"] == "failed: the loss is nan"
     assert rows[0]["state"] == "finished"
-    assert json.loads(table(runs, format="json"))[1]["problems"] == [
+    assert json.loads(table(runs, TableQuery(format="json")))[1]["problems"] == [
         "ShapeError: 24x24 is not\n28x28"
     ]
 
@@ -276,7 +281,7 @@ def test_a_failed_run_shows_its_error_and_does_not_disturb_the_others(add: Add) 
 def test_a_run_with_damaged_metrics_is_a_problem_of_that_run_only(add: Add) -> None:
     runs = [add("a", {"x": 1}), add("b", {"x": 2})]
     (runs[0].path / "metrics.jsonl").write_text('"validation" {{{\n{"split": "validation"}\n')
-    entries = json.loads(table(runs, format="json"))
+    entries = json.loads(table(runs, TableQuery(format="json")))
     assert "metrics.jsonl:1: this line is not valid JSON" in entries[0]["problems"][0]
     assert entries[1]["problems"] == []
 
@@ -286,7 +291,9 @@ def test_unfinished_runs_share_one_loss_column_beside_their_images(add: Add) -> 
     rows = rows_of(table(runs))
     assert [row["images"] for row in rows] == ["1,000,000", "64,000"]
     assert [row["state"] for row in rows] == ["finished", "interrupted"]
-    assert "validation loss (64,000 steps)" in columns_of(table(runs, legacy_headers=True))
+    assert "validation loss (64,000 steps)" in columns_of(
+        table(runs, TableQuery(legacy_headers=True))
+    )
 
 
 def test_seeds_are_one_row_that_says_whether_it_differs_from_the_best(add: Add) -> None:
@@ -305,7 +312,7 @@ def test_seeds_are_one_row_that_says_whether_it_differs_from_the_best(add: Add) 
     assert [row["runs"] for row in rows] == ["3", "3", "3"]
     assert [row["differs from best"] for row in rows] == ["yes", "cannot tell (3 seeds)", "best"]
     assert rows[0]["±"] == "0.01"
-    assert len(rows_of(table(runs, each=True))) == 9
+    assert len(rows_of(table(runs, TableQuery(each=True)))) == 9
 
 
 def _with_seeds(add: Add, objectives: dict[str, str], data: dict[str, str]) -> list[Run]:
@@ -397,7 +404,7 @@ def test_trend_is_shown_from_the_validation_curve(add: Add) -> None:
     assert (
         rows_of(table([run]))[0]["trend"] == "falling 5.9 % (5.9 to 5.9) in the last 60,000 images"
     )
-    assert json.loads(table([run], format="json"))[0]["trend"]["source"] == "validation"
+    assert json.loads(table([run], TableQuery(format="json")))[0]["trend"]["source"] == "validation"
 
 
 def test_markdown_escapes_bars_and_keeps_number_like_texts(add: Add) -> None:
@@ -407,12 +414,12 @@ def test_markdown_escapes_bars_and_keeps_number_like_texts(add: Add) -> None:
 
 
 def test_html_escapes_what_a_file_may_say(add: Add) -> None:
-    text = table([add("a", {"act": "<script>"})], format="html")
+    text = table([add("a", {"act": "<script>"})], TableQuery(format="html"))
     assert "<script>" not in text and "&lt;script&gt;" in text
 
 
 def test_csv_has_unrounded_numbers(add: Add) -> None:
-    text = table([add("a", {"k": [3, 5]}, 1 / 3)], format="csv")
+    text = table([add("a", {"k": [3, 5]}, 1 / 3)], TableQuery(format="csv"))
     row = next(csv.DictReader(io.StringIO(text)))
     assert float(row["validation loss"]) == 1 / 3
     assert row["images"] == "1000000"
@@ -421,7 +428,7 @@ def test_csv_has_unrounded_numbers(add: Add) -> None:
 
 
 def test_json_is_a_list_of_runs_with_what_scripts_need(published_runs: list[Run]) -> None:
-    entries = json.loads(table(published_runs, format="json", sort=["loss"]))
+    entries = json.loads(table(published_runs, TableQuery(format="json", sort=["loss"])))
     assert len(entries) == 36
     first = entries[0]
     assert first["name"] == "compare/27"
@@ -431,12 +438,12 @@ def test_json_is_a_list_of_runs_with_what_scripts_need(published_runs: list[Run]
     assert first["losses"]["last"] == {"images": 1_000_055, "loss": 0.0157305, "kl": 0.00157305}
     assert first["losses"]["best"]["loss"] == pytest.approx(0.01415745)
     assert [e["without_effect"] for e in entries if e["matrix"]["res"] == 28][-1] == ["aa"]
-    averaged = json.loads(table(published_runs, format="json", average="lr"))
+    averaged = json.loads(table(published_runs, TableQuery(format="json", average="lr")))
     assert averaged[0]["num lrs"] == 2
 
 
 def test_json_has_no_nan(add: Add) -> None:
-    text = table([add("a", {"x": 1}, float("nan"), state="failed")], format="json")
+    text = table([add("a", {"x": 1}, float("nan"), state="failed")], TableQuery(format="json"))
     entry = json.loads(text, parse_constant=lambda name: pytest.fail(name))[0]
     assert entry["losses"]["last"]["loss"] is None
     assert entry["problems"] == ["the loss is nan"]
@@ -445,7 +452,7 @@ def test_json_has_no_nan(add: Add) -> None:
 def test_terminal_table_has_every_column_when_there_is_no_terminal(
     published_runs: list[Run],
 ) -> None:
-    lines = table(published_runs, format="terminal").splitlines()
+    lines = table(published_runs, TableQuery(format="terminal")).splitlines()
     assert "validation loss (1,000,000 images)" in lines[1]
     assert any("0.0534702" in line or "0.0531765" in line for line in lines)
     assert not any("\x1b" in line for line in lines)
@@ -471,7 +478,7 @@ def test_repeats_of_several_experiments_are_named_by_a_glob_not_by_one_of_them(a
 
 def test_a_table_of_no_runs_says_so() -> None:
     assert table([]) != ""
-    assert json.loads(table([], format="json")) == []
+    assert json.loads(table([], TableQuery(format="json"))) == []
 
 
 def test_cells_are_printed_as_people_read_them() -> None:
@@ -531,9 +538,9 @@ def test_the_use_of_a_codebook_is_shown_where_runs_have_one(
     status["last"] |= {"codebook_usage": 0.8125, "codebook_perplexity": 301.6}
     path.write_text(json.dumps(status))
     opened = [Run.at(run.path) for run in runs]
-    first, second = csv.DictReader(io.StringIO(table(opened, format="csv")))
+    first, second = csv.DictReader(io.StringIO(table(opened, TableQuery(format="csv"))))
     assert float(first["codebook used"]) == 0.8125
     assert float(first["codebook perplexity"]) == 301.6
     assert second["codebook used"] == second["codebook perplexity"] == ""
-    shown = table(opened, sort=["codebook_usage"])
+    shown = table(opened, TableQuery(sort=["codebook_usage"]))
     assert "81.2%" in shown and "| 302 |" in " ".join(shown.split())

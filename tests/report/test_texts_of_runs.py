@@ -126,7 +126,7 @@ def test_a_text_that_is_a_link_out_of_the_run_is_not_read(make_runs: Make) -> No
 
 def test_texts_stand_below_no_csv_and_without_any_the_way_out_is_told(make_runs: Make) -> None:
     (run,) = make_runs(pictures=0)
-    with pytest.raises(UserError, match="cannot stand in csv") as refused:
+    with pytest.raises(UserError, match="cannot be in csv") as refused:
         texts.below_table([run], "csv")
     assert "markdown" in str(refused.value)
     with pytest.raises(UserError, match="none of these runs has texts"):

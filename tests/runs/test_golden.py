@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aelab.report.query import TableQuery
 from aelab.report.tables import table
 from aelab.runs.record import FORMAT, Run
 from aelab.runs.store import Store
@@ -47,7 +48,7 @@ def test_a_stored_run_opens_and_all_its_parts_are_there(run: Run) -> None:
 
 @pytest.mark.parametrize("run", golden_runs(), ids=str)
 def test_a_stored_run_is_a_row_of_a_table(run: Run) -> None:
-    (entry,) = json.loads(table([run], format="json"))
+    (entry,) = json.loads(table([run], TableQuery(format="json")))
     assert entry["problems"] == [] and entry["trend"]["verdict"] != "too few points"
     assert "validation loss" in table([run])
 

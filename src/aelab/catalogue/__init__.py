@@ -103,7 +103,7 @@ def tables_by_kind() -> Mapping[str, AnyTable]:
     """Every kind of part that an experiment file names -> its table.
 
     Metrics, figures and bridges have tables too: `aelab.metrics.METRICS`,
-    `aelab.lab.drawing.FIGURES` and `aelab.bridges.BRIDGES`.
+    `aelab.study.figures.FIGURES` and `aelab.bridges.BRIDGES`.
     """
     from aelab.data import DATASETS
     from aelab.losses import PENALTIES, RECONSTRUCTIONS

@@ -33,13 +33,13 @@ def bridge(
     runs: Runs = Path("runs"),
 ) -> None:
     """Export runs to TensorBoard or W&B: curves, pictures and settings."""
-    from aelab import lab
     from aelab.bridges import follow, make_bridge
+    from aelab.lab import Lab
 
     options: dict[str, Any] = {} if out is None else {"out": out}
     if tool == "wandb":
         options |= {"project": project, "mode": "online" if online else "offline"}
-    found = lab.find_runs(sources or (), only=only, runs=runs)
+    found = Lab(runs).find(sources or (), only=only)
     told = ""
     try:
         for counts in follow(found, make_bridge(tool, **options), live=live):

@@ -13,7 +13,7 @@ from aelab.cli.options import Data, Device, Json, Limit, Only, Runs, Sources, Tr
 from aelab.cli.output import write
 
 if TYPE_CHECKING:
-    from aelab.lab.evaluating import Evaluated
+    from aelab.study.evaluation import Evaluated
 
 
 def evaluate(
@@ -37,7 +37,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure stored runs on held-out images; `aelab table --include KEY` shows the results."""
-    from aelab import lab
+    from aelab.lab import Lab
 
     if list_metrics:
         write(_list_text(), None)
@@ -45,17 +45,13 @@ def evaluate(
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     found: list[Evaluated] = []
     told: dict[str, str] = {}
-    for entry in lab.evaluate(
+    for entry in Lab(runs, data or (), trust, device).evaluate(
         sources or (),
         metrics=names,
         all_metrics=all_metrics,
         state=state,
         limit=limit,
         only=only,
-        runs=runs,
-        data=data or (),
-        trust=trust,
-        device=device,
     ):
         found.append(entry)
         seconds = sum(entry.seconds.values())
@@ -105,7 +101,7 @@ def evaluated_text(found: list[Evaluated]) -> str:
     else:
         rows = [[name, *(cells[key][i] for key in keys)] for i, name in enumerate(names)]
         text = tabulate(rows, ["run", *keys], tablefmt="simple", disable_numparse=True)
-    from aelab.lab.evaluating import taken_over
+    from aelab.study.evaluation import taken_over
 
     over = [f"note: {line}" for line in taken_over(found)]
     notes: dict[str, list[str]] = {}
@@ -124,7 +120,7 @@ def evaluated_text(found: list[Evaluated]) -> str:
 def _list_text() -> str:
     from tabulate import tabulate
 
-    from aelab.lab.evaluating import metrics_there_are
+    from aelab.study.evaluation import metrics_there_are
 
     return str(tabulate(metrics_there_are(), headers="keys", tablefmt="simple"))
 

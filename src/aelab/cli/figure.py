@@ -42,7 +42,7 @@ def figure(
     force: Force = False,
 ) -> None:
     """Draw a picture of a trained model: reproductions, samples, interpolations, maps, a film."""
-    from aelab import lab
+    from aelab.lab import Lab
 
     if list_figures or name is None:
         write(_list_text(), None)
@@ -51,14 +51,11 @@ def figure(
         raise UserError(
             "which run?", hint=f"type: aelab figure {name} RUN; aelab ls lists the runs"
         )
+    lab = Lab(runs, data or (), trust, device)
     shared: dict[str, Any] = {
         "out": out,
         "options": _options(option or []),
         "limit": limit,
-        "runs": runs,
-        "data": data or (),
-        "trust": trust,
-        "device": device,
         "force": force,
     }
     if run is not None and len(run) == 1 and only is None and not _names_several(run[0]):
@@ -91,8 +88,8 @@ def _list_text() -> str:
 
     from tabulate import tabulate
 
-    from aelab.lab.drawing import FIGURES
-    from aelab.lab.drawing.together import TOGETHER
+    from aelab.study.figures import FIGURES
+    from aelab.study.figures.several_runs import TOGETHER
 
     rows = []
     for name, entry in FIGURES.items():

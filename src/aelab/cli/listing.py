@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aelab.cli.progress import duration, runs_text
 
 if TYPE_CHECKING:
-    from aelab.lab.plan import Plan, RunPlan
+    from aelab.doctor.plan import Plan, RunPlan
 
 
 def plan_json(plan: Plan) -> str:

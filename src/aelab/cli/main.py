@@ -38,7 +38,7 @@ from aelab.cli.text import ascii_art, show
 from aelab.errors import AelabError, UserError
 
 if TYPE_CHECKING:
-    from aelab.lab.events import Event
+    from aelab.execute.events import Event
 
 app = typer.Typer(
     name="aelab",
@@ -78,13 +78,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """List a file's runs with parameters, FLOPs (forward), time, memory, and all mistakes."""
-    from aelab import lab
     from aelab.cli import listing
+    from aelab.lab import Lab
 
     with _progress_line("building models"):
-        plan = lab.check(
-            file, only=only, runs=runs, data=data or (), changes=_changes(replaced), trust=trust
-        )
+        plan = Lab(runs, data or (), trust).check(file, only=only, changes=_changes(replaced))
     write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
     if plan.problems:
         raise typer.Exit(2)
@@ -123,22 +121,18 @@ def run(
     ] = False,
 ) -> None:
     """Train every run of a file; the same command again continues: finished runs are skipped."""
-    from aelab import lab
-    from aelab.lab.stop import StopRequest
+    from aelab.execute.stop import StopRequest
+    from aelab.lab import Lab
 
     with StopRequest() as stop:
-        events = lab.run(
+        events = Lab(runs, data or (), trust, device).run(
             file,
             only=only,
             max_inputs=max_inputs,
-            device=device,
             load=load,
             retry_failed=retry_failed,
             restart=restart,
-            runs=runs,
-            data=data or (),
             changes=_changes(replaced),
-            trust=trust,
             stop=stop,
         )
         some_failed = _follow(events, quiet=quiet, text=text)
@@ -149,7 +143,7 @@ def run(
 def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> bool:
     """Draws a matrix to its end and says how to go on; whether any run failed, now or before."""
     from aelab.cli.progress import draw
-    from aelab.lab.events import MatrixFinished, RunInterrupted
+    from aelab.execute.events import MatrixFinished, RunInterrupted
 
     some_failed = False
     try:
@@ -207,13 +201,13 @@ def table(
     force: Force = False,
 ) -> None:
     """Print one row per run: settings, losses, meter, trend, parameters, minutes, images/s."""
-    from aelab import lab
+    from aelab.lab import Lab, TableQuery
 
     if output == "terminal" and not sys.stdout.isatty():
         output = "markdown"
-    found = lab.find_runs(sources or (), only=only, runs=runs)
-    made = lab.table(
-        found,
+    lab = Lab(runs)
+    found = lab.find(sources or (), only=only)
+    query = TableQuery(
         sort=sort or (),
         include=include or (),
         exclude=exclude or (),
@@ -223,9 +217,8 @@ def table(
         legacy_headers=legacy_headers,
         format="json" if as_json else output,
         text=text,
-        runs=runs,
     )
-    write(made, out, force=force)
+    write(lab.table(found, query), out, force=force)
     tell_damage(found, listed=True)
 
 
@@ -252,9 +245,10 @@ def plot(
     force: Force = False,
 ) -> None:
     """Draw curves of a logged term, training and validation side by side, as PNG or SVG."""
-    from aelab import lab
+    from aelab.lab import Lab
 
-    found = lab.find_runs(sources or (), only=only, runs=runs)
+    lab = Lab(runs)
+    found = lab.find(sources or (), only=only)
     path = lab.plot(
         found,
         out=out,
@@ -264,7 +258,6 @@ def plot(
         log_y=log_y,
         log_x=log_x,
         band=band,
-        runs=runs,
         force=force,
     )
     print(path)
@@ -286,13 +279,14 @@ def report(
     force: Force = False,
 ) -> None:
     """Write one HTML page with table, curves, reproductions and settings. Opens offline."""
-    from aelab import lab
+    from aelab.lab import Lab
 
-    found = lab.find_runs(sources or (), only=only, runs=runs)
+    lab = Lab(runs, data or (), trust)
+    found = lab.find(sources or (), only=only)
     if figures:
-        for told in lab.figures(found, runs=runs, data=data or (), trust=trust):
+        for told in lab.figures(found):
             print(told, file=sys.stderr, flush=True)
-    print(lab.report(found, out=out, title=title, runs=runs, force=force))
+    print(lab.report(found, out=out, title=title, force=force))
     tell_damage(found, listed=True)
 
 
@@ -304,9 +298,9 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List stored runs: state, images, best loss, age, size on disk."""
-    from aelab import lab
+    from aelab.lab import Lab
 
-    write(lab.ls(sources or (), only=only, runs=runs, format="json" if as_json else "text"), None)
+    write(Lab(runs).ls(sources or (), only=only, format="json" if as_json else "text"), None)
 
 
 @app.command()
@@ -344,15 +338,14 @@ def data(
     force: Force = False,
 ) -> None:
     """List data sets, or show one: contact sheet, statistics, effect of resizing."""
-    from aelab import lab
     from aelab.cli import listing
+    from aelab.lab import Lab
 
     with _progress_line("reading data"):
-        shown = lab.data(
+        shown = Lab(data=roots or ()).data(
             name,
             resize=resize,
             out=out,
-            data=roots or (),
             skip_corrupt=skip_corrupt,
             background=background,
             tile=_size("--tile", tile),
@@ -382,10 +375,11 @@ def rm(
     runs: Runs = Path("runs"),
 ) -> None:
     """Delete stored runs, or only their checkpoints."""
-    from aelab import lab
     from aelab.cli.progress import runs_text
+    from aelab.lab import Lab
 
-    found = lab.find_runs(sources, runs=runs)
+    lab = Lab(runs)
+    found = lab.find(sources)
     what = "the checkpoints of " if checkpoints_only else ""
     print("\n".join(run.folder for run in found))
     if not yes and not typer.confirm(f"delete {what}{runs_text(len(found))}?"):

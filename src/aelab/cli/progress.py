@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from aelab import lab
-from aelab.lab import events as ev
+from aelab.execute import events as ev
 
 #: Seconds between two plain lines of one run.
 PLAIN_INTERVAL_SECONDS = 10.0

@@ -66,24 +66,23 @@ def render(
     force: Force = False,
 ) -> None:
     """Draw a run's images at any size, if its decoder can; score them against true originals."""
-    from aelab import lab
+    from aelab.lab import Lab
 
-    rendered = lab.render(
-        run,
-        sizes=resolution or (),
-        zoom=zoom,
-        images=images,
-        split=split.value,
-        out=out,
-        truth=truth_set if truth_set is not None else truth,
-        runs=runs,
-        data=roots or (),
-        trust=trust,
-        device=device,
-        force=force,
+    rendered = (
+        Lab(runs, roots or (), trust, device)
+        .open(run)
+        .render(
+            sizes=resolution or (),
+            zoom=zoom,
+            images=images,
+            split=split.value,
+            out=out,
+            truth=truth_set if truth_set is not None else truth,
+            force=force,
+        )
     )
     if rendered.scores:
-        from aelab.lab.truth import scores_table
+        from aelab.study.superresolution_score import scores_table
 
         write(scores_table(rendered.scores), None)
     for path in rendered.files:

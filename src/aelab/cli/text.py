@@ -50,9 +50,9 @@ def show(
     runs: Runs = Path("runs"),
 ) -> None:
     """Print a run's ASCII art beside the originals: held-out or training examples."""
-    from aelab import lab
+    from aelab.lab import Lab
 
-    write(lab.show(run, split=split.value, count=count, images=images, runs=runs), None)
+    write(Lab(runs).show(run, split=split.value, count=count, images=images), None)
 
 
 def ascii_art(
@@ -96,22 +96,20 @@ def ascii_art(
     force: Force = False,
 ) -> None:
     """Turn a picture into ASCII art with a trained run, or interpolate between two pictures."""
-    from aelab import lab
+    from aelab.lab import Lab
 
     run = _named(run, image, between)
-    shared: dict[str, Any] = {
-        "out": out, "invert": invert, "match": match.value, "runs": runs, "data": data or (),
-        "trust": trust, "device": device, "force": force,
-    }  # fmt: skip
+    if between is not None and (columns is not None or beside):
+        raise UserError(
+            "--columns and --beside show one picture, not frames", hint="leave them out"
+        )
+    opened = Lab(runs, data or (), trust, device).open(run)
+    shared: dict[str, Any] = {"out": out, "invert": invert, "match": match.value, "force": force}
     if between is not None:
-        if columns is not None or beside:
-            raise UserError(
-                "--columns and --beside show one picture, not frames", hint="leave them out"
-            )
-        frames = lab.ascii_frames(*between, run, steps=steps, path=path.value, **shared)
+        frames = opened.write_between(*between, steps=steps, path=path.value, **shared)
         text = "\n\n".join("\n".join(lines) for lines in frames)
     else:
-        art = lab.ascii_art(image or "", run, columns=columns, beside=beside, **shared)
+        art = opened.write(image or "", columns=columns, beside=beside, **shared)
         text = art.shown(beside)
     write(text if out is None else str(out), None)
 

@@ -18,6 +18,7 @@ from aelab.report import series
 from aelab.report.cells import Column, Table, data_words, show
 from aelab.report.comparing import compare
 from aelab.report.gallery import Pictures
+from aelab.report.query import TableQuery
 from aelab.report.tables import MOST_GROUPS, make_table, run_order
 from aelab.runs.files import read_json
 from aelab.runs.record import Run
@@ -60,9 +61,9 @@ def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]
     repeated = any(run.record.get("trial") is not None for run in runs)
     ordered = sorted(runs, key=run_order)
     each = make_table(
-        runs, each=True, include=["trial"] if repeated else [], sort=["loss"], fold=True
+        runs, TableQuery(each=True, include=["trial"] if repeated else [], sort=["loss"]), fold=True
     )
-    merged = make_table(runs, sort=["loss"], fold=True)
+    merged = make_table(runs, TableQuery(sort=["loss"]), fold=True)
     positions = {id(run): number for number, run in enumerate(ordered)}
     together = _sheet(merged, positions) if len(merged.rows) < len(each.rows) else None
     return ordered, _sheet(each, positions), together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aelab.analysis.effects import without_effect
@@ -23,8 +24,10 @@ from aelab.report.cells import (
 from aelab.report.comparing import Comparison, compare, terms
 from aelab.report.evaluated import evaluated_notes
 from aelab.report.listing import listing
+from aelab.report.query import DEFAULT, TableQuery
 from aelab.report.render import render
 from aelab.report.repeats import VERDICT, average_rows, merge_repeats
+from aelab.report.texts import below_table
 from aelab.report.twins import twin_notes, twins_of, unmentioned
 from aelab.runs.record import Run
 from aelab.runs.store import natural
@@ -85,62 +88,36 @@ OPTIONAL = {
 }
 
 
-def table(
-    runs: Sequence[Run],
-    *,
-    sort: Sequence[str] = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    average: str | None = None,
-    average_std: Sequence[str] = (),
-    format: str = "markdown",
-    each: bool = False,
-    legacy_headers: bool = False,
-) -> str:
-    """The result table as text. Arguments as in `make_table`, besides:
-
-    Args:
-        format: `markdown`, `terminal`, `csv`, `json` (a list of runs, each with its `row` of the
-            table) or `html`.
+def table(runs: Sequence[Run], query: TableQuery = DEFAULT) -> str:
+    """The result table as text.
 
     Raises:
         UserError: for an unknown column or format, with the nearest name.
     """
+    format = query.format
     if format not in FORMATS:
         raise UserError(
             f"unknown table format {format!r}{did_you_mean(format, FORMATS)}",
             hint=f"possible: {one_of(FORMATS)}",
         )
-    as_runs = format == "json" and average is None
+    as_runs = format == "json" and query.average is None
 
     def made(*, each: bool) -> Table:
-        return make_table(
-            runs,
-            sort=sort,
-            include=include,
-            exclude=exclude,
-            average=average,
-            average_std=average_std,
-            each=each,
-            legacy_headers=legacy_headers,
-            twins=not as_runs,
-            fold=format not in ("csv", "json"),
-        )
+        """The table with a row a run, or as asked for."""
+        asked = replace(query, each=each)
+        return make_table(runs, asked, twins=not as_runs, fold=format not in ("csv", "json"))
 
-    merged = made(each=each) if as_runs else None
-    return render(made(each=each or as_runs), format, by_run=average is None, merged=merged)
+    merged = made(each=query.each) if as_runs else None
+    shown = render(
+        made(each=query.each or as_runs), format, by_run=query.average is None, merged=merged
+    )
+    return shown + (f"\n{below_table(runs, format)}" if query.text else "")
 
 
 def make_table(
     runs: Sequence[Run],
+    query: TableQuery = DEFAULT,
     *,
-    sort: Sequence[str] = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    average: str | None = None,
-    average_std: Sequence[str] = (),
-    each: bool = False,
-    legacy_headers: bool = False,
     twins: bool = False,
     fold: bool = False,
 ) -> Table:
@@ -148,30 +125,23 @@ def make_table(
 
     Args:
         runs: stored runs, finished or not.
-        sort: columns to sort by, the first is primary; `-name` or `name-` descends. A part of a
-            column's name will do.
-        include: more columns: a logged term (`kl`, `train_kl`) or one of `OPTIONAL`.
-        exclude: columns to leave out.
-        average: a matrix key over which to average.
-        average_std: with `average`: columns that get smallest, largest and standard deviation.
-        each: show repeated runs (seeds, trials, settings without effect) one by one; otherwise
-            they are one row with mean and spread.
+        query: what is wanted; its `format` and `text` do not matter here.
         twins: with `each`: also a row for each run that was not trained because another one is the
             same run; its facts are those of that one.
         fold: where files of different matrices would make the table wide, the keys that not all
             of them have are one column `settings`.
-        legacy_headers: the old runner's columns and headers, for comparison with its tables.
 
     Raises:
         UserError: for an unknown column, with the nearest name.
     """
+    each, legacy_headers = query.each, query.legacy_headers
     runs = sorted(runs, key=run_order)
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
     facts = [gather(run, no_effect[str(run.path)] | unmentioned(run)) for run in runs]
     if each and twins:
         facts = [fact for own in facts for fact in (own, *twins_of(own, runs))]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
-    included = [_included(name, runs) for name in include]
+    included = [_included(name, runs) for name in query.include]
     for fact in facts:
         _add_terms(fact, included)
     notes = _number_notes(facts)
@@ -184,8 +154,8 @@ def make_table(
     if not compared.is_one and not legacy_headers:
         place = next(i for i, column in enumerate(columns) if column.key == "loss")
         columns.insert(place, GROUP)
-    if average is not None:
-        rows, groups, columns = average_rows(facts, columns, average, average_std)
+    if query.average is not None:
+        rows, groups, columns = average_rows(facts, columns, query.average, query.average_std)
     elif each or legacy_headers:
         rows, groups = [dict(fact.cells) for fact in facts], [[fact] for fact in facts]
     else:
@@ -196,8 +166,8 @@ def make_table(
     if compared.reason:
         made.notes = [compared.reason, _best_of_groups(made), *notes]
     _add_meter(made, together=legacy_headers)
-    _sort(made, sort)
-    made.columns = _without(made.columns, exclude)
+    _sort(made, query.sort)
+    made.columns = _without(made.columns, query.exclude)
     if fold:
         _fold(made, runs)
     return made

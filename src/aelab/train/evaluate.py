@@ -72,11 +72,11 @@ def evaluate(
         images = as_images(images, "images")
         refuse_not_finite(images, "images")
         images = Batches(images, next(model.parameters()).device, channels_last)
-    return closely(model, objective, images, settings, images_seen, bfloat16).terms
+    return evaluate_with_health(model, objective, images, settings, images_seen, bfloat16).terms
 
 
 @torch.no_grad()
-def closely(
+def evaluate_with_health(
     model: nn.Module,
     objective: ObjectiveLike,
     images: Batches,

@@ -25,7 +25,7 @@ from aelab.train.diagnosis import (
     raised_learnrate,
     watched_buffers,
 )
-from aelab.train.evaluate import closely, noise_shape_of
+from aelab.train.evaluate import evaluate_with_health, noise_shape_of
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
 from aelab.train.explosion import hopeless, look, note_start, worse_than_untrained
 from aelab.train.horizon import horizon
@@ -240,7 +240,7 @@ def validate(
     """
     images = held_out.at(state.epoch)
     set_clock(state.evaluated_model, state.images, state.epoch)
-    found = closely(
+    found = evaluate_with_health(
         state.evaluated_model, objective, images, settings, state.images, state.bfloat16
     )
     terms = found.terms

@@ -1,0 +1,411 @@
+"""From a run's text to its parts: model, objective, data, and the settings of the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from aelab import catalogue, pretrained
+from aelab.assembly.workspace import Workspace
+from aelab.catalogue.parts import refuse_uncalled, unwrapped
+from aelab.config import RunSpec, evaluate_run, mistake_of, passes_through
+from aelab.config.settings import DATA_KEY
+from aelab.data import Dataset, augmentations, roots
+from aelab.data.augment import refuse_missing_in
+from aelab.data.characters import refuse_brightness
+from aelab.data.transforms import flat
+from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
+from aelab.findings import Finding
+from aelab.losses import make_objective
+from aelab.models import as_model, check_alphabet, harmless_probes
+from aelab.train import Choice, FitSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aelab.catalogue import CallLog
+    from aelab.data.roots import Roots
+    from aelab.losses import Objective
+    from aelab.types import Images
+
+_OF_CHARACTERS = (
+    "leave it out and change the set itself, input and target alike: .roll, .mirror, .random_shift"
+)
+
+
+class Scheduled(NamedTuple):
+    """A data set that is used from `first_epoch` on, and where the file names it."""
+
+    first_epoch: int
+    dataset: Dataset
+    where: Where
+
+
+@dataclass
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        model: keeps the contract of `types.Model`.
+        objective: named terms times weights.
+        train, validation: data sets by first epoch; no pixel has been read yet.
+        input_transforms: random changes of the input that the target does not have.
+        device: where to train.
+        calls: every call of a part in order, with all its arguments.
+        data_notes: what a reader of the results must know of the data; there once they are loaded.
+        extra: what the blocks put into EXTRA_VALUES.
+        findings: what a look at the images found; there once they are loaded.
+    """
+
+    model: nn.Module
+    objective: Objective
+    train: list[Scheduled]
+    validation: list[Scheduled]
+    device: torch.device
+    calls: CallLog
+    input_transforms: tuple[Any, ...] = ()
+    data_notes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    augmentation: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def is_data_call(self, call: Mapping[str, Any]) -> bool:
+        """Whether a call of the log made a data part; its pixels, not its arguments, count."""
+        return catalogue.is_data_part(str(call["name"]))
+
+
+def build(
+    spec: RunSpec,
+    workspace: Workspace,
+    *,
+    reading: Roots | None = None,
+    calls: Sequence[Mapping[str, Any]] | None = None,
+    meta: bool = False,
+    restored: bool = False,
+) -> Parts:
+    """Evaluates a run's blocks in the order of the file.
+
+    Args:
+        spec: the run's resolved text.
+        workspace: what data may be read from, plain Python instead of the restricted evaluator,
+            and the device.
+        reading: what data may be read from, where it is more than the workspace and the folder
+            of the file say.
+        calls: call log of an earlier session; arguments that the text leaves out come from it.
+        meta: build the model on the meta device: shapes without memory.
+        restored: all weights come from a stored state afterwards; files of weights are not needed.
+
+    Raises:
+        ConfigError: a block is wrong, with file, line and key; several as `Problems`.
+    """
+    log = catalogue.CallLog(calls)
+    reading = reading or workspace.reading(spec)
+    names = catalogue.names(log, reading)
+    scope = spec.scope(names, catalogue.attributes(), trust=workspace.trust)
+    # Weights are drawn from the default generator, here and nowhere else.
+    torch.manual_seed(spec.seed)
+    filled = pretrained.restoring() if restored else contextlib.nullcontext()
+    place = torch.device("meta" if meta else "cpu")
+    with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():
+        values = evaluate_run(spec, scope, _on_cpu_where_data)
+    log.finish()
+    refuse_uncalled(values["model"], spec.blocks["model"].where)
+    with users_code(spec, spec.blocks["model"].where):
+        model = as_model(values["model"])
+    objective, train, validation = _objective_and_sets(spec, model, values)
+    return Parts(
+        model=model,
+        objective=objective,
+        train=train,
+        validation=validation,
+        device=choose_device(workspace.device),
+        calls=log,
+        input_transforms=_input_transforms(values, spec, [*train, *validation]),
+        extra=dict(scope.extra_values),
+    )
+
+
+@contextlib.contextmanager
+def _silent_about_empty_weights() -> Iterator[None]:
+    """A latent without a number is refused by name; torch's own warning would only be noise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        yield
+
+
+def _on_cpu_where_data(key: str) -> contextlib.AbstractContextManager[Any]:
+    """A model may be built on the meta device; tensors given as data are always real."""
+    return torch.device("cpu") if DATA_KEY.match(key) else contextlib.nullcontext()
+
+
+def _objective_and_sets(
+    spec: RunSpec, model: nn.Module, values: Mapping[str, Any]
+) -> tuple[Objective, list[Scheduled], list[Scheduled]]:
+    """The objective, the training sets and the validation sets; their mistakes are told at once."""
+    mistakes = Mistakes()
+    with mistakes.collected():
+        objective = _objective(spec, model, values)
+    with mistakes.collected():
+        train = _scheduled(values, spec, "train_set")
+    with mistakes.collected():
+        validation = _scheduled(values, spec, "validation_set")
+    mistakes.tell()
+    for entry in [*train, *validation]:
+        with located(entry.where):
+            check_alphabet(model, entry.dataset.alphabet)
+    return objective, train, validation
+
+
+def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Objective:
+    """What the model wishes, unless the file says otherwise."""
+    settings = spec.settings
+    for key in ("loss_function", "perceptual_model"):
+        if isinstance(unwrapped(values.get(key)), type):
+            refuse_uncalled(values[key], spec.blocks[key].where)
+    with users_code(spec, spec.places.get("objective" if settings.objective else "loss_function")):
+        objective = make_objective(
+            model.terms,  # type: ignore[arg-type]
+            loss_function=values.get("loss_function", settings.loss_function),
+            objective=settings.objective,
+            legacy_kl="kl" in settings.legacy,
+            feature_loss_weight=settings.feature_loss_weight,
+            perceptual_model=unwrapped(values.get("perceptual_model")),
+        )
+        painted = [term.name for term in objective.terms if term.kind == "reconstruction"]
+        if getattr(model, "alphabet", "") and painted:
+            raise ConfigError(
+                f"the model writes, and nothing can be learned from the term {one_of(painted)}, "
+                "which compares painted pictures: characters have no gradient",
+                hint="use terms of characters: character_ce, rendered_l2, rendered_ssim",
+            )
+        return objective
+
+
+#: Image sets by first epoch.
+Sets = list[tuple[int, "Images"]]
+
+
+def load_images(parts: Parts) -> tuple[Sets, Sets]:
+    """Reads the pixels of the training sets and of the validation sets.
+
+    Raises:
+        DataError: missing or corrupt files.
+        ConfigError: a set is empty.
+    """
+    train = [(entry.first_epoch, _load(entry)) for entry in parts.train]
+    validation = [(entry.first_epoch, _load(entry)) for entry in parts.validation]
+    sets = [images for _, images in train + validation]
+    for images in sets:
+        if len(images) == 0:
+            raise ConfigError("an image set is empty", hint="look at it with: aelab data NAME")
+    parts.augmentation = [repr(change) for _, images in train for change in images.augment]
+    parts.data_notes = list(dict.fromkeys(p.note for s in sets for p in s.provenance if p.note))
+    return train, validation
+
+
+def _load(entry: Scheduled) -> Images:
+    with located(entry.where):
+        return entry.dataset.load()
+
+
+@contextlib.contextmanager
+def located(where: Where | None) -> Iterator[None]:
+    """Errors from inside that do not know their place in the file are given this one."""
+    try:
+        yield
+    except AelabError as error:
+        if error.where is None or not str(error.where):
+            error.where = where
+        raise
+
+
+@contextlib.contextmanager
+def users_code(spec: RunSpec, where: Where | None) -> Iterator[None]:
+    """Around calls of what the file itself brings: own losses, functions, classes.
+
+    Whatever they raise is a mistake of the file: it is told with the user's own line, and ends
+    its own run only.
+
+    Args:
+        spec: the run.
+        where: the place to name if no line of the file was on the way.
+
+    Raises:
+        AelabError: from inside, with a place; anything else as a `ConfigError`.
+    """
+    try:
+        with located(where):
+            yield
+    except AelabError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise mistake_of(error, spec.blocks, where) from error
+
+
+@contextlib.contextmanager
+def functions_of(spec: RunSpec) -> Iterator[None]:
+    """Around uses of a trained model: what functions of its file raise is a mistake of the file.
+
+    Raises:
+        ConfigError: with the user's line; everything else as it is.
+    """
+    try:
+        yield
+    except AelabError:
+        raise
+    except Exception as error:
+        if not passes_through(error, spec.blocks):
+            raise
+        raise mistake_of(error, spec.blocks, spec.blocks["model"].where) from error
+
+
+def called_loss(error: BaseException) -> bool:
+    """Whether an exception comes from calling a loss that the file brings."""
+    return "losses/names.py:apply_callable" in _way(error)
+
+
+def place_of(error: BaseException, spec: RunSpec) -> Where:
+    """The key that an error of a run in training belongs to, by the rooms it came through."""
+    named = getattr(error, "where", None)
+    if named and named.key in spec.places:
+        return spec.places[named.key]
+    rooms = [step.partition("/")[0] for step in _way(error)]
+    room = next((room for room in reversed(rooms) if room in ("losses", "models")), "")
+    objective = "objective" if spec.settings.objective else "loss_function"
+    if room == "losses" and objective in spec.places:
+        return spec.places[objective]
+    return spec.blocks["model"].where if room else Where(spec.file)
+
+
+def _way(error: BaseException) -> list[str]:
+    """`room/module.py:function` of every function of aelab that an exception came through."""
+    home, trace, steps = Path(__file__).parents[1], error.__traceback__, []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if Path(code.co_filename).is_relative_to(home):
+            steps.append(f"{Path(code.co_filename).relative_to(home).as_posix()}:{code.co_name}")
+        trace = trace.tb_next
+    return steps
+
+
+def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = None) -> FitSettings:
+    """The plain numbers of the loop from the keys of the file; without parts no transforms."""
+    keys = spec.settings
+    clipping = keys.gradient_clipping
+    legacy_validation = "validation" in keys.legacy
+    return FitSettings(
+        batch_size=keys.batch_size,
+        learnrate=keys.learnrate,
+        max_images=keys.max_inputs,
+        max_epochs=keys.max_epoch,
+        min_loss=keys.min_loss,
+        validation_batch_size=keys.validation_batch_size,
+        optimizer=Choice(keys.optimizer.name, keys.optimizer.arguments),
+        scheduler=Choice(keys.scheduler.name, keys.scheduler.arguments) if keys.scheduler else None,
+        seed=spec.seed,
+        validate_every_images=keys.num_inputs_between_validations,
+        validate_every_epochs=keys.num_epochs_between_validations,
+        checkpoint_every_images=keys.num_inputs_between_checkpoints,
+        checkpoint_every_epochs=keys.num_epochs_between_checkpoints,
+        log_every_images=keys.num_train_loss_steps,
+        gradient_clip_value=clipping.value if clipping else None,
+        gradient_clip_norm=clipping.norm if clipping else None,
+        gradient_accumulation=keys.gradient_accumulation,
+        sum_gradients=bool(keys.trainer),
+        training_noise=keys.training_noise,
+        noise_in_target=bool(keys.legacy),
+        input_transforms=parts.input_transforms if parts else (),
+        ema_decay=keys.ema,
+        precision=keys.precision,
+        freeze_validation_set=keys.freeze_validation_set,
+        validation_limit=keys.validation_limit,
+        legacy_validation=legacy_validation,
+        threads=threads or asked_threads(),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device by name; `auto` takes CUDA, else Apple's, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    kind, _, index = name.partition(":")
+    if kind not in available or not (index.isdigit() or not index):
+        raise ConfigError(
+            f"no device '{name}'; possible: auto, cpu, cuda, cuda:N, mps"
+            f"{did_you_mean(kind, available)}",
+            where=Where(key="--device"),
+            hint="type: --device auto, which takes the fastest there is",
+        )
+    if not available[kind] or (
+        index and kind == "cuda" and int(index) >= torch.cuda.device_count()
+    ):
+        here = one_of(kind for kind, there in available.items() if there)
+        raise ConfigError(
+            f"'{name}' is not available; here: {here}",
+            where=Where(key="--device"),
+            hint="type: --device auto, which takes the fastest there is",
+        )
+    return torch.device(name)
+
+
+def asked_threads() -> int | None:
+    """OMP_NUM_THREADS where somebody set it: schedulers and parallel shells do."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else None
+
+
+def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Scheduled]:
+    """`train_set` and `train_setN`, by first epoch."""
+    found = []
+    for key, value in values.items():
+        if DATA_KEY.match(key) and key.startswith(prefix):
+            where = spec.blocks[key].where
+            refuse_uncalled(value, where)
+            if not isinstance(value, Dataset):
+                raise ConfigError(
+                    f"must be a data set, not {type(value).__name__}",
+                    where=where,
+                    hint="for instance mnist_dataset(train=True), or TensorDataset(tensor)",
+                )
+            found.append(Scheduled(int(key.removeprefix(prefix) or 0), value, where))
+    return sorted(found, key=lambda entry: entry.first_epoch)
+
+
+def _input_transforms(
+    values: Mapping[str, Any], spec: RunSpec, sets: Sequence[Scheduled]
+) -> tuple[Any, ...]:
+    """Functions of one image, as in a data set; here they change batches of the input only.
+
+    Raises:
+        ConfigError: they, or `training_noise`, change characters as if they were brightness.
+    """
+    noise = "training_noise"
+    if spec.settings.training_noise:
+        with located(Where(spec.file, key=noise)):
+            for entry in sets:
+                refuse_brightness(entry.dataset, noise, possible=_OF_CHARACTERS)
+    value = values.get("train_input_transforms")
+    if value is None:
+        return ()
+    with located(spec.blocks["train_input_transforms"].where):
+        for entry in sets:
+            refuse_brightness(entry.dataset, *flat(value), possible=_OF_CHARACTERS)
+        changes = augmentations(value)
+        refuse_missing_in("train_input_transforms", changes)
+        return changes

@@ -1,0 +1,236 @@
+"""Where the experiment file of a run stood: its pictures and its modules lie beside it.
+
+`place.json` remembers the folder, so that every later verb finds relative paths again, also after
+the whole project was moved. But a run directory may come from a stranger, and a place says what may
+be read. So a place is believed only with a seal: an HMAC, by a key of this user on this machine,
+over the place, the text of the run and its call log. Who changes any of them has no key to seal it
+again. Without a seal, or with another key's, a run reads what `--data` gives, as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import platformdirs
+
+from aelab.data.roots import Roots
+from aelab.errors import StoreError
+from aelab.paths import from_home, real
+from aelab.runs.atomic import to_json
+from aelab.runs.files import LARGEST_TEXT, read, read_json
+
+if TYPE_CHECKING:
+    from aelab.config import RunSpec
+    from aelab.runs.record import Run
+
+FILE = "place.json"
+_KEY_BYTES = 32
+
+
+class Place(NamedTuple):
+    """What a run remembers.
+
+    Attributes:
+        folders: existing folders where its file stood, the likeliest first; empty where nothing
+            is remembered or it is not believed.
+        told: the folder as it stands in the record, for messages; empty where there is none.
+        data: existing folders that `--data` gave when it was trained, as far as believed.
+    """
+
+    folders: tuple[Path, ...]
+    told: str
+    data: tuple[Path, ...] = ()
+
+
+def note_place(run: Run, spec: RunSpec, calls: Sequence[Any], data: Sequence[Path]) -> None:
+    """Writes `place.json`, sealed where this user's key can be read or made.
+
+    Args:
+        run: the caller holds its lock.
+        spec: as it was read from the experiment file.
+        calls: the call log of this session, as JSON holds it.
+        data: folders given by `--data`, which it may read too.
+    """
+    root = _root_of(run)
+    further = dict.fromkeys(real(folder) for folder in data)
+    place: dict[str, Any] = _written(spec.base, root)
+    place["data"] = [_written(folder, root) for folder in further if folder != spec.base]
+    key = _key(make=True)
+    text = spec.resolved_text.encode(errors="surrogateescape")
+    if key is not None:
+        place["seal"] = _seal(key, place, text, calls)
+    if _stored(run) != place:
+        run.write_json(FILE, place)
+
+
+def place_of(run: Run, *, trust: bool = False) -> Place:
+    """Where the file of a stored run stood, as far as it may be believed.
+
+    Args:
+        run: whoever made it.
+        trust: the caller runs its blocks as plain Python; that allows more than any place.
+    """
+    place = _stored(run)
+    told = place.get("folder")
+    if not isinstance(told, str) or not told or "\0" in told:
+        return Place((), "")
+    if not (trust or _is_sealed(run, place)):
+        return Place((), told)
+    folders, data = _read(place, run), place.get("data")
+    further = [f for entry in (data if isinstance(data, list) else ()) for f in _read(entry, run)]
+    file = Path(str(run.record.get("experiment") or "")).name
+    # Runs may have been moved alone: then only one of the two still holds the file.
+    folders.sort(key=lambda folder: not (file and (folder / file).is_file()))
+    return Place(tuple(folders), told, tuple(further))
+
+
+def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
+    """What the data parts of a stored run may read, and where its relative paths start.
+
+    Args:
+        run: the run that is opened.
+        place: where its file stood.
+        given: the folders of `--data`.
+    """
+    given = [real(folder) for folder in given]
+    places = [real(folder) for folder in place.folders]
+    bases = [*places, *given, real(run.path)]
+    if places:
+        way_out = (
+            f"the run was trained with what lay below {places[0]}: bring it back, or type --data "
+            "FOLDER, the folder that it lies in now"
+        )
+    elif place.told:
+        way_out = (
+            f"type: --data {place.told}, the folder where its file stood (only a run that you "
+            "trained yourself on this machine reads from there unasked)"
+        )
+    else:
+        way_out = "type: --data FOLDER, the folder that the experiment file was in"
+    return Roots(
+        (real(run.path), *places, *place.data, *given),
+        bases[0],
+        tuple(bases[1 : len(places) + len(given)]),
+        way_out,
+    )
+
+
+def key_file() -> Path:
+    """The file of this user's key: `AELAB_KEY`, else in the system's folder for programs' data."""
+    given = os.environ.get("AELAB_KEY")
+    if given:
+        return from_home(given)
+
+    return Path(platformdirs.user_data_dir("aelab")) / "own-runs.key"
+
+
+def _key(*, make: bool = False) -> bytes | None:
+    """The key; None where there is none, or the system refuses."""
+    path = key_file()
+    with contextlib.suppress(OSError):
+        found = path.read_bytes() if path.is_file() else b""
+        if len(found) == _KEY_BYTES:
+            return found
+    if not make:
+        return None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():  # of another length: nobody's
+            os.replace(temporary, path)
+        else:
+            with contextlib.suppress(FileExistsError):  # another process was quicker: its key holds
+                os.link(temporary, path)
+    except OSError:
+        return None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return _key()
+
+
+def _is_sealed(run: Run, place: dict[str, Any]) -> bool:
+    key, seal = _key(), place.get("seal")
+    if key is None or not isinstance(seal, str):
+        return False
+    try:
+        text = read(run.path / "resolved.yml", run.path, LARGEST_TEXT)
+        calls = read_json(run.path / "calls.json").get("calls")
+    except (OSError, StoreError):
+        return False
+    return hmac.compare_digest(seal.encode(), _seal(key, place, text, calls).encode())
+
+
+def _seal(key: bytes, place: dict[str, Any], text: bytes, calls: Any) -> str:
+    content = [
+        "aelab place 1",
+        place.get("folder"),
+        place.get("from_runs"),
+        place.get("data"),
+        hashlib.sha256(text).hexdigest(),
+        json.loads(to_json(calls)),
+    ]
+    message = json.dumps(content, sort_keys=True, default=str)
+    return hmac.new(key, message.encode(errors="backslashreplace"), hashlib.sha256).hexdigest()
+
+
+def _stored(run: Run) -> dict[str, Any]:
+    try:
+        return read_json(run.path / FILE)
+    except StoreError:
+        return {}
+
+
+def _written(folder: Path, root: Path) -> dict[str, str | None]:
+    """A folder as the record holds it: with `~/` for the home folder, and from the runs folder."""
+    home = Path.home()
+    near_home = folder == home or home in folder.parents
+    told = f"~/{folder.relative_to(home).as_posix()}" if near_home else str(folder)
+    return {"folder": told, "from_runs": _relative(folder, root)}
+
+
+def _read(entry: Any, run: Run) -> list[Path]:
+    """The existing folders that an entry of the record means, that beside the runs first."""
+    if not isinstance(entry, dict):
+        return []
+    told, relative = entry.get("folder"), entry.get("from_runs")
+    found: list[Path] = []
+    if isinstance(relative, str) and "\0" not in relative:
+        found.append(real(_root_of(run)) / relative)
+    if isinstance(told, str) and told and "\0" not in told:
+        found.append(from_home(told))
+    existing = (real(folder) for folder in found if folder.is_absolute() and folder.is_dir())
+    return list(dict.fromkeys(existing))
+
+
+def _root_of(run: Run) -> Path:
+    """The runs folder, from the run's path and its name in it."""
+    root = Path(os.path.abspath(run.path))
+    for _ in Path(run.folder).parts:
+        root = root.parent
+    return root
+
+
+def _relative(folder: Path, root: Path) -> str | None:
+    """`folder` seen from the runs folder; None where that would tell the name of the user."""
+    root = real(root)
+    try:
+        common = Path(os.path.commonpath([folder, root]))
+    except ValueError:  # two drives
+        return None
+    if common in Path.home().parents:
+        return None
+    return Path(os.path.relpath(folder, root)).as_posix()

@@ -1,0 +1,66 @@
+"""The runs that an experiment file means, or every mistake in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aelab import config
+from aelab.assembly.workspace import Workspace
+from aelab.doctor.preflight import refuse_if_nothing_can_run
+from aelab.errors import AelabError, Mistakes, Problems, UserError, one_of
+from aelab.runs.find import matches
+
+if TYPE_CHECKING:
+    from aelab.config import RunSpec
+
+
+def specs_of(
+    file: str | Path,
+    workspace: Workspace,
+    only: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> list[RunSpec]:
+    """The selected runs of a file.
+
+    Args:
+        file: experiment file.
+        workspace: whether blocks are evaluated as plain Python, and what they may read.
+        only: glob that a run's name must match.
+        changes: top-level keys that replace the file's.
+
+    Raises:
+        Problems: every mistake of the file at once.
+        UserError: no run is selected.
+    """
+    path, changes = Path(file), changes or {}
+    try:
+        specs = config.load(path, trust=workspace.trust, changes=changes).runs()
+    except Problems as problems:
+        beside = _beside_unknown_keys(problems, path, workspace, changes)
+        if not beside:
+            raise
+        raise Problems([*problems.errors, *beside]) from None
+    chosen = [spec for spec in specs if matches((spec.name, spec.folder), only)]
+    if not chosen:
+        raise UserError(
+            f"no run of {file} matches '{only}'",
+            hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
+        )
+    return chosen
+
+
+def _beside_unknown_keys(
+    problems: Problems, path: Path, workspace: Workspace, changes: Mapping[str, Any]
+) -> list[AelabError]:
+    """What else is wrong with every run of a file whose only mistakes so far are unknown keys."""
+    unknown = [error for error in problems.errors if isinstance(error, config.UnknownKey)]
+    if len(unknown) < len(problems.errors):
+        return []
+    keys = [error.where.key for error in unknown if error.where and error.where.key]
+    mistakes = Mistakes()
+    with mistakes.collected():
+        specs = config.load(path, trust=workspace.trust, changes=changes, without=keys).runs()
+        refuse_if_nothing_can_run(specs, workspace)
+    return mistakes.errors

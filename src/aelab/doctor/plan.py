@@ -1,0 +1,83 @@
+"""What a run will cost, told before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+#: Forward, gradient by input, gradient by weight: a training step costs three forward passes.
+STEP_PER_FORWARD = 3.0
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run of a file, as far as it can be known without training.
+
+    Attributes:
+        name: resolved experiment name.
+        matrix: the run's matrix values.
+        parameters: {model, encoder, decoder}; empty where the model could not be built.
+        shape: (C, H, W) of the images.
+        latent_shape: of one image's latent; empty where the model does not tell.
+        flops_per_image: of one forward pass, multiplication and addition counted as two.
+        images: images to be seen; None where only a loss ends the run.
+        estimated_seconds: of training here, one run at a time, validation not counted.
+        estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
+        problems: why this run cannot be trained; empty when it can.
+        notes: what a reader of its results must know.
+        same_as: name of the run that is trained in its place, because nothing mentions what they
+            differ in; empty for a run that is trained itself.
+    """
+
+    name: str
+    matrix: dict[str, Any]
+    parameters: dict[str, int] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    latent_shape: tuple[int, ...] = ()
+    flops_per_image: int | None = None
+    images: int | None = None
+    estimated_seconds: float | None = None
+    estimated_memory_mb: float | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    same_as: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every selected run of a file."""
+
+    file: str
+    runs: list[RunPlan]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Every problem once, in the order of the runs."""
+        return list(dict.fromkeys(text for run in self.runs for text in run.problems))
+
+
+def training_flops_per_second(device: torch.device) -> float:
+    """What this machine makes of a small convolution, forward and backward.
+
+    The best of several short trials: others on the machine make a trial slower, never faster.
+    """
+    layer = nn.Conv2d(24, 32, 3, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.rand(32, 24, 26, 26, device=device).to(memory_format=torch.channels_last)
+    images.requires_grad_(True)
+    flops = STEP_PER_FORWARD * 2 * 32 * 24 * 9 * 24 * 24 * 32
+
+    def seconds() -> float:
+        """Seconds of one forward and backward pass, the device's own work waited for."""
+        start = time.perf_counter()
+        layer(images).sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    seconds()  # warm-up
+    return flops / min(seconds() for _ in range(20))

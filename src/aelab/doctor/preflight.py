@@ -1,0 +1,261 @@
+"""`aelab check`: everything that can be known of a file's runs without training them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from aelab.assembly.cost import mean_flops, memory_mb, planned_images, set_to_end
+from aelab.assembly.data_checks import as_errors, findings_of, notes_of
+from aelab.assembly.notes import common_notes
+from aelab.assembly.number_checks import empty_latent, placed
+from aelab.assembly.parts import (
+    Parts,
+    Scheduled,
+    asked_threads,
+    build,
+    choose_device,
+    fit_settings,
+    located,
+    users_code,
+)
+from aelab.assembly.rehearsal import refuse_wrong_arguments
+from aelab.assembly.stored_state import is_begun, state_to_load
+from aelab.assembly.workspace import Workspace
+from aelab.config import RunSpec
+from aelab.config.twins import once
+from aelab.doctor.plan import STEP_PER_FORWARD, Plan, RunPlan, training_flops_per_second
+from aelab.doctor.reader import Reader
+from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
+from aelab.models import asks_for_values, model_facts, try_model
+from aelab.posteriors import changed
+from aelab.train import choose_threads
+from aelab.train.machine import prepared_process
+
+if TYPE_CHECKING:
+    from aelab.models.adapting import Trial
+    from aelab.train import FitSettings
+    from aelab.types import Images, Output
+
+
+def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan:
+    """Builds each run on the meta device and says what it costs or why it is impossible."""
+    device = choose_device("cpu")
+    with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
+        speed = training_flops_per_second(device)
+    trained, plans = once(specs), []
+    reader = Reader()
+    built: dict[str, RunPlan] = {}
+    for spec in specs:
+        first = trained[spec.folder]
+        if first.folder not in built:
+            built[first.folder] = _plan(first, speed, reader, workspace)
+        same = "" if first is spec else first.name
+        own = replace(built[first.folder], name=spec.name, matrix=dict(spec.matrix), same_as=same)
+        plans.append(own)
+    return Plan(file, plans, common_notes(specs) + _model_notes(specs, plans))
+
+
+def _model_notes(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[str]:
+    """What the models say of themselves, each once, with how many of the possible runs it is."""
+    count: dict[str, int] = {}
+    for spec, plan in zip(specs, plans, strict=True):
+        for note in plan.notes:
+            if note not in spec.notes:
+                count[note] = count.get(note, 0) + 1
+    possible = sum(not plan.problems for plan in plans)
+    return [
+        note if number == possible else f"{note} ({number} of {possible} runs)"
+        for note, number in count.items()
+    ]
+
+
+def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> None:
+    """Raises what is wrong when no run can be trained at all; stops at the first that can.
+
+    A mistake in every run is a mistake of the file: it is told before a directory is made.
+
+    Raises:
+        Problems: each mistake once.
+    """
+    errors: dict[str, AelabError] = {}
+    reader = Reader()
+    for spec in specs:
+        found = Mistakes()
+        with found.collected(), users_code(spec, Where(spec.file)):
+            _costs(spec, 1.0, reader, workspace)
+        if not found.errors:
+            return
+        errors |= {str(error): error for error in found.errors}
+    raise Problems(list(errors.values()))
+
+
+def _plan(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
+    found = Mistakes()
+    # The last resort: what nobody foresaw is this run's problem, and the others are still told.
+    with found.collected(), users_code(spec, Where(spec.file)):
+        return _costs(spec, speed, reader, workspace)
+    return _impossible(spec, [str(error) for error in found.errors])
+
+
+def _built(spec: RunSpec, workspace: Workspace) -> Parts:
+    """The parts on the meta device; a run that goes on needs no files of weights."""
+    return build(spec, workspace, meta=True, restored=is_begun(spec, workspace.store))
+
+
+def _tried(
+    spec: RunSpec, reader: Reader, workspace: Workspace
+) -> tuple[Parts, tuple[int, int, int], Trial]:
+    """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another."""
+    mistakes, parts, shape = Mistakes(), None, None
+    with mistakes.collected():
+        parts = _built(spec, workspace)
+    if parts:
+        with mistakes.collected():
+            shape = _verified_shape(parts)
+    settings = fit_settings(spec, parts)
+    if parts and shape:
+        set_to_end(parts.model, settings, parts.train[0].dataset.count())
+        with mistakes.collected(), users_code(spec, spec.blocks["model"].where):
+            trial = _trial(spec, parts, shape, lambda: _real(spec, workspace))
+            mistakes.errors += as_errors(
+                placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
+            )
+    with mistakes.collected():
+        refuse_wrong_arguments(spec, parts.model if parts else None, settings)
+    if parts and shape:
+        _look_at_data(spec, parts, reader, settings, mistakes)
+    if parts and spec.settings.load:
+        with mistakes.collected():
+            state_to_load(spec, parts.model, workspace)
+    mistakes.tell()
+    assert parts and shape
+    return parts, shape, trial
+
+
+def _look_at_data(
+    spec: RunSpec, parts: Parts, reader: Reader, settings: FitSettings, mistakes: Mistakes
+) -> None:
+    """What is wrong with the sets, as far as a moment tells; `parts.findings` afterwards."""
+
+    def read(entries: Sequence[Scheduled]) -> list[Images | None]:
+        """The images that are quickly read."""
+        sets: list[Images | None] = []
+        for entry in entries:
+            sets.append(None)
+            with mistakes.collected():
+                sets[-1] = reader.read(entry)
+        return sets
+
+    train, validation = read(parts.train), read(parts.validation)
+    with mistakes.collected():
+        parts.findings = findings_of(spec, parts, train, validation, settings)
+        mistakes.errors += as_errors(parts.findings)
+
+
+def _trial(
+    spec: RunSpec, parts: Parts, shape: tuple[int, int, int], real: Callable[[], Parts]
+) -> Trial:
+    """Model and objective tried with two images: on the meta device, where nothing is computed.
+
+    What needs real values (`.item()`, `if loss > 1`) is right and cannot be tried there; it is
+    tried with the parts that `real` builds on the CPU, as the run will.
+    """
+    try:
+        return _tried_on(spec, parts, shape, "meta")
+    except Exception as error:
+        if not asks_for_values(error):
+            raise
+    return _tried_on(spec, real(), shape, "cpu")
+
+
+def _tried_on(spec: RunSpec, parts: Parts, shape: tuple[int, int, int], device: str) -> Trial:
+    trial = try_model(parts.model, shape, device)
+    names = ("perceptual_model", "objective", "loss_function")  # the first decides what is compared
+    place = next((spec.places[name] for name in names if name in spec.places), None)
+    with users_code(spec, place or spec.blocks["model"].where):
+        output = _with_gradients(trial.output)
+        terms = parts.objective(output, trial.images, 0)
+        total = parts.objective.total(terms, 0)
+        if not total.requires_grad:
+            raise ConfigError(
+                f"nothing can be learned from {parts.objective.describe()}: it has no gradient",
+                hint=NO_GRADIENT,
+            )
+    return trial
+
+
+#: What to do about a loss that no gradient comes back from.
+NO_GRADIENT = (
+    "round, argmax, comparisons, detach and item() end the gradient; compute the loss from the "
+    "reconstruction itself"
+)
+
+
+def _with_gradients(output: Output) -> Output:
+    """The same output, each tensor of numbers a leaf that gradients reach."""
+
+    def leaf(value: Any) -> Any:
+        """A tensor of real numbers with gradient; anything else as it is."""
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.detach().clone().requires_grad_()
+        if isinstance(value, dict):  # of models that write
+            return {name: leaf(item) for name, item in value.items()}
+        return changed(value, leaf) if isinstance(value, tuple) else value
+
+    return output._replace(**{name: leaf(value) for name, value in output._asdict().items()})
+
+
+def _real(spec: RunSpec, workspace: Workspace) -> Parts:
+    """The parts on the CPU, with values."""
+    begun = is_begun(spec, workspace.store)
+    return build(spec, replace(workspace, device="cpu"), restored=begun)
+
+
+def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
+    parts, shape, trial = _tried(spec, reader, workspace)
+    settings = fit_settings(spec, parts)
+    count = parts.train[0].dataset.count()
+    if count is None and (read := reader.read(parts.train[0])) is not None:
+        count = len(read)
+    facts = model_facts(parts.model, shape, trial)
+    images = planned_images(settings, count)
+    seconds = None
+    if images:
+        flops = mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
+        seconds = images * STEP_PER_FORWARD * flops / speed
+    return RunPlan(
+        name=spec.name,
+        matrix=dict(spec.matrix),
+        parameters=facts.parameters,
+        shape=shape,
+        latent_shape=facts.latent_shape,
+        flops_per_image=facts.flops_per_image,
+        images=images,
+        estimated_seconds=seconds,
+        estimated_memory_mb=memory_mb(
+            facts.parameters["model"], trial.activations / len(trial.images), settings.batch_size
+        ),
+        notes=[*spec.notes, *facts.notes, *notes_of(parts.findings)],
+    )
+
+
+def _verified_shape(parts: Parts) -> tuple[int, int, int]:
+    """(C, H, W) of the training images; files are looked for, pixels are not read."""
+    for entry in [*parts.train, *parts.validation]:
+        with located(entry.where):
+            entry.dataset.verify()
+    for entry in [*parts.train[1:], *parts.validation]:
+        with located(entry.where):
+            _ = entry.dataset.shape  # tries functions of one image, once
+    with located(parts.train[0].where):
+        return parts.train[0].dataset.shape
+
+
+def _impossible(spec: RunSpec, problems: list[str]) -> RunPlan:
+    return RunPlan(
+        name=spec.name, matrix=dict(spec.matrix), images=spec.settings.max_inputs, problems=problems
+    )

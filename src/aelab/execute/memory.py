@@ -1,0 +1,52 @@
+"""Out of memory, in words: what the machine said is no help, and one can lower something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from aelab.assembly.cost import memory_mb
+from aelab.errors import RunFailed
+
+if TYPE_CHECKING:
+    from aelab.config import RunSpec
+
+#: What torch says where the CPU's memory is used up; it has no class of its own for that.
+_SAID = ("alloc_cpu", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is a lack of memory on the CPU or another device."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SAID):
+            return True
+        error, seen = error.__cause__, seen + 1
+    return False
+
+
+def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -> RunFailed:
+    """The same as a failure of the run that says what to lower.
+
+    Args:
+        error: as raised.
+        spec: of the run.
+        parameters: of its model; None where it was not built yet.
+    """
+    keys = spec.settings
+    where = "the GPU" if "CUDA" in str(error) else "this machine"
+    size = ""
+    if parameters:
+        size = (
+            f"; its {parameters:,} parameters alone take {memory_mb(parameters, 0, 0):,.0f} MB in "
+            "training"
+        )
+    ways = [f"lower batch_size (now {keys.batch_size:,}), and keep the optimiser's step by "
+            "gradient_accumulation"]  # fmt: skip
+    if keys.validation_batch_size and keys.validation_batch_size > keys.batch_size:
+        ways.append(f"lower validation_batch_size (now {keys.validation_batch_size:,})")
+    ways += ["make the model or the images smaller", "`aelab check` estimates the memory"]
+    return RunFailed(f"out of memory on {where}{size}", hint="; ".join(ways))

@@ -1,0 +1,233 @@
+"""What a run directory says about itself: `run.json`, `environment.json`, `calls.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aelab._version import __version__
+from aelab.assembly.cost import set_to_end
+from aelab.assembly.data_checks import notes_of, tell
+from aelab.assembly.number_checks import empty_latent
+from aelab.assembly.parts import fit_settings, located
+from aelab.config import RunSpec
+from aelab.models import model_facts, try_anywhere
+from aelab.runs.record import Run
+from aelab.tensor_pictures import cell
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aelab.assembly.parts import Parts, Sets
+    from aelab.train import Validated
+    from aelab.types import ValueRange
+
+
+#: Keys of data sets begin so; `globals.NAME` counts only where something else mentions it.
+_OF_DATA = ("train_set", "validation_set", "globals.")
+
+
+def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
+    """What is known of a run from its text alone."""
+    return {
+        "name": spec.name,
+        "folder": spec.folder,
+        "identity": spec.identity,
+        "matrix": spec.matrix,
+        "matrix_id": spec.matrix_id,
+        "matrix_slug": spec.matrix_slug,
+        "seed": spec.seed,
+        "trial": spec.trial,
+        "max_inputs": spec.settings.max_inputs,
+        "experiment": os.path.basename(spec.file),
+        "legacy": sorted(spec.settings.legacy),
+        "trust": trust,
+        **({"same": [twin._asdict() for twin in spec.same]} if spec.same else {}),
+    }
+
+
+def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> dict[str, Any]:
+    """What is known once model and data are there."""
+    shape = train[0][1].shape
+    set_to_end(parts.model, fit_settings(spec, parts), len(train[0][1]))
+    trial = try_anywhere(parts.model, shape)
+    with located(spec.blocks["model"].where):
+        tell(empty_latent(parts.model, trial))
+    facts = model_facts(parts.model, shape, trial)
+    content = {
+        name: _content(sets) for name, sets in (("train", train), ("validation", validation))
+    }
+    return {
+        "parameters": facts.parameters,
+        "shape": list(shape),
+        **_characters(train[0][1].alphabet),
+        **_range(train[0][1].value_range),
+        "latent_shape": list(facts.latent_shape),
+        "flops_per_image": facts.flops_per_image,
+        "objective": parts.objective.describe(),
+        **_own_functions(spec, parts),
+        **_samples(parts.model),
+        "notes": list(dict.fromkeys([*spec.notes, *facts.notes, *notes_of(parts.findings)])),
+        "findings": [finding.as_json() for finding in parts.findings],
+        "data": {
+            "train": _provenance(train),
+            "validation": _provenance(validation),
+            "train_content": content["train"],
+            "validation_content": content["validation"],
+            **_drawn_anew(validation, spec),
+            **_of_validations(spec, validation),
+        },
+        "effect": effect(
+            spec, parts, content, drawn_anew=_is_drawn(train) or _is_drawn(validation)
+        ),
+        "extra": {**parts.extra, **_compression(shape, facts.latent_shape)},
+    }
+
+
+def _samples(model: nn.Module) -> dict[str, int]:
+    """Latents an image, of which a bound is made: bounds of other numbers are others."""
+    samples = getattr(model, "samples", None)
+    return {"samples": samples} if isinstance(samples, int) else {}
+
+
+def _drawn_anew(validation: Sets, spec: RunSpec) -> dict[str, list[str]]:
+    """How held-out images are changed at random, beyond what their hash tells."""
+    changes = [repr(change) for _, images in validation for change in images.augment]
+    if changes and spec.settings.freeze_validation_set:
+        changes.append("once")
+    return {"validation_augmentation": changes} if changes else {}
+
+
+def _own_functions(spec: RunSpec, parts: Parts) -> dict[str, list[str]]:
+    """The text of a loss that the file itself defines: its name alone tells no two apart."""
+    if all(
+        term.formula_name != "reconstruction" and not term.module for term in parts.objective.terms
+    ):
+        return {}
+    keys = [key for key in ("loss_function", "perceptual_model") if key in spec.blocks]
+    return {"objective_text": [spec.words_behind(key) for key in keys]} if keys else {}
+
+
+def _of_validations(spec: RunSpec, validation: Sets) -> dict[str, Any]:
+    """How the inputs of a validation differ from its targets, and over how many images it is."""
+    judged = len(validation[-1][1]) if validation else 0
+    settings, found = spec.settings, []
+    if "train_input_transforms" in spec.blocks:
+        found.append(spec.words_behind("train_input_transforms"))
+    if settings.training_noise and "validation" in settings.legacy:
+        found.append(f"training_noise: {settings.training_noise:g}")
+    limit = settings.validation_limit
+    return {
+        **({"validation_inputs": found} if found else {}),
+        **({"validation_limit": limit} if limit and limit < judged else {}),
+    }
+
+
+def _is_drawn(sets: Sets) -> bool:
+    return any(images.augment for _, images in sets)
+
+
+def _characters(alphabet: str) -> dict[str, Any]:
+    """For ASCII art the characters, and the pixels of one in the run's pictures."""
+    return {"alphabet": alphabet, "cell": list(cell())} if alphabet else {}
+
+
+def _range(value_range: ValueRange) -> dict[str, Any]:
+    """What black and white are, where that is not 0 and 1."""
+    return {} if tuple(value_range) == (0.0, 1.0) else {"value_range": value_range}
+
+
+def note_warnings(run: Run, validated: Validated) -> list[str]:
+    """Keeps the warnings of a validation among the run's notes, one of a name.
+
+    Each note says from when to when its warning came, so that a fault of the beginning is told
+    from one that stayed; figures are those of the latest.
+
+    Returns:
+        Those that the run has not had before, as a reader is told.
+    """
+    notes, fresh = list(run.record.get("notes") or []), []
+    for warned in validated.warnings:
+        found = [n for n, note in enumerate(notes) if note.startswith(f"{warned.name}, at ")]
+        first = f"{validated.images:,}"
+        if found:
+            first = notes[found[0]].removeprefix(f"{warned.name}, at ").split(" ")[0]
+        last = "" if not found else f" to {validated.images:,}"
+        note = f"{warned.name}, at {first}{last} images: {warned.message}; {warned.hint}"
+        if found:
+            notes[found[0]] = note
+        else:
+            notes.append(note)
+            fresh.append(note)
+    if validated.warnings:
+        run.update_record(notes=notes)
+    return fresh
+
+
+def _provenance(sets: Sets) -> list[dict[str, Any]]:
+    found = [entry._asdict() for _, images in sets for entry in images.provenance]
+    return [{k: v for k, v in entry.items() if k != "left_out" or v} for entry in found]
+
+
+def _content(sets: Sets) -> str:
+    """A hash of all pixels of a schedule of sets."""
+    return _hash([[epoch, images.content_sha256] for epoch, images in sets])
+
+
+def effect(spec: RunSpec, parts: Parts, data: Any, *, drawn_anew: bool = False) -> str:
+    """A hash of all that decides the result but seed and names: equal hash, equal experiment.
+
+    Two runs with equal effect whose matrix values differ show that the differing setting changed
+    nothing, such as an interpolation where nothing was resized.
+
+    Args:
+        spec: the run's text, of which all but the data sets counts as it is.
+        parts: made of it.
+        data: hashes of the images, which count in place of the text that made them.
+        drawn_anew: whether images change at random: then that text counts too.
+    """
+    settings = spec.settings.model_dump(mode="json", exclude={"seed", "trials", "experiment_name"})
+    settings["legacy"] = sorted(settings["legacy"])  # a set, whose order differs between processes
+    calls = [call for call in parts.calls.to_json() if not parts.is_data_call(call)]
+    text = spec.text_behind(lambda key: drawn_anew or not key.startswith(_OF_DATA))
+    return _hash([settings, calls, data, parts.augmentation, text])
+
+
+def _compression(shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> dict[str, float]:
+    if not latent_shape:
+        return {}
+    return {"compression-ratio": round(math.prod(shape) / math.prod(latent_shape), 4)}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for whoever wants to know years later. No user or host name."""
+    packages = ("torch", "numpy", "pillow", "safetensors", "RestrictedPython")
+    return {
+        "aelab": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+    }
+
+
+def store_calls(run: Run, calls: Any) -> None:
+    """Writes the call log once; it never changes afterwards."""
+    if not (run.path / "calls.json").exists():
+        run.write_json("calls.json", {"calls": calls.to_json()})
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""Reproductions while a run trains: always the same sixteen images of each set, of all classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aelab.assembly.parts import Sets
+from aelab.ops.augmented import chosen_images
+from aelab.ops.subset import show_order
+from aelab.ops.value_range import to_unit
+from aelab.report.texts import trimmed
+from aelab.runs.record import Run
+from aelab.tensor_pictures import beside, png, reproduce, row, texts
+from aelab.types import Images
+
+#: How many images of each set are shown.
+COUNT = 16
+
+#: Pictures are kept at images seen that grow by this factor: some thirty of a run, however long.
+SPACING = 1.5
+
+
+class Reproductions:
+    """Writes `images/<set>-originals.png` once, `images/<set>-<images>.png` ever more rarely.
+
+    Of ASCII art also `text/<set>-originals.txt`, and `text/<set>-<images>.txt`: originals and
+    reproductions side by side.
+
+    Args:
+        run: where to write.
+        sets: the images by name, `train` and `heldout`; sixteen of each are shown, without
+            augmentation, one of each class in turn: the same ones for all runs on a set, so that
+            runs and times can be compared picture by picture. A run that was begun with others
+            keeps them.
+
+    Attributes:
+        shown: which rows of each set.
+        example: the first held-out (else training) text beside its latest reproduction; empty
+            where images are pictures, or nothing was written yet.
+    """
+
+    def __init__(self, run: Run, sets: dict[str, Images]) -> None:
+        self._run = run
+        rows = {name: shown_rows(run, name, images) for name, images in sets.items()}
+        self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
+        self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
+        self._alphabets = {name: images.alphabet for name, images in sets.items()}
+        self._ranges = {name: images.value_range for name, images in sets.items()}
+        self._next_images = 0
+        self.example = ""
+
+    def originals(self) -> None:
+        """Writes the originals, and into the record which images they are."""
+        self._run.update_record(shown=self.shown)
+        for name, sample in self._samples.items():
+            alphabet = self._alphabets[name]
+            self._run.write_bytes(
+                f"images/{name}-originals.png", png(row(self._unit(name), alphabet))
+            )
+            if alphabet:
+                blocks = ["\n".join(lines) for lines in texts(sample)]
+                self._run.write_bytes(f"text/{name}-originals.txt", _file_of(blocks))
+
+    def _unit(self, name: str) -> Tensor:
+        """(n, C, H, W) in 0..1, the shown images of a set."""
+        return to_unit(self._samples[name], self._ranges[name])
+
+    def due(self, images: int) -> bool:
+        """Whether pictures are wanted at this many images seen."""
+        return images >= self._next_images
+
+    def write(self, model: nn.Module, images: int) -> None:
+        """Writes what the model makes of each set now, in evaluation mode, without noise."""
+        for name in self._samples:
+            sample, alphabet = self._unit(name), self._alphabets[name]
+            shown = reproduce(model, sample, self._ranges[name])
+            self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, alphabet)))
+            if alphabet:
+                blocks = beside(sample, shown)
+                self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))
+                if name == "heldout" or "heldout" not in self._samples:
+                    self.example = trimmed(blocks[0])
+        self._next_images = max(1, int(images * SPACING))
+
+    def skip_to(self, images: int) -> None:
+        """After a run is continued: the next picture comes when it would have without the stop."""
+        names = (path.stem.rpartition("-")[2] for path in self._run.path.glob("images/*-*.png"))
+        drawn = [int(number) for number in names if number.isdecimal() and int(number) <= images]
+        self._next_images = max(1, int(max(drawn) * SPACING)) if drawn else 0
+
+
+def shown_rows(run: Run, name: str, images: Images) -> Tensor:
+    """(n,) int64: which images of a set a run shows.
+
+    Those it began with, where it stored some: they are noted in its record. Runs of earlier
+    versions have no such note; theirs are the first images.
+    """
+    count = min(COUNT, len(images))
+    if (run.path / "images" / f"{name}-originals.png").exists():
+        noted = (run.record.get("shown") or {}).get(name, list(range(count)))
+        if noted and all(type(row) is int and 0 <= row < len(images) for row in noted):
+            return torch.tensor(noted)
+    return show_order(len(images), images.labels)[:count]
+
+
+def shown_sets(train: Sets, validation: Sets) -> dict[str, Images]:
+    """What is shown by name: the first set of each kind."""
+    named = {"train": train, "heldout": validation}
+    return {name: sets[0][1] for name, sets in named.items() if sets}
+
+
+def _file_of(blocks: list[str]) -> bytes:
+    """Examples, an empty line between them."""
+    return ("\n\n".join(blocks) + "\n").encode()

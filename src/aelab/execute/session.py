@@ -1,0 +1,432 @@
+"""One run from its text to its directory: build, continue or begin, train, store.
+
+The order is the sentence of the house: a run trains a model on data under an objective, and leaves
+a directory. Everything that is written goes through `aelab.runs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+
+from aelab.assembly.data_checks import look_at_images
+from aelab.assembly.parts import build, called_loss, fit_settings, load_images, place_of
+from aelab.assembly.place import note_place
+from aelab.assembly.recorded import stored_calls
+from aelab.assembly.rehearsal import refuse_wrong_arguments
+from aelab.assembly.stored_state import (
+    damage_told,
+    furthest_intact_state,
+    state_to_load,
+    tensors_of,
+    weights_prefix,
+)
+from aelab.assembly.workspace import Workspace
+from aelab.config import RunSpec, mistake_of, passes_through
+from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError, in_words
+from aelab.execute import events as ev
+from aelab.execute.memory import is_out_of_memory, out_of_memory
+from aelab.execute.record import environment, final_record, first_record, note_warnings, store_calls
+from aelab.execute.reproductions import Reproductions, shown_sets
+from aelab.execute.stop import StopRequest
+from aelab.runs.atomic import concerns_every_run
+from aelab.runs.record import HeldError, Run
+from aelab.train import (
+    CheckpointDue,
+    Finished,
+    Logged,
+    Validated,
+    fit,
+    load_state,
+    load_weights,
+    make_state,
+    set_clock,
+    state_dict,
+)
+
+#: At most about this much training is lost to a power cut.
+SAVE_EVERY_SECONDS = 60.0
+#: Taken names that are told one by one.
+MOST_CONFLICTS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller decides besides the file and the workspace.
+
+    Attributes:
+        restart: throw stored results away.
+        retry_failed: begin failed runs again.
+        threads: CPU threads; None chooses by free cores.
+    """
+
+    restart: bool = False
+    retry_failed: bool = False
+    threads: int | None = None
+
+
+def train_run(
+    spec: RunSpec, workspace: Workspace, options: Options, stop: StopRequest, number: int
+) -> Iterator[ev.Event]:
+    """Trains one run, or continues it, or says why not; yields what happens.
+
+    A failure of this run is an event, not an exception; only what concerns every run (a full disk,
+    an unwritable folder) is raised.
+    """
+    try:
+        run = workspace.store.create(
+            first_record(spec, workspace.trust), spec_files(spec), restart=options.restart
+        )
+        run.checkpoints()  # or it is not known whether it was begun
+    except HeldError as error:
+        yield ev.RunSkipped(spec.name, error.message, held=True)
+        return
+    except StoreError as error:
+        if concerns_every_run(error):
+            raise
+        yield ev.RunErred(spec.name, str(error))
+        return
+    reason = skip_reason(run, options)
+    if reason:
+        yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(run.lock())
+        except HeldError as error:
+            yield ev.RunSkipped(spec.name, error.message, held=True)
+            return
+        except StoreError as error:
+            if concerns_every_run(error):
+                raise
+            yield ev.RunErred(spec.name, str(error))
+            return
+        reason = skip_reason(run, options)  # another process may have trained it meanwhile
+        if reason:
+            yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
+            return
+        try:
+            run.set_status("running", error=None)
+            yield from _Session(spec, workspace, run, options, stop).train(number)
+        except Exception as error:
+            if concerns_every_run(error):
+                with contextlib.suppress(StoreError):  # there may be no room for this either
+                    run.set_status("interrupted", error=error_entry(error))
+                raise  # as a full disk does
+            yield _failed(run, spec, error)
+
+
+def refuse_conflicts(specs: Sequence[RunSpec], workspace: Workspace, options: Options) -> None:
+    """Looks at every folder before the first run is trained.
+
+    Raises:
+        Problems: each folder that holds another run.
+    """
+    errors: list[AelabError] = []
+    for spec in () if options.restart else specs:
+        try:
+            record = first_record(spec, workspace.trust)
+            workspace.store.existing(record, {"resolved.yml": spec.resolved_text})
+        except StoreError as error:
+            errors.append(error)
+    if len(errors) > MOST_CONFLICTS:
+        more = StoreError(f"and so on: {len(errors)} of {len(specs)} names are taken")
+        errors = [*errors[:MOST_CONFLICTS], more]
+    if errors:
+        raise Problems(errors)
+
+
+def spec_files(spec: RunSpec) -> dict[str, Any]:
+    """The files that every run directory begins with."""
+    return {
+        "experiment.yml": spec.text,
+        "resolved.yml": spec.resolved_text,
+        "environment.json": environment(),
+    }
+
+
+def skip_reason(run: Run, options: Options) -> str:
+    """Why a stored run is not trained now; empty when it is."""
+    if run.state == "finished":
+        return "finished already"
+    if run.state == "failed" and not options.retry_failed:
+        message = str((run.status.get("error") or {}).get("message", ""))
+        return f"failed before ({message.partition(chr(10))[0]}); --retry-failed tries again"
+    return ""
+
+
+def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
+    if is_out_of_memory(error):
+        with contextlib.suppress(StoreError):
+            run.log(traceback.format_exc())
+        error = out_of_memory(error, spec, (run.record.get("parameters") or {}).get("model"))
+    if not isinstance(error, AelabError) and (
+        passes_through(error, spec.blocks) or called_loss(error)
+    ):
+        with contextlib.suppress(StoreError):
+            run.log(traceback.format_exc())
+        error = mistake_of(error, spec.blocks, place_of(error, spec))
+    mine = isinstance(error, AelabError)
+    if isinstance(error, ConfigError | ShapeError) and not (error.where and error.where.file):
+        error.where = place_of(error, spec)
+    message = str(error) if mine else in_words(error)
+    with contextlib.suppress(StoreError):  # what failed may be the writing itself
+        # What the system refused may be allowed next time: then the same command goes on.
+        refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
+        run.set_status("interrupted" if refused else "failed", error=error_entry(error))
+        run.log(message if mine else traceback.format_exc())
+    if not mine:
+        message += f" (details: {run.path}/log.txt)"
+    # The text as it stands cannot be built: found before the first image, and not by the data.
+    impossible = isinstance(error, ConfigError | ShapeError | Problems) and not run.status.get(
+        "images"
+    )
+    return ev.RunErred(spec.name, message, impossible)
+
+
+def error_entry(error: Exception) -> dict[str, str]:
+    """An error as `status.json` keeps it; what to do about it is apart."""
+    if not isinstance(error, AelabError):
+        return {"type": type(error).__name__, "message": f"{error}", "hint": ""}
+    where = f"{error.where}: " if error.where and str(error.where) else ""
+    message, hint = f"{where}{error.message}", error.hint or ""
+    return {"type": type(error).__name__, "message": message, "hint": hint}
+
+
+def _counts(data: dict[str, Any], kind: str) -> str:
+    """`60 images (folder, sha256 d9ffc56f0b5d)`."""
+    sets = data.get(kind) or []
+    return ", ".join(f"{s['count']:,} ({s['name']}, sha256 {s['sha256'][:12]})" for s in sets)
+
+
+class _Session:
+    """The moving parts of one run in training: whoever has one has a run that is ready to train.
+
+    Args:
+        spec: its text.
+        workspace: where runs are, what may be read, and the device.
+        run: its directory, locked by the caller.
+        options: of the caller.
+        stop: asked between batches.
+
+    Raises:
+        AelabError: something is wrong with the text, the images, or both together.
+    """
+
+    def __init__(
+        self, spec: RunSpec, workspace: Workspace, run: Run, options: Options, stop: StopRequest
+    ) -> None:
+        self.spec, self.workspace, self.run, self.stop = spec, workspace, run, stop
+        self.parts = parts = build(
+            spec, workspace, calls=stored_calls(run), restored=bool(run.checkpoints())
+        )
+        self.train_sets, self.validation_sets = train, validation = load_images(parts)
+        self.settings = fit_settings(spec, parts, threads=options.threads)
+        look_at_images(spec, parts, train, validation, self.settings)
+        self._settle_record()
+        refuse_wrong_arguments(spec, parts.model, self.settings)
+        self.state = make_state(parts.model, self.settings, parts.device)
+        parts.objective.prepare(train[0][1])
+        parts.objective.to(parts.device)
+        self.pictures = Reproductions(run, shown_sets(train, validation))
+        self._saved_at = time.monotonic()
+
+    def train(self, number: int) -> Iterator[ev.Event]:
+        """Trains the run to its end, and turns the loop's events into files and our events."""
+        self._begin_or_continue()
+        yield self._started(number)
+        for event in fit(
+            self.state,
+            self.parts.objective,
+            self.train_sets,
+            self.validation_sets,
+            self.settings,
+            should_stop=lambda: bool(self.stop),
+        ):
+            shown = self._handle(event)
+            if shown is not None:
+                yield shown
+
+    def _begin_or_continue(self) -> None:
+        continued = self._continue()
+        if continued:
+            self.pictures.skip_to(self.state.images)
+        else:
+            self._start_from_other_run()
+            self.run.truncate_metrics(0)
+            self.pictures.originals()
+            self._picture()
+        self.run.log(
+            f"{'continues at' if continued else 'begins at'} {self.state.images:,} images: "
+            f"{self.state.threads} threads, {self.parts.device}, "
+            f"objective {self.parts.objective.describe()}"
+        )
+
+    def _handle(self, event: Any) -> ev.Event | None:
+        """Stores what an event of the loop says; returns what the caller shall see of it."""
+        match event:
+            case Logged():
+                return self._logged(event)
+            case Validated():
+                return self._validated(event)
+            case CheckpointDue():
+                self._save()
+                return None
+            case Finished(reason="stopped"):
+                return self._interrupted()
+            case Finished():
+                return self._finished(event.reason)
+        raise AssertionError(f"unknown event {event!r}")
+
+    def _settle_record(self) -> None:
+        """Writes what is known once model and data are there, and refuses changed data."""
+        record = final_record(self.spec, self.parts, self.train_sets, self.validation_sets)
+        before = self.run.record.get("data") or {}
+        if self.run.checkpoint("latest") is not None:
+            # What it began with; a file of weights may be gone or exchanged meanwhile.
+            record["notes"] = self.run.record.get("notes") or record["notes"]
+            for kind, words in (("train", "training"), ("validation", "validation")):
+                key = f"{kind}_content"  # the pixels; where they lie and what is said may change
+                if key in before and before[key] != record["data"][key]:
+                    raise StoreError(
+                        f"the {words} images of {self.run.folder} have changed since it was begun:"
+                        f" {_counts(before, kind)} then, {_counts(record['data'], kind)} now",
+                        hint="bring the old images back, or --restart trains it on the new ones",
+                    )
+        self.run.update_record(**record)
+        store_calls(self.run, self.parts.calls)
+        note_place(self.run, self.spec, self.parts.calls.to_json(), self.workspace.data)
+
+    def _continue(self) -> bool:
+        found = furthest_intact_state(self.run)
+        if found is None:
+            return False
+        checkpoint, content, numbers = found
+        with damage_told(checkpoint):
+            load_state(self.state, tensors_of(checkpoint, content), numbers)
+        self.run.rewind(checkpoint)
+        made = self.run.complete_checkpoints(
+            checkpoint,
+            best=self.state.best_images == self.state.images,
+            keep=self.spec.settings.keep_checkpoints,
+        )
+        if made:
+            self.run.log(f"states that a death had left out, made now: {', '.join(made)}")
+        return True
+
+    def _start_from_other_run(self) -> None:
+        """`load: RUN[@images]`: the weights of a kept checkpoint, everything else afresh."""
+        if not self.spec.settings.load:
+            return
+
+        other, checkpoint = state_to_load(self.spec, self.state.model, self.workspace)
+        content, _ = checkpoint.read()
+        loaded = tensors_of(checkpoint, content)
+        prefix = weights_prefix(loaded)
+        load_weights(self.state.model, loaded, prefix)
+        if self.state.ema is not None:
+            load_weights(self.state.ema, loaded, prefix)
+        self.run.log(f"weights of {other.folder} at {checkpoint.images:,} images")
+
+    def _started(self, number: int) -> ev.RunStarted:
+        return ev.RunStarted(
+            self.spec.name,
+            number,
+            self.run.record["parameters"]["model"],
+            self.state.images,
+            self.settings.max_images,
+            self.state.threads,
+            [
+                *self.parts.data_notes,
+                *(n for n in self.run.record["notes"] if n not in self.spec.notes),
+            ],
+        )
+
+    def _logged(self, event: Any) -> ev.RunProgress:
+        row = {"split": "train", "images": event.images, "seconds": round(event.seconds, 3)}
+        row |= {"epoch": self.state.epoch, **event.terms, "learnrate": event.learnrate}
+        self.run.append(row)
+        rate = event.images / event.seconds if event.seconds else 0.0
+        self._status(rate)
+        self._save_now_and_then()
+        left = None
+        if self.settings.max_images and rate:
+            left = max(0.0, (self.settings.max_images - event.images) / rate)
+        return ev.RunProgress(
+            self.spec.name, event.images, self.settings.max_images, event.terms["loss"], rate, left
+        )
+
+    def _status(self, rate: float) -> None:
+        self.run.set_status(
+            images=self.state.images,
+            max_inputs=self.settings.max_images,
+            epoch=self.state.epoch,
+            seconds=round(self.state.seconds, 3),
+            images_per_second=round(rate, 2),
+        )
+
+    def _validated(self, event: Any) -> ev.RunValidated:
+        row = {"split": "validation", "images": event.images, "seconds": round(event.seconds, 3)}
+        self.run.append(row | {"epoch": self.state.epoch, **event.terms})
+        loss = event.terms["loss"]
+        changes: dict[str, Any] = {"last": {"images": event.images, **event.terms}}
+        if event.is_best:
+            changes["best"] = {"images": event.images, "loss": loss}
+        self.run.set_status(**changes)
+        text = ""
+        if self.pictures.due(event.images):
+            self._picture()
+            text = self.pictures.example
+        if event.is_best:
+            self._save(best=True)
+        self._save_now_and_then()
+        warnings = note_warnings(self.run, event)
+        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best, text, warnings)
+
+    def _picture(self) -> None:
+        state = self.state
+        set_clock(state.evaluated_model, state.images, state.epoch)
+        self.pictures.write(state.evaluated_model, state.images)
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            self._save()
+
+    def _save(self, best: bool = False) -> None:
+
+        tensors, numbers = state_dict(self.state)
+        keep = self.spec.settings.keep_checkpoints
+        self.run.save_checkpoint(
+            self.state.images, safetensors.torch.save(tensors), numbers, best=best, keep=keep
+        )
+        self._saved_at = time.monotonic()
+
+    def _interrupted(self) -> ev.RunInterrupted:
+        self._save()
+        self.run.set_status("interrupted", images=self.state.images)
+        self.run.log(f"stopped at {self.state.images:,} images")
+        return ev.RunInterrupted(self.spec.name, self.state.images)
+
+    def _finished(self, reason: str) -> ev.RunFinished:
+        self._picture()
+        self._save()
+        state = self.state
+        rate = state.images / state.seconds if state.seconds else 0.0
+        self._status(rate)
+        self.run.set_status("finished", reason=reason)
+        self.run.log(f"finished at {state.images:,} images: {reason}")
+        last = self.run.status.get("last") or {}
+        loss = last.get("loss", state.last_loss)
+        if loss is not None and not math.isfinite(loss):
+            loss = None
+        text = self.pictures.example
+        return ev.RunFinished(
+            self.spec.name, state.images, loss, state.seconds, reason, self.run.path, text
+        )

@@ -1,0 +1,502 @@
+"""The main path: a workspace, and the verbs of the command line as its methods.
+
+    A file names experiments. Each experiment is a run. A run trains a model on data under an
+    objective, and leaves a directory. Reports read directories. An opened run is a model one can
+    use.
+
+`Lab` says once where runs lie, what may be read, and where to compute; `Lab.open` gives an
+`OpenedRun`. The functions below it are the same verbs on a `Lab` of the moment. One run from text
+to directory is `execute.session.train_run`; the loop itself is `train.fit`.
+
+What needs torch is imported inside of the verb, so that `table`, `plot`, `report` and `ls` answer
+without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import wraps
+from inspect import Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from aelab.assembly.workspace import Workspace
+from aelab.outputs import refuse_to_replace, replacing
+from aelab.report.query import DEFAULT, TableQuery
+from aelab.runs import find as stored
+from aelab.runs.find import RUNS, Sources, store_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aelab.doctor.plan import Plan
+    from aelab.execute.events import Event
+    from aelab.execute.stop import StopRequest
+    from aelab.runs.record import Run
+    from aelab.study.ascii_writing import AsciiArt
+    from aelab.study.evaluation import Evaluated
+    from aelab.study.opened import OpenedRun
+    from aelab.study.rendering import Rendered
+
+__all__ = [
+    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "ascii_art", "ascii_frames", "check",
+    "data", "evaluate", "figure", "figure_together", "figures", "find_runs", "ls", "open_model",
+    "open_run", "plot", "preparing", "render", "report", "rm", "run", "show", "table",
+]  # fmt: skip
+
+
+class Lab:
+    """A workspace and its verbs.
+
+    Args:
+        runs: folder of the runs.
+        data: folders that data may be read from, besides that of the experiment file.
+        trust: evaluate blocks as plain Python, and open runs that were made so: for one's own.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Attributes:
+        workspace: the same, as every room takes it.
+
+    `sources` are experiment files, run folders or globs, or runs found before; empty means every
+    stored run. `only` is a glob that a run's name must match. `force` replaces a file that aelab
+    did not make.
+    """
+
+    def __init__(
+        self,
+        runs: str | Path = RUNS,
+        data: Iterable[str | Path] = (),
+        trust: bool = False,
+        device: str = "auto",
+    ) -> None:
+        self.workspace = Workspace.of(runs, data, trust, device)
+
+    def check(
+        self, file: str | Path, *, only: str | None = None, changes: Mapping[str, Any] | None = None
+    ) -> Plan:
+        """Expands the matrix, builds every model without memory, reports costs and mistakes.
+
+        Args:
+            changes: top-level keys that replace the file's, for instance `{"batch_size": 128}`.
+
+        Returns:
+            One plan a run; a run that cannot be trained says why in its `problems`.
+
+        Raises:
+            Problems: every mistake of the file itself, at once.
+        """
+        from aelab.doctor.experiment import specs_of
+        from aelab.doctor.preflight import plan_runs
+
+        return plan_runs(specs_of(file, self.workspace, only, changes), str(file), self.workspace)
+
+    def run(
+        self,
+        file: str | Path,
+        *,
+        only: str | None = None,
+        max_inputs: int | None = None,
+        load: str | None = None,
+        retry_failed: bool = False,
+        restart: bool = False,
+        changes: Mapping[str, Any] | None = None,
+        stop: StopRequest | None = None,
+    ) -> Iterator[Event]:
+        """Trains every run of a file, one after the other; yields what happens.
+
+        Finished runs are skipped, interrupted ones continue, a failing run does not end the others.
+
+        Args:
+            max_inputs: train for this many images instead of the file's `max_inputs`.
+            load: start from the weights of RUN[@images], as the key `load`.
+            retry_failed: begin failed runs again.
+            restart: throw the stored results of the selected runs away.
+            changes: further top-level keys that replace the file's.
+            stop: asked between batches; a run in progress is then saved and the matrix ends.
+
+        Raises:
+            Problems, ConfigError: mistakes of the file, before anything is trained.
+            StoreError: a name is taken by a different run, or the folder cannot be written.
+        """
+        from aelab.assembly.parts import choose_device
+        from aelab.doctor.experiment import specs_of
+        from aelab.doctor.preflight import refuse_if_nothing_can_run
+        from aelab.execute.matrix import run_matrix
+        from aelab.execute.session import Options
+        from aelab.execute.stop import StopRequest
+
+        typed = {"max_inputs": max_inputs, "load": load}
+        given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
+        specs = specs_of(file, self.workspace, only, given)
+        choose_device(self.workspace.device)
+        refuse_if_nothing_can_run(specs, self.workspace)
+        stop = StopRequest() if stop is None else stop
+        yield from run_matrix(specs, self.workspace, Options(restart, retry_failed), stop)
+
+    def find(
+        self, sources: Sources = (), *, only: str | None = None, may_be_empty: bool = False
+    ) -> list[Run]:
+        """Stored runs, each once.
+
+        Raises:
+            UserError: nothing was found.
+        """
+        return stored.find_runs(sources, self.workspace.store, only=only, may_be_empty=may_be_empty)
+
+    def table(
+        self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
+    ) -> str:
+        """One row a run, as terminal text, Markdown, CSV, JSON or HTML."""
+        from aelab.report.tables import table
+
+        return table(self.find(sources, only=only), query)
+
+    def show(
+        self,
+        reference: str,
+        *,
+        split: str = "heldout",
+        count: int = 4,
+        images: int | None = None,
+    ) -> str:
+        """Texts that a run which writes ASCII art has stored, beside their originals.
+
+        Args:
+            reference: the run's folder.
+            split: `heldout` or `train`.
+            count: at most so many of sixteen.
+            images: as they were at so many images seen; None for the latest.
+
+        Raises:
+            UserError: unknown split, or the run has no text.
+            StoreError: no such run.
+        """
+        from aelab.report import texts
+
+        return texts.show(self.workspace.store.open(reference), split, count=count, images=images)
+
+    def plot(
+        self,
+        sources: Sources = (),
+        *,
+        out: str | Path = "plot.png",
+        term: str = "loss",
+        x: Literal["images", "seconds"] = "images",
+        group: str | None = None,
+        log_y: bool | None = None,
+        log_x: bool | None = None,
+        band: bool = True,
+        only: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Curves of a logged term as PNG or SVG; see `report.plots.plot`."""
+        from aelab.report import plots
+
+        with replacing(force):
+            refuse_to_replace(Path(out))
+            found = self.find(sources, only=only)
+            drawn = plots.plot(
+                found, term=term, x=x, group=group, log_y=log_y, log_x=log_x, band=band
+            )
+            return plots.save(drawn, Path(out))
+
+    def report(
+        self,
+        sources: Sources = (),
+        *,
+        out: str | Path = "report.html",
+        title: str | None = None,
+        only: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """One self-contained HTML page; see `report.page.page`."""
+        from aelab.report.page import page
+
+        with replacing(force):
+            refuse_to_replace(Path(out))
+            return page(self.find(sources, only=only), Path(out), title=title)
+
+    def ls(
+        self,
+        sources: Sources = (),
+        *,
+        only: str | None = None,
+        format: Literal["text", "json"] = "text",
+    ) -> str:
+        """Stored runs: state, images, best loss, age, size on disk.
+
+        Raises:
+            UserError: `only` matches none of them.
+        """
+        from aelab.report.listing import listing
+
+        return listing(self.find(sources, only=only, may_be_empty=only is None), format=format)
+
+    def rm(self, found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
+        """Deletes runs that `find` gave, or only their checkpoints."""
+        for entry in found:
+            store_of(entry).remove(entry, checkpoints_only=checkpoints_only)
+
+    def data(
+        self,
+        name: str | None = None,
+        *,
+        resize: int | None = None,
+        out: str | Path | None = None,
+        skip_corrupt: bool = False,
+        background: str | None = None,
+        tile: int | tuple[int, int] | None = None,
+        stride: int | tuple[int, int] | None = None,
+        offset: int | tuple[int, int] | None = None,
+        force: bool = False,
+    ) -> dict[str, Any]:
+        """Every data set and where it was found, or one set's statistics and contact sheet.
+
+        Args:
+            name: a data set; None lists them all.
+            resize: compare native, nearest and bilinear at this many pixels.
+            out: PNG file of the contact sheet; default `NAME-contact-sheet.png`.
+            skip_corrupt: leave unreadable files of a folder out.
+            background: behind transparent pixels, see `image_folder_dataset`.
+            tile, stride, offset: of a sheet, see `atlas_dataset`.
+            force: replace a file `out` that aelab did not make; never what is read.
+        """
+        from aelab.doctor.data_listing import list_data, show_data
+
+        if name is None:
+            return list_data(self.workspace)
+        reading = {"skip_corrupt": skip_corrupt, "background": background, "tile": tile,
+                   "stride": stride, "offset": offset}  # fmt: skip
+        with replacing(force):
+            to = Path(out) if out else None
+            return show_data(name, self.workspace, resize=resize, out=to, reading=reading)
+
+    def open(self, reference: str) -> OpenedRun:
+        """A stored run with its trained model, in evaluation mode.
+
+        Args:
+            reference: RUN, RUN@best, RUN@latest or RUN@images; RUN alone means the best state.
+
+        Raises:
+            StoreError: no such run or state, or it needs `trust`.
+        """
+        from aelab.study.reopen import reopen_run
+
+        return reopen_run(reference, self.workspace)
+
+    def open_model(self, reference: str) -> nn.Module:
+        """The model of `open` alone: `model(images)` gives `types.Output`.
+
+        Its images are uint8, or floats as the run's data set holds them.
+        """
+        from aelab.study.reopen import take_bytes
+
+        opened = self.open(reference)
+        take_bytes(opened.model, opened.value_range)
+        return opened.model
+
+    def evaluate(
+        self,
+        sources: Sources = (),
+        *,
+        metrics: Sequence[str] = (),
+        all_metrics: bool = False,
+        state: str = "best",
+        limit: int = 10_000,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        only: str | None = None,
+    ) -> Iterator[Evaluated]:
+        """Measures stored runs on their held-out images; the numbers are kept beside each run.
+
+        A run that lacks what a metric needs skips that metric; one that cannot be opened says why
+        in its `problem`. Neither ends the others.
+
+        Args:
+            metrics: names of `aelab.metrics.METRICS`; empty means the cheap ones.
+            all_metrics: all of them instead.
+            state: `best`, `latest`, or images seen.
+            limit: at most so many held-out images a run.
+            options: keyword arguments by metric.
+
+        Raises:
+            UserError: no such run, or no such metric.
+        """
+        from aelab.study.evaluation import chosen_metrics
+        from aelab.study.many_runs import evaluate_runs
+
+        names = chosen_metrics(metrics, all_metrics)
+        yield from evaluate_runs(
+            self.find(sources, only=only),
+            self.workspace,
+            names,
+            state=state,
+            limit=limit,
+            options=options,
+            asked=bool(metrics),
+        )
+
+    def figure(
+        self,
+        name: str,
+        reference: str,
+        *,
+        out: str | Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        limit: int = 10_000,
+        force: bool = False,
+    ) -> Path:
+        """A picture of a trained model: reproductions, samples, maps; see `study.figures.FIGURES`.
+
+        Args:
+            name: which.
+            reference: as for `open`.
+            out: file to write; default `figures/NAME.png` in the run's folder, where the report
+                finds it.
+            options: keyword arguments of the figure, for instance `{"method": "tsne"}`.
+            limit: at most so many held-out images.
+
+        Returns:
+            The file written.
+
+        Raises:
+            UserError: no such figure or option, or the run lacks what it needs.
+            StoreError: no such run or state, or it needs `trust`.
+        """
+        from aelab.study.many_runs import draw_figure
+
+        return draw_figure(
+            name, reference, self.workspace, out=out, options=options, limit=limit, force=force
+        )
+
+    def figure_together(
+        self,
+        name: str,
+        sources: Sources = (),
+        *,
+        out: str | Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        only: str | None = None,
+        limit: int = 2_000,
+        force: bool = False,
+        left_out: list[str] | None = None,
+    ) -> Path:
+        """One sheet of several runs, a row a run: `reproductions`, `interpolation` or `sample`.
+
+        Args:
+            name: which.
+            sources: also RUN@best, RUN@latest or RUN@images.
+            out: file to write; default `NAME.png` in the folder of the runs.
+            options: keyword arguments of the figure, for instance `{"count": 8}`.
+            limit: at most so many held-out images a run.
+            left_out: a run that cannot be opened is named here with the reason, and the others are
+                drawn; left out, it is raised.
+
+        Returns:
+            The file written.
+
+        Raises:
+            UserError: nothing was found, or there is no such figure or option of several runs.
+            DataError: the images of the runs differ in size.
+            StoreError: no such run or state, or it needs `trust`.
+        """
+        from aelab.study.many_runs import draw_figure_together
+
+        return draw_figure_together(
+            name, sources, self.workspace, out=out, options=options, only=only, limit=limit,
+            force=force, left_out=left_out,
+        )  # fmt: skip
+
+    def figures(
+        self, sources: Sources = (), *, limit: int = 2_000, only: str | None = None
+    ) -> Iterator[str]:
+        """Every figure that takes seconds, of every run, where the report finds them.
+
+        Yields:
+            A line a run: how many figures, and what could not be drawn and why.
+        """
+        from aelab.study.many_runs import draw_figures
+
+        yield from draw_figures(self.find(sources, only=only), self.workspace, limit=limit)
+
+
+def preparing(report: Callable[[str, int, int], None]) -> AbstractContextManager[None]:
+    """While this holds, reading or rendering data for over two seconds is told to a function.
+
+    Args:
+        report: called as `report(what, done, total)` a few times a second.
+    """
+    from aelab.data.progress import reporting
+
+    return reporting(report)
+
+
+_R = TypeVar("_R")
+
+
+def _function(method: Callable[..., _R], device: str = "auto") -> Callable[..., _R]:
+    """A verb of `Lab` as a function that takes the arguments of `Lab` too, by keyword."""
+
+    @wraps(method)
+    def verb(
+        *arguments: Any,
+        runs: str | Path = RUNS,
+        data: Iterable[str | Path] = (),
+        trust: bool = False,
+        device: str = device,
+        **options: Any,
+    ) -> _R:
+        """See `method`."""
+        return method(Lab(runs, data, trust, device), *arguments, **options)
+
+    _, *theirs = signature(method).parameters.values()
+    ours = signature(verb, follow_wrapped=False).parameters.values()
+    both = [*theirs, *(parameter for parameter in ours if parameter.kind == parameter.KEYWORD_ONLY)]
+    verb.__signature__ = Signature(both)  # type: ignore[attr-defined]  # what `help` shows
+    return verb
+
+
+check = _function(Lab.check)
+run = _function(Lab.run)
+find_runs = _function(Lab.find)
+show = _function(Lab.show)
+plot = _function(Lab.plot)
+report = _function(Lab.report)
+ls = _function(Lab.ls)
+rm = _function(Lab.rm)
+data = _function(Lab.data)
+open_run = _function(Lab.open, device="cpu")
+open_model = _function(Lab.open_model, device="cpu")
+evaluate = _function(Lab.evaluate)
+figure = _function(Lab.figure)
+figure_together = _function(Lab.figure_together)
+figures = _function(Lab.figures)
+
+
+def table(
+    sources: Sources = (), *, only: str | None = None, runs: str | Path = RUNS, **query: Any
+) -> str:
+    """`Lab.table`, the fields of its `TableQuery` as keywords."""
+    return Lab(runs).table(sources, TableQuery(**query), only=only)
+
+
+def render(reference: str, **options: Any) -> Rendered:
+    """`OpenedRun.render` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).render(**options)
+
+
+def ascii_art(source: str | Path, reference: str, **options: Any) -> AsciiArt:
+    """`OpenedRun.write` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).write(source, **options)
+
+
+def ascii_frames(
+    first: str | Path, second: str | Path, reference: str, **options: Any
+) -> list[list[str]]:
+    """`OpenedRun.write_between` of a reference; the rest as for `ascii_art`."""
+    return open_run(reference, **_of_lab(options)).write_between(first, second, **options)
+
+
+def _of_lab(options: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of some keywords those that are the lab's."""
+    return {key: options.pop(key) for key in ("runs", "data", "trust", "device") if key in options}

@@ -1,0 +1,40 @@
+"""What is wanted of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TableQuery:
+    """The options of `aelab table`, `Lab.table` and `report.tables.table`.
+
+    Attributes:
+        sort: columns to sort by, the first is primary; `-name` or `name-` descends. A part of a
+            column's name will do.
+        include: more columns: a logged term (`kl`, `train_kl`) or one of `report.tables.OPTIONAL`.
+        exclude: columns to leave out.
+        average: a matrix key over which to average.
+        average_std: with `average`: columns that get smallest, largest and standard deviation.
+        each: show repeated runs (seeds, trials, settings without effect) one by one; otherwise
+            they are one row with mean and spread.
+        legacy_headers: the old runner's columns and headers, for comparison with its tables.
+        format: `markdown`, `terminal`, `csv`, `json` (a list of runs, each with its `row` of the
+            table) or `html`.
+        text: below the table an example of each run that writes ASCII art, beside its original.
+    """
+
+    sort: Sequence[str] = ()
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    average: str | None = None
+    average_std: Sequence[str] = ()
+    each: bool = False
+    legacy_headers: bool = False
+    format: str = "markdown"
+    text: bool = False
+
+
+#: One row for repeats, every column that has something to say, Markdown.
+DEFAULT = TableQuery()

@@ -1,0 +1,125 @@
+"""Which stored runs are meant: by experiment file, run folder, glob, or a part of a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from aelab.errors import Problems, RefusedError, UserError
+from aelab.runs.record import BrokenRun, Run
+from aelab.runs.store import Store
+
+#: Folder of the runs, unless another is named.
+RUNS = Path("runs")
+
+#: Experiment files, run folders, globs, or runs found before; one of them, or several.
+Sources = str | Path | Run | Sequence[str | Path | Run]
+
+
+def find_runs(
+    sources: Sources = (),
+    store: Store | None = None,
+    *,
+    only: str | None = None,
+    may_be_empty: bool = False,
+) -> list[Run]:
+    """Stored runs of experiment files, run folders or globs, in that order, each once.
+
+    Args:
+        sources: which; empty means every stored run.
+        store: where they are; `runs/` if left out.
+        only: glob that a run's name must match.
+        may_be_empty: finding nothing is no mistake.
+
+    Raises:
+        UserError: nothing was found.
+    """
+    store = store or Store(RUNS)
+    if not store.root.exists() and not (may_be_empty and store.root == RUNS):
+        raise UserError(
+            f"there is no folder {store.root}, so there are no runs",
+            hint="train some with: aelab run FILE; those of another place: --runs FOLDER",
+        )
+    sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
+    found: dict[str, Run] = {}
+    for source in sources or [None]:  # type: ignore[list-item]
+        for entry in runs_of(source, store):
+            found.setdefault(entry.folder, entry)
+    chosen = [
+        entry for entry in found.values() if matches((entry.record["name"], entry.folder), only)
+    ]
+    if not chosen and not may_be_empty:
+        what = ", ".join(map(str, sources)) or f"{store.root}/"
+        raise UserError(
+            f"no stored runs for {what}" + (f" that match '{only}'" if only else ""),
+            hint="train them with: aelab run FILE; see what is there with: aelab ls",
+        )
+    return chosen
+
+
+def runs_of(source: str | Path | Run | None, store: Store) -> list[Run]:
+    """The stored runs of an experiment file, a run folder or a glob; None means all of them.
+
+    Raises:
+        Problems: the experiment file is wrong.
+        StoreError: no such run folder.
+    """
+    if source is None:
+        return store.scan().every
+    if isinstance(source, Run):
+        return [source]
+    path = Path(source)
+    if path.suffix.lower() not in {".yml", ".yaml"} or path.is_dir():
+        return list(store.select([source]))
+    from aelab import config
+
+    stored = {entry.folder: entry for entry in store.scan().every}
+    try:
+        named = [
+            (spec.folder, *spec.legacy_folders, *(twin.folder for twin in spec.same))
+            for spec in config.load(path).runs()
+        ]
+    except Problems as problems:
+        made = [entry for entry in stored.values() if _made_with_trust(entry, path)]
+        if not made or not all(isinstance(error, RefusedError) for error in problems.errors):
+            raise
+        return made  # a reader needs no --trust: its blocks were evaluated when it was trained
+    # Folders may carry the slugs of the old runner, which had two forms.
+    return [entry for folders in named for entry in _first_found(folders, stored)]
+
+
+def store_of(run: Run) -> Store:
+    """The store that a run lies in, from the run's path and its name in it."""
+    root = run.path
+    for _ in Path(run.folder).parts:
+        root = root.parent
+    return Store(root)
+
+
+def matches(names: Iterable[str], only: str | None) -> bool:
+    """Whether a run is meant: a glob over name, folder or their last part, or a part of them."""
+    if only is None:
+        return True
+    return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
+
+
+def _first_found(folders: Sequence[str], stored: Mapping[str, Run]) -> list[Run]:
+    """The run of the first folder that is stored, or its trials (`--set trials=3`)."""
+    for folder in folders:
+        if folder in stored:
+            return [stored[folder]]
+        above = [entry for name, entry in stored.items() if folder.startswith(f"{name}/")]
+        if above and isinstance(above[0], BrokenRun):  # a folder that cannot be read
+            return above[:1]
+        trials = [
+            e for f, e in stored.items() if re.fullmatch(re.escape(folder) + r"_trial-\d+", f)
+        ]
+        if trials:
+            return sorted(trials, key=lambda entry: int(entry.folder.rpartition("-")[2]))
+    return []
+
+
+def _made_with_trust(entry: Run, file: Path) -> bool:
+    return bool(entry.record.get("trust")) and entry.record.get("experiment") == file.name

@@ -1,0 +1,194 @@
+"""Stored runs measured on their held-out images, the numbers kept beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aelab.errors import ConfigError, DataError, ShapeError, UserError, did_you_mean, one_of
+from aelab.metrics import METRICS, Subject, lacking
+from aelab.ops.subset import DRAWN, RULE, said
+from aelab.runs.evaluation import write_evaluation
+
+if TYPE_CHECKING:
+    from aelab.runs.record import Run
+    from aelab.study.opened import OpenedRun
+
+
+@dataclass
+class Evaluated:
+    """What was measured of one run.
+
+    Attributes:
+        run: which.
+        images: seen by the evaluated state.
+        heldout_images: how many images it was measured with at most: a keyed random draw, spread
+            over the classes, and the same for all runs on the same set.
+        heldout_total: how many there are.
+        train_images, train_total: the same of the training images; 0 where no metric needed them.
+        parts: metric -> over how many of the held-out images it was taken, where that is fewer.
+        values: key -> number, over all metrics.
+        skipped: metric -> why it could not be measured.
+        seconds: metric -> time it took.
+        problem: why the whole run could not be evaluated, empty if it was.
+    """
+
+    run: Run
+    images: int = 0
+    heldout_images: int = 0
+    heldout_total: int = 0
+    train_images: int = 0
+    train_total: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+
+
+def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]:
+    """The metrics meant: those named, else the cheap ones, or all.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise UserError(
+                f"unknown metric '{name}'{did_you_mean(name, METRICS)}",
+                hint=f"possible: {one_of(METRICS)}",
+            )
+    if names:
+        return list(dict.fromkeys(names))
+    return [name for name, metric in METRICS.items() if all_of_them or metric.cost == "cheap"]
+
+
+def metrics_there_are() -> list[dict[str, str]]:
+    """Every metric: `metric`, `cost`, `needs` and `what`, in words."""
+    return [
+        {
+            "metric": name,
+            "cost": metric.cost,
+            "needs": ", ".join(sorted(metric.needs)) or "-",
+            "what": metric.summary,
+        }
+        for name, metric in METRICS.items()
+    ]
+
+
+def subject_of(
+    opened: OpenedRun,
+    *,
+    limit: int = 10_000,
+    train_limit: int = 20_000,
+    chunk_images: int = 250,
+    every_class: bool = False,
+) -> Subject:
+    """A reopened run as the subject of metrics and figures.
+
+    Args:
+        opened: the run.
+        limit: at most so many held-out images, drawn at random.
+        train_limit: at most so many training images, drawn at random; with 0 their set is
+            not even loaded.
+        chunk_images: images in one pass.
+        every_class: of `Subject`, for pictures.
+
+    Raises:
+        DataError: the run has no validation set.
+    """
+    parts = opened.parts
+    if not parts.validation:
+        raise DataError(
+            f"run {opened.run.folder} has no validation set",
+            hint="measures and figures are of held-out images: give the file a validation_set",
+        )
+    train = parts.train[-1].dataset.load() if parts.train and train_limit else None
+    return Subject(
+        parts.model,
+        parts.validation[-1].dataset.load(),
+        train,
+        formulas=tuple(term.formula_name for term in parts.objective.terms),
+        seed=opened.spec.seed,
+        limit=limit,
+        train_limit=train_limit,
+        chunk_images=chunk_images,
+        every_class=every_class,
+        device=parts.device,
+    )
+
+
+def evaluate_run(
+    opened: OpenedRun,
+    names: Iterable[str],
+    *,
+    limit: int = 10_000,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    asked: bool = True,
+) -> Evaluated:
+    """Measures one reopened run and stores what was found beside it.
+
+    Unless they were `asked` for by name, metrics of characters are silent about a run that paints:
+    most users never write, and two notes below each table would tell them nothing.
+    """
+    subject = subject_of(opened, limit=limit)
+    found = Evaluated(opened.run, opened.images, len(subject.images), subject.heldout_total)
+    entries: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if not (asked or subject.alphabet) and "characters" in METRICS[name].needs:
+            continue
+        missing = lacking(subject, METRICS[name])
+        if missing:
+            found.skipped[name] = missing
+            entries[name] = {"skipped": missing}
+            continue
+        given = dict((options or {}).get(name, {}))
+        began = time.perf_counter()
+        try:
+            values = METRICS[name].function(subject, **given)
+        except (ConfigError, ShapeError) as error:  # of this measure: the others go on
+            found.skipped[name] = error.message
+            entries[name] = {"skipped": error.message}
+            continue
+        images = METRICS[name].images(subject, given)
+        if images < found.heldout_images:
+            found.parts[name] = images
+        if "train" in METRICS[name].needs:
+            found.train_images, found.train_total = len(subject.train_images), subject.train_total
+        found.seconds[name] = round(time.perf_counter() - began, 3)
+        found.values |= values
+        entries[name] = {
+            "values": values,
+            "seconds": found.seconds[name],
+            "options": given,
+            "heldout_images": images,
+        }
+    about = {
+        "state": opened.state,
+        "images": opened.images,
+        "heldout_images": found.heldout_images,
+        "heldout_total": found.heldout_total,
+        "images_are": RULE,
+    }
+    write_evaluation(opened.run, about, entries)
+    return found
+
+
+def taken_over(found: Sequence[Evaluated]) -> list[str]:
+    """Which images the numbers are of, in sentences; equal ones of several runs once."""
+    lines: dict[str, None] = {}
+    for entry in found:
+        if not entry.values:
+            continue
+        of, heldout = entry.heldout_total, "held-out images"
+        drawn = entry.heldout_images < of or entry.train_images < entry.train_total
+        line = f"over {said(entry.heldout_images, of, heldout)}"
+        if entry.train_images:
+            line += f" and {said(entry.train_images, entry.train_total, 'training images')}"
+        lines[line + (DRAWN if drawn or entry.parts else "")] = None
+        for name, count in entry.parts.items():
+            what = f"{name} ({METRICS[name].part_is})" if METRICS[name].part_is else name
+            lines[f"{what}: over {said(count, of, heldout)}"] = None
+    return list(lines)

@@ -1,0 +1,105 @@
+"""The stored reproductions of a run as a moving picture: how it learned."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from aelab.errors import MissingExtra, UserError
+from aelab.report.pictures import image_width, open_row, originals, steps
+
+if TYPE_CHECKING:
+    from aelab.runs.record import Run
+
+#: Milliseconds a picture stays; the last stays ten times as long.
+FRAME_MS = 250
+#: Kinds of films, which are also the endings of their names.
+KINDS = ("webp", "gif", "mp4")
+SPLITS = ("heldout", "train")
+#: Images of the row that are shown, and the least height they are drawn with.
+SHOWN, LEAST_PIXELS = 8, 64
+
+
+def frames(run: Run, split: str = "heldout", count: int = SHOWN) -> list[Image.Image]:
+    """One picture for each stored moment: originals above, reproductions below, images seen.
+
+    Raises:
+        UserError: no reproductions are stored.
+    """
+    original, stored = originals(run, split), steps(run, split)
+    if original is None or not stored:
+        others = [s for s in SPLITS if s != split and originals(run, s) and steps(run, s)]
+        raise UserError(
+            f"run {run.folder} has no stored reproductions of '{split}' images",
+            hint=f"type: -o split={others[0]}"
+            if others
+            else f"they are written while it trains; splits are {' and '.join(SPLITS)}",
+        )
+    above = open_row(original)
+    width = image_width(run, above.size)
+    scale = max(1, -(-LEAST_PIXELS // above.height))
+    size = min(above.width, width * count), above.height
+    shown = size[0] * scale, size[1] * scale
+    font, head, gap = ImageFont.load_default(14), 24, 4
+    made = []
+    for images, path in stored.items():
+        picture = Image.new("RGB", (shown[0], head + 2 * shown[1] + gap), "white")
+        ImageDraw.Draw(picture).text((4, head / 2), f"{images:,} images", "#111111", font, "lm")
+        for top, source in ((head, above), (head + shown[1] + gap, open_row(path))):
+            part = source.crop((0, 0, *size)).convert("RGB")
+            picture.paste(part.resize(shown, Image.Resampling.NEAREST), (0, top))
+        made.append(picture)
+    return made
+
+
+def film(run: Run, kind: str = "webp", split: str = "heldout", count: int = SHOWN) -> bytes:
+    """The frames as an animation.
+
+    Args:
+        run: with stored reproductions.
+        kind: `webp` (lossless and small), `gif` or `mp4`.
+        split: `heldout` or `train`.
+        count: images side by side.
+
+    Raises:
+        UserError: unknown kind, or nothing stored.
+        MissingExtra: `mp4` without PyAV.
+    """
+    pictures = frames(run, split, count)
+    if kind in ("webp", "gif"):
+        durations = [FRAME_MS] * (len(pictures) - 1) + [10 * FRAME_MS]
+        options: dict[str, Any] = {"lossless": True, "method": 4} if kind == "webp" else {}
+        buffer = io.BytesIO()
+        pictures[0].save(
+            buffer,
+            kind.upper(),
+            save_all=True,
+            append_images=pictures[1:],
+            duration=durations,
+            loop=0,
+            **options,
+        )
+        return buffer.getvalue()
+    if kind == "mp4":
+        return _mp4(pictures)
+    raise UserError(f"unknown kind of film '{kind}'", hint="possible: webp, gif, mp4")
+
+
+def _mp4(pictures: list[Image.Image]) -> bytes:
+    try:
+        import av
+    except ImportError:
+        raise MissingExtra("a film as mp4", "av", "video") from None
+    buffer = io.BytesIO()
+    # Even sizes are what the usual players take.
+    width, height = (size - size % 2 for size in pictures[0].size)
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=1000 // FRAME_MS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in [*pictures, *[pictures[-1]] * 9]:
+            frame = av.VideoFrame.from_image(picture.crop((0, 0, width, height)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()

@@ -1,0 +1,166 @@
+"""Where held-out images lie in the latent, and how codes are distributed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from aelab.errors import UserError, did_you_mean, one_of
+from aelab.metrics import error_by_frequency, flat, kl_by_dimension
+from aelab.metrics.maps import METHODS, pca_map, same_place, tsne_map, umap_map
+from aelab.metrics.subject import need_finite, normal_of
+from aelab.ops.subset import said
+from aelab.posteriors import changed
+from aelab.report.frequency import Lines, figure
+from aelab.report.scatter import (
+    histogram_against_normal,
+    notes_of,
+    scatter_map,
+    sorted_bars,
+    thumbnail_map,
+)
+from aelab.tensor_pictures import as_pictures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from aelab.metrics import Subject
+
+
+#: Whose codes a map shows, the options of `of`.
+OF = ("heldout", "train", "all")
+
+
+def latent_map(
+    subject: Subject,
+    method: str = "pca",
+    mark: str = "auto",
+    count: int = 2000,
+    of: str = "heldout",
+) -> Any:
+    """Mean codes of images as points of the plane.
+
+    Args:
+        method: `pca`, `tsne` or `umap`.
+        mark: `labels` (colours by class), `thumbnails` (the images themselves), `auto`: labels
+            where the set has them.
+        count: at most so many images, a random draw.
+        of: `heldout` images, `train` images, or `all` of both.
+    """
+    if mark not in ("auto", "labels", "thumbnails"):
+        raise UserError(f"unknown mark {mark!r}", hint="possible: auto, labels, thumbnails")
+    images, codes, labels, words = chosen_codes(subject, of, count)
+    points, how, axes = place(codes, method, subject.seed)
+    title = f"{words}, {how}"
+    if mark == "thumbnails" or (mark == "auto" and labels is None):
+        pictures = as_pictures(images, subject.alphabet)
+        return thumbnail_map(points.numpy(), pictures, title)
+    numbers = None if labels is None else labels.numpy()
+    ticks = method == "pca"
+    return scatter_map(points.numpy(), numbers, title, axes, subject.classes, ticks=ticks)
+
+
+def chosen_codes(
+    subject: Subject, of: str, count: int
+) -> tuple[Tensor, Tensor, Tensor | None, str]:
+    """Images (N, C, H, W), their mean codes (N, D), their labels (N,), and how many of how many.
+
+    Raises:
+        UserError: an unknown side, or no training images.
+    """
+    if of not in OF:
+        hint = f"possible: {one_of(OF)}"
+        raise UserError(f"unknown images {of!r}{did_you_mean(of, OF)}", hint=hint)
+    if of != "heldout" and not subject.has_train:
+        raise UserError("there are no training images", hint="of=heldout shows the held-out ones")
+    total = {
+        "heldout": subject.heldout_total,
+        "train": subject.train_total,
+        "all": subject.heldout_total + subject.train_total,
+    }[of]
+    # Each side by its share of all images; both stand in drawn order.
+    held_out = {"heldout": count, "train": 0, "all": -(-count * subject.heldout_total // total)}[of]
+    parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    if held_out:
+        few = slice(0, held_out)
+        labels = None if subject.labels is None else subject.labels[few]
+        parts.append((subject.images[few], flat(subject.latents[few]), labels))
+    if count > held_out:
+        few = slice(0, count - held_out)
+        labels = None if subject.train_labels is None else subject.train_labels[few]
+        parts.append((subject.train_images[few], flat(subject.encode(subject.train_images[few])),
+                      labels))  # fmt: skip
+    images, codes = (torch.cat([part[place] for part in parts]) for place in (0, 1))  # type: ignore[misc]
+    known = [part[2] for part in parts if part[2] is not None]
+    need_finite(codes, "codes")
+    what = {"heldout": "held-out images", "train": "training images", "all": "images"}[of]
+    return (
+        images,
+        codes,
+        torch.cat(known) if len(known) == len(parts) else None,
+        said(len(codes), total, what),
+    )
+
+
+def tsne_plot(subject: Subject, count: int = 10_000) -> Figure:
+    """Document 004's map: one *drawn* latent of each image, t-SNE with perplexity 30, by class.
+
+    Args:
+        count: at most so many images, a random draw; 10,000 take some minutes.
+    """
+    posterior = changed(subject.posterior, lambda tensor: tensor[:count])
+    drawn, _ = posterior.draw(normal_of(subject.generator("tsne")))
+    need_finite(drawn, "drawn latents")
+    points, how, axes = place(drawn, "tsne", subject.seed)
+    labels = None if subject.labels is None else subject.labels[: len(drawn)].numpy()
+    title = f"{said(len(drawn), subject.heldout_total, 'held-out images')}, {how}, drawn latents"
+    return scatter_map(points.numpy(), labels, title, axes, subject.classes)
+
+
+def code_histogram(subject: Subject) -> Figure:
+    """The mean codes of all dimensions together, beside the prior N(0, 1)."""
+    codes = flat(subject.latents)
+    need_finite(codes, "codes")
+    values = codes.double()
+    numbers = {"mean": values.mean().item(), "standard deviation": values.std(correction=0).item()}
+    images = said(len(codes), subject.heldout_total, "held-out images")
+    title = f"codes of {codes.shape[1]} numbers of {images}: {notes_of(numbers)}"
+    return histogram_against_normal(codes.numpy(), title)
+
+
+def kl_bars(subject: Subject) -> Figure:
+    """The KL divergence of every latent dimension from the prior, largest first."""
+    kl = kl_by_dimension(subject)
+    title = f"{kl.sum().item():.4g} nats an image, {int((kl > 0.1).sum())} of {len(kl)} above 0.1"
+    return sorted_bars(kl.numpy(), title, ("dimension, by rank", "KL divergence (nats)"))
+
+
+def frequency(subject: Subject) -> Figure:
+    """Squared error by spatial frequency, and what arrives of the amplitude."""
+    found = error_by_frequency(subject.reconstructions, subject.images)
+    numbers = found.frequency.tolist(), found.relative.tolist(), found.transfer.tolist()
+    return figure([Lines("this run", *numbers)])
+
+
+def place(codes: Tensor, method: str, seed: int) -> tuple[Tensor, str, tuple[str, str]]:
+    """(N, D) -> points (N, 2), how, in words, and what stands at the axes.
+
+    Raises:
+        UserError: an unknown method.
+        ShapeError: fewer than 4 codes for another method than `pca`.
+    """
+    if method not in METHODS:
+        raise UserError(
+            f"unknown method {method!r}{did_you_mean(method, METHODS)}",
+            hint=f"possible: {one_of(METHODS)}",
+        )
+    name = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}[method]
+    how = f"{name}: all codes are the same" if same_place(codes) else name
+    if method == "pca":
+        points, shares = pca_map(codes)
+        words = [f"component {n}: {share:.0%} of the variance" for n, share in enumerate(shares, 1)]
+        return points, how, (words[0], words[1])
+    points = (tsne_map if method == "tsne" else umap_map)(codes, seed)
+    return points, how, (f"{name} 1", f"{name} 2")

@@ -1,0 +1,133 @@
+"""Figures of several runs: one row of images a run, so that the eye compares settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
+from aelab.metrics import flat
+from aelab.metrics.distances import draw_images
+from aelab.metrics.paths import linear_path
+from aelab.report.pictures import Line, sheet
+from aelab.report.series import labels
+from aelab.study.evaluation import subject_of
+from aelab.study.figures.sheets import pairs_of, scale_of
+from aelab.study.figures.stored import save_figure
+from aelab.study.figures.table import Drawn, check_options
+from aelab.tensor_pictures import picture_line
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+    from aelab.runs.record import Run
+    from aelab.study.opened import OpenedRun
+
+
+def reproductions(subject: Subject, count: int = 12) -> Tensor:
+    """Held-out images as the run makes them, one of each class in turn.
+
+    Args:
+        count: images a row.
+    """
+    return subject.reconstructions[subject.shown[:count]]
+
+
+def sample(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
+    """New images; runs with equal latents and equal seeds decode the same draws of the prior.
+
+    Args:
+        sampler: as of the figure `sample`.
+        count: images a row.
+    """
+    return draw_images(subject, sampler, count)
+
+
+def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
+    """Straight from one held-out image to another of another class, through the mean codes.
+
+    Args:
+        steps: images a row, both ends included.
+        pair: which of the pairs.
+    """
+    pairs = pairs_of(subject, pair + 1)
+    if not pairs:
+        raise DataError("there is one held-out image, and no other to go to")
+    first, second = pairs[-1]
+    codes = flat(subject.latents)
+    return subject.decode(linear_path(codes[first], codes[second], steps))
+
+
+#: Figures that can show several runs; those of one run with the same names show more of it.
+TOGETHER: dict[str, Callable[..., Tensor]] = {
+    "reproductions": reproductions,
+    "interpolation": interpolation,
+    "sample": sample,
+}
+
+
+def draw_together(
+    name: str,
+    references: Sequence[tuple[Run, str]],
+    open_run: Callable[[str], OpenedRun],
+    out: Path,
+    options: Mapping[str, Any],
+    limit: int,
+    left_out: list[str] | None = None,
+) -> Path:
+    """One sheet of several runs, see `Lab.figure_together`.
+
+    Args:
+        name: of `TOGETHER`.
+        references: the run, and RUN or RUN@state as it is opened.
+        open_run: opens a reference.
+        out: file to write.
+        options: keyword arguments of the figure.
+        limit: at most so many held-out images.
+        left_out: runs that cannot be opened are named here; left out, that is raised.
+
+    Raises:
+        AelabError: no run at all can be opened.
+        UserError: no such figure, or not of several runs; no such option.
+        DataError: the runs were validated with images of different sizes.
+    """
+    if name not in TOGETHER:
+        raise UserError(
+            f"the figure '{name}' shows one run{did_you_mean(name, TOGETHER)}",
+            hint=f"of several runs at once: {one_of(TOGETHER)}",
+        )
+    given = dict(options)
+    check_options(name, TOGETHER[name], given)
+    lines: list[Line] = []
+    originals: Tensor | None = None
+    scale = 1
+    names = labels([run for run, _ in references])[1]
+    for label, (_, reference) in zip(names, references, strict=True):
+        try:
+            subject = subject_of(open_run(reference), limit=limit, every_class=True)
+        except AelabError as error:
+            if left_out is None or len(references) == 1:
+                raise
+            left_out.append(f"{reference}: left out: {error}")
+            continue
+        images = TOGETHER[name](subject, **given)
+        if name == "reproductions":
+            shown = subject.images[subject.shown[: len(images)]]
+            if originals is None or not torch.equal(originals, shown):
+                lines.append(picture_line("original", shown, subject.alphabet, original=True))
+            originals = shown
+        line = picture_line(label, images, subject.alphabet)
+        if lines and lines[0].images[0].size != line.images[0].size:
+            raise DataError(
+                f"the images of {reference} are {images.shape[-1]}x{images.shape[-2]}, those of "
+                "the runs before it are not: they cannot stand under each other",
+                hint="choose runs of one size with --only",
+            )
+        lines.append(line)
+        scale = scale_of(subject)
+    if not lines:
+        raise UserError("none of these runs can be opened", hint="\n  ".join(left_out or []))
+    return save_figure(Drawn(sheet(lines, scale=scale), ".png"), out)

@@ -1,0 +1,198 @@
+"""Sheets of images: reproductions, ways through the latent, draws and samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aelab.errors import ConfigError, UserError, did_you_mean, one_of
+from aelab.metrics import flat, kl_by_dimension
+from aelab.metrics.distances import draw_images
+from aelab.metrics.paths import linear_path, spherical_path, traversal
+from aelab.metrics.samplers import nearest
+from aelab.metrics.subject import normal_of
+from aelab.posteriors import HasDivergence, changed
+from aelab.report.pictures import Line, sheet
+from aelab.tensor_pictures import cell, numbers_of, picture_line
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+
+#: Rows of a sheet are drawn with images at least this high.
+LEAST_PIXELS = 48
+
+
+def reproductions(subject: Subject, count: int = 8) -> bytes:
+    """The worst, the middle and the best held-out reproductions.
+
+    Judged by squared error; of ASCII art by the share of wrong characters.
+
+    Args:
+        count: images a row.
+    """
+    unit, error = errors_of(subject)
+    order = error.argsort(descending=True)
+    count = min(count, len(order))
+    middle = (len(order) - count) // 2
+    rows = {"worst": order[:count], "median": order[middle : middle + count]}
+    rows["best"] = order[len(order) - count :]
+    lines: list[Line] = []
+    for name, index in rows.items():
+        mean = error[index].mean().item()
+        images, made = subject.images[index], subject.reconstructions[index]
+        lines.append(picture_line(f"{name}: original", images, subject.alphabet, original=True))
+        lines.append(picture_line(f"{name}: {unit} {mean:.4f}", made, subject.alphabet))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str = "both") -> bytes:
+    """From one held-out image to another through the latent.
+
+    Args:
+        steps: images a row, both ends included.
+        pairs: rows; of different classes where labels are known.
+        path: `linear`, `spherical` or `both`.
+    """
+    kinds = {"linear": linear_path, "spherical": spherical_path}
+    if path != "both" and path not in kinds:
+        raise UserError(
+            f"unknown path {path!r}{did_you_mean(path, [*kinds, 'both'])}",
+            hint=f"possible: {one_of([*kinds, 'both'])}",
+        )
+    codes, lines = flat(subject.latents), list[Line]()
+    chosen = pairs_of(subject, pairs)
+    if not chosen:
+        raise ConfigError("there is one held-out image, and no other to go to")
+    for number, (first, second) in enumerate(chosen, start=1):
+        between = (
+            ""
+            if subject.labels is None
+            else ", "
+            + " to ".join(subject.classes[int(subject.labels[image])] for image in (first, second))
+        )
+        for name, make in kinds.items():
+            if path in (name, "both"):
+                images = subject.decode(make(codes[first], codes[second], steps))
+                label, is_first = f"{number} {name}{between}", name == "linear"
+                lines.append(picture_line(label, images, subject.alphabet, original=is_first))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def traversals(
+    subject: Subject, dimensions: int = 12, steps: int = 9, width: float = 3.0, image: int = 0
+) -> bytes:
+    """One held-out image, one dimension of its code changed a row.
+
+    Rows are ordered by what a dimension tells: its KL divergence from the prior, or where there is
+    no posterior, the variance of the code. Values go `width` standard deviations of the codes to
+    both sides of their mean.
+
+    Args:
+        dimensions: rows.
+        steps: images a row.
+        width: in standard deviations.
+        image: which of the held-out images that figures show.
+    """
+    codes = flat(subject.latents)
+    diverges = isinstance(subject.posterior, HasDivergence)
+    tells = kl_by_dimension(subject) if diverges else codes.var(0, correction=0)
+    unit = "nats" if diverges else "variance"
+    mean, std = codes.mean(0), codes.std(0, correction=0)
+    code = codes[subject.shown[min(image, len(codes) - 1)]]
+    lines = []
+    for dimension in tells.argsort(descending=True)[:dimensions].tolist():
+        offsets = torch.linspace(-width, width, steps)
+        values = mean[dimension] + offsets * std[dimension]
+        shown = subject.decode(traversal(code, dimension, values))
+        label = f"{dimension}: {tells[dimension]:.3g} {unit}"
+        lines.append(picture_line(label, shown, subject.alphabet))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes:
+    """A few held-out images and what draws from their posteriors decode to.
+
+    Args:
+        images: rows.
+        draws: images a row, after the original and the decoded mean.
+    """
+    lines = []
+    for place, index in enumerate(subject.shown[:images].tolist()):
+        shown = subject.decode(draw_posterior(subject, index, draws))
+        mean = subject.reconstructions[index : index + 1]
+        row = torch.cat([subject.images[index : index + 1], mean, shown])
+        label = "original, mean, draws" if not place else ""
+        lines.append(picture_line(label, row, subject.alphabet))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def samples(
+    subject: Subject, sampler: str = "auto", count: int = 40, nearest: bool = True
+) -> bytes:
+    """New images: latents drawn from a sampler and decoded, the nearest training image below each.
+
+    Args:
+        sampler: `prior`, `gaussian`, `mixture`, `flow`; `auto` is `prior` with a Gaussian
+            posterior, else `gaussian`.
+        count: how many, ten a row.
+        nearest: show the nearest training images.
+    """
+    shown = draw_images(subject, sampler, count)
+    lines: list[Line] = []
+    near: Tensor | None = None
+    if nearest and subject.has_train:
+        near = nearest_training_images(subject, shown)
+    for start in range(0, count, 10):
+        row = shown[start : start + 10]
+        lines.append(picture_line("sample", row, subject.alphabet, original=near is not None))
+        if near is not None:
+            found = near[start : start + 10]
+            lines.append(picture_line("nearest training image", found, subject.alphabet))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def nearest_training_images(subject: Subject, images: Tensor) -> Tensor:
+    """(N, C, H, W) the most similar training image of each: in pixels, or in equal characters."""
+    train = subject.train_images
+    if not subject.alphabet:
+        return train[nearest(images, train)[0]]
+    numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, train))
+    return torch.stack([train[(known != one).sum((1, 2)).argmin()] for one in numbers])
+
+
+def errors_of(subject: Subject) -> tuple[str, Tensor]:
+    """What held-out reproductions are ordered by, in a word, and (N,) of it: less is better."""
+    made, images = subject.reconstructions, subject.images
+    if subject.alphabet:
+        return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
+    return "L2", (made - images).square().flatten(1).mean(1)
+
+
+def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
+    """(count, D) latents from the posterior of one held-out image."""
+    repeated = changed(
+        subject.posterior, lambda tensor: tensor[index].expand(count, *tensor.shape[1:])
+    )
+    latents: Tensor = repeated.draw(normal_of(subject.generator("posterior", index)))[0]
+    return latents
+
+
+def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
+    """Numbers of held-out images to go between; of different classes where labels are known."""
+    labels, found = subject.labels, list[tuple[int, int]]()
+    free = subject.shown.tolist()
+    while len(found) < count and len(free) >= 2:
+        first = free.pop(0)
+        other = (i for i in free if labels is None or labels[i] != labels[first])
+        second = next(other, free[0])
+        free.remove(second)
+        found.append((first, second))
+    return found
+
+
+def scale_of(subject: Subject) -> int:
+    """How many pixels a pixel becomes, so that small images can be seen."""
+    height = subject.images.shape[-2] * (cell()[0] if subject.alphabet else 1)
+    return max(1, -(-LEAST_PIXELS // height))

@@ -1,0 +1,105 @@
+"""Figures of stored runs, written where the report finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aelab.assembly.parts import functions_of
+from aelab.errors import AelabError, UserError
+from aelab.metrics.table import lacking_needs
+from aelab.outputs import refuse_to_replace, write_output
+from aelab.study.evaluation import subject_of
+from aelab.study.figures.film import KINDS
+from aelab.study.figures.table import FIGURES, Drawn, draw, find_figure
+
+if TYPE_CHECKING:
+    from aelab.runs.record import Run
+    from aelab.study.opened import OpenedRun
+
+#: Below a run's directory.
+FOLDER = "figures"
+
+
+def draw_of_run(
+    name: str, opened: OpenedRun, out: Path | None, options: Mapping[str, Any], limit: int
+) -> Path:
+    """One figure of an opened run, written into its `figures` folder or to `out`.
+
+    Args:
+        name: of `FIGURES`.
+        opened: the run.
+        out: None for the folder where the report finds it.
+        options: keyword arguments of the figure.
+        limit: at most so many held-out images.
+
+    Raises:
+        UserError: no such figure or option, the run lacks what it needs, or `out` is refused.
+    """
+    if find_figure(name).of_run:
+        return draw_of_files(name, opened.run, out, options)
+    if out is not None:
+        refuse_to_replace(out)
+    with functions_of(opened.spec):
+        drawn = draw(name, subject_of(opened, limit=limit, every_class=True), options)
+    return write_figure(opened.run, name, drawn, out)
+
+
+def draw_of_files(name: str, run: Run, out: Path | None, options: Mapping[str, Any]) -> Path:
+    """As `draw_of_run`, for a figure that needs the stored files only."""
+    if out is not None:
+        refuse_to_replace(out)
+    ending = "" if out is None else out.suffix.lower().removeprefix(".")
+    if ending in KINDS and "kind" not in options:
+        options = {**options, "kind": ending}
+    return write_figure(run, name, draw(name, run, options), out)
+
+
+def draw_cheap(opened: OpenedRun, limit: int) -> tuple[list[Path], dict[str, str]]:
+    """Every figure that takes seconds, of one run.
+
+    Returns:
+        The files written, and figure -> why it could not be drawn.
+    """
+    with functions_of(opened.spec):
+        subject = subject_of(opened, limit=limit, every_class=True)
+    written, failed = list[Path](), dict[str, str]()
+    for name, figure in FIGURES.items():
+        other_kind = "pixels" if subject.alphabet else "characters"
+        if figure.cost == "slow" or other_kind in figure.needs:
+            continue
+        lacking = lacking_needs(subject, figure.needs)
+        if lacking:
+            failed[name] = lacking
+            continue
+        try:
+            with functions_of(opened.spec):
+                drawn = draw(name, opened.run if figure.of_run else subject)
+            written.append(write_figure(opened.run, name, drawn, None))
+        except AelabError as error:
+            failed[name] = error.message
+    return written, failed
+
+
+def write_figure(run: Run, name: str, drawn: Drawn, out: Path | None) -> Path:
+    """Into the run's `figures` folder, or where it is wanted.
+
+    Raises:
+        UserError: the system refuses, or the name's ending is of another kind.
+    """
+    if out is None:
+        return run.write_bytes(f"{FOLDER}/{name}{drawn.suffix}", drawn.content)
+    return save_figure(drawn, out)
+
+
+def save_figure(drawn: Drawn, out: Path) -> Path:
+    """Into any file; folders on the way are made.
+
+    Raises:
+        UserError: the system refuses, or the name's ending is of another kind.
+    """
+    if out.suffix.lower() != drawn.suffix:
+        hint = f"type: --out {out.with_suffix(drawn.suffix)}"
+        raise UserError(f"{out}: this figure is a {drawn.suffix} file", hint=hint)
+    return write_output(out, drawn.content)

@@ -1,0 +1,168 @@
+"""The table of figures, and drawing one."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aelab.errors import UserError, did_you_mean, one_of
+from aelab.metrics.table import Need, lacking_needs
+from aelab.parts import Table
+from aelab.study.figures import document004, maps, sheets
+from aelab.study.figures.edges import edges
+from aelab.study.figures.film import film
+
+if TYPE_CHECKING:
+    from aelab.metrics import Subject
+    from aelab.runs.record import Run
+
+
+class Figure(NamedTuple):
+    """One entry of `FIGURES`.
+
+    Attributes:
+        make: `(subject, **options)`, or `(run, **options)` where `of_run`; gives the bytes of a
+            file, a Pillow image or a matplotlib figure.
+        summary: one sentence for `aelab figure --list`.
+        needs: what the subject must have.
+        cost: `cheap` ones are drawn by `aelab report --figures`.
+        of_run: needs the stored files only, no model.
+    """
+
+    make: Callable[..., Any]
+    summary: str
+    needs: frozenset[Need] = frozenset()
+    cost: Literal["cheap", "slow"] = "cheap"
+    of_run: bool = False
+
+
+class Drawn(NamedTuple):
+    """A finished figure: the bytes of a file, and the ending of its name."""
+
+    content: bytes
+    suffix: str
+
+
+#: Options of figures that say how many; `image` and `pair` count from 0.
+_COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
+_POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+_PIXELS: frozenset[Need] = frozenset({"pixels"})
+
+#: Every figure by name.
+FIGURES: Table[Figure] = Table(
+    "figure",
+    "aelab.figures",
+    {
+        "reproductions": Figure(
+            sheets.reproductions, "worst, median and best held-out reproductions"
+        ),
+        "interpolation": Figure(
+            sheets.interpolation, "between held-out images, straight and on the sphere"
+        ),
+        "traversals": Figure(sheets.traversals, "one dimension of a code changed a row"),
+        "posterior": Figure(sheets.posterior_draws, "draws from images' posteriors", _POSTERIOR),
+        "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
+        "map": Figure(maps.latent_map, "codes in the plane: method=pca, tsne or umap"),
+        "histogram": Figure(maps.code_histogram, "codes beside the prior"),
+        "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
+        "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
+        "edges": Figure(
+            edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
+        ),
+        "film": Figure(film, "how reproductions grew better: kind=webp, gif or mp4", of_run=True),
+        "inputs": Figure(document004.inputs, "document 004: held-out images"),
+        "samples": Figure(
+            document004.samples_of_document,
+            "document 004: their reconstructions, drawn",
+            _POSTERIOR,
+        ),
+        "tsne_plot": Figure(
+            maps.tsne_plot, "document 004: t-SNE of drawn latents by class", _POSTERIOR, "slow"
+        ),
+        "z_samples": Figure(
+            document004.z_samples, "document 004: draws from one image's posterior", _POSTERIOR
+        ),
+        "z_interpolation": Figure(
+            document004.z_interpolation, "document 004: between the first two images", _POSTERIOR
+        ),
+    },
+)
+
+
+def find_figure(name: str) -> Figure:
+    """A figure by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in FIGURES:
+        raise UserError(
+            f"there is no figure '{name}'{did_you_mean(name, FIGURES)}",
+            hint=f"possible: {one_of(FIGURES)}; aelab figure --list says what they show",
+        )
+    return FIGURES[name]
+
+
+def draw(name: str, source: Subject | Run, options: Mapping[str, Any] | None = None) -> Drawn:
+    """Draws a figure.
+
+    Args:
+        name: of `FIGURES`.
+        source: a subject; the run itself for figures `of_run`.
+        options: keyword arguments of the figure.
+
+    Raises:
+        UserError: no such figure or option, or the run lacks what it needs.
+    """
+    figure = find_figure(name)
+    given = dict(options or {})
+    check_options(name, figure.make, given)
+    if figure.needs:
+        missing = lacking_needs(source, figure.needs)  # type: ignore[arg-type]
+        if missing:
+            raise UserError(f"the figure '{name}' cannot be drawn: {missing}")
+    return _finished(figure.make(source, **given), str(given.get("kind", "webp")))
+
+
+def _finished(made: Any, kind: str) -> Drawn:
+    """The bytes of whatever a figure gave."""
+    if isinstance(made, bytes):
+        is_png = made.startswith(b"\x89PNG")
+        return Drawn(made, ".png" if is_png else f".{kind}")
+    buffer = io.BytesIO()
+    if hasattr(made, "savefig"):
+        made.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    else:
+        made.save(buffer, "PNG", optimize=True)
+    return Drawn(buffer.getvalue(), ".png")
+
+
+def check_options(name: str, make: Callable[..., Any], given: dict[str, Any]) -> None:
+    """Unknown names are refused; texts from a command line become what the defaults are.
+
+    Raises:
+        UserError: an unknown option, or a value of another kind.
+    """
+    parameters = list(inspect.signature(make).parameters.values())[1:]
+    kinds = {parameter.name: type(parameter.default) for parameter in parameters}
+    for key, value in given.items():
+        if key not in kinds:
+            raise UserError(
+                f"the figure '{name}' has no option '{key}'{did_you_mean(key, kinds)}",
+                hint=f"possible: {one_of(kinds) or 'none'}",
+            )
+        if isinstance(value, str) and kinds[key] is not str:
+            given[key] = _as(kinds[key], value, f"the figure '{name}', option {key}")
+        if key in _COUNTS and given[key] < 1:
+            raise UserError(f"the figure '{name}', option {key}: at least 1, got {given[key]}")
+
+
+def _as(kind: type, text: str, where: str) -> Any:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[text.lower()] if kind is bool else kind(text.replace("_", ""))
+    except (KeyError, ValueError):
+        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind, str(kind))
+        raise UserError(f"{where}: expected {wanted}, got '{text}'") from None

@@ -1,0 +1,100 @@
+"""Stored runs on their held-out images: which spatial frequencies they get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from aelab.assembly.workspace import Workspace
+from aelab.losses import l1, l2, ssim
+from aelab.metrics import error_by_frequency
+from aelab.report.frequency import Lines, figure
+from aelab.report.series import labels
+from aelab.runs.find import Sources, find_runs
+from aelab.study.evaluation import subject_of
+from aelab.study.reopen import reopen_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from aelab.metrics import FrequencyError
+    from aelab.runs.record import Run
+    from aelab.study.opened import OpenedRun
+
+
+class Measured(NamedTuple):
+    """One run's errors.
+
+    Attributes:
+        run: which.
+        l1, l2, ssim: means over the held-out images; `ssim` as similarity, 1 is equal.
+        by_frequency: the squared error, ring by ring.
+        images, total: over how many of how many held-out images, a random draw.
+    """
+
+    run: Run
+    l1: float
+    l2: float
+    ssim: float
+    by_frequency: FrequencyError
+    images: int
+    total: int
+
+
+def frequency_errors(
+    sources: Sources = (),
+    workspace: Workspace | None = None,
+    *,
+    only: str | None = None,
+    state: str = "latest",
+    limit: int = 1_000,
+) -> list[Measured]:
+    """Errors of stored runs on images drawn from their own validation sets, in evaluation mode.
+
+    Args:
+        sources: experiment files, run folders or globs; empty means every stored run.
+        workspace: where they are; `runs/` if left out.
+        only: glob that a run's name must match.
+        state: `latest`, `best`, or images seen.
+        limit: at most so many images a run.
+
+    Raises:
+        UserError: no such run.
+        StoreError: no such state.
+        DataError: a run without validation set.
+    """
+    workspace = workspace or Workspace()
+    return [
+        _measure(reopen_run(f"{run.folder}@{state}", workspace), limit)
+        for run in find_runs(sources, workspace.store, only=only)
+    ]
+
+
+def frequency_figure(measured: Sequence[Measured]) -> Figure:
+    """Error and transfer over spatial frequency, a line a run; see `report.frequency.figure`."""
+    _, names = labels([entry.run for entry in measured])
+    lines = [
+        Lines(
+            name,
+            entry.by_frequency.frequency.tolist(),
+            entry.by_frequency.relative.tolist(),
+            entry.by_frequency.transfer.tolist(),
+        )
+        for name, entry in zip(names, measured, strict=True)
+    ]
+    return figure(lines)
+
+
+def _measure(opened: OpenedRun, limit: int) -> Measured:
+    # In small pieces: an implicit decoder needs much memory for each image.
+    subject = subject_of(opened, limit=limit, train_limit=0, chunk_images=64)
+    output, target = subject.reconstructions, subject.images
+    return Measured(
+        opened.run,
+        l1(output, target).mean().item(),
+        l2(output, target).mean().item(),
+        1 - ssim(output, target).mean().item(),
+        error_by_frequency(output, target),
+        len(target),
+        subject.heldout_total,
+    )

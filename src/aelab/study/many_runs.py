@@ -1,0 +1,123 @@
+"""Measures and figures of many stored runs; one that cannot be opened does not end the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aelab.assembly.parts import functions_of
+from aelab.assembly.workspace import Workspace
+from aelab.errors import AelabError
+from aelab.outputs import refuse_to_replace, replacing
+from aelab.report.tables import run_order
+from aelab.runs.find import Sources, find_runs
+from aelab.runs.record import BrokenRun, Run
+from aelab.study.evaluation import Evaluated, evaluate_run
+from aelab.study.figures.several_runs import draw_together
+from aelab.study.figures.stored import draw_cheap, draw_of_files
+from aelab.study.figures.table import find_figure
+from aelab.study.reopen import reopen_run
+
+
+def evaluate_runs(
+    found: Iterable[Run],
+    workspace: Workspace,
+    names: Sequence[str],
+    *,
+    state: str,
+    limit: int,
+    options: Mapping[str, Mapping[str, Any]] | None,
+    asked: bool,
+) -> Iterator[Evaluated]:
+    """Measures each run at one state, see `evaluation.evaluate_run`; failures are `problem`s."""
+    for entry in found:
+        try:
+            if isinstance(entry, BrokenRun):
+                raise entry.problem
+            opened = reopen_run(f"{entry.folder}@{state}", workspace)
+            with functions_of(opened.spec):
+                measured = evaluate_run(opened, names, limit=limit, options=options, asked=asked)
+            yield measured
+        except AelabError as error:
+            yield Evaluated(entry, problem=str(error))
+        except Exception as error:  # of torch, for a run that somebody else made
+            yield Evaluated(entry, problem=f"{type(error).__name__}: {error}")
+
+
+def draw_figure(
+    name: str,
+    reference: str,
+    workspace: Workspace,
+    *,
+    out: str | Path | None,
+    options: Mapping[str, Any] | None,
+    limit: int,
+    force: bool,
+) -> Path:
+    """One figure of one run, see `Lab.figure`; a model is opened only where the figure needs it."""
+    target = None if out is None else Path(out)
+    with replacing(force):
+        if target is not None:
+            refuse_to_replace(target)
+        if find_figure(name).of_run:
+            run, _ = workspace.store.resolve(reference)
+            return draw_of_files(name, run, target, options or {})
+        opened = reopen_run(reference, workspace)
+        return opened.figure(name, out=target, options=options, limit=limit, force=force)
+
+
+def draw_figure_together(
+    name: str,
+    sources: Sources,
+    workspace: Workspace,
+    *,
+    out: str | Path | None,
+    options: Mapping[str, Any] | None,
+    only: str | None,
+    limit: int,
+    force: bool,
+    left_out: list[str] | None,
+) -> Path:
+    """One sheet of several runs, see `Lab.figure_together`."""
+    store = workspace.store
+    sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
+    references: dict[str, tuple[Run, str]] = {}
+    for source in sources or [()]:  # type: ignore[list-item]
+        if isinstance(source, str) and "@" in source:
+            references[source] = store.resolve(source)[0], source
+            continue
+        for entry in sorted(find_runs(source, store, only=only), key=run_order):
+            references[entry.folder] = entry, entry.folder
+    target = workspace.runs / f"{name}.png" if out is None else Path(out)
+    with replacing(force):
+        refuse_to_replace(target)
+        return draw_together(
+            name,
+            list(references.values()),
+            lambda reference: reopen_run(reference, workspace),
+            target,
+            options or {},
+            limit,
+            left_out,
+        )
+
+
+def draw_figures(found: Iterable[Run], workspace: Workspace, *, limit: int) -> Iterator[str]:
+    """Every figure that takes seconds, of every run; a line a run, see `Lab.figures`."""
+    for entry in found:
+        try:
+            if isinstance(entry, BrokenRun):
+                raise entry.problem
+            written, failed = draw_cheap(reopen_run(entry.folder, workspace), limit)
+        except Exception as error:  # one run, whoever made it, does not end the others
+            words = (
+                str(error) if isinstance(error, AelabError) else f"{type(error).__name__}: {error}"
+            )
+            yield f"{entry.folder}: {words}"
+            continue
+        named: dict[str, list[str]] = {}
+        for name, why in failed.items():
+            named.setdefault(why, []).append(name)
+        reasons = "".join(f"; not {', '.join(names)}: {why}" for why, names in named.items())
+        yield f"{entry.folder}: {len(written)} figures{reasons}"

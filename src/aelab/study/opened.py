@@ -1,0 +1,242 @@
+"""A stored run with its trained model: what can be asked of it, and what it can make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from aelab.assembly.parts import functions_of
+from aelab.assembly.recorded import recorded_range
+from aelab.metrics.distances import draw_images
+from aelab.ops.value_range import as_given, from_unit
+from aelab.outputs import refuse_to_replace, replacing
+from aelab.study.ascii_writing import AsciiArt, Matching, art_of, frames_of, save
+from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
+from aelab.study.figures.stored import draw_of_run
+from aelab.study.rendering import Rendered, Request, region_of, render_run
+from aelab.study.superresolution_score import score_run
+
+if TYPE_CHECKING:
+    from aelab.assembly.parts import Parts
+    from aelab.config import RunSpec
+    from aelab.data.roots import Roots
+    from aelab.metrics import Subject
+    from aelab.runs.record import Run
+    from aelab.types import ValueRange
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """One stored run with its model, in evaluation mode; `Lab.open` gives it.
+
+    Images are (B, C, H, W): given as bytes or as floats in `value_range`, made as floats in it.
+
+    Attributes:
+        run: its directory.
+        spec: its text, resolved.
+        parts: the trained model, the objective, and the data sets, of which nothing is read.
+        reading: what its data may be read from, and where its relative paths start.
+        images: how many the model had seen.
+        state: which state it is: `best`, `latest`, or images seen.
+    """
+
+    run: Run
+    spec: RunSpec
+    parts: Parts
+    reading: Roots
+    images: int
+    state: str = "best"
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained model, see `types.Model`; averaged weights where the run kept them."""
+        return self.parts.model
+
+    @property
+    def value_range(self) -> ValueRange:
+        """What black and white are for the model; 0 and 1 unless its data set says otherwise."""
+        return recorded_range(self.run.record)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the latents (B, ...) that the decoder is given: mean codes."""
+        latent: Tensor = self.model.encode(self._given(images))  # type: ignore[operator]
+        return latent
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, ...) as `encode` gives them -> images (B, C, H, W), not clamped."""
+        images: Tensor = self.model.decode(latents.to(self.parts.device))  # type: ignore[operator]
+        return images
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) through encoder and decoder, not clamped."""
+        reconstruction: Tensor = self.model(self._given(images)).reconstruction
+        return reconstruction
+
+    def sample(self, count: int = 16, sampler: str = "auto") -> Tensor:
+        """New images (count, C, H, W), not clamped.
+
+        Args:
+            count: how many.
+            sampler: as of the figure `sample`: `auto`, `prior`, `gaussian`, ...
+
+        Raises:
+            UserError: an unknown sampler.
+            DataError: the run has no validation set.
+        """
+        return from_unit(draw_images(self.subject(), sampler, count), self.value_range)
+
+    def subject(self, limit: int = 10_000, *, every_class: bool = False) -> Subject:
+        """Model and images as metrics and figures look at them; see `metrics.Subject`."""
+        return subject_of(self, limit=limit, every_class=every_class)
+
+    def evaluate(
+        self,
+        metrics: Sequence[str] = (),
+        *,
+        all_metrics: bool = False,
+        limit: int = 10_000,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Evaluated:
+        """Measures the run on its held-out images; the numbers are kept beside it.
+
+        Arguments as of `Lab.evaluate`.
+        """
+        names = chosen_metrics(metrics, all_metrics)
+        with functions_of(self.spec):
+            return evaluate_run(self, names, limit=limit, options=options, asked=bool(metrics))
+
+    def figure(
+        self,
+        name: str,
+        *,
+        out: str | Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        limit: int = 10_000,
+        force: bool = False,
+    ) -> Path:
+        """Draws a picture of the model and returns its file; arguments as of `Lab.figure`."""
+        with replacing(force):
+            return draw_of_run(name, self, None if out is None else Path(out), options or {}, limit)
+
+    def render(
+        self,
+        sizes: Sequence[int | str] = (),
+        *,
+        zoom: str | Sequence[float] | None = None,
+        images: int | None = None,
+        split: Literal["train", "validation"] = "validation",
+        out: str | Path = "renders",
+        truth: bool | str = False,
+        force: bool = False,
+    ) -> Rendered:
+        """Images of the run at any size, beside enlargements of its reconstructions.
+
+        Args:
+            sizes: `64` (width), `"96x64"` (width x height) or `"2x"`; 2x and 4x if left out.
+            zoom: x0, y0, x1, y1 of the window to show: -1 is the centre of the image's first
+                pixel, 1 that of its last; None for the whole picture, border to border.
+            images: how many; default 8, or 200 that are scored.
+            split: images of the `validation` set or of `train`.
+            out: folder for the PNG sheets.
+            truth: score the renders against larger originals: True takes the run's own set with a
+                larger shape in its globals, a text is an expression that gives a set.
+            force: replace files of these names that aelab did not make.
+
+        Returns:
+            The files written, and the scores where larger originals were given.
+
+        Raises:
+            UserError: the decoder has a fixed grid, or the sizes, the window or the set do not fit.
+        """
+        window = None if zoom is None else region_of(zoom)
+        request = Request(tuple(sizes), window, images, split, Path(out), truth)
+        with replacing(force), functions_of(self.spec):
+            return score_run(self, request) if truth else render_run(self, request)
+
+    def write(
+        self,
+        source: str | Path,
+        *,
+        out: str | Path | None = None,
+        columns: int | None = None,
+        invert: bool = False,
+        match: Literal["strokes", "areas", "brightness", "edges"] = "strokes",
+        beside: bool = False,
+        force: bool = False,
+    ) -> AsciiArt:
+        """A picture or a text as ASCII art, by encoding and decoding it.
+
+        Args:
+            source: a picture in any format of Pillow, or a text of printable ASCII.
+            out: `.txt`, or `.png` that shows it in a font; None writes nothing.
+            columns: width in characters; wider than the run's grid, parts are encoded one by one.
+                None fits the picture into one grid.
+            invert: light becomes dark: for drawings on black.
+            match: the glyph that looks most like a cell under a slight blur, so that no thin line
+                is lost (`strokes`), like its very pixels (`areas`), like it once black is as light
+                as the darkest glyph (`brightness`, for photographs), or like its outlines
+                (`edges`).
+            beside: write `matched   |   written` into `out`.
+            force: replace a file `out` that aelab did not make; never `source`.
+
+        Returns:
+            The characters matched to the picture, and what the model writes.
+
+        Raises:
+            UserError: no such file, neither picture nor text, or the run paints pictures.
+        """
+        with replacing(force):
+            if out is not None:
+                refuse_to_replace(Path(out), inputs=[source])
+            art = art_of(self, Path(source), Matching(columns, invert, match))
+            if out is not None:
+                save([art.beside() if beside else art.written], Path(out))
+        return art
+
+    def write_between(
+        self,
+        first: str | Path,
+        second: str | Path,
+        *,
+        out: str | Path | None = None,
+        steps: int = 8,
+        path: Literal["linear", "spherical"] = "linear",
+        invert: bool = False,
+        match: Literal["strokes", "areas", "brightness", "edges"] = "strokes",
+        force: bool = False,
+    ) -> list[list[str]]:
+        """Texts on the way from one picture or text to another, through the latent.
+
+        Args:
+            first, second: files as for `write`.
+            out: `.txt`, `.png` (side by side), `.gif` or `.webp` (a film); None writes nothing.
+            steps: frames, both ends included; the weights of the ends sum to 1 (`linear`).
+            path: straight (`linear`) or along the great circle (`spherical`).
+            invert, match, force: as for `write`.
+
+        Returns:
+            Each frame's lines.
+
+        Raises:
+            UserError: as for `write`.
+        """
+        ends = (Path(first), Path(second))
+        with replacing(force):
+            if out is not None:
+                refuse_to_replace(Path(out), inputs=ends)
+            how = Matching(None, invert, match)
+            frames = frames_of(self, ends, how, steps=steps, path=path)
+            if out is not None:
+                save(frames, Path(out))
+        return frames
+
+    def _given(self, images: Tensor) -> Tensor:
+        return as_given(images, self.value_range).to(self.parts.device)

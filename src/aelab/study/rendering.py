@@ -1,0 +1,275 @@
+"""`aelab render`: a run's images at any size, beside enlargements that need no model."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aelab.assembly.parts import located
+from aelab.assembly.recorded import recorded_range
+from aelab.data import freeze_images
+from aelab.errors import ConfigError, UserError, one_of
+from aelab.models import MODELS
+from aelab.ops.augmented import floats
+from aelab.ops.sampling import Region, look_up, same_borders
+from aelab.ops.subset import show_order
+from aelab.ops.value_range import UNIT, from_unit, to_unit
+from aelab.outputs import write_output
+from aelab.report.pictures import Line, sheet
+from aelab.tensor_pictures import picture_line, reproduce
+
+if TYPE_CHECKING:
+    from aelab.study.opened import OpenedRun
+    from aelab.study.superresolution_score import Scores
+    from aelab.types import Images, ValueRange
+
+Split = Literal["train", "validation"]
+
+#: Images of a sheet; images rendered at once.
+SHOWN, BATCH = 8, 16
+#: A sheet's images are drawn at least this wide.
+LEAST_WIDTH = 96
+#: Height and width of the largest render.
+LARGEST = 8192
+
+_SIZE = re.compile(r"(\d+)(?:x(\d+))?")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be rendered.
+
+    Attributes:
+        sizes: N or WxH, as text or numbers; empty for 2 and 4 times the size of the images.
+        zoom: window in the decoder's coordinates, None for the whole picture.
+        images: how many; None for 8 of a sheet, 200 to be scored.
+        split: `train` or `validation`.
+        out: folder of what is written.
+        truth: also score against larger originals: True takes them from the run's own set written
+            at larger size, a text is an expression that gives a set.
+    """
+
+    sizes: tuple[str | int, ...] = ()
+    zoom: Region | None = None
+    images: int | None = None
+    split: Split = "validation"
+    out: Path = Path("renders")
+    truth: bool | str = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was written, and what it is worth.
+
+    Attributes:
+        files: pictures, and `truth.csv` where something was scored.
+        scores: one a size, where larger originals were given.
+    """
+
+    files: tuple[Path, ...]
+    scores: tuple[Scores, ...] = field(default=())
+
+
+class Renderer(NamedTuple):
+    """The part of a model that makes images of any size.
+
+    Attributes:
+        default_shape: (H, W) of the model's images.
+        render: (latent (B, ...), (H, W), region) -> (B, C, H, W).
+        value_range: what black and white are for the model.
+    """
+
+    default_shape: tuple[int, int]
+    render: Callable[[Tensor, tuple[int, int], Region], Tensor]
+    value_range: ValueRange = UNIT
+
+
+def render_run(opened: OpenedRun, request: Request) -> Rendered:
+    """Writes one sheet a size: originals, enlargements of the reconstruction, and the render.
+
+    Raises:
+        ConfigError: the run's decoder has a fixed grid.
+        UserError: impossible sizes, zoom or number of images.
+    """
+    decoder = renderer(opened, request)
+    images = _images(opened, request.split)
+    rows = show_order(len(images), images.labels)[: request.images or SHOWN]
+    originals = to_unit(floats(images.pixels[rows]), images.value_range)
+    sizes = [size_of(text, decoder.default_shape, request.zoom) for text in sizes_or(request)]
+    files = []
+    for size in dict.fromkeys(sizes):
+        region = request.zoom or same_borders(decoder.default_shape, size)
+        lines = _lines(opened.parts.model, decoder, originals, size, region)
+        files.append(write_sheet(request, opened, f"{size[1]}x{size[0]}", lines))
+    return Rendered(tuple(files))
+
+
+def renderer(opened: OpenedRun, request: Request) -> Renderer:
+    """How the decoder of a run renders any size, for a request that makes sense.
+
+    Raises:
+        ConfigError: its grid is fixed; the message says which decoders can.
+        UserError: an impossible split or number of images, or a window that is to be scored.
+    """
+    model = opened.parts.model
+    decoder: Any = getattr(getattr(model, "module", model), "decoder", None)
+    before: nn.Module = nn.Identity()
+    if isinstance(decoder, nn.Sequential) and len(decoder) > 1:
+        before, decoder = decoder[:-1], decoder[-1]
+    if not _can_render(decoder):
+        given = "has no decoder" if decoder is None else f"has a {type(decoder).__name__}"
+        raise ConfigError(
+            f"run {opened.run.folder} {given}, whose pictures have one size",
+            hint=f"decoders that render any size: {one_of(_able())}",
+        )
+
+    def render(latent: Tensor, size: tuple[int, int], region: Region) -> Tensor:
+        """(B, ...) -> (B, C, *size) of that region."""
+        images: Tensor = decoder.render(before(latent), size, tuple(region))
+        return images
+
+    _refuse(request)
+    height, width = decoder.default_shape or opened.run.record["shape"][-2:]
+    return Renderer((int(height), int(width)), render, recorded_range(opened.run.record))
+
+
+def _able() -> set[str]:
+    """The names of the decoders that render any size, and of the functions that make them."""
+    able = {name for name, part in MODELS.items() if _can_render(part)}
+    made = {
+        name: getattr(part, "__annotations__", {}).get("return") for name, part in MODELS.items()
+    }
+    return able | {name for name, result in made.items() if result in able}
+
+
+def _can_render(part: object) -> bool:
+    return callable(getattr(part, "render", None))
+
+
+@torch.no_grad()
+def draw(
+    model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
+) -> Tensor:
+    """(B, C, H, W) 0..1 encoded and rendered: (B, C, *size), clamped to 0..1, on the CPU."""
+    device = next(model.parameters()).device
+    parts = []
+    for batch in torch.split(images, BATCH):
+        given = from_unit(batch, decoder.value_range).to(device, copy=True)
+        latent = model.encode(given)  # type: ignore[operator]
+        made = decoder.render(latent, size, region).float()
+        parts.append(to_unit(made, decoder.value_range).clamp(0, 1).cpu())
+    return torch.cat(parts)
+
+
+def reconstruct(model: nn.Module, images: Tensor, value_range: ValueRange) -> Tensor:
+    """(B, C, H, W) 0..1 through the model, clamped to 0..1, on the CPU."""
+    batches = torch.split(images, BATCH)
+    return torch.cat([reproduce(model, batch, value_range) for batch in batches])
+
+
+def _lines(
+    model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
+) -> list[Line]:
+    made = reconstruct(model, images, decoder.value_range)
+    return [
+        picture_line("original", look_up(images, size, region, "nearest"), original=True),
+        picture_line("reconstruction", look_up(made, size, region, "nearest")),
+        picture_line("its bicubic enlargement", look_up(made, size, region, "bicubic")),
+        picture_line(f"render {size[1]}x{size[0]}", draw(model, decoder, images, size, region)),
+    ]
+
+
+def write_sheet(request: Request, opened: OpenedRun, title: str, lines: Sequence[Line]) -> Path:
+    """One PNG file in the folder asked for, named after the run."""
+    width = lines[0].images[0].width
+    content = sheet(lines, scale=max(1, -(-LEAST_WIDTH // width)))
+    path = request.out / f"{opened.run.folder.replace('/', '_')}-{title}.png"
+    return write_output(path, content)
+
+
+def sizes_or(request: Request) -> tuple[str | int, ...]:
+    """The sizes asked for; 2 and 4 times the images' own where none are."""
+    return request.sizes or ("2x", "4x")
+
+
+def size_of(text: str | int, shape: tuple[int, int], zoom: Region | None = None) -> tuple[int, int]:
+    """(height, width) of a render.
+
+    Args:
+        text: `64` (its width; the height follows the aspect), `96x64` (width x height), or `2x`
+            (so many times the images' own size).
+        shape: (H, W) of the model's images.
+        zoom: the window shown, whose aspect counts.
+
+    Raises:
+        UserError: no size, or more than 8,192 pixels a side.
+    """
+    written = str(text).strip().lower()
+    times = re.fullmatch(r"(\d+)x", written)
+    found = _SIZE.fullmatch(written)
+    if times:
+        size = shape[0] * int(times[1]), shape[1] * int(times[1])
+    elif found and found[2]:
+        size = int(found[2]), int(found[1])
+    elif found:
+        aspect = shape[0] / shape[1]
+        if zoom is not None:
+            aspect *= (zoom.y1 - zoom.y0) / (zoom.x1 - zoom.x0)
+        size = max(1, round(int(found[1]) * aspect)), int(found[1])
+    else:
+        size = 0, 0
+    if not 1 <= min(size) <= max(size) <= LARGEST:
+        raise UserError(
+            f"'{text}' is no size to render; possible: 1 to {LARGEST:,} pixels a side",
+            hint="write --resolution 64 for 64 pixels of width, 96x64 for width x height, "
+            "or 2x for twice the images' own size",
+        )
+    return size
+
+
+def region_of(text: str | Sequence[float]) -> Region:
+    """`x0,y0,x1,y1` as a region: -1 is the centre of the first pixel, 1 that of the last.
+
+    Raises:
+        UserError: not four finite numbers with x0 < x1 and y0 < y1.
+    """
+    try:
+        x0, y0, x1, y1 = map(float, text.split(",") if isinstance(text, str) else text)
+        region = Region(x0, y0, x1, y1)
+        good = all(map(math.isfinite, region)) and x0 < x1 and y0 < y1
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        shown = text if isinstance(text, str) else ",".join(map(str, text))
+        raise UserError(
+            f"--zoom {shown}: a window is x0,y0,x1,y1 with x0 < x1 and y0 < y1",
+            hint="-1,-1,1,1 is the whole picture, 0,0,1,1 its lower right quarter",
+        )
+    return region
+
+
+def _refuse(request: Request) -> None:
+    """Mistakes that need no data to be seen."""
+    if request.split not in ("train", "validation"):
+        raise UserError(f"no split '{request.split}'; possible: train, validation")
+    if request.images is not None and request.images < 1:
+        raise UserError(f"--images {request.images}: at least one")
+    if request.truth and request.zoom is not None:
+        raise UserError("--zoom shows a part of the picture, and --truth compares all of it",
+                        hint="leave one of them out")  # fmt: skip
+
+
+def _images(opened: OpenedRun, split: Split) -> Images:
+    """The run's first training or validation set, its random changes applied once."""
+    sets = opened.parts.train if split == "train" else opened.parts.validation
+    if not sets:
+        raise UserError(f"run {opened.run.folder} has no {split} set", hint="--split train")
+    with located(sets[0].where):
+        return freeze_images(sets[0].dataset.load())

@@ -1,0 +1,277 @@
+"""Is the extra resolution real? Renders against larger originals, and against plain bicubic.
+
+larger originals -> mean over pixels -> small originals -> encode -> render at the larger size
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aelab import catalogue
+from aelab.config.blocks import Block, evaluate
+from aelab.data import Dataset, freeze_images
+from aelab.data.combine import take_rows
+from aelab.data.enlarged import enlargement
+from aelab.errors import ConfigError, DataError, ShapeError, UserError, Where
+from aelab.ops.augmented import floats
+from aelab.ops.color import convert_channels
+from aelab.ops.resize import resize
+from aelab.ops.sampling import look_up, same_borders
+from aelab.ops.subset import DRAWN, draw_order, said, show_order
+from aelab.ops.value_range import to_unit
+from aelab.outputs import write_output
+from aelab.study.rendering import (
+    SHOWN,
+    Rendered,
+    Request,
+    draw,
+    reconstruct,
+    renderer,
+    size_of,
+    write_sheet,
+)
+from aelab.tensor_pictures import picture_line
+
+if TYPE_CHECKING:
+    from aelab.config.blocks import Scope
+    from aelab.study.opened import OpenedRun
+
+#: Images that are scored unless told otherwise.
+SCORED = 200
+#: Errors below this are rounding: 100 dB.
+LEAST_L2 = 1e-10
+
+#: What is compared: the decoder's render, and the enlargements that know as much, or more.
+RENDER = "render"
+OF_RECONSTRUCTION = "bicubic of the reconstruction"
+OF_ORIGINAL = "bicubic of the small original"
+PICTURES = (RENDER, OF_RECONSTRUCTION, OF_ORIGINAL)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What one kind of picture misses; each (B,), mean over channels and pixels of an image."""
+
+    l1: Tensor
+    l2: Tensor
+
+    @property
+    def psnr(self) -> Tensor:
+        """(B,), dB, for values of 0..1; at most 100."""
+        return -10 * self.l2.clamp(min=LEAST_L2).log10()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One size against the true originals of that size.
+
+    Attributes:
+        size: (height, width).
+        errors: kind of picture (see `PICTURES`) -> its errors.
+        total: how many images the set has, of which these may be a draw; 0 where it is not known.
+    """
+
+    size: Size
+    errors: dict[str, Errors]
+    total: int = 0
+
+    def wins_over(self, other: str) -> float:
+        """Share of the images, 0..1, whose render has a lower L2 than the other picture."""
+        return float((self.errors[RENDER].l2 < self.errors[other].l2).float().mean())
+
+
+def score_run(opened: OpenedRun, request: Request) -> Rendered:
+    """Renders at each size beside the true originals: sheets, `truth.csv`, and the scores.
+
+    Raises:
+        ConfigError: the run's decoder has a fixed grid.
+        UserError: impossible sizes or number of images.
+    """
+    decoder = renderer(opened, request)
+    count = request.images or SCORED
+    large, sizes, total = larger_originals(opened, decoder.default_shape, request, count)
+    small = resize(large, decoder.default_shape, "area")
+    made = reconstruct(opened.parts.model, small, decoder.value_range)
+    files, scores = [], []
+    for size in sizes:
+        region = same_borders(decoder.default_shape, size)
+        true = resize(large, size, "area")
+        pictures = {
+            RENDER: draw(opened.parts.model, decoder, small, size, region),
+            OF_RECONSTRUCTION: look_up(made, size, region),
+            OF_ORIGINAL: look_up(small, size, region),
+        }
+        found = {name: errors(picture, true) for name, picture in pictures.items()}
+        scores.append(Scores(size, found, total))
+        shown = {"original": look_up(small, size, region, "nearest"), "true original": true,
+                 **{name: pictures[name] for name in reversed(PICTURES)}}  # fmt: skip
+        lines = [picture_line(name, images[:SHOWN]) for name, images in shown.items()]
+        files.append(write_sheet(request, opened, f"truth-{size[1]}x{size[0]}", lines))
+    path = request.out / f"{opened.run.folder.replace('/', '_')}-truth.csv"
+    files.append(write_output(path, _csv(scores)))
+    return Rendered(tuple(files), tuple(scores))
+
+
+def errors(pictures: Tensor, true: Tensor) -> Errors:
+    """(B, C, H, W) each -> L1 and L2 of each image."""
+    off = pictures - true
+    return Errors(off.abs().mean(dim=(1, 2, 3)), off.square().mean(dim=(1, 2, 3)))
+
+
+def larger_originals(
+    opened: OpenedRun, shape: Size, request: Request, count: int
+) -> tuple[Tensor, list[Size], int]:
+    """True originals, (B, C, H, W) in 0..1, the sizes they can be compared at, how many there are.
+
+    Of more than are wanted a random draw, spread over the classes; the first few of them, one of
+    each class in turn, are what a sheet shows.
+
+    Raises:
+        ShapeError: sizes that are no multiples of the small one, or do not divide the largest.
+        DataError: the set is stored no larger than the run has it.
+    """
+    channels = int(opened.run.record["shape"][0])
+    if isinstance(request.truth, str):
+        dataset = _evaluated(opened, request.truth)
+        sizes = _sizes(request, shape) or [s for s in _times(shape) if _fits(s, dataset.shape[1:])]
+        sizes = sizes or [(dataset.shape[1], dataset.shape[2])]
+    else:
+        sizes = _sizes(request, shape)
+        dataset = _written_larger(opened, request, (channels, *shape), sizes or _times(shape))
+        sizes = sizes or [s for s in _times(shape) if _fits(s, dataset.shape[1:])]
+    for size in sizes:
+        if not (_fits(shape, size) and size != shape and _fits(size, dataset.shape[1:])):
+            height, width = dataset.shape[1:]
+            raise ShapeError(
+                f"renders of {size[1]}x{size[0]} cannot be compared: the small images are "
+                f"{shape[1]}x{shape[0]}, the true ones {width}x{height}",
+                hint="a size must be a whole multiple of the small one and divide the true one",
+            )
+    found = dataset.load()
+    rows = draw_order(len(found), found.labels)[:count]
+    if found.labels is not None:
+        rows = rows[show_order(len(rows), found.labels[rows])]
+    images = freeze_images(take_rows(found, rows))
+    unit = to_unit(floats(images.pixels), images.value_range)
+    return convert_channels(unit, channels), sorted(sizes), len(found)
+
+
+def _sizes(request: Request, shape: Size) -> list[Size]:
+    return list(dict.fromkeys(size_of(text, shape) for text in request.sizes))
+
+
+def _times(shape: Size) -> list[Size]:
+    return [(shape[0] * times, shape[1] * times) for times in (2, 4)]
+
+
+def _fits(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    """Whether the large size is a whole multiple of the small one, the same in both directions."""
+    times = large[0] // small[0]
+    return times >= 1 and (small[0] * times, small[1] * times) == tuple(large)
+
+
+def _written_larger(
+    opened: OpenedRun, request: Request, shape: tuple[int, int, int], sizes: list[Size]
+) -> Dataset:
+    """The run's own set with its shape in `globals` made larger: the largest that is no fake."""
+    refused = None
+    for size in sorted(sizes, reverse=True)[: 1 if request.sizes else None]:
+        dataset = _with_shape(opened, request, shape, (shape[0], *size))
+        refused = enlargement(dataset)
+        if refused is None:
+            return dataset
+    raise DataError(
+        f"run {opened.run.folder}: there are no larger originals ({refused} would be an "
+        "enlargement)",
+        hint="give a set that has them: --truth-set 'kali_dataset((1, 128, 128), size=200)'",
+    )
+
+
+def _with_shape(
+    opened: OpenedRun, request: Request, shape: tuple[int, ...], wanted: tuple[int, ...]
+) -> Dataset:
+    """The data set's block evaluated with another value of the global that holds the shape."""
+    scope, found = _scope(opened), False
+    for key, block in opened.spec.blocks.items():
+        if key.startswith("globals."):
+            value = evaluate(block, scope)
+            if isinstance(value, (tuple, list)) and tuple(value) == shape:
+                value, found = wanted, True
+            scope.define(key.removeprefix("globals."), value)
+    dataset = _dataset(scope, opened.spec.blocks[f"{request.split}_set"])
+    if not found or dataset.shape != wanted:
+        raise ConfigError(
+            f"run {opened.run.folder}: its {request.split}_set is not written with a global that "
+            f"holds the shape {shape}, so it cannot be had at {wanted[2]}x{wanted[1]}",
+            hint="write SHAPE in globals and use it, or give the larger originals: --truth-set "
+            "'kali_dataset((1, 128, 128), size=200)'",
+        )
+    return dataset
+
+
+def _evaluated(opened: OpenedRun, text: str) -> Dataset:
+    """A data set by an expression, with the names that the run's own blocks have."""
+    scope = _scope(opened)
+    for key, block in opened.spec.blocks.items():
+        if key.startswith("globals."):
+            scope.define(key.removeprefix("globals."), evaluate(block, scope))
+    return _dataset(scope, Block(text, Where(key="--truth-set")))
+
+
+def _dataset(scope: Scope, block: Block) -> Dataset:
+    with torch.device("cpu"):
+        dataset = evaluate(block, scope)
+    if not isinstance(dataset, Dataset):
+        raise UserError(f"{block.where}: must be a data set, not {type(dataset).__name__}")
+    return dataset
+
+
+def _scope(opened: OpenedRun) -> Scope:
+    """The names of the run's blocks; what they may read is what the run itself may."""
+    names = catalogue.names(reading=opened.reading)
+    trust = bool(opened.run.record.get("trust"))
+    return opened.spec.scope(names, catalogue.attributes(), trust=trust)
+
+
+def scores_table(scores: tuple[Scores, ...]) -> str:
+    """Mean and standard deviation over the images as Markdown, one row a size and picture."""
+    rows = ["| size | picture | PSNR, dB | L2 | L1 | the render is better |",
+            "|:--|:--|--:|--:|--:|--:|"]  # fmt: skip
+    for score in scores:
+        for name, found in score.errors.items():
+            values = (_spread(found.psnr, 2), _spread(found.l2, 5), _spread(found.l1, 5))
+            wins = "" if name == RENDER else f"{100 * score.wins_over(name):.0f} % of images"
+            size = f"{score.size[1]}x{score.size[0]}"
+            rows.append(f"| {' | '.join((size, name, *values, wins))} |")
+    if scores and scores[0].total:
+        count = len(scores[0].errors[RENDER].l2)
+        rows += ["", f"over {said(count, scores[0].total)}" + DRAWN * (count < scores[0].total)]
+    return "\n".join(rows)
+
+
+def _spread(values: Tensor, digits: int) -> str:
+    spread = float(values.std()) if len(values) > 1 else math.nan
+    return f"{float(values.mean()):.{digits}f} ± {spread:.{digits}f}"
+
+
+def _csv(scores: list[Scores]) -> str:
+    """One row an image, size and picture."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["size", "picture", "image", "psnr_db", "l2", "l1"])
+    for score in scores:
+        for name, found in score.errors.items():
+            table = torch.stack([found.psnr, found.l2, found.l1], 1).tolist()
+            for number, values in enumerate(table):
+                size = f"{score.size[1]}x{score.size[0]}"
+                writer.writerow([size, name, number, *(f"{value:.6g}" for value in values)])
+    return out.getvalue()
