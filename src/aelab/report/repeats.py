@@ -27,11 +27,11 @@ VERDICT = (
     Column("seeds_needed", "seeds needed", "count"),
 )
 VERDICT_NOTE = (
-    "differs from best: t tests, in pairs where the seeds agree, corrected for every pair of rows "
-    f"(Holm): a table of equal settings says yes in at most {ALPHA:.0%} of cases. "
-    "from best: the difference and its interval at that level. no: within "
-    f"{SAME_WITHIN:.0%} at most. seeds needed: about so many each would show a difference as large "
-    "as the one seen (in 80% of cases)."
+    "differs from best: t tests, paired where the seeds agree, corrected for every pair of rows "
+    f"(Holm): a table of equal settings says yes in at most {ALPHA:.0%} of cases. no: within "
+    f"{SAME_WITHIN:.0%} of the best. from best: the difference and its interval at that level. "
+    "seeds needed: roughly how many seeds per row would show a difference of this size (in 80% of "
+    "cases)."
 )
 
 
