@@ -18,6 +18,7 @@ from aelab.data import (
     noise_dataset,
 )
 from aelab.data.character_moves import RandomMirror, RandomRoll, mirrored
+from aelab.data.image_to_ascii import _is_dark
 from aelab.data.transforms import CenterCrop, Normalize, RandomCrop, ToTensor
 from aelab.errors import ConfigError
 from aelab.glyphs import ALPHABET, as_images, character_numbers, to_grid, to_lines
@@ -195,3 +196,9 @@ def test_sets_of_all_kinds_train_together(art: Dataset) -> None:
     images = both.load()
     assert len(images) == 8 and images.alphabet == ALPHABET
     assert [entry.name for entry in images.provenance] == ["ascii-art", "tensor"]
+
+
+def test_whether_a_sorted_set_is_dark_does_not_hang_on_its_first_pictures() -> None:
+    bright, dark = torch.full((1200, 1, 2, 2), 0.9), torch.full((4000, 1, 2, 2), 0.1)
+    assert _is_dark(torch.cat([bright, dark]))
+    assert not _is_dark(torch.cat([1 - bright, 1 - dark]))

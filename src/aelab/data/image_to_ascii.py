@@ -21,6 +21,7 @@ from aelab.errors import ConfigError, DataError
 from aelab.glyphs.alphabet import ALPHABET
 from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
+from aelab.ops.subset import draw_order
 from aelab.ops.value_range import UNIT, to_unit
 from aelab.types import Images
 
@@ -136,8 +137,12 @@ def _grey(pixels: Tensor) -> Tensor:
 
 
 def _is_dark(pixels: Tensor) -> bool:
-    """Whether the pictures of a set are darker than light, on average over the first 1,000."""
-    return float(_grey(pixels[:1000]).mean()) < 0.5
+    """Whether the pictures of a set are darker than light, on average over 1,000 of them.
+
+    Those are drawn at random: the first of a sorted set may be its only bright ones.
+    """
+    rows = draw_order(len(pixels))[:1000].sort().values
+    return float(_grey(pixels[rows]).mean()) < 0.5
 
 
 def image_to_ascii_dataset(
