@@ -75,7 +75,7 @@ def test_a_given_set_of_larger_originals_is_scored(trained: Path, aelab: Call) -
 
 def test_mistakes_end_in_one_message(trained: Path, aelab: Call) -> None:
     code, _, err = aelab("render", "implicit", "--resolution", "large")
-    assert code == 2 and "no size to render" in err
+    assert code == 2 and "not a size to render" in err
     code, _, err = aelab("render", "implicit", "--zoom", "1,0,0,1")
     assert code == 2 and "x0,y0,x1,y1 with x0 < x1 and y0 < y1" in err
     code, _, err = aelab("render", "implicits")

@@ -62,7 +62,7 @@ def write(file: Path, data: str, model: str, objective: str) -> Path:
             "{l1: 1}",
             ["train_set", "grids of characters, but the model outputs pixels"],
         ),
-        (CHARACTERS, WRITES, "{l1: 1}", ["objective", "nothing can be learned from the term l1"]),
+        (CHARACTERS, WRITES, "{l1: 1}", ["objective", "the pixel loss l1 gives no gradient"]),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(

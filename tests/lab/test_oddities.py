@@ -115,7 +115,7 @@ def test_warm_ups_longer_than_the_run_are_noted(tmp_path: Path) -> None:
 
 def test_a_latent_without_a_number_is_refused(tmp_path: Path) -> None:
     told = problems(written(tmp_path, model=FILE["model"].replace("=4", "=0")))
-    assert "the latent has no number" in told and "odd.yml:5:" in told
+    assert "the latent has size 0" in told and "odd.yml:5:" in told
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_the_height_follows_the_aspect_of_the_window() -> None:
 
 @pytest.mark.parametrize("text", ["0", "x64", "many", "64x0", "9000", "-2"])
 def test_an_impossible_size_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="no size to render"):
+    with pytest.raises(UserError, match="not a size to render"):
         size_of(text, (8, 8))
 
 
@@ -196,7 +196,7 @@ def test_larger_originals_can_be_given(runs: Path, tmp_path: Path) -> None:
 def test_enlargements_do_not_pass_for_originals(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"noise: 10x8 to 20x16 would be an enlargement"):
         lab.render("noise", truth=True, runs=runs, out=tmp_path)
-    with pytest.raises(ConfigError, match=r"global that holds the shape .3, 8, 10."):
+    with pytest.raises(ConfigError, match=r"global with the shape .3, 8, 10."):
         lab.render("literal", truth=True, runs=runs, out=tmp_path)
 
 

@@ -376,9 +376,9 @@ def test_each_mistake_says_the_way_out(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     Image.new("L", (2, 4000)).save(tmp_path / "high.png")
     for words, call in {
-        "paints pictures": lambda: lab.ascii_art(text, "art/paint", runs=store),
+        "outputs pictures": lambda: lab.ascii_art(text, "art/paint", runs=store),
         "cannot read": lambda: lab.ascii_art(tmp_path / "none.png", "art/text", runs=store),
-        "no picture that Pillow": lambda: lab.ascii_art(binary, "art/text", runs=store),
+        "not a picture that Pillow": lambda: lab.ascii_art(binary, "art/text", runs=store),
         "printable": lambda: lab.ascii_art(tmp_path / "u.txt", "art/text", runs=store),
         "no line": lambda: lab.ascii_art(tmp_path / "empty.txt", "art/text", runs=store),
         "--invert is for": lambda: lab.ascii_art(text, "art/text", invert=True, runs=store),

@@ -86,7 +86,7 @@ def empty_latent(model: nn.Module, trial: Trial) -> list[Finding]:
         Finding(
             "problem",
             "latent-empty",
-            "the latent has no number: nothing of an image can pass",
+            "the latent has size 0: no information can pass",
             "give the encoder and the decoder a code_size of at least 1",
         )
     ]
@@ -128,7 +128,7 @@ def _batches_of_one(
         Finding(
             "problem",
             "batch-of-one",
-            f"{name}: {batches}, of which {refused} can take no statistics",
+            f"{name}: {batches}, too few for the statistics of {refused}",
             ", or ".join(ways),
             spec.places.get(key) or spec.places.get("batch_size") or Where(spec.file, key=key),
         )
@@ -247,8 +247,8 @@ def unfrozen_validation(name: str, augment: Sequence[Any], settings: FitSettings
         Finding(
             "note",
             "validation-drawn-anew",
-            f"{name}: its random changes are drawn anew in each validation, so that the best state "
-            "is partly the luckiest draw",
+            f"{name}: its random changes are drawn anew in each validation, so the best state is "
+            "partly chance",
             "freeze_validation_set: true, or .freeze()",
         )
     ]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aelab.types import Images
 
 _OF_CHARACTERS = (
-    "leave it out and change the set itself, input and target alike: .roll, .mirror, .random_shift"
+    "leave it out and change the set itself, both input and target: .roll, .mirror, .random_shift"
 )
 
 
@@ -181,9 +181,9 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
         painted = [term.name for term in objective.terms if term.kind == "reconstruction"]
         if getattr(model, "alphabet", "") and painted:
             raise ConfigError(
-                f"the model writes, and nothing can be learned from the term {one_of(painted)}, "
-                "which compares painted pictures: characters have no gradient",
-                hint="use terms of characters: character_ce, rendered_l2, rendered_ssim",
+                f"this model outputs characters, so the pixel loss {one_of(painted)} gives no "
+                "gradient",
+                hint="use character terms: character_ce, rendered_l2, rendered_ssim",
             )
         return objective
 

@@ -105,13 +105,13 @@ def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
     bases = [*places, *given, real(run.path)]
     if places:
         way_out = (
-            f"the run was trained with what lay below {places[0]}: bring it back, or type --data "
-            "FOLDER, the folder that it lies in now"
+            f"the run was trained with files below {places[0]}: restore them, or type --data "
+            "FOLDER, their new folder"
         )
     elif place.told:
         way_out = (
-            f"type: --data {place.told}, the folder where its file stood (only a run that you "
-            "trained yourself on this machine reads from there unasked)"
+            f"type: --data {place.told}, the folder of its file (only a run that you "
+            "trained yourself on this machine reads from there automatically)"
         )
     else:
         way_out = "type: --data FOLDER, the folder that the experiment file was in"

@@ -44,7 +44,7 @@ def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -
             f"; its {parameters:,} parameters alone take {memory_mb(parameters, 0, 0):,.0f} MB in "
             "training"
         )
-    ways = [f"lower batch_size (now {keys.batch_size:,}), and keep the optimiser's step by "
+    ways = [f"lower batch_size (now {keys.batch_size:,}), and keep the same optimiser step with "
             "gradient_accumulation"]  # fmt: skip
     if keys.validation_batch_size and keys.validation_batch_size > keys.batch_size:
         ways.append(f"lower validation_batch_size (now {keys.validation_batch_size:,})")

@@ -296,9 +296,10 @@ class _Session:
                 key = f"{kind}_content"  # the pixels; where they lie and what is said may change
                 if key in before and before[key] != record["data"][key]:
                     raise StoreError(
-                        f"the {words} images of {self.run.folder} have changed since it was begun:"
-                        f" {_counts(before, kind)} then, {_counts(record['data'], kind)} now",
-                        hint="bring the old images back, or --restart trains it on the new ones",
+                        f"the {words} images of {self.run.folder} have changed since it was "
+                        f"started: {_counts(before, kind)} then, "
+                        f"{_counts(record['data'], kind)} now",
+                        hint="restore the old images, or --restart trains it on the new ones",
                     )
         self.run.update_record(**record)
         store_calls(self.run, self.parts.calls)
@@ -318,7 +319,7 @@ class _Session:
             keep=self.spec.settings.keep_checkpoints,
         )
         if made:
-            self.run.log(f"states that a death had left out, made now: {', '.join(made)}")
+            self.run.log(f"states missing after an interruption, made now: {', '.join(made)}")
         return True
 
     def _start_from_other_run(self) -> None:

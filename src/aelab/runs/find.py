@@ -40,7 +40,7 @@ def find_runs(
     if not store.root.exists() and not (may_be_empty and store.root == RUNS):
         raise UserError(
             f"there is no folder {store.root}, so there are no runs",
-            hint="train some with: aelab run FILE; those of another place: --runs FOLDER",
+            hint="train some with: aelab run FILE; runs elsewhere: --runs FOLDER",
         )
     sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
     found: dict[str, Run] = {}

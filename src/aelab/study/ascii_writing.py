@@ -100,7 +100,7 @@ def frames_of(
             f"unknown path {path!r}{did_you_mean(path, paths)}", hint=f"possible: {one_of(paths)}"
         )
     if steps < 2:
-        raise UserError(f"--steps {steps}: two at least, the ends are among them")
+        raise UserError(f"--steps {steps}: at least two, both ends included")
     shape, model = grid_shape(opened), opened.parts.model
     grids = [_filled(grid_of(source, shape, how), shape) for source in ends]
     images = _batch(torch.stack(grids)).to(opened.parts.device)
@@ -123,9 +123,9 @@ def grid_shape(opened: OpenedRun) -> tuple[int, int]:
     written = opened.run.record.get("alphabet") or getattr(opened.parts.model, "alphabet", "")
     if not written:
         raise UserError(
-            f"run {opened.run.folder} paints pictures, it does not write",
+            f"run {opened.run.folder} outputs pictures, not characters",
             hint="choose a run that was trained on ASCII art, as the files in experiments/ascii "
-            f"do; what this one makes of pictures: aelab figure reproductions {opened.run.folder}",
+            f"do; to see this run's reproductions: aelab figure reproductions {opened.run.folder}",
         )
     height, width = opened.run.record["shape"][-2:]
     return int(height), int(width)
@@ -149,7 +149,7 @@ def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
             hint=f"possible: {one_of(MATCHES)}",
         )
     if columns is not None and not 1 <= columns <= LARGEST:
-        raise UserError(f"--columns {columns}: possible are 1 to {LARGEST:,} characters")
+        raise UserError(f"--columns {columns}: possible: 1 to {LARGEST:,} characters")
     picture = _opened(source)
     if picture is None:
         if how.invert or columns is not None:
@@ -188,9 +188,11 @@ def _text_grid(source: Path) -> Tensor:
             raise UserError(f"{source} has no line, or more than {LARGEST:,} lines or columns")
         return to_grid(lines, (len(lines), max(map(len, lines))))
     except (UnicodeDecodeError, AelabError) as error:
-        why = "is no text" if isinstance(error, UnicodeDecodeError) else f"is no ASCII art: {error}"
+        why = (
+            "is no text" if isinstance(error, UnicodeDecodeError) else f"is not ASCII art: {error}"
+        )
         raise UserError(
-            f"{source} is no picture that Pillow opens, and {why}",
+            f"{source} is not a picture that Pillow can open, and {why}",
             hint="give a picture (PNG, JPEG, WebP, ...) or a text of printable ASCII",
         ) from None
 

@@ -103,7 +103,7 @@ def subject_of(
     if not parts.validation:
         raise DataError(
             f"run {opened.run.folder} has no validation set",
-            hint="measures and figures are of held-out images: give the file a validation_set",
+            hint="measures and figures use held-out images: add a validation_set to the file",
         )
     train = parts.train[-1].dataset.load() if parts.train and train_limit else None
     return Subject(

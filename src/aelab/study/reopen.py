@@ -70,14 +70,14 @@ def reopen_run(reference: str, workspace: Workspace) -> OpenedRun:
     text = run.path / "resolved.yml"
     if not is_regular(text, run.path):
         raise StoreError(
-            f"cannot open run {run.folder}: {text} is no file of this run, or missing",
+            f"cannot open run {run.folder}: {text} is not a file of this run, or is missing",
             hint="restore it from a copy; the tables and pictures of the run can still be read",
         )
     described = config.load(text, trust=workspace.trust, home=reading.base).runs()
     if len(described) != 1:
         raise StoreError(
             f"cannot open run {run.folder}: {text} describes {len(described)} runs, not one",
-            hint="restore it from a copy, or train the run afresh with --restart",
+            hint="restore it from a copy, or train the run again with --restart",
         )
     spec = described[0]
     with _told_where_modules_were(reading):

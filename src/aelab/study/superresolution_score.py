@@ -210,8 +210,8 @@ def _with_shape(
     dataset = _dataset(scope, opened.spec.blocks[f"{request.split}_set"])
     if not found or dataset.shape != wanted:
         raise ConfigError(
-            f"run {opened.run.folder}: its {request.split}_set is not written with a global that "
-            f"holds the shape {shape}, so it cannot be had at {wanted[2]}x{wanted[1]}",
+            f"run {opened.run.folder}: its {request.split}_set does not use a global with the "
+            f"shape {shape}, so it cannot be read at {wanted[2]}x{wanted[1]}",
             hint="write SHAPE in globals and use it, or give the larger originals: --truth-set "
             "'kali_dataset((1, 128, 128), size=200)'",
         )

@@ -55,7 +55,7 @@ def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
     """
     pairs = pairs_of(subject, pair + 1)
     if not pairs:
-        raise DataError("there is one held-out image, and no other to go to")
+        raise DataError("there is only one held-out image; an interpolation needs two")
     first, second = pairs[-1]
     codes = flat(subject.latents)
     return subject.decode(linear_path(codes[first], codes[second], steps))
@@ -97,7 +97,7 @@ def draw_together(
     if name not in TOGETHER:
         raise UserError(
             f"the figure '{name}' shows one run{did_you_mean(name, TOGETHER)}",
-            hint=f"of several runs at once: {one_of(TOGETHER)}",
+            hint=f"figures of several runs: {one_of(TOGETHER)}",
         )
     given = dict(options)
     check_options(name, TOGETHER[name], given)
@@ -123,7 +123,7 @@ def draw_together(
         if lines and lines[0].images[0].size != line.images[0].size:
             raise DataError(
                 f"the images of {reference} are {images.shape[-1]}x{images.shape[-2]}, those of "
-                "the runs before it are not: they cannot stand under each other",
+                "the other runs are not: they cannot be on one sheet",
                 hint="choose runs of one size with --only",
             )
         lines.append(line)

@@ -64,7 +64,7 @@ def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str =
     codes, lines = flat(subject.latents), list[Line]()
     chosen = pairs_of(subject, pairs)
     if not chosen:
-        raise ConfigError("there is one held-out image, and no other to go to")
+        raise ConfigError("there is only one held-out image; an interpolation needs two")
     for number, (first, second) in enumerate(chosen, start=1):
         between = (
             ""

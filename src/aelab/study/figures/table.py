@@ -59,19 +59,22 @@ FIGURES: Table[Figure] = Table(
             sheets.reproductions, "worst, median and best held-out reproductions"
         ),
         "interpolation": Figure(
-            sheets.interpolation, "between held-out images, straight and on the sphere"
+            sheets.interpolation,
+            "interpolations between held-out images, straight and on the sphere",
         ),
-        "traversals": Figure(sheets.traversals, "one dimension of a code changed a row"),
+        "traversals": Figure(sheets.traversals, "one dimension of a code changed per row"),
         "posterior": Figure(sheets.posterior_draws, "draws from images' posteriors", _POSTERIOR),
         "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
-        "map": Figure(maps.latent_map, "codes in the plane: method=pca, tsne or umap"),
+        "map": Figure(maps.latent_map, "codes in two dimensions: method=pca, tsne or umap"),
         "histogram": Figure(maps.code_histogram, "codes beside the prior"),
         "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
         "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
         "edges": Figure(
             edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
         ),
-        "film": Figure(film, "how reproductions grew better: kind=webp, gif or mp4", of_run=True),
+        "film": Figure(
+            film, "reproductions over the course of training: kind=webp, gif or mp4", of_run=True
+        ),
         "inputs": Figure(document004.inputs, "document 004: held-out images"),
         "samples": Figure(
             document004.samples_of_document,
