@@ -114,13 +114,13 @@ def run(
     replaced: Set = None,
     trust: Trust = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only results and failures.")
+        bool, typer.Option("--quiet", "-q", help="Print only results and failures.")
     ] = False,
     text: Annotated[
         bool, typer.Option("--text", help="ASCII art: print an example whenever one is stored.")
     ] = False,
 ) -> None:
-    """Train every run of a file; the same command again continues: finished runs are skipped."""
+    """Train every run of a file. Repeat the command to continue; finished runs are skipped."""
     from aelab.execute.stop import StopRequest
     from aelab.lab import Lab
 
@@ -233,9 +233,11 @@ def plot(
         str | None, typer.Option("--group", "-g", help="One colour per value of this key.")
     ] = None,
     log_y: Annotated[
-        bool | None, typer.Option("--log-y/--linear-y", help="Default: where it helps.")
+        bool | None, typer.Option("--log-y/--linear-y", help="The y axis; default: by the data.")
     ] = None,
-    log_x: Annotated[bool | None, typer.Option("--log-x/--linear-x")] = None,
+    log_x: Annotated[
+        bool | None, typer.Option("--log-x/--linear-x", help="The x axis; default: linear.")
+    ] = None,
     band: Annotated[
         bool, typer.Option("--band/--no-band", help="Seeds as a mean line with a band.")
     ] = True,
@@ -267,7 +269,9 @@ def plot(
 @app.command()
 def report(
     sources: Sources = None,
-    title: Annotated[str | None, typer.Option("--title")] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", help="Heading; default: the experiment.")
+    ] = None,
     only: Only = None,
     runs: Runs = Path("runs"),
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file.")] = Path("report.html"),
