@@ -98,7 +98,8 @@ def shown(source: str) -> str:
     for folder, name in [*places, (Path.home(), "~/")]:
         for root in {folder, real(folder)}:
             if path.is_relative_to(root):
-                return f"{name}{path.relative_to(root).as_posix()}"
+                below = path.relative_to(root).as_posix()
+                return f"{name}{below}" if below != "." else name or path.name
     return source
 
 

@@ -113,5 +113,6 @@ def test_records_show_where_data_lie_without_naming_the_users_folders(
     assert roots.shown(str(roots.cache_folder() / "kali")) == "cache/kali"
     with roots.using([tmp_path / "experiments"]):
         assert roots.shown(str(tmp_path / "experiments" / "tiles" / "b.png")) == "tiles/b.png"
+        assert roots.shown(str(tmp_path / "experiments")) == "experiments"  # not "."
     assert roots.shown("generated") == "generated"
     assert roots.shown("/somewhere/else.png") == "/somewhere/else.png"
