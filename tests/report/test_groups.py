@@ -351,3 +351,15 @@ def test_a_validation_over_a_part_does_not_compare_with_one_over_all() -> None:
     records = [{"objective": "l1", "data": d} for d in (data, {**data, "validation_limit": 5})]
     assert compare(records).group == [0, 1]
     assert compare(records).reason == "Losses here do not compare: different held-out images."
+
+
+def test_an_average_is_over_finished_runs_and_one_over_a_part_is_not_ranked(add: Add) -> None:
+    runs = [add({"net": net, "lr": lr}, loss) for net, lr, loss in (
+        ("a", 1, 0.2), ("a", 2, 0.4), ("b", 1, 0.3), ("b", 2, 0.5), ("c", 1, 0.1), ("c", 2, 0.9)
+    )]  # fmt: skip
+    runs[-1].set_status("interrupted", images=500)
+    rows = make_table(runs, TableQuery(average="lr")).rows
+    assert [row["loss"] for row in rows] == pytest.approx([0.3, 0.4, 0.1])
+    assert [row["num"] for row in rows] == [2, 2, 1]
+    assert [len(row["meter"] or "") for row in rows] == [1, 21, 0]
+    assert rows[2]["state"] == "1 finished, 1 interrupted"

@@ -72,6 +72,9 @@ def average_rows(
 ) -> tuple[Rows, Groups, list[Column]]:
     """Rows that differ only in one matrix key as one: means of numbers, the maximum of texts.
 
+    Where only some of a row's runs are finished, the means are over these, and `partial` is true:
+    a mean over other values of the key ranks with no other.
+
     Args:
         facts: the runs.
         columns: of the table.
@@ -97,10 +100,13 @@ def average_rows(
     listed = list(groups.values())
     rows: Rows = []
     for group in listed:
-        row = _merged(group, set())
-        row["num"] = len(group)
+        ended = [fact for fact in group if _complete(fact)] or group
+        row = _merged(ended, set())
+        row["state"] = _joined("state", [fact.cells.get("state") for fact in group])
+        row["num"] = len(ended)
+        row["partial"] = len(ended) < len(group)
         for key in wide:
-            row |= _extremes(key, [fact.cells.get(key) for fact in group])
+            row |= _extremes(key, [fact.cells.get(key) for fact in ended])
         rows.append(row)
     made: list[Column] = []
     counted = Column("num", f"num {average}s", "count")

@@ -404,8 +404,9 @@ def _add_meter(made: Table, *, together: bool) -> None:
     """Stars within each group of losses that compare, or over all of them, as it used to be."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row, facts in zip(made.rows, made.facts, strict=True):
-        if all(is_diverged(fact.run) for fact in facts):
-            row["meter"] = None  # a loss of 1e27 would leave one star to all others
+        # A loss of 1e27 would leave one star to all others; a part of a mean is another mean.
+        if row.get("partial") or all(is_diverged(fact.run) for fact in facts):
+            row["meter"] = None
             continue
         groups.setdefault(None if together else row.get("group.key"), []).append(row)
     for rows in groups.values():
