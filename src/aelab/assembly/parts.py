@@ -271,7 +271,7 @@ def called_loss(error: BaseException) -> bool:
     return "losses/names.py:apply_callable" in _way(error)
 
 
-def place_of(error: BaseException, spec: RunSpec) -> Where:
+def key_of_error(error: BaseException, spec: RunSpec) -> Where:
     """The key that an error of a run in training belongs to, by the rooms it came through."""
     named = getattr(error, "where", None)
     if named and named.key in spec.places:

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.torch
 
 from aelab.assembly.data_checks import look_at_images
-from aelab.assembly.parts import build, called_loss, fit_settings, load_images, place_of
+from aelab.assembly.parts import build, called_loss, fit_settings, key_of_error, load_images
 from aelab.assembly.place import note_place
 from aelab.assembly.recorded import stored_calls
 from aelab.assembly.rehearsal import refuse_wrong_arguments
@@ -172,10 +172,10 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     ):
         with contextlib.suppress(StoreError):
             run.log(traceback.format_exc())
-        error = mistake_of(error, spec.blocks, place_of(error, spec))
+        error = mistake_of(error, spec.blocks, key_of_error(error, spec))
     mine = isinstance(error, AelabError)
     if isinstance(error, ConfigError | ShapeError) and not (error.where and error.where.file):
-        error.where = place_of(error, spec)
+        error.where = key_of_error(error, spec)
     message = str(error) if mine else in_words(error)
     with contextlib.suppress(StoreError):  # what failed may be the writing itself
         # What the system refused may be allowed next time: then the same command goes on.
