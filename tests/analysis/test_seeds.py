@@ -206,3 +206,11 @@ def test_the_seeds_that_are_asked_for_find_the_difference_in_four_of_five_cases(
     assert 0.75 <= found / 400 <= 0.88
     assert seeds_needed(0.0, 1.0, 0.05, paired=True) is None
     assert seeds_needed(1e-9, 1.0, 0.05, paired=False) is None
+
+
+def test_losses_that_may_be_negative_have_no_5_per_cent() -> None:
+    best, other = {1: -4500.0, 2: -4498.0, 3: -4501.0}, {1: -4490.0, 2: -4500.0, 3: -4485.0}
+    assert against_best([[best, other]])[0][1].verdict == "cannot tell (3 seeds)"
+    shifted = [{seed: loss + 9000 for seed, loss in losses.items()} for losses in (best, other)]
+    assert against_best([shifted])[0][1].verdict == "no"
+    assert against_best([[best, dict(best)]])[0][1].verdict == "no"

@@ -177,6 +177,8 @@ def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
     judged = []
     for number, family in enumerate(families):
         scale = abs(_mean(family[best[number]])) if family else 0.0
+        # Where a loss may be negative its zero is arbitrary: 5 % of -4500 nats is no small gap.
+        same_within = SAME_WITHIN if _all_positive(family) else 0.0
         judged.append(
             [
                 Judgement("best")
@@ -185,6 +187,7 @@ def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
                     difference(losses, family[best[number]], levels[number, i]),
                     levels[number, i],
                     scale,
+                    same_within,
                 )
                 for i, losses in enumerate(family)
             ]
@@ -291,7 +294,7 @@ def _difference(
     return Difference(mean, low, high, not low <= 0 <= high, method, error, freedom, count)
 
 
-def _judged(found: Difference, level: float, scale: float) -> Judgement:
+def _judged(found: Difference, level: float, scale: float, same_within: float) -> Judgement:
     percent = 100 * found.mean / scale if scale else None
     told = f"cannot tell ({found.count} seed{'s' if found.count != 1 else ''})"
     if found.distinguishable is None or not scale:
@@ -300,11 +303,15 @@ def _judged(found: Difference, level: float, scale: float) -> Judgement:
     low, high = 100 * found.low / scale, 100 * found.high / scale
     if found.distinguishable:
         return Judgement("yes", percent, low, high)
-    if max(-low, high) <= 100 * SAME_WITHIN:
+    if max(-low, high) <= 100 * same_within:
         return Judgement("no", percent, low, high)
     paired = found.method == "paired t"
     needed = seeds_needed(found.mean, found.error * math.sqrt(found.count), level, paired=paired)
     return Judgement(told, percent, low, high, needed)
+
+
+def _all_positive(family: Sequence[Losses]) -> bool:
+    return all(loss > 0 for losses in family for loss in losses.values())
 
 
 def _mean(losses: Losses) -> float:
