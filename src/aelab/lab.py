@@ -1,15 +1,14 @@
 """The main path: a workspace, and the verbs of the command line as its methods.
 
-    A file names experiments. Each experiment is a run. A run trains a model on data under an
-    objective, and leaves a directory. Reports read directories. An opened run is a model one can
-    use.
+    A file describes a matrix of runs. A run trains a model on data with an objective, and writes a
+    directory. Reports read directories. An opened run is a trained model with its data.
 
-`Lab` says once where runs lie, what may be read, and where to compute; `Lab.open` gives an
-`OpenedRun`. The functions below it are the same verbs on a `Lab` of the moment. One run from text
-to directory is `execute.session.train_run`; the loop itself is `train.fit`.
+`Lab` takes the folder of the runs, the folders that may be read, and the device once. `Lab.open`
+returns an `OpenedRun`. The functions below `Lab` are the same verbs; each makes its own `Lab`.
+`execute.session.train_run` trains one run into its directory; the loop itself is `train.fit`.
 
-What needs torch is imported inside of the verb, so that `table`, `plot`, `report` and `ls` answer
-without it.
+Code that needs torch is imported inside the verb, so `table`, `plot`, `report` and `ls` work
+without torch.
 """
 
 from __future__ import annotations
@@ -51,16 +50,16 @@ class Lab:
 
     Args:
         runs: folder of the runs.
-        data: folders that data may be read from, besides that of the experiment file.
-        trust: evaluate blocks as plain Python, and open runs that were made so: for one's own.
+        data: further folders that data may be read from; the experiment file's own is always one.
+        trust: evaluate blocks as plain Python, and open runs made this way; only for your own.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Attributes:
-        workspace: the same, as every room takes it.
+        workspace: these four settings, as all rooms take them.
 
-    `sources` are experiment files, run folders or globs, or runs found before; empty means every
-    stored run. `only` is a glob that a run's name must match. `force` replaces a file that aelab
-    did not make.
+    `sources` are experiment files, run folders, globs, or `Run` objects; empty means every
+    stored run. `only` is a glob that a run's name must match. `force` also replaces files that
+    aelab did not make.
     """
 
     def __init__(
@@ -81,10 +80,10 @@ class Lab:
             changes: top-level keys that replace the file's, for instance `{"batch_size": 128}`.
 
         Returns:
-            One plan a run; a run that cannot be trained says why in its `problems`.
+            One plan per run; a run that cannot be trained gives the reasons in its `problems`.
 
         Raises:
-            Problems: every mistake of the file itself, at once.
+            Problems: all mistakes of the file itself.
         """
         from aelab.doctor.experiment import specs_of
         from aelab.doctor.preflight import plan_runs
@@ -103,17 +102,17 @@ class Lab:
         changes: Mapping[str, Any] | None = None,
         stop: StopRequest | None = None,
     ) -> Iterator[Event]:
-        """Trains every run of a file, one after the other; yields what happens.
+        """Trains every run of a file, one after the other; yields events.
 
         Finished runs are skipped, interrupted ones continue, a failing run does not end the others.
 
         Args:
             max_inputs: train for this many images instead of the file's `max_inputs`.
             load: start from the weights of RUN[@images], as the key `load`.
-            retry_failed: begin failed runs again.
-            restart: throw the stored results of the selected runs away.
+            retry_failed: train failed runs again.
+            restart: delete the stored results of the selected runs.
             changes: further top-level keys that replace the file's.
-            stop: asked between batches; a run in progress is then saved and the matrix ends.
+            stop: checked between batches; if set, the current run is saved and the matrix ends.
 
         Raises:
             Problems, ConfigError: mistakes of the file, before anything is trained.
@@ -147,7 +146,7 @@ class Lab:
     def table(
         self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
     ) -> str:
-        """One row a run, as terminal text, Markdown, CSV, JSON or HTML."""
+        """One row per run, as terminal text, Markdown, CSV, JSON or HTML."""
         from aelab.report.tables import table
 
         return table(self.find(sources, only=only), query)
@@ -160,13 +159,13 @@ class Lab:
         count: int = 4,
         images: int | None = None,
     ) -> str:
-        """Texts that a run which writes ASCII art has stored, beside their originals.
+        """Stored texts of a run that outputs ASCII art, beside their originals.
 
         Args:
             reference: the run's folder.
             split: `heldout` or `train`.
-            count: at most so many of sixteen.
-            images: as they were at so many images seen; None for the latest.
+            count: number of texts, at most sixteen.
+            images: the texts at or before this many images seen; None for the latest.
 
         Raises:
             UserError: unknown split, or the run has no text.
@@ -234,7 +233,7 @@ class Lab:
         return listing(self.find(sources, only=only, may_be_empty=only is None), format=format)
 
     def rm(self, found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
-        """Deletes runs that `find` gave, or only their checkpoints."""
+        """Deletes runs that `find` returned, or only their checkpoints."""
         for entry in found:
             store_of(entry).remove(entry, checkpoints_only=checkpoints_only)
 
@@ -258,9 +257,9 @@ class Lab:
             resize: compare native, nearest and bilinear at this many pixels.
             out: PNG file of the contact sheet; default `NAME-contact-sheet.png`.
             skip_corrupt: leave unreadable files of a folder out.
-            background: behind transparent pixels, see `image_folder_dataset`.
-            tile, stride, offset: of a sheet, see `atlas_dataset`.
-            force: replace a file `out` that aelab did not make; never what is read.
+            background: colour behind transparent pixels, see `image_folder_dataset`.
+            tile, stride, offset: for a sheet, see `atlas_dataset`.
+            force: replace a file `out` that aelab did not make, but never a file that is read.
         """
         from aelab.doctor.data_listing import list_data, show_data
 
@@ -286,7 +285,7 @@ class Lab:
         return reopen_run(reference, self.workspace)
 
     def open_model(self, reference: str) -> nn.Module:
-        """The model of `open` alone: `model(images)` gives `types.Output`.
+        """Only the model of `open`: `model(images)` returns `types.Output`.
 
         Its images are uint8, or floats as the run's data set holds them.
         """
@@ -307,16 +306,16 @@ class Lab:
         options: Mapping[str, Mapping[str, Any]] | None = None,
         only: str | None = None,
     ) -> Iterator[Evaluated]:
-        """Measures stored runs on their held-out images; the numbers are kept beside each run.
+        """Measures stored runs on their held-out images; the numbers are stored with each run.
 
-        A run that lacks what a metric needs skips that metric; one that cannot be opened says why
-        in its `problem`. Neither ends the others.
+        If a run lacks what a metric needs, the metric is skipped. A run that cannot be opened gives
+        the reason in its `problem`. The other runs are measured in both cases.
 
         Args:
             metrics: names of `aelab.metrics.METRICS`; empty means the cheap ones.
             all_metrics: all of them instead.
             state: `best`, `latest`, or images seen.
-            limit: at most so many held-out images a run.
+            limit: at most this many held-out images per run.
             options: keyword arguments by metric.
 
         Raises:
@@ -349,7 +348,7 @@ class Lab:
         """A picture of a trained model: reproductions, samples, maps; see `study.figures.FIGURES`.
 
         Args:
-            name: which.
+            name: the figure.
             reference: as for `open`.
             out: file to write; default `figures/NAME.png` in the run's folder, where the report
                 finds it.
@@ -388,7 +387,7 @@ class Lab:
             sources: also RUN@best, RUN@latest or RUN@images.
             out: file to write; default `NAME.png` in the folder of the runs.
             options: keyword arguments of the figure, for instance `{"count": 8}`.
-            limit: at most so many held-out images a run.
+            limit: at most this many held-out images per run.
             left_out: a run that cannot be opened is named here with the reason, and the others are
                 drawn; left out, it is raised.
 
@@ -421,10 +420,10 @@ class Lab:
 
 
 def preparing(report: Callable[[str, int, int], None]) -> AbstractContextManager[None]:
-    """While this holds, reading or rendering data for over two seconds is told to a function.
+    """Context manager: calls `report(what, done, total)` if loading data takes over two seconds.
 
     Args:
-        report: called as `report(what, done, total)` a few times a second.
+        report: called a few times a second while data are read or rendered.
     """
     from aelab.data.progress import reporting
 

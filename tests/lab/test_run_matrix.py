@@ -247,7 +247,7 @@ def test_a_damaged_latest_state_costs_training_but_no_results(tiny: Path, tmp_pa
     latest.unlink()  # it may share its bytes with another state
     latest.write_bytes(damaged)
     _run(tiny, tmp_path / "cut", only=only)
-    assert "passed over" in (folder / "log.txt").read_text()
+    assert "skipped" in (folder / "log.txt").read_text()
     assert _losses(tmp_path / "whole") == _losses(tmp_path / "cut")
     assert _state(tmp_path / "whole") == _state(tmp_path / "cut")
 

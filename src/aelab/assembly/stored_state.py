@@ -86,7 +86,7 @@ def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] 
         try:
             tensors, numbers = checkpoint.read()
         except StoreError as error:
-            run.log(f"passed over: {error.message}")
+            run.log(f"skipped: {error.message}")
             damage = damage or error
         else:
             return checkpoint, tensors, numbers

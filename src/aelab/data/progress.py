@@ -21,7 +21,7 @@ _reports: list[Report] = []
 
 @contextmanager
 def reporting(report: Report) -> Iterator[None]:
-    """While this holds, loading that lasts more than two seconds calls `report`.
+    """Context manager: loading that lasts more than two seconds calls `report`.
 
     Args:
         report: called as `report(what, done, total)`, at most five times a second, and once more

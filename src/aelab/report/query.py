@@ -1,4 +1,4 @@
-"""What is wanted of a table."""
+"""The options of a table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class TableQuery:
     """The options of `aelab table`, `Lab.table` and `report.tables.table`.
 
     Attributes:
-        sort: columns to sort by, the first is primary; `-name` or `name-` descends. A part of a
-            column's name will do.
+        sort: columns to sort by, the first is primary; `-name` or `name-` sorts in descending
+            order. A part of a column's name is enough.
         include: more columns: a logged term (`kl`, `train_kl`) or one of `report.tables.OPTIONAL`.
         exclude: columns to leave out.
         average: a matrix key over which to average.
@@ -22,7 +22,7 @@ class TableQuery:
         legacy_headers: the old runner's columns and headers, for comparison with its tables.
         format: `markdown`, `terminal`, `csv`, `json` (a list of runs, each with its `row` of the
             table) or `html`.
-        text: below the table an example of each run that writes ASCII art, beside its original.
+        text: below the table, an example of each run that outputs ASCII art, beside its original.
     """
 
     sort: Sequence[str] = ()

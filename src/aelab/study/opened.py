@@ -1,4 +1,4 @@
-"""A stored run with its trained model: what can be asked of it, and what it can make."""
+"""A stored run with its trained model, and everything to do with it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """One stored run with its model, in evaluation mode; `Lab.open` gives it.
+    """One stored run with its model, in evaluation mode; `Lab.open` returns it.
 
-    Images are (B, C, H, W): given as bytes or as floats in `value_range`, made as floats in it.
+    Images are (B, C, H, W): inputs are bytes or floats in `value_range`, outputs floats in it.
 
     Attributes:
         run: its directory.
         spec: its text, resolved.
-        parts: the trained model, the objective, and the data sets, of which nothing is read.
-        reading: what its data may be read from, and where its relative paths start.
-        images: how many the model had seen.
+        parts: the trained model, the objective, and the data sets, whose pixels are not read yet.
+        reading: folders that its data may be read from, and where its relative paths start.
+        images: training images that the model had seen.
         state: which state it is: `best`, `latest`, or images seen.
     """
 
@@ -54,23 +54,23 @@ class OpenedRun:
 
     @property
     def model(self) -> nn.Module:
-        """The trained model, see `types.Model`; averaged weights where the run kept them."""
+        """The trained model, see `types.Model`; averaged weights if the run has them."""
         return self.parts.model
 
     @property
     def value_range(self) -> ValueRange:
-        """What black and white are for the model; 0 and 1 unless its data set says otherwise."""
+        """Values of black and white for the model; 0 and 1 unless its data set says otherwise."""
         return recorded_range(self.run.record)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the latents (B, ...) that the decoder is given: mean codes."""
+        """(B, C, H, W) -> the latents (B, ...) that the decoder gets: mean codes."""
         latent: Tensor = self.model.encode(self._given(images))  # type: ignore[operator]
         return latent
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, ...) as `encode` gives them -> images (B, C, H, W), not clamped."""
+        """(B, ...) as from `encode` -> images (B, C, H, W), not clamped."""
         images: Tensor = self.model.decode(latents.to(self.parts.device))  # type: ignore[operator]
         return images
 
@@ -84,8 +84,8 @@ class OpenedRun:
         """New images (count, C, H, W), not clamped.
 
         Args:
-            count: how many.
-            sampler: as of the figure `sample`: `auto`, `prior`, `gaussian`, ...
+            count: number of images.
+            sampler: as for the figure `sample`: `auto`, `prior`, `gaussian`, ...
 
         Raises:
             UserError: an unknown sampler.
@@ -94,7 +94,7 @@ class OpenedRun:
         return from_unit(draw_images(self.subject(), sampler, count), self.value_range)
 
     def subject(self, limit: int = 10_000, *, every_class: bool = False) -> Subject:
-        """Model and images as metrics and figures look at them; see `metrics.Subject`."""
+        """Model and images in the form that metrics and figures use; see `metrics.Subject`."""
         return subject_of(self, limit=limit, every_class=every_class)
 
     def evaluate(
@@ -105,9 +105,9 @@ class OpenedRun:
         limit: int = 10_000,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Evaluated:
-        """Measures the run on its held-out images; the numbers are kept beside it.
+        """Measures the run on its held-out images; the numbers are stored with it.
 
-        Arguments as of `Lab.evaluate`.
+        Arguments as for `Lab.evaluate`.
         """
         names = chosen_metrics(metrics, all_metrics)
         with functions_of(self.spec):
@@ -143,7 +143,7 @@ class OpenedRun:
             sizes: `64` (width), `"96x64"` (width x height) or `"2x"`; 2x and 4x if left out.
             zoom: x0, y0, x1, y1 of the window to show: -1 is the centre of the image's first
                 pixel, 1 that of its last; None for the whole picture, border to border.
-            images: how many; default 8, or 200 that are scored.
+            images: number of images; default 8, or 200 for scores.
             split: images of the `validation` set or of `train`.
             out: folder for the PNG sheets.
             truth: score the renders against larger originals: True takes the run's own set with a
@@ -180,10 +180,9 @@ class OpenedRun:
             columns: width in characters; wider than the run's grid, parts are encoded one by one.
                 None fits the picture into one grid.
             invert: light becomes dark: for drawings on black.
-            match: the glyph that looks most like a cell under a slight blur, so that no thin line
-                is lost (`strokes`), like its very pixels (`areas`), like it once black is as light
-                as the darkest glyph (`brightness`, for photographs), or like its outlines
-                (`edges`).
+            match: how the glyph of a cell is chosen. `strokes` compares after a slight blur, so no
+                thin line is lost; `areas` compares the pixels; `brightness` first makes black as
+                light as the darkest glyph (for photographs); `edges` compares the outlines.
             beside: write `matched   |   written` into `out`.
             force: replace a file `out` that aelab did not make; never `source`.
 

@@ -84,7 +84,7 @@ def evaluate_with_health(
     images_seen: int,
     bfloat16: bool,
 ) -> Evaluation:
-    """`evaluate`, and what watches over the run, read in the same transfer."""
+    """`evaluate`, plus the values for warnings, read in the same transfer."""
     legacy = settings.legacy_validation
     sums: Tensor | None = None
     names: list[str] = []
