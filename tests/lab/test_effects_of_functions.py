@@ -96,3 +96,22 @@ def test_an_axis_that_changes_no_image_has_still_no_effect(rows: Rows) -> None:
     file = PLAIN + "validation_set2: " + data + ".resize((4, 4), interpolation=p > 2)\n"
     found = rows(file)
     assert [(row.get("p"), row["runs"]) for row in found] == [(None, "2")]
+
+
+LOSS = "loss_function: PerceptualLoss(nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU()))\n"
+OF_P = "model: EncoderDecoder(EncoderMLP((1, 4, 4), 2, hidden=(p,)), DecoderMLP((1, 4, 4), 2))\n"
+
+
+def test_losses_with_other_random_weights_are_not_compared(rows: Rows) -> None:
+    found = rows(OF_P + LOSS)  # the network of the loss is drawn after the model's weights
+    assert ["differs from best" in row for row in found] == [False, False]
+    assert [row["group"] for row in found] == [
+        "p=1, seed=1 + p=1, seed=2",
+        "p=3, seed=1 + p=3, seed=2",
+    ]
+
+
+def test_losses_with_the_same_random_weights_are_compared_seed_by_seed(rows: Rows) -> None:
+    found = rows(LOSS + OF_P)
+    assert [row["group"] for row in found] == ["seed=1 + seed=2"] * 2
+    assert "best" in [row["differs from best"] for row in found]

@@ -74,6 +74,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         "flops_per_image": facts.flops_per_image,
         "objective": parts.objective.describe(),
         **_own_functions(spec, parts),
+        **_weights_of_losses(parts),
         **_samples(parts.model),
         "notes": list(dict.fromkeys([*spec.notes, *facts.notes, *notes_of(parts.findings)])),
         "findings": [finding.as_json() for finding in parts.findings],
@@ -114,6 +115,19 @@ def _own_functions(spec: RunSpec, parts: Parts) -> dict[str, list[str]]:
         return {}
     keys = [key for key in ("loss_function", "perceptual_model") if key in spec.blocks]
     return {"objective_text": [spec.words_behind(key) for key in keys]} if keys else {}
+
+
+def _weights_of_losses(parts: Parts) -> dict[str, str]:
+    """A hash of the weights that the loss itself has, such as a network that sees features.
+
+    Drawn in a block they depend on the seed and on all that was drawn before, such as the model's.
+    """
+    modules = [t.module for t in parts.objective.terms if t.module and t.kind != "characters"]
+    weights = [tensor for module in modules for tensor in module.parameters()]
+    digest = hashlib.sha256()
+    for tensor in weights:
+        digest.update(tensor.detach().cpu().double().numpy().tobytes())
+    return {"objective_weights": digest.hexdigest()} if weights else {}
 
 
 def _of_validations(spec: RunSpec, validation: Sets) -> dict[str, Any]:

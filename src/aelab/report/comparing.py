@@ -70,6 +70,7 @@ def compare(records: Sequence[Record]) -> Comparison:
         _filled([", ".join(map(str, record.get("legacy") or [])) for record in records]),
         _filled([_held_out(record) for record in records]),
         [_inputs(record) for record in records],
+        _filled([_weights(record) for record in records]),
     ]
     numbers: dict[Hashable, int] = {}
     keys: list[Hashable] = list(zip(*parts, strict=True))
@@ -97,6 +98,8 @@ def apart(records: Sequence[Record]) -> str | None:
         reasons.append(f"different held-out images{names}")
     if len({_inputs(record) for record in records}) > 1:
         reasons.append("held-out inputs that are changed differently")
+    if len(_kinds([_weights(record) for record in records])) > 1:
+        reasons.append("networks with other random weights in the loss (random_features has equal)")
     return f"Losses here do not compare: {' and '.join(reasons)}." if reasons else None
 
 
@@ -155,6 +158,11 @@ def _held_out(record: Record) -> str | None:
 def _inputs(record: Record) -> str:
     """How the model's inputs differ from the held-out images; empty where they do not."""
     return " ".join(_texts(_data(record).get("validation_inputs")))
+
+
+def _weights(record: Record) -> str | None:
+    """What tells the weights of a loss from those of another; None where it has none."""
+    return str(record["objective_weights"]) if record.get("objective_weights") else None
 
 
 def _texts(value: Any) -> list[str]:
