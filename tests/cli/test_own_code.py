@@ -67,7 +67,7 @@ def test_a_part_that_is_not_called_is_told(
 LOSSES_IN_A_LINE = {
     "lambda a, b: a - b": (0, ""),
     "F.l1_loss": (0, ""),
-    "lambda a, b: 3.0": (2, "must return one value or one per image"),
+    "lambda a, b: 3.0": (2, "must return one value, or one per image"),
     "lambda a, b: 1 / 0": (2, "division by zero"),
     "lambda a, b: torch.fft.fft2(a - b).mean()": (2, "complex numbers"),
     "F.l1_los": (2, "did you mean 'l1_loss'?"),

@@ -210,7 +210,7 @@ def test_two_terms_cannot_share_a_name():
 def test_a_function_that_returns_something_else_is_refused():
     for function in (lambda r, t: "text", lambda r, t: torch.rand(3)):
         objective = make_objective((), loss_function=function)
-        with pytest.raises(AelabError, match="must return one value or one per image"):
+        with pytest.raises(AelabError, match="must return one value, or one per image"):
             objective(output(), TARGET, 0)
 
 

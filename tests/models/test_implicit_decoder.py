@@ -386,7 +386,7 @@ def test_only_the_statistics_of_the_picture_need_a_default_grid():
 
 def test_latents_below_zero_length_and_pixels_below_two_are_refused():
     decoder = ImageManifoldDecoder(6, 1, 8, default_shape=(4, 4))
-    with pytest.raises(ShapeError, match="takes 6 numbers an image, but the latent is 5"):
+    with pytest.raises(ShapeError, match="takes 6 numbers per image, but the latent is 5"):
         decoder(torch.zeros(2, 5))
     with pytest.raises(ShapeError, match="an image of one pixel has no variance"):
         decoder(torch.zeros(2, 6), (1, 1))

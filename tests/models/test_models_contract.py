@@ -368,7 +368,7 @@ def test_wrong_parts_are_refused_with_the_way_out():
     with pytest.raises(ConfigError, match="'gaussian', 'legacy' or None"):
         VariationalAutoencoder(VariationalEncoder(encoder, 8, 2), decoder, kl="correct")
     wrong = VariationalAutoencoder(VariationalEncoder(encoder, 9, 2), decoder)
-    with pytest.raises(ShapeError, match="gives 8 numbers an image, but 9 were declared"):
+    with pytest.raises(ShapeError, match="gives 8 numbers per image, but 9 were declared"):
         model_facts(wrong, (1, 4, 4))
 
 

@@ -118,7 +118,7 @@ def kind_of(path: Path) -> Kind | None:
         if head.startswith(mark):
             return Kind(
                 f"{name} of a form that is not read (for instance floats in several channels)",
-                "save it with 8 or 16 bits a channel",
+                "save it with 8 or 16 bits per channel",
             )
     return _text_kind(head)
 

@@ -281,7 +281,7 @@ def apply_callable(
         return per_image(value, reduction)
     found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     raise ConfigError(
-        f"the loss {callable_name(function)} must return one value or one per image "
+        f"the loss {callable_name(function)} must return one value, or one per image "
         f"({num_images} here), not {found}"
     )
 

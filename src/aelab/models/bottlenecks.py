@@ -71,7 +71,7 @@ class Gaussian(nn.Module):
         features = features.reshape(features.shape[0], -1)
         if features.shape[1] != self.num_features:
             raise ShapeError(
-                f"Gaussian: the encoder gives {features.shape[1]} numbers an image, "
+                f"Gaussian: the encoder gives {features.shape[1]} numbers per image, "
                 f"but {self.num_features} were declared",
                 hint=f"use {features.shape[1]} as encoder_dims",
             )

@@ -289,7 +289,7 @@ class ImageManifoldDecoder(nn.Module):
     def _check(self, latent: Tensor) -> None:
         if latent.ndim != 2 or latent.shape[1] != self.num_input_channels:
             raise ShapeError(
-                f"ImageManifoldDecoder: takes {self.num_input_channels} numbers an image, but the "
+                f"ImageManifoldDecoder: takes {self.num_input_channels} numbers per image, but the "
                 f"latent is {words(latent.shape[1:])}",
                 hint="num_input_channels must be the length of the latent",
             )

@@ -312,7 +312,7 @@ def check_stages(
     counts = [blocks] * len(widths) if isinstance(blocks, int) else [int(n) for n in blocks]
     if len(counts) != len(widths) or min(counts) < 0:
         raise ConfigError(
-            f"{owner}: blocks is {blocks!r}; it must be one integer of at least 0, or one a stage",
+            f"{owner}: blocks is {blocks!r}; it must be one integer from 0 up, or one per stage",
             hint=f"there are {len(widths)} stages (channels has {len(widths)} values)",
         )
     return list(zip(widths, counts, strict=True))

@@ -149,7 +149,7 @@ def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
             hint=f"possible: {one_of(MATCHES)}",
         )
     if columns is not None and not 1 <= columns <= LARGEST:
-        raise UserError(f"--columns {columns}: possible: 1 to {LARGEST:,} characters")
+        raise UserError(f"--columns {columns}: must be 1 to {LARGEST:,} characters")
     picture = _opened(source)
     if picture is None:
         if how.invert or columns is not None:

@@ -227,7 +227,7 @@ def size_of(text: str | int, shape: tuple[int, int], zoom: Region | None = None)
         size = 0, 0
     if not 1 <= min(size) <= max(size) <= LARGEST:
         raise UserError(
-            f"'{text}' is not a size to render; possible: 1 to {LARGEST:,} pixels a side",
+            f"'{text}' is not a size to render; possible: 1 to {LARGEST:,} pixels per side",
             hint="write --resolution 64 for 64 pixels of width, 96x64 for width x height, "
             "or 2x for twice the images' own size",
         )

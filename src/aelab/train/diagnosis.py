@@ -139,7 +139,7 @@ def causes(evidence: Evidence, told: str = "") -> tuple[list[str], list[str]]:
     if in_evaluation and not in_training:
         ways.append(
             "in evaluation mode normalisation uses running statistics: give it a larger momentum, "
-            "or normalise each image by itself (GroupNorm, or statistics='image' where a decoder "
+            "or normalise each image separately (GroupNorm, or statistics='image' where a decoder "
             "has it)"
         )
     rise = raised_learnrate(state, settings)

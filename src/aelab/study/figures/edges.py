@@ -48,7 +48,7 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
     """
     if method not in METHODS:
         raise UserError(
-            f"the figure 'edges' knows no method {method!r}{did_you_mean(method, METHODS)}",
+            f"the figure 'edges' has no method {method!r}{did_you_mean(method, METHODS)}",
             hint=f"possible: {one_of(METHODS)}; contours is the usual one",
         )
     renderer = font_renderer(font_res)

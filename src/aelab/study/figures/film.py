@@ -35,7 +35,7 @@ def frames(run: Run, split: str = "heldout", count: int = SHOWN) -> list[Image.I
             f"run {run.folder} has no stored reproductions of '{split}' images",
             hint=f"type: -o split={others[0]}"
             if others
-            else f"they are written while it trains; splits are {' and '.join(SPLITS)}",
+            else f"they are stored during training; splits are {' and '.join(SPLITS)}",
         )
     above = open_row(original)
     width = image_width(run, above.size)

@@ -133,7 +133,7 @@ def code_histogram(subject: Subject) -> Figure:
 def kl_bars(subject: Subject) -> Figure:
     """The KL divergence of every latent dimension from the prior, largest first."""
     kl = kl_by_dimension(subject)
-    title = f"{kl.sum().item():.4g} nats an image, {int((kl > 0.1).sum())} of {len(kl)} above 0.1"
+    title = f"{kl.sum().item():.4g} nats per image, {int((kl > 0.1).sum())} of {len(kl)} above 0.1"
     return sorted_bars(kl.numpy(), title, ("dimension, by rank", "KL divergence (nats)"))
 
 

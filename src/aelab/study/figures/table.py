@@ -103,7 +103,7 @@ def find_figure(name: str) -> Figure:
     if name not in FIGURES:
         raise UserError(
             f"there is no figure '{name}'{did_you_mean(name, FIGURES)}",
-            hint=f"possible: {one_of(FIGURES)}; aelab figure --list says what they show",
+            hint=f"possible: {one_of(FIGURES)}; aelab figure --list explains them",
         )
     return FIGURES[name]
 
