@@ -49,6 +49,8 @@ def test_arguments_arrive_in_the_form_that_is_meant() -> None:
         ("make((1, 2, 3), sise=3)",
          "make: no argument 'sise'; possible: shape, size, rate, mode, name, flag, sizes, act; "
          "did you mean 'size'?"),
+        ("TensorDataset(torch.rand(4, 1, 2, 2), shape=3)",
+         "TensorDataset: no argument 'shape'; it takes none by name"),
         ("make()", "make: missing a required argument: 'shape'; it takes shape, size=3, rate=0.1"),
         ("make((1, 2, 3), 4, 5)", "make: too many positional arguments"),
         ("make((1, 2))", "make: shape = (1, 2) does not fit; possible: (a whole number, a whole "),

@@ -165,9 +165,10 @@ class Part:
         for name in kwargs:
             if name not in possible:
                 near = did_you_mean(name, possible)
-                raise ConfigError(
-                    f"{self.name}: no argument '{name}'; possible: {', '.join(possible)}{near}"
+                listed = (
+                    f"; possible: {', '.join(possible)}" if possible else "; it takes none by name"
                 )
+                raise ConfigError(f"{self.name}: no argument '{name}'{listed}{near}")
 
     def refuse_withheld(self, kwargs: Mapping[str, Any]) -> None:
         """Raise ConfigError for a keyword that no block may give."""
