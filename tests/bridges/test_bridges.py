@@ -155,6 +155,21 @@ def test_values_that_are_no_numbers_are_left_out_of_curves(tmp_path: Path) -> No
     assert [point.step for point in events.Scalars("train_kl")] == [50, 150]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "text", [b"optimizer: " + b"1" * 5000, b"[" * 5000, b"\xff\x00", b"- a\nb"]
+)
+def test_a_strangers_text_that_is_no_yaml_does_not_stop_a_bridge(
+    text: bytes, tmp_path: Path
+) -> None:
+    run = _run(tmp_path / "runs")
+    run.write_bytes("resolved.yml", text)
+    list(follow([run], make_bridge("tensorboard", out=tmp_path / "tb")))
+    events = _events(tmp_path / "tb" / "exp" / "lr-0.1")
+    assert events.Scalars("train_loss")[0].value == 0.5
+    assert events.Scalars("train_learnrate_0_unknown")[0].value == pytest.approx(0.1)
+
+
 def test_unknown_tools_and_missing_packages_say_what_to_type(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

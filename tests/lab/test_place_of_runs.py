@@ -136,6 +136,13 @@ def test_pictures_that_are_gone_are_told_with_the_option_that_helps(project: Pat
     assert _problem(project / "runs", data=[project]) == ""
 
 
+def test_a_folder_of_files_that_is_gone_is_not_what_to_type(project: Path) -> None:
+    (project / "experiments").rename(project / "renamed")
+    problem = _problem(project / "runs")
+    assert "which is not there: type --data FOLDER" in problem and "type: --data" not in problem
+    assert _problem(project / "runs", data=[project / "renamed"]) == ""
+
+
 def test_a_run_from_before_says_what_to_type(project: Path) -> None:
     (project / "runs/fold/a" / FILE).unlink()
     assert "type: --data FOLDER, the folder that the experiment file was in" in _problem(

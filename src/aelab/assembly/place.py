@@ -108,6 +108,11 @@ def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
             f"the run was trained with files below {places[0]}: restore them, or type --data "
             "FOLDER, their new folder"
         )
+    elif place.told and not from_home(place.told).is_dir():
+        way_out = (
+            f"its file stood in {place.told}, which is not there: type --data FOLDER, the folder "
+            "that its files lie in now"
+        )
     elif place.told:
         way_out = (
             f"type: --data {place.told}, the folder of its file (only a run that you "

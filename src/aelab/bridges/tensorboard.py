@@ -101,11 +101,10 @@ def tag_of(run: Run, split: str, name: str) -> str:
 def optimizer_of(run: Run) -> str:
     """The optimiser's name as the run's text gives it, `Adam` by default."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
     try:
         content = YAML(typ="safe").load(visible(run.read_text("resolved.yml") or "")) or {}
-    except YAMLError:
+    except Exception:  # a stranger's text: numbers of any length, nested however deep
         return "unknown"
     given = content.get("optimizer", "Adam") if isinstance(content, dict) else "Adam"
     return str(next(iter(given)) if isinstance(given, dict) and given else given)
