@@ -91,7 +91,7 @@ def test_what_is_read_is_never_replaced_even_if_forced(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to(path)
     (tmp_path / "hard.png").hardlink_to(path)
     for name in ("a.png", "link.png", "hard.png", "../" + tmp_path.name + "/a.png"):
-        with replacing(), pytest.raises(UserError, match="what is read"):
+        with replacing(), pytest.raises(UserError, match="is an input of this command"):
             write_output(tmp_path / name, b"", inputs=[path])
     assert path.read_bytes().startswith(b"\x89PNG")
 
@@ -141,7 +141,7 @@ def test_a_sheet_is_never_replaced_by_its_own_contact_sheet(
     for _ in range(2):
         assert lab.data("sheet.png")["picture"] == "sheet-contact-sheet.png"
     for out in ("sheet.png", "./sheet.png", str(tmp_path / "sheet.png")):
-        with pytest.raises(UserError, match="what is read"):
+        with pytest.raises(UserError, match="is an input of this command"):
             lab.data("sheet.png", out=out, force=True)
     assert Path("sheet.png").read_bytes() == before
 
@@ -168,7 +168,7 @@ def test_a_picture_of_the_folder_that_is_read_is_never_replaced(
     Path("pics").mkdir()
     Image.effect_noise((8, 8), 80).save("pics/1.png")
     before = Path("pics/1.png").read_bytes()
-    with pytest.raises(UserError, match="what is read"):
+    with pytest.raises(UserError, match="is an input of this command"):
         lab.data("pics", out="pics/1.png", force=True)
     assert Path("pics/1.png").read_bytes() == before
     for _ in range(2):

@@ -67,7 +67,7 @@ def write_output(
     try:
         target = real(path)
         if target.is_symlink():
-            raise OSError(errno.ELOOP, "links that lead in a circle")
+            raise OSError(errno.ELOOP, "a loop of links")
         if target.exists() and not target.is_file() and not target.is_dir():
             with target.open("wb") as device:
                 device.write(data)
@@ -93,7 +93,7 @@ def refuse_to_replace(path: Path, *, inputs: Iterable[str | os.PathLike[str]] = 
     """
     if any(_same(path, Path(given)) for given in inputs):
         raise UserError(
-            f"{path} is what is read: it is not replaced by what is made of it",
+            f"{path} is an input of this command, so it is not replaced",
             hint="give another name with --out",
         )
     if _replacing and _replacing[-1]:

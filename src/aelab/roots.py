@@ -127,7 +127,7 @@ def check(path: str | os.PathLike[str]) -> Path:
     folder = place.parent if place.suffix else place  # the least that would do
     link = f" (a link to {place})" if Path(os.path.abspath(path)) != place else ""
     raise DataError(
-        f"{path}{link} lies outside the folders that this experiment may read: "
+        f"{path}{link} is outside the folders that this experiment may read: "
         + ", ".join([*places, "AELAB_DATA", "the cache"]),
         hint=f"add --data {folder}, or set AELAB_DATA to a folder above it",
     )

@@ -144,7 +144,7 @@ def test_trials_repeat_with_paired_seeds(load_text: Load) -> None:
 
 def test_names_cannot_climb_out(problems: Find) -> None:
     message = problems("experiment_name: ../x\n", without="experiment_name")[0]
-    assert "file.yml:1:1: experiment_name: given '../x'; a run cannot lie outside runs/" in message
+    assert "file.yml:1:1: experiment_name: given '../x'; a run cannot be outside runs/" in message
     message = problems("experiment_name: ./\n", without="experiment_name")[0]
     assert "names no folder" in message
 

@@ -162,7 +162,7 @@ def test_two_runs_never_share_a_folder(problems: Find) -> None:
     (message,) = problems("matrix: {p: [a, A]}\n")
     assert "two runs would share the folder 'test/p-A'" in message
     (message,) = problems("matrix: {p: [a, a/b]}\nexperiment_name: x/${p}\n", without="experiment")
-    assert "would lie inside the run" in message
+    assert "would be inside the run" in message
 
 
 def test_too_many_combinations_are_refused(problems: Find) -> None:

@@ -110,7 +110,7 @@ def test_what_is_missing_is_told_with_the_command(packages: Path) -> None:
     assert "apt install cowsay" in str(caught.value)
     with pytest.raises(ConfigError, match="did you mean 'cowsay'"):
         DATASETS["packaged_ascii_dataset"](packages=["cowsy"])
-    with pytest.raises(ConfigError, match="validation_prop lies between"):
+    with pytest.raises(ConfigError, match="validation_prop is between"):
         DATASETS["packaged_ascii_dataset"](validation_prop=2)
     with pytest.raises(ConfigError, match="add validation_prop"):
         DATASETS["packaged_ascii_dataset"](validation=True)

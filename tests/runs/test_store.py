@@ -117,7 +117,7 @@ def test_files_of_a_run_stay_inside_it(store: Store, tmp_path: Path) -> None:
 
 def test_runs_do_not_nest(store: Store) -> None:
     store.create(record("vae"))
-    with pytest.raises(StoreError, match="would lie inside the run vae"):
+    with pytest.raises(StoreError, match="would be inside the run vae"):
         store.create(record("vae/checkpoints"))
     store.create(record("deep/er"))
     with pytest.raises(StoreError, match="is not a run: it holds er"):

@@ -15,7 +15,7 @@ from aelab.errors import UserError, visible
 
 def figure(
     name: Annotated[
-        str | None, typer.Argument(help="Which figure; --list tells.", show_default=False)
+        str | None, typer.Argument(help="The figure; --list shows all.", show_default=False)
     ] = None,
     run: Annotated[
         list[str] | None,

@@ -209,7 +209,7 @@ class _Builder:
             return ""
         name = entry.tree.text.strip()
         if climbs_out(name):
-            message = f"given {name!r}; a run cannot lie outside runs/"
+            message = f"given {name!r}; a run cannot be outside runs/"
             self.errors.append(RefusedError(message, where=entry.where))
         elif reason := why_never_found(name):
             message = f"given {shown(name)}; {reason}"
@@ -315,7 +315,7 @@ class _Builder:
         for run in runs:
             for parent in PurePosixPath(run.folder.casefold()).parents:
                 if other := taken.get(str(parent)):
-                    message = f"the folder {run.folder!r} would lie inside the run {other.folder!r}"
+                    message = f"the folder {run.folder!r} would be inside the run {other.folder!r}"
                     where = run.places.get("experiment_name", Where(run.file))
                     self.errors.append(ConfigError(message, where=where))
 

@@ -40,8 +40,8 @@ BLOCK_KEYS = ("train_input_transforms", "perceptual_model")
 REQUIRED_KEYS = ("experiment_name", "model", "train_set", "batch_size", "learnrate", "optimizer")
 #: Old keys that are read and do nothing here, with the reason.
 WITHOUT_EFFECT: dict[str, str] = {
-    "num_workers": "data lie in memory, near the compute",
-    "dataloader_collate_fn": "data lie in memory, as one tensor",
+    "num_workers": "data are in memory, near the compute",
+    "dataloader_collate_fn": "data are in memory, as one tensor",
     "weight_image_kwargs": "weight images are not drawn while training",
     "hparams": "it never had one",
     "model_forward_kwargs": "models take their arguments where they are built",

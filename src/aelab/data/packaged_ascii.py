@@ -239,7 +239,7 @@ def packaged_ascii_dataset(
                 hint=f"possible: {one_of(SOURCES)}",
             )
     if validation_prop is not None and not 0 < validation_prop < 1:
-        raise ConfigError(f"{where}: validation_prop lies between 0 and 1, got {validation_prop!r}")
+        raise ConfigError(f"{where}: validation_prop is between 0 and 1, got {validation_prop!r}")
     if validation and validation_prop is None:
         raise ConfigError(
             f"{where}: validation=True needs the share of validation pictures",

@@ -39,7 +39,7 @@ def as_images(given: Any, name: str) -> Images:
         return images
     if not isinstance(given, Sequence | dict) and hasattr(given, "__getitem__"):
         return _stacked(given, name)
-    raise ConfigError(f"{name}: {type(given).__name__} is no set of images", hint=_POSSIBLE)
+    raise ConfigError(f"{name}: {type(given).__name__} is not a set of images", hint=_POSSIBLE)
 
 
 def _stacked(given: Any, name: str) -> Images:

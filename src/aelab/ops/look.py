@@ -147,9 +147,9 @@ def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> lis
         shape = tuple(after.shape[1:]) if isinstance(after, Tensor) else type(after).__name__
         told, way = f"images of {tuple(before.shape[1:])} become {shape}", "return one image each"
     elif not bool(torch.isfinite(after).all()):
-        told, way = "they make NaN or infinity of an image", "look at divisions and logarithms"
+        told, way = "they turn an image into NaN or infinity", "check divisions and logarithms"
     elif float(after.abs().max()) > FAR * max(map(abs, (*limits(images.value_range), 1.0))):
-        told = f"they make values up to {float(after.abs().max()):.4g} of images in "
+        told = f"they give values up to {float(after.abs().max()):.4g} for images in "
         told, way = told + words(images.value_range), "images are given as 0..1, not as 0..255"
     else:
         return []
@@ -199,7 +199,7 @@ def loss_findings(
                     "data-loss-range",
                     f"{name}: {term} compares with images in {_interval(low, high)}, these have "
                     f"values from {values.low:.4g} to {values.high:.4g}",
-                    _way_to_unit(images, values) + ", or take another loss: l1, l2",
+                    _way_to_unit(images, values) + ", or use another loss: l1, l2",
                 )
             )
     return found
@@ -215,7 +215,7 @@ def noisy_target_findings(
             "data-loss-range",
             f"{name}: {term} compares with images in {_interval(low, high)}, and training_noise: "
             f"{noise:g} is in the target too and leaves it",
-            "take another loss: l1, l2, or leave the legacy objective or the noise out",
+            "use another loss: l1, l2, or leave the legacy objective or the noise out",
         )
         for term, (low, high) in ranges.items()
         if noise
@@ -341,7 +341,7 @@ def label_findings(train: Images, validation: Images, names: tuple[str, str]) ->
                     "data-labels-differ",
                     f"{name}: has images of class {', '.join(sorted(only)[:5])}{more}, {other} has "
                     "none",
-                    "measures of classes count what both sides have; split each class",
+                    "measures of classes use the classes of both sets; split each class",
                 )
             )
     return found
@@ -360,7 +360,8 @@ def pair_findings(train: Images, validation: Images, names: tuple[str, str]) -> 
                 "data-ranges-differ",
                 f"{theirs}: images in {words(validation.value_range)}, those of {ours} are in "
                 f"{words(train.value_range)}",
-                "change both sets alike, or say what black and white are: .values_between(-1, 1)",
+                "change both sets in the same way, or declare black and white: "
+                ".values_between(-1, 1)",
             )
         )
     if found:
@@ -404,7 +405,10 @@ def _shape_problem(pixels: Tensor, name: str) -> Finding | None:
     else:
         way = "images are (N, channels, height, width), uint8 or float"
     return Finding(
-        "problem", "data-no-images", f"{name}: a tensor of shape {shape} is no set of images", way
+        "problem",
+        "data-no-images",
+        f"{name}: a tensor of shape {shape} is not a set of images",
+        way,
     )
 
 
@@ -419,7 +423,7 @@ def _not_finite(values: Values, images: Images, name: str) -> list[Finding]:
             "data-not-finite",
             f"{name}: image {first}{image_name(images, first)} has a pixel that is "
             f"{values.bad_value}{others}",
-            "mend or leave out such images: .filter(lambda x: x.isfinite().all())",
+            "repair or leave out such images: .filter(lambda x: x.isfinite().all())",
         )
     ]
 
@@ -451,9 +455,9 @@ def _out_of_range(values: Values, images: Images, name: str, after: str = "") ->
             Finding(
                 "note",
                 "data-out-of-range",
-                f"{found}, said to be in {words(images.value_range)}; what is beyond is cut off in "
+                f"{found}, declared as {words(images.value_range)}; values beyond are clipped in "
                 "pictures and measures",
-                "say what black and white are: .values_between(low, high)",
+                "declare black and white: .values_between(low, high)",
             )
         ]
     if values.low >= -FAR and values.high <= 1 + FAR:
@@ -461,9 +465,9 @@ def _out_of_range(values: Values, images: Images, name: str, after: str = "") ->
             Finding(
                 "note",
                 "data-out-of-range",
-                f"{found}; pictures and measures take 0 for black and 1 for white, and cut off "
-                "what is beyond",
-                f"say what black and white are: .values_between({values.low:.3g}, "
+                f"{found}; pictures and measures use 0 as black and 1 as white, and clip "
+                "values beyond",
+                f"declare black and white: .values_between({values.low:.3g}, "
                 f"{values.high:.3g}), or scale to 0..1",
             )
         ]
@@ -473,7 +477,7 @@ def _out_of_range(values: Values, images: Images, name: str, after: str = "") ->
             "data-out-of-range",
             f"{found}; images are in 0..1, or uint8",
             _way_to_unit(images, values)
-            + "; or say what black and white are: .values_between(low, high)",
+            + "; or declare black and white: .values_between(low, high)",
         )
     ]
 
@@ -483,8 +487,8 @@ def _way_to_unit(images: Images, values: Values) -> str:
     if values.low >= -0.01 and values.high > 1 + FAR and unit:
         return f"divide by {unit}: images / {unit}, or give uint8"
     if images.value_range == (-1.0, 1.0):
-        return "bring them to 0..1: leave normalize_between out, or (images + 1) / 2"
-    return "bring them to 0..1: (images - low) / (high - low)"
+        return "scale them to 0..1: leave normalize_between out, or (images + 1) / 2"
+    return "scale them to 0..1: (images - low) / (high - low)"
 
 
 def _after_changes(images: Images, name: str) -> list[Finding]:
@@ -494,7 +498,7 @@ def _after_changes(images: Images, name: str) -> list[Finding]:
             Finding(
                 "problem",
                 "data-not-finite",
-                f"{name}: its random changes make {values.bad_value} of "
+                f"{name}: its random changes give {values.bad_value} for "
                 f"{values.bad_images} of {min(TRIED, len(images))} images",
                 "a division by an image's spread or maximum fails on an even image",
             )
@@ -539,7 +543,7 @@ def _labels(images: Images, name: str) -> list[Finding]:
                 "data-labels",
                 f"{name}: labels of shape {tuple(labels.shape)}, {labels.dtype}, for "
                 f"{len(images):,} images",
-                "labels are one whole number an image: (N,) int64",
+                "labels are one whole number per image: (N,) int64",
             )
         ]
     return []

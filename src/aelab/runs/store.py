@@ -100,7 +100,7 @@ class Store:
                 break
             if os.path.lexists(parent / "run.json"):
                 raise StoreError(
-                    f"{self.root / folder} would lie inside the run {parent.relative_to(root)}",
+                    f"{self.root / folder} would be inside the run {parent.relative_to(root)}",
                     hint="choose an experiment_name that does not begin with another run's name",
                 )
         return self.root.joinpath(*parts)

@@ -25,7 +25,7 @@ def as_sets(given: Any, name: str) -> Sets:
     """(first epoch, images) pairs of one set, or of a schedule of them.
 
     Raises:
-        ConfigError: what is given is no set of images.
+        ConfigError: what is given is not a set of images.
     """
     pairs = isinstance(given, list | tuple) and all(
         isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int)
