@@ -223,6 +223,7 @@ KNOWN_AS = {
     "batchsize": "batch_size", "optim": "optimizer", "optimiser": "optimizer",
     "lr_scheduler": "scheduler", "schedule": "scheduler", "loss": "loss_function",
     "criterion": "loss_function", "loss_fn": "loss_function", "name": "experiment_name",
+    "maximum": "max", "minimum": "min", "average": "mean",
     "random_seed": "seed", "manual_seed": "seed", "repeats": "trials", "n_seeds": "trials",
     "gradient_clip_val": "gradient_clipping", "clip_grad_norm": "gradient_clipping",
     "grad_clip": "gradient_clipping", "gradient_clip": "gradient_clipping",
