@@ -194,6 +194,8 @@ class DivergedError(RunFailed):
 def in_words(error: BaseException) -> str:
     """An exception that is none of ours in one line: its kind and what it says."""
     kind = type(error).__name__
+    if isinstance(error, MemoryError):  # which says nothing itself
+        return "out of memory"
     if isinstance(error, SystemExit):
         return "code of a file must not end the program (SystemExit)"
     try:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from aelab.cli import mistakes
+
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -128,3 +130,11 @@ def test_a_class_in_an_untrusted_block_is_one_mistake(tiny: Path, aelab: Call) -
     tiny.write_text(tiny.read_text().replace("model: Enc", f"model: |\n  {own}\n  Enc"))
     _, _, err = aelab("check", "tiny.yml")
     assert err.count("tiny.yml:") == 1 and "cannot use class" in err and "--trust" in err
+
+
+def test_a_lack_of_memory_is_no_fault_of_aelab(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mistakes.tell_own_fault(MemoryError(), as_json=True) == 1
+    captured = capsys.readouterr()
+    (entry,) = json.loads(captured.out)["errors"]
+    assert entry["message"] == "out of memory" and "--limit" in entry["hint"]
+    assert "fault" not in captured.err

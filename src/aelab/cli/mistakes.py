@@ -14,6 +14,7 @@ from aelab.errors import AelabError, Problems, in_words, visible
 
 #: Shows the traceback of an error in aelab itself, instead of writing it to a file.
 SHOW = "AELAB_TRACEBACK"
+_LESS_MEMORY = "take fewer images (--limit) or fewer runs at once, or close other programs"
 
 
 def asks_for_json(words: Sequence[str]) -> bool:
@@ -39,6 +40,8 @@ def tell_usage(message: str, *, as_json: bool) -> None:
 
 def tell_own_fault(error: BaseException, *, as_json: bool) -> int:
     """An error in aelab itself: one line, and the details in a file to send along; exit code 1."""
+    if isinstance(error, MemoryError):
+        return tell(AelabError("out of memory", hint=_LESS_MEMORY), as_json=as_json)
     if os.environ.get(SHOW):
         traceback.print_exception(error)
     words = in_words(error)

@@ -8,7 +8,7 @@ from typing import Any
 
 from aelab.assembly.parts import functions_of
 from aelab.assembly.workspace import Workspace
-from aelab.errors import AelabError
+from aelab.errors import AelabError, in_words
 from aelab.outputs import refuse_to_replace, replacing
 from aelab.report.tables import run_order
 from aelab.runs.find import Sources, find_runs
@@ -42,7 +42,7 @@ def evaluate_runs(
         except AelabError as error:
             yield Evaluated(entry, problem=str(error))
         except Exception as error:  # of torch, for a run that somebody else made
-            yield Evaluated(entry, problem=f"{type(error).__name__}: {error}")
+            yield Evaluated(entry, problem=in_words(error))
 
 
 def draw_figure(
@@ -111,9 +111,7 @@ def draw_figures(found: Iterable[Run], workspace: Workspace, *, limit: int) -> I
                 raise entry.problem
             written, failed = draw_cheap(reopen_run(entry.folder, workspace), limit)
         except Exception as error:  # one run, whoever made it, does not end the others
-            words = (
-                str(error) if isinstance(error, AelabError) else f"{type(error).__name__}: {error}"
-            )
+            words = str(error) if isinstance(error, AelabError) else in_words(error)
             yield f"{entry.folder}: {words}"
             continue
         named: dict[str, list[str]] = {}
