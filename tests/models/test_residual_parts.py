@@ -135,7 +135,7 @@ def test_stacked_presets_equal_single_ones() -> None:
         ({"norm": "rmss"}, ConfigError, "did you mean 'rms'"),
         ({"kernel_size": 4}, ConfigError, "kernel_size is 4; it must be odd"),
         ({"blocks": (1, 2, 3)}, ConfigError, "there are 2 stages"),
-        ({"blocks": -1}, ConfigError, "at least 0"),
+        ({"blocks": -1}, ConfigError, "one integer from 0 up"),
     ],
 )
 def test_wrong_options_are_answered(
