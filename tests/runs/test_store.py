@@ -13,7 +13,8 @@ import pytest
 
 from aelab.errors import StoreError
 from aelab.runs import atomic
-from aelab.runs.record import Run
+from aelab.runs import store as stores
+from aelab.runs.record import Run, holds_a_run
 from aelab.runs.store import Store, natural
 
 RECORD = {"folder": "vae/x_ds-mnist", "name": "vae/x_ds:mnist", "identity": "1", "seed": 0}
@@ -256,6 +257,18 @@ def test_many_threads_make_one_run(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 8 and sum(run.is_new for run in found) == 1
+
+
+def test_a_run_that_is_made_between_two_looks_is_opened(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.create(record())
+    looks = iter([False])  # another process makes the run right after the first look
+    monkeypatch.setattr(
+        stores, "holds_a_run", lambda path: next(looks, None) is None and holds_a_run(path)
+    )
+    second = store.create(record())
+    assert second.path == first.path and not second.is_new
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,8 @@ class Store:
             raise explain(error, path) from error
         ours = _UNFINISHED | set(files)
         foreign = [name for name in names if name not in ours and not name.startswith(".")]
+        if foreign and holds_a_run(path):
+            return  # another process made it since the first look
         if foreign:
             raise StoreError(
                 f"{path} exists and is not a run: it holds {', '.join(sorted(foreign)[:5])}",
