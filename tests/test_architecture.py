@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,10 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }  # fmt: skip
 
+#: rooms that nothing may import: they enter by entry points alone, and may use every room.
+WINGS = ("ascii",)
+MAY_IMPORT |= {wing: set(MAY_IMPORT) for wing in WINGS}
+
 #: rooms that every room may import.
 OPEN = ("errors", "findings", "parts", "paths")
 
@@ -118,6 +125,61 @@ def test_foreseeing_training_and_studying_do_not_know_each_other() -> None:
     for room in SIDE_BY_SIDE:
         assert not MAY_IMPORT[room] & set(SIDE_BY_SIDE), room
         assert not any(room in MAY_IMPORT[below] for below in MAY_IMPORT["lab"] | {"bridges"})
+
+
+def test_nothing_names_a_wing() -> None:
+    assert set(WINGS) <= {path.name for path in SOURCE.iterdir()}
+    wing = re.compile(rf"\\baelab\\.({'|'.join(WINGS)})\\b")
+    for path in SOURCE.rglob("*.py"):
+        # Not even in a text, which could be imported late. `parts` explains what a wing is.
+        if _room(path) not in (*WINGS, "parts"):
+            assert not wing.search(path.read_text(encoding="utf-8")), path
+
+
+def test_everything_that_wings_bring_is_installed_and_can_be_had() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    for group, parts in project["entry-points"].items():
+        known = {entry.name: entry for entry in entry_points(group=group)}
+        for name, place in parts.items():
+            assert place.split(".")[:2] in [["aelab", wing] for wing in WINGS], place
+            assert name in known, f"{name}: type pip install --editable . to install it"
+            assert known[name].value == place
+            assert known[name].load() is not None
+
+
+#: Takes the wings away: neither their entry points nor their code can be found.
+WITHOUT_WINGS = f"""
+import importlib.metadata as metadata, sys
+found = metadata.entry_points()
+groups = [group for group in found.groups if not group.startswith("aelab.")]
+left = [entry for group in groups for entry in found.select(group=group)]
+metadata.entry_points = lambda **which: metadata.EntryPoints(left).select(**which)
+for wing in {WINGS!r}: sys.modules["aelab." + wing] = None
+"""
+
+
+def test_the_core_works_without_its_wings(tmp_path: Path) -> None:
+    (tmp_path / "own.yml").write_text(
+        "train_set: noise_dataset((1, 8, 8), 40)\n"
+        "validation_set: noise_dataset((1, 8, 8), 20)\n"
+        "model: Autoencoder(EncoderMLP((1, 8, 8), 6), Gaussian(6, 3), DecoderMLP((1, 8, 8), 3))\n"
+        "experiment_name: own\noptimizer: Adam\nlearnrate: 0.001\n"
+        "max_inputs: 80\nbatch_size: 20\n"
+    )
+    code = WITHOUT_WINGS + (
+        "from aelab import Lab, lab, parts\n"
+        "if __name__ == '__main__':\n"
+        "    assert not parts.installed('aelab.figures')\n"
+        "    home = Lab('runs')\n"
+        "    list(home.run('own.yml'))\n"
+        "    assert home.find()[0].state == 'finished'\n"
+        "    assert 'own' in str(home.table())\n"
+        "    (entry,) = home.evaluate(['own'])\n"
+        "    assert entry.values and not entry.problem\n"
+        "    home.figure('sample', 'own')\n"
+    )
+    (tmp_path / "core.py").write_text(code)
+    subprocess.run([sys.executable, "core.py"], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("room", LIGHT)

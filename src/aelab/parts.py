@@ -6,6 +6,9 @@ A package brings a part of any kind by an entry point, without importing anythin
     student_kl = "my_package:student_kl"
 
 Programs do the same by `aelab.register("student_kl", student_kl, kind="penalty")`.
+
+A wing is code of ours that the rest must not know, such as `aelab.ascii`. It enters by entry
+points too, in this project's `pyproject.toml`; nothing imports it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aelab.errors import ConfigError, did_you_mean, one_of
@@ -23,8 +27,8 @@ T = TypeVar("T")
 class Table(Mapping[str, T], Generic[T]):
     """The parts of one kind by name.
 
-    Ours come first; a package cannot replace them. Parts of packages are imported when they are
-    asked for, not when they are listed.
+    Ours come first, those of wings included; a package cannot replace them. Parts of wings and of
+    packages are imported when they are asked for, not when they are listed.
 
     Args:
         kind: what one of them is called, for instance `penalty`.
@@ -72,13 +76,14 @@ class Table(Mapping[str, T], Generic[T]):
             return self[name]
         raise ConfigError(
             f"unknown {self.kind} '{name}'{did_you_mean(name, self)}",
-            hint=f"possible: {one_of(self)}{also}",
+            hint=reinstall(name) or f"possible: {one_of(self)}{also}",
         )
 
     @property
     def ours(self) -> frozenset[str]:
-        """Names of the parts of the house."""
-        return frozenset(self._ours)
+        """Names of the parts of the house, its wings included."""
+        wings = (name for name, entry in installed(self.group).items() if _of_a_wing(entry))
+        return frozenset({*self._ours, *wings})
 
     def register(self, name: str, part: T) -> None:
         """Add a part of one's own.
@@ -120,9 +125,44 @@ def _installed() -> dict[str, dict[str, EntryPoint]]:
     known = entry_points()
     for group in known.groups:
         if group.startswith("aelab."):
-            for entry in known.select(group=group):
+            # A name of a wing is ours: no package can take it, wherever it stands on the path.
+            for entry in sorted(known.select(group=group), key=lambda e: not _of_a_wing(e)):
                 found.setdefault(group, {}).setdefault(entry.name, entry)
     return found
+
+
+def _of_a_wing(entry: EntryPoint) -> bool:
+    return entry.value.startswith("aelab.")
+
+
+def reinstall(name: str) -> str:
+    """What to type where a name is missing because aelab was installed before it was written.
+
+    Entry points are read from what the installer left. In a checkout that lags behind
+    `pyproject.toml`, for instance after `git pull`.
+
+    Returns:
+        A hint for a message; empty where reinstalling does not help.
+    """
+    checkout = Path(__file__).parents[2]
+    if name not in _declared(checkout) or any(name in group for group in _installed().values()):
+        return ""
+    return (
+        f"'{name}' is part of aelab, but this installation is older than its source: "
+        f"pip install --editable {checkout}"
+    )
+
+
+def _declared(checkout: Path) -> frozenset[str]:
+    """Names of the entry points in the `pyproject.toml` of a checkout; none where it is not one."""
+    import tomllib
+
+    try:
+        project = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
+    except (OSError, ValueError, KeyError):
+        return frozenset()
+    groups = project.get("entry-points", {}).values() if project.get("name") == "aelab" else ()
+    return frozenset(name for group in groups for name in group)
 
 
 def look_again() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from aelab import lab, parts, register
-from aelab.errors import ConfigError
+from aelab.errors import ConfigError, UserError
 from aelab.losses import PENALTIES
 from aelab.runs.store import Store
+from aelab.study.figures.table import find_figure
 
 HERE = Path(__file__).parent
 FILE = """
@@ -127,3 +128,13 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "aelab_outside", None)
     with pytest.raises(ConfigError, match="'student_kl' of the package aelab-outside cannot be"):
         PENALTIES["student_kl"]
+
+
+def test_a_part_of_a_wing_that_was_never_installed_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not parts.reinstall("edges")
+    monkeypatch.setattr(parts, "_installed", dict)
+    with pytest.raises(UserError, match="no figure 'edges'\n  'edges' is part of aelab, but this"):
+        find_figure("edges")
+    assert not parts.reinstall("edgse")

@@ -115,7 +115,11 @@ def tables_by_kind() -> Mapping[str, AnyTable]:
 
 
 def attributes() -> Mapping[type, frozenset[str]]:
-    """Exact type -> the rights of a block: attribute names, `[]`, `for`, `with` (see `guards`)."""
+    """Exact type -> the rights of a block: attribute names, `[]`, `for`, `with` (see `guards`).
+
+    A module of a wing or of a package says what else a block may read of it by its class attribute
+    `block_attributes`, names that are not inherited.
+    """
     from torch import nn
 
     from aelab.catalogue.libraries import MODULE_RIGHTS, library_attributes
@@ -126,7 +130,8 @@ def attributes() -> Mapping[type, frozenset[str]]:
             rows[part] = rows.get(part, frozenset()) | rights
     for part in {**tables(), **_OWN}.values():
         if isinstance(part, type) and issubclass(part, nn.Module):
-            rows[part] = rows.get(part, frozenset()) | MODULE_RIGHTS
+            own = vars(part).get("block_attributes", ())
+            rows[part] = rows.get(part, frozenset()) | MODULE_RIGHTS | frozenset(own)
     return MappingProxyType(rows)
 
 

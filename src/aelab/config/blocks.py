@@ -31,6 +31,7 @@ from aelab.errors import (
     did_you_mean,
     in_words,
 )
+from aelab.parts import reinstall
 
 if TYPE_CHECKING:
     from aelab.config.experiment import RunSpec
@@ -503,7 +504,11 @@ def _no_such_name(name: str, scope: Scope, place: Where, partly: Sequence[str]) 
     near = did_you_mean(name, known)
     if partly:
         near = f"; of {', '.join(partly)}, imported with *, aelab has only a part"
-    return ConfigError(f"'{name}' is neither a part nor defined before{near}", where=place)
+    return ConfigError(
+        f"'{name}' is neither a part nor defined before{near}",
+        where=place,
+        hint=reinstall(name) or None,
+    )
 
 
 def _importer(error: ImportError) -> str:

@@ -41,7 +41,7 @@ from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.losses.shapes import RenderedBlur, RenderedEdges, RenderedMorphology
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
-from aelab.parts import Table
+from aelab.parts import Table, reinstall
 
 Formula = Callable[..., Tensor]
 
@@ -203,7 +203,8 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
         return name, function, "reconstruction"
     raise ConfigError(
         f"unknown loss {formula!r}{did_you_mean(formula, loss_names())}",
-        hint=f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES})}, "
+        hint=reinstall(formula)
+        or f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES})}, "
         "any loss of torch.nn.functional, or a function (reconstruction, target)",
     )
 

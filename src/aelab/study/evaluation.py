@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aelab.errors import ConfigError, DataError, ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics import METRICS, Subject, lacking
 from aelab.ops.subset import DRAWN, RULE, said
+from aelab.parts import reinstall
 from aelab.runs.evaluation import write_evaluation
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]
         if name not in METRICS:
             raise UserError(
                 f"unknown metric '{name}'{did_you_mean(name, METRICS)}",
-                hint=f"possible: {one_of(METRICS)}",
+                hint=reinstall(name) or f"possible: {one_of(METRICS)}",
             )
     if names:
         return list(dict.fromkeys(names))

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.metrics.table import Need, lacking_needs
-from aelab.parts import Table
+from aelab.parts import Table, reinstall
 from aelab.study.figures import document004, maps, sheets
-from aelab.study.figures.edges import edges
 from aelab.study.figures.film import film
 
 if TYPE_CHECKING:
@@ -69,9 +68,6 @@ FIGURES: Table[Figure] = Table(
         "histogram": Figure(maps.code_histogram, "codes beside the prior"),
         "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
         "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
-        "edges": Figure(
-            edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
-        ),
         "film": Figure(
             film, "reproductions over the course of training: kind=webp, gif or mp4", of_run=True
         ),
@@ -103,7 +99,8 @@ def find_figure(name: str) -> Figure:
     if name not in FIGURES:
         raise UserError(
             f"there is no figure '{name}'{did_you_mean(name, FIGURES)}",
-            hint=f"possible: {one_of(FIGURES)}; aelab figure --list explains them",
+            hint=reinstall(name)
+            or f"possible: {one_of(FIGURES)}; aelab figure --list explains them",
         )
     return FIGURES[name]
 

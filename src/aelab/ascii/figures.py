@@ -1,4 +1,4 @@
-"""The shapes in ASCII art, before and after: drawn text beside its contours."""
+"""The figure `edges`: the shapes in ASCII art, before and after, drawn text beside its contours."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from aelab.metrics.contours import (
     legacy_edges,
 )
 from aelab.report.pictures import sheet
+from aelab.study.figures import Figure
 from aelab.tensor_pictures import picture_line
 
 if TYPE_CHECKING:
@@ -97,3 +98,8 @@ def _compare_filtered(
     errors = (both[0] - both[1]).square().flatten(1).mean(1).tolist()
     grey = (both - both.min()) / (both.max() - both.min()).clamp(min=1e-6)
     return grey[0], grey[1], [f"filtered: L2 {error:.3g}" for error in errors]
+
+
+EDGES = Figure(
+    edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
+)
