@@ -12,7 +12,7 @@ import torch
 
 from aelab.losses import make_objective
 from aelab.models import FSQ, VQ, Autoencoder, DecoderMLP, EncoderMLP
-from aelab.train import State, evaluate, fit, load_state, make_state, state_dict, step
+from aelab.train import VALIDATIONS, State, evaluate, fit, load_state, make_state, state_dict, step
 from aelab.train.tally import codebook_facts
 from aelab.types import Images
 
@@ -85,8 +85,8 @@ def test_a_batch_in_pieces_moves_the_codebook_like_the_whole(tiny: SimpleNamespa
 
 
 def test_validation_moves_no_codebook_and_reports_its_use(tiny: SimpleNamespace) -> None:
-    for legacy in (False, True):
-        settings = tiny.settings(legacy_validation=legacy)
+    for validation in VALIDATIONS:
+        settings = tiny.settings(validation=validation)
         state, objective = make(settings)
         trained(tiny, state, objective, settings)
         before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}

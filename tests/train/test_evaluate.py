@@ -1,4 +1,4 @@
-"""Validation is in evaluation mode, without noise, weighted by image; legacy is not."""
+"""Validation is in evaluation mode, without noise, weighted by image, unless another is named."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from aelab.errors import ConfigError
 from aelab.ops.subset import draw_order
-from aelab.train import evaluate
+from aelab.train import VALIDATIONS, evaluate
 from aelab.types import Images
 
 
@@ -42,12 +43,18 @@ def test_validation_equals_the_mean_by_hand(tiny: SimpleNamespace) -> None:
 def test_validation_leaves_mode_buffers_and_pixels_alone(tiny: SimpleNamespace) -> None:
     model, images = a_model(tiny), tiny.images(50)
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    for legacy in (False, True):
+    for validation in VALIDATIONS:
         for training in (False, True):
             model.train(training)
-            evaluate(model, tiny.objective, images, tiny.settings(legacy_validation=legacy))
+            evaluate(model, tiny.objective, images, tiny.settings(validation=validation))
             assert model.training is training
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_an_unknown_validation_says_which_there_are(tiny: SimpleNamespace) -> None:
+    settings = tiny.settings(validation="evaluation")
+    with pytest.raises(ConfigError, match="unknown validation 'evaluation'"):
+        evaluate(a_model(tiny), tiny.objective, tiny.images(20), settings)
 
 
 def test_legacy_counts_batches_equally(tiny: SimpleNamespace) -> None:
@@ -65,7 +72,7 @@ def test_legacy_counts_batches_equally(tiny: SimpleNamespace) -> None:
     dark = evaluate(model, tiny.objective, Images(pixels[:16]), settings)["loss"]
     light = evaluate(model, tiny.objective, Images(pixels[16:]), settings)["loss"]
     honest = evaluate(model, tiny.objective, Images(pixels), settings)["loss"]
-    legacy_settings = tiny.settings(validation_batch_size=16, legacy_validation=True)
+    legacy_settings = tiny.settings(validation_batch_size=16, validation="legacy")
     legacy = evaluate(model, tiny.objective, Images(pixels), legacy_settings)["loss"]
     assert honest == pytest.approx((16 * dark + 2 * light) / 18, rel=1e-5)
     assert legacy == pytest.approx((dark + light) / 2, rel=1e-5)
@@ -73,7 +80,7 @@ def test_legacy_counts_batches_equally(tiny: SimpleNamespace) -> None:
 
 def test_legacy_samples_latents_and_drops_out(tiny: SimpleNamespace) -> None:
     model, images = a_model(tiny), tiny.images(50)
-    settings = tiny.settings(legacy_validation=True)
+    settings = tiny.settings(validation="legacy")
     first = evaluate(model, tiny.objective, images, settings, images_seen=0)
     again = evaluate(model, tiny.objective, images, settings, images_seen=0)
     later = evaluate(model, tiny.objective, images, settings, images_seen=64)
@@ -105,10 +112,11 @@ def test_the_validation_limit_draws_images_of_every_class(tiny: SimpleNamespace)
     assert limited == evaluate(model, tiny.objective, Images(images.pixels[rows]), tiny.settings())
 
 
-def test_validation_does_not_change_training(tiny: SimpleNamespace) -> None:
+@pytest.mark.parametrize("validation", VALIDATIONS)
+def test_validation_does_not_change_training(tiny: SimpleNamespace, validation: str) -> None:
     weights = []
     for every in (None, 16):
-        settings = tiny.settings(validate_every_images=every, legacy_validation=True)
+        settings = tiny.settings(validate_every_images=every, validation=validation)
         state = tiny.start(settings)
         tiny.fit_all(state, settings, tiny.images(100), tiny.images(30, 1))
         weights.append(state.model.out.weight)

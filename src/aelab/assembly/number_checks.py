@@ -16,6 +16,7 @@ from aelab.models.adapting import Adapted
 from aelab.ops.look import TOLERANCE
 from aelab.ops.value_range import UNIT, limits, words
 from aelab.train.optimizers import usual_learnrate
+from aelab.train.validation import validation_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,7 +143,7 @@ def _single_images(
 ) -> Iterator[tuple[str, int, int, str]]:
     """(set, its images, size of batches, key of that size) of sets with a batch of one image."""
     kinds = [("train_set", counts[0], settings.batch_size, "batch_size")]
-    if settings.legacy_validation:  # the old way: in training mode
+    if validation_of(settings).training_mode:
         size = settings.validation_batch_size
         key = "validation_batch_size" if size else "batch_size"
         kinds.append(("validation_set", counts[1], size or settings.batch_size, key))
@@ -241,7 +242,9 @@ def placed(findings: Sequence[Finding], where: Where | None) -> list[Finding]:
 
 def unfrozen_validation(name: str, augment: Sequence[Any], settings: FitSettings) -> list[Finding]:
     """The note of held-out images that are drawn anew each time they are looked at."""
-    if not augment or settings.freeze_validation_set or settings.legacy_validation:
+    if not augment or settings.freeze_validation_set:
+        return []
+    if validation_of(settings).training_mode:  # draws more than that anew
         return []
     return [
         Finding(

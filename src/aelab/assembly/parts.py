@@ -299,7 +299,6 @@ def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = No
     """The plain numbers of the loop from the keys of the file; without parts no transforms."""
     keys = spec.settings
     clipping = keys.gradient_clipping
-    legacy_validation = "validation" in keys.legacy
     return FitSettings(
         batch_size=keys.batch_size,
         learnrate=keys.learnrate,
@@ -326,7 +325,7 @@ def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = No
         precision=keys.precision,
         freeze_validation_set=keys.freeze_validation_set,
         validation_limit=keys.validation_limit,
-        legacy_validation=legacy_validation,
+        validation="legacy" if "validation" in keys.legacy else "evaluation_mode",
         threads=threads or asked_threads(),
     )
 

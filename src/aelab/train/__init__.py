@@ -23,11 +23,13 @@ from aelab.train.state import (
     state_dict,
 )
 from aelab.train.step import ObjectiveLike, step
+from aelab.train.validation import VALIDATIONS, Validation, validation_of
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "TORCH_SCHEDULERS",
+    "VALIDATIONS",
     "Batches",
     "CheckpointDue",
     "Choice",
@@ -38,6 +40,7 @@ __all__ = [
     "ObjectiveLike",
     "State",
     "Validated",
+    "Validation",
     "Warned",
     "allocator_environment",
     "as_choice",
@@ -56,4 +59,5 @@ __all__ = [
     "set_clock",
     "state_dict",
     "step",
+    "validation_of",
 ]

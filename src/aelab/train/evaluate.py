@@ -1,7 +1,4 @@
-"""Validation: evaluation mode, weighted by image, without noise or for a bound with keyed noise.
-
-And the old way on request.
-"""
+"""One pass over held-out images, in the way that the settings name (`aelab.train.validation`)."""
 
 from __future__ import annotations
 
@@ -19,9 +16,7 @@ from aelab.train.judging import final_total
 from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import Tally
-
-#: Validation noise is drawn for so many images at once, whatever the size of batches.
-NOISE_BLOCK = 64
+from aelab.train.validation import validation_of
 
 
 class Evaluation(NamedTuple):
@@ -48,12 +43,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and mean of every term over an image set.
 
-    The model is in evaluation mode, and every image counts the same; the mode is put back
-    afterwards. The latent is its mean; a bound (`objective.bounds`) is one only of drawn latents,
-    so there each image has its own noise, keyed by the seed and its place in the set: the same at
-    every validation and for any size of batches. With `legacy_validation` instead: training mode,
-    sampled latents, every batch counts the same (a smaller last batch fully); statistics of
-    BatchNorm are put back afterwards, because a validation must not train.
+    By default the model is in evaluation mode, the latent is its mean and every image counts the
+    same (`EvaluationMode`); `settings.validation` names another way. Mode and buffers are put back
+    afterwards.
 
     Random augmentation of the set, where it has any, is drawn anew for each `images_seen`, or
     once for the whole run with `freeze_validation_set`.
@@ -65,8 +57,6 @@ def evaluate(
         `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, and where the
         model writes, `accuracy`, `accuracy_without_spaces` and `blank_share`: see
         `aelab.train.tally`.
-
-    Source: legacy: behaviour of nn-experiments, described in docs/training.md.
     """
     if not isinstance(images, Batches):
         images = as_images(images, "images")
@@ -85,11 +75,11 @@ def evaluate_with_health(
     bfloat16: bool,
 ) -> Evaluation:
     """`evaluate`, plus the values for warnings, read in the same transfer."""
-    legacy = settings.legacy_validation
+    validation = validation_of(settings)
     sums: Tensor | None = None
     names: list[str] = []
     weight, tally = 0, Tally(model, getattr(objective, "inkless", ()))
-    with mode_of(model, training=legacy):
+    with mode_of(model, training=validation.training_mode):
         for inputs, target, noise in held_out_batches(
             model, objective, images, settings, images_seen
         ):
@@ -104,11 +94,10 @@ def evaluate_with_health(
             )
             final = final_total(objective, values, settings, images_seen)
             batch_sums = sums_of({"loss_now": total, **values}, final)
-            if legacy:
-                batch_sums /= len(target)
-            sums = batch_sums if sums is None else sums + batch_sums
+            counted, share = validation.counted(batch_sums, len(target))
+            sums = counted if sums is None else sums + counted
             tally.add(output, target)
-            names, weight = ["loss_now", *values], weight + (1 if legacy else len(target))
+            names, weight = ["loss_now", *values], weight + share
     assert sums is not None  # an empty set is refused by Batches
     facts, looks = tally.facts(), tally.looks()
     more = [fact.to(sums.dtype) for fact in (*facts.values(), *looks.values())]
@@ -130,27 +119,15 @@ def held_out_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """The batches of a validation: inputs, targets (B, C, H, W), and noise where it is drawn."""
     count = min(len(images), settings.validation_limit or len(images))
-    size = settings.validation_batch_size or settings.batch_size
+    validation = validation_of(settings)
+    size = validation.batch_size(objective, settings)
     draws = Draws(settings.seed, next(model.parameters()).device)
-    legacy, bounds = settings.legacy_validation, bool(getattr(objective, "bounds", ()))
-    if bounds and not legacy:  # as many latents an image as in training need as much memory
-        size = min(size, settings.micro_batch_size or size)
     rows = images.drawn(count) if count < len(images) else None
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
         target = images.gather(part if rows is None else rows[part])
         inputs, target = _changed(images, target, draws, settings, images_seen, start)
-        noise = None
-        if legacy:
-            noise = _noise(model, len(target), draws, images_seen, start)
-        elif bounds:
-            noise = _noise_of_images(model, start, len(target), draws)
-        yield inputs, target, noise
-
-
-def noise_shape_of(model: nn.Module) -> tuple[int, ...] | None:
-    """The shape of one image's noise, or None where the model needs none."""
-    return getattr(model, "noise_shape", None)
+        yield inputs, target, validation.noise(model, objective, draws, part, images_seen)
 
 
 def _changed(
@@ -166,27 +143,6 @@ def _changed(
     target = images.transformed(target, images.augment, draws, f"validation-augment-{start}", key)
     transforms = settings.input_transforms
     return images.transformed(target, transforms, draws, f"validation-input-{start}", key), target
-
-
-def _noise(
-    model: nn.Module, size: int, draws: Draws, images_seen: int, start: int
-) -> Tensor | None:
-    """What a model in training mode draws: the latent's noise, and dropout's by reseeding."""
-    draws.reseed_default(images_seen + start)
-    shape = noise_shape_of(model)
-    if shape is None:
-        return None
-    return draws.normal((size, *shape), f"validation-latent-{start}", images_seen)
-
-
-def _noise_of_images(model: nn.Module, start: int, size: int, draws: Draws) -> Tensor | None:
-    """(size, *noise shape): the noise of the set's images from `start` on, the same every time."""
-    shape = noise_shape_of(model)
-    if shape is None:
-        return None
-    blocks = range(start // NOISE_BLOCK, -(-(start + size) // NOISE_BLOCK))
-    drawn = [draws.normal((NOISE_BLOCK, *shape), "validation", block) for block in blocks]
-    return torch.cat(drawn)[start % NOISE_BLOCK :][:size]
 
 
 @contextlib.contextmanager

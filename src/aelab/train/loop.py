@@ -25,7 +25,7 @@ from aelab.train.diagnosis import (
     raised_learnrate,
     watched_buffers,
 )
-from aelab.train.evaluate import evaluate_with_health, noise_shape_of
+from aelab.train.evaluate import evaluate_with_health
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
 from aelab.train.explosion import hopeless, look, note_start, worse_than_untrained
 from aelab.train.horizon import horizon
@@ -35,6 +35,7 @@ from aelab.train.optimizers import usual_learnrate
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, step
+from aelab.train.validation import noise_shape_of, validation_of
 from aelab.train.watch import warnings_of
 
 
@@ -187,16 +188,14 @@ def log_due(state: State, settings: FitSettings, *, final: bool) -> bool:
 
 
 def validation_due(state: State, settings: FitSettings, *, final: bool) -> bool:
-    """By images, by epochs, and at the end unless that was just done.
-
-    Legacy: by images, the first validation comes right after the first batch.
-    """
+    """By images, by epochs, and at the end unless that was just done."""
     if state.validated_at == state.images:
         return False
     if final:
         return True
-    if settings.legacy_validation and settings.validate_every_images and state.validated_at < 0:
-        return state.images > 0
+    if state.validated_at < 0 and settings.validate_every_images and state.images > 0:
+        if validation_of(settings).after_first_batch:
+            return True
     done = max(state.validated_at, 0)
     by_epoch = _passed(state.epoch, state.validated_epoch, settings.validate_every_epochs)
     return by_epoch or _passed(state.images, done, settings.validate_every_images)

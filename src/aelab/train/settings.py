@@ -39,11 +39,11 @@ class FitSettings:
         log_every_images: window over which training losses are averaged.
         gradient_clip_value, gradient_clip_norm: applied just before the optimiser's step.
         gradient_accumulation: batches before a step; also steps at the end of an epoch.
-        sum_gradients: legacy: accumulated gradients are summed instead of averaged.
+        sum_gradients: accumulated gradients are summed instead of averaged.
         micro_batch_size: cut a batch into pieces of this many images to save memory; noise is
             drawn for the whole batch before.
         training_noise: standard deviation of Gaussian noise on the input, pixel range 0..1.
-        noise_in_target: legacy: the same noise is in the target too.
+        noise_in_target: the same noise is in the target too.
         input_transforms: random changes of the input, not of the target; validation has them too.
         ema_decay: keep an exponential moving average of the weights and evaluate that; the decay
             rises to this one, see `aelab.train.step.warmed_decay`.
@@ -51,7 +51,7 @@ class FitSettings:
             (CUDA with bfloat16), else float32. The objective is always float32.
         freeze_validation_set: draw the augmentation of validation images once for the whole run.
         validation_limit: use only so many validation images, drawn at random.
-        legacy_validation: train mode, sampled latents, equal weight of batches (see `evaluate`).
+        validation: a name of `VALIDATIONS`: how held-out images are measured.
         channels_last: memory layout of 4D tensors; None: where the model has convolutions.
         threads: CPU threads; None: free cores at the start (`choose_threads`).
         deterministic: ask torch for deterministic algorithms (needed on CUDA only).
@@ -84,7 +84,7 @@ class FitSettings:
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     freeze_validation_set: bool = False
     validation_limit: int | None = None
-    legacy_validation: bool = False
+    validation: str = "evaluation_mode"
     channels_last: bool | None = None
     threads: int | None = None
     deterministic: bool = False

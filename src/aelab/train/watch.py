@@ -16,6 +16,7 @@ from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import pixel_sums, spreads
+from aelab.train.validation import validation_of
 from aelab.types import Output
 
 #: Reconstructions that differ from each other less than this share of what their targets do (in
@@ -156,8 +157,8 @@ def running_statistics(
 
 def _looks_broken(state: State, settings: FitSettings, found: Evaluation) -> bool:
     """All pictures are the same though the targets are not, or far worse than in training."""
-    if settings.legacy_validation or state.batches < FIRST_BATCHES:
-        return False  # legacy validates in training mode
+    if validation_of(settings).training_mode or state.batches < FIRST_BATCHES:
+        return False
     spread, target = found.looks.get("spread"), found.looks.get("target_spread")
     if spread is not None and target is not None and spread < ALIKE * target:
         return True
