@@ -54,7 +54,7 @@ def main() -> None:
     for line in dict.fromkeys(said(e.images, e.total, "held-out images") for e in measured):
         print(f"\nover {line}")
     if given.out:
-        print(plots.save(frequency_figure(measured), given.out))
+        print(plots.save_figure(frequency_figure(measured), given.out))
 
 
 if __name__ == "__main__":

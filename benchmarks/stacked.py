@@ -18,7 +18,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from aelab import lab
-from aelab.report.plots import STYLE, save
+from aelab.report.plots import STYLE, save_figure
 from aelab.runs.record import Run
 
 #: The document's colours, and how a layer joins as a line style.
@@ -100,7 +100,7 @@ def picture(runs: dict[Setting, list[Run]], file: Path, every: int, layers: int)
         panel.set_ylim(0, None)
         panel.grid(False, axis="x")
         panel.legend(frameon=False, fontsize=8, ncols=3)
-        save(figure, file)
+        save_figure(figure, file)
 
 
 def main() -> None:

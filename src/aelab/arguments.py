@@ -22,7 +22,7 @@ _NAMES = {
 }
 
 
-def fit(value: Any, annotation: Any) -> tuple[bool, Any]:
+def fit_annotation(value: Any, annotation: Any) -> tuple[bool, Any]:
     """(whether `value` fits `annotation`, `value` in the form that is meant).
 
     A list becomes a tuple where a tuple is meant; a truth value is no number.
@@ -31,7 +31,7 @@ def fit(value: Any, annotation: Any) -> tuple[bool, Any]:
     if annotation is Any or annotation is object:
         return True, value
     if origin is typing.Annotated:
-        return fit(value, inner[0])
+        return fit_annotation(value, inner[0])
     if origin in (typing.Union, types.UnionType):
         return _fit_one_of(value, inner)
     if origin is typing.Literal:
@@ -55,21 +55,21 @@ def fit(value: Any, annotation: Any) -> tuple[bool, Any]:
     return True, value
 
 
-def words(annotation: Any) -> str:
+def annotation_words(annotation: Any) -> str:
     """An annotation as a reader of a message needs it: `a whole number or None`."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return words(inner[0])
+        return annotation_words(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(words(part) for part in inner))
+        return " or ".join(dict.fromkeys(annotation_words(part) for part in inner))
     if origin is typing.Literal:
         return ", ".join(repr(choice) for choice in inner)
     if annotation in _NAMES:
         return _NAMES[annotation]
     if origin is tuple and inner and inner[-1] is not Ellipsis:
-        return f"({', '.join(words(part) for part in inner)})"
+        return f"({', '.join(annotation_words(part) for part in inner)})"
     if origin in (tuple, list) or origin in _SEQUENCES:
-        return f"a sequence, each {words(inner[0])}" if inner else "a sequence"
+        return f"a sequence, each {annotation_words(inner[0])}" if inner else "a sequence"
     if origin is collections.abc.Callable:
         return "a function"
     if origin is type:
@@ -87,7 +87,7 @@ def _fits_scalar(value: Any, kind: type) -> bool:
 
 def _fit_one_of(value: Any, choices: tuple[Any, ...]) -> tuple[bool, Any]:
     for choice in choices:
-        fits, fitting = fit(value, choice)
+        fits, fitting = fit_annotation(value, choice)
         if fits:
             return True, fitting
     return False, value
@@ -99,7 +99,7 @@ def _fit_tuple(value: Any, inner: tuple[Any, ...]) -> tuple[bool, Any]:
     if inner and inner[-1] is not Ellipsis and len(inner) != len(value):
         return False, value
     kinds = [inner[0]] * len(value) if inner and inner[-1] is Ellipsis else list(inner)
-    fitted = [fit(item, kind) for item, kind in zip(value, kinds, strict=False)]
+    fitted = [fit_annotation(item, kind) for item, kind in zip(value, kinds, strict=False)]
     if not all(fits for fits, _ in fitted):
         return False, value
     return True, tuple(item for _, item in fitted) if inner else tuple(value)
@@ -110,7 +110,7 @@ def _fit_sequence(value: Any, inner: tuple[Any, ...], origin: Any) -> tuple[bool
         return False, value
     if not isinstance(value, list | tuple):
         return isinstance(value, origin), value
-    return all(fit(item, inner[0])[0] for item in value) if inner else True, value
+    return all(fit_annotation(item, inner[0])[0] for item in value) if inner else True, value
 
 
 def _is_protocol(kind: type) -> bool:

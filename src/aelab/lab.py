@@ -173,7 +173,9 @@ class Lab:
         """
         from aelab.report import texts
 
-        return texts.show(self.workspace.store.open(reference), split, count=count, images=images)
+        return texts.examples_text(
+            self.workspace.store.open(reference), split, count=count, images=images
+        )
 
     def plot(
         self,
@@ -198,7 +200,7 @@ class Lab:
             drawn = plots.plot(
                 found, term=term, x=x, group=group, log_y=log_y, log_x=log_x, band=band
             )
-            return plots.save(drawn, Path(out))
+            return plots.save_figure(drawn, Path(out))
 
     def report(
         self,

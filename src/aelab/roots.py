@@ -82,7 +82,7 @@ def cache_folder() -> Path:
     return real(platformdirs.user_cache_dir("aelab"))
 
 
-def shown(source: str) -> str:
+def shown_path(source: str) -> str:
     """A path as records and reports show it: without the folders of whoever ran it.
 
     `$AELAB_DATA/...`, `cache/...`, else relative to the experiment's folder or to home.
@@ -113,7 +113,7 @@ def allowed(path: str | os.PathLike[str]) -> bool:
     return any(place == folder or folder in place.parents for folder in open_folders)
 
 
-def check(path: str | os.PathLike[str]) -> Path:
+def allowed_path(path: str | os.PathLike[str]) -> Path:
     """The path with links resolved.
 
     Raises:
@@ -141,16 +141,16 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     """
     given = from_home(path)
     if given.is_absolute():
-        return check(given)
+        return allowed_path(given)
     roots = current()
     base = roots.base if roots and roots.base else Path.cwd()
     further = roots.further if roots else ()
     for folder in (base, *further, *data_folders(), cache_folder()):
         if (folder / given).exists():
-            return check(folder / given)
+            return allowed_path(folder / given)
     if roots is not None and roots.way_out and not allowed(base / given):
         raise DataError(f"there is no {path} in {base}", hint=roots.way_out)
-    return check(base / given)
+    return allowed_path(base / given)
 
 
 def way_out(usual: str, roots: Roots | None = None) -> str:
@@ -189,5 +189,5 @@ def find(
     places = [folder / name for folder in folders for name in names]
     for place in places:
         if place.is_file():
-            return check(place), places
+            return allowed_path(place), places
     return None, places

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aelab.glyphs import ALPHABET, character_numbers, font_renderer, side_by_side, to_lines
 from aelab.ops.color import over_checker
 from aelab.ops.value_range import UNIT, from_unit, to_unit
-from aelab.report.pictures import PAPER_GAP, Line
+from aelab.report.pictures import PAPER_GAP, SheetRow
 from aelab.types import Model, ValueRange
 
 #: Size in pixels of the font that stored pictures of characters are drawn with.
@@ -113,10 +113,12 @@ def as_image(picture: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def picture_line(label: str, images: Tensor, alphabet: str = "", *, original: bool = False) -> Line:
+def picture_line(
+    label: str, images: Tensor, alphabet: str = "", *, original: bool = False
+) -> SheetRow:
     """(B, C, H, W) 0..1 as one named row of a sheet."""
     gap = PAPER_GAP if alphabet else "white"
-    return Line(label, as_pictures(images, alphabet), original, gap)
+    return SheetRow(label, as_pictures(images, alphabet), original, gap)
 
 
 def as_pictures(images: Tensor, alphabet: str = "") -> list[Image.Image]:

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from aelab.catalogue import CallLog, Part
-from aelab.config import Block, Scope, evaluate
+from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ def run(log: CallLog, text: str, function: Any = encoder) -> Any:
         "relu": Part("nn.ReLU", nn.ReLU, log),
     }
     log.parts = {part.name: part for part in names.values()}
-    value = evaluate(Block(text), Scope(names, {}))
+    value = evaluate_block(Block(text), Scope(names, {}))
     log.finish()
     return value
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aelab import catalogue
 from aelab.catalogue import CallLog
-from aelab.config import Block, Scope, evaluate
+from aelab.config import Block, Scope, evaluate_block
 from aelab.data import roots
 from aelab.errors import ConfigError, DataError
 
@@ -28,7 +28,9 @@ def outside(tmp_path: Path) -> str:
 
 def value(text: str, inside: Path | None = None) -> Any:
     reading = roots.Roots((inside.resolve(),)) if inside else None
-    return evaluate(Block(text), Scope(catalogue.names(None, reading), catalogue.attributes()))
+    return evaluate_block(
+        Block(text), Scope(catalogue.names(None, reading), catalogue.attributes())
+    )
 
 
 WAYS = [
@@ -103,7 +105,9 @@ def test_fresh_tensors_do_not_show_old_memory() -> None:
 def test_a_data_part_handed_on_is_found_again_in_the_log(tmp_path: Path) -> None:
     def opened(log: CallLog) -> Any:
         scope = Scope(catalogue.names(log, roots.Roots((tmp_path,))), catalogue.attributes())
-        return evaluate(Block("VT.Lambda(noise_dataset)\nTensorDataset(torch.ones(2, 1))"), scope)
+        return evaluate_block(
+            Block("VT.Lambda(noise_dataset)\nTensorDataset(torch.ones(2, 1))"), scope
+        )
 
     log = CallLog()
     opened(log)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aelab import catalogue
-from aelab.config import Block, Scope, evaluate
+from aelab.config import Block, Scope, evaluate_block
 from aelab.data import roots
 from aelab.errors import ConfigError, DataError, RefusedError
 from aelab.models import harmless_probes, resnet18_open
@@ -39,7 +39,7 @@ def value(text: str, folder: Path | None = None) -> Any:
     reading = roots.Roots((folder.resolve(),)) if folder else roots.Roots(())
     scope = Scope(catalogue.names(None, reading), catalogue.attributes())
     with roots.entering(reading):
-        return evaluate(Block(text), scope)
+        return evaluate_block(Block(text), scope)
 
 
 PROBE = """

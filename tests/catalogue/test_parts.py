@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from aelab import catalogue
-from aelab.arguments import fit, words
+from aelab.arguments import annotation_words, fit_annotation
 from aelab.catalogue.parts import Part
-from aelab.config import Block, Scope, evaluate, load
+from aelab.config import Block, Scope, evaluate_block, load
 from aelab.errors import AelabError, ConfigError, Where
 
 
@@ -33,7 +33,7 @@ def make(
 
 def value(text: str) -> Any:
     scope = Scope({**catalogue.names(), "make": Part("make", make)}, catalogue.attributes())
-    return evaluate(Block(text, Where("f.yml", 5, 3, "model")), scope)
+    return evaluate_block(Block(text, Where("f.yml", 5, 3, "model")), scope)
 
 
 def test_arguments_arrive_in_the_form_that_is_meant() -> None:
@@ -98,14 +98,17 @@ def test_wrong_arguments_are_named(text: str, message: str) -> None:
     ],
 )  # fmt: skip
 def test_values_fit_annotations(given: Any, annotation: Any, fits: bool) -> None:
-    assert fit(given, annotation)[0] is fits
+    assert fit_annotation(given, annotation)[0] is fits
 
 
 def test_annotations_are_told_in_words() -> None:
-    assert words(int | Sequence[str] | None) == "a whole number or a sequence, each text or None"
-    assert words(tuple[int, float]) == "(a whole number, a number)"
-    assert words(Callable[..., int]) == "a function"
-    assert words(type[nn.Module]) == "the class Module"
+    assert (
+        annotation_words(int | Sequence[str] | None)
+        == "a whole number or a sequence, each text or None"
+    )
+    assert annotation_words(tuple[int, float]) == "(a whole number, a number)"
+    assert annotation_words(Callable[..., int]) == "a function"
+    assert annotation_words(type[nn.Module]) == "the class Module"
 
 
 def test_parts_behave_like_classes_under_trust() -> None:
@@ -158,9 +161,9 @@ def test_the_models_of_the_founding_documents_are_built(name: str, parameters: i
     scope = run.scope(catalogue.names(), catalogue.attributes())
     for key, block in run.blocks.items():
         if key.startswith("globals."):
-            scope.define(key.removeprefix("globals."), evaluate(block, scope))
+            scope.define(key.removeprefix("globals."), evaluate_block(block, scope))
     with torch.device("meta"):
-        model = evaluate(run.blocks["model"], scope)
+        model = evaluate_block(run.blocks["model"], scope)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 

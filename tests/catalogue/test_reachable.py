@@ -18,8 +18,8 @@ from torch import nn
 from aelab import catalogue
 from aelab.catalogue import Part
 from aelab.catalogue.libraries import MODULE_RIGHTS
-from aelab.config import Block, FrozenModule, Scope, evaluate
-from aelab.config.guards import CORE_NAMES, guards, members_of, name_of
+from aelab.config import Block, FrozenModule, Scope, evaluate_block
+from aelab.config.guards import CORE_NAMES, frozen_module_name, guards, members_of
 from aelab.data import METHODS, Dataset
 from aelab.errors import RefusedError
 
@@ -132,7 +132,7 @@ def written(rows: Mapping[type, frozenset[str]], names: Mapping[str, Any]) -> st
         "",
         "[lists of names]",
     ]
-    lists = {name_of(item): item for item in _lists(names)}
+    lists = {frozen_module_name(item): item for item in _lists(names)}
     for name in sorted(lists):
         lines.append(f"{name}: {' '.join(sorted(members_of(lists[name])))}")
     lines += ["", "[types]", f"(every module of the catalogue): {' '.join(sorted(MODULE_RIGHTS))}"]
@@ -197,7 +197,7 @@ def test_walking_from_real_objects_meets_nothing_unexpected(
 ) -> None:
     """Follows every granted attribute, item, loop and argument-free method from real objects."""
     scope = Scope(catalogue.names(), rows, {})
-    pending = [(text, evaluate(Block(text), scope)) for text in SAMPLES]
+    pending = [(text, evaluate_block(Block(text), scope)) for text in SAMPLES]
     pending += [(name, item) for name, item in scope.namespace.items() if not name.startswith("_")]
     seen: set[int] = set()
     kinds: set[type] = set()

@@ -14,7 +14,7 @@ import pytest
 from torch import nn
 
 from aelab import catalogue
-from aelab.config import Block, Scope, evaluate, load
+from aelab.config import Block, Scope, evaluate_block, load
 from aelab.errors import ConfigError, Problems, RefusedError, Where
 
 _SPEC = importlib.util.spec_from_file_location("probes", Path(__file__).with_name("probes.py"))
@@ -84,7 +84,7 @@ def test_a_probe_has_its_effect_when_the_guard_is_off(
     before = {k: v for k, v in vars(nn.Linear).items()}
     scope = Scope(names, attributes, {}, True)
     try:
-        value = evaluate(Block(filled(probe.text, folder), Where("f.yml", 1, 1)), scope)
+        value = evaluate_block(Block(filled(probe.text, folder), Where("f.yml", 1, 1)), scope)
         assert had_effect(probe.effect, value, folder)
     finally:
         for name in set(vars(nn.Linear)) - set(before):
@@ -100,7 +100,7 @@ def test_a_probe_is_refused_when_the_guard_is_on(
 ) -> None:
     scope = Scope(names, attributes, {})
     with pytest.raises((RefusedError, Problems)) as caught:
-        evaluate(Block(filled(probe.text, folder), Where("f.yml", 1, 1, "model")), scope)
+        evaluate_block(Block(filled(probe.text, folder), Where("f.yml", 1, 1, "model")), scope)
     assert not (folder / "target").exists()
     errors = caught.value.errors if isinstance(caught.value, Problems) else [caught.value]
     refused = [error for error in errors if isinstance(error, RefusedError)]
@@ -131,8 +131,8 @@ def test_globals_of_a_file_cannot_replace_a_guard(tmp_path: Path, key: str) -> N
 def test_variables_of_a_matrix_cannot_replace_a_guard(key: str) -> None:
     scope = Scope({}, {}, {key: {"open": open}})
     with pytest.raises(ConfigError):
-        evaluate(Block("(1).__class__"), scope)
+        evaluate_block(Block("(1).__class__"), scope)
     with pytest.raises(RefusedError):
-        evaluate(Block("open('x')"), scope)
+        evaluate_block(Block("open('x')"), scope)
     with pytest.raises(RefusedError):
-        evaluate(Block("a = [1]\na.clear()"), scope)
+        evaluate_block(Block("a = [1]\na.clear()"), scope)

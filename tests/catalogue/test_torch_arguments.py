@@ -7,7 +7,7 @@ import re
 import pytest
 
 from aelab import catalogue
-from aelab.config import Block, Scope, evaluate
+from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ConfigError
 
 #: Expressions over x (2, 4, 8, 8), in the forms of torch's documentation.
@@ -154,7 +154,7 @@ VT.ToTensor()
 def value(text: str) -> object:
     """An expression in a block, among the catalogue's names."""
     block = Block(f"x = torch.rand(2, 4, 8, 8)\n{text}")
-    return evaluate(block, Scope(catalogue.names(), catalogue.attributes()))
+    return evaluate_block(block, Scope(catalogue.names(), catalogue.attributes()))
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if not call.startswith("VT.")])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aelab.config import Block, Scope, evaluate, evaluate_run, load
+from aelab.config import Block, Scope, evaluate_block, evaluate_blocks, load
 from aelab.config.blocks import parse_block
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, FrozenModule
 from aelab.errors import ConfigError, RefusedError, ShapeError, Where
@@ -19,7 +19,7 @@ def value(
     text: str, names: Mapping[str, Any] | None = None, *, trust: bool = False, **variables: Any
 ) -> Any:
     scope = Scope(names or {}, {}, variables, trust)
-    return evaluate(Block(text, Where("f.yml", 11, 3, "model")), scope)
+    return evaluate_block(Block(text, Where("f.yml", 11, 3, "model")), scope)
 
 
 @pytest.mark.parametrize("trust", [False, True])
@@ -53,13 +53,13 @@ def test_the_last_expression_is_the_value(text: str, expected: object, trust: bo
 
 def test_print_is_collected() -> None:
     scope = Scope({}, {})
-    evaluate(Block("print('a', 1)\n1"), scope)
+    evaluate_block(Block("print('a', 1)\n1"), scope)
     assert scope.printed == ["a 1"]
 
 
 def test_extra_values_are_kept() -> None:
     scope = Scope({}, {})
-    evaluate(Block("EXTRA_VALUES['ratio'] = 1 / 4\n1"), scope)
+    evaluate_block(Block("EXTRA_VALUES['ratio'] = 1 / 4\n1"), scope)
     assert scope.extra_values == {"ratio": 0.25}
 
 
@@ -131,7 +131,7 @@ def test_blocks_of_a_run_share_one_scope_and_nothing_leaks(tmp_path: Path) -> No
         "model: made + A\ntrain_set: list(range(n))\n"
         "globals:\n  A: n + 1\n  B: A * 10\n"
     )
-    results = [evaluate_run(run, run.scope({}, {})) for run in load(path).runs()]
+    results = [evaluate_blocks(run, run.scope({}, {})) for run in load(path).runs()]
     assert results == [
         {"validation_set": 20, "model": 22, "train_set": [0]},
         {"validation_set": 30, "model": 33, "train_set": [0, 1]},
@@ -167,9 +167,9 @@ def test_other_imports_are_refused(text: str) -> None:
 def test_trust_imports_from_the_folder_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "my_own_parts.py").write_text("ANSWER = 42\n")
     block = Block("from my_own_parts import ANSWER\nANSWER")
-    assert evaluate(block, Scope({}, {}, {}, True, tmp_path)) == 42
+    assert evaluate_block(block, Scope({}, {}, {}, True, tmp_path)) == 42
     with pytest.raises(RefusedError, match="my_own_parts is not offered"):
-        evaluate(block, Scope({}, {}, {}, False, tmp_path))
+        evaluate_block(block, Scope({}, {}, {}, False, tmp_path))
 
 
 def test_trust_sees_the_real_modules() -> None:
@@ -216,7 +216,7 @@ def test_a_function_of_a_block_runs_under_a_dispatch_mode() -> None:
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             return func(*args, **(kwargs or {}))
 
-    loss = evaluate(Block("lambda a, b: (a - b).abs().mean()"), Scope({}, attributes()))
+    loss = evaluate_block(Block("lambda a, b: (a - b).abs().mean()"), Scope({}, attributes()))
     with Watching():
         assert loss(torch.ones(2), torch.zeros(2)).item() == 1.0
 
@@ -229,4 +229,4 @@ def test_what_c_code_imports_with_gives_nothing_away() -> None:
     with pytest.raises(ImportError):
         importing("a_module_that_nobody_has_loaded")
     with pytest.raises(RefusedError):
-        evaluate(Block("__import__('os')"), Scope({}))
+        evaluate_block(Block("__import__('os')"), Scope({}))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelab.config.document import Table, Text, parse, scalar_value, to_python
+from aelab.config.document import Text, YamlMapping, parse, scalar_value, to_python
 from aelab.errors import Problems
 
 
@@ -42,7 +42,7 @@ def test_every_printed_integer_is_read_back(number: int) -> None:
 def test_every_key_and_value_knows_its_place() -> None:
     table = parse("a: 1\nb:\n  c: x\n  d: |\n      first\n      second\n", "f.yml")
     inner = table.entries["b"].tree
-    assert isinstance(inner, Table)
+    assert isinstance(inner, YamlMapping)
     assert str(inner.entries["c"].where) == "f.yml:3:3: b.c"
     block = inner.entries["d"].tree
     assert isinstance(block, Text)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aelab import catalogue
-from aelab.config import Block, Scope, evaluate, load
+from aelab.config import Block, Scope, evaluate_block, load
 from aelab.config.legacy import OLD_MODULES, find_trainer
 from aelab.config.project import find_root
 from aelab.errors import ConfigError, Problems, RefusedError, Where
@@ -37,7 +37,7 @@ def module(root: Path, dotted: str, text: str) -> None:
 
 def value(text: str, folder: Path, *, trust: bool = True, **names: Any) -> Any:
     block = Block(text, Where(str(folder / "f.yml"), 11, 3, "model"))
-    return evaluate(block, Scope(names, {}, {}, trust, folder))
+    return evaluate_block(block, Scope(names, {}, {}, trust, folder))
 
 
 @pytest.mark.parametrize("package", ["src", "experiments", "scripts", "mine"])

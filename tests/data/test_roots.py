@@ -109,10 +109,10 @@ def test_several_data_folders_are_looked_through(
 def test_records_show_where_data_lie_without_naming_the_users_folders(
     data_folder: Path, tmp_path: Path
 ) -> None:
-    assert roots.shown(str(data_folder / "mnist" / "a.gz")) == "$AELAB_DATA/mnist/a.gz"
-    assert roots.shown(str(roots.cache_folder() / "kali")) == "cache/kali"
+    assert roots.shown_path(str(data_folder / "mnist" / "a.gz")) == "$AELAB_DATA/mnist/a.gz"
+    assert roots.shown_path(str(roots.cache_folder() / "kali")) == "cache/kali"
     with roots.using([tmp_path / "experiments"]):
-        assert roots.shown(str(tmp_path / "experiments" / "tiles" / "b.png")) == "tiles/b.png"
-        assert roots.shown(str(tmp_path / "experiments")) == "experiments"  # not "."
-    assert roots.shown("generated") == "generated"
-    assert roots.shown("/somewhere/else.png") == "/somewhere/else.png"
+        assert roots.shown_path(str(tmp_path / "experiments" / "tiles" / "b.png")) == "tiles/b.png"
+        assert roots.shown_path(str(tmp_path / "experiments")) == "experiments"  # not "."
+    assert roots.shown_path("generated") == "generated"
+    assert roots.shown_path("/somewhere/else.png") == "/somewhere/else.png"

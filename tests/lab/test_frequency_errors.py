@@ -41,10 +41,10 @@ def test_the_picture_has_a_line_a_run(runs: Path, tmp_path: Path) -> None:
     left, right = picture.axes
     assert [line.get_label() for line in left.lines[:2]] == ["conv", "mlp"]
     assert len(right.lines) == 4  # two runs, and two lines for the eye
-    path = plots.save(picture, tmp_path / "f.png")
+    path = plots.save_figure(picture, tmp_path / "f.png")
     assert path.stat().st_size > 10_000
     with pytest.raises(UserError, match="nothing to draw"):
-        frequency.figure([])
+        frequency.spectra_figure([])
 
 
 def test_a_run_without_held_out_images_says_so(tiny_text: str, tmp_path: Path) -> None:

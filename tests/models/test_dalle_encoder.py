@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from aelab import catalogue
-from aelab.config import Block, Scope, evaluate
+from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ShapeError
 from aelab.models import (
     DalleEncoder,
@@ -87,7 +87,7 @@ def test_a_stored_run_keeps_the_position_code_that_was_the_default_when_it_began
 
     def built(stored=None):
         log = catalogue.CallLog(stored)
-        model = evaluate(block, Scope(catalogue.names(log), catalogue.attributes()))
+        model = evaluate_block(block, Scope(catalogue.names(log), catalogue.attributes()))
         return count_parameters(model)["decoder"], json.loads(json.dumps(log.to_json()))
 
     now, calls = built()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aelab import catalogue
-from aelab.config import Block, Scope, evaluate
+from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ConfigError, RefusedError
 from aelab.models.helpers import HELPERS, _shown, dump_module_stacktrace, set_image_channels
 
@@ -26,7 +26,7 @@ with torch.no_grad():
 
 
 def value(text: str, *, trust: bool = False) -> Any:
-    return evaluate(Block(text), Scope(catalogue.names(), catalogue.attributes(), {}, trust))
+    return evaluate_block(Block(text), Scope(catalogue.names(), catalogue.attributes(), {}, trust))
 
 
 @pytest.mark.parametrize("trust", [False, True])

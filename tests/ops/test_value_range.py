@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aelab.ops.value_range import affine, from_unit, guessed_range, limits, to_unit, words
+from aelab.ops.value_range import affine, from_unit, guessed_range, limits, range_words, to_unit
 
 
 def test_there_and_back_is_the_same_and_the_ends_are_0_and_1() -> None:
@@ -20,7 +20,7 @@ def test_normalising_moves_black_and_white() -> None:
     assert affine((0.0, 1.0), [0.5], [0.5]) == (-1.0, 1.0)
     low, high = affine((0.0, 1.0), [0.5, 0.4, 0.5], [0.5, 0.2, 0.5])
     assert low == (-1.0, -2.0, -1.0) and high == (1.0, 3.0, 1.0)
-    assert limits((low, high)) == (-2.0, 3.0) and words((low, high)) == "-2..3"
+    assert limits((low, high)) == (-2.0, 3.0) and range_words((low, high)) == "-2..3"
 
 
 @pytest.mark.parametrize(

@@ -292,10 +292,10 @@ def test_a_page_is_written_without_torch(make_runs: Make, tmp_path: Path) -> Non
     (run,) = make_runs({}, images=10_000)
     code = (
         "import sys; from pathlib import Path; from aelab.runs.record import Run\n"
-        "from aelab.report.page import page; from aelab.report.plots import plot, save\n"
+        "from aelab.report.page import page; from aelab.report.plots import plot, save_figure\n"
         f"run = Run.at(Path({str(run.path)!r}))\n"
         f"page([run], Path({str(tmp_path / 'a.html')!r}))\n"
-        f"save(plot([run]), Path({str(tmp_path / 'a.png')!r}))\n"
+        f"save_figure(plot([run]), Path({str(tmp_path / 'a.png')!r}))\n"
         "print([name for name in ('torch', 'matplotlib.pyplot') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -172,8 +172,10 @@ def test_smoothing_is_off_by_default_and_unbiased(make_runs: Make) -> None:
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_equal_runs_give_equal_bytes(make_runs: Make, tmp_path: Path, ending: str) -> None:
     runs = make_runs({"a": [1, 2]}, images=50_000, pictures=0)
-    first = plots.save(plots.plot(runs, title="t"), tmp_path / f"new/one.{ending}").read_bytes()
-    second = plots.save(plots.plot(runs, title="t"), tmp_path / f"two.{ending}").read_bytes()
+    first = plots.save_figure(
+        plots.plot(runs, title="t"), tmp_path / f"new/one.{ending}"
+    ).read_bytes()
+    second = plots.save_figure(plots.plot(runs, title="t"), tmp_path / f"two.{ending}").read_bytes()
     assert first == second
     assert first.startswith(b"\x89PNG" if ending == "png" else b"<?xml")
 
@@ -204,7 +206,7 @@ def test_runs_without_metrics_say_so(make_runs: Make) -> None:
 def test_other_endings_are_refused(make_runs: Make, tmp_path: Path) -> None:
     figure = plots.plot(make_runs({}, images=10_000, pictures=0))
     with pytest.raises(UserError, match=r"\.png or \.svg"):
-        plots.save(figure, tmp_path / "plot.gif")
+        plots.save_figure(figure, tmp_path / "plot.gif")
 
 
 def test_thinning_keeps_ends_extremes_and_gaps() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aelab.errors import UserError
-from aelab.report.cells import show
+from aelab.report.cells import cell_text
 from aelab.report.listing import age_words, entries, listing, size_words
 from aelab.report.query import TableQuery
 from aelab.report.tables import make_table, meter, run_order, table
@@ -482,13 +482,13 @@ def test_a_table_of_no_runs_says_so() -> None:
 
 
 def test_cells_are_printed_as_people_read_them() -> None:
-    assert show([3, 5], "value") == "3, 5"
-    assert show(1666193, "count") == "1,666,193"
-    assert show(2.1099, "minutes") == "2.11"
-    assert show(1e-05, "loss") == "1e-05"
-    assert show(True, "loss") == "True"
-    assert show(None, "loss") == ""
-    assert show(float("inf"), "rate") == "inf"
+    assert cell_text([3, 5], "value") == "3, 5"
+    assert cell_text(1666193, "count") == "1,666,193"
+    assert cell_text(2.1099, "minutes") == "2.11"
+    assert cell_text(1e-05, "loss") == "1e-05"
+    assert cell_text(True, "loss") == "True"
+    assert cell_text(None, "loss") == ""
+    assert cell_text(float("inf"), "rate") == "inf"
 
 
 def test_listing_shows_state_progress_and_size(store: Store, add: Add) -> None:

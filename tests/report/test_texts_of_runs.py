@@ -50,7 +50,7 @@ def test_the_latest_moment_is_read_unless_another_is_asked_for(written: Run) -> 
 
 
 def test_show_begins_with_what_it_shows(written: Run) -> None:
-    text = texts.show(written, count=1)
+    text = texts.examples_text(written, count=1)
     assert text.startswith(f"{written.folder}: held-out images after 64,000 images, original ")
     assert text.endswith(_block(64_000, "he0"))
 
@@ -81,7 +81,7 @@ def test_control_characters_of_foreign_texts_steer_no_terminal(make_runs: Make) 
     (run,) = make_runs(pictures=0)
     _write(run, "heldout-000001000", ["\x1b]0;owned\x07   |   \u202eabc"])
     for made in (
-        texts.show(run),
+        texts.examples_text(run),
         texts.below_table([run], "terminal"),
         render_page([run], now=NOW),
     ):
@@ -132,18 +132,18 @@ def test_texts_stand_below_no_csv_and_without_any_the_way_out_is_told(make_runs:
     with pytest.raises(UserError, match="none of these runs has texts"):
         texts.below_table([run], "markdown")
     with pytest.raises(UserError, match="outputs pictures"):
-        texts.show(run)
+        texts.examples_text(run)
     with pytest.raises(UserError, match="no split 'valid'"):
-        texts.show(run, "valid")
+        texts.examples_text(run, "valid")
 
 
 def test_too_early_a_moment_tells_those_there_are(make_runs: Make) -> None:
     (run,) = make_runs(pictures=0, record={"alphabet": " !"})
     with pytest.raises(UserError, match="no stored texts of held-out images yet"):
-        texts.show(run)
+        texts.examples_text(run)
     _write(run, "heldout-000001000", ["a   |   b"])
     with pytest.raises(UserError, match="at or before 10 images") as refused:
-        texts.show(run, images=10)
+        texts.examples_text(run, images=10)
     assert "1,000" in str(refused.value)
 
 
@@ -158,5 +158,5 @@ def test_reading_texts_loads_no_torch() -> None:
 
 def test_blank_lines_around_an_example_are_cut_and_those_inside_kept() -> None:
     rows = ["     |     ", " |   |   | ", "     |     ", "  x  |     ", "     |     "]
-    assert texts.trimmed("\n".join(rows)) == "\n".join(rows[1:4])
-    assert texts.trimmed("     |     \n     |     ") == "     |     "
+    assert texts.without_blank_edges("\n".join(rows)) == "\n".join(rows[1:4])
+    assert texts.without_blank_edges("     |     \n     |     ") == "     |     "

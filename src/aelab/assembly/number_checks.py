@@ -14,7 +14,7 @@ from aelab.findings import Finding
 from aelab.models import bounded_output, refused_batch
 from aelab.models.adapting import Adapted
 from aelab.ops.look import TOLERANCE
-from aelab.ops.value_range import UNIT, limits, words
+from aelab.ops.value_range import UNIT, limits, range_words
 from aelab.train.optimizers import usual_learnrate
 from aelab.train.validation import validation_of
 
@@ -72,7 +72,7 @@ def out_of_reach(spec: RunSpec, model: nn.Module, images: Images) -> list[Findin
             "note",
             "output-out-of-reach",
             f"the model ends with {name}, which gives {least:g}..{most:g} only; images are in "
-            f"{words(images.value_range)}",
+            f"{range_words(images.value_range)}",
             "tanh for -1..1, no last activation for other ranges, or images in 0..1",
             spec.blocks["model"].where,
         )

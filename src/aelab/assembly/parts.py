@@ -15,7 +15,7 @@ import torch
 from aelab import catalogue, pretrained
 from aelab.assembly.workspace import Workspace
 from aelab.catalogue.parts import refuse_uncalled, unwrapped
-from aelab.config import RunSpec, evaluate_run, mistake_of, passes_through
+from aelab.config import RunSpec, evaluate_blocks, mistake_of, passes_through
 from aelab.config.settings import DATA_KEY
 from aelab.data import Dataset, augmentations, roots
 from aelab.data.augment import refuse_missing_in
@@ -114,7 +114,7 @@ def build(
     filled = pretrained.restoring() if restored else contextlib.nullcontext()
     place = torch.device("meta" if meta else "cpu")
     with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():
-        values = evaluate_run(spec, scope, _on_cpu_where_data)
+        values = evaluate_blocks(spec, scope, _on_cpu_where_data)
     log.finish()
     refuse_uncalled(values["model"], spec.blocks["model"].where)
     with users_code(spec, spec.blocks["model"].where):

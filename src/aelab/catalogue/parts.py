@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aelab.arguments import fit, words
+from aelab.arguments import annotation_words, fit_annotation
 from aelab.errors import AelabError, ConfigError, Where, did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ class Part:
     def fitted(self, name: str, value: Any) -> Any:
         """`value` for the argument `name`: lists become tuples where tuples are meant."""
         annotation = self.hints[name]
-        ok, fitting = fit(value, annotation)
+        ok, fitting = fit_annotation(value, annotation)
         if not ok:
-            possible = words(annotation)
+            possible = annotation_words(annotation)
             near = did_you_mean(value, _choices(annotation)) if isinstance(value, str) else ""
             raise ConfigError(
                 f"{self.name}: {name} = {shown(value)} does not fit; possible: {possible}{near}"

@@ -142,12 +142,12 @@ def run(
 
 def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> bool:
     """Draws a matrix to its end and says how to go on; whether any run failed, now or before."""
-    from aelab.cli.progress import draw
+    from aelab.cli.progress import show_progress
     from aelab.execute.events import MatrixFinished, RunInterrupted
 
     some_failed = False
     try:
-        for event in draw(events, quiet=quiet, text=text):
+        for event in show_progress(events, quiet=quiet, text=text):
             if isinstance(event, RunInterrupted):
                 print(f"continue with: {_same_command()}", file=sys.stderr)
             elif isinstance(event, MatrixFinished):

@@ -37,7 +37,7 @@ class Screen(Protocol):
         """Gives the terminal back; called once, also after an error."""
 
 
-def draw(
+def show_progress(
     events: Iterable[ev.Event], *, quiet: bool = False, text: bool = False
 ) -> Iterator[ev.Event]:
     """Shows each event on stderr and passes it on.

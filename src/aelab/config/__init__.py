@@ -1,13 +1,13 @@
 """What to run: one YAML file in, a list of fully resolved runs out.
 
-`load` reads the file with positions, `$extends`, `matrix` and `$filter`; `evaluate` turns a block
-of Python into a value under restriction. This room knows no torch: the names that a block may
-use, and the attributes it may read, are handed to it by the catalogue.
+`load` reads the file with positions, `$extends`, `matrix` and `$filter`; `evaluate_block` turns a
+block of Python into a value under restriction. This room knows no torch: the names that a block
+may use, and the attributes it may read, are handed to it by the catalogue.
 """
 
 from __future__ import annotations
 
-from aelab.config.blocks import Block, Scope, evaluate, evaluate_run
+from aelab.config.blocks import Block, Scope, evaluate_block, evaluate_blocks
 from aelab.config.expand import load
 from aelab.config.experiment import Experiment, RunSpec
 from aelab.config.guards import FrozenModule
@@ -28,8 +28,8 @@ __all__ = [
     "Scope",
     "Settings",
     "UnknownKey",
-    "evaluate",
-    "evaluate_run",
+    "evaluate_block",
+    "evaluate_blocks",
     "json_schema",
     "legacy_folders",
     "legible_folder",

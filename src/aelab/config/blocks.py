@@ -245,7 +245,7 @@ def _refuse_what_python_refuses(body: list[ast.stmt], value: ast.expr, where: Wh
             raise ConfigError(message, where=where) from None
 
 
-def evaluate(block: Block, scope: Scope) -> Any:
+def evaluate_block(block: Block, scope: Scope) -> Any:
     """The value of a block; its assignments stay in the scope for later blocks of the run.
 
     Raises:
@@ -359,7 +359,7 @@ def _evaluated(block: Block, scope: Scope) -> Any:
         raise ConfigError(in_words(error), where=place) from error
 
 
-def evaluate_run(
+def evaluate_blocks(
     run: RunSpec,
     scope: Scope,
     entering: Callable[[str], AbstractContextManager[Any]] = lambda key: nullcontext(),
@@ -380,10 +380,10 @@ def evaluate_run(
     values, mistakes = {}, Mistakes()
     for key, block in run.blocks.items():
         if key.startswith("globals."):
-            scope.define(key.removeprefix("globals."), evaluate(block, scope))
+            scope.define(key.removeprefix("globals."), evaluate_block(block, scope))
             continue
         with mistakes.collected(), entering(key):
-            values[key] = evaluate(block, scope)
+            values[key] = evaluate_block(block, scope)
     mistakes.tell()
     return values
 

@@ -72,14 +72,14 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class YamlMapping:
     """A mapping with text keys, in the order of the file."""
 
     entries: dict[str, Entry]
     where: Where
 
 
-Tree = Text | Items | Table
+Tree = Text | Items | YamlMapping
 
 
 def scalar_value(text: str) -> Any:
@@ -108,21 +108,21 @@ def scalar_value(text: str) -> Any:
 
 def to_python(tree: Tree) -> Any:
     """Plain dictionaries, lists and scalars."""
-    if isinstance(tree, Table):
+    if isinstance(tree, YamlMapping):
         return {key: to_python(entry.tree) for key, entry in tree.entries.items()}
     if isinstance(tree, Items):
         return [to_python(item) for item in tree.items]
     return tree.value
 
 
-def texts(tree: Tree) -> Iterator[Text]:
+def scalars(tree: Tree) -> Iterator[Text]:
     """Every scalar below `tree`, in the order of the file."""
     if isinstance(tree, Text):
         yield tree
         return
     below = tree.items if isinstance(tree, Items) else [e.tree for e in tree.entries.values()]
     for item in below:
-        yield from texts(item)
+        yield from scalars(item)
 
 
 def old_booleans(tree: Tree) -> list[str]:
@@ -131,12 +131,12 @@ def old_booleans(tree: Tree) -> list[str]:
         f"{scalar.where}: '{scalar.text}' is text here (YAML 1.2), not a boolean"
         f"; write {'true' if scalar.text.lower() in ('yes', 'on') else 'false'},"
         f' or "{scalar.text}" in quotes if text is meant'
-        for scalar in texts(tree)
+        for scalar in scalars(tree)
         if scalar.style == "plain" and _OLD_BOOLEAN.match(scalar.text)
     ]
 
 
-def parse(text: str, file: str) -> Table:
+def parse(text: str, file: str) -> YamlMapping:
     """The tree of one YAML file.
 
     Raises:
@@ -224,7 +224,7 @@ class _Reader:
         assert isinstance(node, ScalarNode)
         return self.scalar(node, key)
 
-    def table(self, node: MappingNode, key: str | None) -> Table:
+    def table(self, node: MappingNode, key: str | None) -> YamlMapping:
         """A mapping with unique text keys; its own keys win over what `<<` merges in."""
         entries: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
@@ -238,7 +238,7 @@ class _Reader:
             path = name if key is None else f"{key}.{name}"
             where = self.place(key_node, path)
             tree = self.tree(value_node, path)
-            if name == "<<" and isinstance(tree, Table):
+            if name == "<<" and isinstance(tree, YamlMapping):
                 merged.update(tree.entries)
             elif name in entries:
                 first = entries[name].where.line
@@ -247,7 +247,7 @@ class _Reader:
                 )
             else:
                 entries[name] = Entry(where, tree)
-        return Table({**merged, **entries}, self.place(node, key))
+        return YamlMapping({**merged, **entries}, self.place(node, key))
 
     def scalar(self, node: ScalarNode, key: str | None) -> Text:
         """A scalar with its text, its value and the place where its text begins."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aelab.config.blocks import Block, ParsedBlock, Scope, evaluate, inspect_block
-from aelab.config.document import Entry, Items, Table, Text, Tree, to_python
+from aelab.config.blocks import Block, ParsedBlock, Scope, evaluate_block, inspect_block
+from aelab.config.document import Entry, Items, Text, Tree, YamlMapping, to_python
 from aelab.config.experiment import Experiment, RunSpec
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES
 from aelab.config.identity import identity
@@ -61,7 +61,7 @@ def load(
     left_out = frozenset(without)
     kept = {k: e for k, e in source.table.entries.items() if k not in left_out}
     source = Source(
-        overridden(Table(kept, source.table.where), changes or {}),
+        overridden(YamlMapping(kept, source.table.where), changes or {}),
         source.text,
         source.parents,
         source.notes,
@@ -112,7 +112,7 @@ class _Builder:
         if not cells and not self.errors and self.matrix.filter is not None:
             where = self.matrix.filter.where
             self.errors.append(ConfigError("$filter removes every combination", where=where))
-        table = Table(entries, self.source.table.where)
+        table = YamlMapping(entries, self.source.table.where)
         runs = [run for cell in cells for run in self.cell_runs(cell, table)]
         self.check_folders(runs)
         hidden = self.trust and any(
@@ -147,7 +147,7 @@ class _Builder:
                 above = None
         return above
 
-    def cell_runs(self, cell: Cell, template: Table) -> list[RunSpec]:
+    def cell_runs(self, cell: Cell, template: YamlMapping) -> list[RunSpec]:
         """The run, or the trials, of one matrix entry; none where something is wrong."""
         before = len(self.errors)
         table = Substitution(cell.substitutions, self.errors).table(template)
@@ -199,7 +199,7 @@ class _Builder:
             )
         return runs
 
-    def name(self, table: Table) -> str:
+    def name(self, table: YamlMapping) -> str:
         """`experiment_name`, or an empty string where there is none that is legal."""
         entry = table.entries.get("experiment_name")
         if entry is None or _is_empty(entry.tree):
@@ -222,7 +222,7 @@ class _Builder:
             self.errors.append(ConfigError(f"given {name!r}; names no folder", where=entry.where))
         return name
 
-    def blocks(self, table: Table) -> dict[str, Block]:
+    def blocks(self, table: YamlMapping) -> dict[str, Block]:
         """Every value that is Python, `globals` first."""
         found: dict[str, Block] = {}
         if entry := table.entries.get("globals"):
@@ -242,7 +242,7 @@ class _Builder:
 
     def globals(self, entry: Entry) -> dict[str, Block]:
         """The blocks of `globals:` by `globals.NAME`, in the order of the file."""
-        if not isinstance(entry.tree, Table):
+        if not isinstance(entry.tree, YamlMapping):
             if not _is_empty(entry.tree):
                 self.errors.append(ConfigError("must be 'NAME: value' lines", where=entry.where))
             return {}
@@ -255,7 +255,9 @@ class _Builder:
             found[f"globals.{name}"] = _block(f"globals.{name}", item.tree)
         return found
 
-    def plain_values(self, table: Table, cell: Cell, blocks: Mapping[str, Block]) -> dict[str, Any]:
+    def plain_values(
+        self, table: YamlMapping, cell: Cell, blocks: Mapping[str, Block]
+    ) -> dict[str, Any]:
         """Values of the plain keys; several lines of text are evaluated, as in old files."""
         plain: dict[str, Any] = {}
         for key, entry in table.entries.items():
@@ -269,7 +271,7 @@ class _Builder:
             elif isinstance(entry.tree, Text) and entry.tree.is_code_like:
                 scope = Scope(CORE_NAMES, CORE_ATTRIBUTES, cell.variables)
                 try:
-                    plain[key] = evaluate(_block(key, entry.tree), scope)
+                    plain[key] = evaluate_block(_block(key, entry.tree), scope)
                     _refuse_long_numbers(plain[key], entry.where)
                 except Problems as problems:
                     self.errors += [e for e in problems.errors if isinstance(e, ConfigError)]
@@ -292,7 +294,7 @@ class _Builder:
                 parsed[key] = tree
         return parsed
 
-    def old_folders(self, template: Table, cell: Cell) -> tuple[str, ...]:
+    def old_folders(self, template: YamlMapping, cell: Cell) -> tuple[str, ...]:
         """Where old runners put this entry: the name is substituted with each dialect's slug."""
         tree = template.entries["experiment_name"].tree
         assert isinstance(tree, Text)
@@ -362,17 +364,17 @@ def _refuse_long_numbers(value: Any, where: Where) -> None:
         _refuse_long_numbers(item, where)
 
 
-def _places(table: Table, prefix: str = "") -> dict[str, Where]:
+def _places(table: YamlMapping, prefix: str = "") -> dict[str, Where]:
     """Key, dotted inside mappings -> where it stands."""
     found = {}
     for key, entry in table.entries.items():
         found[prefix + key] = entry.where
-        if isinstance(entry.tree, Table):
+        if isinstance(entry.tree, YamlMapping):
             found |= _places(entry.tree, f"{prefix}{key}.")
     return found
 
 
-def _notes(table: Table, settings: Settings) -> list[str]:
+def _notes(table: YamlMapping, settings: Settings) -> list[str]:
     notes = [
         f"{table.entries[key].where}: is read but has no effect: {reason}"
         for key, reason in WITHOUT_EFFECT.items()

@@ -70,7 +70,7 @@ def members_of(module: FrozenModule) -> Mapping[str, Any]:
     return members
 
 
-def name_of(module: FrozenModule) -> str:
+def frozen_module_name(module: FrozenModule) -> str:
     """What messages call it."""
     return str(object.__getattribute__(module, "_name"))
 
@@ -80,7 +80,7 @@ def real_module(item: Any) -> Any:
     if type(item) is not FrozenModule:
         return item
     try:
-        return importlib.import_module(name_of(item))
+        return importlib.import_module(frozen_module_name(item))
     except Exception:  # torchvision beside another build of torch raises RuntimeError
         return item
 
@@ -139,7 +139,7 @@ def guards(attributes: AttributeTable) -> dict[str, Any]:
         "_unpack_sequence_": guarded_unpack_sequence,
         "_write_": write,
         "_inplacevar_": in_place,
-        "_apply_": apply,
+        "_apply_": call_function,
         "_context_": enter,
     }
 
@@ -148,7 +148,7 @@ def member(module: FrozenModule, name: str) -> Any:
     """`module.name`, or a refusal that lists what there is."""
     members = members_of(module)
     if name not in members:
-        title = name_of(module)
+        title = frozen_module_name(module)
         near = did_you_mean(name, members)
         possible = one_of(members, limit=12)
         raise refuse(f"'{title}.{name}' is not offered; possible: {possible}{near}")
@@ -165,7 +165,7 @@ def in_place(sign: str, left: Any, right: Any) -> Any:
     return _OPERATORS[sign](left, right)
 
 
-def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call_function(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`f(*args, **kwargs)`; what can be reached can be called."""
     return function(*args, **kwargs)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aelab.config.document import Entry, Table, Text, Tree, old_booleans, parse
+from aelab.config.document import Entry, Text, Tree, YamlMapping, old_booleans, parse
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
 from aelab.paths import real
 
@@ -32,7 +32,7 @@ class Source:
         notes: warnings about all of these files.
     """
 
-    table: Table
+    table: YamlMapping
     text: str
     parents: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
         entry, child = above.entries.get(EXTENDS), parent
         inherited = {k: e for k, e in above.entries.items() if k != EXTENDS}
         merged = {**inherited, **merged}
-    return Source(Table(merged, table.where), text, parents, tuple(notes))
+    return Source(YamlMapping(merged, table.where), text, parents, tuple(notes))
 
 
 def option_of(key: str) -> str:
@@ -75,7 +75,7 @@ def option_of(key: str) -> str:
     return OPTIONS.get(key, f"--set {key}")
 
 
-def overridden(table: Table, changes: Mapping[str, Any]) -> Table:
+def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
     """The same table with some scalars replaced, as options of the command line do.
 
     Args:
@@ -91,16 +91,16 @@ def overridden(table: Table, changes: Mapping[str, Any]) -> Table:
         entry = Entry(where, Text(str(value), value, "plain", where))
         outer, _, inner = key.partition(".")
         mapping = entries[outer].tree if inner and outer in entries else None
-        if not isinstance(mapping, Table):
+        if not isinstance(mapping, YamlMapping):
             entries[key] = entry
             continue
         if inner not in mapping.entries:
             message = f"{outer} has no {inner!r}{did_you_mean(inner, mapping.entries)}"
             hint = f"possible: {one_of(mapping.entries)}"
             raise Problems([ConfigError(message, where=where, hint=hint)])
-        inside = Table({**mapping.entries, inner: entry}, mapping.where)
+        inside = YamlMapping({**mapping.entries, inner: entry}, mapping.where)
         entries[outer] = Entry(entries[outer].where, inside)
-    return Table(entries, table.where)
+    return YamlMapping(entries, table.where)
 
 
 def write_yaml(keys: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aelab.config.blocks import Block, Scope, evaluate
-from aelab.config.document import Items, Table, Text, Tree, to_python
+from aelab.config.blocks import Block, Scope, evaluate_block
+from aelab.config.document import Items, Text, Tree, YamlMapping, to_python
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES
 from aelab.config.slugs import matrix_slug
 from aelab.config.substitute import Substitution, has_reference, unquoted
@@ -88,7 +88,7 @@ class Matrix:
             return False
         block = Block(substituted, self.filter.where)
         try:
-            return bool(evaluate(block, _filter_scope(cell)))
+            return bool(evaluate_block(block, _filter_scope(cell)))
         except ConfigError as error:
             errors.append(error)
             return False
@@ -116,7 +116,7 @@ def read_matrix(tree: Tree | None, taken: Iterable[str], errors: list[ConfigErro
     """
     if tree is None or (isinstance(tree, Text) and tree.value is None):
         return Matrix()
-    if not isinstance(tree, Table):
+    if not isinstance(tree, YamlMapping):
         errors.append(
             ConfigError(
                 "must be 'name: [value, value, ...]' lines", where=tree.where.at(key="matrix")
@@ -164,7 +164,7 @@ def _complaint(key: str, tree: Tree, shadowed: frozenset[str]) -> tuple[str, str
     if isinstance(tree, Text):
         hint = f"write: {key}: [{tree.text}]"
         return f"given {tree.text!r}; possible: a list of values", hint
-    if isinstance(tree, Table):
+    if isinstance(tree, YamlMapping):
         return "given a mapping; possible: a list of values", None
     if not tree.items:
         return "the list is empty, so there would be no run at all", None

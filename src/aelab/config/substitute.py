@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from aelab.config.document import Entry, Items, Table, Text, Tree, scalar_value
+from aelab.config.document import Entry, Items, Text, Tree, YamlMapping, scalar_value
 from aelab.errors import ConfigError, did_you_mean, one_of
 
 _REFERENCE = re.compile(r"\$\{([^{}\n]*)\}")
@@ -57,7 +57,7 @@ class Substitution:
             return Items(tuple(self.tree(item) for item in tree.items), tree.where)
         return self.table(tree)
 
-    def table(self, table: Table) -> Table:
+    def table(self, table: YamlMapping) -> YamlMapping:
         """The same mapping, substituted; two keys that become one are an error."""
         entries: dict[str, Entry] = {}
         for key, entry in table.entries.items():
@@ -66,7 +66,7 @@ class Substitution:
                 message = f"'{key}' becomes '{name}', which is there already"
                 self.errors.append(ConfigError(message, where=entry.where))
             entries[name] = Entry(entry.where, self.tree(entry.tree))
-        return Table(entries, table.where)
+        return YamlMapping(entries, table.where)
 
     def scalar(self, scalar: Text) -> Text:
         """The substituted scalar, typed again.

@@ -190,7 +190,7 @@ def make_images(
         pixels=pixels,
         labels=labels,
         augment=tuple(augment),
-        provenance=tuple(p._replace(source=roots.shown(p.source)) for p in provenance),
+        provenance=tuple(p._replace(source=roots.shown_path(p.source)) for p in provenance),
         content_sha256=sha256 or content_sha256(pixels),
         facts=dict(facts or {}),
         alphabet=alphabet,

@@ -20,7 +20,7 @@ from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.ops.classes import class_numbers, common_classes
 from aelab.ops.random import keyed_generator
-from aelab.ops.value_range import UNIT, words
+from aelab.ops.value_range import UNIT, range_words
 from aelab.types import Augment, Images, Provenance, ValueRange
 
 #: Chooses rows: (number of images) -> slice, or row numbers (n,) int64.
@@ -206,7 +206,8 @@ class Interleaved(Dataset):
         ranges = {images.value_range for images in loaded}
         if len(ranges) > 1:
             raise DataError(
-                f"{self.name}: cannot interleave images in {' and '.join(map(words, ranges))}",
+                f"{self.name}: cannot interleave images in "
+                f"{' and '.join(map(range_words, ranges))}",
                 hint="bring all of them to one range first",
             )
         counts = [len(images) for images in loaded]
@@ -254,7 +255,7 @@ def refuse_other_range(name: str, value_range: ValueRange, *changes: Any) -> Non
         if value_range != UNIT and getattr(change, "of_unit_images", False):
             raise DataError(
                 f"{name}: {type(change).__name__} changes images in 0..1, these are in "
-                f"{words(value_range)}",
+                f"{range_words(value_range)}",
                 hint="write it before what changes the range: normalize_between, VT.Normalize",
             )
 

@@ -133,7 +133,7 @@ class _Walk:
     def _leave_out(self, reason: str, path: Path) -> None:
         name = path.relative_to(self.root).as_posix()
         if reason == OUTSIDE:
-            name += f" (a link to {roots.shown(str(real(path)))})"
+            name += f" (a link to {roots.shown_path(str(real(path)))})"
         self.left_out.add(reason, name)
 
 

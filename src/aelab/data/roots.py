@@ -5,14 +5,14 @@ from __future__ import annotations
 from aelab.roots import (
     Roots,
     allowed,
+    allowed_path,
     cache_folder,
-    check,
     current,
     data_folders,
     entering,
     find,
     resolve,
-    shown,
+    shown_path,
     using,
     way_out,
 )
@@ -20,14 +20,14 @@ from aelab.roots import (
 __all__ = [
     "Roots",
     "allowed",
+    "allowed_path",
     "cache_folder",
-    "check",
     "current",
     "data_folders",
     "entering",
     "find",
     "resolve",
-    "shown",
+    "shown_path",
     "using",
     "way_out",
 ]

@@ -9,7 +9,7 @@ from aelab.assembly.parts import Sets
 from aelab.ops.augmented import chosen_images
 from aelab.ops.subset import show_order
 from aelab.ops.value_range import to_unit
-from aelab.report.texts import trimmed
+from aelab.report.texts import without_blank_edges
 from aelab.runs.record import Run
 from aelab.tensor_pictures import beside, png, reproduce, row, texts
 from aelab.types import Images
@@ -80,7 +80,7 @@ class Reproductions:
                 blocks = beside(sample, shown)
                 self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))
                 if name == "heldout" or "heldout" not in self._samples:
-                    self.example = trimmed(blocks[0])
+                    self.example = without_blank_edges(blocks[0])
         self._next_images = max(1, int(images * SPACING))
 
     def skip_to(self, images: int) -> None:

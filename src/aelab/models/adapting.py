@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aelab.errors import AelabError, ConfigError, ShapeError
 from aelab.models.dry_run import DryRun, asks_for_values, count_outputs, failing_layer
 from aelab.models.reshaping import DepthToSpace, Reshape, UnflattenPixels
-from aelab.models.shapes import image_shape, words
+from aelab.models.shapes import image_shape, shape_words
 from aelab.types import Output, TermSpec
 
 _FITTING = "encoder and decoder must be built for the shape of the train_set"
@@ -155,12 +155,14 @@ def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> T
         with torch.no_grad(), _evaluating(trial):
             layer = failing_layer(trial, lambda: trial(images, *noise))
         raise ShapeError(
-            f"the model cannot process {words(shape)} images: {layer}{str(error).splitlines()[0]}",
+            f"the model cannot process {shape_words(shape)} images: "
+            f"{layer}{str(error).splitlines()[0]}",
             hint=_FITTING,
         ) from error
     if output.reconstruction.shape != images.shape:
         raise ShapeError(
-            f"the model makes {words(output.reconstruction.shape[1:])} of {words(shape)} images",
+            f"the model makes {shape_words(output.reconstruction.shape[1:])} of "
+            f"{shape_words(shape)} images",
             hint=_FITTING,
         )
     return Trial(images, output, counter.flops, activations)

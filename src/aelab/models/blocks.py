@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, ShapeError
 from aelab.models.activations import Activation, make_activation
 from aelab.models.reshaping import DepthToSpace, SpaceToDepth
-from aelab.models.shapes import conv_size, conv_transpose_size, per_layer, words
+from aelab.models.shapes import conv_size, conv_transpose_size, per_layer, shape_words
 
 
 class Conv2dBlock(nn.Module):
@@ -104,7 +104,7 @@ class Conv2dBlock(nn.Module):
         if len(shape) == 3 and shape[0] != self.num_input_channels:
             raise ShapeError(
                 f"Conv2dBlock: takes {self.num_input_channels} channels, but the input "
-                f"{words(shape)} has {shape[0]}"
+                f"{shape_words(shape)} has {shape[0]}"
             )
         for index in range(self.num_layers):
             height, width = self._layer_output(index, height, width)
@@ -113,7 +113,7 @@ class Conv2dBlock(nn.Module):
             if min(pooled) < 1:
                 raise ShapeError(
                     f"Conv2dBlock: pooling of {self.pool_kernel_size} does not fit into "
-                    f"{words((height, width))}"
+                    f"{shape_words((height, width))}"
                 )
             height, width = pooled
         return self.num_output_channels, height, width
@@ -255,14 +255,14 @@ class Conv2dBlock(nn.Module):
         )
         if min(height, width) < kernel_size:
             raise ShapeError(
-                f"{place} does not fit into its {words((height, width))} input",
+                f"{place} does not fit into its {shape_words((height, width))} input",
                 hint="use a smaller kernel_size, fewer channels (layers), or larger images",
             )
         if not self.space_to_depth:
             return sizes
         if sizes[0] % 2 or sizes[1] % 2:
             raise ShapeError(
-                f"{place} gives {words(sizes)}, but space_to_depth needs even sizes",
+                f"{place} gives {shape_words(sizes)}, but space_to_depth needs even sizes",
                 hint="change kernel_size or the image size by one",
             )
         return sizes[0] // 2, sizes[1] // 2

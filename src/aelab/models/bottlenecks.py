@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ShapeError
 from aelab.models.reshaping import FlattenPixels
-from aelab.models.shapes import image_shape, words
+from aelab.models.shapes import image_shape, shape_words
 from aelab.posteriors import Deterministic, GaussianPosterior
 
 
@@ -116,8 +116,8 @@ class GaussianMap(nn.Module):
         """Features (B, C, h, w), noise (B, D) or None -> latent, mean and log_std, (B, D)."""
         if features.shape[1:] != self.features_shape:
             raise ShapeError(
-                f"GaussianMap: the encoder gives {words(features.shape[1:])}, "
-                f"but {words(self.features_shape)} were declared",
+                f"GaussianMap: the encoder gives {shape_words(features.shape[1:])}, "
+                f"but {shape_words(self.features_shape)} were declared",
                 hint=f"use {tuple(features.shape[1:])} as shape",
             )
         mean = self.flatten(self.linear_mu(features))

@@ -16,7 +16,7 @@ from aelab.errors import ConfigError, DataError, ShapeError
 from aelab.glyphs import ALPHABET, character_numbers
 from aelab.models.autoencoders import Autoencoder
 from aelab.models.bottlenecks import Identity
-from aelab.models.shapes import words
+from aelab.models.shapes import shape_words
 from aelab.types import Output, TermSpec
 
 #: K, how many characters there are.
@@ -95,7 +95,8 @@ def read_numbers(images: Tensor, training: bool = False) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] != 1:
         raise ShapeError(
-            f"a character model needs grids of characters, 1xHxW, not {words(images.shape[1:])} "
+            f"a character model needs grids of characters, 1xHxW, not "
+            f"{shape_words(images.shape[1:])} "
             "images",
             hint="use a set of ASCII art as train_set, for instance ascii_art_dataset(path)",
         )
@@ -271,7 +272,8 @@ class CharacterAutoencoder(Autoencoder):
         logits: Tensor = self.decoder(latent)
         if logits.ndim != 4 or logits.shape[1] != NUM_CHARACTERS:
             raise ShapeError(
-                f"CharacterAutoencoder: the decoder gives {words(logits.shape[1:])}, which must be "
+                f"CharacterAutoencoder: the decoder gives {shape_words(logits.shape[1:])}, which "
+                f"must be "
                 f"{NUM_CHARACTERS}xHxW, one number a character",
                 hint=f"end it with nn.Conv2d(channels, {NUM_CHARACTERS}, 1)",
             )

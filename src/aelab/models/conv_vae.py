@@ -12,7 +12,7 @@ from aelab.errors import ShapeError
 from aelab.models.autoencoders import Autoencoder, variational_terms
 from aelab.models.bottlenecks import Gaussian
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
-from aelab.models.shapes import words
+from aelab.models.shapes import shape_words
 from aelab.types import Output
 
 #: Sizes of which three halvings make 4, which the document's linear layers stand for.
@@ -79,8 +79,8 @@ class ConvVAE(Autoencoder):
         """(B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
         if tuple(images.shape[1:]) != self.output_shape:
             raise ShapeError(
-                f"ConvVAE: outputs images of {words(self.output_shape)}, "
-                f"but was given {words(images.shape[1:])}",
+                f"ConvVAE: outputs images of {shape_words(self.output_shape)}, "
+                f"but was given {shape_words(images.shape[1:])}",
                 hint=self._advice(*images.shape[1:]),
             )
         return super().forward(images, noise)
@@ -107,7 +107,7 @@ class ConvVAE(Autoencoder):
         if channels != self.output_shape[0]:
             return f"build it with in_ch={channels}, out_ch={channels}, or make the images grey"
         size = height if height == width else (height, width)
-        target = words(self.output_shape[1:])
+        target = shape_words(self.output_shape[1:])
         return (
             f"resize the images to {target}, shape={self.output_shape}, as document 004 does; "
             f"or build it with image_size={size}, which the document does not have"

@@ -13,7 +13,7 @@ from aelab.models.activations import Activation, make_activation
 from aelab.models.autoencoders import EncoderDecoder
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.reshaping import FlattenPixels, SpaceToDepthPool
-from aelab.models.shapes import image_shape, words
+from aelab.models.shapes import image_shape, shape_words
 
 
 class DalleBlock(nn.Module):
@@ -136,7 +136,7 @@ class DalleEncoder(nn.Module):
             wanted = "a multiple of 8" if self.space_to_depth else "at least 8"
             raise ShapeError(
                 f"DalleEncoder: halves the size three times, so both sizes must be {wanted}, "
-                f"not {words((height, width))}",
+                f"not {shape_words((height, width))}",
                 hint="resize the images, or use space_to_depth=False",
             )
         return self.vocab_size, height // 8, width // 8

@@ -22,7 +22,7 @@ from aelab.models.coordinates import (
 )
 from aelab.models.implicit_inputs import PixelInputs, PositionShare, make_mixing
 from aelab.models.implicit_layers import PixelBlock, Sine, Statistics
-from aelab.models.shapes import words
+from aelab.models.shapes import shape_words
 
 # Numbers in the widest activation of one pass. On a CPU 2 MB, measured best at widths 64 to 256
 # (benchmarks/records.md): one image alone pays for its calls, sixteen leave the cache.
@@ -290,7 +290,7 @@ class ImageManifoldDecoder(nn.Module):
         if latent.ndim != 2 or latent.shape[1] != self.num_input_channels:
             raise ShapeError(
                 f"ImageManifoldDecoder: takes {self.num_input_channels} numbers per image, but the "
-                f"latent is {words(latent.shape[1:])}",
+                f"latent is {shape_words(latent.shape[1:])}",
                 hint="num_input_channels must be the length of the latent",
             )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, ShapeError
-from aelab.models.shapes import words
+from aelab.models.shapes import shape_words
 from aelab.posteriors import CodePosterior, LearnedCodePosterior
 from aelab.types import TermSpec
 
@@ -252,7 +252,7 @@ def to_vectors(features: Tensor, dims: int, owner: str) -> Tensor:
     if features.ndim < 2 or last.shape[-1] % dims:
         what = "channels" if features.ndim == 4 else "numbers"
         raise ShapeError(
-            f"{owner}: features of {words(features.shape[1:])} have {last.shape[-1]} {what}, "
+            f"{owner}: features of {shape_words(features.shape[1:])} have {last.shape[-1]} {what}, "
             f"which cannot be split into vectors of {dims}",
             hint=f"let the encoder give a multiple of {dims} {what}",
         )

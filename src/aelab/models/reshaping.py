@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from aelab.errors import ShapeError
-from aelab.models.shapes import words
+from aelab.models.shapes import shape_words
 
 
 class Reshape(nn.Module):
@@ -84,7 +84,7 @@ class SpaceToDepth(nn.Module):
         """(B, C, H, W) -> (B, 4C, H/2, W/2)."""
         batch, channels, height, width = x.shape
         if height % 2 or width % 2:
-            raise ShapeError(f"SpaceToDepth needs even sizes, not {words((height, width))}")
+            raise ShapeError(f"SpaceToDepth needs even sizes, not {shape_words((height, width))}")
         x = x.reshape(batch, channels, height // 2, 2, width // 2, 2)
         x = x.permute(0, 5, 3, 1, 2, 4)  # (B, column parity, row parity, C, H/2, W/2)
         return x.reshape(batch, 4 * channels, height // 2, width // 2)

@@ -68,6 +68,6 @@ def conv_transpose_size(
     return (size - 1) * stride + kernel_size + output_padding
 
 
-def words(shape: Sequence[int]) -> str:
+def shape_words(shape: Sequence[int]) -> str:
     """`(3, 32, 32)` as `3x32x32`."""
     return "x".join(str(size) for size in shape)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, ShapeError
 from aelab.models.activations import Activation, make_activation
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
-from aelab.models.shapes import conv_size, conv_transpose_size, image_shape, per_layer, words
+from aelab.models.shapes import conv_size, conv_transpose_size, image_shape, per_layer, shape_words
 from aelab.types import Output, TermSpec
 
 
@@ -329,15 +329,16 @@ def _shapes(
         )
         if min(before[1:]) < kernel or width < 1:
             raise ShapeError(
-                f"{place} does not fit into its {words(before)} input",
+                f"{place} does not fit into its {shape_words(before)} input",
                 hint="use fewer channels (layers), a smaller kernel_size, or larger images",
             )
         after = [conv_size(size, kernel, stride) for size in before[1:]]
         back = [conv_transpose_size(size, kernel, stride) for size in after]
         if back != list(before[1:]):
             raise ShapeError(
-                f"{place} makes {words(after)} of {words(before[1:])}, but its transposed "
-                f"layer gives {words(back)}",
+                f"{place} makes {shape_words(after)} of {shape_words(before[1:])}, but its "
+                f"transposed "
+                f"layer gives {shape_words(back)}",
                 hint="sizes less the kernel must leave a remainder of stride - 1: change one of "
                 "them by one",
             )

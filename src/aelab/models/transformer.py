@@ -16,7 +16,7 @@ from aelab.models.attention import refuse_heads
 from aelab.models.autoencoders import EncoderDecoder
 from aelab.models.patches import Size, pair
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
-from aelab.models.shapes import conv_size, image_shape, words
+from aelab.models.shapes import conv_size, image_shape, shape_words
 
 TOKENS_ARE_IMAGES = (
     "TransformerAutoencoder (legacy): its tokens are the images of a batch, not the patches of an"
@@ -203,7 +203,7 @@ def _encoded_shape(
     rows, columns = (conv_size(size, patch, step) for size, patch, step in sizes)
     if min(rows, columns) < 1:
         raise ShapeError(
-            f"patch_size {patch_size} is larger than the image, {words(shape)}",
+            f"patch_size {patch_size} is larger than the image, {shape_words(shape)}",
             hint=f"use a patch_size of at most {min(shape[1:])}",
         )
     return num_hidden, rows, columns
@@ -218,7 +218,7 @@ def _refuse_other_size(shape: tuple[int, int, int], patch_size: Size, stride: Si
     if (shape[0], *made) != shape:
         raise ShapeError(
             f"TransformerAutoencoder: patch_size {patch_size} with stride {stride} does not tile "
-            f"{words(shape)} images: it gives {words((shape[0], *made))}",
+            f"{shape_words(shape)} images: it gives {shape_words((shape[0], *made))}",
             hint="the stride must divide image size minus patch_size; "
             "PatchTransformerAutoencoder takes any patch and stride",
         )

@@ -19,7 +19,7 @@ from aelab.errors import DataError
 from aelab.findings import Finding
 from aelab.ops.augmented import changed_batch, floats
 from aelab.ops.random import keyed_generator
-from aelab.ops.value_range import UNIT, limits, words
+from aelab.ops.value_range import UNIT, limits, range_words
 from aelab.types import Augment, Images
 
 #: Bytes that are looked at in one piece.
@@ -150,7 +150,10 @@ def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> lis
         told, way = "they turn an image into NaN or infinity", "check divisions and logarithms"
     elif float(after.abs().max()) > FAR * max(map(abs, (*limits(images.value_range), 1.0))):
         told = f"they give values up to {float(after.abs().max()):.4g} for images in "
-        told, way = told + words(images.value_range), "images are given as 0..1, not as 0..255"
+        told, way = (
+            told + range_words(images.value_range),
+            "images are given as 0..1, not as 0..255",
+        )
     else:
         return []
     return [Finding("problem", "input-transforms", f"{name}: {told}", way)]
@@ -358,8 +361,9 @@ def pair_findings(train: Images, validation: Images, names: tuple[str, str]) -> 
             Finding(
                 "problem",
                 "data-ranges-differ",
-                f"{theirs}: images in {words(validation.value_range)}, those of {ours} are in "
-                f"{words(train.value_range)}",
+                f"{theirs}: images in {range_words(validation.value_range)}, those of {ours} are "
+                f"in "
+                f"{range_words(train.value_range)}",
                 "change both sets in the same way, or declare black and white: "
                 ".values_between(-1, 1)",
             )
@@ -455,7 +459,8 @@ def _out_of_range(values: Values, images: Images, name: str, after: str = "") ->
             Finding(
                 "note",
                 "data-out-of-range",
-                f"{found}, declared as {words(images.value_range)}; values beyond are clipped in "
+                f"{found}, declared as {range_words(images.value_range)}; values beyond are "
+                f"clipped in "
                 "pictures and measures",
                 "declare black and white: .values_between(low, high)",
             )

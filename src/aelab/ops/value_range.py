@@ -52,7 +52,8 @@ def as_given(images: Tensor, value_range: ValueRange) -> Tensor:
     most = float(images.amax()) if images.numel() else high
     if not images.is_floating_point() or most > high + 8 * (high - low):
         raise DataError(
-            f"images are uint8, or floats in {words(value_range)}; these are {images.dtype} up to "
+            f"images are uint8, or floats in {range_words(value_range)}; these are "
+            f"{images.dtype} up to "
             f"{most:.4g}",
             hint="divide by 255: images / 255, or give uint8",
         )
@@ -82,7 +83,7 @@ def limits(value_range: ValueRange) -> tuple[float, float]:
     return min(*low, *high), max(*low, *high)
 
 
-def words(value_range: ValueRange) -> str:
+def range_words(value_range: ValueRange) -> str:
     """`-1..1`; of several channels the widest."""
     low, high = limits(value_range)
     return f"{low:.4g}..{high:.4g}"

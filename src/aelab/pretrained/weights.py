@@ -216,7 +216,7 @@ def _own_file(given: str) -> Path:
         if not path.is_file():
             candidates = [place / given for place in places]
             found = [candidate for candidate in candidates if candidate.is_file()]
-            path = roots.check(found[0]) if found else path
+            path = roots.allowed_path(found[0]) if found else path
     if not path.is_file():
         looked = ", ".join(str(place) for place in (path, *places))
         raise DataError(

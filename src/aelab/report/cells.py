@@ -65,7 +65,7 @@ class Facts:
 
 
 @dataclass
-class Table:
+class RunsTable:
     """A table before it is printed.
 
     Attributes:
@@ -181,7 +181,7 @@ def validated_value(run: Run, name: str) -> float | None:
     return _float((run.status.get("last") or {}).get(name))
 
 
-def logged_terms(runs: Sequence[Run]) -> list[str]:
+def terms_with_values(runs: Sequence[Run]) -> list[str]:
     """Names that `term_value` knows for at least one of the runs."""
     names: dict[str, None] = {}
     for run in runs:
@@ -198,14 +198,14 @@ def data_words(record: Mapping[str, Any]) -> str | None:
     return " + ".join(words) or None
 
 
-def show(value: Any, kind: Kind) -> str:
+def cell_text(value: Any, kind: Kind) -> str:
     """A cell as people read it."""
     if value is None:
         return ""
     if kind == "percent" and isinstance(value, tuple):
         return _percent(*value)
     if isinstance(value, list | tuple):
-        return ", ".join(show(entry, kind) for entry in value)
+        return ", ".join(cell_text(entry, kind) for entry in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return " ".join(str(value).split())
     if not math.isfinite(value):

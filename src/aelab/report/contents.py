@@ -15,7 +15,7 @@ from typing import Any
 from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.errors import StoreError
 from aelab.report import series
-from aelab.report.cells import Column, Table, data_words, show
+from aelab.report.cells import Column, RunsTable, cell_text, data_words
 from aelab.report.comparing import compare
 from aelab.report.gallery import Pictures
 from aelab.report.query import TableQuery
@@ -31,7 +31,7 @@ NUMBERS = 150_000
 
 
 @dataclass
-class Cell:
+class PageCell:
     """One cell: what is read, and what it is sorted by (a number or a text)."""
 
     text: str
@@ -47,7 +47,7 @@ class Sheet:
     """
 
     columns: list[Column]
-    rows: list[list[Cell]]
+    rows: list[list[PageCell]]
     runs: list[list[int]]
     groups: list[int]
     notes: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]
     return ordered, _sheet(each, positions), together
 
 
-def _sheet(table: Table, positions: Mapping[int, int]) -> Sheet:
+def _sheet(table: RunsTable, positions: Mapping[int, int]) -> Sheet:
     for row, facts in zip(table.rows, table.facts, strict=True):
         row["error"] = "; ".join(dict.fromkeys(p for fact in facts for p in fact.problems)) or None
         row["state"] = str(row.get("state") or "").partition(":")[0]
@@ -82,7 +82,7 @@ def _sheet(table: Table, positions: Mapping[int, int]) -> Sheet:
     return Sheet(columns, rows, runs, groups, table.notes)
 
 
-def _page_columns(table: Table) -> list[Column]:
+def _page_columns(table: RunsTable) -> list[Column]:
     """The state beside the settings, where it is seen first; what went wrong at the end."""
     state, error = Column("state", "state"), Column("error", "error")
     columns = [column for column in table.columns if column.key != "state"]
@@ -94,20 +94,20 @@ def _page_columns(table: Table) -> list[Column]:
     return columns
 
 
-def _cell(row: Mapping[str, Any], column: Column) -> Cell:
+def _cell(row: Mapping[str, Any], column: Column) -> PageCell:
     value = row.get(column.key)
     if column.key == "meter":
         stars = len(value or "")
-        return Cell(value or "", stars or None, "meter", stars / 21)
-    text = show(value, column.kind)
+        return PageCell(value or "", stars or None, "meter", stars / 21)
+    text = cell_text(value, column.kind)
     kind = column.key if column.key in ("state", "error") else "number" * column.is_number
     if column.key == "trend":
-        return Cell(text, _rate(text), "trend")
+        return PageCell(text, _rate(text), "trend")
     if column.key == "difference" and value is not None:
         value = value[0]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Cell(text, float(value) if math.isfinite(value) else None, kind)
-    return Cell(text, text or None, kind)
+        return PageCell(text, float(value) if math.isfinite(value) else None, kind)
+    return PageCell(text, text or None, kind)
 
 
 def _rate(verdict: str) -> float | None:
@@ -197,7 +197,7 @@ def _spelt(run: Run, keys: Sequence[str]) -> str:
     matrix = run.record.get("matrix") or {}
     parts = [f"{key}={series.value_text(matrix[key])}" for key in keys if key in matrix]
     trial = run.record.get("trial")
-    return ", ".join([*parts, *([] if trial is None else [f"trial {trial}"])]) or series.name_of(
+    return ", ".join([*parts, *([] if trial is None else [f"trial {trial}"])]) or series.run_name(
         run
     )
 
@@ -302,7 +302,7 @@ def script_data(runs: Sequence[Run]) -> dict[str, Any]:
         "groups": colours,
         "rest": {key: series.other_values(runs, key) for key in keys},
         "dashes": [list(dash) for dash in series.DASHES],
-        "terms": series.logged_terms(rows),
+        "terms": series.curve_terms(rows),
         "units": units,
         "curves": curves(rows),
         "pictures": pictures.addresses,
@@ -362,7 +362,7 @@ def _cost(size: Mapping[str, tuple[int, int]], limit: int) -> int:
 
 def _columns(rows: series.Rows, split: str, limit: int) -> dict[str, list[float | None]]:
     chosen = [row for row in rows if row.get("split") == split and "images" in row]
-    terms = series.logged_terms([chosen])
+    terms = series.curve_terms([chosen])
     loss = series.points(chosen, terms[0], "images", split).y if terms else []
     kept = series.thin(loss, limit) if len(loss) == len(chosen) else range(len(chosen))
     names = ["images", "seconds", *terms]

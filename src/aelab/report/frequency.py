@@ -30,7 +30,7 @@ class Lines(NamedTuple):
     transfer: Sequence[float]
 
 
-def figure(lines: Sequence[Lines], *, title: str | None = None) -> Figure:
+def spectra_figure(lines: Sequence[Lines], *, title: str | None = None) -> Figure:
     """Two panels over spatial frequency: the relative error, and what arrives of the target.
 
     Args:

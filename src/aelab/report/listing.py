@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from aelab.errors import StoreError
-from aelab.report.cells import Column, Table, clock, show
-from aelab.report.render import render
+from aelab.report.cells import Column, RunsTable, cell_text, clock
+from aelab.report.render import table_text
 from aelab.runs.atomic import to_json
 from aelab.runs.record import Run
 from aelab.runs.status import age_seconds
@@ -46,8 +46,8 @@ def listing(
         }
         for entry in found
     ]
-    made = Table(list(_COLUMNS), rows, [[] for _ in rows])
-    return render(made, "terminal" if format == "text" else format)
+    made = RunsTable(list(_COLUMNS), rows, [[] for _ in rows])
+    return table_text(made, "terminal" if format == "text" else format)
 
 
 def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[dict[str, Any]]:
@@ -104,4 +104,5 @@ def _progress(entry: dict[str, Any]) -> str | None:
     images, limit = entry.get("images"), entry.get("max_inputs")
     if images is None:
         return None
-    return f"{show(images, 'count')} of {show(limit, 'count')}" if limit else show(images, "count")
+    done = cell_text(images, "count")
+    return f"{done} of {cell_text(limit, 'count')}" if limit else done

@@ -143,7 +143,7 @@ def _details(run: Run) -> dict[str, Any]:
     """What is unfolded for one run."""
     record, error = run.record, run.status.get("error") or {}
     facts = {
-        "name": series.name_of(run),
+        "name": series.run_name(run),
         "folder": run.folder,
         "experiment": record.get("experiment"),
         "identity": record.get("identity"),

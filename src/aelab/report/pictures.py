@@ -188,7 +188,7 @@ def reproduction_sheet(
 
 
 @dataclass(frozen=True)
-class Line:
+class SheetRow:
     """One row of a sheet: its name, its images, whether they are originals, what is between."""
 
     label: str
@@ -197,7 +197,7 @@ class Line:
     gap: str = "white"
 
 
-def sheet(lines: Sequence[Line], *, scale: int = 1) -> bytes:
+def sheet(lines: Sequence[SheetRow], *, scale: int = 1) -> bytes:
     """Named rows of images, each pixel a square of `scale`; the bytes of a PNG file."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -222,7 +222,7 @@ def sheet(lines: Sequence[Line], *, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def tiled(images: Sequence[Image], columns: int, gap: int = 0) -> Image:
+def images_in_rows(images: Sequence[Image], columns: int, gap: int = 0) -> Image:
     """Images of one size, row by row."""
     from PIL import Image
 
@@ -243,17 +243,17 @@ def png_of(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[Line]:
+def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:
     """Rows of a sheet; runs with alike originals stand together under them."""
-    together: dict[bytes, list[Line]] = {}
+    together: dict[bytes, list[SheetRow]] = {}
     for label, run in zip(labels(runs)[1], runs, strict=True):
         original, stored = originals(run, split), steps(run, split)
         if original is None or not stored:
             continue
         gap = PAPER_GAP if run.record.get("alphabet") else "white"
-        first = Line("original", _images(run, original, count), True, gap)
+        first = SheetRow("original", _images(run, original, count), True, gap)
         group = together.setdefault(read(original, run.path, LARGEST_PICTURE), [first])
-        group.append(Line(label, _images(run, stored[max(stored)], count), False, gap))
+        group.append(SheetRow(label, _images(run, stored[max(stored)], count), False, gap))
     return [line for group in together.values() for line in group]
 
 
@@ -265,7 +265,7 @@ def _images(run: Run, path: Path, count: int) -> list[Image]:
     return [row.crop((left, 0, left + width, row.height)) for left in lefts]
 
 
-def _enlarged(line: Line, scale: int) -> Image:
+def _enlarged(line: SheetRow, scale: int) -> Image:
     """Images side by side with gaps, each pixel a square."""
     from PIL import Image
 

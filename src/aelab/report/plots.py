@@ -56,7 +56,7 @@ STYLE = {
 
 
 @dataclass
-class Line:
+class PlottedLine:
     """One entry of the picture: a run, or the repeats of a setting as a band.
 
     Attributes:
@@ -153,7 +153,7 @@ def _check(x: str, smooth: float, splits: Sequence[str]) -> None:
 
 def make_lines(
     runs: Sequence[Run], *, group: str | None = None, band: bool = True
-) -> tuple[str, list[Line]]:
+) -> tuple[str, list[PlottedLine]]:
     """What is drawn as one line each, with colours and dashes, and the legend's heading."""
     together = series.repeats(runs) if band else [[number] for number in range(len(runs))]
     heading, names = series.labels(runs, repeats=not band)
@@ -166,13 +166,17 @@ def make_lines(
             value = (runs[members[0]].record.get("matrix") or {}).get(group)
             label = series.value_text(value)
             dash, marker = styles[rest[members[0]]]
-            lines.append(Line(label, members, colours[label], dash, marker, rest[members[0]]))
+            lines.append(
+                PlottedLine(label, members, colours[label], dash, marker, rest[members[0]])
+            )
             continue
         turn, colour = divmod(place, len(series.PALETTE))
         dash = series.DASHES[turn % len(series.DASHES)]
         count = f"({len(members)} runs)" if len(members) > 1 else ""
         lines.append(
-            Line(f"{names[members[0]]} {count}".strip(), members, series.PALETTE[colour], dash)
+            PlottedLine(
+                f"{names[members[0]]} {count}".strip(), members, series.PALETTE[colour], dash
+            )
         )
     if group:
         lines.sort(key=lambda line: list(colours).index(line.label))
@@ -188,7 +192,7 @@ def _styles(rest: Sequence[str]) -> dict[str, tuple[tuple[float, ...], str]]:
     return found
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG or SVG, by the name's ending; no date, so equal runs, equal bytes.
 
     Raises:
@@ -214,7 +218,7 @@ def _y_label(runs: Sequence[Run], term: str) -> str:
 
 
 def _draw(
-    lines: list[Line], panels: list[str], *, smooth: float, title: str | None, heading: str,
+    lines: list[PlottedLine], panels: list[str], *, smooth: float, title: str | None, heading: str,
     size: tuple[float, float] | None, y_label: str, x_label: str, log_y: bool | None, log_x: bool,
 ) -> Figure:  # fmt: skip
     import matplotlib
@@ -272,7 +276,7 @@ def short_number(value: float) -> str:
     return f"{value:g}"
 
 
-def _draw_line(panel: Axes, line: Line, split: str, smooth: float) -> None:
+def _draw_line(panel: Axes, line: PlottedLine, split: str, smooth: float) -> None:
     curves = line.curves[split]
     if not curves:
         return
@@ -351,18 +355,18 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
     return result
 
 
-def _legend_entries(lines: list[Line]) -> list[Line]:
+def _legend_entries(lines: list[PlottedLine]) -> list[PlottedLine]:
     """One entry a label, of too many those that end lowest; of groups also one for each dash."""
     if len({line.rest for line in lines}) < 2:
         return list({line.label: line for line in lines}.values())[-LEGEND_LINES:]
-    colours = {line.label: Line(line.label, [], line.colour) for line in lines}
+    colours = {line.label: PlottedLine(line.label, [], line.colour) for line in lines}
     dashes = {
-        line.rest: Line(line.rest, [], "#5b616b", line.dash, line.marker) for line in lines
+        line.rest: PlottedLine(line.rest, [], "#5b616b", line.dash, line.marker) for line in lines
     }  # fmt: skip
     return [*colours.values(), *dashes.values()][:LEGEND_LINES]
 
 
-def _draw_legend(figure: Figure, entries: list[Line], heading: str, more: bool) -> None:
+def _draw_legend(figure: Figure, entries: list[PlottedLine], heading: str, more: bool) -> None:
     from matplotlib.lines import Line2D
 
     if len(entries) == 1 and not heading:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aelab.errors import visible
-from aelab.report.cells import Column, Facts, Table, show
+from aelab.report.cells import Column, Facts, RunsTable, cell_text
 from aelab.report.harmless import csv_cell, markdown_text
 from aelab.runs.atomic import to_json
 from aelab.runs.evaluation import evaluated_over
 
 
-def render(table: Table, format: str, *, by_run: bool = True, merged: Table | None = None) -> str:
+def table_text(
+    table: RunsTable, format: str, *, by_run: bool = True, merged: RunsTable | None = None
+) -> str:
     """The table as text, ending in a newline.
 
     Args:
@@ -111,7 +113,7 @@ def row_json(row: Mapping[str, Any], runs: Sequence[Facts], number: int) -> dict
     }
 
 
-def _json_runs(table: Table, merged: Table | None) -> list[dict[str, Any]]:
+def _json_runs(table: RunsTable, merged: RunsTable | None) -> list[dict[str, Any]]:
     rows = {
         id(fact.run): row_json(row, facts, number)
         for number, (row, facts) in enumerate(
@@ -126,7 +128,7 @@ def _json_runs(table: Table, merged: Table | None) -> list[dict[str, Any]]:
     ]
 
 
-def _json_rows(table: Table) -> list[dict[str, Any]]:
+def _json_rows(table: RunsTable) -> list[dict[str, Any]]:
     columns = [part for column in table.columns for part in _csv_columns(column, table)]
     return [{header: _finite(value(row)) for header, value in columns} for row in table.rows]
 
@@ -143,7 +145,7 @@ def _steady_name(column: Column) -> str:
     return f"{_STEADY_NAMES[name]} ({what})" if what else _STEADY_NAMES[name]
 
 
-def _csv(table: Table) -> str:
+def _csv(table: RunsTable) -> str:
     """Unrounded values under names that do not depend on the runs; one value a cell."""
     columns = [part for column in table.columns for part in _csv_columns(column, table)]
     text = io.StringIO()
@@ -155,7 +157,7 @@ def _csv(table: Table) -> str:
 
 
 def _csv_columns(
-    column: Column, table: Table
+    column: Column, table: RunsTable
 ) -> list[tuple[str, Callable[[Mapping[str, Any]], Any]]]:
     """Header and value of what a column becomes: an interval is three columns of numbers."""
     key, header = column.key, _steady_name(column)
@@ -179,21 +181,21 @@ def _csv_columns(
 
 def _one(value: Any) -> Any:
     """A list as one text."""
-    return show(value, "text") if isinstance(value, list | tuple) else value
+    return cell_text(value, "text") if isinstance(value, list | tuple) else value
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) and value else [value]
 
 
-def _tabulated(table: Table, format: str) -> str:
+def _tabulated(table: RunsTable, format: str) -> str:
     from tabulate import tabulate
 
     is_html = format == "html"
     clean = visible if is_html else markdown_text
     # Cells come formatted: tabulate would read "1_000" or "1e5" as numbers again.
     text: str = tabulate(
-        [[clean(show(row.get(c.key), c.kind)) for c in table.columns] for row in table.rows],
+        [[clean(cell_text(row.get(c.key), c.kind)) for c in table.columns] for row in table.rows],
         headers=[clean(column.header) for column in table.columns],
         tablefmt="html" if is_html else "pipe",
         colalign=["right" if column.is_number else "left" for column in table.columns],
@@ -209,7 +211,7 @@ def _tabulated(table: Table, format: str) -> str:
     return "\n\n".join([text, *(markdown_text(note) for note in table.notes)]) + "\n"
 
 
-def _terminal(table: Table) -> str:
+def _terminal(table: RunsTable) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -223,7 +225,7 @@ def _terminal(table: Table) -> str:
             no_wrap=column.key in ("meter", "id"),
         )
     for row in table.rows:
-        made.add_row(*(Text(visible(show(row.get(c.key), c.kind))) for c in table.columns))
+        made.add_row(*(Text(visible(cell_text(row.get(c.key), c.kind))) for c in table.columns))
     text = io.StringIO()
     # As wide as the terminal; without one (a pipe, a file) as wide as the table wants.
     width = None if Console().is_terminal else 10_000

@@ -281,6 +281,6 @@ def _finish(panel: Any, title: str, axes: tuple[str, str], *, ticks: bool = True
         panel.set_yticks([])
 
 
-def notes_of(values: Mapping[str, float]) -> str:
+def heading_values(values: Mapping[str, float]) -> str:
     """`a 1.23, b 4.56` for a heading."""
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items())

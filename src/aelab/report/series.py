@@ -49,7 +49,7 @@ def points(rows: Rows, term: str, x: str, split: str) -> Curve:
     return Curve(found.x, [value if math.isfinite(value) else math.nan for value in found.y])
 
 
-def logged_terms(all_rows: Sequence[Rows]) -> list[str]:
+def curve_terms(all_rows: Sequence[Rows]) -> list[str]:
     """Names of everything logged: `loss` first, `learnrate` last, others as they appear."""
     names = term_names(row for rows in all_rows for row in rows)
     rank = {"loss": -1, "learnrate": 1}
@@ -58,7 +58,7 @@ def logged_terms(all_rows: Sequence[Rows]) -> list[str]:
 
 def require_term(term: str, all_rows: Sequence[Rows]) -> None:
     """Raise UserError where no run has logged `term`."""
-    terms = logged_terms(all_rows)
+    terms = curve_terms(all_rows)
     if not terms:
         raise UserError(
             "these runs have logged nothing yet, so there is nothing to draw",
@@ -100,7 +100,7 @@ def _text(run: Run, key: str) -> str:
     return value_text((run.record.get("matrix") or {}).get(key))
 
 
-def name_of(run: Run) -> str:
+def run_name(run: Run) -> str:
     """The run's resolved experiment name; its folder's name where the record is silent."""
     return str(run.record.get("name") or run.path.name)
 
@@ -122,7 +122,7 @@ def labels(runs: Sequence[Run], *, repeats: bool = True) -> tuple[str, list[str]
     full = [", ".join(_text(run, key) for key in every) for run in runs]
     counted = [f"{text} {_trial(run)}".strip() for text, run in zip(full, runs, strict=True)]
     if len(set(counted)) < len(runs) or (not every and not any(map(_trial, runs))):
-        return "", [name_of(run) for run in runs]
+        return "", [run_name(run) for run in runs]
     seeds = set() if repeats else seed_keys(run.record for run in runs)
     keys = [key for key in every if key not in seeds]
     if any(key not in _matrix(run) for run in runs for key in keys):
@@ -134,7 +134,7 @@ def labels(runs: Sequence[Run], *, repeats: bool = True) -> tuple[str, list[str]
 
 def _named_values(run: Run, keys: Sequence[str], *, repeats: bool) -> str:
     own = [f"{key}={_text(run, key)}" for key in keys if key in _matrix(run)]
-    return f"{', '.join(own) or name_of(run)} {_trial(run) if repeats else ''}".strip()
+    return f"{', '.join(own) or run_name(run)} {_trial(run) if repeats else ''}".strip()
 
 
 def _matrix(run: Run) -> Mapping[str, Any]:

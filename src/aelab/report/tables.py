@@ -13,19 +13,19 @@ from aelab.report.cells import (
     Column,
     Facts,
     Kind,
-    Table,
+    RunsTable,
+    cell_text,
     gather,
     is_diverged,
-    logged_terms,
-    show,
     term_value,
+    terms_with_values,
     validated_value,
 )
 from aelab.report.comparing import Comparison, compare, terms
 from aelab.report.evaluated import evaluated_notes
 from aelab.report.listing import listing
 from aelab.report.query import DEFAULT, TableQuery
-from aelab.report.render import render
+from aelab.report.render import table_text
 from aelab.report.repeats import VERDICT, average_rows, merge_repeats
 from aelab.report.texts import below_table
 from aelab.report.twins import twin_notes, twins_of, unmentioned
@@ -102,13 +102,13 @@ def table(runs: Sequence[Run], query: TableQuery = DEFAULT) -> str:
         )
     as_runs = format == "json" and query.average is None
 
-    def made(*, each: bool) -> Table:
+    def made(*, each: bool) -> RunsTable:
         """The table with a row a run, or as asked for."""
         asked = replace(query, each=each)
         return make_table(runs, asked, twins=not as_runs, fold=format not in ("csv", "json"))
 
     merged = made(each=query.each) if as_runs else None
-    shown = render(
+    shown = table_text(
         made(each=query.each or as_runs), format, by_run=query.average is None, merged=merged
     )
     return shown + (f"\n{below_table(runs, format)}" if query.text else "")
@@ -120,7 +120,7 @@ def make_table(
     *,
     twins: bool = False,
     fold: bool = False,
-) -> Table:
+) -> RunsTable:
     """The result table as values.
 
     Args:
@@ -162,7 +162,7 @@ def make_table(
         rows, groups, columns, more = merge_repeats(facts, columns)
         notes = [*more, *notes]
     notes = [*twin_notes(groups), *notes]
-    made = Table(columns, rows, groups, notes)
+    made = RunsTable(columns, rows, groups, notes)
     if compared.reason:
         made.notes = [compared.reason, _best_of_groups(made), *notes]
     _add_meter(made, together=legacy_headers)
@@ -255,7 +255,7 @@ def _loss_columns(facts: list[Facts], legacy: bool) -> list[Column]:
     ]
 
 
-def _fold(made: Table, runs: Sequence[Run]) -> None:
+def _fold(made: RunsTable, runs: Sequence[Run]) -> None:
     """Puts matrix keys that not every run has into one column, where there are many."""
     sets = [set(run.record["matrix"]) for run in runs]
     shared = set.intersection(*sets) if sets else set()
@@ -264,7 +264,7 @@ def _fold(made: Table, runs: Sequence[Run]) -> None:
         return
     for row in made.rows:
         told = [(c.header, row.get(c.key), c.kind) for c in own if row.get(c.key) is not None]
-        row["settings"] = ", ".join(f"{key}={show(value, kind)}" for key, value, kind in told)
+        row["settings"] = ", ".join(f"{key}={cell_text(value, kind)}" for key, value, kind in told)
     place = made.columns.index(own[0])
     kept = [column for column in made.columns if column not in own]
     made.columns = [*kept[:place], Column("settings", "settings"), *kept[place:]]
@@ -293,7 +293,7 @@ def _included(name: str, runs: Sequence[Run]) -> Column:
             return column
     if any(term_value(run, name) is not None for run in runs) or not runs:
         return Column(f"term.{name}", name, "loss")
-    choices = [*logged_terms(runs), *OPTIONAL]
+    choices = [*terms_with_values(runs), *OPTIONAL]
     raise UserError(
         f"--include: no run has logged {name!r}{did_you_mean(name, choices)}",
         hint=f"possible: {one_of(choices)}; with `train_` or `validation_` before a term: "
@@ -369,7 +369,7 @@ def _term_columns(facts: list[Facts]) -> list[Column]:
     return [c for c in columns if any(fact.cells[c.key] is not None for fact in facts)]
 
 
-def _best_of_groups(made: Table) -> str:
+def _best_of_groups(made: RunsTable) -> str:
     """`at res=24: net=conv (0.1062)`, for each group of several finished rows."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row, facts in zip(made.rows, made.facts, strict=True):
@@ -380,7 +380,9 @@ def _best_of_groups(made: Table) -> str:
     for rows in groups.values():
         if len(rows) > 1:
             best = min(rows, key=lambda row: row["loss"])
-            told.append(f"at {best['group']}: {_spelt(best, rows)} ({show(best['loss'], 'loss')})")
+            told.append(
+                f"at {best['group']}: {_spelt(best, rows)} ({cell_text(best['loss'], 'loss')})"
+            )
     if not told:
         return "They are not ranked."
     more = f"; and {len(told) - MOST_GROUPS} more groups" if len(told) > MOST_GROUPS else ""
@@ -394,13 +396,13 @@ def _spelt(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         for key in row
         if key.startswith("matrix.")
         and row[key] is not None
-        and len({show(other.get(key), "value") for other in rows}) > 1
+        and len({cell_text(other.get(key), "value") for other in rows}) > 1
     ]
-    words = [f"{key[7:]}={show(row[key], 'value')}" for key in varying]
-    return ", ".join(words) or show(row.get("run"), "text")
+    words = [f"{key[7:]}={cell_text(row[key], 'value')}" for key in varying]
+    return ", ".join(words) or cell_text(row.get("run"), "text")
 
 
-def _add_meter(made: Table, *, together: bool) -> None:
+def _add_meter(made: RunsTable, *, together: bool) -> None:
     """Stars within each group of losses that compare, or over all of them, as it used to be."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row, facts in zip(made.rows, made.facts, strict=True):
@@ -421,7 +423,7 @@ def _row_loss(row: dict[str, Any]) -> float | None:
     return loss
 
 
-def _sort(made: Table, keys: Sequence[str]) -> None:
+def _sort(made: RunsTable, keys: Sequence[str]) -> None:
     order = list(range(len(made.rows)))
     for name in reversed(keys):
         key, descending = _sort_key(made.columns, name)

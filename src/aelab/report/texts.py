@@ -60,10 +60,10 @@ def examples(
     text = run.read_text(f"text/{moments(run, split)[stored[-1]].name}")
     lines = [visible(line) for line in text.split("\n")]
     blocks = [block.strip("\n") for block in re.split(r"\n{2,}", "\n".join(lines))]
-    return Texts(stored[-1], [trimmed(block) for block in blocks if block][:count])
+    return Texts(stored[-1], [without_blank_edges(block) for block in blocks if block][:count])
 
 
-def trimmed(block: str) -> str:
+def without_blank_edges(block: str) -> str:
     """An example without the lines at its top and bottom that are blank on both sides."""
     lines = block.split("\n")
     # Of such a line only the bar between both sides is left; ink on a side would stand beside it.
@@ -71,7 +71,9 @@ def trimmed(block: str) -> str:
     return "\n".join(lines[inked[0] : inked[-1] + 1]) if inked else lines[0]
 
 
-def show(run: Run, split: str = "heldout", *, count: int = 4, images: int | None = None) -> str:
+def examples_text(
+    run: Run, split: str = "heldout", *, count: int = 4, images: int | None = None
+) -> str:
     """Examples of one run for a terminal.
 
     Raises:

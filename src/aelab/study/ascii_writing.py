@@ -24,7 +24,7 @@ from aelab.metrics import flat
 from aelab.metrics.paths import linear_path, spherical_path
 from aelab.outputs import write_output
 from aelab.report import texts as shown_texts
-from aelab.report.pictures import tiled
+from aelab.report.pictures import images_in_rows
 from aelab.tensor_pictures import FONT_RES, as_pictures, reproduce, texts
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class AsciiArt(NamedTuple):
 
     def shown(self, beside: bool = False) -> str:
         """For a terminal: `written`, or both, without blank lines at the top and the bottom."""
-        return shown_texts.trimmed("\n".join(self.beside() if beside else self.written))
+        return shown_texts.without_blank_edges("\n".join(self.beside() if beside else self.written))
 
 
 class Matching(NamedTuple):
@@ -257,7 +257,7 @@ def _drawn(shown: Sequence[Lines], ending: str) -> bytes:
     pictures = as_pictures(_batch(grids), ALPHABET)
     buffer = io.BytesIO()
     if ending == ".png":
-        tiled(pictures, len(pictures), gap=FONT_RES).save(buffer, "PNG", optimize=True)
+        images_in_rows(pictures, len(pictures), gap=FONT_RES).save(buffer, "PNG", optimize=True)
     else:
         held = [5 * FRAME_MS, *[FRAME_MS] * (len(pictures) - 2), 5 * FRAME_MS][: len(pictures)]
         options = {"lossless": True} if ending == ".webp" else {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aelab.assembly.workspace import Workspace
 from aelab.losses import l1, l2, ssim
 from aelab.metrics import error_by_frequency
-from aelab.report.frequency import Lines, figure
+from aelab.report.frequency import Lines, spectra_figure
 from aelab.report.series import labels
 from aelab.runs.find import Sources, find_runs
 from aelab.study.evaluation import subject_of
@@ -82,7 +82,7 @@ def frequency_figure(measured: Sequence[Measured]) -> Figure:
         )
         for name, entry in zip(names, measured, strict=True)
     ]
-    return figure(lines)
+    return spectra_figure(lines)
 
 
 def _measure(opened: OpenedRun, limit: int) -> Measured:

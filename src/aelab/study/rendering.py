@@ -22,7 +22,7 @@ from aelab.ops.sampling import Region, look_up, same_borders
 from aelab.ops.subset import show_order
 from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.outputs import write_output
-from aelab.report.pictures import Line, sheet
+from aelab.report.pictures import SheetRow, sheet
 from aelab.tensor_pictures import picture_line, reproduce
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _can_render(part: object) -> bool:
 
 
 @torch.no_grad()
-def draw(
+def encode_and_render(
     model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
 ) -> Tensor:
     """(B, C, H, W) 0..1 encoded and rendered: (B, C, *size), clamped to 0..1, on the CPU."""
@@ -176,17 +176,19 @@ def reconstruct(model: nn.Module, images: Tensor, value_range: ValueRange) -> Te
 
 def _lines(
     model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
-) -> list[Line]:
+) -> list[SheetRow]:
     made = reconstruct(model, images, decoder.value_range)
     return [
         picture_line("original", look_up(images, size, region, "nearest"), original=True),
         picture_line("reconstruction", look_up(made, size, region, "nearest")),
         picture_line("its bicubic enlargement", look_up(made, size, region, "bicubic")),
-        picture_line(f"render {size[1]}x{size[0]}", draw(model, decoder, images, size, region)),
+        picture_line(
+            f"render {size[1]}x{size[0]}", encode_and_render(model, decoder, images, size, region)
+        ),
     ]
 
 
-def write_sheet(request: Request, opened: OpenedRun, title: str, lines: Sequence[Line]) -> Path:
+def write_sheet(request: Request, opened: OpenedRun, title: str, lines: Sequence[SheetRow]) -> Path:
     """One PNG file in the folder asked for, named after the run."""
     width = lines[0].images[0].width
     content = sheet(lines, scale=max(1, -(-LEAST_WIDTH // width)))

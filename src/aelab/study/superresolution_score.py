@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aelab import catalogue
-from aelab.config.blocks import Block, evaluate
+from aelab.config.blocks import Block, evaluate_block
 from aelab.data import Dataset, freeze_images
 from aelab.data.combine import take_rows
 from aelab.data.enlarged import enlargement
@@ -31,7 +31,7 @@ from aelab.study.rendering import (
     SHOWN,
     Rendered,
     Request,
-    draw,
+    encode_and_render,
     reconstruct,
     renderer,
     size_of,
@@ -106,7 +106,7 @@ def score_run(opened: OpenedRun, request: Request) -> Rendered:
         region = same_borders(decoder.default_shape, size)
         true = resize(large, size, "area")
         pictures = {
-            RENDER: draw(opened.parts.model, decoder, small, size, region),
+            RENDER: encode_and_render(opened.parts.model, decoder, small, size, region),
             OF_RECONSTRUCTION: look_up(made, size, region),
             OF_ORIGINAL: look_up(small, size, region),
         }
@@ -203,7 +203,7 @@ def _with_shape(
     scope, found = _scope(opened), False
     for key, block in opened.spec.blocks.items():
         if key.startswith("globals."):
-            value = evaluate(block, scope)
+            value = evaluate_block(block, scope)
             if isinstance(value, (tuple, list)) and tuple(value) == shape:
                 value, found = wanted, True
             scope.define(key.removeprefix("globals."), value)
@@ -223,13 +223,13 @@ def _evaluated(opened: OpenedRun, text: str) -> Dataset:
     scope = _scope(opened)
     for key, block in opened.spec.blocks.items():
         if key.startswith("globals."):
-            scope.define(key.removeprefix("globals."), evaluate(block, scope))
+            scope.define(key.removeprefix("globals."), evaluate_block(block, scope))
     return _dataset(scope, Block(text, Where(key="--truth-set")))
 
 
 def _dataset(scope: Scope, block: Block) -> Dataset:
     with torch.device("cpu"):
-        dataset = evaluate(block, scope)
+        dataset = evaluate_block(block, scope)
     if not isinstance(dataset, Dataset):
         raise UserError(f"{block.where}: must be a data set, not {type(dataset).__name__}")
     return dataset

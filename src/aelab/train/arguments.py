@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from aelab.arguments import fit, words
+from aelab.arguments import annotation_words, fit_annotation
 from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
 
 #: Names that torch's annotations use without importing them at run time.
@@ -95,7 +95,7 @@ def _hints(part: Callable[..., Any]) -> dict[str, Any]:
 def _fit(value: Any, annotation: Any) -> tuple[bool, Any]:
     """As `arguments.fit`; `10_000.0` is a whole number too, and one of 400 digits is none."""
     for candidate in (value, _whole(value)):
-        fits, fitting = fit(candidate, annotation)
+        fits, fitting = fit_annotation(candidate, annotation)
         if fits:
             return _is_storable(fitting), fitting
     return False, value
@@ -121,7 +121,7 @@ def _words(annotation: Any) -> str:
     choices = [part for part in typing.get_args(annotation) if part is not torch.Tensor]
     is_union = torch.Tensor in typing.get_args(annotation) and len(choices) >= 1
     if is_union:
-        return " or ".join(words(part) for part in choices)
+        return " or ".join(annotation_words(part) for part in choices)
     if typing.get_origin(annotation) is tuple:
         return f"({', '.join(_words(part) for part in typing.get_args(annotation))})"
-    return words(annotation)
+    return annotation_words(annotation)

@@ -6,6 +6,6 @@ file. Figures of several runs stand in `several_runs`.
 
 from __future__ import annotations
 
-from aelab.study.figures.table import FIGURES, Drawn, Figure, draw
+from aelab.study.figures.table import FIGURES, Figure, FigureFile, drawn_figure
 
-__all__ = ["FIGURES", "Drawn", "Figure", "draw"]
+__all__ = ["FIGURES", "Figure", "FigureFile", "drawn_figure"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aelab.metrics.paths import linear_path
-from aelab.report.pictures import png_of, tiled
+from aelab.report.pictures import images_in_rows, png_of
 from aelab.study.figures.sheets import draw_posterior
 from aelab.tensor_pictures import as_pictures
 
@@ -50,4 +50,4 @@ def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
 def tiles(images: Tensor, alphabet: str = "") -> bytes:
     """(N, C, H, W) in rows of the square root of N, rounded up."""
     pictures = as_pictures(images, alphabet)
-    return png_of(tiled(pictures, columns=math.ceil(math.sqrt(len(pictures)))))
+    return png_of(images_in_rows(pictures, columns=math.ceil(math.sqrt(len(pictures)))))

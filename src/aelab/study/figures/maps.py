@@ -13,10 +13,10 @@ from aelab.metrics.maps import METHODS, pca_map, same_place, tsne_map, umap_map
 from aelab.metrics.subject import need_finite, normal_of
 from aelab.ops.subset import said
 from aelab.posteriors import changed
-from aelab.report.frequency import Lines, figure
+from aelab.report.frequency import Lines, spectra_figure
 from aelab.report.scatter import (
+    heading_values,
     histogram_against_normal,
-    notes_of,
     scatter_map,
     sorted_bars,
     thumbnail_map,
@@ -126,7 +126,7 @@ def code_histogram(subject: Subject) -> Figure:
     values = codes.double()
     numbers = {"mean": values.mean().item(), "standard deviation": values.std(correction=0).item()}
     images = said(len(codes), subject.heldout_total, "held-out images")
-    title = f"codes of {codes.shape[1]} numbers of {images}: {notes_of(numbers)}"
+    title = f"codes of {codes.shape[1]} numbers of {images}: {heading_values(numbers)}"
     return histogram_against_normal(codes.numpy(), title)
 
 
@@ -141,7 +141,7 @@ def frequency(subject: Subject) -> Figure:
     """Squared error by spatial frequency, and what arrives of the amplitude."""
     found = error_by_frequency(subject.reconstructions, subject.images)
     numbers = found.frequency.tolist(), found.relative.tolist(), found.transfer.tolist()
-    return figure([Lines("this run", *numbers)])
+    return spectra_figure([Lines("this run", *numbers)])
 
 
 def place(codes: Tensor, method: str, seed: int) -> tuple[Tensor, str, tuple[str, str]]:

@@ -13,12 +13,12 @@ from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
 from aelab.metrics import flat
 from aelab.metrics.distances import draw_images
 from aelab.metrics.paths import linear_path
-from aelab.report.pictures import Line, sheet
+from aelab.report.pictures import SheetRow, sheet
 from aelab.report.series import labels
 from aelab.study.evaluation import subject_of
 from aelab.study.figures.sheets import pairs_of, scale_of
 from aelab.study.figures.stored import save_figure
-from aelab.study.figures.table import Drawn, check_options
+from aelab.study.figures.table import FigureFile, figure_options
 from aelab.tensor_pictures import picture_line
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aelab.study.opened import OpenedRun
 
 
-def reproductions(subject: Subject, count: int = 12) -> Tensor:
+def reproductions_row(subject: Subject, count: int = 12) -> Tensor:
     """Held-out images as the run makes them, one of each class in turn.
 
     Args:
@@ -36,7 +36,7 @@ def reproductions(subject: Subject, count: int = 12) -> Tensor:
     return subject.reconstructions[subject.shown[:count]]
 
 
-def sample(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
+def samples_row(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
     """New images; runs with equal latents and equal seeds decode the same draws of the prior.
 
     Args:
@@ -46,7 +46,7 @@ def sample(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
     return draw_images(subject, sampler, count)
 
 
-def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
+def interpolation_row(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
     """Straight from one held-out image to another of another class, through the mean codes.
 
     Args:
@@ -63,9 +63,9 @@ def interpolation(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
 
 #: Figures that can show several runs; those of one run with the same names show more of it.
 TOGETHER: dict[str, Callable[..., Tensor]] = {
-    "reproductions": reproductions,
-    "interpolation": interpolation,
-    "sample": sample,
+    "reproductions": reproductions_row,
+    "interpolation": interpolation_row,
+    "sample": samples_row,
 }
 
 
@@ -100,8 +100,8 @@ def draw_together(
             hint=f"figures of several runs: {one_of(TOGETHER)}",
         )
     given = dict(options)
-    check_options(name, TOGETHER[name], given)
-    lines: list[Line] = []
+    figure_options(name, TOGETHER[name], given)
+    lines: list[SheetRow] = []
     originals: Tensor | None = None
     scale = 1
     names = labels([run for run, _ in references])[1]
@@ -130,4 +130,4 @@ def draw_together(
         scale = scale_of(subject)
     if not lines:
         raise UserError("none of these runs can be opened", hint="\n  ".join(left_out or []))
-    return save_figure(Drawn(sheet(lines, scale=scale), ".png"), out)
+    return save_figure(FigureFile(sheet(lines, scale=scale), ".png"), out)

@@ -14,7 +14,7 @@ from aelab.metrics.paths import linear_path, spherical_path, traversal
 from aelab.metrics.samplers import nearest
 from aelab.metrics.subject import normal_of
 from aelab.posteriors import HasDivergence, changed
-from aelab.report.pictures import Line, sheet
+from aelab.report.pictures import SheetRow, sheet
 from aelab.tensor_pictures import cell, numbers_of, picture_line
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def reproductions(subject: Subject, count: int = 8) -> bytes:
     middle = (len(order) - count) // 2
     rows = {"worst": order[:count], "median": order[middle : middle + count]}
     rows["best"] = order[len(order) - count :]
-    lines: list[Line] = []
+    lines: list[SheetRow] = []
     for name, index in rows.items():
         mean = error[index].mean().item()
         images, made = subject.images[index], subject.reconstructions[index]
@@ -61,7 +61,7 @@ def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str =
             f"unknown path {path!r}{did_you_mean(path, [*kinds, 'both'])}",
             hint=f"possible: {one_of([*kinds, 'both'])}",
         )
-    codes, lines = flat(subject.latents), list[Line]()
+    codes, lines = flat(subject.latents), list[SheetRow]()
     chosen = pairs_of(subject, pairs)
     if not chosen:
         raise ConfigError("there is only one held-out image; an interpolation needs two")
@@ -140,7 +140,7 @@ def samples(
         nearest: show the nearest training images.
     """
     shown = draw_images(subject, sampler, count)
-    lines: list[Line] = []
+    lines: list[SheetRow] = []
     near: Tensor | None = None
     if nearest and subject.has_train:
         near = nearest_training_images(subject, shown)

@@ -12,7 +12,7 @@ from aelab.metrics.table import lacking_needs
 from aelab.outputs import refuse_to_replace, write_output
 from aelab.study.evaluation import subject_of
 from aelab.study.figures.film import KINDS
-from aelab.study.figures.table import FIGURES, Drawn, draw, find_figure
+from aelab.study.figures.table import FIGURES, FigureFile, drawn_figure, find_figure
 
 if TYPE_CHECKING:
     from aelab.runs.record import Run
@@ -42,7 +42,7 @@ def draw_of_run(
     if out is not None:
         refuse_to_replace(out)
     with functions_of(opened.spec):
-        drawn = draw(name, subject_of(opened, limit=limit, every_class=True), options)
+        drawn = drawn_figure(name, subject_of(opened, limit=limit, every_class=True), options)
     return write_figure(opened.run, name, drawn, out)
 
 
@@ -53,7 +53,7 @@ def draw_of_files(name: str, run: Run, out: Path | None, options: Mapping[str, A
     ending = "" if out is None else out.suffix.lower().removeprefix(".")
     if ending in KINDS and "kind" not in options:
         options = {**options, "kind": ending}
-    return write_figure(run, name, draw(name, run, options), out)
+    return write_figure(run, name, drawn_figure(name, run, options), out)
 
 
 def draw_cheap(opened: OpenedRun, limit: int) -> tuple[list[Path], dict[str, str]]:
@@ -75,14 +75,14 @@ def draw_cheap(opened: OpenedRun, limit: int) -> tuple[list[Path], dict[str, str
             continue
         try:
             with functions_of(opened.spec):
-                drawn = draw(name, opened.run if figure.of_run else subject)
+                drawn = drawn_figure(name, opened.run if figure.of_run else subject)
             written.append(write_figure(opened.run, name, drawn, None))
         except AelabError as error:
             failed[name] = error.message
     return written, failed
 
 
-def write_figure(run: Run, name: str, drawn: Drawn, out: Path | None) -> Path:
+def write_figure(run: Run, name: str, drawn: FigureFile, out: Path | None) -> Path:
     """Into the run's `figures` folder, or where it is wanted.
 
     Raises:
@@ -93,7 +93,7 @@ def write_figure(run: Run, name: str, drawn: Drawn, out: Path | None) -> Path:
     return save_figure(drawn, out)
 
 
-def save_figure(drawn: Drawn, out: Path) -> Path:
+def save_figure(drawn: FigureFile, out: Path) -> Path:
     """Into any file; folders on the way are made.
 
     Raises:

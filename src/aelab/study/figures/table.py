@@ -37,7 +37,7 @@ class Figure(NamedTuple):
     of_run: bool = False
 
 
-class Drawn(NamedTuple):
+class FigureFile(NamedTuple):
     """A finished figure: the bytes of a file, and the ending of its name."""
 
     content: bytes
@@ -105,7 +105,9 @@ def find_figure(name: str) -> Figure:
     return FIGURES[name]
 
 
-def draw(name: str, source: Subject | Run, options: Mapping[str, Any] | None = None) -> Drawn:
+def drawn_figure(
+    name: str, source: Subject | Run, options: Mapping[str, Any] | None = None
+) -> FigureFile:
     """Draws a figure.
 
     Args:
@@ -118,7 +120,7 @@ def draw(name: str, source: Subject | Run, options: Mapping[str, Any] | None = N
     """
     figure = find_figure(name)
     given = dict(options or {})
-    check_options(name, figure.make, given)
+    figure_options(name, figure.make, given)
     if figure.needs:
         missing = lacking_needs(source, figure.needs)  # type: ignore[arg-type]
         if missing:
@@ -126,20 +128,20 @@ def draw(name: str, source: Subject | Run, options: Mapping[str, Any] | None = N
     return _finished(figure.make(source, **given), str(given.get("kind", "webp")))
 
 
-def _finished(made: Any, kind: str) -> Drawn:
+def _finished(made: Any, kind: str) -> FigureFile:
     """The bytes of whatever a figure gave."""
     if isinstance(made, bytes):
         is_png = made.startswith(b"\x89PNG")
-        return Drawn(made, ".png" if is_png else f".{kind}")
+        return FigureFile(made, ".png" if is_png else f".{kind}")
     buffer = io.BytesIO()
     if hasattr(made, "savefig"):
         made.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
     else:
         made.save(buffer, "PNG", optimize=True)
-    return Drawn(buffer.getvalue(), ".png")
+    return FigureFile(buffer.getvalue(), ".png")
 
 
-def check_options(name: str, make: Callable[..., Any], given: dict[str, Any]) -> None:
+def figure_options(name: str, make: Callable[..., Any], given: dict[str, Any]) -> None:
     """Unknown names are refused; texts from a command line become what the defaults are.
 
     Raises:
