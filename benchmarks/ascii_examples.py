@@ -84,7 +84,7 @@ def main() -> None:
     given = parser.parse_args()
     opened = Lab(given.runs, device=given.device).open(given.run)
     of = subject(opened, given.part, given.samples)
-    if not of.alphabet:
+    if of.medium.is_brightness:
         parser.error(f"{given.run} does not write: its held-out images are pictures")
     with torch.no_grad():
         print("\n".join([*measured(characters(of)), ""]))

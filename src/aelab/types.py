@@ -1,4 +1,4 @@
-"""What rooms hand to each other. Imports nothing of the house but posteriors.
+"""What rooms hand to each other. Imports nothing of the house but media and posteriors.
 
 Shape letters used in every docstring:
     B batch, C channels, H height, W width, D latent size, N images in a set, K stacked runs.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ShapeError
+from aelab.medium import PIXELS, Medium
 from aelab.posteriors import Deterministic, Posterior
 
 
@@ -26,17 +27,15 @@ class Output(NamedTuple):
         posterior: what the bottleneck knows of the latent, a named tuple of tensors, each (B, ...);
             its methods say what it can do, see `aelab.posteriors`. `Deterministic()` of a plain
             autoencoder.
-        characters: of a model that writes instead of painting, by name: `logits` (B, K, H, W),
-            unnormalised log-probabilities of K characters a cell, and `relaxed` (B, K, H, W),
-            non-negative and summing to 1 over K, what losses draw with a font; both with gradient.
-            Its `reconstruction` is the likeliest character's number / 255, without gradient.
-            Empty for a model that paints.
+        details: what losses of the model's medium compare, by name, each (B, ...) with gradient,
+            where the reconstruction itself has none, as numbers of characters have none. Empty for
+            a model that paints.
     """
 
     reconstruction: Tensor
     latent: Tensor
     posterior: Posterior = Deterministic()
-    characters: dict[str, Tensor] = {}  # noqa: RUF012  # nobody writes into it
+    details: dict[str, Tensor] = {}  # noqa: RUF012  # nobody writes into it
 
 
 class TermSpec(NamedTuple):
@@ -118,8 +117,8 @@ class Images:
         augment: random batch changes applied in this order in training.
         provenance: one entry a source.
         content_sha256: of `pixels` after resizing: equal hash means equal training images.
-        alphabet: empty for pictures. For ASCII art the characters that `pixels` (N, 1, H, W) uint8
-            index: 0 is the first of them, a space.
+        medium: what `pixels` number: brightness, or the elements of another medium, see
+            `aelab.medium`.
         value_range: what black and white are in float images as a model is given them, after
             `augment`; bytes are given as 0..1. `ops.value_range` brings images to 0..1 by it.
     """
@@ -130,7 +129,7 @@ class Images:
     provenance: tuple[Provenance, ...] = ()
     content_sha256: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    alphabet: str = ""
+    medium: Medium = PIXELS
     value_range: ValueRange = (0.0, 1.0)
 
     def __post_init__(self) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from aelab.data import ascii_art_dataset, character_counts
+from aelab.data import ascii_art_dataset
 from aelab.data.ascii_text import content_key, split_collection, squared, trimmed
 from aelab.errors import ConfigError, DataError
 from aelab.glyphs import ALPHABET, to_lines
+from aelab.glyphs.medium import Characters, character_counts
 
 CAT = " /\\_/\\ \n( o.o )\n > ^ < "
 OWL = ',___,\n(o,o)\n/)_)\n-"-"-'
@@ -46,7 +47,7 @@ def test_a_folder_is_read_with_its_folders_as_labels(tmp_path: Path) -> None:
     folder = _write(tmp_path / "art", animals__cat=CAT, birds__owls__owl=OWL, notes=CAT.upper())
     _write(folder, **{".hidden__cat": CAT + "x"})
     images = ascii_art_dataset(str(folder), res=(6, 9)).load()
-    assert images.alphabet == ALPHABET and images.pixels.dtype == torch.uint8
+    assert images.medium == Characters() and images.pixels.dtype == torch.uint8
     assert images.shape == (1, 6, 9) and len(images) == 3
     assert images.labels is not None
     names = [images.facts["label_names"][label] for label in images.labels]

@@ -17,11 +17,14 @@ from aelab.data import (
     ascii_art_dataset,
     noise_dataset,
 )
-from aelab.data.character_moves import RandomMirror, RandomRoll, mirrored
+from aelab.data.augment import RandomRoll
 from aelab.data.image_to_ascii import _is_dark
 from aelab.data.transforms import CenterCrop, Normalize, RandomCrop, ToTensor
 from aelab.errors import ConfigError
-from aelab.glyphs import ALPHABET, as_images, character_numbers, to_grid, to_lines
+from aelab.glyphs import as_images, character_numbers, to_grid, to_lines
+from aelab.glyphs.medium import Characters
+from aelab.glyphs.mirror import RandomMirror, mirrored
+from aelab.medium import PIXELS
 from aelab.ops.augmented import changed_batch
 
 KEEPING: dict[str, Callable[[Dataset], Dataset]] = {
@@ -70,7 +73,7 @@ def art(data_folder: Path) -> Dataset:
 def test_a_change_of_places_keeps_the_alphabet(name: str, art: Dataset) -> None:
     changed = KEEPING[name](art)
     images = changed.load()
-    assert changed.alphabet == images.alphabet == ALPHABET
+    assert changed.medium == images.medium == Characters()
     assert images.pixels.dtype == torch.uint8
     assert set(images.pixels.unique().tolist()) <= set(art.load().pixels.unique().tolist())
 
@@ -84,8 +87,8 @@ def test_a_change_of_brightness_is_refused(name: str, art: Dataset) -> None:
 
 def test_pictures_are_pictures_still() -> None:
     pictures = noise_dataset((1, 6, 10), size=4)
-    assert pictures.alphabet == pictures.load().alphabet == ""
-    assert pictures.resize((3, 3)).binarize().freeze().load().alphabet == ""
+    assert pictures.medium == pictures.load().medium == PIXELS
+    assert pictures.resize((3, 3)).binarize().freeze().load().medium == PIXELS
     with pytest.raises(ConfigError, match="random_flip"):
         pictures.mirror()
 
@@ -165,7 +168,7 @@ def test_pictures_become_ascii_and_are_kept(tmp_path: Path) -> None:
     pictures = TensorDataset(_strokes(5), torch.arange(5))
     dataset = write(pictures, (6, 12))
     images = dataset.load()
-    assert images.alphabet == dataset.alphabet == ALPHABET
+    assert images.medium == dataset.medium == Characters()
     assert images.shape == dataset.shape == (1, 6, 12) and len(dataset) == 5
     assert images.labels is not None and images.labels.tolist() == [0, 1, 2, 3, 4]
     assert images.facts["inverted"] is True  # bright strokes on dark paper
@@ -194,7 +197,7 @@ def test_sets_of_all_kinds_train_together(art: Dataset) -> None:
     written = COMBINATORS["image_to_ascii_dataset"](TensorDataset(_strokes(5)), (6, 10))
     both = art.interleave(written).roll(1, 1)
     images = both.load()
-    assert len(images) == 8 and images.alphabet == ALPHABET
+    assert len(images) == 8 and images.medium == Characters()
     assert [entry.name for entry in images.provenance] == ["ascii-art", "tensor"]
 
 

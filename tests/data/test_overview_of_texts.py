@@ -11,15 +11,16 @@ from PIL import Image
 
 from aelab import lab
 from aelab.data.overview import named, overview, statistics
-from aelab.data.overview_text import drawn, text_examples
-from aelab.errors import DataError
-from aelab.glyphs import ALPHABET, to_grid
+from aelab.errors import ConfigError
+from aelab.glyphs import to_grid
+from aelab.glyphs.medium import Characters
+from aelab.medium import PIXELS
 from aelab.types import Images
 
 
 def _images(*texts: list[str]) -> Images:
     grids = [to_grid(text, (2, 4)) for text in texts]
-    return Images(torch.stack(grids)[:, None], alphabet=ALPHABET)
+    return Images(torch.stack(grids)[:, None], medium=Characters())
 
 
 def test_statistics_of_texts_that_are_known() -> None:
@@ -36,11 +37,11 @@ def test_statistics_of_texts_that_are_known() -> None:
 
 
 def test_examples_are_texts_without_the_blanks_around() -> None:
-    assert text_examples(_images(["", " /\\ "], []).pixels) == [" /\\", ""]
+    assert Characters().examples(_images(["", " /\\ "], []).pixels) == [" /\\", ""]
 
 
 def test_the_sheet_is_drawn_in_black_on_white() -> None:
-    picture = drawn(_images([" #"]).pixels)
+    picture = Characters().drawn(_images([" #"]).pixels)
     height, width = picture.shape[2] // 2, picture.shape[3] // 4
     assert bool((picture[..., :width] == 255).all())
     assert int(picture[0, 0, :height, width : 2 * width].min()) < 100
@@ -56,12 +57,12 @@ def art(tmp_path: Path) -> Path:
 
 def test_a_folder_of_texts_and_a_file_are_sets_of_ascii_art(art: Path) -> None:
     assert len(named(str(art)).load()) == 5
-    assert named(str(art / "3.txt")).load().alphabet == ALPHABET
+    assert named(str(art / "3.txt")).load().medium == Characters()
 
 
 def test_a_folder_with_pictures_is_no_ascii_art(art: Path) -> None:
     Image.new("L", (8, 8)).save(art / "picture.png")
-    assert named(str(art)).load().alphabet == ""
+    assert named(str(art)).load().medium == PIXELS
 
 
 def test_what_is_shown_has_examples_and_a_sheet(art: Path, tmp_path: Path) -> None:
@@ -74,5 +75,5 @@ def test_what_is_shown_has_examples_and_a_sheet(art: Path, tmp_path: Path) -> No
 
 
 def test_characters_cannot_be_resized(art: Path) -> None:
-    with pytest.raises(DataError, match="cannot be resized"):
+    with pytest.raises(ConfigError, match="--resize would change the numbers of characters"):
         overview(str(art), resize=16)

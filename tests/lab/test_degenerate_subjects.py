@@ -58,7 +58,7 @@ SUBJECTS = {
 _DRAWN = [
     name
     for name, figure in FIGURES.items()
-    if not figure.of_run and "characters" not in figure.needs
+    if not figure.of_run and figure.medium in ("", "pixels")
 ]
 
 

@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 
 from aelab import lab
-from aelab import tensor_pictures as pictures
 from aelab.errors import UserError
 from aelab.execute.reproductions import Reproductions
-from aelab.glyphs import ALPHABET, as_images, font_renderer, side_by_side, to_grid, to_lines
+from aelab.glyphs import ALPHABET, as_images, font_renderer, medium, side_by_side, to_grid, to_lines
+from aelab.glyphs.medium import FONT_RES, Characters
+from aelab.medium import PIXELS
 from aelab.metrics import Subject
 from aelab.ops.subset import show_order
 from aelab.report import texts
 from aelab.runs.record import Run
 from aelab.study.figures import FIGURES, draw
-from aelab.tensor_pictures import FONT_RES, cell, seen
 from aelab.types import Images, Output
 
 SHAPE = (5, 9)
@@ -64,7 +64,7 @@ class Copying(torch.nn.Module):
 
     noise_shape = None
     terms = ()
-    alphabet = ALPHABET
+    medium = Characters()
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> Output:
         latent = self.encode(images)
@@ -80,7 +80,7 @@ class Copying(torch.nn.Module):
 def _images(count: int = 20) -> Images:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 95, (count, 1, *SHAPE), dtype=torch.uint8, generator=generator)
-    return Images(pixels, alphabet=ALPHABET)
+    return Images(pixels, medium=Characters())
 
 
 def _run(tmp_path: Path) -> Run:
@@ -88,7 +88,7 @@ def _run(tmp_path: Path) -> Run:
     folder.mkdir(parents=True)
     record = {
         "format": 1, "name": "art", "folder": "art", "identity": "0", "matrix": {},
-        "shape": [1, *SHAPE], "alphabet": ALPHABET, "cell": list(cell()),
+        "shape": [1, *SHAPE], "alphabet": ALPHABET, "cell": list(Characters().cell),
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "status.json").write_text('{"state": "finished"}', encoding="utf-8")
@@ -114,7 +114,7 @@ def test_texts_are_written_beside_their_originals_with_the_pictures(tmp_path: Pa
 def test_stored_pictures_of_characters_are_drawn_in_the_font(tmp_path: Path) -> None:
     run, images = _run(tmp_path), _images()
     Reproductions(run, {"heldout": images}).originals()
-    height, width = cell()
+    height, width = Characters().cell
     with Image.open(run.path / "images" / "heldout-originals.png") as row:
         assert row.size == (16 * SHAPE[1] * width, SHAPE[0] * height)
         stored = torch.frombuffer(bytearray(row.tobytes()), dtype=torch.uint8).view(row.height, -1)
@@ -125,18 +125,18 @@ def test_stored_pictures_of_characters_are_drawn_in_the_font(tmp_path: Path) -> 
 
 def test_numbers_beyond_the_alphabet_and_pictures_are_shown_too() -> None:
     wild = torch.tensor([-0.5, 2.0]).view(1, 1, 1, 2)
-    expected = seen(as_images(torch.tensor([[[0, 94]]])), ALPHABET)
-    assert torch.equal(seen(wild, ALPHABET), expected)
-    assert seen(wild).flatten().tolist() == [0, 255]
+    expected = Characters().picture(as_images(torch.tensor([[[0, 94]]])))
+    assert torch.equal(Characters().picture(wild), expected)
+    assert PIXELS.picture(wild).flatten().tolist() == [0, 255]
 
 
 def test_large_sets_are_drawn_in_pieces_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images = as_images(_images(7).pixels[:, 0])
-    whole = seen(images, ALPHABET)
-    monkeypatch.setattr(pictures, "CELLS", 2 * SHAPE[0] * SHAPE[1])
-    assert torch.equal(seen(images, ALPHABET), whole)
+    whole = Characters().picture(images)
+    monkeypatch.setattr(medium, "CELLS", 2 * SHAPE[0] * SHAPE[1])
+    assert torch.equal(Characters().picture(images), whole)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_figures_show_drawn_characters(subject: Subject) -> None:
         "inputs": {"count": 4},
     }.items():
         with Image.open(io.BytesIO(draw(name, subject, options).content)) as picture:
-            assert picture.height >= 2 * SHAPE[0] * cell()[0], name
+            assert picture.height >= 2 * SHAPE[0] * Characters().cell[0], name
             assert picture.convert("L").getextrema()[1] == 255, name
     assert draw("map", subject).suffix == ".png"
 
@@ -161,11 +161,11 @@ def test_figures_show_drawn_characters(subject: Subject) -> None:
 def test_tiles_hold_the_drawn_characters_exactly(subject: Subject) -> None:
     with Image.open(io.BytesIO(draw("inputs", subject, {"count": 1}).content)) as picture:
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    assert torch.equal(pixels, seen(subject.images[subject.shown[:1]], ALPHABET).flatten())
+    assert torch.equal(pixels, Characters().picture(subject.images[subject.shown[:1]]).flatten())
 
 
 def test_a_figure_of_pixels_says_that_characters_are_none(subject: Subject) -> None:
-    assert "pixels" in FIGURES["frequency"].needs
+    assert FIGURES["frequency"].medium == "pixels"
     with pytest.raises(UserError, match="characters, not pixels"):
         draw("frequency", subject)
 
@@ -178,8 +178,8 @@ def test_the_nearest_training_text_is_the_one_with_most_equal_characters() -> No
     heldout = to_grid(["~        "], SHAPE)[None]
     model = Subject(
         Copying(),
-        Images(heldout[:, None], alphabet=ALPHABET),
-        Images(train[:, None], alphabet=ALPHABET),
+        Images(heldout[:, None], medium=Characters()),
+        Images(train[:, None], medium=Characters()),
     )
     found = nearest_training_images(model, model.images)
     assert torch.equal(found, model.train_images[1:])
@@ -234,7 +234,7 @@ def test_show_says_what_to_do_for_runs_that_paint(store: Path) -> None:
 
 
 def test_a_film_and_a_sheet_of_several_runs_show_characters(store: Path, tmp_path: Path) -> None:
-    height, width = cell()
+    height, width = Characters().cell
     film = lab.figure("film", "art/text", out=tmp_path / "film.webp", runs=store)
     with Image.open(film) as frame:
         shown = 8 * SHAPE[1] * width, SHAPE[0] * height
@@ -313,7 +313,7 @@ def test_proportions_are_kept_in_cells_that_are_higher_than_wide(
     Image.new("L", (100, 100), 0).save(tmp_path / "square.png")
     art = lab.ascii_art(tmp_path / "square.png", "art/text", columns=90, runs=store)
     inked = sum(bool(line.strip()) for line in art.matched)
-    height, width = cell()
+    height, width = Characters().cell
     assert inked == round(90 * width / height)
 
 
@@ -327,7 +327,10 @@ def test_art_is_saved_as_text_and_as_the_picture_of_it(store: Path, tmp_path: Pa
     ]
     lab.ascii_art(source, "art/text", out=tmp_path / "d.png", beside=True, runs=store)
     with Image.open(tmp_path / "d.png") as picture:
-        assert picture.size == (len(art.beside()[0]) * cell()[1], SHAPE[0] * cell()[0])
+        assert picture.size == (
+            len(art.beside()[0]) * Characters().cell[1],
+            SHAPE[0] * Characters().cell[0],
+        )
 
 
 def test_frames_begin_and_end_with_what_the_model_makes_of_the_ends(
@@ -357,8 +360,8 @@ def test_frames_are_saved_as_text_row_and_film(store: Path, tmp_path: Path, name
         assert len(out.read_text(encoding="utf-8").split("\n")) == 4 * 6
         return
     with Image.open(out) as picture:
-        width = SHAPE[1] * cell()[1]
-        assert picture.height == SHAPE[0] * cell()[0]
+        width = SHAPE[1] * Characters().cell[1]
+        assert picture.height == SHAPE[0] * Characters().cell[0]
         if name.endswith("png"):
             assert picture.width == 4 * width + 3 * FONT_RES
         else:

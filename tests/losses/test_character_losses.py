@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError
 from aelab.glyphs import ALPHABET, SPACE, as_images
+from aelab.glyphs.medium import Characters
 from aelab.losses import make_objective
 from aelab.losses.characters import (
     CharacterCrossEntropy,
@@ -25,7 +26,7 @@ NUMBERS = torch.randint(0, 95, (4, 5, 6), generator=GENERATOR) * (
     torch.rand(4, 5, 6, generator=GENERATOR) < torch.tensor([0.1, 0.3, 0.6, 0.9])[:, None, None]
 )
 TARGET = as_images(NUMBERS)
-TRAIN_SET = Images(NUMBERS[:, None].to(torch.uint8), alphabet=ALPHABET)
+TRAIN_SET = Images(NUMBERS[:, None].to(torch.uint8), medium=Characters())
 
 
 def written(logits, relaxed=None):
@@ -138,7 +139,7 @@ def test_the_gradient_is_exact():
 def test_extremes_stay_finite():
     loss = CharacterCrossEntropy(0.7, 1e5)
     blank = torch.zeros(2, 3, 3, dtype=torch.long)
-    loss.prepare(Images(torch.zeros(1000, 1, 64, 64, dtype=torch.uint8), alphabet=ALPHABET))
+    loss.prepare(Images(torch.zeros(1000, 1, 64, 64, dtype=torch.uint8), medium=Characters()))
     for numbers in (blank, blank + ALPHABET.index("@"), blank + 94):
         for size in (0.0, 1e4):
             logits = torch.full((2, 95, 3, 3), -size)

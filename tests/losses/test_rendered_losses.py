@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from aelab import glyphs
 from aelab.errors import ConfigError
 from aelab.glyphs import ALPHABET, as_images, font_renderer, to_grid
+from aelab.glyphs.medium import Characters
 from aelab.losses import drawing, make_objective, ssim
-from aelab.losses.names import CHARACTERS
+from aelab.losses.names import COMPARISONS
 from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.losses.shapes import (
     RenderedBlur,
@@ -27,7 +28,7 @@ from aelab.losses.sliding import slide
 from aelab.posteriors import Deterministic
 from aelab.types import Images, Output
 
-RENDERED = sorted(name for name in CHARACTERS if name.startswith("rendered"))
+RENDERED = sorted(name for name in COMPARISONS if name.startswith("rendered"))
 NUMBERS = torch.randint(0, 95, (3, 4, 6), generator=torch.Generator().manual_seed(0))
 
 
@@ -53,7 +54,7 @@ def cost(name, ours, true, **options):
     """Of one text where another was meant."""
     shape = (len(true), max(map(len, true)))
     grids = [to_grid(lines, shape)[None] for lines in (ours, true)]
-    loss = CHARACTERS[name](**options)
+    loss = COMPARISONS[name](**options)
     return loss(written(one_hot(grids[0])), as_images(grids[1])).item()
 
 
@@ -69,7 +70,7 @@ def test_pixels_are_compared_as_drawn(font_zoom):
         "rendered_ssim": ssim(ours, true),
     }
     for name, values in expected.items():
-        found = CHARACTERS[name](**options)(output, target)
+        found = COMPARISONS[name](**options)(output, target)
         torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-6)
     summed = RenderedL2(**options, reduction="sum")(output, target)
     torch.testing.assert_close(summed, (ours - true).square().sum(dim=(1, 2, 3)))
@@ -77,7 +78,7 @@ def test_pixels_are_compared_as_drawn(font_zoom):
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_each_image_has_a_value_of_its_own_and_equality_costs_nothing(name):
-    loss = CHARACTERS[name](font_res=6)
+    loss = COMPARISONS[name](font_res=6)
     target = as_images(NUMBERS)
     values = loss(written(soft()), target)
     assert values.shape == (3,) and (values > 0).all()
@@ -96,7 +97,7 @@ def test_each_image_has_a_value_of_its_own_and_equality_costs_nothing(name):
     ],
 )
 def test_the_gradient_is_exact(name, options):
-    loss = CHARACTERS[name](font_res=5, **options)
+    loss = COMPARISONS[name](font_res=5, **options)
     # Through the softmax: off the simplex paper is no longer white, where |.| has its kink.
     logits = soft(NUMBERS[:1, :1, :2], dtype=torch.float64).log().requires_grad_()
     target = as_images(NUMBERS[:1, :1, :2])
@@ -105,7 +106,7 @@ def test_the_gradient_is_exact(name, options):
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_extremes_stay_finite(name):
-    loss = CHARACTERS[name]()
+    loss = COMPARISONS[name]()
     spaces = torch.zeros(2, 5, 6, dtype=torch.long)
     ats = spaces + ALPHABET.index("@")
     for ours in (spaces, ats):
@@ -249,7 +250,7 @@ def test_terms_of_an_objective_share_their_picture(monkeypatch):
     together = objective(output, target, 0)
     assert len(drawn) == 1 and drawing._shared.get() is None
     for name in names:
-        torch.testing.assert_close(CHARACTERS[name]()(output, target), together[name])
+        torch.testing.assert_close(COMPARISONS[name]()(output, target), together[name])
     objective(written(soft(seed=2)), target, 0)
     assert len(drawn) == 6
 
@@ -260,7 +261,7 @@ def test_the_learned_renderer_waits_for_the_training_set(monkeypatch):
     output, target = written(soft()), as_images(NUMBERS)
     with pytest.raises(ConfigError, match="rendered_l2 has no learned renderer"):
         loss(output, target)
-    loss.prepare(Images(NUMBERS[:, None].to(torch.uint8), alphabet=ALPHABET))
+    loss.prepare(Images(NUMBERS[:, None].to(torch.uint8), medium=Characters()))
     assert isinstance(loss.learned, glyphs.FontRenderer)
     torch.testing.assert_close(loss(output, target), RenderedL2(font_res=5)(output, target))
 
@@ -271,7 +272,7 @@ def test_the_learned_renderer_is_frozen_and_lets_gradients_through(tmp_path, mon
     options = {"renderer": "learned", "font_res": 5}
     objective = make_objective(objective={"rendered_l2": options, "rendered_l1": options})
     relaxed, target = soft().requires_grad_(), as_images(NUMBERS)
-    objective.prepare(Images(NUMBERS[:, None].to(torch.uint8), alphabet=ALPHABET))
+    objective.prepare(Images(NUMBERS[:, None].to(torch.uint8), medium=Characters()))
     values = objective(written(relaxed), target, 0)
     values["rendered_l2"].sum().backward()
     assert relaxed.grad.abs().sum() > 0

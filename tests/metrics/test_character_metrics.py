@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, UserError
 from aelab.glyphs import ALPHABET, as_images, font_renderer, to_grid
+from aelab.glyphs.medium import Characters
 from aelab.losses import ssim
 from aelab.metrics import METRICS, Subject, characters, lacking, measure
 from aelab.metrics.characters import _PASS_PIXELS, blurred, characters_baseline, nearest, numbers_of
@@ -27,7 +28,7 @@ WAVES = ["~~~~~~", "      ", "~~~~~~"]
 class Writes(nn.Module):
     """Writes whatever it is told for each text: a latent of 2 numbers that nobody reads."""
 
-    noise_shape, terms, alphabet = None, (), ALPHABET
+    noise_shape, terms, medium = None, (), Characters()
 
     def __init__(self, change: dict[int, int]) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ def _texts(*texts: list[str], labels: list[int] | None = None) -> Images:
     return Images(
         grids,
         labels=None if labels is None else torch.tensor(labels),
-        alphabet=ALPHABET,
+        medium=Characters(),
     )
 
 
@@ -125,7 +126,7 @@ def test_drawn_measures_are_means_over_pictures_however_many_fit_in_a_pass() -> 
     each = 24 * 24 * renderer.cell[0] * renderer.cell[1]
     count = 2 * (_PASS_PIXELS // each) + 1
     texts = torch.randint(0, 95, (count, 1, 24, 24), generator=generator, dtype=torch.uint8)
-    subject = Subject(Writes({_number("#"): _number(" ")}), Images(texts, alphabet=ALPHABET))
+    subject = Subject(Writes({_number("#"): _number(" ")}), Images(texts, medium=Characters()))
     values = characters(subject)
     ours = renderer.draw(texts[:, 0])
     theirs = renderer.draw(texts[:, 0] * (texts[:, 0] != _number("#")))
@@ -173,7 +174,7 @@ def test_measures_of_pixels_refuse_characters_and_the_other_way_round() -> None:
     for name in ("reproduction", "pca_skill", "samples"):
         assert "characters, not pixels" in lacking(text, METRICS[name]), name
     for name in ("elbo", "iwae"):
-        assert "pixels" in METRICS[name].needs, name
+        assert METRICS[name].medium == "pixels", name
     picture = Subject(Writes({}), Images(torch.zeros(2, 1, 3, 6, dtype=torch.uint8)))
     assert lacking(picture, METRICS["characters"]) == "the images are pictures, not characters"
     assert lacking(picture, METRICS["reproduction"]) == ""
@@ -208,7 +209,7 @@ def test_the_figure_of_edges_names_its_methods_and_refuses_pictures() -> None:
     picture = Subject(Writes({}), Images(torch.zeros(2, 1, 3, 6, dtype=torch.uint8)))
     with pytest.raises(UserError, match="the images are pictures, not characters"):
         draw("edges", picture)
-    assert "pixels" in FIGURES["frequency"].needs
+    assert FIGURES["frequency"].medium == "pixels"
 
 
 @pytest.mark.parametrize("cells", [7, 2040, 2043])
@@ -216,7 +217,7 @@ def test_the_training_text_with_most_equal_cells_is_found_at_any_size(cells: int
     generator = torch.Generator().manual_seed(3)
     train = torch.randint(2, (40, 1, 1, cells), generator=generator)
     wanted = torch.randint(2, (5, 1, cells), generator=generator)
-    known = Images(train.byte(), alphabet=ALPHABET)
+    known = Images(train.byte(), medium=Characters())
     found = nearest(_subject({}, HOUSE, train=known), wanted)
     most = (train[:, 0, 0] == wanted).sum(-1).amax(1)
     assert torch.equal((found.long() == wanted).sum((1, 2)), most)

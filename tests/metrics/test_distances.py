@@ -147,7 +147,7 @@ def test_a_model_that_makes_one_image_has_no_diversity_and_less_recall() -> None
     assert stuck["frechet"] > 2 * fine["frechet"]
     assert fine["features_hash"] == stuck["features_hash"]
     assert 0 < fine["frechet_floor"] < stuck["frechet"]
-    assert METRICS["samples"].needs == {"train", "pixels"}
+    assert (METRICS["samples"].needs, METRICS["samples"].medium) == ({"train"}, "pixels")
 
 
 def test_an_unknown_sampler_is_refused_with_those_there_are() -> None:

@@ -127,7 +127,7 @@ def test_variances_of_the_last_commit_sum_to_1() -> None:
 def test_log_probabilities_of_later_commits_are_normalised() -> None:
     torch.manual_seed(0)
     for commit, is_normalised in [("20717f2", False), ("2e13fa9", True)]:
-        logits = ascii_autoencoder_2022(commit, (9, 8)).eval()(texts(2, 9, 8)).characters["logits"]
+        logits = ascii_autoencoder_2022(commit, (9, 8)).eval()(texts(2, 9, 8)).details["logits"]
         sums = logits.exp().sum(1)
         assert torch.allclose(sums, torch.ones_like(sums), atol=1e-4) == is_normalised
 
@@ -190,7 +190,7 @@ def test_a_full_hash_is_its_commit_and_an_unknown_one_is_told() -> None:
 def test_other_grids_come_back_in_their_size(side: int) -> None:
     model = on_meta("2e13fa9", (side, 64))
     output = model(torch.empty(2, 1, side, 64, device="meta"))
-    assert output.characters["logits"].shape == (2, 95, side, 64)
+    assert output.details["logits"].shape == (2, 95, side, 64)
 
 
 def test_the_better_model_has_the_size_and_cost_that_are_documented() -> None:
@@ -209,14 +209,14 @@ def test_the_better_model_takes_any_grid(shape: tuple[int, ...], options: dict) 
         model = small_ascii_ae(shape, **options)
     height, width = shape[-2:]
     output = model(torch.empty(2, 1, height, width, device="meta"))
-    assert output.characters["logits"].shape == (2, 95, height, width)
+    assert output.details["logits"].shape == (2, 95, height, width)
     assert output.latent.ndim == 2
 
 
 def test_the_better_model_begins_at_the_frequencies_and_not_at_even_odds() -> None:
     torch.manual_seed(0)
     model = small_ascii_ae((12, 12), space_share=0.75)
-    relaxed = model(texts(4, 12, 12)).characters["relaxed"]
+    relaxed = model(texts(4, 12, 12)).details["relaxed"]
     assert relaxed[:, 0].mean().item() == pytest.approx(0.75, abs=0.1)
     assert relaxed[:, 1:].mean().item() == pytest.approx(0.25 / 94, rel=0.5)
 
@@ -225,10 +225,10 @@ def test_the_better_model_evaluates_what_it_trained() -> None:
     torch.manual_seed(0)
     model = small_ascii_ae((12, 12), beta=0.1, embedding=8, channels=(8, 12))
     images, noise = texts(3, 12, 12), torch.randn(3, *model.noise_shape)
-    training = model(images, noise).characters["logits"]
-    evaluating = model.eval()(images, noise).characters["logits"]
+    training = model(images, noise).details["logits"]
+    evaluating = model.eval()(images, noise).details["logits"]
     assert torch.equal(training, evaluating)
-    alone = model(images[:1], noise[:1]).characters["logits"]
+    alone = model(images[:1], noise[:1]).details["logits"]
     torch.testing.assert_close(alone, evaluating[:1], rtol=1e-4, atol=1e-5)
 
 
@@ -272,7 +272,7 @@ def test_the_better_model_learns_a_few_texts_by_heart() -> None:
     numbers = character_numbers(images)
     optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
     for _ in range(80):
-        loss = F.cross_entropy(model(images).characters["logits"], numbers)
+        loss = F.cross_entropy(model(images).details["logits"], numbers)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -395,7 +395,7 @@ def inputs(name: str, shape: Shape) -> torch.Tensor:
 
 def answer(output: Output) -> torch.Tensor:
     """What the model paints; of one that writes the logits, which no rounding turns over."""
-    return output.characters.get("logits", output.reconstruction)
+    return output.details.get("logits", output.reconstruction)
 
 
 def noise_of(model: nn.Module, count: int = 3) -> torch.Tensor | None:
@@ -413,7 +413,7 @@ def test_a_model_learns_everywhere_and_repeats_itself(name: str, shape: Shape) -
     assert isinstance(output, Output) and output.reconstruction.shape == images.shape
     wishes = [output.reconstruction.square().mean(), output.latent.square().mean()]
     wishes += [v.square().mean() for v in output.posterior if v.is_floating_point()]
-    wishes += [v.square().mean() for v in output.characters.values()]
+    wishes += [v.square().mean() for v in output.details.values()]
     sum(wishes).backward()
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from aelab.errors import ConfigError, DataError, ShapeError
-from aelab.glyphs import ALPHABET, as_images, character_numbers, to_grid
+from aelab.glyphs import as_images, character_numbers, to_grid
+from aelab.glyphs.medium import Characters
+from aelab.medium import PIXELS, medium_of
 from aelab.models import (
     Autoencoder,
     CharacterAutoencoder,
@@ -23,7 +25,6 @@ from aelab.models import (
     Identity,
     OneHotCharacters,
     Softmax,
-    check_alphabet,
     count_parameters,
     model_facts,
 )
@@ -67,15 +68,15 @@ def test_pictures_are_no_characters(reading: nn.Module, training: bool) -> None:
 def test_a_model_says_what_is_likeliest_and_how_likely() -> None:
     model = small()
     output = model(CAT)
-    logits = output.characters["logits"]
-    assert logits.shape == output.characters["relaxed"].shape == (1, 95, 8, 9)
+    logits = output.details["logits"]
+    assert logits.shape == output.details["relaxed"].shape == (1, 95, 8, 9)
     assert torch.equal(character_numbers(output.reconstruction), logits.argmax(1))
     assert not output.reconstruction.requires_grad
     assert output.reconstruction.dtype == torch.float32
-    torch.testing.assert_close(output.characters["relaxed"], logits.softmax(1))
+    torch.testing.assert_close(output.details["relaxed"], logits.softmax(1))
     assert torch.equal(model.decode(output.latent), output.reconstruction)
     assert torch.equal(model.encode(CAT), output.latent)
-    assert model.alphabet == ALPHABET
+    assert model.medium == Characters()
     assert [term.formula for term in model.terms] == ["character_ce"]
     assert model_facts(model, (1, 8, 9)).latent_shape == (6,)
 
@@ -85,7 +86,7 @@ def test_a_model_says_what_is_likeliest_and_how_likely() -> None:
 def test_gradients_reach_the_encoder(which: str, relaxation: nn.Module) -> None:
     model = small(relaxation, CharacterEmbedding(4))
     weights = torch.randn(1, 95, 8, 9, generator=torch.Generator().manual_seed(1))
-    (model(CAT).characters[which] * weights).sum().backward()
+    (model(CAT).details[which] * weights).sum().backward()
     for name, parameter in [*model.encoder.named_parameters(), *model.reading.named_parameters()]:
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
@@ -144,11 +145,11 @@ def test_evaluation_is_without_noise() -> None:
 def test_training_repeats_itself_from_torchs_seed() -> None:
     model = small(GumbelSoftmax())
     torch.manual_seed(1)
-    first = model(CAT).characters["relaxed"]
+    first = model(CAT).details["relaxed"]
     torch.manual_seed(1)
-    assert torch.equal(model(CAT).characters["relaxed"], first)
+    assert torch.equal(model(CAT).details["relaxed"], first)
     torch.manual_seed(2)
-    assert not torch.equal(model(CAT).characters["relaxed"], first)
+    assert not torch.equal(model(CAT).details["relaxed"], first)
 
 
 @pytest.mark.parametrize(
@@ -212,11 +213,11 @@ def test_a_decoder_that_paints_is_refused() -> None:
 def test_alphabets_of_images_and_model_must_agree() -> None:
     writes = small()
     paints = Autoencoder(EncoderMLP((1, 8, 9), 4), Identity(), DecoderMLP((1, 8, 9), 4))
-    check_alphabet(writes, ALPHABET)
-    check_alphabet(paints, "")
+    Characters().refuse_model(medium_of(writes))
+    PIXELS.refuse_model(medium_of(paints))
     with pytest.raises(ConfigError, match=r"the model outputs pixels[^\n]*\n.*small_ascii_ae"):
-        check_alphabet(paints, ALPHABET)
+        Characters().refuse_model(medium_of(paints))
     with pytest.raises(ConfigError, match=r"the model outputs characters[^\n]*\n.*image_to_ascii"):
-        check_alphabet(writes, "")
+        PIXELS.refuse_model(medium_of(writes))
     with pytest.raises(ConfigError, match="number 2 characters, ' #'"):
-        check_alphabet(writes, " #")
+        Characters(" #").refuse_model(medium_of(writes))

@@ -138,7 +138,7 @@ def test_texts_stand_below_no_csv_and_without_any_the_way_out_is_told(make_runs:
 
 
 def test_too_early_a_moment_tells_those_there_are(make_runs: Make) -> None:
-    (run,) = make_runs(pictures=0, record={"alphabet": " !"})
+    (run,) = make_runs(pictures=0, record={"alphabet": " !", "cell": [10, 5]})
     with pytest.raises(UserError, match="no stored texts of held-out images yet"):
         texts.examples_text(run)
     _write(run, "heldout-000001000", ["a   |   b"])

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import DivergedError
-from aelab.glyphs import ALPHABET, as_images, character_numbers
+from aelab.glyphs import as_images, character_numbers
+from aelab.glyphs.counts import character_counts, character_facts
+from aelab.glyphs.medium import Characters
 from aelab.losses import make_objective
 from aelab.models import GumbelSoftmax, small_ascii_ae
 from aelab.posteriors import Deterministic
@@ -26,7 +28,6 @@ from aelab.train import (
     make_state,
     state_dict,
 )
-from aelab.train.tally import character_counts, character_facts
 from aelab.types import Images, Output, TermSpec
 
 DRAWN = TermSpec("rendered_l2", "rendered_l2", 50.0, {"font_res": 9})
@@ -38,7 +39,7 @@ def texts(count: int = 31, seed: int = 0, ink: float = 0.06) -> Images:
     generator = torch.Generator().manual_seed(seed)
     characters = torch.randint(1, 95, (count, 1, 8, 8), generator=generator)
     inked = torch.rand(count, 1, 8, 8, generator=generator) < ink
-    return Images((characters * inked).to(torch.uint8), alphabet=ALPHABET)
+    return Images((characters * inked).to(torch.uint8), medium=Characters())
 
 
 def settings(**changes: Any) -> FitSettings:
@@ -99,7 +100,7 @@ class Writer(nn.Module):
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.logits = nn.Parameter(logits)
-        self.noise_shape, self.terms, self.alphabet = None, (), ALPHABET
+        self.noise_shape, self.terms, self.medium = None, (), Characters()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         logits = self.logits.expand(len(images), -1, -1, -1)
@@ -114,7 +115,7 @@ class Unlikeliness:
     """Mean of the logits' squares: a loss that only has to be finite."""
 
     def __call__(self, output: Output, target: Tensor, images_seen: int) -> dict[str, Tensor]:
-        return {"size": output.characters["logits"].square().flatten(1).mean(1)}
+        return {"size": output.details["logits"].square().flatten(1).mean(1)}
 
     def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
         return values["size"]

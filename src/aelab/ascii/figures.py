@@ -100,6 +100,4 @@ def _compare_filtered(
     return grey[0], grey[1], [f"filtered: L2 {error:.3g}" for error in errors]
 
 
-EDGES = Figure(
-    edges, "ASCII art and its contours: method=contours or log", frozenset({"characters"})
-)
+EDGES = Figure(edges, "ASCII art and its contours: method=contours or log", medium="characters")

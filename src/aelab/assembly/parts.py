@@ -19,12 +19,12 @@ from aelab.config import RunSpec, evaluate_blocks, mistake_of, passes_through
 from aelab.config.settings import DATA_KEY
 from aelab.data import Dataset, augmentations, roots
 from aelab.data.augment import refuse_missing_in
-from aelab.data.characters import refuse_brightness
 from aelab.data.transforms import flat
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
 from aelab.losses import make_objective
-from aelab.models import as_model, check_alphabet, harmless_probes
+from aelab.medium import medium_of
+from aelab.models import as_model, harmless_probes
 from aelab.train import Choice, FitSettings
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from aelab.data.roots import Roots
     from aelab.losses import Objective
     from aelab.types import Images
-
-_OF_CHARACTERS = (
-    "leave it out and change the set itself, both input and target: .roll, .mirror, .random_shift"
-)
 
 
 class Scheduled(NamedTuple):
@@ -159,7 +155,7 @@ def _objective_and_sets(
     mistakes.tell()
     for entry in [*train, *validation]:
         with located(entry.where):
-            check_alphabet(model, entry.dataset.alphabet)
+            entry.dataset.medium.refuse_model(medium_of(model))
     return objective, train, validation
 
 
@@ -179,11 +175,12 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
             perceptual_model=unwrapped(values.get("perceptual_model")),
         )
         painted = [term.name for term in objective.terms if term.kind == "reconstruction"]
-        if getattr(model, "alphabet", "") and painted:
+        medium = medium_of(model)
+        if medium.a_loss and painted:
             raise ConfigError(
-                f"this model outputs characters, so the pixel loss {one_of(painted)} gives no "
+                f"this model outputs {medium.name}, so the pixel loss {one_of(painted)} gives no "
                 "gradient",
-                hint="use character terms: character_ce, rendered_l2, rendered_ssim",
+                hint=medium.a_loss,
             )
         return objective
 
@@ -392,19 +389,19 @@ def _input_transforms(
     """Functions of one image, as in a data set; here they change batches of the input only.
 
     Raises:
-        ConfigError: they, or `training_noise`, change characters as if they were brightness.
+        ConfigError: the images' medium allows no such change, or no `training_noise`.
     """
     noise = "training_noise"
     if spec.settings.training_noise:
         with located(Where(spec.file, key=noise)):
             for entry in sets:
-                refuse_brightness(entry.dataset, noise, possible=_OF_CHARACTERS)
+                entry.dataset.medium.refuse(entry.dataset.name, noise, of_input=True)
     value = values.get("train_input_transforms")
     if value is None:
         return ()
     with located(spec.blocks["train_input_transforms"].where):
         for entry in sets:
-            refuse_brightness(entry.dataset, *flat(value), possible=_OF_CHARACTERS)
+            entry.dataset.medium.refuse(entry.dataset.name, *flat(value), of_input=True)
         changes = augmentations(value)
         refuse_missing_in("train_input_transforms", changes)
         return changes

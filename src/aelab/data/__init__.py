@@ -15,7 +15,6 @@ from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
 from aelab.data.base import MEMORY, Dataset
 from aelab.data.chain import METHODS
-from aelab.data.characters import character_counts
 from aelab.data.cifar import cifar10_dataset
 from aelab.data.collage import ImageCombinePatchIterableDataset
 from aelab.data.combine import Interleaved, LimitDataset
@@ -84,6 +83,5 @@ __all__ = [
     "TRANSFORMS",
     "Dataset",
     "augmentations",
-    "character_counts",
     "freeze_images",
 ]

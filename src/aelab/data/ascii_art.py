@@ -25,7 +25,8 @@ from aelab.data.files_below import FilesBelow, files_below
 from aelab.data.left_out import LeftOut
 from aelab.errors import ConfigError, DataError
 from aelab.files import read_file
-from aelab.glyphs.alphabet import ALPHABET
+from aelab.glyphs.medium import Characters
+from aelab.medium import Medium
 from aelab.types import Images, Provenance
 
 Split = Literal["content", "alphabet"]
@@ -55,9 +56,9 @@ class AsciiArt(FilesBelow):
         self.files_left_out = LeftOut()
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """The 95 printable characters of ASCII."""
-        return ALPHABET
+        return Characters()
 
     def _list(self) -> list[Path]:
         found, self.files_left_out = list_texts(self.path)
@@ -187,7 +188,7 @@ def grids_as_images(
     sha256 = content_sha256(pixels)
     entry = Provenance(name, source, len(pixels), sha256, sieve.told())
     return make_images(
-        pixels, labels=labels, provenance=[entry], facts=facts, sha256=sha256, alphabet=ALPHABET
+        pixels, labels=labels, provenance=[entry], facts=facts, sha256=sha256, medium=Characters()
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.chain import Chain
 from aelab.errors import DataError, ShapeError
+from aelab.medium import PIXELS, Medium
 from aelab.ops.value_range import UNIT
 from aelab.types import Augment, Images, Provenance, ValueRange
 
@@ -53,9 +54,9 @@ class Dataset(Chain, ABC):
         return shape[0], shape[1], shape[2]
 
     @property
-    def alphabet(self) -> str:
-        """The characters that the pixels of ASCII art number; empty for pictures. Cheap."""
-        return ""
+    def medium(self) -> Medium:
+        """What the images are made of. Cheap."""
+        return PIXELS
 
     @abstractmethod
     def item_shape(self) -> tuple[int, ...]:
@@ -82,7 +83,7 @@ class Dataset(Chain, ABC):
 
     def is_bytes(self) -> bool:
         """Whether the pixels are known to be bytes without reading them, so finite and in range."""
-        return bool(self.alphabet)
+        return not self.medium.is_brightness  # numbers of elements are bytes always
 
     def sources(self) -> list[tuple[str, str]]:
         """(name, where it would be read from) of each underlying set; cheap."""
@@ -169,13 +170,12 @@ def make_images(
     provenance: Sequence[Provenance] = (),
     facts: Mapping[str, Any] | None = None,
     sha256: str | None = None,
-    alphabet: str = "",
+    medium: Medium = PIXELS,
     value_range: ValueRange = UNIT,
 ) -> Images:
     """`Images` with the hash of their content; `sha256` spares computing a known one.
 
-    `alphabet`: of ASCII art, the characters that the pixels number. `value_range`: what black and
-    white are, see `Images`.
+    `medium`: what the pixels number. `value_range`: what black and white are, see `Images`.
 
     Raises:
         DataError: if there are no images.
@@ -193,7 +193,7 @@ def make_images(
         provenance=tuple(p._replace(source=roots.shown_path(p.source)) for p in provenance),
         content_sha256=sha256 or content_sha256(pixels),
         facts=dict(facts or {}),
-        alphabet=alphabet,
+        medium=medium,
         value_range=value_range,
     )
 

@@ -158,19 +158,20 @@ class Chain:
         `draws="normal"` draws as the document of the ASCII pictures, with deviation `sigma`, or
         half the greatest shift.
         """
-        from aelab.data.character_moves import roll
+        from aelab.data.augment import roll
         from aelab.data.combine import Augmented
 
         return Augmented(self._set, (roll(rows, columns, sigma, draws),))
 
     def mirror(self, probability: float = 0.5) -> Dataset:
-        """ASCII pictures mirrored each time with this probability, `/` becoming `\\` and so on."""
-        from aelab.data.character_moves import RandomMirror
-        from aelab.data.characters import need_characters
+        """Mirrored each time with this probability, with the elements: `/` becomes `\\`.
+
+        For media whose elements have a mirror image, such as characters.
+        """
         from aelab.data.combine import Augmented
 
-        need_characters(self._set, "mirror", "pictures are mirrored by .random_flip(0.5, 0)")
-        return Augmented(self._set, (RandomMirror(float(probability)),))
+        change = self._set.medium.random_mirror(self._set.name, float(probability))
+        return Augmented(self._set, (change,))
 
     def binarize(self) -> Dataset:
         """Black or white at random, drawn anew each time with the grey values as probabilities.

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from aelab.data.augment import freeze_images, join, shape_after
 from aelab.data.base import Dataset, make_images
-from aelab.data.characters import refuse_brightness, refuse_mixed
 from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import Prepared, checked_range, checked_shape
 from aelab.data.progress import track
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
+from aelab.medium import Medium, common_medium
 from aelab.ops.classes import class_numbers, common_classes
 from aelab.ops.random import keyed_generator
 from aelab.ops.value_range import UNIT, range_words
@@ -56,7 +56,7 @@ class Augmented(Wrapped):
 
     def __init__(self, source: Dataset, augment: tuple[Augment, ...]) -> None:
         super().__init__(source)
-        refuse_brightness(source, *augment)
+        source.medium.refuse(source.name, *augment)
         self.augment = augment
 
     def item_shape(self) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class Between(Wrapped):
 
     def __init__(self, source: Dataset, low: float, high: float) -> None:
         super().__init__(source)
-        refuse_brightness(source, "values_between")
+        source.medium.refuse(source.name, "values_between")
         self.value_range = checked_range((low, high), "values_between")
 
     def fingerprint(self) -> str:
@@ -154,7 +154,7 @@ class Interleaved(Dataset):
             raise DataError("interleave needs at least one data set")
         self.parts = sources
         self.name = "+".join(dict.fromkeys(part.name for part in sources))
-        refuse_mixed(sources)
+        self._medium = common_medium((source.name, source.medium) for source in sources)
         shapes = {part.item_shape() for part in sources}
         if len(shapes) > 1:
             raise ShapeError(
@@ -163,9 +163,9 @@ class Interleaved(Dataset):
             )
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """As in each of the sets."""
-        return self.parts[0].alphabet
+        return self._medium
 
     def item_shape(self) -> tuple[int, ...]:
         """As in each of the sets."""
@@ -225,7 +225,7 @@ class Interleaved(Dataset):
             augment=loaded[0].augment,
             provenance=provenance,
             facts=facts,
-            alphabet=self.alphabet,
+            medium=self.medium,
             value_range=ranges.pop(),
         )
 
@@ -335,7 +335,7 @@ def take_rows(images: Images, rows: slice | Tensor) -> Images:
         augment=images.augment,
         provenance=provenance,
         facts={**images.facts, "memory_mapped": mapped},
-        alphabet=images.alphabet,
+        medium=images.medium,
         value_range=images.value_range,
     )
 

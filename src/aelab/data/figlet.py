@@ -27,7 +27,8 @@ from aelab.data.figlet_fonts import (
 from aelab.data.figlet_words import default_words
 from aelab.data.progress import track
 from aelab.errors import ConfigError, DataError, MissingExtra, did_you_mean, one_of
-from aelab.glyphs.alphabet import ALPHABET
+from aelab.glyphs.medium import Characters
+from aelab.medium import Medium
 from aelab.ops.random import keyed_generator
 from aelab.types import Images, Provenance
 
@@ -75,9 +76,9 @@ class Figlet(Dataset):
         self.recipe, self.samples, self.seed = recipe, samples, seed
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """The 95 printable characters of ASCII."""
-        return ALPHABET
+        return Characters()
 
     def item_shape(self) -> tuple[int, ...]:
         """(1, H, W), H lines of W characters."""
@@ -163,7 +164,7 @@ class Figlet(Dataset):
             provenance=[source],
             facts={"label_names": names},
             sha256=sha256,
-            alphabet=ALPHABET,
+            medium=Characters(),
         )
 
 

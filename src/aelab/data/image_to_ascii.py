@@ -18,7 +18,8 @@ from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.folder import map_pixels
 from aelab.data.progress import track
 from aelab.errors import ConfigError, DataError
-from aelab.glyphs.alphabet import ALPHABET
+from aelab.glyphs.medium import Characters
+from aelab.medium import Medium
 from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.ops.subset import draw_order
@@ -50,9 +51,9 @@ class ImageToAscii(Dataset):
         self.invert, self.brightness, self.edges = invert, brightness, edges
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """The 95 printable characters of ASCII."""
-        return ALPHABET
+        return Characters()
 
     def item_shape(self) -> tuple[int, ...]:
         """(1, H, W), H lines of W characters."""
@@ -91,7 +92,7 @@ class ImageToAscii(Dataset):
         ]
         facts = {**images.facts, "memory_mapped": False, "inverted": invert}
         return make_images(
-            pixels, labels=images.labels, provenance=provenance, facts=facts, alphabet=ALPHABET
+            pixels, labels=images.labels, provenance=provenance, facts=facts, medium=Characters()
         )
 
     def _written(self, images: Images, invert: bool) -> Tensor:
@@ -179,7 +180,7 @@ def image_to_ascii_dataset(
             f"{where} needs a data set, got {type(dataset).__name__}",
             hint="wrap a tensor: TensorDataset(tensor)",
         )
-    if dataset.alphabet:
+    if not dataset.medium.is_brightness:
         raise ConfigError(f"{where}: {dataset.name} holds ASCII pictures already")
     grid = grid_size(shape if isinstance(shape, int) else tuple(shape), where)
     return ImageToAscii(dataset, grid, font_res, font_zoom, invert, bool(brightness), bool(edges))

@@ -27,7 +27,7 @@ from aelab.data.kali import kali_dataset
 from aelab.data.kinds import kind_of
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
-from aelab.data.overview_text import EXAMPLES, drawn, is_text, text_examples, text_statistics
+from aelab.data.overview_text import is_text
 from aelab.data.packaged_ascii import packaged_ascii_dataset
 from aelab.data.prepare import prepare
 from aelab.data.split import first_of_each
@@ -46,6 +46,8 @@ from aelab.types import Images
 SAMPLE_IMAGES = 10_000
 _PNG_IMAGES = 500
 _FILTERS = ("nearest", "bilinear")
+#: Texts that are shown in full, of media that have some.
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Overview:
         statistics: by name, plain values.
         sheet: (3, H, W) uint8, images evenly spaced over the set.
         comparison: native, nearest and bilinear side by side, (3, H, W) uint8, if asked for.
-        examples: of ASCII art a few texts.
+        examples: a few images as texts, of media that have some.
     """
 
     statistics: dict[str, Any]
@@ -189,22 +191,16 @@ def overview(name: str, *, resize: int | None = None, reading: Reading | None = 
         reading: how a path is read.
     """
     images = named(name, reading or Reading()).load()
-    if images.alphabet:
-        return _overview_of_text(images, resize)
-    compared = None if resize is None else comparison(images, _side(resize))
-    sheet = contact_sheet(spread(images.pixels, 128, images.labels))
-    return Overview(statistics(images), sheet, compared)
-
-
-def _overview_of_text(images: Images, resize: int | None) -> Overview:
+    medium = images.medium
+    compared = None
     if resize is not None:
-        raise DataError(
-            "characters cannot be resized",
-            hint="leave --resize out, or give res=... to the set in an experiment file",
-        )
-    sheet = contact_sheet(drawn(spread(images.pixels, 16, images.labels)), columns=4)
-    examples = tuple(text_examples(spread(images.pixels, EXAMPLES, images.labels)))
-    return Overview(statistics(images), sheet, None, examples)
+        medium.refuse(name, "--resize")
+        compared = comparison(images, _side(resize))
+    columns, rows = medium.sheet
+    chosen = medium.drawn(spread(images.pixels, columns * rows, images.labels))
+    examples = medium.examples(spread(images.pixels, _EXAMPLES, images.labels))
+    sheet = contact_sheet(chosen, columns, rows)
+    return Overview(statistics(images), sheet, compared, tuple(examples))
 
 
 def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
@@ -281,15 +277,16 @@ def statistics(images: Images) -> dict[str, Any]:
         count, shape, source and hash; `mean` and `std` of all values in 0..1; `entropy_bits` of the
         distribution of values; `png_bits_per_pixel`; `duplicates`; and the floors: the errors that
         a model makes that always answers the same image (the median one for l1, the mean for l2).
-        Of ASCII art instead of brightness what `text_statistics` says.
+        Of another medium instead of brightness what its `statistics` says.
     """
     pixels = spread(images.pixels, SAMPLE_IMAGES)
+    own = images.medium.statistics(images.pixels, pixels)
     found = {
         "name": "+".join(entry.name for entry in images.provenance),
         "source": ", ".join(entry.source for entry in images.provenance),
         "count": len(images),
         "shape": list(images.shape),
-        **(text_statistics(images, pixels) if images.alphabet else _of_brightness(images, pixels)),
+        **(_of_brightness(images, pixels) if own is None else own),
         "duplicates": len(images) - len(first_of_each(_as_bytes(images.pixels))),
         "looked_at": len(pixels),
         "sha256": images.content_sha256,

@@ -22,7 +22,8 @@ from aelab.data.ascii_text import (
 )
 from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
-from aelab.glyphs.alphabet import ALPHABET
+from aelab.glyphs.medium import Characters
+from aelab.medium import Medium
 from aelab.types import Images, Provenance
 
 _HEREDOC = re.compile(r"""\$the_cow\s*=\s*<<\s*(["']?)(\w+)\1[^\n]*\n""")
@@ -124,9 +125,9 @@ class PackagedAscii(Dataset):
         self.share, self.validation = share, validation
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """The 95 printable characters of ASCII."""
-        return ALPHABET
+        return Characters()
 
     def item_shape(self) -> tuple[int, ...]:
         """(1, H, W), H lines of W characters."""
@@ -200,7 +201,7 @@ class PackagedAscii(Dataset):
                 entries.append(Provenance(name, place, len(own), content_sha256(own)))
         entries[0] = entries[0]._replace(note=sieve.told())
         return make_images(
-            pixels, labels=labels, provenance=entries, facts=facts, alphabet=ALPHABET
+            pixels, labels=labels, provenance=entries, facts=facts, medium=Characters()
         )
 
 

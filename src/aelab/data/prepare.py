@@ -11,7 +11,6 @@ from torch import Tensor
 
 from aelab.data.augment import Steps
 from aelab.data.base import Dataset, Shape, make_images
-from aelab.data.characters import refuse_brightness
 from aelab.data.memory import refuse_too_large
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
@@ -46,10 +45,10 @@ class Prepared(Wrapped):
         self.normalize_between = normalize_between
         if normalize_between is not None:
             self.normalize_between = checked_range(normalize_between, "normalize_between")
-        if source.alphabet:
-            fits = self.wanted in (None, source.item_shape())
-            refuse_brightness(source, *(() if fits else ("resize",)))
-            refuse_brightness(source, *(("normalize_between",) if normalize_between else ()))
+        if not source.medium.allows("resize") and self.wanted not in (None, source.item_shape()):
+            source.medium.refuse(source.name, "resize")
+        if normalize_between:
+            source.medium.refuse(source.name, "normalize_between")
 
     def item_shape(self) -> tuple[int, ...]:
         """(C, H, W) as wanted, or as in the other set."""
@@ -104,7 +103,7 @@ class Prepared(Wrapped):
             augment=images.augment,
             provenance=images.provenance,
             facts=facts,
-            alphabet=images.alphabet,
+            medium=images.medium,
             value_range=value_range,
         )
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
 from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.change import RandomTransform, Transform
-from aelab.data.characters import refuse_brightness
 from aelab.data.combine import refuse_other_range, repeat, take_rows
 from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.data.progress import track
 from aelab.data.transforms import RandomAugment, flat
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
+from aelab.medium import PIXELS, Medium
 from aelab.ops.value_range import UNIT, guessed_range
 from aelab.types import Augment, Images, Provenance, ValueRange
 
@@ -55,10 +55,10 @@ class TensorDataset(Dataset):
         self._key = ""
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """As in a set given as a tensor."""
         first = self.tensors[0]
-        return first.alphabet if isinstance(first, Dataset) else ""
+        return first.medium if isinstance(first, Dataset) else PIXELS
 
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one row of the first tensor."""
@@ -185,7 +185,7 @@ class TransformDataset(Wrapped):
         self._keys = [function_key(function) for function in self.functions]
         given = {"dtype": dtype, "multiply": multiply}
         named = [name for name, value in given.items() if value is not None]
-        refuse_brightness(source, *named, *self.functions)
+        source.medium.refuse(source.name, *named, *self.functions)
         changes = dtype is not None or multiply is not None or bool(self.functions)
         self.raw = source.raw and not changes
         self._shape: tuple[int, ...] | None = None
@@ -251,7 +251,7 @@ class TransformDataset(Wrapped):
             augment=(*images.augment, *plan.always),
             provenance=images.provenance,
             facts={**images.facts, "memory_mapped": False},
-            alphabet=images.alphabet,
+            medium=images.medium,
             value_range=self._range_after(images.value_range, pixels),
         )
         times = len(self.repeated.load()) // len(images) if self.repeated is not self.source else 1

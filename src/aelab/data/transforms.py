@@ -30,7 +30,7 @@ class CenterCrop(Transform):
     """The middle window; black where the image is smaller."""
 
     size: int | tuple[int, int]
-    keeps_characters: ClassVar[bool] = True
+    any_medium: ClassVar[bool] = True
 
     def batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, *size)."""
@@ -105,7 +105,7 @@ class Normalize(Transform):
 class ToTensor(Transform):
     """Nothing: items are tensors already; uint8 becomes float 0..1."""
 
-    keeps_characters: ClassVar[bool] = True
+    any_medium: ClassVar[bool] = True
 
     def batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> float32 in 0..1; float images as they are."""
@@ -118,7 +118,7 @@ class RandomCrop(RandomTransform):
 
     size: int | tuple[int, int]
     padding: int | Sequence[int] | None = None
-    keeps_characters: ClassVar[bool] = True
+    any_medium: ClassVar[bool] = True
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, H, W) -> (B, C, *size), each image from its own place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aelab.data.base import Dataset
 from aelab.errors import DataError
+from aelab.medium import Medium
 
 
 class Wrapped(Dataset):
@@ -21,9 +22,9 @@ class Wrapped(Dataset):
         self.raw = source.raw
 
     @property
-    def alphabet(self) -> str:
+    def medium(self) -> Medium:
         """As in the other set."""
-        return self.source.alphabet
+        return self.source.medium
 
     def item_shape(self) -> tuple[int, ...]:
         """As in the other set."""

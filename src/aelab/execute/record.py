@@ -21,7 +21,6 @@ from aelab.assembly.parts import fit_settings, located
 from aelab.config import RunSpec
 from aelab.models import model_facts, try_anywhere
 from aelab.runs.record import Run
-from aelab.tensor_pictures import cell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +67,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
     return {
         "parameters": facts.parameters,
         "shape": list(shape),
-        **_characters(train[0][1].alphabet),
+        **train[0][1].medium.record(),
         **_range(train[0][1].value_range),
         "latent_shape": list(facts.latent_shape),
         "flops_per_image": facts.flops_per_image,
@@ -122,7 +121,7 @@ def _weights_of_losses(parts: Parts) -> dict[str, str]:
 
     Drawn in a block they depend on the seed and on all that was drawn before, such as the model's.
     """
-    modules = [t.module for t in parts.objective.terms if t.module and t.kind != "characters"]
+    modules = [t.module for t in parts.objective.terms if t.module and t.kind != "comparison"]
     weights = [tensor for module in modules for tensor in module.parameters()]
     digest = hashlib.sha256()
     for tensor in weights:
@@ -147,11 +146,6 @@ def _of_validations(spec: RunSpec, validation: Sets) -> dict[str, Any]:
 
 def _is_drawn(sets: Sets) -> bool:
     return any(images.augment for _, images in sets)
-
-
-def _characters(alphabet: str) -> dict[str, Any]:
-    """For ASCII art the characters, and the pixels of one in the run's pictures."""
-    return {"alphabet": alphabet, "cell": list(cell())} if alphabet else {}
 
 
 def _range(value_range: ValueRange) -> dict[str, Any]:

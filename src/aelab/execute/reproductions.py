@@ -11,7 +11,7 @@ from aelab.ops.subset import show_order
 from aelab.ops.value_range import to_unit
 from aelab.report.texts import without_blank_edges
 from aelab.runs.record import Run
-from aelab.tensor_pictures import beside, png, reproduce, row, texts
+from aelab.tensor_pictures import png, reproduce, row
 from aelab.types import Images
 
 #: How many images of each set are shown.
@@ -24,8 +24,8 @@ SPACING = 1.5
 class Reproductions:
     """Writes `images/<set>-originals.png` once, `images/<set>-<images>.png` ever more rarely.
 
-    Of ASCII art also `text/<set>-originals.txt`, and `text/<set>-<images>.txt`: originals and
-    reproductions side by side.
+    Of a medium that has texts also `text/<set>-originals.txt`, and `text/<set>-<images>.txt`:
+    originals and reproductions side by side.
 
     Args:
         run: where to write.
@@ -37,7 +37,7 @@ class Reproductions:
     Attributes:
         shown: which rows of each set.
         example: the first held-out (else training) text beside its latest reproduction; empty
-            where images are pictures, or nothing was written yet.
+            where images have no text, or nothing was written yet.
     """
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
@@ -45,7 +45,7 @@ class Reproductions:
         rows = {name: shown_rows(run, name, images) for name, images in sets.items()}
         self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
         self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
-        self._alphabets = {name: images.alphabet for name, images in sets.items()}
+        self._media = {name: images.medium for name, images in sets.items()}
         self._ranges = {name: images.value_range for name, images in sets.items()}
         self._next_images = 0
         self.example = ""
@@ -54,12 +54,11 @@ class Reproductions:
         """Writes the originals, and into the record which images they are."""
         self._run.update_record(shown=self.shown)
         for name, sample in self._samples.items():
-            alphabet = self._alphabets[name]
+            medium = self._media[name]
             self._run.write_bytes(
-                f"images/{name}-originals.png", png(row(self._unit(name), alphabet))
+                f"images/{name}-originals.png", png(row(self._unit(name), medium))
             )
-            if alphabet:
-                blocks = ["\n".join(lines) for lines in texts(sample)]
+            if blocks := medium.texts(sample):
                 self._run.write_bytes(f"text/{name}-originals.txt", _file_of(blocks))
 
     def _unit(self, name: str) -> Tensor:
@@ -73,11 +72,10 @@ class Reproductions:
     def write(self, model: nn.Module, images: int) -> None:
         """Writes what the model makes of each set now, in evaluation mode, without noise."""
         for name in self._samples:
-            sample, alphabet = self._unit(name), self._alphabets[name]
+            sample, medium = self._unit(name), self._media[name]
             shown = reproduce(model, sample, self._ranges[name])
-            self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, alphabet)))
-            if alphabet:
-                blocks = beside(sample, shown)
+            self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, medium)))
+            if blocks := medium.beside(sample, shown):
                 self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))
                 if name == "heldout" or "heldout" not in self._samples:
                     self.example = without_blank_edges(blocks[0])

@@ -16,7 +16,7 @@ from aelab.losses.latent import (
 from aelab.losses.modules import HistogramLoss, PerceptualLoss
 from aelab.losses.names import (
     ALIASES,
-    CHARACTERS,
+    COMPARISONS,
     PENALTIES,
     RECONSTRUCTIONS,
     find_formula,
@@ -37,7 +37,7 @@ LOSSES: dict[str, type[nn.Module]] = {
 
 __all__ = [
     "ALIASES",
-    "CHARACTERS",
+    "COMPARISONS",
     "LOSSES",
     "PENALTIES",
     "RECONSTRUCTIONS",

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError, one_of
 from aelab.glyphs import ALPHABET, SPACE, character_numbers
+from aelab.glyphs.medium import Characters
 from aelab.types import Images, Output
 
 #: How the weighted cells of a batch are averaged.
@@ -80,7 +81,7 @@ class CharacterCrossEntropy(nn.Module):
         """
         if self.frequency_power == 0:
             return
-        if not images.alphabet:
+        if not isinstance(images.medium, Characters):
             raise ConfigError(
                 "frequency_power counts characters, but the train_set holds pictures",
                 hint="use a set of ASCII art, for instance ascii_art_dataset(...)",
@@ -179,7 +180,7 @@ class LegacyCharacterCrossEntropy(CharacterCrossEntropy):
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """The output of a model that writes, and images (B, 1, H, W) -> (B,) nats a cell."""
         relaxed, _ = cells(output, target, "relaxed", self.name)
-        return super().forward(output._replace(characters={"logits": relaxed}), target)
+        return super().forward(output._replace(details={"logits": relaxed}), target)
 
 
 def cells(output: Output, target: Tensor, what: str, term: str) -> tuple[Tensor, Tensor]:
@@ -198,14 +199,14 @@ def cells(output: Output, target: Tensor, what: str, term: str) -> tuple[Tensor,
         ConfigError: the model paints.
         ShapeError: another grid or alphabet.
     """
-    if what not in output.characters:
+    if what not in output.details:
         raise ConfigError(
             f"{term} compares characters, but this model outputs pixels: it gives no {what} of "
             "characters",
             hint="use a character model, for instance small_ascii_ae(...), or compare pictures "
             "with l1, l2, ssim",
         )
-    written = output.characters[what]
+    written = output.details[what]
     expected = (len(target), len(ALPHABET), *target.shape[2:])
     if target.shape[1] != 1 or tuple(written.shape) != expected:
         raise ShapeError(

@@ -46,7 +46,7 @@ from aelab.parts import Table, reinstall
 Formula = Callable[..., Tensor]
 
 #: What a formula is given: (reconstruction, target), the model's output, or (output, target).
-Kind = Literal["reconstruction", "penalty", "characters"]
+Kind = Literal["reconstruction", "penalty", "comparison"]
 
 #: (reconstruction, target) -> (B,).
 RECONSTRUCTIONS: Table[Formula] = Table(
@@ -84,20 +84,24 @@ PENALTIES: Table[Formula] = Table(
     },
 )
 
-#: Formulas of characters, for models that write (`Output.characters`): classes whose objects take
+#: Formulas that compare whole outputs, `Output.details` above all: classes whose objects take
 #: (output, target) and give (B,). Options of a term are arguments of the class; an object with a
 #: method `prepare(images)` is told the training images before the first batch.
-CHARACTERS: dict[str, type[nn.Module]] = {
-    "character_ce": CharacterCrossEntropy,
-    "character_nll": CharacterNegativeLogLikelihood,
-    "legacy_character_ce": LegacyCharacterCrossEntropy,
-    "rendered_l1": RenderedL1,
-    "rendered_l2": RenderedL2,
-    "rendered_ssim": RenderedSSIM,
-    "rendered_blur": RenderedBlur,
-    "rendered_morphology": RenderedMorphology,
-    "rendered_edges": RenderedEdges,
-}
+COMPARISONS: Table[type[nn.Module]] = Table(
+    "comparison loss",
+    "aelab.comparisons",
+    {
+        "character_ce": CharacterCrossEntropy,
+        "character_nll": CharacterNegativeLogLikelihood,
+        "legacy_character_ce": LegacyCharacterCrossEntropy,
+        "rendered_l1": RenderedL1,
+        "rendered_l2": RenderedL2,
+        "rendered_ssim": RenderedSSIM,
+        "rendered_blur": RenderedBlur,
+        "rendered_morphology": RenderedMorphology,
+        "rendered_edges": RenderedEdges,
+    },
+)
 
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
@@ -168,7 +172,7 @@ def torch_loss_classes() -> dict[str, type[nn.Module]]:
 
 def loss_names() -> list[str]:
     """Every name that a term's formula may have."""
-    own = {*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES}
+    own = {*RECONSTRUCTIONS, *PENALTIES, *COMPARISONS, *ALIASES}
     return sorted({*own, *torch_losses(), *torch_loss_classes()})
 
 
@@ -179,7 +183,7 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
         formula: a name of `loss_names()`, or a callable `(reconstruction, target) -> Tensor`.
 
     Returns:
-        Its usual name (`reconstruction` for a callable), the function (of characters: the class
+        Its usual name (`reconstruction` for a callable), the function (of a comparison: the class
         that makes it), and its kind.
 
     Raises:
@@ -194,8 +198,8 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
         return name, RECONSTRUCTIONS[name], "reconstruction"
     if name in PENALTIES:
         return name, PENALTIES[name], "penalty"
-    if name in CHARACTERS:
-        return name, CHARACTERS[name], "characters"
+    if name in COMPARISONS:
+        return name, COMPARISONS[name], "comparison"
     if name in torch_losses():
         return name, partial(apply_torch_loss, torch_losses()[name]), "reconstruction"
     if name in torch_loss_classes():
@@ -204,7 +208,7 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
     raise ConfigError(
         f"unknown loss {formula!r}{did_you_mean(formula, loss_names())}",
         hint=reinstall(formula)
-        or f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *CHARACTERS, *ALIASES})}, "
+        or f"possible: {one_of({*RECONSTRUCTIONS, *PENALTIES, *COMPARISONS, *ALIASES})}, "
         "any loss of torch.nn.functional, or a function (reconstruction, target)",
     )
 
@@ -241,7 +245,7 @@ def find_reconstruction(name: str | Formula) -> Formula:
     if kind != "reconstruction":
         raise ConfigError(
             f"{usual} compares no images; possible: {one_of(RECONSTRUCTIONS)}",
-            hint="penalties and character terms belong in the objective",
+            hint="penalties and comparisons of outputs belong in the objective",
         )
     return function
 

@@ -12,7 +12,7 @@ from aelab.errors import ConfigError, one_of
 from aelab.losses.drawing import sharing
 from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
-    CHARACTERS,
+    COMPARISONS,
     OF_UNIT_IMAGES,
     TARGET_RANGES,
     WHOLE_BOUNDS,
@@ -78,8 +78,8 @@ class Term:
         self.target_range = TARGET_RANGES.get(known)
         self.of_unit_images = known in OF_UNIT_IMAGES or mentions_unit_targets(formula)
         self.module = formula if isinstance(formula, nn.Module) else None
-        if self.kind == "characters":
-            self.function = self.module = CHARACTERS[self.formula_name](**options)
+        if self.kind == "comparison":
+            self.function = self.module = COMPARISONS[self.formula_name](**options)
 
     @property
     def sees_images(self) -> bool:
@@ -88,15 +88,14 @@ class Term:
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
         if self.kind == "reconstruction":
-            if output.characters:
+            if output.details:
                 raise ConfigError(
-                    f"{self.name} compares pixels, but this model outputs characters: the most "
-                    "likely ones have no gradient",
-                    hint=f"possible: {one_of(CHARACTERS)}; for instance objective: "
-                    "{character_ce: 1}",
+                    f"{self.name} compares pixels, but this model's reconstruction has no "
+                    f"gradient: it outputs {', '.join(output.details)}",
+                    hint=f"possible: {one_of(COMPARISONS)}",
                 )
             return self.function(output.reconstruction, target)
-        if self.kind == "characters":
+        if self.kind == "comparison":
             return self.function(output, target)
         return self.function(output)
 
@@ -191,12 +190,6 @@ class Objective(nn.Module):
             if term.sees_images
         }
         return {name: 1e4 if is_sum else 1.0 for name, is_sum in sums.items()}
-
-    @property
-    def inkless(self) -> frozenset[int]:
-        """Numbers of the characters that no term which draws can see; empty where none draws."""
-        seen = [module.inkless for module in self.modules_of_terms if hasattr(module, "inkless")]
-        return frozenset.intersection(*seen) if seen else frozenset()  # type: ignore[arg-type]
 
     def weights(self, images_seen: int | None) -> dict[str, float]:
         """The weight of every term after `images_seen` training images, by name; None: final."""
@@ -333,7 +326,7 @@ def _describe(term: Term) -> str:
     if term.warmup_images:
         options["warmup_images"] = int(term.warmup_images)
     details = [f"{key}={value}" for key, value in options.items()]
-    if term.module is not None and term.kind != "characters":
+    if term.module is not None and term.kind != "comparison":
         details.insert(0, " ".join(repr(term.module).split()))
     elif term.formula_name != term.name:
         details.insert(0, term.formula_name)

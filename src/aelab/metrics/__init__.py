@@ -37,7 +37,6 @@ from aelab.metrics.table import Metric, Need, lacking, measure
 from aelab.parts import Table
 
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
-_PIXELS: frozenset[Need] = frozenset({"pixels"})
 
 #: Every metric by name, in the order in which tables show them.
 METRICS: Table[Metric] = Table(
@@ -45,27 +44,34 @@ METRICS: Table[Metric] = Table(
     "aelab.metrics",
     {
         "reproduction": Metric(
-            reproduction, "L1, L2, PSNR and SSIM of held-out reproductions", _PIXELS
+            reproduction, "L1, L2, PSNR and SSIM of held-out reproductions", medium="pixels"
         ),
         "characters": Metric(
             characters,
             "ASCII art: right characters, similarity and contours of the drawn text",
-            frozenset({"characters"}),
             part="pictures",
+            medium="characters",
             part_is="what is drawn",
         ),
         "characters_baseline": Metric(
             characters_baseline,
             "ASCII art: the same of blank reconstructions and of the nearest training picture",
-            frozenset({"characters", "train"}),
+            frozenset({"train"}),
             part="pictures",
+            medium="characters",
         ),
         "elbo": Metric(
-            elbo, "evidence bound: distortion, rate, bits per dimension", _POSTERIOR | _PIXELS
+            elbo,
+            "evidence bound: distortion, rate, bits per dimension",
+            _POSTERIOR,
+            medium="pixels",
         ),
         "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
         "pca_skill": Metric(
-            pca_skill, "error compared with PCA of as many numbers", _PIXELS | {"train"}
+            pca_skill,
+            "error compared with PCA of as many numbers",
+            frozenset({"train"}),
+            medium="pixels",
         ),
         "separation": Metric(
             separation,
@@ -76,16 +82,18 @@ METRICS: Table[Metric] = Table(
         "samples": Metric(
             sample_quality,
             "Frechet and kernel distance, precision, recall, diversity of new images",
-            _PIXELS | {"train"},
+            frozenset({"train"}),
             "slow",
             part="count",
+            medium="pixels",
         ),
         "iwae": Metric(
             iwae,
             "log-likelihood, importance-weighted with 500 samples",
-            _POSTERIOR | _PIXELS,
+            _POSTERIOR,
             "slow",
             part="images",
+            medium="pixels",
         ),
     },
 )

@@ -99,8 +99,8 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     """Accuracy of simple classifiers on the latent, and on the pixels.
 
     `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe;
-    all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes. Of
-    characters only the latent: their numbers are no brightness. Classes are matched by name between
+    all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes. Only the
+    latent where the numbers of images are no brightness. Classes are matched by name between
     the sides; `knn_latent.NAME` is the share of that class's held-out images, of up to 20 classes.
     Held-out images of a class without a training image are left out: nobody could name it.
 
@@ -120,7 +120,7 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     labels = labels[known]
     values: dict[str, float] = {}
     pairs = {"latent": (flat(subject.train_latents), flat(subject.latents)[known])}
-    if not subject.alphabet:
+    if subject.medium.is_brightness:
         pairs["pixels"] = (flat(subject.train_images), flat(subject.images)[known])
     right: dict[str, Tensor] = {}
     for name, (train, test) in pairs.items():

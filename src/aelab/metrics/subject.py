@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, DataError
+from aelab.medium import Medium
 from aelab.ops.augmented import chosen_images
 from aelab.ops.classes import Classes, common_classes
 from aelab.ops.look import refuse_not_finite
@@ -84,9 +85,9 @@ class Subject:
         return self._train is not None
 
     @property
-    def alphabet(self) -> str:
-        """The characters that the images are numbers of; empty where they are pictures."""
-        return self._validation.alphabet
+    def medium(self) -> Medium:
+        """What the images are made of."""
+        return self._validation.medium
 
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:
         """Random numbers of this run for one purpose, on the CPU."""

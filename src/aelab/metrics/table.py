@@ -11,9 +11,8 @@ from aelab.metrics.subject import Subject
 from aelab.posteriors import CanDraw, HasDivergence
 
 #: What a subject may lack: a posterior with a divergence that latents can be drawn from, labels of
-#: both sets, training images; images that
-#: are characters, or such that are pixels (each has one of the two).
-Need = Literal["posterior", "labels", "train", "characters", "pixels"]
+#: both sets, training images.
+Need = Literal["posterior", "labels", "train"]
 
 
 class Metric(NamedTuple):
@@ -28,6 +27,7 @@ class Metric(NamedTuple):
         part: name of the argument that says over how many held-out images at most it is taken;
             empty where it is over all of the subject's.
         part_is: which of its values that concerns, in words; empty for all of them.
+        medium: name of the medium that the images must be of, see `aelab.medium`; empty for any.
     """
 
     function: Callable[..., dict[str, float]]
@@ -37,6 +37,7 @@ class Metric(NamedTuple):
     needs_extra: str = ""
     part: str = ""
     part_is: str = ""
+    medium: str = ""
 
     def images(self, subject: Subject, options: Mapping[str, Any]) -> int:
         """Over how many of a subject's held-out images it is taken, the first in drawn order."""
@@ -51,30 +52,33 @@ _WORDS: dict[Need, str] = {
     "posterior": "the latent has no posterior to draw from",
     "labels": "the images have no labels",
     "train": "there are no training images",
-    "characters": "the images are pictures, not characters",
-    "pixels": "the images are characters, not pixels (measure them with 'characters')",
 }
 
 
 def lacking(subject: Subject, metric: Metric) -> str:
     """What the subject has not got for a metric, in words; empty if it can be measured."""
-    return lacking_needs(subject, metric.needs)
+    return lacking_needs(subject, metric.needs, metric.medium)
 
 
-def lacking_needs(subject: Subject, needs: frozenset[Need]) -> str:
-    """What the subject has not got of `needs`, in words; empty if nothing is missing."""
+def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") -> str:
+    """What the subject has not got of `needs`, in words; empty if nothing is missing.
+
+    Args:
+        medium: name of the one that its images must be of; empty for any.
+    """
     has: dict[Need, bool] = {
         "labels": subject.labels is not None
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
-        "characters": bool(subject.alphabet),
-        "pixels": not subject.alphabet,
     }
     if "posterior" in needs:  # only known once the images have passed the model
         has["posterior"] = isinstance(subject.posterior, HasDivergence) and isinstance(
             subject.posterior, CanDraw
         )
-    return ", ".join(_WORDS[need] for need in sorted(needs) if not has[need])
+    missing = [_WORDS[need] for need in sorted(needs) if not has[need]]
+    if medium not in ("", subject.medium.name):
+        missing.append(f"the images are {subject.medium.images_are}, not {medium}")
+    return ", ".join(missing)
 
 
 def measure(subject: Subject, metric: Metric, **options: Any) -> dict[str, float]:

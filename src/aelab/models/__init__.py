@@ -44,7 +44,6 @@ from aelab.models.characters import (
     GumbelSoftmax,
     OneHotCharacters,
     Softmax,
-    check_alphabet,
 )
 from aelab.models.conv_vae import ConvVAE
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
@@ -270,7 +269,6 @@ __all__ = [
     "ascii_autoencoder_2022",
     "asks_for_values",
     "bounded_output",
-    "check_alphabet",
     "count_parameters",
     "fast_implicit_decoder",
     "film_decoder",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, DataError, ShapeError
 from aelab.glyphs import ALPHABET, character_numbers
+from aelab.glyphs.medium import Characters
 from aelab.models.autoencoders import Autoencoder
 from aelab.models.bottlenecks import Identity
 from aelab.models.shapes import shape_words
@@ -224,10 +225,12 @@ class CharacterAutoencoder(Autoencoder):
             is `character_ce`, the cross-entropy of the logits.
 
     Attributes:
-        alphabet: the characters it writes; a set of training images must have the same.
+        medium: the characters it writes; a set of training images must have the same.
+        alphabet: those characters as a text.
         note: what a reader of the results must know of a preset; see `notes_of`.
     """
 
+    medium = Characters()
     alphabet: str = ALPHABET
     note: str = ""
 
@@ -278,39 +281,6 @@ class CharacterAutoencoder(Autoencoder):
                 hint=f"end it with nn.Conv2d(channels, {NUM_CHARACTERS}, 1)",
             )
         return logits
-
-
-def check_alphabet(model: nn.Module, alphabet: str) -> None:
-    """Refuses characters for a model that paints, and pictures for one that writes.
-
-    Args:
-        model: any; its attribute `alphabet` says what it writes.
-        alphabet: of the images, empty for pictures.
-
-    Raises:
-        ConfigError: the two do not fit.
-    """
-    written = getattr(model, "alphabet", "")
-    if written == alphabet:
-        return
-    if not written:
-        raise ConfigError(
-            "the images are grids of characters, but the model outputs pixels: it would read the "
-            "characters' numbers as brightness",
-            hint="use a character model, for instance small_ascii_ae((24, 24))",
-        )
-    if not alphabet:
-        raise ConfigError(
-            "the images are pictures, but the model outputs characters: it needs grids of "
-            "characters",
-            hint="convert them with image_to_ascii_dataset(dataset), or use a pixel "
-            "model, for instance small_image_ae((1, 28, 28))",
-        )
-    raise ConfigError(
-        f"the images number {len(alphabet)} characters, {alphabet!r}, but the model outputs "
-        f"{len(written)} others, {written!r}",
-        hint="both must have the same alphabet, in the same order",
-    )
 
 
 def likeliest(logits: Tensor) -> Tensor:

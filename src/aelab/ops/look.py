@@ -171,7 +171,7 @@ def look(images: Images, name: str) -> list[Finding]:
         return [shape_problem]
     values = values_of_set(images)
     found = _not_finite(values, images, name)
-    if not images.alphabet:
+    if images.medium.is_brightness:
         declared_later = any(getattr(change, "sets_range", False) for change in images.augment)
         if not declared_later:
             found += _out_of_range(values, images, name)

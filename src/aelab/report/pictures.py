@@ -32,7 +32,8 @@ _MOMENT = re.compile(r"(heldout|train)-(\d+)(\.png|\.txt)")
 
 #: Most pixels of the name column, gaps between rows and between images, height of the text.
 LABEL_WIDTH, GAP, IMAGE_GAP, TEXT_SIZE = 190, 6, 2, 12
-#: Between drawn characters, whose white paper would otherwise run together.
+#: Between pictures that were drawn, of a run whose record has a `cell`: their white paper would
+#: otherwise run together.
 PAPER_GAP = "#c8ccd2"
 
 
@@ -100,7 +101,7 @@ def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:
 def image_width(run: Run, size: tuple[int, int]) -> int:
     """Width of one image in a row of `size` (width, height): as recorded, else square.
 
-    ASCII art is recorded in characters, and so many pixels of a `cell` wide as they are.
+    A drawn medium is recorded in its elements, and so many pixels of a `cell` wide as they are.
     """
     shape, cell = (list(run.record.get(key) or []) for key in ("shape", "cell"))
     width = shape[2] * (cell[1] if len(cell) == 2 else 1) if len(shape) == 3 else 0
@@ -250,7 +251,7 @@ def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:
         original, stored = originals(run, split), steps(run, split)
         if original is None or not stored:
             continue
-        gap = PAPER_GAP if run.record.get("alphabet") else "white"
+        gap = PAPER_GAP if run.record.get("cell") else "white"
         first = SheetRow("original", _images(run, original, count), True, gap)
         group = together.setdefault(read(original, run.path, LARGEST_PICTURE), [first])
         group.append(SheetRow(label, _images(run, stored[max(stored)], count), False, gap))

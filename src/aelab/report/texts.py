@@ -85,7 +85,7 @@ def examples_text(
     if found is not None and found.blocks:
         head = f"{run.folder}: {SPLITS[split]} after {found.images:,} images, {HEADING}"
         return "\n\n".join([head, *found.blocks])
-    if not run.record.get("alphabet"):
+    if not run.record.get("cell"):
         raise UserError(
             f"run {run.folder} outputs pictures, it has no text",
             hint=f"to see its pictures: aelab figure reproductions {run.folder}",

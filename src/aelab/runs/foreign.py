@@ -110,7 +110,6 @@ _RECORD: dict[str, tuple[_Check, str]] = {
     "matrix": (_object_of(_plain), "an object of values"),
     "extra": (_object_of(_plain), "an object of values"),
     "parameters": (_object_of(_or_none(_whole)), "an object of whole numbers"),
-    "alphabet": (_or_none(_text), "text"),
     **dict.fromkeys(
         ("shape", "latent_shape", "cell"), (_or_none(_list_of(_size)), "sizes from 1 up")
     ),

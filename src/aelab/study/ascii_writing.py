@@ -19,13 +19,15 @@ from aelab.data.ascii_text import trimmed
 from aelab.data.decode import decode
 from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
 from aelab.files import NoPicture, read_file
-from aelab.glyphs import ALPHABET, as_images, font_renderer, match_glyphs, side_by_side, to_grid
+from aelab.glyphs import as_images, font_renderer, match_glyphs, side_by_side, to_grid
+from aelab.glyphs.medium import FONT_RES, Characters, lines_of
+from aelab.medium import medium_of
 from aelab.metrics import flat
 from aelab.metrics.paths import linear_path, spherical_path
 from aelab.outputs import write_output
 from aelab.report import texts as shown_texts
 from aelab.report.pictures import images_in_rows
-from aelab.tensor_pictures import FONT_RES, as_pictures, reproduce, texts
+from aelab.tensor_pictures import as_pictures, reproduce
 
 if TYPE_CHECKING:
     from aelab.study.opened import OpenedRun
@@ -86,7 +88,7 @@ def art_of(opened: OpenedRun, source: Path, how: Matching) -> AsciiArt:
     parts = [reproduce(opened.parts.model, part) for part in torch.split(_batch(tiles), BATCH)]
     rows, cols = grid.shape[0] // shape[0], grid.shape[1] // shape[1]
     written = rearrange(torch.cat(parts), "(r c) k h w -> k (r h) (c w)", r=rows, c=cols)
-    return AsciiArt(texts(_batch(grid[None]))[0], texts(written[None])[0])
+    return AsciiArt(lines_of(_batch(grid[None]))[0], lines_of(written[None])[0])
 
 
 @torch.no_grad()
@@ -111,7 +113,7 @@ def frames_of(
         model.decode(part.to(opened.parts.device)).cpu()  # type: ignore[operator]
         for part in torch.split(way, BATCH)
     ]
-    return texts(torch.cat(decoded))
+    return lines_of(torch.cat(decoded))
 
 
 def grid_shape(opened: OpenedRun) -> tuple[int, int]:
@@ -120,8 +122,7 @@ def grid_shape(opened: OpenedRun) -> tuple[int, int]:
     Raises:
         UserError: the run paints pictures.
     """
-    written = opened.run.record.get("alphabet") or getattr(opened.parts.model, "alphabet", "")
-    if not written:
+    if medium_of(opened.parts.model).name != Characters.name:
         raise UserError(
             f"run {opened.run.folder} outputs pictures, not characters",
             hint="choose a run that was trained on ASCII art, as the files in experiments/ascii "
@@ -254,7 +255,7 @@ def save(shown: Sequence[Lines], out: Path) -> Path:
 def _drawn(shown: Sequence[Lines], ending: str) -> bytes:
     size = max(map(len, shown)), max(len(line) for lines in shown for line in lines)
     grids = torch.stack([to_grid(lines, size) for lines in shown])
-    pictures = as_pictures(_batch(grids), ALPHABET)
+    pictures = as_pictures(_batch(grids), Characters())
     buffer = io.BytesIO()
     if ending == ".png":
         images_in_rows(pictures, len(pictures), gap=FONT_RES).save(buffer, "PNG", optimize=True)

@@ -131,14 +131,14 @@ def evaluate_run(
 ) -> Evaluated:
     """Measures one reopened run and stores what was found beside it.
 
-    Unless they were `asked` for by name, metrics of characters are silent about a run that paints:
-    most users never write, and two notes below each table would tell them nothing.
+    Unless they were `asked` for by name, metrics of a medium that is not the run's and not pixels
+    are silent: most users have none such, and notes below each table would tell them nothing.
     """
     subject = subject_of(opened, limit=limit)
     found = Evaluated(opened.run, opened.images, len(subject.images), subject.heldout_total)
     entries: dict[str, dict[str, Any]] = {}
     for name in names:
-        if not (asked or subject.alphabet) and "characters" in METRICS[name].needs:
+        if not asked and METRICS[name].medium not in ("", "pixels", subject.medium.name):
             continue
         missing = lacking(subject, METRICS[name])
         if missing:

@@ -54,9 +54,8 @@ def evaluate(
         `loss` (the weighted total, with the weights that the run ends with) and the unweighted
         terms by name; where it differs `loss_now`, with the weights at `images_seen`; where the
         posterior has an
-        `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, and where the
-        model writes, `accuracy`, `accuracy_without_spaces` and `blank_share`: see
-        `aelab.train.tally`.
+        `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, see
+        `aelab.train.tally`; and what the model's medium counts.
     """
     if not isinstance(images, Batches):
         images = as_images(images, "images")
@@ -78,7 +77,7 @@ def evaluate_with_health(
     validation = validation_of(settings)
     sums: Tensor | None = None
     names: list[str] = []
-    weight, tally = 0, Tally(model, getattr(objective, "inkless", ()))
+    weight, tally = 0, Tally(model, objective)
     with mode_of(model, training=validation.training_mode):
         for inputs, target, noise in held_out_batches(
             model, objective, images, settings, images_seen

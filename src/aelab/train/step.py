@@ -225,7 +225,7 @@ def _as_float32(output: Output) -> Output:
         output.reconstruction.float(),
         _widened(output.latent),
         changed(output.posterior, _widened),
-        {name: value.float() for name, value in output.characters.items()},
+        {name: value.float() for name, value in output.details.items()},
     )
 
 

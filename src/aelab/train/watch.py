@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aelab.medium import medium_of
 from aelab.train.batches import Batches
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.events import Warned
@@ -20,15 +21,10 @@ from aelab.train.validation import validation_of
 from aelab.types import Output
 
 #: Reconstructions that differ from each other less than this share of what their targets do (in
-#: variance) are one picture; a text with less than this share of its target's ink is blank.
+#: variance) are one picture.
 ALIKE = 0.02
 #: Batches before which running statistics are still those of the start.
 FIRST_BATCHES = 20
-#: What leads away from blank paper.
-_MORE_INK = (
-    "objective: {character_ce: {frequency_power: 0.7}} or {character_ce: {space_deemph: 100}} "
-    "beside the drawn loss, or another tau of the relaxation"
-)
 
 
 class Mismatch(NamedTuple):
@@ -71,52 +67,11 @@ def warnings_of(
     if _looks_broken(state, settings, found):
         warned = running_statistics(state, objective, held_out, settings)
         if warned is not None:
-            return (warned,)  # blank text would only follow from it
-    warned = only_spaces(found) or only_inkless(found) or same_text(state, found)
-    return () if warned is None else (warned,)
-
-
-def only_spaces(found: Evaluation) -> Warned | None:
-    """A model that writes has stopped, or not begun, to use ink."""
-    written = found.terms.get("blank_share")
-    target = found.looks.get("target_blank_share")
-    if written is None or target is None or 1 - written >= ALIKE * (1 - target):
-        return None
-    return Warned(
-        "writes only spaces",
-        f"{written:.2%} of the output cells are spaces, and {target:.2%} of the target cells",
-        "spaces are the most frequent character; where more training does not lead away from "
-        f"them: {_MORE_INK}",
+            return (warned,)  # what the medium sees would only follow from it
+    finding = medium_of(state.model).warning(
+        found.terms, found.looks, early=state.batches < FIRST_BATCHES
     )
-
-
-def only_inkless(found: Evaluation) -> Warned | None:
-    """A model writes characters that its own loss cannot tell from spaces."""
-    unseen, target = found.looks.get("unseen_share"), found.looks.get("target_blank_share")
-    if unseen is None or target is None or 1 - unseen >= ALIKE * (1 - target):
-        return None
-    return Warned(
-        "writes only what its loss cannot see",
-        f"{unseen:.2%} of the output cells look blank when drawn, but only "
-        f"{found.terms['blank_share']:.2%} are spaces",
-        "some characters have no ink at this font_res and font_zoom (aelab.glyphs.alike_pairs "
-        f"lists them): use a larger font_res or no font_zoom, and {_MORE_INK}",
-    )
-
-
-def same_text(state: State, found: Evaluation) -> Warned | None:
-    """A model writes the same for every picture: often spaces, and characters of little ink."""
-    spread, target = found.looks.get("spread"), found.looks.get("target_spread")
-    if "blank_share" not in found.terms or spread is None or target is None:
-        return None
-    if spread >= ALIKE * target or state.batches < FIRST_BATCHES:
-        return None
-    return Warned(
-        "writes the same for every picture",
-        f"{found.terms['blank_share']:.1%} spaces, {found.terms['accuracy']:.1%} of the characters "
-        "right",
-        f"the output does not depend on the latent: {_MORE_INK}; a smaller weight of kl",
-    )
+    return () if finding is None else (Warned(finding.code, finding.message, finding.way_out),)
 
 
 def running_statistics(

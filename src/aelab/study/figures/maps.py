@@ -55,7 +55,7 @@ def latent_map(
     points, how, axes = place(codes, method, subject.seed)
     title = f"{words}, {how}"
     if mark == "thumbnails" or (mark == "auto" and labels is None):
-        pictures = as_pictures(images, subject.alphabet)
+        pictures = as_pictures(images, subject.medium)
         return thumbnail_map(points.numpy(), pictures, title)
     numbers = None if labels is None else labels.numpy()
     ticks = method == "pca"

@@ -117,9 +117,9 @@ def draw_together(
         if name == "reproductions":
             shown = subject.images[subject.shown[: len(images)]]
             if originals is None or not torch.equal(originals, shown):
-                lines.append(picture_line("original", shown, subject.alphabet, original=True))
+                lines.append(picture_line("original", shown, subject.medium, original=True))
             originals = shown
-        line = picture_line(label, images, subject.alphabet)
+        line = picture_line(label, images, subject.medium)
         if lines and lines[0].images[0].size != line.images[0].size:
             raise DataError(
                 f"the images of {reference} are {images.shape[-1]}x{images.shape[-2]}, those of "

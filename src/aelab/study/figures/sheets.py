@@ -11,11 +11,10 @@ from aelab.errors import ConfigError, UserError, did_you_mean, one_of
 from aelab.metrics import flat, kl_by_dimension
 from aelab.metrics.distances import draw_images
 from aelab.metrics.paths import linear_path, spherical_path, traversal
-from aelab.metrics.samplers import nearest
 from aelab.metrics.subject import normal_of
 from aelab.posteriors import HasDivergence, changed
 from aelab.report.pictures import SheetRow, sheet
-from aelab.tensor_pictures import cell, numbers_of, picture_line
+from aelab.tensor_pictures import picture_line
 
 if TYPE_CHECKING:
     from aelab.metrics import Subject
@@ -27,12 +26,12 @@ LEAST_PIXELS = 48
 def reproductions(subject: Subject, count: int = 8) -> bytes:
     """The worst, the middle and the best held-out reproductions.
 
-    Judged by squared error; of ASCII art by the share of wrong characters.
+    Judged by squared error, or by what else their medium's error is.
 
     Args:
         count: images a row.
     """
-    unit, error = errors_of(subject)
+    unit, error = subject.medium.errors(subject.reconstructions, subject.images)
     order = error.argsort(descending=True)
     count = min(count, len(order))
     middle = (len(order) - count) // 2
@@ -42,8 +41,8 @@ def reproductions(subject: Subject, count: int = 8) -> bytes:
     for name, index in rows.items():
         mean = error[index].mean().item()
         images, made = subject.images[index], subject.reconstructions[index]
-        lines.append(picture_line(f"{name}: original", images, subject.alphabet, original=True))
-        lines.append(picture_line(f"{name}: {unit} {mean:.4f}", made, subject.alphabet))
+        lines.append(picture_line(f"{name}: original", images, subject.medium, original=True))
+        lines.append(picture_line(f"{name}: {unit} {mean:.4f}", made, subject.medium))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -76,7 +75,7 @@ def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str =
             if path in (name, "both"):
                 images = subject.decode(make(codes[first], codes[second], steps))
                 label, is_first = f"{number} {name}{between}", name == "linear"
-                lines.append(picture_line(label, images, subject.alphabet, original=is_first))
+                lines.append(picture_line(label, images, subject.medium, original=is_first))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -107,7 +106,7 @@ def traversals(
         values = mean[dimension] + offsets * std[dimension]
         shown = subject.decode(traversal(code, dimension, values))
         label = f"{dimension}: {tells[dimension]:.3g} {unit}"
-        lines.append(picture_line(label, shown, subject.alphabet))
+        lines.append(picture_line(label, shown, subject.medium))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -124,7 +123,7 @@ def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes
         mean = subject.reconstructions[index : index + 1]
         row = torch.cat([subject.images[index : index + 1], mean, shown])
         label = "original, mean, draws" if not place else ""
-        lines.append(picture_line(label, row, subject.alphabet))
+        lines.append(picture_line(label, row, subject.medium))
     return sheet(lines, scale=scale_of(subject))
 
 
@@ -146,28 +145,17 @@ def samples(
         near = nearest_training_images(subject, shown)
     for start in range(0, count, 10):
         row = shown[start : start + 10]
-        lines.append(picture_line("sample", row, subject.alphabet, original=near is not None))
+        lines.append(picture_line("sample", row, subject.medium, original=near is not None))
         if near is not None:
             found = near[start : start + 10]
-            lines.append(picture_line("nearest training image", found, subject.alphabet))
+            lines.append(picture_line("nearest training image", found, subject.medium))
     return sheet(lines, scale=scale_of(subject))
 
 
 def nearest_training_images(subject: Subject, images: Tensor) -> Tensor:
-    """(N, C, H, W) the most similar training image of each: in pixels, or in equal characters."""
+    """(N, C, H, W) the most similar training image of each."""
     train = subject.train_images
-    if not subject.alphabet:
-        return train[nearest(images, train)[0]]
-    numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, train))
-    return torch.stack([train[(known != one).sum((1, 2)).argmin()] for one in numbers])
-
-
-def errors_of(subject: Subject) -> tuple[str, Tensor]:
-    """What held-out reproductions are ordered by, in a word, and (N,) of it: less is better."""
-    made, images = subject.reconstructions, subject.images
-    if subject.alphabet:
-        return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
-    return "L2", (made - images).square().flatten(1).mean(1)
+    return train[subject.medium.nearest(images, train)]
 
 
 def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
@@ -194,5 +182,5 @@ def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
 
 def scale_of(subject: Subject) -> int:
     """How many pixels a pixel becomes, so that small images can be seen."""
-    height = subject.images.shape[-2] * (cell()[0] if subject.alphabet else 1)
+    height = subject.images.shape[-2] * subject.medium.cell[0]
     return max(1, -(-LEAST_PIXELS // height))

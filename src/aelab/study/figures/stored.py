@@ -66,10 +66,9 @@ def draw_cheap(opened: OpenedRun, limit: int) -> tuple[list[Path], dict[str, str
         subject = subject_of(opened, limit=limit, every_class=True)
     written, failed = list[Path](), dict[str, str]()
     for name, figure in FIGURES.items():
-        other_kind = "pixels" if subject.alphabet else "characters"
-        if figure.cost == "slow" or other_kind in figure.needs:
+        if figure.cost == "slow" or figure.medium not in ("", subject.medium.name):
             continue
-        lacking = lacking_needs(subject, figure.needs)
+        lacking = lacking_needs(subject, figure.needs, figure.medium)
         if lacking:
             failed[name] = lacking
             continue

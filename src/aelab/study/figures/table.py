@@ -26,6 +26,7 @@ class Figure(NamedTuple):
             file, a Pillow image or a matplotlib figure.
         summary: one sentence for `aelab figure --list`.
         needs: what the subject must have.
+        medium: name of the medium that its images must be of; empty for any.
         cost: `cheap` ones are drawn by `aelab report --figures`.
         of_run: needs the stored files only, no model.
     """
@@ -35,6 +36,7 @@ class Figure(NamedTuple):
     needs: frozenset[Need] = frozenset()
     cost: Literal["cheap", "slow"] = "cheap"
     of_run: bool = False
+    medium: str = ""
 
 
 class FigureFile(NamedTuple):
@@ -47,7 +49,6 @@ class FigureFile(NamedTuple):
 #: Options of figures that say how many; `image` and `pair` count from 0.
 _COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
-_PIXELS: frozenset[Need] = frozenset({"pixels"})
 
 #: Every figure by name.
 FIGURES: Table[Figure] = Table(
@@ -67,7 +68,7 @@ FIGURES: Table[Figure] = Table(
         "map": Figure(maps.latent_map, "codes in two dimensions: method=pca, tsne or umap"),
         "histogram": Figure(maps.code_histogram, "codes beside the prior"),
         "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
-        "frequency": Figure(maps.frequency, "error by spatial frequency", _PIXELS),
+        "frequency": Figure(maps.frequency, "error by spatial frequency", medium="pixels"),
         "film": Figure(
             film, "reproductions over the course of training: kind=webp, gif or mp4", of_run=True
         ),
@@ -121,8 +122,8 @@ def drawn_figure(
     figure = find_figure(name)
     given = dict(options or {})
     figure_options(name, figure.make, given)
-    if figure.needs:
-        missing = lacking_needs(source, figure.needs)  # type: ignore[arg-type]
+    if figure.needs or figure.medium:
+        missing = lacking_needs(source, figure.needs, figure.medium)  # type: ignore[arg-type]
         if missing:
             raise UserError(f"the figure '{name}' cannot be drawn: {missing}")
     return _finished(figure.make(source, **given), str(given.get("kind", "webp")))
