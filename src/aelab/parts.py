@@ -13,15 +13,38 @@ points too, in this project's `pyproject.toml`; nothing imports it.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from aelab.errors import ConfigError, did_you_mean, one_of
 
 T = TypeVar("T")
+
+#: Every kind of part -> its table (module, name). The tables are imported when they are asked for:
+#: this file stands below all rooms, and most of them load torch.
+_TABLES = {
+    "model part": ("aelab.models", "MODELS"),
+    "data set": ("aelab.data", "DATASETS"),
+    "reconstruction loss": ("aelab.losses", "RECONSTRUCTIONS"),
+    "penalty": ("aelab.losses", "PENALTIES"),
+    "comparison loss": ("aelab.losses", "COMPARISONS"),
+    "optimizer": ("aelab.train", "OPTIMIZERS"),
+    "scheduler": ("aelab.train", "SCHEDULES"),
+    "validation": ("aelab.train", "VALIDATIONS"),
+    "metric": ("aelab.metrics", "METRICS"),
+    "sampler": ("aelab.metrics", "SAMPLERS"),
+    "figure": ("aelab.study.figures", "FIGURES"),
+    "bridge": ("aelab.bridges", "BRIDGES"),
+}
+
+#: Kinds of parts that blocks call; all others are named by a key of the file, or by a verb.
+CALLED_IN_BLOCKS = ("model part", "data set")
 
 
 class Table(Mapping[str, T], Generic[T]):
@@ -33,7 +56,7 @@ class Table(Mapping[str, T], Generic[T]):
     Args:
         kind: what one of them is called, for instance `penalty`.
         group: of the entry points that bring more of them.
-        ours: those of the house.
+        ours: aelab's own.
 
     Attributes:
         kind, group: as given.
@@ -80,10 +103,25 @@ class Table(Mapping[str, T], Generic[T]):
         )
 
     @property
-    def ours(self) -> frozenset[str]:
-        """Names of the parts of the house, its wings included."""
-        wings = (name for name, entry in installed(self.group).items() if _of_a_wing(entry))
-        return frozenset({*self._ours, *wings})
+    def ours(self) -> tuple[str, ...]:
+        """Names of the parts that aelab brings, its wings included, in the order of the table."""
+        return tuple(name for name in self if self.package(name) == "aelab")
+
+    def summary(self, name: str) -> str:
+        """What the part called `name` is, in a line: its `summary`, or its docstring's first line.
+
+        Empty where it has neither.
+        """
+        return summary_of(self[name])
+
+    def package(self, name: str) -> str:
+        """The installed package that brings `name`; `aelab`, or empty for a registered part."""
+        if name in self._ours:
+            return "aelab"
+        entry = None if name in self._own else installed(self.group).get(name)
+        if entry is None:
+            return ""
+        return "aelab" if _of_a_wing(entry) else entry.dist.name if entry.dist else entry.module
 
     def register(self, name: str, part: T) -> None:
         """Add a part of one's own.
@@ -112,6 +150,59 @@ class Table(Mapping[str, T], Generic[T]):
                 hint=f"repair or remove the package: pip uninstall {package}",
             ) from error
         return part
+
+
+#: Any table, where the kind of its parts does not matter.
+AnyTable = Table[Any]
+
+
+def kinds() -> tuple[str, ...]:
+    """Every kind of part, as `aelab.register` calls it."""
+    return tuple(_TABLES)
+
+
+def table_of(kind: str) -> AnyTable:
+    """The table of one kind of part.
+
+    Raises:
+        ConfigError: there is no such kind; the nearest and all kinds are told.
+    """
+    if kind not in _TABLES:
+        raise ConfigError(
+            f"there is no kind of part '{kind}'{did_you_mean(kind, _TABLES)}",
+            hint=f"possible: {one_of(_TABLES)}",
+        )
+    module, name = _TABLES[kind]
+    found: AnyTable = getattr(importlib.import_module(module), name)
+    return found
+
+
+def tables() -> Mapping[str, AnyTable]:
+    """Every kind of part -> its table; this imports every room that has one."""
+    return MappingProxyType({kind: table_of(kind) for kind in _TABLES})
+
+
+def by_name(*parts: T) -> dict[str, T]:
+    """Classes and functions by their own names, for a table of parts that are called as they are.
+
+    Raises:
+        ValueError: two of them have the same name.
+    """
+    named = {part.__name__: part for part in parts}  # type: ignore[attr-defined]
+    if len(named) < len(parts):
+        raise ValueError("two parts of one table have the same name")
+    return named
+
+
+def summary_of(part: Any) -> str:
+    """The `summary` of a metric or figure, else the first line of the docstring.
+
+    Empty where there is neither.
+    """
+    text = getattr(part, "summary", None)
+    if not isinstance(text, str):
+        text = inspect.getdoc(part) or ""
+    return text.strip().partition("\n")[0].rstrip(".")
 
 
 def installed(group: str) -> Mapping[str, EntryPoint]:
@@ -168,7 +259,3 @@ def _declared(checkout: Path) -> frozenset[str]:
 def look_again() -> None:
     """Look through the installed packages anew, for instance after one was installed."""
     _installed.cache_clear()
-
-
-#: Any part, where its kind does not matter.
-AnyTable = Table[Any]

@@ -14,7 +14,9 @@ from aelab import catalogue
 from aelab.arguments import annotation_words, fit_annotation
 from aelab.catalogue.parts import Part
 from aelab.config import Block, Scope, evaluate_block, load
+from aelab.data import DATASETS
 from aelab.errors import AelabError, ConfigError, Where
+from aelab.models import MODELS
 
 
 def make(
@@ -124,7 +126,7 @@ def test_parts_behave_like_classes_under_trust() -> None:
 
 
 def test_one_registers_ones_own_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_OWN", {})
+    monkeypatch.setattr(MODELS, "_own", {})
     monkeypatch.setattr(catalogue, "_OWN_ATTRIBUTES", {})
 
     class Mine(nn.Module):
@@ -142,9 +144,6 @@ def test_one_registers_ones_own_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_name_of_the_rooms_is_there() -> None:
-    from aelab.data import DATASETS
-    from aelab.models import MODELS
-
     names = catalogue.names()
     libraries = {"torch", "nn", "F", "math", "torchvision", "VT"}
     assert set(DATASETS) | set(MODELS) | libraries <= set(names)

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from aelab import lab
-from aelab.data import TensorDataset, noise_dataset
+from aelab.data import DATASETS, TensorDataset, noise_dataset
 from aelab.data.overview import (
-    LISTED,
     comparison,
     contact_sheet,
     list_datasets,
+    listings,
     named,
     overview,
     spread,
@@ -59,7 +59,8 @@ def test_noise_follows_its_seed_and_its_arguments() -> None:
 
 def test_the_list_names_every_set_and_where_it_is(tile_sheet: Path) -> None:
     listed = {entry["name"]: entry for entry in list_datasets()}
-    assert set(listed) == set(LISTED)
+    assert set(listed) == set(listings())
+    assert {*listings().values()} <= DATASETS.keys()
     assert listed["rpg"]["status"] == str(tile_sheet)
     assert listed["noise"]["status"] == "generated"
     assert "not here" in listed["mnist"]["status"]

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 from aelab.catalogue.calls import CallLog
 from aelab.catalogue.parts import Part
 from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
-from aelab.errors import ConfigError, did_you_mean, one_of
-from aelab.parts import AnyTable
+from aelab.errors import ConfigError
+from aelab.parts import CALLED_IN_BLOCKS, table_of
 
 if TYPE_CHECKING:
     from aelab.data.roots import Roots
 
 __all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "register", "tables"]
 
-#: Parts that a program added with `register`; never filled by importing anything of the house.
-_OWN: dict[str, Any] = {}
+#: What blocks may read of objects of registered classes, beside their `block_attributes`.
 _OWN_ATTRIBUTES: dict[type, frozenset[str]] = {}
 
 
@@ -39,29 +38,20 @@ def register(
         name: how files call it.
         part: a class or function with annotated keyword arguments.
         attributes: what blocks may read of the objects it makes.
-        kind: what it is: a `model part` or a `data set`, which blocks call; or one of the other
-            kinds of `tables_by_kind`, which the file names.
+        kind: what it is, one of `aelab.parts.kinds()`: a `model part` or a `data set`, which blocks
+            call; or a kind that a key of the file or a verb names.
 
     Raises:
         ConfigError: the name is no name, or is taken already; an unknown kind.
     """
-    if kind not in ("model part", "data set"):
-        kinds = tables_by_kind()
-        if kind not in kinds:
-            raise ConfigError(
-                f"there is no kind of part '{kind}'{did_you_mean(kind, kinds)}",
-                hint=f"possible: {one_of(kinds)}",
-            )
-        kinds[kind].register(name, part)
-        return
-    if not name.isidentifier() or name.startswith("_"):
-        raise ConfigError(f"'{name}' cannot be the name of a part")
-    if not callable(part):
-        raise ConfigError(f"'{name}' must be a class or a function, not {part!r}")
-    if _OWN.get(name, part) is not part or name in tables():
-        raise ConfigError(f"there is a part '{name}' already")
-    _OWN[name] = part
-    if isinstance(part, type):
+    table = table_of(kind)
+    if kind in CALLED_IN_BLOCKS:
+        if not callable(part):
+            raise ConfigError(f"'{name}' must be a class or a function, not {part!r}")
+        if name not in table and name in tables():
+            raise ConfigError(f"there is a part '{name}' already")
+    table.register(name, part)
+    if attributes and isinstance(part, type):
         _OWN_ATTRIBUTES[part] = frozenset(attributes)
 
 
@@ -82,7 +72,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
-    for name, target in {**tables(), **_OWN}.items():
+    for name, target in tables().items():
         reads = name not in {*MODELS.ours, *HELPERS, *LOSSES} or name in READS_FILES
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
@@ -91,7 +81,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
 
 
 def tables() -> Mapping[str, Any]:
-    """Name -> class or function: the tables of the rooms, and installed plug-ins."""
+    """Name -> class or function that blocks call: ours, of installed packages, registered ones."""
     from aelab.data import COMBINATORS, DATASETS
     from aelab.losses import LOSSES
     from aelab.models import HELPERS, MODELS
@@ -99,26 +89,11 @@ def tables() -> Mapping[str, Any]:
     return MappingProxyType({**MODELS, **DATASETS, **COMBINATORS, **HELPERS, **LOSSES})
 
 
-def tables_by_kind() -> Mapping[str, AnyTable]:
-    """Every kind of part that an experiment file names -> its table.
-
-    Metrics, figures and bridges have tables too: `aelab.metrics.METRICS`,
-    `aelab.study.figures.FIGURES` and `aelab.bridges.BRIDGES`.
-    """
-    from aelab.data import DATASETS
-    from aelab.losses import PENALTIES, RECONSTRUCTIONS
-    from aelab.models import MODELS
-    from aelab.train import OPTIMIZERS, SCHEDULES
-
-    known = (MODELS, DATASETS, RECONSTRUCTIONS, PENALTIES, OPTIMIZERS, SCHEDULES)
-    return MappingProxyType({table.kind: table for table in known})
-
-
 def attributes() -> Mapping[type, frozenset[str]]:
     """Exact type -> the rights of a block: attribute names, `[]`, `for`, `with` (see `guards`).
 
-    A module of a wing or of a package says what else a block may read of it by its class attribute
-    `block_attributes`, names that are not inherited.
+    A class that is a part says what else a block may read of its objects by its class attribute
+    `block_attributes`, ours as those of wings and packages.
     """
     from torch import nn
 
@@ -128,10 +103,12 @@ def attributes() -> Mapping[type, frozenset[str]]:
     for row in (_room_attributes(), _OWN_ATTRIBUTES):
         for part, rights in row.items():
             rows[part] = rows.get(part, frozenset()) | rights
-    for part in {**tables(), **_OWN}.values():
-        if isinstance(part, type) and issubclass(part, nn.Module):
-            own = vars(part).get("block_attributes", ())
-            rows[part] = rows.get(part, frozenset()) | MODULE_RIGHTS | frozenset(own)
+    for part in tables().values():
+        if isinstance(part, type):
+            rights = frozenset(getattr(part, "block_attributes", ()))
+            rights |= MODULE_RIGHTS if issubclass(part, nn.Module) else frozenset()
+            if rights:
+                rows[part] = rows.get(part, frozenset()) | rights
     return MappingProxyType(rows)
 
 
@@ -146,7 +123,6 @@ def is_data_part(name: str) -> bool:
 def _room_attributes() -> dict[type, frozenset[str]]:
     """What the rooms say of their own types; every kind of data set has the same methods."""
     from aelab.data import METHODS, TORCHVISION_DATASETS, Dataset
-    from aelab.models import BLOCK_METHODS
 
     kinds: list[type] = [Dataset]
     for kind in kinds:  # grows while it is walked
@@ -155,7 +131,7 @@ def _room_attributes() -> dict[type, frozenset[str]]:
     rows = dict.fromkeys(kinds, frozenset({"shape", *METHODS}))
     for kind in TORCHVISION_DATASETS.values():
         rows[kind] |= {"data", "targets"}
-    return {**rows, **BLOCK_METHODS}
+    return rows
 
 
 def _wrap(item: Any, log: CallLog) -> Any:
@@ -172,10 +148,10 @@ def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:
 
 def _index(found: Mapping[str, Any]) -> dict[str, Part]:
     """Every part by its full name, those inside of lists of names included."""
-    parts: dict[str, Part] = {}
+    index: dict[str, Part] = {}
     for item in found.values():
         if isinstance(item, FrozenModule):
-            parts |= _index(members_of(item))
+            index |= _index(members_of(item))
         elif isinstance(item, Part):
-            parts.setdefault(item.name, item)
-    return parts
+            index.setdefault(item.name, item)
+    return index

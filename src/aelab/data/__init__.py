@@ -36,42 +36,45 @@ from aelab.data.transformed import (
     augmentations,
 )
 from aelab.data.transforms import TRANSFORMS
-from aelab.parts import Table
+from aelab.parts import Table, by_name
 
 #: Every data set an experiment file may name.
 DATASETS: Table[Callable[..., Any]] = Table(
     "data set",
     "aelab.datasets",
-    {
-        "array_dataset": array_dataset,
-        "ascii_art_dataset": ascii_art_dataset,
-        "atlas_dataset": atlas_dataset,
-        "cifar10_dataset": cifar10_dataset,
-        "figlet_ascii_dataset": figlet_ascii_dataset,
-        "fmnist_dataset": fmnist_dataset,
-        "idx_dataset": idx_dataset,
-        "image_folder_dataset": image_folder_dataset,
-        "ImagePatchDataset": ImagePatchDataset,
-        "Kali2dDataset": Kali2dDataset,
-        "kali_dataset": kali_dataset,
-        "mnist_dataset": mnist_dataset,
-        "noise_dataset": noise_dataset,
-        "packaged_ascii_dataset": packaged_ascii_dataset,
-        "rpg_tile_dataset": rpg_tile_dataset,
-        "rpg_tile_dataset_3x32x32": rpg_tile_dataset_3x32x32,
-    },
+    by_name(
+        mnist_dataset,
+        fmnist_dataset,
+        cifar10_dataset,
+        rpg_tile_dataset_3x32x32,
+        rpg_tile_dataset,
+        kali_dataset,
+        Kali2dDataset,
+        noise_dataset,
+        figlet_ascii_dataset,
+        packaged_ascii_dataset,
+        # your own files
+        array_dataset,
+        ascii_art_dataset,
+        atlas_dataset,
+        idx_dataset,
+        image_folder_dataset,
+        ImagePatchDataset,
+    ),
 )
 
 #: Sets made of sets, as functions; the methods of every set are `METHODS`.
 COMBINATORS: dict[str, Callable[..., Any]] = {
-    "ImageCombinePatchIterableDataset": ImageCombinePatchIterableDataset,
-    "ImageFilter": ImageFilter,
+    **by_name(
+        ImageCombinePatchIterableDataset,
+        ImageFilter,
+        LimitDataset,
+        TensorDataset,
+        TransformDataset,
+        TransformIterableDataset,
+        image_to_ascii_dataset,
+    ),
     "InterleaveDataset": Interleaved,
-    "LimitDataset": LimitDataset,
-    "TensorDataset": TensorDataset,
-    "image_to_ascii_dataset": image_to_ascii_dataset,
-    "TransformDataset": TransformDataset,
-    "TransformIterableDataset": TransformIterableDataset,
 }
 
 __all__ = [

@@ -15,6 +15,7 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
 from aelab.data.download import fetch
+from aelab.data.listed import listed
 from aelab.data.prepare import Prepared
 from aelab.errors import DataError
 from aelab.files import open_file, read_file
@@ -248,6 +249,7 @@ def _read_pickle(name: str, content: bytes) -> tuple[Tensor, Tensor]:
     return labels, pixels
 
 
+@listed("cifar10", validation={"train": False})
 def cifar10_dataset(
     train: bool = True,
     shape: tuple[int, int, int] = (3, 32, 32),

@@ -25,6 +25,7 @@ from aelab.data.figlet_fonts import (
     word_numbers,
 )
 from aelab.data.figlet_words import default_words
+from aelab.data.listed import listed
 from aelab.data.progress import track
 from aelab.errors import ConfigError, DataError, MissingExtra, did_you_mean, one_of
 from aelab.glyphs.medium import Characters
@@ -264,6 +265,7 @@ def _shares(available: Sequence[int], wanted: int) -> list[int]:
     return [min(count, high) for count in available]
 
 
+@listed("figlet", {"samples": 2_000}, {"samples": 2_000, "part": "held-out words"})
 def figlet_ascii_dataset(
     shape: int | tuple[int, int] = (24, 24),
     part: Part = "train",

@@ -22,6 +22,7 @@ from aelab.data.folder import map_pixels
 from aelab.data.functions import function_key
 from aelab.data.image_filter import ImageFilter
 from aelab.data.kali_formula import BLOCK, MODES, Parameters, Ranges, draw_block, render
+from aelab.data.listed import listed
 from aelab.data.memory import refuse_full_disk
 from aelab.data.prepare import checked_shape
 from aelab.data.progress import track
@@ -260,6 +261,7 @@ def _render(recipe: Recipe, parameters: Parameters, size: tuple[int, int], aa: i
     )
 
 
+@listed("kali", {"size": 2_000}, {"size": 2_000, "seed": 24})
 def kali_dataset(
     shape: tuple[int, int, int] = (3, 32, 32),
     size: int = 10_000,

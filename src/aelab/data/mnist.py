@@ -9,6 +9,7 @@ from aelab.data import roots
 from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
 from aelab.data.download import fetch
 from aelab.data.idx import idx_sizes, load_idx
+from aelab.data.listed import listed
 from aelab.data.prepare import Prepared
 from aelab.errors import DataError
 from aelab.types import Images, Provenance
@@ -248,6 +249,7 @@ class IdxFile(Dataset):
         return make_images(pixels, labels=labels, provenance=[source])
 
 
+@listed("mnist", validation={"train": False})
 def mnist_dataset(
     train: bool = True,
     shape: tuple[int, int, int] = (1, 28, 28),
@@ -269,6 +271,7 @@ def mnist_dataset(
     return Prepared(KnownIdx(MNIST, bool(train), path), shape, interpolation, normalize_between)
 
 
+@listed("fmnist", validation={"train": False})
 def fmnist_dataset(
     train: bool = True,
     shape: tuple[int, int, int] = (1, 28, 28),

@@ -7,6 +7,7 @@ import math
 import torch
 
 from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.listed import listed
 from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import checked_shape
 from aelab.errors import DataError
@@ -79,6 +80,7 @@ class Noise(Dataset):
         return make_images(pixels, provenance=[source], sha256=sha256)
 
 
+@listed("noise", {"size": 10_000}, {"size": 10_000, "seed": 1})
 def noise_dataset(
     shape: tuple[int, int, int] = (1, 32, 32),
     size: int = 60_000,

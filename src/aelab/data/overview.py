@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from aelab.data import DATASETS
 from aelab.data.arrays import array_dataset
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.base import Dataset
-from aelab.data.cifar import cifar10_dataset
 from aelab.data.decode import image_shape
-from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import png_ratio
-from aelab.data.kali import kali_dataset
 from aelab.data.kinds import kind_of
-from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
-from aelab.data.noise import noise_dataset
+from aelab.data.listed import Listing
+from aelab.data.mnist import idx_dataset
 from aelab.data.overview_text import is_text
-from aelab.data.packaged_ascii import packaged_ascii_dataset
 from aelab.data.prepare import prepare
 from aelab.data.split import first_of_each
-from aelab.data.tiles import rpg_tile_dataset_3x32x32
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular
 from aelab.ops.classes import common_classes
@@ -50,53 +44,20 @@ _FILTERS = ("nearest", "bilinear")
 _EXAMPLES = 3
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A set with a short name: how it is made, for training or validation, and a description."""
+def listings() -> dict[str, str]:
+    """Short name of each set that `aelab data NAME` knows -> its name in `DATASETS`.
 
-    make: Callable[[bool], Dataset]
-    description: str
+    Sets of installed packages are among them, if they are `listed`. Any path of a folder, sheet or
+    IDX file works, too.
+    """
+    found = {name: getattr(part, "listing", None) for name, part in DATASETS.items()}
+    return {listing.name: name for name, listing in found.items() if isinstance(listing, Listing)}
 
 
-#: The sets that `aelab data NAME` knows; any path of a folder, sheet or IDX file works, too.
-LISTED: Mapping[str, Listed] = MappingProxyType(
-    {
-        "mnist": Listed(
-            lambda validation: mnist_dataset(not validation),
-            "handwritten digits, 60,000 + 10,000, 1x28x28",
-        ),
-        "fmnist": Listed(
-            lambda validation: fmnist_dataset(not validation),
-            "Fashion-MNIST, pictures of clothes, 60,000 + 10,000, 1x28x28",
-        ),
-        "cifar10": Listed(
-            lambda validation: cifar10_dataset(not validation),
-            "CIFAR-10, small photographs of ten classes, 50,000 + 10,000, 3x32x32",
-        ),
-        "rpg": Listed(
-            lambda validation: rpg_tile_dataset_3x32x32(validation=validation),
-            "role-playing-game tiles, 3x32x32",
-        ),
-        "kali": Listed(
-            lambda validation: kali_dataset(size=2_000, seed=24 if validation else 23),
-            "Kali fractals of any number, shape and seed",
-        ),
-        "noise": Listed(
-            lambda validation: noise_dataset(size=10_000, seed=1 if validation else 0),
-            "normal noise of any number, shape and seed",
-        ),
-        "figlet": Listed(
-            lambda validation: figlet_ascii_dataset(
-                part="held-out words" if validation else "train", samples=2_000
-            ),
-            "ASCII art: words in FIGlet fonts, 24x24 characters",
-        ),
-        "packaged_ascii": Listed(
-            lambda validation: packaged_ascii_dataset(validation_prop=0.1, validation=validation),
-            "ASCII art that cowsay, fortunes and boxes ship, 24x48 characters",
-        ),
-    }
-)
+def _half(name: str, validation: bool) -> Dataset:
+    """The training or validation half of a listed set, by its name in `DATASETS`."""
+    listing: Listing = DATASETS[name].listing  # type: ignore[attr-defined]
+    return listing.make(DATASETS[name], validation)
 
 
 @dataclass(frozen=True)
@@ -119,12 +80,12 @@ class Overview:
 def list_datasets() -> list[dict[str, str]]:
     """`{name, status, description}` of each known set; reads no pixels."""
     entries = []
-    for name, listed in LISTED.items():
+    for short, name in listings().items():
         try:
-            status = listed.make(False).sources()[0][1]
+            status = _half(name, False).sources()[0][1]
         except AelabError as error:
             status = error.message.splitlines()[0]
-        entries.append({"name": name, "status": status, "description": listed.description})
+        entries.append({"name": short, "status": status, "description": DATASETS.summary(name)})
     return entries
 
 
@@ -186,7 +147,7 @@ def overview(name: str, *, resize: int | None = None, reading: Reading | None = 
     """Statistics and pictures of one set.
 
     Args:
-        name: of `LISTED`, with `:validation` for the other half; or a path.
+        name: of `listings()`, with `:validation` for the other half; or a path.
         resize: side in pixels at which the filters are compared.
         reading: how a path is read.
     """
@@ -211,9 +172,10 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
     """
     short, _, half = name.partition(":")
     short = short.removesuffix("_dataset").removesuffix("_tile_dataset_3x32x32")
-    if short in LISTED and half in ("", "train", "validation"):
+    known = listings()
+    if short in known and half in ("", "train", "validation"):
         reading.refuse_all()
-        return LISTED[short].make(half == "validation")
+        return _half(known[short], half == "validation")
     path = from_home(name)
     if path.exists() and not path.is_dir() and irregular(path):
         raise DataError(f"{name} is {irregular(path)}, not a file", hint=f"possible: {_possible()}")
@@ -234,15 +196,15 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
     if path.name != name:
         raise DataError(f"there is no such path: {name}", hint=f"possible: {_possible()}")
     raise DataError(
-        f"no data set is called {name!r}{did_you_mean(short, LISTED)}",
+        f"no data set is called {name!r}{did_you_mean(short, known)}",
         hint=f"possible: {_possible()}",
     )
 
 
 def _possible() -> str:
     return (
-        f"{one_of(LISTED)}, each also with :validation; or the path of a folder of pictures or of "
-        ".txt files with ASCII art, a sheet of 32x32 tiles, an IDX file, or a NumPy file"
+        f"{one_of(listings())}, each also with :validation; or the path of a folder of pictures "
+        "or of .txt files with ASCII art, a sheet of 32x32 tiles, an IDX file, or a NumPy file"
     )
 
 
@@ -257,7 +219,7 @@ def _check_picture(path: Path) -> None:
         raise DataError(
             f"{path} is an experiment file, not a data set",
             hint=f"check its data sets with: aelab check {path}; aelab data takes one of "
-            f"{one_of(LISTED)}, or the path of a folder of pictures",
+            f"{one_of(listings())}, or the path of a folder of pictures",
         )
     try:
         image_shape(path)

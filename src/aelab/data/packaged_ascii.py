@@ -21,6 +21,7 @@ from aelab.data.ascii_text import (
     squared,
 )
 from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.listed import listed
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
 from aelab.glyphs.medium import Characters
 from aelab.medium import Medium
@@ -205,6 +206,7 @@ class PackagedAscii(Dataset):
         )
 
 
+@listed("packaged_ascii", {"validation_prop": 0.1}, {"validation_prop": 0.1, "validation": True})
 def packaged_ascii_dataset(
     shape: int | tuple[int, int] = (24, 48),
     packages: Sequence[str] | None = None,

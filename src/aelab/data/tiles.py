@@ -19,6 +19,7 @@ from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
 from aelab.data.combine import Augmented, repeat
 from aelab.data.combine import limit as first_images
 from aelab.data.folder import Folder
+from aelab.data.listed import listed
 from aelab.data.prepare import Prepared
 from aelab.errors import DataError
 from aelab.files import read_file
@@ -138,6 +139,7 @@ def _missing(places: list[Path]) -> DataError:
     )
 
 
+@listed("rpg", {"validation": False}, {"validation": True})
 def rpg_tile_dataset_3x32x32(
     shape: tuple[int, int, int] = (3, 32, 32),
     validation: bool | None = None,

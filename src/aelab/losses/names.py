@@ -41,7 +41,7 @@ from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.losses.shapes import RenderedBlur, RenderedEdges, RenderedMorphology
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
-from aelab.parts import Table, reinstall
+from aelab.parts import Table, by_name, reinstall
 
 Formula = Callable[..., Tensor]
 
@@ -52,22 +52,22 @@ Kind = Literal["reconstruction", "penalty", "comparison"]
 RECONSTRUCTIONS: Table[Formula] = Table(
     "reconstruction loss",
     "aelab.reconstructions",
-    {
-        "l1": l1,
-        "l2": l2,
-        "bce": bce,
-        "bce_logits": bce_logits,
-        "huber": huber,
-        "histogram": histogram,
-        "histogram_distance": histogram_distance,
-        "local_histogram": local_histogram,
-        "ssim": ssim,
-        "ms_ssim": ms_ssim,
-        "gradient": gradient,
-        "fft": fft,
-        "focal_frequency": focal_frequency,
-        "random_features": random_features,
-    },
+    by_name(
+        l1,
+        l2,
+        bce,
+        bce_logits,
+        huber,
+        histogram,
+        histogram_distance,
+        local_histogram,
+        ssim,
+        ms_ssim,
+        gradient,
+        fft,
+        focal_frequency,
+        random_features,
+    ),
 )
 
 #: Output -> (B,). `kl` is the Gaussian one, or the legacy one under the `legacy` setting.

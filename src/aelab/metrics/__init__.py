@@ -31,6 +31,7 @@ from aelab.metrics.likelihood import (
     observation_of,
 )
 from aelab.metrics.pictures import psnr, reproduction
+from aelab.metrics.samplers import SAMPLERS, Sampler
 from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
 from aelab.metrics.subject import Subject, flat
 from aelab.metrics.table import Metric, Need, lacking, measure
@@ -101,9 +102,11 @@ METRICS: Table[Metric] = Table(
 __all__ = [
     "METRICS",
     "PCA",
+    "SAMPLERS",
     "FrequencyError",
     "Metric",
     "Observation",
+    "Sampler",
     "Subject",
     "accuracy_without_spaces",
     "characters",

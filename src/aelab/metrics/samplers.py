@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, MissingExtra, ShapeError
 from aelab.ops.nearest import nearest_rows
+from aelab.parts import Table
 
 
 class Sampler(Protocol):
@@ -252,12 +253,16 @@ def fit_flow(
 
 
 #: Every sampler by name: `fit(latents (N, D), generator, **options) -> Sampler`.
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "prior": fit_prior,
-    "gaussian": fit_gaussian,
-    "mixture": fit_mixture,
-    "flow": fit_flow,
-}
+SAMPLERS: Table[Callable[..., Sampler]] = Table(
+    "sampler",
+    "aelab.samplers",
+    {
+        "prior": fit_prior,
+        "gaussian": fit_gaussian,
+        "mixture": fit_mixture,
+        "flow": fit_flow,
+    },
+)
 
 
 def nearest(images: Tensor, train_images: Tensor) -> tuple[Tensor, Tensor]:

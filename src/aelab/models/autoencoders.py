@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -35,6 +35,11 @@ class Autoencoder(nn.Module):
         codebooks: name -> entries of each codebook that the posterior chooses from; empty where it
             chooses from none.
     """
+
+    # The restricted evaluator reads this of every part: what a block may touch of its objects.
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"bottleneck", "decode", "decoder", "encode", "encoder", "noise_shape"}
+    )
 
     def __init__(
         self,

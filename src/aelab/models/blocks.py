@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -46,6 +46,10 @@ class Conv2dBlock(nn.Module):
         ShapeError: wrong numbers of channels, kernels, strides or groups; and from the
             `get_..._shape` methods where an image does not fit.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"channels", "create_transposed", "get_input_shape", "get_output_shape", "layers"}
+    )
 
     def __init__(
         self,

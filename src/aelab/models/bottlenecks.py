@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,10 @@ class Gaussian(nn.Module):
     Source: Kingma & Welling 2014, arXiv:1312.6114, section 2.4.
     """
 
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"latent_dims", "linear_mu", "linear_sigma", "noise_shape"}
+    )
+
     def __init__(self, num_features: int, latent_dims: int, log_variance: bool = False) -> None:
         super().__init__()
         self.num_features, self.latent_dims = int(num_features), int(latent_dims)
@@ -98,6 +103,10 @@ class GaussianMap(nn.Module):
         ShapeError: in `forward`, if the features have another shape.
     """
 
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"linear_mu", "linear_sigma", "noise_shape", "shape"}
+    )
+
     def __init__(self, shape: Sequence[int], channels: int, log_std: float = -2.0) -> None:
         super().__init__()
         before, height, width = image_shape(shape, "GaussianMap")
@@ -138,6 +147,8 @@ class VariationalEncoder(nn.Module):
 
     Source: the documents' `VariationalEncoder`: mu = linear(h), sigma = exp(linear(h)).
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"bottleneck", "encoder"})
 
     def __init__(self, encoder: nn.Module, encoder_dims: int, latent_dims: int) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class OneHotCharacters(nn.Module):
     Attributes:
         channels: 95.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"channels"})
 
     channels = NUM_CHARACTERS
 
@@ -61,6 +64,8 @@ class CharacterEmbedding(nn.Module):
     Raises:
         ConfigError: a width below 1.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"channels", "table"})
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -229,6 +234,13 @@ class CharacterAutoencoder(Autoencoder):
         alphabet: those characters as a text.
         note: what a reader of the results must know of a preset; see `notes_of`.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = Autoencoder.block_attributes | {
+        "alphabet",
+        "logits",
+        "reading",
+        "relaxation",
+    }
 
     medium = Characters()
     alphabet: str = ALPHABET

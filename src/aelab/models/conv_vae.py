@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,13 @@ class ConvVAE(Autoencoder):
 
     Source: founding document 004; KL: Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = Autoencoder.block_attributes | {
+        "latent_dim",
+        "output_shape",
+        "reparameterize",
+        "sample_z",
+    }
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,10 @@ class DalleEncoder(nn.Module):
 
     Source: Ramesh et al. 2021, arXiv:2102.12092, appendix A.1.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"get_output_shape", "groups", "vocab_size"}
+    )
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -36,6 +37,10 @@ class DecoderConv2d(nn.Module):
     Raises:
         ShapeError: the images are too small for the convolutions, or odd for `space_to_depth`.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "convolution", "encoded_shape", "linear", "shape"}
+    )
 
     def __init__(
         self,
@@ -87,6 +92,8 @@ class DecoderMLP(nn.Module):
         normalization: `bn1d`, `layernorm`, `rms` or None, before each hidden activation.
         dropout: probability after each hidden activation, 0..1.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"code_size", "layers", "shape"})
 
     def __init__(
         self,

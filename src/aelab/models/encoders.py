@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -33,6 +34,10 @@ class EncoderConv2d(nn.Module):
     Raises:
         ShapeError: the images are too small for the convolutions.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "convolution", "encoded_shape", "linear", "shape"}
+    )
 
     def __init__(
         self,
@@ -84,6 +89,8 @@ class EncoderMLP(nn.Module):
         normalization: `bn1d`, `layernorm`, `rms` or None, before each activation.
         dropout: probability after each hidden activation, 0..1.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"code_size", "layers", "shape"})
 
     def __init__(
         self,

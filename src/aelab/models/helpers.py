@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError
 from aelab.models.activations import Activation, make_activation
 from aelab.ops.color import convert_channels
+from aelab.parts import by_name
 
 #: Methods that `dump_module_stacktrace` may call: those that compute.
 _COMPUTING = ("forward", "encode", "decode")
@@ -26,6 +27,8 @@ class ResidualAdd(nn.Module):
     Args:
         module: any shape -> the same shape.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"module"})
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -149,10 +152,10 @@ def _show(title: str, rows: list[tuple[str, str, str]]) -> None:
 
 
 #: Names of old files beside the models: functions, and what they are called here.
-HELPERS: dict[str, Any] = {
-    "activation_to_module": activation_to_module,
-    "dump_module_stacktrace": dump_module_stacktrace,
-    "num_module_parameters": num_module_parameters,
-    "ResidualAdd": ResidualAdd,
-    "set_image_channels": set_image_channels,
-}
+HELPERS: dict[str, Any] = by_name(
+    ResidualAdd,
+    activation_to_module,
+    dump_module_stacktrace,
+    num_module_parameters,
+    set_image_channels,
+)

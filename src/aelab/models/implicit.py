@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,10 @@ class ImageManifoldDecoder(nn.Module):
     functions of position); Perez et al. 2018, arXiv:1709.07871 (film); Chen et al. 2021,
     arXiv:2012.09161 (features interpolated at the position).
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"blocks", "default_shape", "inputs", "linear_out", "num_input_channels", "render"}
+    )
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,10 @@ class EncoderPatchTransformer(nn.Module):
     Lee et al. 2019, arXiv:1810.00825, equation 11.
     """
 
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"blocks", "code_size", "head", "patches", "shape"}
+    )
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -103,6 +108,10 @@ class DecoderPatchTransformer(nn.Module):
 
     Source: He et al. 2022, arXiv:2111.06377, section 3 (a decoder with a token at every place).
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"blocks", "code_size", "head", "patches", "shape"}
+    )
 
     def __init__(
         self,

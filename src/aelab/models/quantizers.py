@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,8 @@ class VQ(nn.Module):
         the counts as in Sonnet's VectorQuantizerEMA; replacing unused entries: Dhariwal et al.
         2020, arXiv:2005.00341, section 3.1.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
 
     noise_shape: tuple[int, ...] | None = None
     codebook: Tensor
@@ -185,6 +187,10 @@ class FSQ(nn.Module):
     Source: Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and appendix A.1; the shift of even
         levels is exact here (artanh, not tan), so that feature 0 is level 0.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"codebook_size", "dims", "levels", "lookup"}
+    )
 
     noise_shape: tuple[int, ...] | None = None
     terms: tuple[TermSpec, ...] = ()

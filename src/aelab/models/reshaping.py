@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -116,6 +117,8 @@ class SpaceToDepthPool(nn.Module):
     Args:
         channels: of input and output.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"mix"})
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -177,6 +178,10 @@ class EncoderResidual(nn.Module):
         encoded_shape: (C, H, W) of the last feature map.
     """
 
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "convolution", "encoded_shape", "head", "shape"}
+    )
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -220,6 +225,10 @@ class DecoderResidual(nn.Module):
     Attributes:
         encoded_shape: (C, H, W) of the first feature map.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "convolution", "encoded_shape", "head", "shape"}
+    )
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,10 @@ class ResNet18(nn.Module):
     arXiv:1502.01852, by the number of outputs.
     """
 
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"bn1", "conv1", "fc", "get_output_shape", "layer1", "layer2", "layer3", "layer4"}
+    )
+
     note = ""
 
     def __init__(self, stage: Stage = "layer4", head: bool = False) -> None:
@@ -147,6 +151,10 @@ class PretrainedResNet18(nn.Module):
         ShapeError: images of other than 1 or 3 channels.
         DataError: the weights are not at hand and cannot be fetched, or are not ResNet-18's.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "encoded_shape", "linear", "shape", "trunk"}
+    )
 
     mean: Tensor
     std: Tensor

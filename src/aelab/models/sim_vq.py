@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from aelab.errors import MissingExtra
@@ -38,6 +40,8 @@ class SimVQ(nn.Module):
 
     Source: Zhu et al. 2024, arXiv:2411.02038; rotation trick: Fifty et al. 2024, arXiv:2410.06424.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
 
     noise_shape: tuple[int, ...] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -152,6 +153,10 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
     Source: founding document 000, 2024-01-21. Fading: Karras et al. 2018, arXiv:1710.10196,
     section 3, there for resolutions.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"decode", "encode", "fade", "layer_index", "layers", "noise_shape", "shapes"}
+    )
 
     noise_shape: tuple[int, ...] | None = None
     terms: tuple[TermSpec, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,6 +28,10 @@ TOKENS_ARE_IMAGES = (
 
 class TransformerEncoder(nn.Module):
     """Images to codes by attention over the images of the batch; see `TransformerAutoencoder`."""
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "linear", "patches", "shape", "transformer"}
+    )
 
     note = TOKENS_ARE_IMAGES
 
@@ -74,6 +79,10 @@ class TransformerDecoder(nn.Module):
 
     Target and memory of torch's decoder are the same tensor.
     """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"code_size", "linear", "patches", "shape", "transformer"}
+    )
 
     note = TOKENS_ARE_IMAGES
 

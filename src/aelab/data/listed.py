@@ -1,0 +1,43 @@
+"""Data sets that `aelab data` lists under a short name, with a training and a validation half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from aelab.data.base import Dataset
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How `aelab data` makes a set without being told any argument.
+
+    Attributes:
+        name: the short name, for instance `mnist`.
+        train, validation: arguments that give each half.
+    """
+
+    name: str
+    train: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, part: Callable[..., Dataset], validation: bool) -> Dataset:
+        """One half of the set."""
+        return part(**(self.validation if validation else self.train))
+
+
+def listed(
+    name: str, train: Mapping[str, Any] | None = None, validation: Mapping[str, Any] | None = None
+) -> Callable[[F], F]:
+    """Lets `aelab data` list the decorated data set; see `Listing` for the arguments."""
+
+    def mark(part: F) -> F:
+        """The function itself, with the attribute `listing`."""
+        part.listing = Listing(name, train or {}, validation or {})  # type: ignore[attr-defined]
+        return part
+
+    return mark
