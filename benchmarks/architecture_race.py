@@ -150,17 +150,17 @@ def _window(spec: config.RunSpec, pixels: Images, images: int) -> Callable[[], i
     state = make_state(parts.model, settings)
 
     def train() -> int:
-        start = state.images
+        start = state.clock.images
         for _ in fit(
             state,
             parts.objective,
             pixels,
             None,
             settings,
-            should_stop=lambda: state.images >= start + images,
+            should_stop=lambda: state.clock.images >= start + images,
         ):
             pass
-        return state.images - start
+        return state.clock.images - start
 
     return train
 

@@ -127,14 +127,14 @@ def product_loop(pixels: Tensor, **changes: object) -> Window:
     objective = make_objective(model.terms)
 
     def train(batches: int) -> None:
-        last = state.batches + batches
+        last = state.clock.batches + batches
         for _ in fit(
             state,
             objective,
             Images(pixels),
             None,
             settings,
-            should_stop=lambda: state.batches >= last,
+            should_stop=lambda: state.clock.batches >= last,
         ):
             pass
 

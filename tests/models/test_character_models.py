@@ -28,7 +28,7 @@ from aelab.models import (
     count_parameters,
     model_facts,
 )
-from aelab.train.clock import set_clock
+from aelab.train.clocked_modules import set_clock
 
 CAT = as_images(to_grid([r" /\_/\ ", "( o.o )", " > ^ < "], (8, 9))[None])
 

@@ -24,9 +24,7 @@ from aelab.train import (
     Validated,
     evaluate,
     fit,
-    load_state,
     make_state,
-    state_dict,
 )
 from aelab.types import Images, Output, TermSpec
 
@@ -185,9 +183,9 @@ def test_without_ink_nothing_is_wrong_about_it() -> None:
 def spoil(state: State) -> None:
     """What one batch of enormous values leaves behind in running statistics."""
     with torch.no_grad():
-        state.model.norm.running_mean.fill_(300.0)
-        state.model.norm.running_var.fill_(1e8)
-        state.model.norm.momentum = 1e-6  # and nothing forgets it
+        state.learner.model.norm.running_mean.fill_(300.0)
+        state.learner.model.norm.running_var.fill_(1e8)
+        state.learner.model.norm.momentum = 1e-6  # and nothing forgets it
 
 
 def greys(count: int, seed: int) -> Images:
@@ -227,7 +225,7 @@ def test_looking_for_a_cause_changes_nothing_of_the_run(
     monkeypatch.setattr("aelab.train.loop.warnings_of", lambda *arguments: ())
     blind, found = trained_until_spoiled(tiny)
     assert warned(found) == []
-    expected, tensors = state_dict(blind)[0], state_dict(looked)[0]
+    expected, tensors = blind.stored()[0], looked.stored()[0]
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in expected.items())
 
 
@@ -243,7 +241,10 @@ def test_overfitting_is_not_mistaken_for_broken_evaluation(tiny: SimpleNamespace
     state = tiny.start(wanted, dropout=0.0, noise=False)
     events = tiny.fit_all(state, wanted, tiny.images(16), tiny.images(50, 1))
     found = [event for event in events if isinstance(event, Validated)]
-    assert state.last_loss is not None and found[-1].terms["loss"] > 2 * state.last_loss
+    assert (
+        state.progress[0].last_loss is not None
+        and found[-1].terms["loss"] > 2 * state.progress[0].last_loss
+    )
     assert warned(found) == []
 
 
@@ -343,7 +344,7 @@ def test_a_running_statistic_is_looked_at_before_anything_is_stored(
     state = tiny.start(wanted)
     loop = fit(state, tiny.objective, tiny.images(500), None, wanted)
     assert isinstance(next(loop), Logged)
-    state.model.norm.running_var[1] = float("nan")
+    state.learner.model.norm.running_var[1] = float("nan")
     with pytest.raises(DivergedError) as caught:
         next(loop)
     text = str(caught.value)
@@ -418,8 +419,8 @@ def test_a_ramp_continues_where_a_stopped_run_left_it(tiny: SimpleNamespace) -> 
     first, remaining = tiny.start(wanted), iter(range(14))
     tiny.fit_all(first, wanted, tiny.images(100), stop=lambda: next(remaining, None) is None)
     second = tiny.start(wanted)
-    load_state(second, *state_dict(first))
+    second.load(*first.stored())
     tiny.fit_all(second, wanted, tiny.images(100))
-    assert second.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
-    expected, found = state_dict(whole)[0], state_dict(second)[0]
+    assert second.learner.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    expected, found = whole.stored()[0], second.stored()[0]
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())

@@ -12,7 +12,7 @@ import torch
 
 from aelab.losses import make_objective
 from aelab.models import FSQ, VQ, Autoencoder, DecoderMLP, EncoderMLP
-from aelab.train import VALIDATIONS, State, evaluate, fit, load_state, make_state, state_dict, step
+from aelab.train import VALIDATIONS, State, evaluate, fit, make_state, step
 from aelab.train.tally import codebook_facts
 from aelab.types import Images
 
@@ -51,14 +51,14 @@ def test_a_run_with_a_codebook_continues_bit_for_bit(
     first, _ = make(settings)
     remaining = iter(range(batches))
     trained(tiny, first, objective, settings, should_stop=lambda: next(remaining, None) is None)
-    tensors, numbers = state_dict(first)
+    tensors, numbers = first.stored()
     torch.manual_seed(99)
     second = make_state(make_model(VQ(8, 3, decay=0.8)), settings)
-    load_state(second, tensors, json.loads(json.dumps(numbers)))
-    assert second.batches == batches
+    second.load(tensors, json.loads(json.dumps(numbers)))
+    assert second.clock.batches == batches
     trained(tiny, second, objective, settings)
 
-    expected, found = state_dict(whole)[0], state_dict(second)[0]
+    expected, found = whole.stored()[0], second.stored()[0]
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
         assert torch.equal(tensor, found[name]), name
@@ -68,7 +68,7 @@ def test_the_codebook_moves_once_for_each_step_of_the_optimiser(tiny: SimpleName
     settings = tiny.settings(gradient_accumulation=3, micro_batch_size=4)
     state, objective = make(settings)
     trained(tiny, state, objective, settings)
-    assert state.model.bottleneck.num_steps == state.steps < state.batches
+    assert state.learner.model.bottleneck.num_steps == state.clock.steps < state.clock.batches
 
 
 def test_a_batch_in_pieces_moves_the_codebook_like_the_whole(tiny: SimpleNamespace) -> None:
@@ -78,9 +78,9 @@ def test_a_batch_in_pieces_moves_the_codebook_like_the_whole(tiny: SimpleNamespa
         settings = tiny.settings(micro_batch_size=piece)
         state, objective = make(settings, dead_below=0.0)
         with torch.no_grad():  # the first step would take other candidates from the last piece
-            state.model.bottleneck.num_steps += 1
+            state.learner.model.bottleneck.num_steps += 1
         step(state, objective, images, images, None, settings)
-        codebooks.append(state.model.bottleneck.codebook.clone())
+        codebooks.append(state.learner.model.bottleneck.codebook.clone())
     torch.testing.assert_close(*codebooks)
 
 
@@ -89,15 +89,15 @@ def test_validation_moves_no_codebook_and_reports_its_use(tiny: SimpleNamespace)
         settings = tiny.settings(validation=validation)
         state, objective = make(settings)
         trained(tiny, state, objective, settings)
-        before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in state.learner.model.state_dict().items()}
         images = tiny.images(30, 1)
-        found = evaluate(state.model, objective, images, settings)
-        assert all(torch.equal(t, before[n]) for n, t in state.model.state_dict().items())
+        found = evaluate(state.learner.model, objective, images, settings)
+        assert all(torch.equal(t, before[n]) for n, t in state.learner.model.state_dict().items())
         assert set(found) == {
             "loss", "l1", "commitment", "codebook_usage", "codebook_perplexity",
         }  # fmt: skip
-    state.model.eval()
-    index = state.model(images.pixels / 255).posterior.index
+    state.learner.model.eval()
+    index = state.learner.model(images.pixels / 255).posterior.index
     counts = torch.bincount(index.flatten(), minlength=8).double()
     shares = counts / counts.sum()
     entropy = -sum(p * math.log(p) for p in shares.tolist() if p)
@@ -129,7 +129,7 @@ def test_half_precision_keeps_indices_whole(tiny: SimpleNamespace) -> None:
     model = make_model(FSQ((5, 4, 3)))
     state = make_state(model, settings)
     objective = make_objective(model.terms, loss_function="l1")
-    found = evaluate(state.model, objective, tiny.images(20), settings, bfloat16=True)
+    found = evaluate(state.learner.model, objective, tiny.images(20), settings, bfloat16=True)
     assert 0 < found["codebook_usage"] <= 1
 
 
@@ -142,7 +142,7 @@ def test_a_codebook_learns(tiny: SimpleNamespace) -> None:
     state = make_state(model, settings)
     objective = make_objective(model.terms, loss_function="l1")
     list(fit(state, objective, images, None, settings))
-    found = evaluate(state.model, objective, images, settings)
+    found = evaluate(state.learner.model, objective, images, settings)
     flat = pictures / 255
     best_constant = (flat - flat.median(dim=0).values).abs().mean()
     assert found["l1"] < 0.25 * best_constant
@@ -157,7 +157,7 @@ def test_a_batch_with_a_codebook_never_waits_for_the_gpu(
 ) -> None:
     settings = tiny.settings()
     state = make_state(make_model(bottleneck()), settings, "cuda")
-    objective = make_objective(state.model.terms, loss_function="l1")
+    objective = make_objective(state.learner.model.terms, loss_function="l1")
     images = torch.rand(16, *SHAPE, device="cuda")
     step(state, objective, images, images, None, settings)
     torch.cuda.set_sync_debug_mode("error")
@@ -166,5 +166,5 @@ def test_a_batch_with_a_codebook_never_waits_for_the_gpu(
             step(state, objective, images, images, None, settings)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    found = evaluate(state.model, objective, tiny.images(30), settings)
+    found = evaluate(state.learner.model, objective, tiny.images(30), settings)
     assert 0 < found["codebook_usage"] <= 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aelab.train import Choice, Logged, fit, load_state, make_state, state_dict
+from aelab.train import Choice, Logged, fit, make_state
 from aelab.train.batches import Batches, Draws
 from aelab.train.loop import train_batch
 
@@ -27,8 +27,10 @@ FULL: dict[str, Any] = {
 def test_a_batch_never_waits_for_the_gpu(tiny: SimpleNamespace) -> None:
     settings = tiny.settings(**FULL)
     state = make_state(tiny.Model(), settings, "cuda")
-    batches = Batches(tiny.images(320, augment=True), state.device, state.channels_last)
-    draws = Draws(0, state.device)
+    batches = Batches(
+        tiny.images(320, augment=True), state.learner.device, state.learner.channels_last
+    )
+    draws = Draws(0, state.learner.device)
     for _ in range(3):
         train_batch(state, tiny.objective, batches, draws, settings)
     torch.cuda.set_sync_debug_mode("error")
@@ -57,7 +59,7 @@ def test_a_run_begun_on_a_cpu_goes_on_on_a_gpu(tiny: SimpleNamespace) -> None:
     stop = lambda: next(count, None) is None  # noqa: E731
     tiny.fit_all(first, settings, tiny.images(320), None, stop)
     second = make_state(tiny.Model(), settings, "cuda")
-    load_state(second, *state_dict(first))
-    assert second.images == 20 * 16
+    second.load(*first.stored())
+    assert second.clock.images == 20 * 16
     list(fit(second, tiny.objective, tiny.images(320), None, settings))
-    assert second.images >= 3200
+    assert second.clock.images >= 3200

@@ -119,5 +119,5 @@ def test_validation_does_not_change_training(tiny: SimpleNamespace, validation: 
         settings = tiny.settings(validate_every_images=every, validation=validation)
         state = tiny.start(settings)
         tiny.fit_all(state, settings, tiny.images(100), tiny.images(30, 1))
-        weights.append(state.model.out.weight)
+        weights.append(state.learner.model.out.weight)
     assert torch.equal(*weights)

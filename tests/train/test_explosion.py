@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, DataError, DivergedError
 from aelab.losses import make_objective
 from aelab.models import DecoderMLP, EncoderDecoder, EncoderMLP
-from aelab.train import FitSettings, Validated, fit, load_state, make_state, state_dict
+from aelab.train import FitSettings, Validated, fit, make_state
 from aelab.types import Images, Output, TermSpec
 
 SHAPE = (1, 8, 8)
@@ -61,7 +61,7 @@ def test_losses_far_beyond_the_untrained_model_are_divergence(
     assert error is not None
     assert "diverged without a NaN" in error.message and "before training" in error.message
     assert "learnrate: 0.001" in str(error.hint) and "RUN@best" not in str(error.hint)
-    assert state.best_loss is None
+    assert state.progress[0].best_loss is None
     rows = [event for event in events if isinstance(event, Validated)]
     assert not any(row.is_best for row in rows)
     assert bool(rows) is held_out
@@ -69,7 +69,7 @@ def test_losses_far_beyond_the_untrained_model_are_divergence(
 
 def test_what_will_not_come_back_is_not_trained_to_its_end() -> None:
     state, _, error = trained(settings(learnrate=1e6, max_images=6400), {"l1": 1})
-    assert error is not None and state.images < 3200
+    assert error is not None and state.clock.images < 3200
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_will_not_come_back_is_not_trained_to_its_end() -> None:
 )
 def test_sound_runs_are_never_called_diverged(learnrate: float, terms: dict[str, Any]) -> None:
     state, events, error = trained(settings(learnrate=learnrate), terms)
-    assert error is None and state.best_loss is not None
+    assert error is None and state.progress[0].best_loss is not None
     assert all(event.is_judged for event in events if isinstance(event, Validated))
 
 
@@ -119,7 +119,7 @@ def test_a_spike_that_passes_is_no_divergence(tiny: SimpleNamespace) -> None:
     events = list(fit(state, Spiky(), tiny.images(80), tiny.images(30, 1), config))
     rows = [event for event in events if isinstance(event, Validated)]
     assert {row.is_judged for row in rows} == {True, False}
-    assert events[-1].reason == "max_images" and state.best_loss < 1
+    assert events[-1].reason == "max_images" and state.progress[0].best_loss < 1
 
 
 def test_a_loss_that_is_negative_is_no_divergence(tiny: SimpleNamespace) -> None:
@@ -134,7 +134,7 @@ def test_a_loss_that_is_negative_is_no_divergence(tiny: SimpleNamespace) -> None
     state = tiny.start(config)
     events = list(fit(state, Nats(), tiny.images(80), tiny.images(30, 1), config))
     assert events[-1].reason == "max_images"
-    assert state.best_loss is not None and state.best_loss < -3000
+    assert state.progress[0].best_loss is not None and state.progress[0].best_loss < -3000
 
 
 def test_a_loss_without_a_bound_below_is_divergence_too(tiny: SimpleNamespace) -> None:
@@ -155,15 +155,15 @@ def test_a_run_that_is_continued_remembers_how_it_began() -> None:
     for event in fit(state, objective, images, images, config):
         if isinstance(event, Validated):
             break
-    tensors, numbers = state_dict(state)
+    tensors, numbers = state.stored()
     again = make_state(a_model(), config)
-    load_state(again, tensors, numbers)
-    assert again.start == state.start and set(state.start) == {"loss", "l1"}
-    assert again.last_terms == state.last_terms
+    again.load(tensors, numbers)
+    assert again.start() == state.start() and set(state.start()) == {"loss", "l1"}
+    assert again.progress[0].last_terms == state.progress[0].last_terms
     for name in ("start", "last_terms", "exploded_since"):
         del numbers[name]  # as an earlier version wrote it
-    load_state(again, tensors, numbers)
-    assert again.start == {} or again.start == state.start
+    again.load(tensors, numbers)
+    assert again.start() == {} or again.start() == state.start()
     assert list(fit(again, objective, images, images, config))[-1].reason == "max_images"
 
 

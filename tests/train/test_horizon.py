@@ -38,12 +38,15 @@ def test_the_end_is_counted_as_training_reaches_it(tiny: SimpleNamespace, name: 
 
         def stopped(state: Any = state) -> bool:
             nonlocal first_step
-            if state.steps and not first_step:
-                first_step = state.batches
+            if state.clock.steps and not first_step:
+                first_step = state.clock.batches
             return False
 
         tiny.fit_all(state, settings, sets, stop=stopped)
         planned = horizon(settings, SETS[name])
-        assert (state.images, state.epoch, state.batches) == planned[:3], (end, accumulation)
+        assert (state.clock.images, state.clock.epoch, state.clock.batches) == planned[:3], (
+            end,
+            accumulation,
+        )
         if first_step:
             assert first_step == planned.batches_to_first_step

@@ -19,9 +19,7 @@ from aelab.train import (
     Validated,
     evaluate,
     fit,
-    load_state,
     make_state,
-    state_dict,
 )
 from aelab.types import Images, Output, TermSpec
 
@@ -55,7 +53,10 @@ def test_validation_is_judged_with_the_weights_that_a_warm_up_ends_with(
         else:
             assert "loss_now" not in terms
     best = min(rows, key=lambda row: row.terms["loss"])
-    assert (state.best_images, state.best_loss) == (best.images, best.terms["loss"])
+    assert (state.progress[0].best_images, state.progress[0].best_loss) == (
+        best.images,
+        best.terms["loss"],
+    )
     assert [row.is_best for row in rows] == [
         row.terms["loss"] < min([r.terms["loss"] for r in rows[:n]], default=math.inf)
         for n, row in enumerate(rows)
@@ -84,7 +85,7 @@ def test_min_loss_waits_for_the_final_objective(tiny: SimpleNamespace) -> None:
     bar = (min(row["loss"] for row in rows) + rows[0]["loss_now"]) / 2
     assert rows[0]["loss_now"] < bar < min(row["loss"] for row in rows)
     state, events = a_run(tiny, min_loss=bar)
-    assert events[-1].reason == "max_images" and state.best_loss > bar
+    assert events[-1].reason == "max_images" and state.progress[0].best_loss > bar
 
 
 def test_a_plateau_is_one_of_the_final_objective(
@@ -137,9 +138,9 @@ def test_a_model_that_grows_is_judged_once_all_of_it_is_in_use(tiny: SimpleNames
     rows = [event for event in events if isinstance(event, Validated)]
     complete = 2 * 64 + 48
     assert [row.is_judged for row in rows] == [row.images >= complete for row in rows]
-    assert state.best_images is not None and state.best_images >= complete
+    assert state.progress[0].best_images is not None and state.progress[0].best_images >= complete
     judged = [row.terms["loss"] for row in rows if row.is_judged]
-    assert state.best_loss == min(judged)
+    assert state.progress[0].best_loss == min(judged)
 
 
 class Writer(nn.Module):
@@ -195,18 +196,18 @@ def test_a_state_of_an_earlier_version_does_not_mix_two_ways_of_judging(
     for event in fit(state, objective, *images, settings):
         if isinstance(event, Validated) and event.images > 150:
             break
-    tensors, numbers = state_dict(state)
+    tensors, numbers = state.stored()
     del numbers["judging"]  # as it was written before
     numbers["best_loss"] = 1e-9
     again = make_state(tiny.Model(), settings)
-    load_state(again, tensors, numbers)
+    again.load(tensors, numbers)
     events = list(fit(again, objective, *images, settings))
     rows = [event for event in events if isinstance(event, Validated)]
     assert rows[0].is_best is forgotten
     assert [w.name for w in rows[0].warnings] == ["best state chosen anew"] * forgotten
     assert not any(row.warnings for row in rows[1:])
     if not forgotten:
-        assert again.best_loss == 1e-9
+        assert again.progress[0].best_loss == 1e-9
 
 
 def test_judging_does_not_move_the_clock_of_the_model(tiny: SimpleNamespace) -> None:
@@ -221,7 +222,7 @@ def test_judging_does_not_move_the_clock_of_the_model(tiny: SimpleNamespace) -> 
     settings = tiny.settings(validate_every_images=64)
     state = make_state(Told(), settings)
     list(fit(state, tiny.objective, tiny.images(48), tiny.images(16, 1), settings))
-    assert state.model.moments == sorted(state.model.moments)  # type: ignore[arg-type]
+    assert state.learner.model.moments == sorted(state.learner.model.moments)  # type: ignore[arg-type]
 
 
 def test_the_images_are_what_they_were(tiny: SimpleNamespace) -> None:

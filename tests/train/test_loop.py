@@ -27,7 +27,7 @@ def test_images_are_the_clock_and_the_last_batch_of_an_epoch_is_the_remainder(
     events = tiny.fit_all(state, settings, tiny.images(50))
     # 16 + 16 + 16 + 2 an epoch; 150 is reached at the end of the third.
     assert events[-1] == Finished(150, "max_images")
-    assert (state.images, state.epoch, state.batches) == (150, 3, 12)
+    assert (state.clock.images, state.clock.epoch, state.clock.batches) == (150, 3, 12)
 
 
 def test_max_images_is_checked_after_a_batch(tiny: SimpleNamespace) -> None:
@@ -68,7 +68,7 @@ def test_without_shuffling_the_order_is_the_sets(tiny: SimpleNamespace) -> None:
     a, b = tiny.start(settings), tiny.start(other)
     tiny.fit_all(a, settings, train)
     tiny.fit_all(b, other, train)
-    assert not torch.equal(a.model.out.weight, b.model.out.weight)
+    assert not torch.equal(a.learner.model.out.weight, b.learner.model.out.weight)
 
 
 def test_logs_validations_and_checkpoints_come_where_multiples_are_passed(
@@ -114,8 +114,8 @@ def test_the_best_is_the_lowest_validation(tiny: SimpleNamespace) -> None:
     events = tiny.fit_all(state, settings, tiny.images(100), tiny.images(20, 1))
     validated = [event for event in events if isinstance(event, Validated)]
     lowest = min(validated, key=lambda event: event.terms["loss"])
-    assert state.best_loss == lowest.terms["loss"]
-    assert state.best_images == lowest.images
+    assert state.progress[0].best_loss == lowest.terms["loss"]
+    assert state.progress[0].best_images == lowest.images
     assert [e.images for e in validated if e.is_best][-1] == lowest.images
     assert not all(event.is_best for event in validated)
 
@@ -130,7 +130,7 @@ def test_training_sets_take_turns_by_epoch(tiny: SimpleNamespace) -> None:
     settings = tiny.settings(max_epochs=4, max_images=None)
     state = tiny.start(settings)
     tiny.fit_all(state, settings, [(2, tiny.images(20)), (0, tiny.images(50, 1))])
-    assert state.images == 50 + 50 + 20 + 20
+    assert state.clock.images == 50 + 50 + 20 + 20
     with pytest.raises(ConfigError, match="no images for epoch 0"):
         tiny.fit_all(tiny.start(settings), settings, [(1, tiny.images(20))])
 
@@ -149,8 +149,8 @@ def test_training_is_resumed_in_training_mode_after_the_caller_evaluated(
     tiny.fit_all(undisturbed, settings, tiny.images(100))
     state = tiny.start(settings)
     for _ in fit(state, tiny.objective, tiny.images(100), None, settings):
-        state.model.eval()
-    assert torch.equal(state.model.out.weight, undisturbed.model.out.weight)
+        state.learner.model.eval()
+    assert torch.equal(state.learner.model.out.weight, undisturbed.learner.model.out.weight)
 
 
 class Exploding(nn.Module):
@@ -196,7 +196,7 @@ def test_a_weight_that_is_not_finite_is_noticed_before_it_is_stored(tiny: Simple
     loop = fit(state, tiny.objective, tiny.images(500), None, settings)
     assert isinstance(next(loop), Logged)
     with torch.no_grad():
-        state.model.log_std.weight[0, 0] = float("inf")
+        state.learner.model.log_std.weight[0, 0] = float("inf")
     with pytest.raises(DivergedError, match="a weight is not finite"):
         next(loop)
 

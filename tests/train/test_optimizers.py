@@ -38,7 +38,7 @@ def test_fused_adam_equals_the_plain_loop_closely(tiny: SimpleNamespace) -> None
         settings = tiny.settings(optimizer=Choice("Adam", {"fused": fused}))
         state = tiny.start(settings)
         tiny.fit_all(state, settings, tiny.images(100))
-        weights.append(state.model.out.weight.detach())
+        weights.append(state.learner.model.out.weight.detach())
     torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=1e-3)
 
 
@@ -60,7 +60,7 @@ def test_a_schedule_reaches_both_parts_of_muon(tiny: SimpleNamespace) -> None:
     )
     state = tiny.start(settings)
     tiny.fit_all(state, settings, tiny.images(100))
-    assert {group["lr"] for group in state.optimizer.param_groups} == {1e-3 * 0.5**3}
+    assert {group["lr"] for group in state.learner.optimizer.param_groups} == {1e-3 * 0.5**3}
 
 
 def test_frozen_parameters_stay(tiny: SimpleNamespace) -> None:

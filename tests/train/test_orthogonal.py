@@ -112,7 +112,7 @@ def test_a_schedule_keeps_the_factor_between_the_parts(tiny: SimpleNamespace) ->
     )
     state = tiny.start(settings)
     tiny.fit_all(state, settings, tiny.images(100))
-    *muon, rest = [group["lr"] for group in state.optimizer.param_groups]
+    *muon, rest = [group["lr"] for group in state.learner.optimizer.param_groups]
     assert muon == pytest.approx([1e-6, 1e-6]) and rest == pytest.approx(5e-7)
 
 

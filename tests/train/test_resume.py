@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from aelab.errors import StoreError
-from aelab.train import Choice, Finished, Logged, Validated, load_state, make_state, state_dict
+from aelab.train import Choice, Finished, Logged, Validated, make_state
 
 FULL = {
     "optimizer": Choice("Adam"),
@@ -77,8 +77,8 @@ def without_seconds(events: list[Any]) -> list[Any]:
 
 
 def assert_equal_states(one: Any, other: Any) -> None:
-    tensors, numbers = state_dict(one)
-    other_tensors, other_numbers = state_dict(other)
+    tensors, numbers = one.stored()
+    other_tensors, other_numbers = other.stored()
     numbers.pop("seconds"), other_numbers.pop("seconds")
     assert numbers == other_numbers
     assert tensors.keys() == other_tensors.keys()
@@ -103,14 +103,14 @@ def test_a_stopped_run_continues_bit_for_bit(
 
     first = tiny.start(settings)
     seen = tiny.fit_all(first, settings, train, held_out, stop_after(batches))
-    tensors, numbers = state_dict(first)
+    tensors, numbers = first.stored()
     stored, text = save(tensors), json.dumps(numbers, allow_nan=False)
 
     torch.manual_seed(99)  # other first weights, other state of the default generator
     torch.rand(7)
     second = make_state(tiny.Model(), settings)
-    load_state(second, load(stored), json.loads(text))
-    assert second.batches == batches
+    second.load(load(stored), json.loads(text))
+    assert second.clock.batches == batches
     seen += tiny.fit_all(second, settings, train, held_out)
 
     assert without_seconds(seen) == without_seconds(expected)
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny: SimpleNamespace) -> None:
     for _ in range(2):
         state = tiny.start(settings)
         tiny.fit_all(state, settings, train)
-        stored.append(save(state_dict(state)[0]))
+        stored.append(save(state.stored()[0]))
         torch.rand(3)
     assert stored[0] == stored[1]
 
@@ -136,7 +136,7 @@ def test_another_seed_gives_other_weights(tiny: SimpleNamespace) -> None:
         torch.manual_seed(0)  # equal first weights: only order, noise and dropout differ
         states.append(make_state(tiny.Model(), settings))
         tiny.fit_all(states[-1], settings, train)
-    assert not torch.equal(states[0].model.out.weight, states[1].model.out.weight)
+    assert not torch.equal(states[0].learner.model.out.weight, states[1].learner.model.out.weight)
 
 
 def test_a_generator_closed_at_any_event_loses_nothing(tiny: SimpleNamespace) -> None:
@@ -166,7 +166,7 @@ def test_a_finished_run_started_again_only_says_so(tiny: SimpleNamespace) -> Non
 def test_the_stored_state_is_a_copy(tiny: SimpleNamespace) -> None:
     settings = tiny.settings()
     state = tiny.start(settings)
-    tensors, _ = state_dict(state)
+    tensors, _ = state.stored()
     before = tensors["model.out.weight"].clone()
     tiny.fit_all(state, settings, tiny.images(100))
     assert torch.equal(tensors["model.out.weight"], before)
@@ -174,16 +174,16 @@ def test_the_stored_state_is_a_copy(tiny: SimpleNamespace) -> None:
 
 def test_a_checkpoint_of_another_model_is_refused(tiny: SimpleNamespace) -> None:
     settings = tiny.settings()
-    tensors, numbers = state_dict(tiny.start(settings))
+    tensors, numbers = tiny.start(settings).stored()
     other = tiny.start(settings)
     wrong = dict(tensors) | {"model.out.weight": torch.zeros(3, 3)}
     with pytest.raises(StoreError, match=r"'out.weight' is \(3, 3\) in the checkpoint"):
-        load_state(other, wrong, numbers)
+        other.load(wrong, numbers)
     missing = {name: t for name, t in tensors.items() if name != "model.out.bias"}
     with pytest.raises(StoreError, match=r"has no tensor 'out.bias'"):
-        load_state(other, missing, numbers)
+        other.load(missing, numbers)
     with pytest.raises(StoreError, match="format 99"):
-        load_state(other, tensors, numbers | {"format": 99})
+        other.load(tensors, numbers | {"format": 99})
 
 
 def test_threads_layout_and_precision_are_those_the_run_began_with(tiny: SimpleNamespace) -> None:
@@ -193,13 +193,17 @@ def test_threads_layout_and_precision_are_those_the_run_began_with(tiny: SimpleN
     first = tiny.start(settings)
     tiny.fit_all(whole, settings, train)
     tiny.fit_all(first, settings, train, None, stop_after(5))
-    tensors, numbers = state_dict(first)
+    tensors, numbers = first.stored()
 
     other = tiny.settings(precision="bfloat16", threads=1)  # layout: chosen, channels-last
     second = make_state(tiny.Model(), other)
-    assert second.channels_last
-    load_state(second, tensors, numbers)
-    assert (second.threads, second.channels_last, second.bfloat16) == (3, False, True)
-    assert second.model.wide.weight.is_contiguous()
+    assert second.learner.channels_last
+    second.load(tensors, numbers)
+    assert (second.learner.threads, second.learner.channels_last, second.learner.bfloat16) == (
+        3,
+        False,
+        True,
+    )
+    assert second.learner.model.wide.weight.is_contiguous()
     tiny.fit_all(second, other, train)
     assert_equal_states(second, whole)

@@ -15,9 +15,7 @@ from aelab.train import (
     SCHEDULES,
     TORCH_SCHEDULERS,
     Choice,
-    load_state,
     make_schedule,
-    state_dict,
 )
 from aelab.train.horizon import Horizon
 
@@ -161,20 +159,20 @@ def rates_in_training(tiny: SimpleNamespace, stop_after: int = 0, **changes: obj
     sets = [(0, tiny.images(40)), (3, tiny.images(21))]
     state = tiny.start(settings)
     seen: list[float] = []
-    before = type(state.schedule).before_batch
+    before = type(state.learner.schedule).before_batch
 
     def note(schedule: object, images: int) -> None:
         before(schedule, images)  # type: ignore[arg-type]
-        seen.append(float(current[0].optimizer.param_groups[0]["lr"]))
+        seen.append(float(current[0].learner.optimizer.param_groups[0]["lr"]))
 
     current = [state]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(state.schedule), "before_batch", note)
-        tiny.fit_all(state, settings, sets, stop=lambda: current[0].batches == stop_after > 0)
+        patch.setattr(type(state.learner.schedule), "before_batch", note)
+        tiny.fit_all(state, settings, sets, stop=lambda: current[0].clock.batches == stop_after > 0)
         if stop_after:
-            tensors, numbers = state_dict(state)
+            tensors, numbers = state.stored()
             current[0] = tiny.start(settings)
-            load_state(current[0], tensors, json.loads(json.dumps(numbers)))
+            current[0].load(tensors, json.loads(json.dumps(numbers)))
             tiny.fit_all(current[0], settings, sets)
     return seen
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from aelab.train import Choice, load_state, make_state, state_dict, step
+from aelab.train import Choice, make_state, step
 from aelab.train.step import warmed_decay
 from aelab.types import Images, Output
 
@@ -63,9 +63,9 @@ def test_left_over_gradients_at_the_end_of_an_epoch_are_averaged_too(tiny: Simpl
     images = torch.rand(50, 1, 8, 8)
     first, last = images[:32], images[32:]
     step(state, tiny.objective, first, first, None, settings)
-    assert state.steps == 0
+    assert state.clock.steps == 0
     step(state, tiny.objective, last, last, None, settings, end_of_epoch=True)
-    assert state.steps == 1
+    assert state.clock.steps == 1
     big_settings = tiny.settings(optimizer=SGD, batch_size=50)
     big = Plain()
     step(make_state(big, big_settings), tiny.objective, images, images, None, big_settings)
@@ -129,11 +129,11 @@ def test_averaged_weights_equal_torchs_with_the_decay_of_each_step(tiny: SimpleN
     expected: list[Tensor] = []
     for decay in (0.0, 3 / 12, 0.3, 0.3, 0.3):
         step(state, tiny.objective, images, images, torch.zeros(16, 6), settings)
-        present = [parameter.detach() for parameter in state.model.parameters()]
+        present = [parameter.detach() for parameter in state.learner.model.parameters()]
         before = expected or present
         expected = [decay * a + (1 - decay) * b for a, b in zip(before, present, strict=True)]
-    assert state.ema is not None
-    for ours, wanted in zip(state.ema.parameters(), expected, strict=True):
+    assert state.learner.ema is not None
+    for ours, wanted in zip(state.learner.ema.parameters(), expected, strict=True):
         torch.testing.assert_close(ours.detach(), wanted, rtol=1e-5, atol=1e-7)
 
 
@@ -157,26 +157,28 @@ def test_an_average_of_a_short_run_is_as_good_as_its_weights(
         settings = tiny.settings(max_images=3200, ema_decay=name, learnrate=3e-3)
         state = tiny.start(settings, dropout=0.0, noise=False)
         tiny.fit_all(state, settings, Images(pixels), Images(pixels))
-        found[name] = state.best_loss
+        found[name] = state.progress[0].best_loss
     assert found[decay] < 1.05 * found[None]
 
 
 def test_averaged_weights_of_an_earlier_version_keep_their_rule(tiny: SimpleNamespace) -> None:
     settings = tiny.settings(ema_decay=0.8)
     state = tiny.start(settings)
-    tensors, numbers = state_dict(state)
+    tensors, numbers = state.stored()
     assert numbers["ema_warms_up"] is True
     del numbers["ema_warms_up"]
-    load_state(state, tensors, numbers)
-    theirs = AveragedModel(state.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
+    state.load(tensors, numbers)
+    theirs = AveragedModel(state.learner.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
     images = torch.rand(16, 1, 8, 8)
     for _ in range(5):
         step(state, tiny.objective, images, images, torch.zeros(16, 6), settings)
-        theirs.update_parameters(state.model)
-    assert state.ema is not None and state.evaluated_model is state.ema
-    for ours, torchs in zip(state.ema.parameters(), theirs.module.parameters(), strict=True):
+        theirs.update_parameters(state.learner.model)
+    assert state.learner.ema is not None and state.learner.evaluated_model is state.learner.ema
+    for ours, torchs in zip(
+        state.learner.ema.parameters(), theirs.module.parameters(), strict=True
+    ):
         assert torch.equal(ours, torchs)
-    assert torch.equal(state.ema.norm.running_mean, state.model.norm.running_mean)
+    assert torch.equal(state.learner.ema.norm.running_mean, state.learner.model.norm.running_mean)
 
 
 def test_training_noise_is_on_the_input_only_unless_legacy(tiny: SimpleNamespace) -> None:
@@ -218,9 +220,11 @@ def test_layouts_give_the_same_training(tiny: SimpleNamespace, channels_last: bo
     tiny.fit_all(state, settings, tiny.images(96))
     plain_settings = tiny.settings(max_images=96)
     plain = tiny.start(plain_settings, dropout=0.0)
-    assert plain.channels_last  # chosen because the model has a convolution
+    assert plain.learner.channels_last  # chosen because the model has a convolution
     tiny.fit_all(plain, plain_settings, tiny.images(96))
-    torch.testing.assert_close(state.model.out.weight, plain.model.out.weight, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        state.learner.model.out.weight, plain.learner.model.out.weight, atol=1e-4, rtol=1e-3
+    )
 
 
 def test_bfloat16_trains_close_to_float32(tiny: SimpleNamespace) -> None:
@@ -229,7 +233,7 @@ def test_bfloat16_trains_close_to_float32(tiny: SimpleNamespace) -> None:
         settings = tiny.settings(precision=precision, max_images=320, log_every_images=320)
         state = tiny.start(settings)
         logs.append(tiny.fit_all(state, settings, tiny.images(96))[0].terms["loss"])
-        assert state.model.out.weight.dtype == torch.float32
+        assert state.learner.model.out.weight.dtype == torch.float32
     assert logs[0] == pytest.approx(logs[1], rel=0.02)
     assert logs[0] != logs[1]
 
@@ -263,13 +267,13 @@ def test_weights_that_come_into_use_late_are_averaged_from_then_on(tiny: SimpleN
     settings = tiny.settings(ema_decay=0.999, max_images=16 * 13, learnrate=0.1, batch_size=16)
     state = make_state(Growing(), settings)
     tiny.fit_all(state, settings, tiny.images(96))
-    assert state.ema_since == {
+    assert state.learner.ema_since == {
         "encoder.weight": 1, "encoder.bias": 1, "decoder.weight": 11, "decoder.bias": 11,
     }  # fmt: skip
-    assert state.ema is not None
-    _, numbers = state_dict(state)
-    assert numbers["ema_since"] == state.ema_since
+    assert state.learner.ema is not None
+    _, numbers = state.stored()
+    assert numbers["ema_since"] == state.learner.ema_since
     # Three steps of its own: the first copied, then decays of 3/12 and 4/13.
     first = Growing().decoder.weight
-    now, averaged = state.model.decoder.weight, state.ema.decoder.weight
+    now, averaged = state.learner.model.decoder.weight, state.learner.ema.decoder.weight
     assert (averaged - now).abs().mean() < 0.5 * (first - now).abs().mean()

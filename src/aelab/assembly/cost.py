@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aelab.models import model_facts
 from aelab.train import set_clock
-from aelab.train.clock import find_clocked
+from aelab.train.clocked_modules import find_clocked
 
 if TYPE_CHECKING:
     from torch import nn

@@ -44,11 +44,9 @@ from aelab.train import (
     Logged,
     Validated,
     fit,
-    load_state,
     load_weights,
     make_state,
     set_clock,
-    state_dict,
 )
 
 #: At most about this much training is lost to a power cut.
@@ -257,15 +255,15 @@ class _Session:
     def _begin_or_continue(self) -> None:
         continued = self._continue()
         if continued:
-            self.pictures.skip_to(self.state.images)
+            self.pictures.skip_to(self.state.clock.images)
         else:
             self._start_from_other_run()
             self.run.truncate_metrics(0)
             self.pictures.originals()
             self._picture()
         self.run.log(
-            f"{'continues at' if continued else 'begins at'} {self.state.images:,} images: "
-            f"{self.state.threads} threads, {self.parts.device}, "
+            f"{'continues at' if continued else 'begins at'} {self.state.clock.images:,} images: "
+            f"{self.state.learner.threads} threads, {self.parts.device}, "
             f"objective {self.parts.objective.describe()}"
         )
 
@@ -311,11 +309,11 @@ class _Session:
             return False
         checkpoint, content, numbers = found
         with damage_told(checkpoint):
-            load_state(self.state, tensors_of(checkpoint, content), numbers)
+            self.state.load(tensors_of(checkpoint, content), numbers)
         self.run.rewind(checkpoint)
         made = self.run.complete_checkpoints(
             checkpoint,
-            best=self.state.best_images == self.state.images,
+            best=self.state.progress[0].best_images == self.state.clock.images,
             keep=self.spec.settings.keep_checkpoints,
         )
         if made:
@@ -327,13 +325,13 @@ class _Session:
         if not self.spec.settings.load:
             return
 
-        other, checkpoint = state_to_load(self.spec, self.state.model, self.workspace)
+        other, checkpoint = state_to_load(self.spec, self.state.learner.model, self.workspace)
         content, _ = checkpoint.read()
         loaded = tensors_of(checkpoint, content)
         prefix = weights_prefix(loaded)
-        load_weights(self.state.model, loaded, prefix)
-        if self.state.ema is not None:
-            load_weights(self.state.ema, loaded, prefix)
+        load_weights(self.state.learner.model, loaded, prefix)
+        if self.state.learner.ema is not None:
+            load_weights(self.state.learner.ema, loaded, prefix)
         self.run.log(f"weights of {other.folder} at {checkpoint.images:,} images")
 
     def _started(self, number: int) -> ev.RunStarted:
@@ -341,9 +339,9 @@ class _Session:
             self.spec.name,
             number,
             self.run.record["parameters"]["model"],
-            self.state.images,
+            self.state.clock.images,
             self.settings.max_images,
-            self.state.threads,
+            self.state.learner.threads,
             [
                 *self.parts.data_notes,
                 *(n for n in self.run.record["notes"] if n not in self.spec.notes),
@@ -352,7 +350,7 @@ class _Session:
 
     def _logged(self, event: Any) -> ev.RunProgress:
         row = {"split": "train", "images": event.images, "seconds": round(event.seconds, 3)}
-        row |= {"epoch": self.state.epoch, **event.terms, "learnrate": event.learnrate}
+        row |= {"epoch": self.state.clock.epoch, **event.terms, "learnrate": event.learnrate}
         self.run.append(row)
         rate = event.images / event.seconds if event.seconds else 0.0
         self._status(rate)
@@ -366,16 +364,16 @@ class _Session:
 
     def _status(self, rate: float) -> None:
         self.run.set_status(
-            images=self.state.images,
+            images=self.state.clock.images,
             max_inputs=self.settings.max_images,
-            epoch=self.state.epoch,
-            seconds=round(self.state.seconds, 3),
+            epoch=self.state.clock.epoch,
+            seconds=round(self.state.clock.seconds, 3),
             images_per_second=round(rate, 2),
         )
 
     def _validated(self, event: Any) -> ev.RunValidated:
         row = {"split": "validation", "images": event.images, "seconds": round(event.seconds, 3)}
-        self.run.append(row | {"epoch": self.state.epoch, **event.terms})
+        self.run.append(row | {"epoch": self.state.clock.epoch, **event.terms})
         loss = event.terms["loss"]
         changes: dict[str, Any] = {"last": {"images": event.images, **event.terms}}
         if event.is_best:
@@ -393,8 +391,8 @@ class _Session:
 
     def _picture(self) -> None:
         state = self.state
-        set_clock(state.evaluated_model, state.images, state.epoch)
-        self.pictures.write(state.evaluated_model, state.images)
+        set_clock(state.learner.evaluated_model, state.clock.images, state.clock.epoch)
+        self.pictures.write(state.learner.evaluated_model, state.clock.images)
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
@@ -402,32 +400,38 @@ class _Session:
 
     def _save(self, best: bool = False) -> None:
 
-        tensors, numbers = state_dict(self.state)
+        tensors, numbers = self.state.stored()
         keep = self.spec.settings.keep_checkpoints
         self.run.save_checkpoint(
-            self.state.images, safetensors.torch.save(tensors), numbers, best=best, keep=keep
+            self.state.clock.images, safetensors.torch.save(tensors), numbers, best=best, keep=keep
         )
         self._saved_at = time.monotonic()
 
     def _interrupted(self) -> ev.RunInterrupted:
         self._save()
-        self.run.set_status("interrupted", images=self.state.images)
-        self.run.log(f"stopped at {self.state.images:,} images")
-        return ev.RunInterrupted(self.spec.name, self.state.images)
+        self.run.set_status("interrupted", images=self.state.clock.images)
+        self.run.log(f"stopped at {self.state.clock.images:,} images")
+        return ev.RunInterrupted(self.spec.name, self.state.clock.images)
 
     def _finished(self, reason: str) -> ev.RunFinished:
         self._picture()
         self._save()
         state = self.state
-        rate = state.images / state.seconds if state.seconds else 0.0
+        rate = state.clock.images / state.clock.seconds if state.clock.seconds else 0.0
         self._status(rate)
         self.run.set_status("finished", reason=reason)
-        self.run.log(f"finished at {state.images:,} images: {reason}")
+        self.run.log(f"finished at {state.clock.images:,} images: {reason}")
         last = self.run.status.get("last") or {}
-        loss = last.get("loss", state.last_loss)
+        loss = last.get("loss", state.progress[0].last_loss)
         if loss is not None and not math.isfinite(loss):
             loss = None
         text = self.pictures.example
         return ev.RunFinished(
-            self.spec.name, state.images, loss, state.seconds, reason, self.run.path, text
+            self.spec.name,
+            state.clock.images,
+            loss,
+            state.clock.seconds,
+            reason,
+            self.run.path,
+            text,
         )

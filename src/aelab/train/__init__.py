@@ -5,23 +5,19 @@ parts exist, where results are written, or who looks at them.
 """
 
 from aelab.train.batches import Batches
-from aelab.train.clock import set_clock
+from aelab.train.clock import Clock
+from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
+from aelab.train.learner import SoloLearner, load_weights, make_learner, refuse_other_shapes
 from aelab.train.loop import fit
 from aelab.train.machine import allocator_environment, choose_threads, keep_freed_memory
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
+from aelab.train.progress import Progress
 from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
 from aelab.train.settings import Choice, FitSettings, as_choice
-from aelab.train.state import (
-    State,
-    load_state,
-    load_weights,
-    make_state,
-    refuse_other_shapes,
-    state_dict,
-)
+from aelab.train.state import State, make_state
 from aelab.train.step import ObjectiveLike, step
 from aelab.train.validation import VALIDATIONS, Validation, validation_of
 
@@ -33,11 +29,14 @@ __all__ = [
     "Batches",
     "CheckpointDue",
     "Choice",
+    "Clock",
     "Event",
     "Finished",
     "FitSettings",
     "Logged",
     "ObjectiveLike",
+    "Progress",
+    "SoloLearner",
     "State",
     "Validated",
     "Validation",
@@ -48,8 +47,8 @@ __all__ = [
     "evaluate",
     "fit",
     "keep_freed_memory",
-    "load_state",
     "load_weights",
+    "make_learner",
     "make_optimizer",
     "make_schedule",
     "make_state",
@@ -57,7 +56,6 @@ __all__ = [
     "rehearse_optimizer",
     "rehearse_schedule",
     "set_clock",
-    "state_dict",
     "step",
     "validation_of",
 ]

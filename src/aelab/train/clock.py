@@ -1,28 +1,61 @@
-"""Telling the time to models whose settings depend on it."""
+"""The clock of a training: how far it is, and when something was last done."""
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import dataclass
 
 
-def set_clock(module: nn.Module, images: int, epoch: int) -> None:
-    """Calls `at(images, epoch)` on the module, or else on the children that have such a method.
+@dataclass
+class Clock:
+    """Counters that all runs of a training share. A checkpoint holds every field by its name.
 
-    A module with `at` derives settings from the clock and nothing else (which layers are in use,
-    how far one is faded in), keeps no state of its own for it, and tells its own children. So a
-    continued run needs nothing stored. Composed models need no `at`: their parts are found.
+    Images are the measure: whatever is due follows from them, never from the time of day.
 
-    Args:
-        images: images seen in training.
-        epoch: completed passes.
+    Attributes:
+        images: images seen.
+        batches, steps: batches seen, optimiser steps done.
+        epoch, images_in_epoch: completed passes, and images of the present one.
+        accumulated_images, accumulated_batches: those whose gradients wait for a step.
+        seconds: training time, without validation and without the caller's work.
+        logged_at, validated_at, checkpointed_at: images at the latest of each; -1: never.
+        validated_epoch, checkpointed_epoch: epochs at the latest of each.
     """
-    for clocked in find_clocked(module):
-        clocked.at(images, epoch)  # type: ignore[operator]
+
+    images: int = 0
+    batches: int = 0
+    steps: int = 0
+    epoch: int = 0
+    images_in_epoch: int = 0
+    accumulated_images: int = 0
+    accumulated_batches: int = 0
+    seconds: float = 0.0
+    logged_at: int = 0
+    validated_at: int = -1
+    validated_epoch: int = 0
+    checkpointed_at: int = 0
+    checkpointed_epoch: int = 0
+
+    def count_batch(self, images: int, *, ends_epoch: bool) -> None:
+        """Moves on by a batch of so many images."""
+        self.images += images
+        self.images_in_epoch += images
+        self.batches += 1
+        if ends_epoch:
+            self.epoch, self.images_in_epoch = self.epoch + 1, 0
+
+    def note_logged(self) -> None:
+        """The training losses so far have been read."""
+        self.logged_at = self.images
+
+    def note_validated(self) -> None:
+        """The model as it is has been validated."""
+        self.validated_at, self.validated_epoch = self.images, self.epoch
+
+    def note_checkpointed(self) -> None:
+        """The model as it is is about to be stored because the settings ask for it."""
+        self.checkpointed_at, self.checkpointed_epoch = self.images, self.epoch
 
 
-def find_clocked(module: nn.Module) -> list[nn.Module]:
-    """The outermost modules in it, itself included, whose class has a method `at`."""
-    # Asked of the class: a missing attribute of a module costs a microsecond, thousands a batch.
-    if callable(getattr(type(module), "at", None)):
-        return [module]
-    return [found for child in module.children() for found in find_clocked(child)]
+def passed(count: int, done: int, every: int | None) -> bool:
+    """Whether a multiple of `every` lies in (done, count]; never where it is None."""
+    return every is not None and count // every > done // every

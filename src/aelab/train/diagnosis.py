@@ -155,7 +155,7 @@ def broken_tensors(state: State) -> list[str]:
     averages = [name for name in buffers if name.endswith(("running_mean", "running_var"))]
     others = [name for name in buffers if name not in averages]
     kinds = {
-        "a weight": non_finite_names(state.model.named_parameters()),
+        "a weight": non_finite_names(state.learner.model.named_parameters()),
         "a running statistic": averages,
         "a buffer": others,
     }
@@ -164,8 +164,8 @@ def broken_tensors(state: State) -> list[str]:
 
 def watched_buffers(state: State) -> list[tuple[str, Tensor]]:
     """Names and buffers of the model in training that were finite at the start."""
-    found = floating_buffers(state.model)
-    return [(name, buffer) for name, buffer in found if name not in state.unwatched]
+    found = floating_buffers(state.learner.model)
+    return [(name, buffer) for name, buffer in found if name not in state.learner.unwatched]
 
 
 def raised_learnrate(state: State, settings: FitSettings) -> str:
@@ -182,7 +182,7 @@ def raised_learnrate(state: State, settings: FitSettings) -> str:
 def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
     """Where the model breaks in training mode, and where in evaluation mode."""
     state, objective = evidence.state, evidence.objective
-    evaluated, seen = state.evaluated_model, state.images
+    evaluated, seen = state.learner.evaluated_model, state.clock.images
     batch = evidence.training()
 
     def held_out() -> Iterable[Batch]:
@@ -196,12 +196,22 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
     return (
         quietly(
             lambda: find_origin(
-                state.model, objective, [batch], seen, training=True, bfloat16=state.bfloat16
+                state.learner.model,
+                objective,
+                [batch],
+                seen,
+                training=True,
+                bfloat16=state.learner.bfloat16,
             )
         ),
         quietly(
             lambda: find_origin(
-                evaluated, objective, held_out(), seen, training=False, bfloat16=state.bfloat16
+                evaluated,
+                objective,
+                held_out(),
+                seen,
+                training=False,
+                bfloat16=state.learner.bfloat16,
             )
         ),
     )

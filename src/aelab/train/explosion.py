@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
-from aelab.train.clock import find_clocked
+from aelab.train.clocked_modules import find_clocked
 from aelab.train.events import Warned
 from aelab.train.horizon import Horizon
+from aelab.train.progress import by_name
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike
 
@@ -27,13 +26,6 @@ NO_WAY_BACK, PATIENCE = 100.0, 0.25
 UNLEARNED = 1.5
 
 
-def note_start(state: State) -> None:
-    """Keeps the terms of the first batch, which an untrained model gave, on the device."""
-    if state.window is not None and state.batches == 1:
-        state.start_means = torch.cat([state.window]) / state.window_images
-        state.start_terms = ["loss", *state.window_terms]
-
-
 def exploded(
     state: State, objective: ObjectiveLike, terms: Mapping[str, float], factor: float = 1.0
 ) -> str:
@@ -45,7 +37,7 @@ def exploded(
     Args:
         factor: how many times beyond the limits.
     """
-    start = state.start
+    start = state.start()
     if not start:
         return ""
     limits = {
@@ -55,7 +47,7 @@ def exploded(
     for name, limit in limits.items():
         if terms.get(name, 0.0) > limit:
             return f"{name} = {terms[name]:.3g}, {start[name]:.3g} before training"
-    known = [start["loss"], _final_start(objective, start), state.best_loss or 0.0, 1.0]
+    known = [start["loss"], _final_start(objective, start), state.progress[0].best_loss or 0.0, 1.0]
     if abs(terms.get("loss", 0.0)) > TOTAL_WORSE * factor * max(map(abs, known)):
         return f"loss = {terms['loss']:.3g}, {start['loss']:.3g} before training"
     return ""
@@ -71,9 +63,9 @@ def look(state: State, objective: ObjectiveLike, terms: Mapping[str, float]) -> 
     """
     words = exploded(state, objective, terms)
     if not words or not exploded(state, objective, _of_training(state)):
-        state.exploded_since = None
-    elif state.exploded_since is None:
-        state.exploded_since = state.images
+        state.progress[0].exploded_since = None
+    elif state.progress[0].exploded_since is None:
+        state.progress[0].exploded_since = state.clock.images
     return words
 
 
@@ -83,24 +75,24 @@ def hopeless(state: State, objective: ObjectiveLike, goal: Horizon, *, is_over: 
     Args:
         is_over: the run is at its end.
     """
-    if state.validated_at < 0:  # nothing is held out
+    if state.clock.validated_at < 0:  # nothing is held out
         return exploded(state, objective, _of_training(state)) if is_over else ""
-    since, training = state.exploded_since, _of_training(state)
+    since, latest = state.progress[0].exploded_since, _of_training(state)
     if since is None:
         return ""
     if is_over:
-        return exploded(state, objective, training)
-    if state.images - since < PATIENCE * goal.images:
+        return exploded(state, objective, latest)
+    if state.clock.images - since < PATIENCE * goal.images:
         return ""
-    return exploded(state, objective, training, NO_WAY_BACK)
+    return exploded(state, objective, latest, NO_WAY_BACK)
 
 
 def _of_training(state: State) -> Mapping[str, float]:
     """Mean terms of the open window, or of the last one."""
-    if state.window is None:
-        return state.last_terms
-    means = (state.window / state.window_images).tolist()
-    return dict(zip(["loss", *state.window_terms], means, strict=True))
+    means = state.window.means()
+    if means is None:
+        return state.progress[0].last_terms
+    return by_name(state.window.names, means)[0]
 
 
 def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
@@ -118,16 +110,16 @@ def worse_than_untrained(
 
     Not said of models that grow, whose first batch was another model's.
     """
-    start, training = state.start, _of_training(state)
-    if not start or find_clocked(state.model) or "loss" not in training:
+    start, latest = state.start(), _of_training(state)
+    if not start or find_clocked(state.learner.model) or "loss" not in latest:
         return ()
     first = max(start["loss"], _final_start(objective, start))
-    if first <= 0 or min(terms["loss"], training["loss"]) <= UNLEARNED * first:
+    if first <= 0 or min(terms["loss"], latest["loss"]) <= UNLEARNED * first:
         return ()
     return (
         Warned(
             "worse than before training",
-            f"the loss is {terms['loss']:.4g} in validation and {training['loss']:.4g} in "
+            f"the loss is {terms['loss']:.4g} in validation and {latest['loss']:.4g} in "
             f"training; the untrained model's first batch had {first:.4g}",
             "a lower learnrate, or gradient_clipping: {norm: 1}; a saturated output stays "
             "saturated",

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from aelab.train.batches import ScheduledSets
-from aelab.train.clock import find_clocked, set_clock
+from aelab.train.clocked_modules import find_clocked, set_clock
 from aelab.train.events import Warned
 from aelab.train.horizon import Horizon
+from aelab.train.progress import JUDGING
 from aelab.train.settings import FitSettings
-from aelab.train.state import JUDGING, State
+from aelab.train.state import State
 from aelab.train.step import ObjectiveLike
 
 
@@ -77,9 +78,9 @@ def final_loss(
 
 def is_settled(state: State, held_out: ScheduledSets, goal: Goal) -> bool:
     """Whether model, as its clock stands, and validation set are those that the run ends with."""
-    if held_out.position(state.epoch) != held_out.position(goal.end.epoch):
+    if held_out.position(state.clock.epoch) != held_out.position(goal.end.epoch):
         return False
-    return _evaluated_settings(state.evaluated_model) == goal.model_settings
+    return _evaluated_settings(state.learner.evaluated_model) == goal.model_settings
 
 
 def renew_judging(
@@ -93,23 +94,23 @@ def renew_judging(
     Returns:
         What a reader of the run must know, if anything was forgotten.
     """
-    before, state.judging = state.judging, JUDGING
-    if before >= JUDGING or state.best_images is None:
+    before, state.progress[0].judging = state.progress[0].judging, JUDGING
+    if before >= JUDGING or state.progress[0].best_images is None:
         return ()
     weights = getattr(objective, "weights", lambda images: None)
     changed = (
-        weights(state.best_images) != weights(None)
-        or bool(find_clocked(state.model))
+        weights(state.progress[0].best_images) != weights(None)
+        or bool(find_clocked(state.learner.model))
         or held_out.position(goal.end.epoch) > 0
         or bool(getattr(objective, "bounds", ()))
     )
     if not changed:
         return ()
-    state.best_loss = state.best_images = None
+    state.progress[0].best_loss = state.progress[0].best_images = None
     warned = Warned(
         "best state chosen anew",
-        f"validation losses up to {state.images:,} images were written by an earlier version of "
-        "aelab, which used the weights of that moment",
+        f"validation losses up to {state.clock.images:,} images were written by an earlier version "
+        "of aelab, which used the weights of that moment",
         "later ones follow the final objective; --restart trains all of it the present way",
     )
     return (warned,)

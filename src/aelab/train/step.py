@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, Where
 from aelab.posteriors import changed
-from aelab.train.clock import find_clocked
+from aelab.train.clocked_modules import find_clocked
 from aelab.train.coming_in import no_output
 from aelab.train.settings import FitSettings
 from aelab.train.state import State
@@ -61,22 +61,22 @@ def step(
     for start in range(0, size, piece):
         part = slice(start, start + piece)
         _, values, total = forward(
-            state.model,
+            state.learner.model,
             objective,
             inputs[part],
             target[part],
             None if noise is None else noise[part],
-            images_seen=state.images,
-            bfloat16=state.bfloat16,
+            images_seen=state.clock.images,
+            bfloat16=state.learner.bfloat16,
         )
         if not total.requires_grad:
-            raise _without_gradient(state.model, values)
+            raise _without_gradient(state.learner.model, values)
         (total.sum() / divisor).backward()  # type: ignore[no-untyped-call]
         _add_to_window(state, values, total)
-    state.window_images += size
-    state.accumulated_images += size
-    state.accumulated_batches += 1
-    if end_of_epoch or state.accumulated_batches >= settings.gradient_accumulation:
+    state.window.images += size
+    state.clock.accumulated_images += size
+    state.clock.accumulated_batches += 1
+    if end_of_epoch or state.clock.accumulated_batches >= settings.gradient_accumulation:
         _update(state, settings, averaged)
 
 
@@ -136,58 +136,60 @@ def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
 
 
 def _add_to_window(state: State, values: Mapping[str, Tensor], total: Tensor) -> None:
-    sums = sums_of(values, total)
-    if state.window is None:
-        state.window, state.window_terms = sums, list(values)
+    sums, window = sums_of(values, total)[None], state.window
+    if window.sums is None:
+        window.sums, window.terms = sums, list(values)
     else:
-        state.window += sums
+        window.sums += sums
 
 
 def _update(state: State, settings: FitSettings, averaged: bool) -> None:
     """Clip, step, clear the gradients, let the model follow, average the weights."""
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    if averaged and state.accumulated_images != settings.batch_size:
+    parameters = [p for group in state.learner.optimizer.param_groups for p in group["params"]]
+    if averaged and state.clock.accumulated_images != settings.batch_size:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, settings.batch_size / state.accumulated_images)
+        torch._foreach_mul_(gradients, settings.batch_size / state.clock.accumulated_images)
     if settings.gradient_clip_value is not None:
         nn.utils.clip_grad_value_(parameters, settings.gradient_clip_value)
     if settings.gradient_clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, settings.gradient_clip_norm)
-    state.optimizer.step()
-    if state.ema is not None and state.ema_warms_up:
+    state.learner.optimizer.step()
+    if state.learner.ema is not None and state.learner.ema_warms_up:
         _note_late_weights(state)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.steps += 1
-    follow = getattr(state.model, "after_step", None)
+    state.learner.optimizer.zero_grad(set_to_none=True)
+    state.clock.steps += 1
+    follow = getattr(state.learner.model, "after_step", None)
     if follow is not None:
         follow()
-    state.accumulated_images = state.accumulated_batches = 0
-    if state.ema is not None and settings.ema_decay is not None:
-        _average(state, state.ema, settings.ema_decay)
+    state.clock.accumulated_images = state.clock.accumulated_batches = 0
+    if state.learner.ema is not None and settings.ema_decay is not None:
+        _average(state, state.learner.ema, settings.ema_decay)
 
 
 def _note_late_weights(state: State) -> None:
     """For a model that grows, the step at which each weight got its first gradient."""
-    if not find_clocked(state.model):
+    if not find_clocked(state.learner.model):
         return
-    for name, parameter in state.model.named_parameters():
+    for name, parameter in state.learner.model.named_parameters():
         if parameter.grad is not None:
-            state.ema_since.setdefault(name, state.steps + 1)
+            state.learner.ema_since.setdefault(name, state.clock.steps + 1)
 
 
 def _average(state: State, ema: nn.Module, decay: float) -> None:
     """Let the averaged weights follow, each with the decay of the steps it has been trained for."""
-    if not state.ema_since:
-        now = warmed_decay(decay, state.steps) if state.ema_warms_up else decay
-        _average_weights(ema, state.model, now, first=state.steps == 1)
+    if not state.learner.ema_since:
+        now = warmed_decay(decay, state.clock.steps) if state.learner.ema_warms_up else decay
+        _average_weights(ema, state.learner.model, now, first=state.clock.steps == 1)
         return
     by_start: dict[int, set[str]] = {}
-    for name, _ in state.model.named_parameters():
-        by_start.setdefault(state.ema_since.get(name, 1), set()).add(name)
+    for name, _ in state.learner.model.named_parameters():
+        by_start.setdefault(state.learner.ema_since.get(name, 1), set()).add(name)
     for start, names in by_start.items():
-        steps = state.steps - start + 1
+        steps = state.clock.steps - start + 1
         some = names if len(by_start) > 1 else None
-        _average_weights(ema, state.model, warmed_decay(decay, steps), first=steps == 1, names=some)
+        _average_weights(
+            ema, state.learner.model, warmed_decay(decay, steps), first=steps == 1, names=some
+        )
 
 
 def warmed_decay(decay: float, steps: int) -> float:

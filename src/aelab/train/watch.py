@@ -68,8 +68,8 @@ def warnings_of(
         warned = running_statistics(state, objective, held_out, settings)
         if warned is not None:
             return (warned,)  # what the medium sees would only follow from it
-    finding = medium_of(state.model).warning(
-        found.terms, found.looks, early=state.batches < FIRST_BATCHES
+    finding = medium_of(state.learner.model).warning(
+        found.terms, found.looks, early=state.clock.batches < FIRST_BATCHES
     )
     return () if finding is None else (Warned(finding.code, finding.message, finding.way_out),)
 
@@ -82,8 +82,8 @@ def running_statistics(
     Compares one batch of the validation in both modes, with the same noise or none and without
     dropout; buffers are put back.
     """
-    model = state.evaluated_model
-    batch = next(held_out_batches(model, objective, held_out, settings, state.images))
+    model = state.learner.evaluated_model
+    batch = next(held_out_batches(model, objective, held_out, settings, state.clock.images))
     target = batch[1]
     if len(target) < 2 or not any(map(_has_averages, model.modules())):
         return None
@@ -112,12 +112,12 @@ def running_statistics(
 
 def _looks_broken(state: State, settings: FitSettings, found: Evaluation) -> bool:
     """All pictures are the same though the targets are not, or far worse than in training."""
-    if validation_of(settings).training_mode or state.batches < FIRST_BATCHES:
+    if validation_of(settings).training_mode or state.clock.batches < FIRST_BATCHES:
         return False
     spread, target = found.looks.get("spread"), found.looks.get("target_spread")
     if spread is not None and target is not None and spread < ALIKE * target:
         return True
-    last = state.last_loss  # of training: with the weights of the moment
+    last = state.progress[0].last_loss  # of training: with the weights of the moment
     now = found.terms.get("loss_now", found.terms["loss"])
     return last is not None and now - last > abs(last)
 
@@ -129,7 +129,7 @@ def _one_pass(
     mismatches: list[Mismatch] | None,
 ) -> _Pass:
     """The batch in evaluation mode, or, with `mismatches` to fill, in training mode."""
-    model, training = state.evaluated_model, mismatches is not None
+    model, training = state.learner.evaluated_model, mismatches is not None
     hooks = []
     with mode_of(model, training=training):
         for name, module in model.named_modules():
@@ -139,7 +139,11 @@ def _one_pass(
                 hooks.append(module.register_forward_pre_hook(_Compare(name, mismatches)))
         try:
             output, values, total = forward(
-                model, objective, *batch, images_seen=state.images, bfloat16=state.bfloat16
+                model,
+                objective,
+                *batch,
+                images_seen=state.clock.images,
+                bfloat16=state.learner.bfloat16,
             )
         finally:
             for hook in hooks:

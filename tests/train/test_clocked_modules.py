@@ -18,10 +18,8 @@ from aelab.train import (
     State,
     Validated,
     fit,
-    load_state,
     make_state,
     set_clock,
-    state_dict,
 )
 from aelab.train.batches import Draws, ScheduledSets
 from aelab.train.loop import train_batch
@@ -62,7 +60,7 @@ def start(config: FitSettings, **changes: Any) -> State:
 
 def train(state: State, config: FitSettings, batches: int | None = None) -> list[Any]:
     """Trains to the end, or stops after so many batches."""
-    objective = make_objective(state.model.terms, loss_function="l2")
+    objective = make_objective(state.learner.model.terms, loss_function="l2")
     remaining = iter(range(batches if batches is not None else 1 << 30))
     stop = lambda: next(remaining, None) is None  # noqa: E731
     held_out = pictures(20, 1)
@@ -106,8 +104,8 @@ def test_the_clock_is_told_before_every_batch_and_every_validation() -> None:
     train(state, config)
     # 96 images are batches of 40, 40 and 16; validations at 80, 192 and at the end
     expected = [0, 40, 80, 80, 96, 136, 176, 176, 192, 232]
-    assert [images for images, _ in state.model.told] == expected
-    assert state.model.told[-2:] == [(192, 2), (232, 2)]
+    assert [images for images, _ in state.learner.model.told] == expected
+    assert state.learner.model.told[-2:] == [(192, 2), (232, 2)]
 
 
 def test_composed_models_hand_the_clock_to_the_parts_that_want_it() -> None:
@@ -140,17 +138,17 @@ def test_a_run_stopped_in_a_fade_continues_bit_for_bit(case: str, optimizer: str
     for batches in (6, 8):  # 96 images: in the middle of a fade; 128: where a layer joins
         first = start(config, **CASES[case])
         train(first, config, batches)
-        tensors, numbers = state_dict(first)
+        tensors, numbers = first.stored()
         stored, text = save(tensors), json.dumps(numbers)
         second = make_state(stacked(**CASES[case]), config)  # other weights, clock at the end
-        load_state(second, load(stored), json.loads(text))
+        second.load(load(stored), json.loads(text))
         rest = train(second, config)
         last, same = (
             [event.terms for event in events if isinstance(event, Validated)][-1]
             for events in (seen, rest)
         )
         assert last == same
-        one, other = state_dict(whole)[0], state_dict(second)[0]
+        one, other = whole.stored()[0], second.stored()[0]
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -159,15 +157,19 @@ def test_a_run_stopped_in_a_fade_continues_bit_for_bit(case: str, optimizer: str
 def test_layers_not_in_use_are_neither_decayed_nor_given_moments(optimizer: str) -> None:
     config = settings(**OPTIMIZERS[optimizer])
     state = start(config)
-    waiting = [p for layer in state.model.layers[2:] for p in layer.parameters()]
+    waiting = [p for layer in state.learner.model.layers[2:] for p in layer.parameters()]
     before = [p.detach().clone() for p in waiting]
-    averaged = [p for layer in (state.ema or state.model).layers[2:] for p in layer.parameters()]
+    averaged = [
+        p
+        for layer in (state.learner.ema or state.learner.model).layers[2:]
+        for p in layer.parameters()
+    ]
     train(state, config, batches=2 * EVERY // 16)  # layers 0 and 1
     for parameters in (waiting, averaged):
         assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
-    assert not any(state.optimizer.state.get(p) for p in waiting)
-    used = [p for layer in state.model.layers[:2] for p in layer.parameters()]
-    assert all(state.optimizer.state.get(p) for p in used)
+    assert not any(state.learner.optimizer.state.get(p) for p in waiting)
+    used = [p for layer in state.learner.model.layers[:2] for p in layer.parameters()]
+    assert all(state.learner.optimizer.state.get(p) for p in used)
 
 
 @pytest.mark.parametrize("optimizer", ["fused", "foreach", "loop"])
@@ -176,12 +178,12 @@ def test_a_newcomer_starts_with_fresh_moments_and_its_own_count(optimizer: str) 
     config = settings(**{**OPTIMIZERS[optimizer], "scheduler": None})
     state = start(config)
     train(state, config, batches=EVERY // 16)
-    newcomer = state.model.layers[1].convolution.weight
+    newcomer = state.learner.model.layers[1].convolution.weight
     before = newcomer.detach().clone()
     train(state, config, batches=1)
     counts = [
-        int(state.optimizer.state[layer.convolution.weight]["step"])
-        for layer in state.model.layers[:2]
+        int(state.learner.optimizer.state[layer.convolution.weight]["step"])
+        for layer in state.learner.model.layers[:2]
     ]
     assert counts == [5, 1]
     moved = (newcomer - before).abs() / config.learnrate
@@ -196,15 +198,15 @@ def first_step_change(fade_in_images: int) -> tuple[float, float]:
     objective = make_objective((), loss_function="l2")
     images = pictures()
     shown = images.pixels.float() / 255
-    old = [p.detach().clone() for p in state.model.layers[0].parameters()]
+    old = [p.detach().clone() for p in state.learner.model.layers[0].parameters()]
     with torch.no_grad():
-        before = state.model(shown).reconstruction
-    batches = ScheduledSets(images, state.device, state.channels_last)
+        before = state.learner.model(shown).reconstruction
+    batches = ScheduledSets(images, state.learner.device, state.learner.channels_last)
     for _ in range(3):
-        train_batch(state, objective, batches.at(0), Draws(0, state.device), config)
+        train_batch(state, objective, batches.at(0), Draws(0, state.learner.device), config)
     with torch.no_grad():
-        change = (state.model(shown).reconstruction - before).abs().mean().item()
-    new = list(state.model.layers[0].parameters())
+        change = (state.learner.model(shown).reconstruction - before).abs().mean().item()
+    new = list(state.learner.model.layers[0].parameters())
     return change, max((p - b).abs().max().item() for p, b in zip(new, old, strict=True))
 
 
@@ -223,6 +225,6 @@ def test_a_scheduled_model_learns_through_all_its_layers() -> None:
     config = settings(max_images=40 * 96, learnrate=5e-3, validate_every_images=960)
     state = start(config, fade_in_images=320, new_layer_every_images=640)
     losses = [e.terms["loss"] for e in train(state, config) if isinstance(e, Validated)]
-    assert state.model.layer_index == 3 and state.model.latent_sizes == [5]
+    assert state.learner.model.layer_index == 3 and state.learner.model.latent_sizes == [5]
     pixels = pictures(20, 1).pixels.float() / 255
     assert losses[-1] < 0.8 * (pixels - pictures().pixels.float().div(255).mean(0)).square().mean()
