@@ -205,6 +205,15 @@ def summary_of(part: Any) -> str:
     return text.strip().partition("\n")[0].rstrip(".")
 
 
+def reads_files(part: T) -> T:
+    """Decorator of a part of ours that may read a file, at whatever time it is called.
+
+    Its calls may read what its block may. Parts of packages are treated so in any case.
+    """
+    part.reads_files = True  # type: ignore[attr-defined]
+    return part
+
+
 def installed(group: str) -> Mapping[str, EntryPoint]:
     """The entry points of one group by name; the installed packages are looked through once."""
     return _installed().get(group, {})

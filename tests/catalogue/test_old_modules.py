@@ -13,7 +13,10 @@ from aelab import catalogue
 from aelab.config import Block, Scope, evaluate_block
 from aelab.data import roots
 from aelab.errors import ConfigError, DataError, RefusedError
-from aelab.models import harmless_probes, resnet18_open
+from aelab.founding.resnet import resnet18_open
+from aelab.models import (
+    harmless_probes,
+)
 
 
 @pytest.fixture

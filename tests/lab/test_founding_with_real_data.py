@@ -10,7 +10,7 @@ import torch
 
 from aelab import config, lab
 from aelab.execute import events as ev
-from aelab.models import resnet18_open
+from aelab.founding.resnet import resnet18_open
 
 FILES = sorted((Path(__file__).parents[2] / "experiments" / "founding").glob("*.yml"))
 

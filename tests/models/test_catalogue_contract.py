@@ -83,7 +83,9 @@ def variational(shape: Shape):
 
 
 def overnight(shape: Shape):
-    return m.VariationalAutoencoderConv(shape, 8, kernel_size=3, channels=(4, 6), dropout=0.0)
+    return m.MODELS["VariationalAutoencoderConv"](
+        shape, 8, kernel_size=3, channels=(4, 6), dropout=0.0
+    )
 
 
 def folded(shape: Shape):
@@ -233,12 +235,14 @@ CASES: dict[str, Case] = {
     ),
     "overnight": Case(overnight, "VariationalAutoencoderConv"),
     "overnight, kernel 15": Case(
-        lambda shape: m.VariationalAutoencoderConv(shape, 4, channels=(4, 6), dropout=0.0),
+        lambda shape: m.MODELS["VariationalAutoencoderConv"](
+            shape, 4, channels=(4, 6), dropout=0.0
+        ),
         "VariationalAutoencoderConv",
         lambda channels, height, width: min(height, width) >= 29,
     ),
     "ConvVAE": Case(
-        lambda shape: m.ConvVAE(
+        lambda shape: m.MODELS["ConvVAE"](
             shape[0], 4, latent_dim=8, image_size=shape[1:], out_ch=shape[0], kld_weight=0.001
         ),
         "ConvVAE",
@@ -259,7 +263,7 @@ CASES: dict[str, Case] = {
     "small_image_ae": Case(
         lambda shape: m.small_image_ae(shape, channels=(4, 6, 8), hidden=(12,)), "small_image_ae"
     ),
-    "resnet18_open": Case(trunk(m.resnet18_open), "resnet18_open", colour_only),
+    "resnet18_open": Case(trunk(m.MODELS["resnet18_open"]), "resnet18_open", colour_only),
     "ResNet18": Case(trunk(lambda: m.ResNet18("layer1")), "ResNet18", colour_only),
     "PretrainedResNet18": Case(
         lambda shape: around(shape, m.PretrainedResNet18(shape, 8, weights=None, stage="layer1")),
@@ -277,7 +281,7 @@ CASES: dict[str, Case] = {
         preset(m.fast_implicit_decoder, grid_shape=(3, 3), grid_channels=4), "fast_implicit_decoder"
     ),
     "DalleManifoldAutoencoder": Case(
-        lambda shape: m.DalleManifoldAutoencoder(
+        lambda shape: m.MODELS["DalleManifoldAutoencoder"](
             shape, n_hid=4, vocab_size=8, n_blk_per_group=1, decoder_n_hid=8, decoder_n_blk=1
         ),
         "DalleManifoldAutoencoder",
@@ -286,7 +290,7 @@ CASES: dict[str, Case] = {
         lambda shape: around(
             shape,
             nn.Sequential(
-                m.DalleEncoder(
+                m.MODELS["DalleEncoder"](
                     n_hid=4,
                     n_blk_per_group=1,
                     input_channels=shape[0],
@@ -302,14 +306,16 @@ CASES: dict[str, Case] = {
         multiple_of(8),
     ),
     "stacked": Case(
-        whole(m.StackedSymmetricAutoencoderConv2d, channels=(4, 6)),
+        whole(m.MODELS["StackedSymmetricAutoencoderConv2d"], channels=(4, 6)),
         "StackedSymmetricAutoencoderConv2d",
     ),
     "TransformerAutoencoder": Case(
-        whole(m.TransformerAutoencoder, **TRANSFORMER), "TransformerAutoencoder", multiple_of(8)
+        whole(m.MODELS["TransformerAutoencoder"], **TRANSFORMER),
+        "TransformerAutoencoder",
+        multiple_of(8),
     ),
     "TransformerEncoder": Case(
-        tokens(m.TransformerEncoder, m.TransformerDecoder, 8),
+        tokens(m.MODELS["TransformerEncoder"], m.MODELS["TransformerDecoder"], 8),
         "TransformerEncoder TransformerDecoder",
         multiple_of(8),
     ),

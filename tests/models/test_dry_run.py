@@ -8,13 +8,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aelab.errors import ShapeError
+from aelab.founding.overnight import VariationalAutoencoderConv
+from aelab.founding.transformer import TransformerAutoencoder
 from aelab.models import (
     DecoderMLP,
     EncoderMLP,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
-    TransformerAutoencoder,
-    VariationalAutoencoderConv,
     VariationalEncoder,
     as_model,
     model_facts,

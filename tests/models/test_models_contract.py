@@ -13,6 +13,14 @@ from torch.func import functional_call, stack_module_state
 
 from aelab import types
 from aelab.errors import ConfigError, ShapeError
+from aelab.founding.dalle import DalleManifoldAutoencoder
+from aelab.founding.overnight import VariationalAutoencoderConv
+from aelab.founding.stacked import StackedSymmetricAutoencoderConv2d
+from aelab.founding.transformer import (
+    TransformerAutoencoder,
+    TransformerDecoder,
+    TransformerEncoder,
+)
 from aelab.models import (
     FSQ,
     HELPERS,
@@ -20,7 +28,6 @@ from aelab.models import (
     Autoencoder,
     CharacterAutoencoder,
     Conv2dBlock,
-    DalleManifoldAutoencoder,
     DecoderConv2d,
     DecoderMLP,
     DecoderPatchTransformer,
@@ -40,12 +47,7 @@ from aelab.models import (
     PretrainedResNet18,
     Reshape,
     ResNet18,
-    StackedSymmetricAutoencoderConv2d,
-    TransformerAutoencoder,
-    TransformerDecoder,
-    TransformerEncoder,
     VariationalAutoencoder,
-    VariationalAutoencoderConv,
     VariationalEncoder,
     as_model,
     count_parameters,

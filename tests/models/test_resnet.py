@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from aelab import pretrained
 from aelab.errors import ConfigError, DataError, ShapeError
+from aelab.founding.resnet import resnet18_open
 from aelab.models import (
     DecoderMLP,
     EncoderDecoder,
@@ -21,7 +22,6 @@ from aelab.models import (
     ResNet18,
     count_parameters,
     model_facts,
-    resnet18_open,
 )
 from aelab.models.probing import harmless_probes
 

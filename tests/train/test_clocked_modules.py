@@ -10,8 +10,13 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from aelab.founding.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.losses import make_objective
-from aelab.models import Autoencoder, EncoderDecoder, Identity, StackedSymmetricAutoencoderConv2d
+from aelab.models import (
+    Autoencoder,
+    EncoderDecoder,
+    Identity,
+)
 from aelab.train import (
     Choice,
     FitSettings,

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError
+from aelab.founding.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.losses import make_objective
-from aelab.models import GumbelSoftmax, StackedSymmetricAutoencoderConv2d
+from aelab.models import (
+    GumbelSoftmax,
+)
 from aelab.train import (
     FitSettings,
     Logged,

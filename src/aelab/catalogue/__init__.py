@@ -67,13 +67,14 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     from aelab.catalogue.libraries import libraries
     from aelab.data import roots
     from aelab.losses import LOSSES
-    from aelab.models import HELPERS, MODELS, READS_FILES
+    from aelab.models import HELPERS, MODELS
 
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     for name, target in tables().items():
-        reads = name not in {*MODELS.ours, *HELPERS, *LOSSES} or name in READS_FILES
+        is_ours = name in {*MODELS.ours, *HELPERS.ours, *LOSSES}
+        reads = not is_ours or getattr(target, "reads_files", False)
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
     log.parts = _index(found)
@@ -143,7 +144,12 @@ def _wrap(item: Any, log: CallLog) -> Any:
 
 def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:
     """Modules that old files import as a whole: `from src.models.encoder import resnet`."""
-    return {"resnet": FrozenModule("aelab.resnet", {"resnet18_open": found["resnet18_open"]})}
+    modules = {"resnet": ("resnet18_open",)}
+    return {
+        module: FrozenModule(f"aelab.{module}", {name: found[name] for name in members})
+        for module, members in modules.items()
+        if found.keys() >= set(members)
+    }
 
 
 def _index(found: Mapping[str, Any]) -> dict[str, Part]:

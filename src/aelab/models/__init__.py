@@ -34,7 +34,6 @@ from aelab.models.autoencoders import (
     Autoencoder,
     EncoderDecoder,
     VariationalAutoencoder,
-    VariationalAutoencoderConv,
 )
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity, VariationalEncoder
@@ -45,13 +44,10 @@ from aelab.models.characters import (
     OneHotCharacters,
     Softmax,
 )
-from aelab.models.conv_vae import ConvVAE
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
-from aelab.models.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.dry_run import asks_for_values
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
-from aelab.models.helpers import HELPERS
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
     anti_aliased_decoder,
@@ -78,15 +74,9 @@ from aelab.models.reshaping import (
     UnflattenPixels,
 )
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
-from aelab.models.resnet import PretrainedResNet18, ResNet18, resnet18_open
+from aelab.models.resnet import PretrainedResNet18, ResNet18
 from aelab.models.sim_vq import SimVQ
 from aelab.models.small_ascii import small_ascii_ae
-from aelab.models.stacked import StackedSymmetricAutoencoderConv2d
-from aelab.models.transformer import (
-    TransformerAutoencoder,
-    TransformerDecoder,
-    TransformerEncoder,
-)
 from aelab.parts import Table, by_name
 
 #: The parts of this room by name. A class says in `block_attributes` what a block may read of the
@@ -95,29 +85,21 @@ _PARTS: dict[str, Any] = by_name(
     # whole models
     Autoencoder,
     CharacterAutoencoder,
-    ConvVAE,
-    DalleManifoldAutoencoder,
     EncoderDecoder,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
-    StackedSymmetricAutoencoderConv2d,
-    TransformerAutoencoder,
     VariationalAutoencoder,
-    VariationalAutoencoderConv,
     ascii_autoencoder_2022,
     small_ascii_ae,
     small_image_ae,
     # encoders
-    DalleEncoder,
     EncoderConv2d,
     EncoderMLP,
     EncoderPatchTransformer,
     EncoderResidual,
     PretrainedResNet18,
     ResNet18,
-    TransformerEncoder,
     VariationalEncoder,
-    resnet18_open,
     # bottlenecks
     FSQ,
     Gaussian,
@@ -131,7 +113,6 @@ _PARTS: dict[str, Any] = by_name(
     DecoderPatchTransformer,
     DecoderResidual,
     ImageManifoldDecoder,
-    TransformerDecoder,
     anti_aliased_decoder,
     fast_implicit_decoder,
     film_decoder,
@@ -159,15 +140,14 @@ _PARTS: dict[str, Any] = by_name(
 #: Every part that a file may name.
 MODELS: Table[Any] = Table("model part", "aelab.parts", _PARTS)
 
-#: Parts that may read a file: whenever they are called, they do so under the roots of their block.
-READS_FILES = frozenset({"PretrainedResNet18", "resnet18_open"})
+#: Functions and modules that blocks call beside the models they build.
+HELPERS: Table[Any] = Table("helper", "aelab.helpers", {})
 
 __all__ = [
     "ACTIVATIONS",
     "HELPERS",
     "MODELS",
     "NORMALIZATIONS",
-    "READS_FILES",
     "Activation",
     "Adapted",
     "ModelFacts",

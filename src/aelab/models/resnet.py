@@ -14,6 +14,7 @@ from aelab import pretrained
 from aelab.errors import DataError, ShapeError
 from aelab.models.reshaping import FlattenPixels
 from aelab.models.shapes import image_shape
+from aelab.parts import reads_files
 
 #: Which feature map is given back.
 Stage = Literal["layer1", "layer2", "layer3", "layer4"]
@@ -129,6 +130,7 @@ class ResNet18(nn.Module):
         return CHANNELS[self.stages[-1]], height, width
 
 
+@reads_files
 class PretrainedResNet18(nn.Module):
     """An encoder of ResNet-18 features and one linear layer.
 
@@ -202,30 +204,6 @@ class PretrainedResNet18(nn.Module):
             images = (images - self.mean) / self.std
         features: Tensor = self.linear(self.flatten(self.trunk(images)))
         return features
-
-
-def resnet18_open(weights: Any = None, progress: bool = True) -> ResNet18:
-    """ResNet-18 as older files name it: the features of layer 4, without pooling and classifier.
-
-    The input is not normalised, which the pretrained weights expect; `PretrainedResNet18` does it.
-
-    Args:
-        weights: as `PretrainedResNet18`, or torchvision's `ResNet18_Weights.IMAGENET1K_V1`; None
-            for random ones.
-        progress: has no effect.
-
-    Returns:
-        A module (B, 3, H, W) -> (B, 512, H/32, W/32), rounded up, of 11,689,512 parameters; the
-        classifier's 513,000 are frozen and unused.
-
-    Raises:
-        DataError: the weights are not at hand and cannot be fetched, or are not ResNet-18's.
-    """
-    model = ResNet18(head=True)
-    model.note = load_resnet18(model, weights)
-    if weights is not None:
-        model.note += "; input not normalised as they expect"
-    return model
 
 
 def load_resnet18(model: ResNet18, weights: Any) -> str:

@@ -7,13 +7,16 @@ import torch
 import torch.nn.functional as F
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.founding.stacked import (
+    StackedSymmetricAutoencoderConv2d,
+    SymmetricConv2d,
+    SymmetricLinear,
+)
 from aelab.models import (
     EncoderConv2d,
-    StackedSymmetricAutoencoderConv2d,
     count_parameters,
     model_facts,
 )
-from aelab.models.stacked import SymmetricConv2d, SymmetricLinear
 
 SHAPE = (3, 14, 12)
 

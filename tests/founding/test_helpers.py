@@ -11,7 +11,8 @@ from torch import nn
 from aelab import catalogue
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ConfigError, RefusedError
-from aelab.models.helpers import HELPERS, _shown, dump_module_stacktrace, set_image_channels
+from aelab.founding.helpers import _shown, dump_module_stacktrace, set_image_channels
+from aelab.models import HELPERS
 
 BLOCK = """
 model = EncoderDecoder(EncoderMLP((1, 8, 8), 4), DecoderMLP((1, 8, 8), 4))
@@ -98,4 +99,5 @@ def test_a_residual_adds_its_input_and_activations_have_names() -> None:
 
 
 def test_every_helper_is_offered() -> None:
+    assert {"ResidualAdd", "dump_module_stacktrace", "num_module_parameters"} < set(HELPERS)
     assert HELPERS.keys() <= set(catalogue.names())

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from aelab import catalogue
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ShapeError
+from aelab.founding.dalle import DalleEncoder, DalleManifoldAutoencoder
 from aelab.models import (
-    DalleEncoder,
-    DalleManifoldAutoencoder,
     SpaceToDepthPool,
     count_parameters,
     model_facts,

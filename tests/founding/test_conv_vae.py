@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from aelab.errors import ShapeError
+from aelab.founding.conv_vae import ConvVAE
 from aelab.losses import make_objective
-from aelab.models import ConvVAE
 
 
 def count(*modules: torch.nn.Module) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError
 from aelab.models.activations import Activation, make_activation
 from aelab.ops.color import convert_channels
-from aelab.parts import by_name
 
 #: Methods that `dump_module_stacktrace` may call: those that compute.
 _COMPUTING = ("forward", "encode", "decode")
@@ -149,13 +148,3 @@ def _show(title: str, rows: list[tuple[str, str, str]]) -> None:
     if rows and text not in _shown:
         _shown.add(text)
         sys.stderr.write(f"{text}\n")
-
-
-#: Names of old files beside the models: functions, and what they are called here.
-HELPERS: dict[str, Any] = by_name(
-    ResidualAdd,
-    activation_to_module,
-    dump_module_stacktrace,
-    num_module_parameters,
-    set_image_channels,
-)

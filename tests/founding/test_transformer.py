@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.founding.transformer import TransformerAutoencoder, TransformerDecoder
 from aelab.models import (
     EncoderDecoder,
     EncoderMLP,
-    TransformerAutoencoder,
-    TransformerDecoder,
     count_parameters,
     notes_of,
 )
