@@ -11,7 +11,7 @@ import pytest
 
 from aelab import catalogue
 from aelab.config import Block, Scope, evaluate_block, load
-from aelab.config.legacy import OLD_MODULES, find_trainer
+from aelab.config.old_programs import find_trainer, old_programs
 from aelab.config.project import find_root
 from aelab.errors import ConfigError, Problems, RefusedError, Where
 
@@ -268,7 +268,8 @@ def test_an_unknown_name_beside_a_star_says_where_it_may_come_from(tmp_path: Pat
 
 def test_the_table_names_only_what_the_catalogue_has() -> None:
     names = catalogue.names()
-    assert {n for row in OLD_MODULES.values() for n in row} <= set(names)
+    (program,) = old_programs()
+    assert {n for row in program.modules.values() for n in row} <= set(names)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aelab.catalogue.calls import CallLog
 from aelab.catalogue.parts import Part
 from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
+from aelab.config.old_programs import old_namespaces
 from aelab.errors import ConfigError
 from aelab.parts import CALLED_IN_BLOCKS, table_of
 
@@ -144,10 +145,9 @@ def _wrap(item: Any, log: CallLog) -> Any:
 
 def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:
     """Modules that old files import as a whole: `from src.models.encoder import resnet`."""
-    modules = {"resnet": ("resnet18_open",)}
     return {
         module: FrozenModule(f"aelab.{module}", {name: found[name] for name in members})
-        for module, members in modules.items()
+        for module, members in old_namespaces().items()
         if found.keys() >= set(members)
     }
 

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards, real_module
-from aelab.config.legacy import OLD_PACKAGES, resolve_imports
+from aelab.config.imports import resolve_imports
+from aelab.config.old_programs import old_packages
 from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
 from aelab.config.project import activate, find_root
 from aelab.errors import (
@@ -527,7 +528,7 @@ def _failed_import(error: ImportError, where: Where, folder: Path | None) -> Con
     top = name.partition(".")[0]
     if not isinstance(error, ModuleNotFoundError):
         return ConfigError(f"{type(error).__name__}: {error}", where=where)
-    if top and find_root(top, folder or Path.cwd()) is None and top not in OLD_PACKAGES:
+    if top and find_root(top, folder or Path.cwd()) is None and top not in old_packages():
         name = _PUBLISHED_AS.get(top, top)
         hint = f"if it is a published package: pip install {name}; if your own: set PYTHONPATH"
         message = f"{_importer(error)}the package {top}, which is not installed"

@@ -18,8 +18,8 @@ from pydantic import (
 )
 
 from aelab.config.blocks import Block
-from aelab.config.legacy import OldTrainer, find_trainer
 from aelab.config.load import option_of
+from aelab.config.old_programs import OldTrainer, find_trainer
 from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
 
 #: Keys that are Python whatever they look like, by pattern.

@@ -1,140 +1,23 @@
-"""Thin tables: import paths and trainers of old experiment files, and what they mean here.
+"""What an import in a block means: nothing, a name of the catalogue, or a real module.
 
-Old files import from the packages of the program they were written for. The parts of those packages
-that aelab has are plain names of the catalogue, so that such an import needs no module.
+Files of another program import from its packages. The parts of those packages that aelab has are
+plain names of the catalogue, so that such an import needs no module; see `old_programs`.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from aelab.config.old_programs import known_names, old_packages, old_programs, whole_modules
 from aelab.config.policy import TRUST_HINT
 from aelab.config.project import find_root, has_module
-from aelab.errors import ConfigError, RefusedError, Where
-
-#: Packages of the old program.
-OLD_PACKAGES = ("src", "experiments", "scripts")
-
-#: Files below `src/train` by which a copy of the old program is known.
-_OLD_PROGRAM = ("experiment.py", "trainer.py", "train_autoencoder.py")
-
-#: Modules of the old program -> those of their names that aelab has too, under the same name. A
-#: name that is called the same elsewhere (`TransformerEncoder` of `experiments.ae.qkv.transformer`)
-#: is another one.
-OLD_MODULES: dict[str, tuple[str, ...]] = {
-    module: tuple(names.split())
-    for module, names in {
-        "experiments.ae.transformer": "TransformerAutoencoder TransformerDecoder",
-        "experiments.datasets": (
-            "cifar10_dataset fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset"
-            " rpg_tile_dataset_3x32x32"
-        ),
-        "experiments.datasets.classic": "cifar10_dataset fmnist_dataset mnist_dataset",
-        "experiments.datasets.noise": "noise_dataset",
-        "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
-        "scripts.train_autoencoder": "DalleManifoldAutoencoder",
-        "scripts.train_autoencoder_vae": "VariationalAutoencoderConv",
-        "src.datasets": (
-            "ImageCombinePatchIterableDataset ImagePatchDataset InterleaveDataset Kali2dDataset"
-            " LimitDataset TransformDataset TransformIterableDataset"
-        ),
-        "src.datasets.generative": "Kali2dDataset",
-        "src.datasets.generative.kali2d": "Kali2dDataset",
-        "src.datasets.image_combine": "ImageCombinePatchIterableDataset",
-        "src.datasets.image_patch": "ImagePatchDataset",
-        "src.datasets.interleave": "InterleaveDataset",
-        "src.datasets.limit": "LimitDataset",
-        "src.datasets.transform": "TransformDataset TransformIterableDataset",
-        "src.models.cnn": "Conv2dBlock DalleEncoder SpaceToDepth",
-        "src.models.cnn.block2d": "Conv2dBlock",
-        "src.models.cnn.dalle": "DalleEncoder",
-        "src.models.cnn.spacedepth": "SpaceToDepth SpaceToDepthPool",
-        "src.models.decoder": "DecoderConv2d ImageManifoldDecoder",
-        "src.models.decoder.decoder2d_conv": "DecoderConv2d",
-        "src.models.decoder.image_manifold": "ImageManifoldDecoder",
-        "src.models.encoder": (
-            "EncoderConv2d EncoderDecoder StackedSymmetricAutoencoderConv2d resnet resnet18_open"
-        ),
-        "src.models.encoder.ae": "EncoderDecoder",
-        "src.models.encoder.encoder2d_conv": "EncoderConv2d",
-        "src.models.encoder.resnet": "resnet18_open",
-        "src.models.encoder.stacked_sym_ae": "StackedSymmetricAutoencoderConv2d",
-        "src.models.loss": "HistogramLoss",
-        "src.models.loss.hist": "HistogramLoss",
-        "src.models.transform": "Reshape",
-        "src.models.transform.reshape": "Reshape",
-        "src.models.vae": "VariationalAutoencoder VariationalEncoder",
-        "src.models.vae.vae": "VariationalAutoencoder VariationalEncoder",
-        "src.models.util": "ResidualAdd activation_to_module",
-        "src.util": "num_module_parameters",
-        "src.util.image": "ImageFilter set_image_channels",
-        "src.util.image.image": "set_image_channels",
-        "src.util.image.image_filter": "ImageFilter",
-        "src.util.module": "dump_module_stacktrace num_module_parameters",
-    }.items()
-}
+from aelab.errors import RefusedError, Where
 
 #: Real packages of which the catalogue offers a frozen list of names.
 LIBRARIES = ("torch", "torchvision", "math")
-
-
-#: Those of them of which aelab has every name.
-_WHOLE = frozenset(
-    """
-    experiments.ae.transformer experiments.datasets.noise src.datasets.image_combine
-    src.datasets.transform src.models.cnn.block2d src.models.decoder.decoder2d_conv
-    src.models.encoder.ae src.models.encoder.encoder2d_conv src.models.loss src.models.loss.hist
-    src.models.transform.reshape src.models.vae src.models.vae.vae src.util.image.image_filter
-    """.split()
-)
-
-
-@dataclass(frozen=True)
-class OldTrainer:
-    """What an old `trainer:` implies.
-
-    Attributes:
-        legacy: which old numbers it reproduces.
-        feature_loss_weight: weight of its penalty on the latent's batch statistics, if it has one.
-    """
-
-    legacy: frozenset[str]
-    feature_loss_weight: float | None = None
-
-
-_OLD_NUMBERS = frozenset({"kl", "validation"})
-
-#: Trainers by the last part of their dotted name.
-TRAINERS: dict[str, OldTrainer] = {
-    "Trainer": OldTrainer(_OLD_NUMBERS),
-    "TrainAutoencoder": OldTrainer(_OLD_NUMBERS),
-    "TrainAutoencoderSpecial": OldTrainer(_OLD_NUMBERS, feature_loss_weight=0.0001),
-}
-
-
-def find_trainer(dotted: str) -> OldTrainer:
-    """The meaning of a `trainer:` line such as `src.train.TrainAutoencoder`.
-
-    Raises:
-        ConfigError: no such trainer; there is only one training loop here, for autoencoders.
-    """
-    package, _, name = dotted.rpartition(".")
-    if name in TRAINERS and package.split(".")[0] in ("", *OLD_PACKAGES):
-        return TRAINERS[name]
-    near = difflib.get_close_matches(name, TRAINERS, n=1, cutoff=0.9)
-    possible = f"possible: {', '.join(TRAINERS)}"
-    if near or name in TRAINERS:
-        raise ConfigError(f"given '{dotted}'; {possible}; did you mean '{(near or [name])[0]}'?")
-    hint = "aelab trains autoencoders; without this line the file would be another experiment"
-    if "denois" in name.lower():
-        hint = "to restore images, change the input but not the target: train_input_transforms"
-    raise ConfigError(
-        f"given '{dotted}': out of scope, it is no autoencoder's trainer; {possible}", hint=hint
-    )
 
 
 @dataclass(frozen=True)
@@ -161,9 +44,9 @@ def resolve_imports(
 
     `from src.models.cnn import *` vanishes, `from torch import nn as layers` becomes
     `layers = torch.nn`, `import os` is refused. A name from a module path means what that path
-    meant (`OLD_MODULES`), never something else that is called the same. Under trust, whatever the
-    file's project has is a real import; only in a copy of the old program itself the names that
-    aelab has are aelab's, as they are without any import.
+    meant (`OldProgram.modules`), never something else that is called the same. Under trust,
+    whatever the file's project has is a real import; only in a copy of the old program itself the
+    names that aelab has are aelab's, as they are without any import.
     """
     resolver = _Resolver(where, trust=trust, folder=folder)
     body: list[ast.stmt] = []
@@ -219,7 +102,7 @@ class _Resolver(ast.NodeTransformer):
             if statements is None:
                 self.refused.append(self.refusal(single, module))
                 continue
-            if single.names[0].name == "*" and module not in _WHOLE:
+            if single.names[0].name == "*" and module not in whole_modules():
                 self.partly.append(module)
             new += [_placed(statement, node) for statement in statements]
         return new
@@ -231,10 +114,11 @@ class _Resolver(ast.NodeTransformer):
         root = module.partition(".")[0]
         if root == "torchvision" and find_spec(root) is None:
             return _assignments(node) is None
-        if isinstance(node, ast.Import) or module not in OLD_MODULES:
+        names = known_names(module)
+        if isinstance(node, ast.Import) or names is None:
             return True
         name = node.names[0].name
-        if name != "*" and name not in OLD_MODULES[module]:
+        if name != "*" and name not in names:
             return True
         project = find_root(module, self.folder) if self.folder else None
         if project is None or not has_module(module, self.folder):
@@ -247,7 +131,7 @@ class _Resolver(ast.NodeTransformer):
         """The error for an import that an untrusted block cannot have."""
         place = self.where.at(line=node.lineno, column=node.col_offset + 1)
         root = module.partition(".")[0]
-        if isinstance(node, ast.ImportFrom) and not node.level and root in OLD_PACKAGES:
+        if isinstance(node, ast.ImportFrom) and not node.level and root in old_packages():
             return RefusedError(
                 _missing(module, node.names[0].name), where=place, hint=self.way_out(module)
             )
@@ -289,14 +173,15 @@ def _names_itself(statement: ast.Assign) -> bool:
 
 
 def _is_old_program(root: Path) -> bool:
-    """Whether a project is a copy of the program that old files were written for."""
-    return all((root / "src" / "train" / name).is_file() for name in _OLD_PROGRAM)
+    """Whether a project is a copy of a program that old files were written for."""
+    return any(all((root / name).is_file() for name in program.files) for program in old_programs())
 
 
 def _missing(module: str, name: str) -> str:
     """What of an import aelab lacks."""
-    if module in OLD_MODULES:
-        there = ", ".join(OLD_MODULES[module])
+    names = known_names(module)
+    if names is not None:
+        there = ", ".join(names)
         return f"{name} is missing: of {module} aelab has {there}"
     what = "whatever it holds is missing" if name == "*" else f"{name} is missing"
     return f"{module} is not part of aelab: {what}"
@@ -313,10 +198,11 @@ def _assignments(node: ast.Import | ast.ImportFrom) -> list[ast.stmt] | None:
     module = node.module or ""
     if node.level:
         return None
-    if module in OLD_MODULES:
+    names = known_names(module)
+    if names is not None:
         if alias.name == "*":
             return []
-        known = alias.name in OLD_MODULES[module]
+        known = alias.name in names
         return [_assign(alias.asname or alias.name, alias.name)] if known else None
     if module.split(".")[0] not in LIBRARIES or alias.name == "*":
         return None

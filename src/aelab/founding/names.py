@@ -1,0 +1,89 @@
+"""nn-experiments, the documents' program: its import paths and trainers, and what they mean here.
+
+Read with every experiment file, so that nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from aelab.config.old_programs import OldProgram, OldTrainer
+
+_MODULES = {
+    module: tuple(names.split())
+    for module, names in {
+        "experiments.ae.transformer": "TransformerAutoencoder TransformerDecoder",
+        "experiments.datasets": (
+            "cifar10_dataset fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset"
+            " rpg_tile_dataset_3x32x32"
+        ),
+        "experiments.datasets.classic": "cifar10_dataset fmnist_dataset mnist_dataset",
+        "experiments.datasets.noise": "noise_dataset",
+        "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
+        "scripts.train_autoencoder": "DalleManifoldAutoencoder",
+        "scripts.train_autoencoder_vae": "VariationalAutoencoderConv",
+        "src.datasets": (
+            "ImageCombinePatchIterableDataset ImagePatchDataset InterleaveDataset Kali2dDataset"
+            " LimitDataset TransformDataset TransformIterableDataset"
+        ),
+        "src.datasets.generative": "Kali2dDataset",
+        "src.datasets.generative.kali2d": "Kali2dDataset",
+        "src.datasets.image_combine": "ImageCombinePatchIterableDataset",
+        "src.datasets.image_patch": "ImagePatchDataset",
+        "src.datasets.interleave": "InterleaveDataset",
+        "src.datasets.limit": "LimitDataset",
+        "src.datasets.transform": "TransformDataset TransformIterableDataset",
+        "src.models.cnn": "Conv2dBlock DalleEncoder SpaceToDepth",
+        "src.models.cnn.block2d": "Conv2dBlock",
+        "src.models.cnn.dalle": "DalleEncoder",
+        "src.models.cnn.spacedepth": "SpaceToDepth SpaceToDepthPool",
+        "src.models.decoder": "DecoderConv2d ImageManifoldDecoder",
+        "src.models.decoder.decoder2d_conv": "DecoderConv2d",
+        "src.models.decoder.image_manifold": "ImageManifoldDecoder",
+        "src.models.encoder": (
+            "EncoderConv2d EncoderDecoder StackedSymmetricAutoencoderConv2d resnet resnet18_open"
+        ),
+        "src.models.encoder.ae": "EncoderDecoder",
+        "src.models.encoder.encoder2d_conv": "EncoderConv2d",
+        "src.models.encoder.resnet": "resnet18_open",
+        "src.models.encoder.stacked_sym_ae": "StackedSymmetricAutoencoderConv2d",
+        "src.models.loss": "HistogramLoss",
+        "src.models.loss.hist": "HistogramLoss",
+        "src.models.transform": "Reshape",
+        "src.models.transform.reshape": "Reshape",
+        "src.models.vae": "VariationalAutoencoder VariationalEncoder",
+        "src.models.vae.vae": "VariationalAutoencoder VariationalEncoder",
+        "src.models.util": "ResidualAdd activation_to_module",
+        "src.util": "num_module_parameters",
+        "src.util.image": "ImageFilter set_image_channels",
+        "src.util.image.image": "set_image_channels",
+        "src.util.image.image_filter": "ImageFilter",
+        "src.util.module": "dump_module_stacktrace num_module_parameters",
+    }.items()
+}
+
+_WHOLE = frozenset(
+    """
+    experiments.ae.transformer experiments.datasets.noise src.datasets.image_combine
+    src.datasets.transform src.models.cnn.block2d src.models.decoder.decoder2d_conv
+    src.models.encoder.ae src.models.encoder.encoder2d_conv src.models.loss src.models.loss.hist
+    src.models.transform.reshape src.models.vae src.models.vae.vae src.util.image.image_filter
+    """.split()
+)
+
+_OLD_NUMBERS = frozenset({"kl", "validation"})
+
+PROGRAM = OldProgram(
+    packages=("src", "experiments", "scripts"),
+    files=(
+        "src/train/experiment.py",
+        "src/train/trainer.py",
+        "src/train/train_autoencoder.py",
+    ),
+    modules=_MODULES,
+    whole=_WHOLE,
+    namespaces={"resnet": ("resnet18_open",)},
+    trainers={
+        "Trainer": OldTrainer(_OLD_NUMBERS),
+        "TrainAutoencoder": OldTrainer(_OLD_NUMBERS),
+        "TrainAutoencoderSpecial": OldTrainer(_OLD_NUMBERS, feature_loss_weight=0.0001),
+    },
+)
