@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aelab.losses import HistogramLoss
+from aelab.founding.losses import HistogramLoss
 
 #: (bins, sigma) of the document.
 SETTINGS = ((50, 200), (100, 100), (200, 50), (200, 200))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.founding.losses import HistogramLoss
 from aelab.losses import (
-    HistogramLoss,
     histogram,
     histogram_distance,
     l1,

@@ -21,7 +21,6 @@ from aelab.losses import (
     huber,
     l1,
     l2,
-    legacy_kl,
     per_image,
 )
 from aelab.posteriors import gaussian_kl_per_dim
@@ -143,24 +142,9 @@ def test_free_bits_are_a_floor_for_each_dimension():
     assert mean.grad.tolist() == [[0.0, 0.0, 2.0]]
 
 
-def test_legacy_kl_is_the_formula_as_it_was_written():
-    mean, sigma = torch.randn(6, 4).double(), torch.rand(6, 4).double() + 0.01
-    written = -0.5 * (1 + sigma - mean.pow(2) - sigma.exp()).sum(dim=-1)
-    torch.testing.assert_close(legacy_kl(mean, sigma), written)
-
-
-def test_legacy_kl_draws_the_spread_to_zero_and_not_to_one():
-    zero = torch.zeros(1, 1)
-    values = [legacy_kl(zero, torch.full((1, 1), s)).item() for s in (1e-6, 0.1, 0.5, 1.0, 2.0)]
-    assert values == sorted(values)
-    assert values[0] == pytest.approx(0.0, abs=1e-9)
-    assert values[3] == pytest.approx(0.5 * (math.e - 2))
-
-
 def test_a_spread_of_another_shape_is_refused():
-    for formula in (gaussian_kl, legacy_kl):
-        with pytest.raises(ShapeError, match="mean is"):
-            formula(torch.rand(2, 3), torch.rand(2, 4))
+    with pytest.raises(ShapeError, match="mean is"):
+        gaussian_kl(torch.rand(2, 3), torch.rand(2, 4))
 
 
 def test_feature_statistics_are_those_of_the_special_trainer():

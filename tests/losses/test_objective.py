@@ -51,18 +51,22 @@ def test_a_model_that_only_wishes_a_penalty_gets_the_loss_function_too():
     assert make_objective(VAE[1:], loss_function="bce").names == ("bce", "kl")
 
 
+#: What the setting `legacy: kl` asks for.
+LEGACY = {"kl": "legacy_kl"}
+
+
 def test_legacy_turns_the_undecided_kl_only():
     def formulas(kl):
         terms = (VAE[0], TermSpec("kl", kl))
-        return make_objective(terms, legacy_kl=True).terms[1].formula_name
+        return make_objective(terms, stand_ins=LEGACY).terms[1].formula_name
 
     assert formulas("kl") == "legacy_kl"
     assert formulas("gaussian_kl") == "gaussian_kl"
     assert make_objective(VAE).terms[1].formula_name == "kl"
-    own = make_objective(VAE, objective={"l1": 1, "kl": 1}, legacy_kl=True)
+    own = make_objective(VAE, objective={"l1": 1, "kl": 1}, stand_ins=LEGACY)
     assert own.terms[1].formula_name == "legacy_kl"
     both = make_objective(
-        VAE, objective={"l1": 1, "kl": {"formula": "gaussian_kl"}}, legacy_kl=True
+        VAE, objective={"l1": 1, "kl": {"formula": "gaussian_kl"}}, stand_ins=LEGACY
     )
     assert both.terms[1].formula_name == "gaussian_kl"
 

@@ -170,7 +170,7 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
             model.terms,  # type: ignore[arg-type]
             loss_function=values.get("loss_function", settings.loss_function),
             objective=settings.objective,
-            legacy_kl="kl" in settings.legacy,
+            stand_ins={"kl": "legacy_kl"} if "kl" in settings.legacy else None,
             feature_loss_weight=settings.feature_loss_weight,
             perceptual_model=unwrapped(values.get("perceptual_model")),
         )

@@ -74,7 +74,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     for name, target in tables().items():
-        is_ours = name in {*MODELS.ours, *HELPERS.ours, *LOSSES}
+        is_ours = name in {*MODELS.ours, *HELPERS.ours, *LOSSES.ours}
         reads = not is_ours or getattr(target, "reads_files", False)
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)

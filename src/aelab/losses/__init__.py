@@ -11,9 +11,8 @@ from aelab.losses.histograms import histogram, histogram_distance, local_histogr
 from aelab.losses.latent import (
     feature_statistics,
     gaussian_kl,
-    legacy_kl,
 )
-from aelab.losses.modules import HistogramLoss, PerceptualLoss
+from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
     ALIASES,
     COMPARISONS,
@@ -28,12 +27,10 @@ from aelab.losses.reconstruction import bce, bce_logits, huber, l1, l2, per_imag
 from aelab.losses.soft_counts import soft_histogram
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
+from aelab.parts import Table, by_name
 
 #: Losses as objects, for a `loss_function:` block of a file; formulas have names instead.
-LOSSES: dict[str, type[nn.Module]] = {
-    "HistogramLoss": HistogramLoss,
-    "PerceptualLoss": PerceptualLoss,
-}
+LOSSES: Table[type[nn.Module]] = Table("loss", "aelab.losses", by_name(PerceptualLoss))
 
 __all__ = [
     "ALIASES",
@@ -41,7 +38,6 @@ __all__ = [
     "LOSSES",
     "PENALTIES",
     "RECONSTRUCTIONS",
-    "HistogramLoss",
     "Objective",
     "PerceptualLoss",
     "Term",
@@ -58,7 +54,6 @@ __all__ = [
     "huber",
     "l1",
     "l2",
-    "legacy_kl",
     "local_histogram",
     "loss_names",
     "make_objective",

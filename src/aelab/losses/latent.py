@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aelab.errors import ConfigError, ShapeError
+from aelab.errors import ConfigError
 from aelab.losses.reconstruction import per_image
 from aelab.posteriors import HasDivergence, gaussian_kl_per_dim
 from aelab.types import Output
@@ -44,29 +44,6 @@ def gaussian_kl(
         value does not depend on the batch).
     """
     return _divergence(gaussian_kl_per_dim(mean, log_std), reduction, free_bits_nats)
-
-
-def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """The term that the documents' systems called KL: sigma stands where a log-variance belongs.
-
-    -1/2 sum(1 + sigma - mean^2 - exp(sigma)). Its optimum over sigma > 0 is at sigma -> 0, so
-    that the latent becomes noiseless and shrinks. It is no divergence; the published numbers need
-    it.
-
-    Args:
-        mean: (B, D), any real.
-        sigma: (B, D), standard deviation, above 0.
-        reduction: `sum` over the latent, or `mean` over it.
-
-    Returns:
-        (B,), above 0, no unit.
-
-    Raises:
-        ShapeError: if the two shapes differ.
-    """
-    _same_posterior(mean, sigma)
-    # expm1: near the optimum sigma is ~1e-4, where 1 + sigma - exp(sigma) would round to 0.
-    return per_image(0.5 * (mean.square() + torch.expm1(sigma) - sigma), reduction)
 
 
 def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
@@ -110,21 +87,6 @@ def kl_term(
             hint="use VariationalAutoencoder, or take the term out of the objective",
         )
     return _divergence(output.posterior.kl(), reduction, free_bits_nats)
-
-
-def legacy_kl_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """`legacy_kl` of a model's output.
-
-    Raises:
-        ConfigError: the posterior is no Gaussian.
-    """
-    mean, log_std = (getattr(output.posterior, name, None) for name in ("mean", "log_std"))
-    if mean is None or log_std is None:
-        raise ConfigError(
-            "the term legacy_kl needs a Gaussian latent, and this model has none",
-            hint="use VariationalAutoencoder, or take the term out of the objective",
-        )
-    return legacy_kl(mean, torch.exp(log_std), reduction)
 
 
 def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:
@@ -171,10 +133,3 @@ def iwae_bound_term(output: Output) -> Tensor:
 
 def _divergence(kl: Tensor, reduction: Literal["sum", "mean"], free_bits_nats: float) -> Tensor:
     return per_image(kl.clamp(min=free_bits_nats) if free_bits_nats else kl, reduction)
-
-
-def _same_posterior(mean: Tensor, other: Tensor) -> None:
-    if mean.shape != other.shape:
-        raise ShapeError(
-            f"the posterior's mean is {tuple(mean.shape)}, but its spread {tuple(other.shape)}"
-        )

@@ -6,58 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from aelab.losses.histograms import histogram
 from aelab.losses.names import Formula, callable_name, find_reconstruction
 from aelab.losses.reconstruction import same_shape
-from aelab.losses.soft_counts import check_bins
-
-
-class HistogramLoss(nn.Module):
-    """Difference of the soft histograms of two batches of images; see `losses.histogram`.
-
-    Args:
-        bins, min, max, sigma: of the histograms.
-        normalize: True (by H * W), a number p (by the p-norm of the output's), or False.
-        loss: name of any reconstruction loss, applied to the histograms (B, C, bins).
-
-    Raises:
-        ConfigError: unknown loss, no bin, an empty range.
-
-    Source: document 000, 2023-12-08.
-    """
-
-    def __init__(
-        self,
-        bins: int,
-        min: float = 0.0,
-        max: float = 1.0,
-        sigma: float = 100.0,
-        normalize: bool | float = True,
-        loss: str = "l1",
-    ) -> None:
-        super().__init__()
-        check_bins(bins, min, max, sigma)
-        self.bins, self.min, self.max, self.sigma = bins, min, max, sigma
-        self.normalize, self.loss = normalize, loss
-        self.compare = find_reconstruction(loss)
-
-    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """(B, C, H, W) twice -> (B,)."""
-        return histogram(
-            reconstruction,
-            target,
-            bins=self.bins,
-            min=self.min,
-            max=self.max,
-            sigma=self.sigma,
-            normalize=self.normalize,
-            loss=self.compare,
-        )
-
-    def extra_repr(self) -> str:
-        """The settings, as one types them."""
-        names = ("bins", "min", "max", "sigma", "normalize", "loss")
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
 class PerceptualLoss(nn.Module):

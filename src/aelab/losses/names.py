@@ -24,7 +24,6 @@ from aelab.losses.latent import (
     feature_statistics_term,
     iwae_bound_term,
     kl_term,
-    legacy_kl_term,
 )
 from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import (
@@ -70,14 +69,13 @@ RECONSTRUCTIONS: Table[Formula] = Table(
     ),
 )
 
-#: Output -> (B,). `kl` is the Gaussian one, or the legacy one under the `legacy` setting.
+#: Output -> (B,). `kl` is the Gaussian one unless another stands in for it (`stand_ins`).
 PENALTIES: Table[Formula] = Table(
     "penalty",
     "aelab.penalties",
     {
         "kl": kl_term,
         "gaussian_kl": kl_term,
-        "legacy_kl": legacy_kl_term,
         "commitment": commitment_term,
         "iwae_bound": iwae_bound_term,
         "feature_statistics": feature_statistics_term,
@@ -123,9 +121,9 @@ TARGET_RANGES: dict[str, tuple[float, float]] = {
 }
 
 #: Formulas whose constants are meant for images in 0..1; for others they are no errors, but weigh
-#: otherwise than published.
+#: otherwise than published. A class of a loss says so by `of_unit_images = True`.
 OF_UNIT_IMAGES = frozenset(
-    {"ssim", "ms_ssim", "histogram", "histogram_distance", "local_histogram", "HistogramLoss"}
+    {"ssim", "ms_ssim", "histogram", "histogram_distance", "local_histogram"}
 )
 
 #: Other names that old files use.

@@ -38,7 +38,7 @@ class Term:
 
     Args:
         spec: the wish.
-        legacy_kl: whether the formula `kl` means the legacy one.
+        stand_ins: formula -> the one that is used in its place.
 
     Attributes:
         kind: what the formula is given.
@@ -49,15 +49,15 @@ class Term:
         ConfigError: unknown formula or option, or a value that makes no sense.
     """
 
-    def __init__(self, spec: TermSpec, *, legacy_kl: bool = False) -> None:
+    def __init__(self, spec: TermSpec, *, stand_ins: Mapping[str, str] | None = None) -> None:
         if not spec.name.isidentifier() or spec.name in RESERVED:
             raise ConfigError(
                 f"a term of the objective cannot be called {spec.name!r}",
                 hint=f"use letters, digits and _, and none of {one_of(RESERVED)}",
             )
         formula = spec.formula
-        if formula == "kl" and legacy_kl:
-            formula = "legacy_kl"
+        if isinstance(formula, str):
+            formula = (stand_ins or {}).get(formula, formula)
         options = dict(spec.options)
         self.name = spec.name
         self.weight = number(spec.weight, f"{spec.name}: weight")
@@ -76,7 +76,11 @@ class Term:
         self.function: Formula = partial(function, **options)
         known = kind_name(formula)
         self.target_range = TARGET_RANGES.get(known)
-        self.of_unit_images = known in OF_UNIT_IMAGES or mentions_unit_targets(formula)
+        self.of_unit_images = (
+            known in OF_UNIT_IMAGES
+            or getattr(formula, "of_unit_images", False)
+            or mentions_unit_targets(formula)
+        )
         self.module = formula if isinstance(formula, nn.Module) else None
         if self.kind == "comparison":
             self.function = self.module = COMPARISONS[self.formula_name](**options)
@@ -116,7 +120,7 @@ class Objective(nn.Module):
 
     Args:
         terms: at least one; names must differ.
-        legacy_kl: whether the formula `kl` means the legacy one.
+        stand_ins: formula -> the one that is used in its place.
 
     Attributes:
         names: of the terms, in order.
@@ -125,9 +129,11 @@ class Objective(nn.Module):
         ConfigError: no term, a name twice, an unknown formula or option.
     """
 
-    def __init__(self, terms: Sequence[TermSpec], *, legacy_kl: bool = False) -> None:
+    def __init__(
+        self, terms: Sequence[TermSpec], *, stand_ins: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
-        self.terms = [Term(spec, legacy_kl=legacy_kl) for spec in terms]
+        self.terms = [Term(spec, stand_ins=stand_ins) for spec in terms]
         self.names = tuple(term.name for term in self.terms)
         if not self.terms:
             raise ConfigError("the objective has no term", hint="give a loss_function: l1")
@@ -218,7 +224,7 @@ def make_objective(
     *,
     loss_function: str | Callable[..., Tensor] = "l1",
     objective: Mapping[str, Any] | None = None,
-    legacy_kl: bool = False,
+    stand_ins: Mapping[str, str] | None = None,
     feature_loss_weight: float | None = None,
     perceptual_model: Any = None,
 ) -> Objective:
@@ -230,7 +236,7 @@ def make_objective(
         objective: the file's own terms, which replace the model's altogether: name -> weight, or
             name -> {weight, formula, warmup_images, and the formula's options}. The formula is
             the name's, or the model's term of the same name.
-        legacy_kl: whether the formula `kl` means the legacy one.
+        stand_ins: formula -> the one that is used in its place.
         feature_loss_weight: adds the penalty `feature_statistics` with this weight.
         perceptual_model: a module or function P. Then the reconstruction terms compare P of the
             reconstruction with P of the image, as terms called `perceptual`; the plain ones are
@@ -257,7 +263,7 @@ def make_objective(
         specs.append(
             TermSpec("feature_statistics", "feature_statistics", float(feature_loss_weight))
         )
-    result = Objective([_tidy(spec) for spec in specs], legacy_kl=legacy_kl)
+    result = Objective([_tidy(spec) for spec in specs], stand_ins=stand_ins)
     if not any(term.sees_images for term in result.terms):
         raise ConfigError(
             f"no term of the objective compares with the images: {one_of(result.names)}",

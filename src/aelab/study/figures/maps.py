@@ -10,9 +10,8 @@ from torch import Tensor
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.metrics import error_by_frequency, flat, kl_by_dimension
 from aelab.metrics.maps import METHODS, pca_map, same_place, tsne_map, umap_map
-from aelab.metrics.subject import need_finite, normal_of
+from aelab.metrics.subject import need_finite
 from aelab.ops.subset import said
-from aelab.posteriors import changed
 from aelab.report.frequency import Lines, spectra_figure
 from aelab.report.scatter import (
     heading_values,
@@ -102,21 +101,6 @@ def chosen_codes(
         torch.cat(known) if len(known) == len(parts) else None,
         said(len(codes), total, what),
     )
-
-
-def tsne_plot(subject: Subject, count: int = 10_000) -> Figure:
-    """Document 004's map: one *drawn* latent of each image, t-SNE with perplexity 30, by class.
-
-    Args:
-        count: at most so many images, a random draw; 10,000 take some minutes.
-    """
-    posterior = changed(subject.posterior, lambda tensor: tensor[:count])
-    drawn, _ = posterior.draw(normal_of(subject.generator("tsne")))
-    need_finite(drawn, "drawn latents")
-    points, how, axes = place(drawn, "tsne", subject.seed)
-    labels = None if subject.labels is None else subject.labels[: len(drawn)].numpy()
-    title = f"{said(len(drawn), subject.heldout_total, 'held-out images')}, {how}, drawn latents"
-    return scatter_map(points.numpy(), labels, title, axes, subject.classes)
 
 
 def code_histogram(subject: Subject) -> Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.metrics.table import Need, lacking_needs
 from aelab.parts import Table, reinstall
-from aelab.study.figures import document004, maps, sheets
+from aelab.study.figures import maps, sheets
 from aelab.study.figures.film import film
 
 if TYPE_CHECKING:
@@ -71,21 +71,6 @@ FIGURES: Table[Figure] = Table(
         "frequency": Figure(maps.frequency, "error by spatial frequency", medium="pixels"),
         "film": Figure(
             film, "reproductions over the course of training: kind=webp, gif or mp4", of_run=True
-        ),
-        "inputs": Figure(document004.inputs, "document 004: held-out images"),
-        "samples": Figure(
-            document004.samples_of_document,
-            "document 004: their reconstructions, drawn",
-            _POSTERIOR,
-        ),
-        "tsne_plot": Figure(
-            maps.tsne_plot, "document 004: t-SNE of drawn latents by class", _POSTERIOR, "slow"
-        ),
-        "z_samples": Figure(
-            document004.z_samples, "document 004: draws from one image's posterior", _POSTERIOR
-        ),
-        "z_interpolation": Figure(
-            document004.z_interpolation, "document 004: between the first two images", _POSTERIOR
         ),
     },
 )

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from aelab.medium import PIXELS, Medium
 from aelab.metrics.paths import linear_path
+from aelab.metrics.subject import need_finite, normal_of
+from aelab.metrics.table import Need
+from aelab.ops.subset import said
+from aelab.posteriors import changed
 from aelab.report.pictures import images_in_rows, png_of
+from aelab.report.scatter import scatter_map
+from aelab.study.figures import Figure
+from aelab.study.figures.maps import place
 from aelab.study.figures.sheets import draw_posterior
 from aelab.tensor_pictures import as_pictures
 
@@ -43,6 +50,21 @@ def z_interpolation(subject: Subject) -> bytes:
     return tiles(subject.decode(path), subject.medium)
 
 
+def tsne_plot(subject: Subject, count: int = 10_000) -> Any:
+    """One *drawn* latent of each image, by t-SNE with perplexity 30, by class.
+
+    Args:
+        count: at most so many images, a random draw; 10,000 take some minutes.
+    """
+    posterior = changed(subject.posterior, lambda tensor: tensor[:count])
+    latents, _ = posterior.draw(normal_of(subject.generator("tsne")))
+    need_finite(latents, "drawn latents")
+    points, how, axes = place(latents, "tsne", subject.seed)
+    labels = None if subject.labels is None else subject.labels[: len(latents)].numpy()
+    title = f"{said(len(latents), subject.heldout_total, 'held-out images')}, {how}, drawn latents"
+    return scatter_map(points.numpy(), labels, title, axes, subject.classes)
+
+
 def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
     """(count, D) draws from the posterior of one of the images shown."""
     return draw_posterior(subject, int(subject.shown[index]), count)
@@ -52,3 +74,19 @@ def tiles(images: Tensor, medium: Medium = PIXELS) -> bytes:
     """(N, C, H, W) in rows of the square root of N, rounded up."""
     pictures = as_pictures(images, medium)
     return png_of(images_in_rows(pictures, columns=math.ceil(math.sqrt(len(pictures)))))
+
+
+#: What all of them but the first need.
+_POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+
+INPUTS = Figure(inputs, "document 004: held-out images")
+SAMPLES = Figure(
+    samples_of_document, "document 004: their reconstructions, drawn", needs=_POSTERIOR
+)
+TSNE_PLOT = Figure(
+    tsne_plot, "document 004: t-SNE of drawn latents by class", needs=_POSTERIOR, cost="slow"
+)
+Z_SAMPLES = Figure(z_samples, "document 004: draws from one image's posterior", needs=_POSTERIOR)
+Z_INTERPOLATION = Figure(
+    z_interpolation, "document 004: between the first two images", needs=_POSTERIOR
+)
