@@ -14,14 +14,14 @@ from aelab.data import (
     Dataset,
     TensorDataset,
     TransformDataset,
-    TransformIterableDataset,
     augmentations,
     freeze_images,
     noise_dataset,
 )
 from aelab.data.augment import EachItem, RandomShift, RandomWindow, apply, shape_after
-from aelab.data.combine import Interleaved, LimitDataset
+from aelab.data.combine import Interleaved
 from aelab.errors import DataError, ShapeError
+from aelab.founding.data import LimitDataset, TransformIterableDataset
 
 VT = TRANSFORMS
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from aelab.data import MEMORY, ImageFilter, Kali2dDataset, kali_dataset
+from aelab.data import MEMORY, ImageFilter, kali_dataset
 from aelab.data.image_filter import gaussian_blur, png_ratio
 from aelab.data.kali import MIXTURE, PRESETS, _turns
 from aelab.data.kali_formula import MODES, Parameters, Ranges, draw_block, render
 from aelab.errors import DataError
+from aelab.founding.data import Kali2dDataset
 
 
 def slow_pixel(

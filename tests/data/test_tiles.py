@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data import atlas_dataset, rpg_tile_dataset, rpg_tile_dataset_3x32x32
+from aelab.data import atlas_dataset, rpg_tile_dataset_3x32x32
 from aelab.data.split import content_keys, is_validation
 from aelab.errors import DataError, ShapeError
+from aelab.founding.data import rpg_tile_dataset
 
 
 def test_a_sheet_is_cut_row_by_row(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from aelab.data import MEMORY, kali, mnist
-from aelab.data.torchvision_sets import TorchvisionMNIST
+from aelab.founding.torchvision_sets import TorchvisionMNIST
 from aelab.models import ResNet18
 
 #: Instead of pyfiglet's 571 FIGlet fonts, which take ten seconds to read.

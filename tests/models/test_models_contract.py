@@ -21,6 +21,7 @@ from aelab.founding.transformer import (
     TransformerDecoder,
     TransformerEncoder,
 )
+from aelab.losses import make_objective
 from aelab.models import (
     FSQ,
     HELPERS,
@@ -366,8 +367,9 @@ def test_wrong_parts_are_refused_with_the_way_out():
     encoder, decoder = EncoderMLP((1, 4, 4), 8), DecoderMLP((1, 4, 4), 2)
     with pytest.raises(ConfigError, match="write VariationalEncoder"):
         VariationalAutoencoder(encoder, decoder)
-    with pytest.raises(ConfigError, match="'gaussian', 'legacy' or None"):
-        VariationalAutoencoder(VariationalEncoder(encoder, 8, 2), decoder, kl="correct")
+    other = VariationalAutoencoder(VariationalEncoder(encoder, 8, 2), decoder, kl="gausian")
+    with pytest.raises(ConfigError, match=r"'gausian_kl'.*did you mean 'gaussian_kl'"):
+        make_objective(other.terms)
     wrong = VariationalAutoencoder(VariationalEncoder(encoder, 9, 2), decoder)
     with pytest.raises(ShapeError, match="gives 8 numbers per image, but 9 were declared"):
         model_facts(wrong, (1, 4, 4))

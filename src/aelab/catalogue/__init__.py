@@ -124,16 +124,16 @@ def is_data_part(name: str) -> bool:
 
 def _room_attributes() -> dict[type, frozenset[str]]:
     """What the rooms say of their own types; every kind of data set has the same methods."""
-    from aelab.data import METHODS, TORCHVISION_DATASETS, Dataset
+    from aelab.data import COMBINATORS, DATASETS, METHODS, TORCHVISION_DATASETS, Dataset
 
+    for table in (DATASETS, COMBINATORS, TORCHVISION_DATASETS):
+        list(table.values())  # loads the kinds of data set that wings and packages bring
     kinds: list[type] = [Dataset]
     for kind in kinds:  # grows while it is walked
         kinds += kind.__subclasses__()
     kinds = [kind for kind in kinds if not inspect.isabstract(kind)]
-    rows = dict.fromkeys(kinds, frozenset({"shape", *METHODS}))
-    for kind in TORCHVISION_DATASETS.values():
-        rows[kind] |= {"data", "targets"}
-    return rows
+    shared = frozenset({"shape", *METHODS})
+    return {kind: shared | frozenset(getattr(kind, "block_attributes", ())) for kind in kinds}
 
 
 def _wrap(item: Any, log: CallLog) -> Any:

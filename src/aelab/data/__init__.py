@@ -16,23 +16,19 @@ from aelab.data.augment import freeze_images
 from aelab.data.base import MEMORY, Dataset
 from aelab.data.chain import METHODS
 from aelab.data.cifar import cifar10_dataset
-from aelab.data.collage import ImageCombinePatchIterableDataset
-from aelab.data.combine import Interleaved, LimitDataset
+from aelab.data.combine import Interleaved
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
-from aelab.data.image_patch import ImagePatchDataset
 from aelab.data.image_to_ascii import image_to_ascii_dataset
-from aelab.data.kali import Kali2dDataset, kali_dataset
+from aelab.data.kali import kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
 from aelab.data.packaged_ascii import packaged_ascii_dataset
-from aelab.data.tiles import rpg_tile_dataset, rpg_tile_dataset_3x32x32
-from aelab.data.torchvision_sets import TORCHVISION_DATASETS
+from aelab.data.tiles import rpg_tile_dataset_3x32x32
 from aelab.data.transformed import (
     TensorDataset,
     TransformDataset,
-    TransformIterableDataset,
     augmentations,
 )
 from aelab.data.transforms import TRANSFORMS
@@ -47,9 +43,7 @@ DATASETS: Table[Callable[..., Any]] = Table(
         fmnist_dataset,
         cifar10_dataset,
         rpg_tile_dataset_3x32x32,
-        rpg_tile_dataset,
         kali_dataset,
-        Kali2dDataset,
         noise_dataset,
         figlet_ascii_dataset,
         packaged_ascii_dataset,
@@ -59,23 +53,23 @@ DATASETS: Table[Callable[..., Any]] = Table(
         atlas_dataset,
         idx_dataset,
         image_folder_dataset,
-        ImagePatchDataset,
     ),
 )
 
 #: Sets made of sets, as functions; the methods of every set are `METHODS`.
-COMBINATORS: dict[str, Callable[..., Any]] = {
-    **by_name(
-        ImageCombinePatchIterableDataset,
-        ImageFilter,
-        LimitDataset,
-        TensorDataset,
-        TransformDataset,
-        TransformIterableDataset,
-        image_to_ascii_dataset,
-    ),
-    "InterleaveDataset": Interleaved,
-}
+COMBINATORS: Table[Callable[..., Any]] = Table(
+    "set of sets",
+    "aelab.combinators",
+    {
+        **by_name(ImageFilter, TensorDataset, TransformDataset, image_to_ascii_dataset),
+        "InterleaveDataset": Interleaved,
+    },
+)
+
+#: Names of `torchvision.datasets` that blocks may use, over our own sets.
+TORCHVISION_DATASETS: Table[type[Dataset]] = Table(
+    "data set of torchvision", "aelab.torchvision_datasets", {}
+)
 
 __all__ = [
     "COMBINATORS",

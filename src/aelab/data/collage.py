@@ -154,20 +154,3 @@ def collage(
     change = Collage((int(shape[-2]), int(shape[-1])), int(num_combine), bool(black_is_alpha))
     change.shape_after(source.item_shape())
     return Augmented(source, (change,))
-
-
-def ImageCombinePatchIterableDataset(
-    ds: Dataset, shape: tuple[int, int], num_combine: int = 4, black_is_alpha: bool = True
-) -> Dataset:
-    """The old name of `ds.collage(shape)`.
-
-    The old stream left out a last image that had no other beside it; here it is enlarged. It did
-    not clamp what `bicubic` overshoots; here pixels stay in 0..1.
-
-    Args:
-        ds: images smaller than the collage.
-        shape: (H, W) of the collage.
-        num_combine: images a collage.
-        black_is_alpha: black pixels of a pasted image are transparent.
-    """
-    return collage(ds, shape, num_combine, black_is_alpha)

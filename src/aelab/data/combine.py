@@ -313,11 +313,6 @@ def resized(source: Dataset, shape: Sequence[int], interpolation: bool | str = T
     return Prepared(source, checked_shape((*channels, *shape)), interpolation)
 
 
-def LimitDataset(source: Dataset, size: int) -> Dataset:
-    """The old name of `.limit(size)`; its index was off by one, this one is not."""
-    return limit(source, size)
-
-
 def take_rows(images: Images, rows: slice | Tensor) -> Images:
     """Some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
     if not isinstance(rows, slice):

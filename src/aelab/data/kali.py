@@ -335,38 +335,3 @@ def _presets(preset: int | str, own: Recipe) -> tuple[Recipe, ...]:
     if preset not in range(1, len(PRESETS) + 1):
         raise DataError(f"preset is 1 to {len(PRESETS)} or 'mixture', got {preset!r}")
     return (PRESETS[int(preset) - 1],)
-
-
-def Kali2dDataset(
-    shape: tuple[int, int, int],
-    size: int = 1_000_000,
-    seed: int = 23,
-    min_scale: float = 0.0,
-    max_scale: float = 2.0,
-    min_offset: float = -2.0,
-    max_offset: float = 2.0,
-    min_iterations: int = 1,
-    max_iterations: int = 37,
-    accumulation_modes: list[str] | tuple[str, ...] | None = None,
-    dtype: torch.dtype | None = None,
-    aa: int = 0,
-    with_parameters: bool = False,
-    legacy_offset: bool = False,
-) -> Dataset:
-    """The old name of `kali_dataset`; `dtype` has no effect, `with_parameters` is not supported."""
-    if with_parameters:
-        raise DataError("Kali2dDataset: with_parameters is not supported", hint="leave it out")
-    return kali_dataset(
-        shape,
-        size,
-        seed,
-        min_scale=min_scale,
-        max_scale=max_scale,
-        min_offset=min_offset,
-        max_offset=max_offset,
-        min_iterations=min_iterations,
-        max_iterations=max_iterations,
-        accumulation_modes=accumulation_modes,
-        aa=aa,
-        legacy_offset=legacy_offset,
-    )

@@ -17,7 +17,6 @@ from aelab.data.atlas import Atlas
 from aelab.data.augment import RandomFlip, RandomShift
 from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
 from aelab.data.combine import Augmented, repeat
-from aelab.data.combine import limit as first_images
 from aelab.data.folder import Folder
 from aelab.data.listed import listed
 from aelab.data.prepare import Prepared
@@ -173,34 +172,3 @@ def rpg_tile_dataset_3x32x32(
     if changes:
         tiles = Augmented(tiles, tuple(changes))
     return repeat(tiles, num_repeat)
-
-
-def rpg_tile_dataset(
-    shape: tuple[int, int, int] = (3, 32, 32),
-    validation: bool | None = None,
-    limit: int | None = None,
-    shuffle: bool = False,
-    interleave: bool = False,
-    random_shift: int = 0,
-    random_flip: bool = False,
-    num_repeat: int = 1,
-    path: str | None = None,
-) -> Dataset:
-    """The old stream of tiles: the same set, always resized with `nearest`, as that stream did.
-
-    Args:
-        shape: (C, H, W) wanted.
-        validation: the validation images if true, else the training ones.
-        limit: at most so many images, cut at the end, after repeating.
-        shuffle: another order (the same each time), which decides what `limit` takes.
-        interleave: accepted; the old stream took its sheets in turn, here they are one set.
-        random_shift: as `rpg_tile_dataset_3x32x32`.
-        random_flip: as `rpg_tile_dataset_3x32x32`.
-        num_repeat: each image so many times.
-        path: a folder or file; otherwise `AELAB_DATA`, then the cache.
-    """
-    tiles = rpg_tile_dataset_3x32x32(
-        shape, validation, random_shift, random_flip, num_repeat, "nearest", path
-    )
-    tiles = tiles.shuffle() if shuffle else tiles
-    return tiles if limit is None else first_images(tiles, limit)

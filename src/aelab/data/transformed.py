@@ -311,10 +311,6 @@ class TransformDataset(Wrapped):
         return item if self.multiply is None else item * self.multiply
 
 
-class TransformIterableDataset(TransformDataset):
-    """The old name for streams; the same here."""
-
-
 def augmentations(transforms: Function | Sequence[Function] | None) -> tuple[Augment, ...]:
     """Transforms as random changes of batches, for training's own input transforms.
 

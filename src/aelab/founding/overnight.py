@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from aelab.models.autoencoders import Autoencoder, KLKind, variational_terms
+from aelab.models.autoencoders import Autoencoder, variational_terms
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
@@ -45,7 +45,7 @@ class VariationalAutoencoderConv(Autoencoder):
         reconstruction_loss: str | Callable[[Tensor, Tensor], Tensor] = "l2",
         reconstruction_loss_weight: float = 1.0,
         kl_loss_weight: float = 1.0,
-        kl: KLKind | None = None,
+        kl: str | None = None,
     ) -> None:
         shape = image_shape(shape, "VariationalAutoencoderConv")
         convolution = Conv2dBlock((shape[0], *channels), kernel_size, act_fn=nn.ReLU)

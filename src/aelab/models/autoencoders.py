@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError
 from aelab.models.bottlenecks import Identity, VariationalEncoder
 from aelab.types import Output, TermSpec
-
-#: The file's `legacy` setting decides (`None`), or the model does.
-KLKind = Literal["gaussian", "legacy"]
 
 
 class Autoencoder(nn.Module):
@@ -111,7 +108,7 @@ class VariationalAutoencoder(Autoencoder):
 
     The reconstruction is a mean over channels and pixels, the KL a sum over the latent in nats, so
     the beta of a per-image evidence bound is `kl_loss_weight * C * H * W`: with weight 1 the
-    correct KL collapses the code. Use about `0.1 / (C * H * W)`, or the legacy formula.
+    KL collapses the code. Use about `0.1 / (C * H * W)`.
 
     Args:
         encoder: a `VariationalEncoder`.
@@ -119,8 +116,8 @@ class VariationalAutoencoder(Autoencoder):
         reconstruction_loss: name or function known to `losses`.
         reconstruction_loss_weight: factor of the reconstruction in the total.
         kl_loss_weight: factor of the KL in the total.
-        kl: `gaussian` for the correct formula, `legacy` for the one behind the published numbers,
-            None to let the file's `legacy` setting decide.
+        kl: `gaussian` for the penalty `gaussian_kl`; likewise every other penalty whose name ends
+            in `_kl`. None to let the settings of the file decide.
 
     Raises:
         ConfigError: `encoder` has no Gaussian bottleneck.
@@ -133,7 +130,7 @@ class VariationalAutoencoder(Autoencoder):
         reconstruction_loss: str | Callable[[Tensor, Tensor], Tensor] = "l2",
         reconstruction_loss_weight: float = 1.0,
         kl_loss_weight: float = 1.0,
-        kl: KLKind | None = None,
+        kl: str | None = None,
     ) -> None:
         if not isinstance(encoder, VariationalEncoder):
             raise ConfigError(
@@ -151,18 +148,11 @@ def variational_terms(
     reconstruction_loss: str | Callable[[Tensor, Tensor], Tensor],
     reconstruction_loss_weight: float,
     kl_loss_weight: float,
-    kl: KLKind | None,
+    kl: str | None,
 ) -> tuple[TermSpec, ...]:
-    """The wished-for terms of a variational autoencoder: reconstruction and `kl`.
-
-    Raises:
-        ConfigError: unknown `kl`.
-    """
-    formulas = {None: "kl", "gaussian": "gaussian_kl", "legacy": "legacy_kl"}
-    if kl not in formulas:
-        raise ConfigError(f"kl must be 'gaussian', 'legacy' or None, not {kl!r}")
+    """The wished-for terms of a variational autoencoder: reconstruction and `kl`."""
     name = reconstruction_loss if isinstance(reconstruction_loss, str) else "reconstruction"
     return (
         TermSpec(name, reconstruction_loss, float(reconstruction_loss_weight)),
-        TermSpec("kl", formulas[kl], float(kl_loss_weight)),
+        TermSpec("kl", "kl" if kl is None else f"{kl}_kl", float(kl_loss_weight)),
     )

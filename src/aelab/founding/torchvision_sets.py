@@ -44,6 +44,7 @@ class TorchvisionMNIST(Prepared):
     """
 
     known = MNIST
+    block_attributes = frozenset({"data", "targets"})
 
     def __init__(self, root: str | None = None, train: bool = True, download: bool = True) -> None:
         super().__init__(KnownIdx(self.known, bool(train)))
@@ -63,10 +64,3 @@ class TorchvisionFashionMNIST(TorchvisionMNIST):
     """Fashion-MNIST by torchvision's name; arguments as `TorchvisionMNIST`."""
 
     known = FASHION_MNIST
-
-
-#: Names of `torchvision.datasets`; blocks may read `data` and `targets` of what they make.
-TORCHVISION_DATASETS: dict[str, type[TorchvisionMNIST]] = {
-    "MNIST": TorchvisionMNIST,
-    "FashionMNIST": TorchvisionFashionMNIST,
-}

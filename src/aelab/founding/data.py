@@ -1,0 +1,105 @@
+"""Data sets and sets made of sets under the names of the documents' program."""
+
+from __future__ import annotations
+
+import torch
+
+from aelab.data.base import Dataset
+from aelab.data.collage import collage
+from aelab.data.combine import limit as first_images
+from aelab.data.kali import kali_dataset
+from aelab.data.tiles import rpg_tile_dataset_3x32x32
+from aelab.data.transformed import TransformDataset
+from aelab.errors import DataError
+
+
+def Kali2dDataset(
+    shape: tuple[int, int, int],
+    size: int = 1_000_000,
+    seed: int = 23,
+    min_scale: float = 0.0,
+    max_scale: float = 2.0,
+    min_offset: float = -2.0,
+    max_offset: float = 2.0,
+    min_iterations: int = 1,
+    max_iterations: int = 37,
+    accumulation_modes: list[str] | tuple[str, ...] | None = None,
+    dtype: torch.dtype | None = None,
+    aa: int = 0,
+    with_parameters: bool = False,
+    legacy_offset: bool = False,
+) -> Dataset:
+    """The old name of `kali_dataset`; `dtype` has no effect, `with_parameters` is not supported."""
+    if with_parameters:
+        raise DataError("Kali2dDataset: with_parameters is not supported", hint="leave it out")
+    return kali_dataset(
+        shape,
+        size,
+        seed,
+        min_scale=min_scale,
+        max_scale=max_scale,
+        min_offset=min_offset,
+        max_offset=max_offset,
+        min_iterations=min_iterations,
+        max_iterations=max_iterations,
+        accumulation_modes=accumulation_modes,
+        aa=aa,
+        legacy_offset=legacy_offset,
+    )
+
+
+def rpg_tile_dataset(
+    shape: tuple[int, int, int] = (3, 32, 32),
+    validation: bool | None = None,
+    limit: int | None = None,
+    shuffle: bool = False,
+    interleave: bool = False,
+    random_shift: int = 0,
+    random_flip: bool = False,
+    num_repeat: int = 1,
+    path: str | None = None,
+) -> Dataset:
+    """The old stream of tiles: the same set, always resized with `nearest`, as that stream did.
+
+    Args:
+        shape: (C, H, W) wanted.
+        validation: the validation images if true, else the training ones.
+        limit: at most so many images, cut at the end, after repeating.
+        shuffle: another order (the same each time), which decides what `limit` takes.
+        interleave: accepted; the old stream took its sheets in turn, here they are one set.
+        random_shift: as `rpg_tile_dataset_3x32x32`.
+        random_flip: as `rpg_tile_dataset_3x32x32`.
+        num_repeat: each image so many times.
+        path: a folder or file; otherwise `AELAB_DATA`, then the cache.
+    """
+    tiles = rpg_tile_dataset_3x32x32(
+        shape, validation, random_shift, random_flip, num_repeat, "nearest", path
+    )
+    tiles = tiles.shuffle() if shuffle else tiles
+    return tiles if limit is None else first_images(tiles, limit)
+
+
+def LimitDataset(source: Dataset, size: int) -> Dataset:
+    """The old name of `.limit(size)`; its index was off by one, this one is not."""
+    return first_images(source, size)
+
+
+def ImageCombinePatchIterableDataset(
+    ds: Dataset, shape: tuple[int, int], num_combine: int = 4, black_is_alpha: bool = True
+) -> Dataset:
+    """The old name of `ds.collage(shape)`.
+
+    The old stream left out a last image that had no other beside it; here it is enlarged. It did
+    not clamp what `bicubic` overshoots; here pixels stay in 0..1.
+
+    Args:
+        ds: images smaller than the collage.
+        shape: (H, W) of the collage.
+        num_combine: images a collage.
+        black_is_alpha: black pixels of a pasted image are transparent.
+    """
+    return collage(ds, shape, num_combine, black_is_alpha)
+
+
+class TransformIterableDataset(TransformDataset):
+    """The old name for streams; the same here."""
