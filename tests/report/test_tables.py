@@ -144,7 +144,7 @@ def test_meter_leaves_out_what_is_not_finite_and_is_silent_when_all_are_equal() 
 
 
 def test_the_old_layout_has_the_old_columns_in_the_old_order(published_runs: list[Run]) -> None:
-    text = table(published_runs, TableQuery(legacy_headers=True))
+    text = table(published_runs, TableQuery(layout="legacy"))
     assert columns_of(text) == [
         *("matrix_id", "lr", "aa", "res", "ds", "matrix_slug"),
         *("validation loss (1,000,000 steps)", "meter"),
@@ -291,9 +291,7 @@ def test_unfinished_runs_share_one_loss_column_beside_their_images(add: Add) -> 
     rows = rows_of(table(runs))
     assert [row["images"] for row in rows] == ["1,000,000", "64,000"]
     assert [row["state"] for row in rows] == ["finished", "interrupted"]
-    assert "validation loss (64,000 steps)" in columns_of(
-        table(runs, TableQuery(legacy_headers=True))
-    )
+    assert "validation loss (64,000 steps)" in columns_of(table(runs, TableQuery(layout="legacy")))
 
 
 def test_seeds_are_one_row_that_says_whether_it_differs_from_the_best(add: Add) -> None:

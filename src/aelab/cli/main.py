@@ -214,7 +214,7 @@ def table(
         average=average,
         average_std=average_std or (),
         each=each,
-        legacy_headers=legacy_headers,
+        layout="legacy" if legacy_headers else "usual",
         format="json" if as_json else output,
         text=text,
     )

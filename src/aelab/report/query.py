@@ -19,7 +19,7 @@ class TableQuery:
         average_std: with `average`: columns that get smallest, largest and standard deviation.
         each: show repeated runs (seeds, trials, settings without effect) one by one; otherwise
             they are one row with mean and spread.
-        legacy_headers: the old runner's columns and headers, for comparison with its tables.
+        layout: `usual`, or another of `report.tables.LAYOUTS`.
         format: `markdown`, `terminal`, `csv`, `json` (a list of runs, each with its `row` of the
             table) or `html`.
         text: below the table, an example of each run that outputs ASCII art, beside its original.
@@ -31,7 +31,7 @@ class TableQuery:
     average: str | None = None
     average_std: Sequence[str] = ()
     each: bool = False
-    legacy_headers: bool = False
+    layout: str = "usual"
     format: str = "markdown"
     text: bool = False
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
+from aelab.parts import Table
 from aelab.report.cells import (
     Column,
     Facts,
@@ -32,12 +33,25 @@ from aelab.report.twins import twin_notes, twins_of, unmentioned
 from aelab.runs.record import Run
 from aelab.runs.store import natural
 
-__all__ = ["FORMATS", "OPTIONAL", "OUTCOMES", "listing", "make_table", "meter", "table"]
+__all__ = [
+    "FORMATS",
+    "LAYOUTS",
+    "OPTIONAL",
+    "OUTCOMES",
+    "Layout",
+    "listing",
+    "make_table",
+    "meter",
+    "table",
+]
 
 FORMATS = ("markdown", "terminal", "csv", "json", "html")
 
 #: Shown where not all losses compare: within which runs a loss is to be read.
 GROUP = Column("group", "group")
+
+#: The stars of `meter`.
+METER = Column("meter", "meter")
 
 #: Shown where runs have no validation.
 TRAIN_LOSS = Column("train_loss", "training loss", "loss", ("train_loss",))
@@ -51,7 +65,7 @@ MOST_OWN_KEYS = 4
 #: Groups whose best is named below a table, at most.
 MOST_GROUPS = 8
 
-#: Columns after the losses, in order; `legacy` says how the old runner called them.
+#: Columns after the losses, in order.
 OUTCOMES = (
     Column("parameters", "parameters", "count", ("model params", "params")),
     Column("minutes", "minutes", "minutes", ("train time (minutes)",)),
@@ -134,11 +148,12 @@ def make_table(
     Raises:
         UserError: for an unknown column, with the nearest name.
     """
-    each, legacy_headers = query.each, query.legacy_headers
+    layout = LAYOUTS.find(query.layout)
+    each = query.each or layout.is_plain
     runs = sorted(runs, key=run_order)
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
     facts = [gather(run, no_effect[str(run.path)] | unmentioned(run)) for run in runs]
-    if each and twins:
+    if query.each and twins:
         facts = [fact for own in facts for fact in (own, *twins_of(own, runs))]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
     included = [_included(name, runs) for name in query.include]
@@ -148,15 +163,16 @@ def make_table(
     asked = [column.header for column in included if column.key.startswith("term.")]
     notes += evaluated_notes(runs, asked)
     compared = _compare(facts)
-    if not compared.is_one and not legacy_headers:
+    grouped = not (compared.is_one or layout.is_plain)
+    if grouped:
         included += [column for column in _term_columns(facts) if column not in included]
-    columns = _columns(facts, matrix, included, legacy_headers)
-    if not compared.is_one and not legacy_headers:
+    columns = layout.columns(facts, matrix, included)
+    if grouped:
         place = next(i for i, column in enumerate(columns) if column.key == "loss")
         columns.insert(place, GROUP)
     if query.average is not None:
         rows, groups, columns = average_rows(facts, columns, query.average, query.average_std)
-    elif each or legacy_headers:
+    elif each:
         rows, groups = [dict(fact.cells) for fact in facts], [[fact] for fact in facts]
     else:
         rows, groups, columns, more = merge_repeats(facts, columns)
@@ -165,7 +181,7 @@ def make_table(
     made = RunsTable(columns, rows, groups, notes)
     if compared.reason:
         made.notes = [compared.reason, _best_of_groups(made), *notes]
-    _add_meter(made, together=legacy_headers)
+    _add_meter(made, together=layout.is_plain)
     _sort(made, query.sort)
     made.columns = _without(made.columns, query.exclude)
     if fold:
@@ -208,44 +224,66 @@ def run_order(run: Run) -> Any:
     )
 
 
-def _columns(
-    facts: list[Facts], matrix: list[str], included: list[Column], legacy: bool
-) -> list[Column]:
-    """Every column that has something to say, in the order of the old runner's table."""
-    columns = [Column("id", "matrix_id" if legacy else "id", "text", ("matrix_id",))]
-    if not legacy and (not matrix or _many_experiments(facts)):
-        columns = [OPTIONAL["run"]]
-    for key in matrix:
-        kind: Kind = "loss" if _all_numbers(facts, f"matrix.{key}") else "value"
-        columns.append(Column(f"matrix.{key}", key, kind))
-    if legacy:
-        columns.append(OPTIONAL["slug"])
-    columns += _loss_columns(facts, legacy)
-    if not legacy and any(fact.cells.get("train_loss") is not None for fact in facts):
-        columns.append(TRAIN_LOSS)
-    columns.append(Column("meter", "meter"))
-    if not legacy:
-        columns.append(Column("best", "best loss", "loss"))
-    extra = dict.fromkeys(key for fact in facts for key in fact.cells if key.startswith("extra."))
-    columns += included
-    columns += [Column(key, key.removeprefix("extra."), "loss") for key in extra]
-    outcomes: Sequence[Column] = OUTCOMES
-    if legacy:
-        outcomes = [column.named(column.aliases[0]) for column in OUTCOMES[:3]]
-    columns += [column for column in outcomes if legacy or _worth_showing(facts, column.key)]
+class Layout:
+    """How a table is laid out; others bring theirs by the entry-point group of `LAYOUTS`.
+
+    Attributes:
+        is_plain: one row a run and one meter over all of them; nothing is grouped or merged.
+    """
+
+    is_plain: ClassVar[bool] = False
+
+    def columns(
+        self, facts: list[Facts], matrix: list[str], included: list[Column]
+    ) -> list[Column]:
+        """Every column that has something to say.
+
+        Args:
+            facts: of each run; its cells may get more values.
+            matrix: keys of the matrices.
+            included: columns that were asked for.
+        """
+        columns = [Column("id", "id", "text", ("matrix_id",))]
+        if not matrix or _many_experiments(facts):
+            columns = [OPTIONAL["run"]]
+        columns += [*matrix_columns(facts, matrix), *_loss_columns(facts)]
+        if any(fact.cells.get("train_loss") is not None for fact in facts):
+            columns.append(TRAIN_LOSS)
+        columns += [METER, Column("best", "best loss", "loss"), *included, *extra_columns(facts)]
+        columns += [column for column in OUTCOMES if _worth_showing(facts, column.key)]
+        return distinct(columns)
+
+
+#: Layouts by name, see `TableQuery.layout`.
+LAYOUTS: Table[Layout] = Table("table layout", "aelab.table_layouts", {"usual": Layout()})
+
+
+def matrix_columns(facts: list[Facts], matrix: list[str]) -> list[Column]:
+    """A column for each key of the matrices."""
+    kinds: dict[bool, Kind] = {True: "loss", False: "value"}
+    return [
+        Column(f"matrix.{key}", key, kinds[_all_numbers(facts, f"matrix.{key}")]) for key in matrix
+    ]
+
+
+def extra_columns(facts: list[Facts]) -> list[Column]:
+    """A column for each value that blocks of the files report."""
+    keys = dict.fromkeys(key for fact in facts for key in fact.cells if key.startswith("extra."))
+    return [Column(key, key.removeprefix("extra."), "loss") for key in keys]
+
+
+def distinct(columns: Sequence[Column]) -> list[Column]:
+    """Each column once, in the order of the first."""
     return list({column.key: column for column in columns}.values())
 
 
-def _loss_columns(facts: list[Facts], legacy: bool) -> list[Column]:
-    clocks = sorted({f.cells["images"] for f in facts if f.loss is not None})
-    if legacy:  # one column for each number of images, as the old runner had it
-        for fact in facts:
-            if fact.loss is not None:
-                fact.cells[f"loss@{fact.cells['images']}"] = fact.loss
-        return [
-            Column(f"loss@{images}", f"validation loss ({images:,} steps)", "loss")
-            for images in clocks
-        ]
+def images_of_losses(facts: list[Facts]) -> list[int]:
+    """After how many images the runs' losses were measured, ascending."""
+    return sorted({fact.cells["images"] for fact in facts if fact.loss is not None})
+
+
+def _loss_columns(facts: list[Facts]) -> list[Column]:
+    clocks = images_of_losses(facts)
     if len(clocks) == 1:
         header = f"validation loss ({clocks[0]:,} images)"
         return [Column("loss", header, "loss", ("validation loss", "validation_loss"))]
@@ -403,7 +441,7 @@ def _spelt(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _add_meter(made: RunsTable, *, together: bool) -> None:
-    """Stars within each group of losses that compare, or over all of them, as it used to be."""
+    """Stars within each group of losses that compare, or over all of them."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row, facts in zip(made.rows, made.facts, strict=True):
         # A loss of 1e27 would leave one star to all others; a part of a mean is another mean.

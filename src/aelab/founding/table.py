@@ -1,0 +1,51 @@
+"""The result table as the documents' runner printed it, for comparison with its tables."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from aelab.report.cells import Column, Facts
+from aelab.report.tables import (
+    METER,
+    OPTIONAL,
+    OUTCOMES,
+    Layout,
+    distinct,
+    extra_columns,
+    images_of_losses,
+    matrix_columns,
+)
+
+
+class LegacyLayout(Layout):
+    """Its columns, headers and order, and its meter over all rows."""
+
+    is_plain: ClassVar[bool] = True
+
+    def columns(
+        self, facts: list[Facts], matrix: list[str], included: list[Column]
+    ) -> list[Column]:
+        """As in every layout; each number of images has a loss column of its own."""
+        for fact in facts:
+            if fact.loss is not None:
+                fact.cells[f"loss@{fact.cells['images']}"] = fact.loss
+        losses = [
+            Column(f"loss@{images}", f"validation loss ({images:,} steps)", "loss")
+            for images in images_of_losses(facts)
+        ]
+        return distinct(
+            [
+                Column("id", "matrix_id", "text", ("matrix_id",)),
+                *matrix_columns(facts, matrix),
+                OPTIONAL["slug"],
+                *losses,
+                METER,
+                *included,
+                *extra_columns(facts),
+                # parameters, minutes and images/s
+                *(column.named(column.aliases[0]) for column in OUTCOMES[:3]),
+            ]
+        )
+
+
+LEGACY = LegacyLayout()
