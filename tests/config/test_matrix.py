@@ -95,7 +95,7 @@ def test_slugs_follow_the_three_dialects() -> None:
 
 def test_old_folders_of_a_run_are_known() -> None:
     run = load(FOUNDING / "comparing-datasets.yml").runs()[0]
-    assert run.legacy_folders == ("vae/base28_ds:mnist", "vae/base28_ds-mnist")
+    assert run.old_folders == ("vae/base28_ds:mnist", "vae/base28_ds-mnist")
 
 
 @given(st.text(max_size=300))

@@ -15,7 +15,7 @@ from aelab.config.identity import FORMAT_VERSION
 from aelab.config.late import mistake_of, passes_through
 from aelab.config.schema import json_schema
 from aelab.config.settings import Choice, Clipping, Settings, UnknownKey
-from aelab.config.slugs import legacy_folders, legible_folder, matrix_slug, slug_forms
+from aelab.config.slugs import legible_folder, matrix_slug, old_folders, slug_forms
 
 __all__ = [
     "FORMAT_VERSION",
@@ -31,11 +31,11 @@ __all__ = [
     "evaluate_block",
     "evaluate_blocks",
     "json_schema",
-    "legacy_folders",
     "legible_folder",
     "load",
     "matrix_slug",
     "mistake_of",
+    "old_folders",
     "passes_through",
     "slug_forms",
 ]

@@ -27,7 +27,7 @@ from aelab.config.settings import (
     make_settings,
     unknown_key,
 )
-from aelab.config.slugs import climbs_out, legacy_folders, legible_folder, why_never_found
+from aelab.config.slugs import climbs_out, legible_folder, old_folders, why_never_found
 from aelab.config.substitute import Substitution, unquoted
 from aelab.config.twins import with_twins
 from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, shown, visible
@@ -192,7 +192,7 @@ class _Builder:
                     file=str(self.path),
                     text=self.source.text,
                     home=self.home,
-                    legacy_folders=folders,
+                    old_folders=folders,
                     notes=tuple(notes),
                     places=places,
                 )
@@ -300,7 +300,7 @@ class _Builder:
         assert isinstance(tree, Text)
         others = {k: v for k, v in cell.substitutions.items() if k != "matrix_slug"}
         kept = Substitution({**others, "matrix_slug": "${matrix_slug}"}, []).plain(tree.text, tree)
-        return legacy_folders(kept.strip(), cell.values)
+        return old_folders(kept.strip(), cell.values)
 
     def check_folders(self, runs: list[RunSpec]) -> None:
         """Two runs never share a folder, nor does one lie in another's."""

@@ -46,7 +46,7 @@ class RunSpec:
         home: the folder where the file stood when the run was made, if that is another than the
             file's own: under trust its modules are imported from there.
         text: of that file.
-        legacy_folders: where old runners may have put the same run.
+        old_folders: where old runners may have put the same run.
         notes: what a reader of its results must know.
         same: the other runs of the file that are the same run: their matrix values differ only
             where nothing mentions them.
@@ -67,7 +67,7 @@ class RunSpec:
     file: str
     text: str = ""
     home: Path | None = None
-    legacy_folders: tuple[str, ...] = ()
+    old_folders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     same: tuple[Twin, ...] = ()
     places: dict[str, Where] = field(default_factory=dict, repr=False)

@@ -96,7 +96,7 @@ def climbs_out(name: str) -> bool:
     )
 
 
-def legacy_folders(name_template: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+def old_folders(name_template: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     """Every folder in which an old runner may have put this entry, newest dialect first.
 
     Args:

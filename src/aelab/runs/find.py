@@ -78,7 +78,7 @@ def runs_of(source: str | Path | Run | None, store: Store) -> list[Run]:
     stored = {entry.folder: entry for entry in store.scan().every}
     try:
         named = [
-            (spec.folder, *spec.legacy_folders, *(twin.folder for twin in spec.same))
+            (spec.folder, *spec.old_folders, *(twin.folder for twin in spec.same))
             for spec in config.load(path).runs()
         ]
     except Problems as problems:
