@@ -14,3 +14,9 @@ def own_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("key") / "own-runs.key"
     os.environ["AELAB_KEY"] = str(path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_job() -> None:
+    """`aelab run` in this process unless a test says otherwise, however idle the machine is."""
+    os.environ["AELAB_JOBS"] = "1"

@@ -27,6 +27,8 @@ MAY_IMPORT = {
     "files": set(),
     "outputs": {"runs", "roots"},
     "arguments": set(),
+    "hardware": {"roots"},
+    "preparation": set(),
     "_version": set(),
     "ops": {"types"},
     "glyphs": {"medium", "types", "ops", "roots", "files"},
@@ -72,13 +74,16 @@ WINGS = ("ascii", "founding")
 MAY_IMPORT |= {wing: set(MAY_IMPORT) for wing in WINGS}
 
 #: rooms that every room may import.
-OPEN = ("errors", "findings", "parts", "paths")
+OPEN = ("errors", "findings", "hardware", "parts", "paths", "preparation")
 
 #: rooms side by side: none of them knows another.
 SIDE_BY_SIDE = ("doctor", "execute", "study")
 
 #: rooms whose import must not bring torch along.
-LIGHT = ("config", "runs", "analysis", "report", "cli.main", "lab")
+LIGHT = (
+    "config", "runs", "analysis", "report", "cli.main", "lab", "execute.matrix",
+    "doctor.experiment",
+)  # fmt: skip
 
 
 def _room(path: Path) -> str:

@@ -22,6 +22,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 #: Controls of terminals, marks that turn text around, halves of characters; not line and tab.
 _CONTROLS = re.compile(
@@ -86,9 +87,21 @@ class AelabError(Exception):
         self.where = where
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error of a worker process is told by the process that started it.
+        return _remade, (type(self), self.__dict__)
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where and str(self.where) else self.message
         return _shortened(visible(f"{text}\n  {self.hint}" if self.hint else text))
+
+
+def _remade(kind: type[AelabError], attributes: dict[str, Any]) -> AelabError:
+    """An error as it was in another process, whatever its constructor takes."""
+    error = kind.__new__(kind)
+    error.args = (attributes["message"],)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UserError(AelabError):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aelab.assembly.workspace import Workspace
 from aelab.outputs import refuse_to_replace, replacing
+from aelab.preparation import reporting
 from aelab.report.query import DEFAULT, TableQuery
 from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Sources, store_of
@@ -101,8 +102,10 @@ class Lab:
         restart: bool = False,
         changes: Mapping[str, Any] | None = None,
         stop: StopRequest | None = None,
+        jobs: int | None = 1,
+        threads: int | None = None,
     ) -> Iterator[Event]:
-        """Trains every run of a file, one after the other; yields events.
+        """Trains every run of a file; yields events.
 
         Finished runs are skipped, interrupted ones continue, a failing run does not end the others.
 
@@ -112,26 +115,34 @@ class Lab:
             retry_failed: train failed runs again.
             restart: delete the stored results of the selected runs.
             changes: further top-level keys that replace the file's.
-            stop: checked between batches; if set, the current run is saved and the matrix ends.
+            stop: checked between batches; if set, every run in training is saved and the matrix
+                ends.
+            jobs: runs trained at once. From 2 on in worker processes, which know the parts of
+                installed packages, but not what this program registered. None: on a CPU as many
+                as free cores and memory allow.
+            threads: CPU threads of a run; None: OMP_NUM_THREADS, else 1 with several jobs, else
+                the free cores.
 
         Raises:
             Problems, ConfigError: mistakes of the file, before anything is trained.
             StoreError: a name is taken by a different run, or the folder cannot be written.
         """
-        from aelab.assembly.parts import choose_device
-        from aelab.doctor.experiment import specs_of
-        from aelab.doctor.preflight import refuse_if_nothing_can_run
+        from aelab.doctor.experiment import refuse_if_nothing_can_run, specs_of
+        from aelab.execute.jobs import Options
         from aelab.execute.matrix import run_matrix
-        from aelab.execute.session import Options
         from aelab.execute.stop import StopRequest
 
         typed = {"max_inputs": max_inputs, "load": load}
         given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
         specs = specs_of(file, self.workspace, only, given)
-        choose_device(self.workspace.device)
-        refuse_if_nothing_can_run(specs, self.workspace)
-        stop = StopRequest() if stop is None else stop
-        yield from run_matrix(specs, self.workspace, Options(restart, retry_failed), stop)
+        yield from run_matrix(
+            specs,
+            self.workspace,
+            Options(restart, retry_failed, threads),
+            StopRequest() if stop is None else stop,
+            refuse_if_nothing_can_run,
+            jobs,
+        )
 
     def find(
         self, sources: Sources = (), *, only: str | None = None, may_be_empty: bool = False
@@ -427,8 +438,6 @@ def preparing(report: Callable[[str, int, int], None]) -> AbstractContextManager
     Args:
         report: called a few times a second while data are read or rendered.
     """
-    from aelab.data.progress import reporting
-
     return reporting(report)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from aelab.data import COMBINATORS, DATASETS, MEMORY, TRANSFORMS, Dataset
 from aelab.data.base import content_sha256
 from aelab.data.packaged_ascii import SOURCES
-from aelab.data.progress import reporting, track
 from aelab.errors import DataError, ShapeError
+from aelab.preparation import reporting, track
 
 SMALL: dict[str, dict[str, object]] = {
     "array_dataset": {"path": "own.npy"},
@@ -126,8 +126,8 @@ def test_long_work_is_reported_and_quick_work_is_not(monkeypatch: pytest.MonkeyP
     with reporting(lambda *report: told.append(report)):
         assert list(track(range(5), "quick", 5)) == list(range(5))
         assert told == []
-        monkeypatch.setattr("aelab.data.progress.QUIET_SECONDS", -1.0)
-        monkeypatch.setattr("aelab.data.progress._INTERVAL_SECONDS", -1.0)
+        monkeypatch.setattr("aelab.preparation.QUIET_SECONDS", -1.0)
+        monkeypatch.setattr("aelab.preparation._INTERVAL_SECONDS", -1.0)
         list(track(range(3), "slow", 30, weight=10))
     assert told == [("slow", 10, 30), ("slow", 20, 30), ("slow", 30, 30), ("slow", 30, 30)]
 

@@ -241,7 +241,7 @@ def test_the_old_name_takes_the_old_arguments() -> None:
 
 
 def test_progress_counts_the_images_that_passed_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aelab.data import progress
+    from aelab import preparation as progress
 
     monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
     monkeypatch.setattr(progress, "_INTERVAL_SECONDS", -1.0)

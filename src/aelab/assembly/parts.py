@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from aelab.data.augment import refuse_missing_in
 from aelab.data.transforms import flat
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
+from aelab.hardware import asked_threads
 from aelab.losses import make_objective
 from aelab.medium import medium_of
 from aelab.models import as_model, harmless_probes
@@ -358,12 +358,6 @@ def choose_device(name: str) -> torch.device:
             hint="type: --device auto, which takes the fastest there is",
         )
     return torch.device(name)
-
-
-def asked_threads() -> int | None:
-    """OMP_NUM_THREADS where somebody set it: schedulers and parallel shells do."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else None
 
 
 def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Scheduled]:

@@ -109,6 +109,21 @@ def run(
             "--restart", help="Delete the stored results of the selected runs and start again."
         ),
     ] = False,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            "--jobs",
+            "-j",
+            envvar="AELAB_JOBS",
+            show_envvar=False,
+            metavar="N|auto",
+            help="Runs trained at once. auto: as many as free cores and memory allow.",
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="CPU threads of a run; default 1 with several jobs."),
+    ] = None,
     runs: Runs = Path("runs"),
     data: Data = None,
     replaced: Set = None,
@@ -134,6 +149,8 @@ def run(
             restart=restart,
             changes=_changes(replaced),
             stop=stop,
+            jobs=_jobs(jobs),
+            threads=threads,
         )
         some_failed = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or some_failed:
@@ -145,10 +162,11 @@ def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> bool:
     from aelab.cli.progress import show_progress
     from aelab.execute.events import MatrixFinished, RunInterrupted
 
-    some_failed = False
+    some_failed = told = False
     try:
         for event in show_progress(events, quiet=quiet, text=text):
-            if isinstance(event, RunInterrupted):
+            if isinstance(event, RunInterrupted) and not told:
+                told = True
                 print(f"continue with: {_same_command()}", file=sys.stderr)
             elif isinstance(event, MatrixFinished):
                 some_failed = event.failed + event.failed_before > 0
@@ -412,6 +430,15 @@ def _changes(given: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
         changes[key.strip()] = scalar_value(value.strip())
     return changes
+
+
+def _jobs(text: str) -> int | None:
+    """`auto` as None, or a number."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise UserError(f"--jobs {text}: write --jobs auto, or a number from 1, as in --jobs 2")
+    return int(text)
 
 
 def _size(option: str, text: str | None) -> int | tuple[int, int] | None:

@@ -110,23 +110,31 @@ class PlainScreen:
 
     def __init__(self, quiet: bool = False, text: bool = False) -> None:
         self._quiet, self._text_wanted = quiet, text
-        self._last_line = 0.0
+        self._last_lines: dict[str, float] = {}
         self._notes = Notes()
 
     def show(self, event: ev.Event) -> None:
         """Prints the event as one line on stderr, if it has one."""
         text = self._text(event)
-        if text and not (self._quiet and isinstance(event, ev.RunProgress | ev.RunStarted)):
+        unwanted = ev.RunProgress | ev.RunStarted | ev.MatrixProgress
+        if text and not (self._quiet and isinstance(event, unwanted)):
             print(text, file=sys.stderr, flush=True)
 
     def prepare(self, what: str, done: int, total: int) -> None:
         """Says how far reading or rendering data is."""
-        if time.monotonic() - self._last_line >= PLAIN_INTERVAL_SECONDS or done == total:
-            self._last_line = time.monotonic()
+        if self._is_due(what) or done == total:
             print(f"  {what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to give back."""
+
+    def _is_due(self, about: str) -> bool:
+        """Whether the last line about a run, a set or the matrix is long enough ago."""
+        now = time.monotonic()
+        if now - self._last_lines.get(about, float("-inf")) < PLAIN_INTERVAL_SECONDS:
+            return False
+        self._last_lines[about] = now
+        return True
 
     def _text(self, event: ev.Event) -> str | None:
         match event:
@@ -141,10 +149,14 @@ class PlainScreen:
                     f"{event.threads} thread{'s' * (event.threads > 1)}{at}{notes}"
                 )
             case ev.RunProgress():
-                if time.monotonic() - self._last_line < PLAIN_INTERVAL_SECONDS:
+                if not self._is_due(event.name):
                     return None
-                self._last_line = time.monotonic()
                 return f"  {event.name}: {progress_text(event)}"
+            case ev.MatrixProgress():
+                return f"  {matrix_text(event)}" if self._is_due("") else None
+            case ev.Preparing():
+                self.prepare(event.what, event.done, event.total)
+                return None
             case ev.RunErred():
                 return failure_text(event, self._notes)
             case ev.RunValidated():
@@ -163,6 +175,14 @@ def progress_text(event: ev.RunProgress) -> str:
     return (
         f"{event.images:,}{of} images, loss {event.loss:.5g}, "
         f"{event.images_per_second:,.0f} images/s, {duration(event.seconds_left)} left"
+    )
+
+
+def matrix_text(event: ev.MatrixProgress) -> str:
+    """`3 of 36 runs, 820 images/s, 2:10 h left`."""
+    return (
+        f"{event.done} of {runs_text(event.total)}, {event.images_per_second:,.0f} images/s, "
+        f"{duration(event.seconds_left)} left"
     )
 
 
@@ -195,6 +215,11 @@ def outcome_text(event: ev.Event) -> str | None:
     match event:
         case ev.RunSkipped():
             return f"  skipped {event.name}: {event.reason}"
+        case ev.RunRetried():
+            at_once = f"{event.jobs} at once" if event.jobs > 1 else "one at a time"
+            return f"  trying {event.name} again ({event.reason}); from now on {at_once}"
+        case ev.Told():
+            return event.text
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
         case ev.MatrixFinished():
@@ -203,8 +228,15 @@ def outcome_text(event: ev.Event) -> str | None:
             return None
 
 
+#: The line of the whole matrix among those of the runs.
+_WHOLE = ""
+
+
 class LiveScreen:
-    """One live line a run: name, bar, images, loss, images/s, time left."""
+    """One live line a run: name, bar, images, loss, images/s, time left.
+
+    With several runs, one more line for all of them.
+    """
 
     def __init__(self, console: Console, text: bool = False) -> None:
         self._text_wanted = text
@@ -240,6 +272,16 @@ class LiveScreen:
                 self._update(
                     event.name, event.images, f"{text} {rate} {duration(event.seconds_left)} left"
                 )
+            case ev.MatrixProgress():
+                if _WHOLE not in self._tasks:
+                    whole = self._progress.add_task("all runs", total=event.total, text="")
+                    self._tasks[_WHOLE] = whole
+                self._update(_WHOLE, event.done, matrix_text(event))
+            case ev.Preparing():
+                self.prepare(event.what, event.done, event.total)
+            case ev.RunRetried():
+                self._end(event.name)
+                self._progress.print(outcome_text(event) or "", markup=False, style="yellow")
             case ev.RunValidated():
                 self._validation[event.name] = f" (validation {event.loss:.4g})"
                 if event.warnings:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aelab.data import roots
 from aelab.data.chain import Chain
+from aelab.data.shared import shared
 from aelab.errors import DataError, ShapeError
 from aelab.medium import PIXELS, Medium
 from aelab.ops.value_range import UNIT
@@ -100,7 +101,7 @@ class Dataset(Chain, ABC):
         if found is None:
             # A model may be built on the meta device around this; pixels are real.
             with roots.entering(self._roots), torch.device("cpu"):
-                found = self._read()
+                found = shared(key, self._read)
             MEMORY.put(key, found)
         return found
 

@@ -14,13 +14,13 @@ from aelab.data.base import Dataset, make_images
 from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import Prepared, checked_range, checked_shape
-from aelab.data.progress import track
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.medium import Medium, common_medium
 from aelab.ops.classes import class_numbers, common_classes
 from aelab.ops.random import keyed_generator
 from aelab.ops.value_range import UNIT, range_words
+from aelab.preparation import track
 from aelab.types import Augment, Images, Provenance, ValueRange
 
 #: Chooses rows: (number of images) -> slice, or row numbers (n,) int64.

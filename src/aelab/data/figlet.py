@@ -26,11 +26,11 @@ from aelab.data.figlet_fonts import (
 )
 from aelab.data.figlet_words import default_words
 from aelab.data.listed import listed
-from aelab.data.progress import track
 from aelab.errors import ConfigError, DataError, MissingExtra, did_you_mean, one_of
 from aelab.glyphs.medium import Characters
 from aelab.medium import Medium
 from aelab.ops.random import keyed_generator
+from aelab.preparation import track
 from aelab.types import Images, Provenance
 
 Part = Literal["train", "held-out words", "held-out fonts", "held-out both", "all"]

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aelab.data import roots
-from aelab.data.progress import track
 from aelab.errors import MissingExtra
 from aelab.glyphs.alphabet import ALPHABET
+from aelab.preparation import track
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]

@@ -23,13 +23,13 @@ from aelab.data.files_below import FilesBelow, files_below
 from aelab.data.left_out import TOLD, UNREADABLE, LeftOut, listed
 from aelab.data.memory import refuse_full_disk, refuse_too_large
 from aelab.data.prepare import checked_shape, prepare
-from aelab.data.progress import track
 from aelab.data.split import content_keys, is_validation
 from aelab.errors import DataError
 from aelab.files import DAMAGED
 from aelab.ops.color import convert_channels
 from aelab.ops.crops import center_crop, crop_window
 from aelab.ops.resize import filter_name
+from aelab.preparation import track
 from aelab.types import Images, Provenance
 
 Fit = Literal["crop", "pad", "stretch"]

@@ -6,6 +6,7 @@ import builtins
 import dis
 import hashlib
 import itertools
+import secrets
 import types
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 from aelab.errors import AelabError, DataError
 
 _serial = itertools.count()
+#: Processes that share their sets must not take each other's functions for their own.
+_PROCESS = secrets.token_hex(8)
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
@@ -30,7 +33,7 @@ def function_key(function: Callable[..., Any]) -> str:
         # its weights.
         ours = type(function).__module__.startswith("aelab.data.")
         text = repr(function)
-        return text if ours and " at 0x" not in text else f"object {next(_serial)}"
+        return text if ours and " at 0x" not in text else f"object {_PROCESS}-{next(_serial)}"
     parts = [_code(code), _plain(function.__defaults__), _plain(function.__kwdefaults__)]
     for cell in function.__closure__ or ():
         parts.append(_plain(cell.cell_contents))
@@ -121,4 +124,4 @@ def _plain(value: Any) -> str:
     place = getattr(value, "__qualname__", "<locals>")
     if isinstance(value, (type, types.BuiltinFunctionType)) and "<locals>" not in place:
         return f"{value.__module__}.{place}"
-    return f"object {next(_serial)}"
+    return f"object {_PROCESS}-{next(_serial)}"

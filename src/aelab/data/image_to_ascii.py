@@ -16,7 +16,6 @@ from aelab.data.ascii_art import grid_size
 from aelab.data.augment import freeze_images
 from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.folder import map_pixels
-from aelab.data.progress import track
 from aelab.errors import ConfigError, DataError
 from aelab.glyphs.medium import Characters
 from aelab.medium import Medium
@@ -24,6 +23,7 @@ from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.ops.subset import draw_order
 from aelab.ops.value_range import UNIT, to_unit
+from aelab.preparation import track
 from aelab.types import Images
 
 #: Part of the cache's key: a change of the matching makes other files.

@@ -25,10 +25,10 @@ from aelab.data.kali_formula import BLOCK, MODES, Parameters, Ranges, draw_block
 from aelab.data.listed import listed
 from aelab.data.memory import refuse_full_disk
 from aelab.data.prepare import checked_shape
-from aelab.data.progress import track
 from aelab.errors import DataError
 from aelab.ops.color import convert_channels
 from aelab.ops.random import keyed_generator, keyed_seed
+from aelab.preparation import track
 from aelab.types import Images, Provenance
 
 #: Part of the cache's key: a change of the formula makes other files.

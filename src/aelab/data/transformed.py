@@ -14,12 +14,12 @@ from aelab.data.base import Dataset, content_sha256, make_images
 from aelab.data.change import RandomTransform, Transform
 from aelab.data.combine import refuse_other_range, repeat, take_rows
 from aelab.data.functions import call_function, function_key, refuse_missing_names
-from aelab.data.progress import track
 from aelab.data.transforms import RandomAugment, flat
 from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.medium import PIXELS, Medium
 from aelab.ops.value_range import UNIT, guessed_range
+from aelab.preparation import track
 from aelab.types import Augment, Images, Provenance, ValueRange
 
 Function = Callable[[Any], Any]

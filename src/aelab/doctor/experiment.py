@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aelab import config
 from aelab.assembly.workspace import Workspace
-from aelab.doctor.preflight import refuse_if_nothing_can_run
 from aelab.errors import AelabError, Mistakes, Problems, UserError, one_of
 from aelab.runs.find import matches
 
@@ -49,6 +48,17 @@ def specs_of(
             hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
         )
     return chosen
+
+
+def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> None:
+    """See `preflight.refuse_if_nothing_can_run`: torch is imported when it is called.
+
+    Raises:
+        Problems: each mistake once.
+    """
+    from aelab.doctor import preflight
+
+    preflight.refuse_if_nothing_can_run(specs, workspace)
 
 
 def _beside_unknown_keys(

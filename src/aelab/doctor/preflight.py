@@ -15,7 +15,6 @@ from aelab.assembly.number_checks import empty_latent, placed
 from aelab.assembly.parts import (
     Parts,
     Scheduled,
-    asked_threads,
     build,
     choose_device,
     fit_settings,
@@ -30,6 +29,7 @@ from aelab.config.twins import once
 from aelab.doctor.plan import STEP_PER_FORWARD, Plan, RunPlan, training_flops_per_second
 from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
+from aelab.hardware import asked_threads
 from aelab.models import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
 from aelab.train import choose_threads

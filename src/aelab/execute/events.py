@@ -20,6 +20,53 @@ class MatrixStarted:
 
 
 @dataclass(frozen=True)
+class MatrixProgress:
+    """How far all runs together are; told at most once a second.
+
+    Attributes:
+        done: runs that need no more training: finished, failed or skipped.
+        total: all runs of the matrix.
+        seconds_left: an estimate for the whole matrix; None where nothing is known yet.
+        images_per_second: of all runs that are trained now.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """A worker process reads or renders data: `done` of `total` steps."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """A line that a worker process wrote to its standard output or error."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class RunRetried:
+    """A run's worker process died, or lacked memory; the run is tried once more.
+
+    Attributes:
+        reason: what happened to the worker.
+        jobs: runs at once from now on.
+    """
+
+    name: str
+    reason: str
+    jobs: int
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run begins or continues at `images`."""
 
@@ -105,11 +152,13 @@ class RunErred:
 
     Attributes:
         impossible: its text asks for what cannot be built, so that trying again is no use.
+        no_memory: the machine's memory was used up.
     """
 
     name: str
     message: str
     impossible: bool = False
+    no_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +190,10 @@ class MatrixFinished:
 
 Event = (
     MatrixStarted
+    | MatrixProgress
+    | Preparing
+    | Told
+    | RunRetried
     | RunStarted
     | RunProgress
     | RunValidated

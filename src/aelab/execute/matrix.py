@@ -1,46 +1,158 @@
-"""The runs of a file, one after the other."""
+"""The runs of a file: which of them are to be trained, and where.
+
+What is finished already is told from the stored files alone, without torch. An engine trains the
+others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
 
+from aelab import hardware
 from aelab.assembly.notes import common_notes
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.config.twins import once
+from aelab.errors import ConfigError, Where
 from aelab.execute import events as ev
+from aelab.execute.engines.inline import Inline
+from aelab.execute.engines.pool import Pool
+from aelab.execute.estimate import Estimate
 from aelab.execute.events import Event
-from aelab.execute.session import Options, refuse_conflicts, train_run
+from aelab.execute.jobs import Engine, Job, Options, Rehearsal, skip_reason, stored_runs
 from aelab.execute.stop import StopRequest
 from aelab.execute.twins import begun, same_run
 
+#: Memory that a worker needs besides its data, in MB: torch, a small model, its activations.
+WORKER_MB = 600.0
+#: Seconds between two estimates.
+_ESTIMATE_SECONDS = 1.0
+
 
 def run_matrix(
-    specs: Sequence[RunSpec], workspace: Workspace, options: Options, stop: StopRequest
+    specs: Sequence[RunSpec],
+    workspace: Workspace,
+    options: Options,
+    stop: StopRequest,
+    rehearsal: Rehearsal,
+    jobs: int | None = 1,
 ) -> Iterator[Event]:
-    """Trains the given runs in order; yields their events between a start and an end."""
+    """Trains the given runs; yields their events between a start and an end.
+
+    Args:
+        rehearsal: looks whether runs can be built, before a directory is made.
+        jobs: runs at once; None chooses by free cores and memory.
+    """
     store = workspace.store
-    store.make_root()
     trained = once(specs, [] if options.restart else begun(specs, store))
-    refuse_conflicts([spec for spec in specs if trained[spec.folder] is spec], workspace, options)
-    count = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
-    impossible = failed_before = held = 0
-    yield ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
+    own = [spec for spec in specs if trained[spec.folder] is spec]
+    stored = stored_runs(own, workspace, options)
+    settled: list[Event] = []
+    waiting: list[Job] = []
     for number, spec in enumerate(specs, start=1):
-        if stop:
-            break
-        same = same_run(spec, trained[spec.folder], store, restart=options.restart)
-        happening: Iterable[Event] = (
-            [ev.RunSkipped(spec.name, same)]
-            if same
-            else train_run(spec, workspace, options, stop, number)
+        run = stored.get(spec.folder)
+        if same := same_run(spec, trained[spec.folder], store, restart=options.restart):
+            settled.append(ev.RunSkipped(spec.name, same))
+        elif run is not None and (reason := skip_reason(run, options)):
+            failed = run.state == "failed"
+            settled.append(ev.RunSkipped(spec.name, reason, failed_before=failed))
+        else:
+            waiting.append(Job(spec, number))
+    count = _Count()
+    started = ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
+    if not waiting:
+        yield started
+        yield from count.all(settled)
+        yield count.end(stop)
+        return
+    with contextlib.ExitStack() as held:
+        at_once = held.enter_context(_claimed(len(waiting), workspace, options, jobs))
+        engine: Engine = (
+            Inline(workspace, options, stop, rehearsal)
+            if at_once == 1
+            else Pool(workspace, options, stop, rehearsal, at_once)
         )
-        for event in happening:
-            if type(event) in count:
-                count[type(event)] += 1
-            impossible += isinstance(event, ev.RunErred) and event.impossible
-            failed_before += isinstance(event, ev.RunSkipped) and event.failed_before
-            held += isinstance(event, ev.RunSkipped) and event.held
+        held.enter_context(engine)
+        # Where one could be built before, a mistake is one of its own run.
+        engine.rehearse([] if settled else [job.spec for job in waiting])
+        store.make_root()
+        yield started
+        yield from count.all(settled)
+        events = engine.train(waiting)
+        yield from count.all(_with_progress(events, waiting, at_once) if len(specs) > 1 else events)
+        yield count.end(stop)
+
+
+class _Count:
+    """What became of the runs, by outcome."""
+
+    def __init__(self) -> None:
+        self._by_kind = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
+        self._impossible = self._failed_before = self._held = 0
+
+    def all(self, events: Sequence[Event] | Iterator[Event]) -> Iterator[Event]:
+        """The same events, counted."""
+        for event in events:
+            if type(event) in self._by_kind:
+                self._by_kind[type(event)] += 1
+            self._impossible += isinstance(event, ev.RunErred) and event.impossible
+            self._failed_before += isinstance(event, ev.RunSkipped) and event.failed_before
+            self._held += isinstance(event, ev.RunSkipped) and event.held
             yield event
-    finished, skipped, failed = count.values()
-    yield ev.MatrixFinished(finished, skipped, failed, bool(stop), impossible, failed_before, held)
+
+    def end(self, stop: StopRequest) -> ev.MatrixFinished:
+        """The last event."""
+        finished, skipped, failed = self._by_kind.values()
+        return ev.MatrixFinished(
+            finished,
+            skipped,
+            failed,
+            bool(stop),
+            self._impossible,
+            self._failed_before,
+            self._held,
+        )
+
+
+def _with_progress(
+    events: Iterator[Event], jobs: Sequence[Job], at_once: int
+) -> Iterator[Event]:  # fmt: skip
+    """The same events, and now and then how far all of them are."""
+    estimate, told = Estimate(jobs, at_once), float("-inf")
+    for event in events:
+        estimate.note(event)
+        yield event
+        now = time.monotonic()
+        if isinstance(event, ev.RunProgress | ev.RunFinished) and now - told > _ESTIMATE_SECONDS:
+            told = now
+            yield ev.MatrixProgress(
+                estimate.done, estimate.total, estimate.seconds_left(), estimate.images_per_second
+            )
+
+
+@contextlib.contextmanager
+def _claimed(
+    runs: int, workspace: Workspace, options: Options, jobs: int | None
+) -> Iterator[int]:  # fmt: skip
+    """How many runs to train at once: as asked, or by free cores and memory."""
+    threads = options.threads or hardware.asked_threads()
+    device = workspace.device
+    on_cpu = device == "cpu" or (device == "auto" and not hardware.has_gpu())
+    if jobs is not None and jobs < 1:
+        raise ConfigError(
+            f"given {jobs}; at least one run is trained at once",
+            where=Where(key="--jobs"),
+            hint="type: --jobs auto, or a number from 1",
+        )
+    if jobs is not None:
+        most = least = min(jobs, runs)
+    else:
+        # On a GPU one run at a time, as nobody has measured whether several pay there.
+        by_memory = max(1, int(min(hardware.free_memory_mb() / WORKER_MB, runs)))
+        most, least = by_memory if on_cpu else 1, 1
+    # A single run uses whatever is free, unless somebody said how many threads.
+    alone = most == 1 and threads is None and on_cpu
+    with hardware.claim(10**6 if alone else most, threads or 1, least) as granted:
+        yield 1 if most == 1 else granted

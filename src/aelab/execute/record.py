@@ -34,25 +34,6 @@ if TYPE_CHECKING:
 _OF_DATA = ("train_set", "validation_set", "globals.")
 
 
-def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
-    """What is known of a run from its text alone."""
-    return {
-        "name": spec.name,
-        "folder": spec.folder,
-        "identity": spec.identity,
-        "matrix": spec.matrix,
-        "matrix_id": spec.matrix_id,
-        "matrix_slug": spec.matrix_slug,
-        "seed": spec.seed,
-        "trial": spec.trial,
-        "max_inputs": spec.settings.max_inputs,
-        "experiment": os.path.basename(spec.file),
-        "legacy": sorted(spec.settings.legacy),
-        "trust": trust,
-        **({"same": [twin._asdict() for twin in spec.same]} if spec.same else {}),
-    }
-
-
 def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> dict[str, Any]:
     """What is known once model and data are there."""
     shape = train[0][1].shape

@@ -10,8 +10,7 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import safetensors.torch
@@ -32,8 +31,9 @@ from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec, mistake_of, passes_through
 from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError, in_words
 from aelab.execute import events as ev
+from aelab.execute.jobs import Options, first_record, skip_reason
 from aelab.execute.memory import is_out_of_memory, out_of_memory
-from aelab.execute.record import environment, final_record, first_record, note_warnings, store_calls
+from aelab.execute.record import environment, final_record, note_warnings, store_calls
 from aelab.execute.reproductions import Reproductions, shown_sets
 from aelab.execute.stop import StopRequest
 from aelab.runs.atomic import concerns_every_run
@@ -51,23 +51,6 @@ from aelab.train import (
 
 #: At most about this much training is lost to a power cut.
 SAVE_EVERY_SECONDS = 60.0
-#: Taken names that are told one by one.
-MOST_CONFLICTS = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller decides besides the file and the workspace.
-
-    Attributes:
-        restart: throw stored results away.
-        retry_failed: begin failed runs again.
-        threads: CPU threads; None chooses by free cores.
-    """
-
-    restart: bool = False
-    retry_failed: bool = False
-    threads: int | None = None
 
 
 def train_run(
@@ -121,26 +104,6 @@ def train_run(
             yield _failed(run, spec, error)
 
 
-def refuse_conflicts(specs: Sequence[RunSpec], workspace: Workspace, options: Options) -> None:
-    """Looks at every folder before the first run is trained.
-
-    Raises:
-        Problems: each folder that holds another run.
-    """
-    errors: list[AelabError] = []
-    for spec in () if options.restart else specs:
-        try:
-            record = first_record(spec, workspace.trust)
-            workspace.store.existing(record, {"resolved.yml": spec.resolved_text})
-        except StoreError as error:
-            errors.append(error)
-    if len(errors) > MOST_CONFLICTS:
-        more = StoreError(f"and so on: {len(errors)} of {len(specs)} names are taken")
-        errors = [*errors[:MOST_CONFLICTS], more]
-    if errors:
-        raise Problems(errors)
-
-
 def spec_files(spec: RunSpec) -> dict[str, Any]:
     """The files that every run directory begins with."""
     return {
@@ -150,18 +113,9 @@ def spec_files(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def skip_reason(run: Run, options: Options) -> str:
-    """Why a stored run is not trained now; empty when it is."""
-    if run.state == "finished":
-        return "finished already"
-    if run.state == "failed" and not options.retry_failed:
-        message = str((run.status.get("error") or {}).get("message", ""))
-        return f"failed before ({message.partition(chr(10))[0]}); --retry-failed tries again"
-    return ""
-
-
 def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
-    if is_out_of_memory(error):
+    no_memory = is_out_of_memory(error)
+    if no_memory:
         with contextlib.suppress(StoreError):
             run.log(traceback.format_exc())
         error = out_of_memory(error, spec, (run.record.get("parameters") or {}).get("model"))
@@ -186,7 +140,7 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     impossible = isinstance(error, ConfigError | ShapeError | Problems) and not run.status.get(
         "images"
     )
-    return ev.RunErred(spec.name, message, impossible)
+    return ev.RunErred(spec.name, message, impossible, no_memory)
 
 
 def error_entry(error: Exception) -> dict[str, str]:

@@ -4,6 +4,7 @@ Knows images as tensors, models and objectives by what they can be asked; must n
 parts exist, where results are written, or who looks at them.
 """
 
+from aelab.hardware import allocator_environment
 from aelab.train.batches import Batches
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import set_clock
@@ -11,7 +12,7 @@ from aelab.train.evaluate import evaluate
 from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
 from aelab.train.learner import SoloLearner, load_weights, make_learner, refuse_other_shapes
 from aelab.train.loop import fit
-from aelab.train.machine import allocator_environment, choose_threads, keep_freed_memory
+from aelab.train.machine import choose_threads, keep_freed_memory
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
 from aelab.train.progress import Progress
 from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
-import os
 import platform
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
+from aelab.hardware import free_cores
+
 #: glibc returns memory to the system at once above these sizes; a training step then pays page
 #: faults for every activation. 32 MiB is the largest threshold that glibc accepts.
-_TRIM_BYTES = 4_000_000_000
 _MMAP_BYTES = 32 * 1024 * 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-def free_cores() -> int:
-    """Cores this process may use minus the load of the last minute; at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    cores = float(allowed or os.cpu_count() or 1)
-    cores = min(cores, _cgroup_cores())
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, math.floor(cores - load + 0.5))
 
 
 def choose_threads(jobs: int = 1) -> int:
@@ -45,14 +34,6 @@ def choose_bfloat16(precision: str, device: torch.device) -> bool:
     if precision == "bfloat16":
         return True
     return precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
-
-
-def allocator_environment() -> dict[str, str]:
-    """Environment variables for a child process whose allocator shall keep freed memory."""
-    return {
-        "MALLOC_TRIM_THRESHOLD_": str(_TRIM_BYTES),
-        "MALLOC_MMAP_THRESHOLD_": str(_TRIM_BYTES),
-    }
 
 
 def keep_freed_memory() -> bool:
@@ -83,12 +64,3 @@ def prepared_process(threads: int, device: torch.device, deterministic: bool) ->
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(strict)
-
-
-def _cgroup_cores() -> float:
-    """The CPU quota of a container, infinite without one."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return float(quota) / float(period)
-    except (OSError, ValueError):
-        return math.inf

@@ -1,0 +1,5 @@
+"""Where the runs of a matrix are trained. An engine takes jobs and gives events.
+
+inline.Inline    in this process, one after the other
+pool.Pool        in worker processes of this machine, several at once
+"""

@@ -1,0 +1,159 @@
+"""A worker process: it trains the runs that the pool sends, one at a time, until there are no more.
+
+Both directions are pickled tuples of plain data, one kind of message each:
+
+    pool -> worker   ("begin", Setup), ("rehearse", specs), ("train", job, options),
+                     ("stop", signal), ("end",)
+    worker -> pool   ("event", event), ("done",), ("raised", error), ("fault", traceback)
+
+The end of the first stream without "end" means that the pool is gone, however it went: the worker
+then saves its run and ends, so that no process is left over. What a run prints goes to the standard
+error.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from aelab.assembly.workspace import Workspace
+from aelab.execute import events as ev
+from aelab.execute.jobs import Rehearsal
+from aelab.execute.stop import StopRequest
+
+#: Seconds that a worker without a pool may take to save its run.
+GRACE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What holds for all jobs.
+
+    Attributes:
+        workspace: where runs are, what may be read, and the device.
+        rehearsal: looks whether runs can be built.
+        shelf: folder in which all workers keep one copy of each data set.
+        command: what the user typed, which runs remember.
+    """
+
+    workspace: Workspace
+    rehearsal: Rehearsal
+    shelf: Path
+    command: tuple[str, ...]
+
+
+def main() -> None:
+    """The whole life of a worker; never returns."""
+    # Ctrl-C and the end of the terminal reach every process of the command: the pool tells us.
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", None)):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
+    worker = _Worker()
+    code = 1
+    try:
+        worker.work()
+        code = 0
+    except BaseException:
+        worker.say("fault", traceback.format_exc())
+    finally:
+        worker.out.flush()
+        os._exit(code)  # neither the thread that listens nor torch needs a farewell
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self.out: IO[bytes] = os.fdopen(os.dup(1), "wb")
+        self._in: IO[bytes] = os.fdopen(os.dup(0), "rb")
+        # What the code of a file prints must not come between the messages.
+        os.dup2(2, 1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        self.stop = StopRequest()
+        self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._saying = threading.Lock()
+        for number in (signal.SIGTERM, getattr(signal, "SIGUSR1", None)):
+            if number is not None:
+                signal.signal(number, lambda number, _: self._ask(number))
+        _, self._setup = pickle.load(self._in)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def say(self, *message: Any) -> None:
+        """Sends one message; a pool that is gone hears nothing."""
+        try:
+            with self._saying:
+                pickle.dump(message, self.out)
+                self.out.flush()
+        except OSError:
+            self._ask()
+
+    def work(self) -> None:
+        """Carries out orders until there are no more."""
+        from aelab.data.shared import sharing
+        from aelab.execute.session import train_run
+        from aelab.preparation import reporting
+
+        setup: Setup = self._setup
+        sys.argv[:] = setup.command
+        with sharing(setup.shelf), reporting(self._preparing):
+            while (order := self._orders.get()) is not None and not self.stop:
+                try:
+                    if order[0] == "rehearse":
+                        self._rehearse(order[1])
+                    else:
+                        _, job, options = order
+                        happening = train_run(
+                            job.spec, setup.workspace, options, self.stop, job.number
+                        )
+                        for event in happening:
+                            self.say("event", event)
+                except Exception as error:
+                    self.say("raised", error)
+                self.say("done")
+                if self.stop:
+                    return
+
+    def _rehearse(self, specs: Any) -> None:
+        from aelab.assembly.parts import choose_device
+
+        choose_device(self._setup.workspace.device)
+        if specs:
+            self._setup.rehearsal(specs, self._setup.workspace)
+
+    def _preparing(self, what: str, done: int, total: int) -> None:
+        self.say("event", ev.Preparing(what, done, total))
+
+    def _ask(self, number: int = signal.SIGTERM) -> None:
+        if not self.stop:  # asked twice, it would end without saving
+            self.stop.ask(number)
+            self._orders.put(None)
+
+    def _listen(self) -> None:
+        """Hears orders while a run is trained; the end of them is the end of the pool."""
+        try:
+            while True:
+                order = pickle.load(self._in)
+                if order[0] == "end":
+                    self._orders.put(None)
+                    return
+                if order[0] == "stop":
+                    self._ask(order[1])
+                else:
+                    self._orders.put(order)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            self._ask()
+            shutil.rmtree(self._setup.shelf, ignore_errors=True)  # what is mapped stays readable
+            time.sleep(GRACE_SECONDS)
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

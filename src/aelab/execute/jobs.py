@@ -1,0 +1,136 @@
+"""What is to be trained, before anything that needs torch: jobs, options, and what is done already.
+
+A job is plain data, texts and numbers: it can be handed to another process or machine. The run's
+directory, made from it, is all that comes back besides the events.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from aelab.assembly.workspace import Workspace
+from aelab.config import RunSpec
+from aelab.errors import AelabError, Problems, StoreError
+from aelab.execute.events import Event
+from aelab.runs.record import Run
+
+#: Taken names that are told one by one.
+MOST_CONFLICTS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller decides besides the file and the workspace.
+
+    Attributes:
+        restart: throw stored results away.
+        retry_failed: begin failed runs again.
+        threads: CPU threads of a run; None chooses by free cores.
+    """
+
+    restart: bool = False
+    retry_failed: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train.
+
+    Attributes:
+        spec: its text.
+        number: its place in the matrix, from 1.
+    """
+
+    spec: RunSpec
+    number: int
+
+
+#: Raises what is wrong with every one of some runs, before a directory is made.
+Rehearsal = Callable[[Sequence[RunSpec], Workspace], None]
+
+
+class Engine(Protocol):
+    """Where runs are trained: a context manager around these two calls, in this order."""
+
+    def rehearse(self, specs: Sequence[RunSpec]) -> None:
+        """Looks whether any of these runs can be built; nothing where none is given.
+
+        Raises:
+            Problems: none can; each mistake once.
+            ConfigError: there is no such device.
+        """
+
+    def train(self, jobs: Sequence[Job]) -> Iterator[Event]:
+        """Trains each run into its directory, and yields what happens.
+
+        A run that fails is an event. What concerns every run, such as a full disk, is raised.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
+    """What is known of a run from its text alone."""
+    return {
+        "name": spec.name,
+        "folder": spec.folder,
+        "identity": spec.identity,
+        "matrix": spec.matrix,
+        "matrix_id": spec.matrix_id,
+        "matrix_slug": spec.matrix_slug,
+        "seed": spec.seed,
+        "trial": spec.trial,
+        "max_inputs": spec.settings.max_inputs,
+        "experiment": os.path.basename(spec.file),
+        "legacy": sorted(spec.settings.legacy),
+        "trust": trust,
+        **({"same": [twin._asdict() for twin in spec.same]} if spec.same else {}),
+    }
+
+
+def stored_runs(
+    specs: Sequence[RunSpec], workspace: Workspace, options: Options
+) -> dict[str, Run]:  # fmt: skip
+    """The stored runs of these specs by folder; none of them where all begin anew.
+
+    Raises:
+        Problems: each folder that holds another run.
+    """
+    errors: list[AelabError] = []
+    found: dict[str, Run] = {}
+    for spec in () if options.restart else specs:
+        try:
+            record = first_record(spec, workspace.trust)
+            run = workspace.store.existing(record, {"resolved.yml": spec.resolved_text})
+            if run is not None:
+                found[spec.folder] = run
+        except StoreError as error:
+            errors.append(error)
+    if len(errors) > MOST_CONFLICTS:
+        more = StoreError(f"and so on: {len(errors)} of {len(specs)} names are taken")
+        errors = [*errors[:MOST_CONFLICTS], more]
+    if errors:
+        raise Problems(errors)
+    return found
+
+
+def skip_reason(run: Run, options: Options) -> str:
+    """Why a stored run is not trained now; empty when it is."""
+    if run.state == "finished":
+        return "finished already"
+    if run.state == "failed" and not options.retry_failed:
+        message = str((run.status.get("error") or {}).get("message", ""))
+        return f"failed before ({message.partition(chr(10))[0]}); --retry-failed tries again"
+    return ""
