@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from aelab.roots import cache_folder
@@ -168,6 +169,7 @@ def _claims() -> Path:
     return cache_folder() / "claims" / machine_mark()
 
 
+@cache
 def machine_mark() -> str:
     """What tells this machine, since it was started, from every other: more than its name.
 

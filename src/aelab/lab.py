@@ -104,6 +104,7 @@ class Lab:
         stop: StopRequest | None = None,
         jobs: int | None = 1,
         threads: int | None = None,
+        wait: bool = False,
     ) -> Iterator[Event]:
         """Trains every run of a file; yields events.
 
@@ -122,6 +123,7 @@ class Lab:
                 as free cores and memory allow.
             threads: CPU threads of a run; None: OMP_NUM_THREADS, else 1 with several jobs, else
                 the free cores.
+            wait: wait for runs that other processes train, and take over what these leave.
 
         Raises:
             Problems, ConfigError: mistakes of the file, before anything is trained.
@@ -138,7 +140,7 @@ class Lab:
         yield from run_matrix(
             specs,
             self.workspace,
-            Options(restart, retry_failed, threads),
+            Options(restart, retry_failed, threads, wait),
             StopRequest() if stop is None else stop,
             refuse_if_nothing_can_run,
             jobs,

@@ -132,3 +132,25 @@ def test_set_replaces_a_key_for_check_and_run(tiny: Path, aelab: Call) -> None:
     assert code == 2 and "--set batchsize: is not a key" in err and "batch_size" in err
     code, _, err = aelab("run", "tiny.yml", "--set", "batch_size")
     assert code == 2 and "KEY=VALUE" in err
+
+
+def test_runs_that_others_train_have_an_exit_code_of_their_own(tiny: Path, aelab: Call) -> None:
+    from filelock import FileLock
+
+    from aelab.config import load
+    from aelab.runs.store import Store
+
+    (first, *_) = load(tiny).runs()
+    store = Store(tiny.parent / "runs")
+    store.create({"folder": first.folder, "name": first.name, "identity": first.identity})
+    with FileLock(store.root / first.folder / "lock"):
+        code, _, err = aelab("run", "tiny.yml", "--device", "cpu")
+    assert code == 75, err
+    assert "1 finished, 1 skipped (1 in training by other processes)" in err
+    assert "wait for them with: aelab run tiny.yml --device cpu --wait" in err
+
+
+@pytest.mark.parametrize("jobs", ["many", "0", "-1"])
+def test_a_number_of_jobs_that_is_none_is_told(tiny: Path, aelab: Call, jobs: str) -> None:
+    code, _, err = aelab("run", "tiny.yml", f"--jobs={jobs}")
+    assert code == 2 and "--jobs auto, or a number from 1" in err

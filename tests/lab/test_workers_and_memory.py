@@ -34,13 +34,34 @@ def test_workers_that_start_together_share_the_runs(tiny: Path, tmp_path: Path) 
         for _ in range(WORKERS)
     ]
     said = [worker.communicate(timeout=240)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * WORKERS, "\n".join(said)
+    # 75: when it ended, another one still trained.
+    assert {worker.returncode for worker in workers} <= {0, 75}, "\n".join(said)
     runs = Store(tmp_path / "runs").list()
     assert [run.state for run in runs] == ["finished"] * 4
     trained = sum(text.count("  finished tiny/") for text in said)
     assert trained == 4, "\n".join(said)  # each once
     if any("is being trained by process" in text for text in said):
         assert any("in training by other processes" in text for text in said)
+
+
+def test_who_waits_takes_over_what_another_process_leaves(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from filelock import FileLock
+
+    (first, *_) = load(tiny).runs()
+    runs = tmp_path / "runs"
+    store = Store(runs)
+    store.create({"folder": first.folder, "name": first.name, "identity": first.identity})
+    monkeypatch.setattr("aelab.execute.matrix._WAIT_SECONDS", 0.01)
+    lock, looks = FileLock(runs / first.folder / "lock"), 0
+    lock.acquire()
+    for event in lab.run(tiny, only=first.folder, runs=runs, device="cpu", wait=True):
+        if isinstance(event, ev.RunAwaited):
+            looks += 1
+            lock.release()  # as if that process had been killed
+    assert looks == 1
+    assert isinstance(event, ev.MatrixFinished) and (event.finished, event.held) == (1, 0)
 
 
 def test_a_run_that_another_process_trains_is_not_waited_for(

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 import os
+import platform
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aelab.runs import record
 from aelab.runs.record import Run
-from aelab.runs.status import actual_state, is_alive, state_words, this_process
+from aelab.runs.status import actual_state, is_alive, is_here, state_words, this_process
 from aelab.runs.store import Store
 
 
@@ -60,12 +64,45 @@ def test_another_process_with_a_reused_number_is_not_taken_for_the_old_one() -> 
     assert not is_alive({**this_process(), "pid": 2**22 + 1})
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(60, "running on far"), (7200, "interrupted (killed)")]
-)
+@pytest.mark.parametrize(("seconds", "words"), [(60, "running on far"), (300, "lost on far")])
 def test_a_run_on_another_machine_counts_by_its_last_sign(seconds: float, words: str) -> None:
     status = {"state": "running", "pid": 1, "host": "far", "updated": ago(seconds)}
     assert state_words(status) == words
+
+
+@pytest.mark.parametrize(("silent", "words"), [(30, "running on far"), (300, "lost on far")])
+def test_a_writer_on_another_machine_gives_signs_between_its_log_lines(
+    run: Run, silent: float, words: str
+) -> None:
+    status = {"state": "running", "pid": 1, "host": "far", "updated": ago(3000)}
+    (run.path / "status.json").write_text(json.dumps(status))
+    sign = run.path / "lock.json"
+    sign.write_text(json.dumps({"pid": 1, "host": "far"}))
+    os.utime(sign, (time.time() - silent, time.time() - silent))
+    assert run.refresh().state_words == words
+    assert run.seems_held() == (words == "running on far")
+
+
+def test_a_held_run_gives_signs_until_it_is_let_go(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "BEAT_SECONDS", 0.01)
+    sign = run.path / "lock.json"
+    with run.lock():
+        os.utime(sign, (1.0, 1.0))
+        end = time.monotonic() + 60
+        while os.stat(sign).st_mtime < 2:
+            assert time.monotonic() < end, "no sign"
+            time.sleep(0.01)
+        assert run.seems_held()
+    assert not sign.exists() and not run.seems_held()
+
+
+def test_a_machine_is_more_than_its_name() -> None:
+    other = {**this_process(), "machine": "another kernel"}
+    assert not is_here(other) and not is_alive(other)  # although host and number fit
+    assert is_here({**this_process(), "host": "renamed"})
+    assert is_here({"host": platform.node()})  # written before machines had a mark
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Verbs, options and exit codes.
 
 Exit codes: 0 all well; 1 at least one run failed; 2 a mistake in the file or the call;
+75 other processes still train some of the runs (try later, or --wait);
 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 138 after SIGUSR1, with everything saved.
 """
 
@@ -124,6 +125,12 @@ def run(
         int | None,
         typer.Option("--threads", min=1, help="CPU threads of a run; default 1 with several jobs."),
     ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait for runs that other processes train; take over what they leave."
+        ),
+    ] = False,
     runs: Runs = Path("runs"),
     data: Data = None,
     replaced: Set = None,
@@ -151,32 +158,39 @@ def run(
             stop=stop,
             jobs=_jobs(jobs),
             threads=threads,
+            wait=wait,
         )
-        some_failed = _follow(events, quiet=quiet, text=text)
-    if stop.exit_code or some_failed:
-        raise typer.Exit(stop.exit_code or 1)
+        code = _follow(events, quiet=quiet, text=text)
+    if stop.exit_code or code:
+        raise typer.Exit(stop.exit_code or code)
 
 
-def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> bool:
-    """Draws a matrix to its end and says how to go on; whether any run failed, now or before."""
+#: Exit code where nothing failed and other processes still train some runs: "try later".
+HELD = 75
+
+
+def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> int:
+    """Draws a matrix to its end and says how to go on; the exit code but for that of a signal."""
     from aelab.cli.progress import show_progress
     from aelab.execute.events import MatrixFinished, RunInterrupted
 
-    some_failed = told = False
+    code, told = 0, False
     try:
         for event in show_progress(events, quiet=quiet, text=text):
             if isinstance(event, RunInterrupted) and not told:
                 told = True
                 print(f"continue with: {_same_command()}", file=sys.stderr)
             elif isinstance(event, MatrixFinished):
-                some_failed = event.failed + event.failed_before > 0
+                code = 1 if event.failed + event.failed_before else HELD * (event.held > 0)
+                if code == HELD and not event.interrupted:
+                    print(f"wait for them with: {_same_command()} --wait", file=sys.stderr)
                 if event.failed > event.impossible:
                     print(f"retry with: {_same_command()} --retry-failed", file=sys.stderr)
     except KeyboardInterrupt:
         said = f"ended; what was saved is kept; continue with: {_same_command()}"
         print(said, file=sys.stderr)
         raise
-    return some_failed
+    return code
 
 
 @app.command()

@@ -215,6 +215,8 @@ def outcome_text(event: ev.Event) -> str | None:
     match event:
         case ev.RunSkipped():
             return f"  skipped {event.name}: {event.reason}"
+        case ev.RunAwaited():
+            return f"  waiting for {event.name}: {event.reason}"
         case ev.RunRetried():
             at_once = f"{event.jobs} at once" if event.jobs > 1 else "one at a time"
             return f"  trying {event.name} again ({event.reason}); from now on {at_once}"

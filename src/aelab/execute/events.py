@@ -147,6 +147,14 @@ class RunSkipped:
 
 
 @dataclass(frozen=True)
+class RunAwaited:
+    """Another process trains a run; it is waited for, or taken over where that process ends."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RunErred:
     """A run that failed; the matrix goes on.
 
@@ -199,6 +207,7 @@ Event = (
     | RunValidated
     | RunFinished
     | RunSkipped
+    | RunAwaited
     | RunErred
     | RunInterrupted
     | MatrixFinished

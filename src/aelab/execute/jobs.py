@@ -30,11 +30,13 @@ class Options:
         restart: throw stored results away.
         retry_failed: begin failed runs again.
         threads: CPU threads of a run; None chooses by free cores.
+        wait: wait for runs that other processes train, and train those that these leave.
     """
 
     restart: bool = False
     retry_failed: bool = False
     threads: int | None = None
+    wait: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from aelab.assembly.notes import common_notes
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.config.twins import once
-from aelab.errors import ConfigError, Where
+from aelab.errors import ConfigError, StoreError, Where
 from aelab.execute import events as ev
 from aelab.execute.engines.inline import Inline
 from aelab.execute.engines.pool import Pool
@@ -24,11 +24,14 @@ from aelab.execute.events import Event
 from aelab.execute.jobs import Engine, Job, Options, Rehearsal, skip_reason, stored_runs
 from aelab.execute.stop import StopRequest
 from aelab.execute.twins import begun, same_run
+from aelab.runs.store import Store
 
 #: Memory that a worker needs besides its data, in MB: torch, a small model, its activations.
 WORKER_MB = 600.0
 #: Seconds between two estimates.
 _ESTIMATE_SECONDS = 1.0
+#: Seconds between two looks at runs that other processes hold.
+_WAIT_SECONDS = 1.0
 
 
 def run_matrix(
@@ -80,9 +83,61 @@ def run_matrix(
         store.make_root()
         yield started
         yield from count.all(settled)
-        events = engine.train(waiting)
+        events = _until_none_is_held(engine, waiting, workspace, options, stop)
         yield from count.all(_with_progress(events, waiting, at_once) if len(specs) > 1 else events)
         yield count.end(stop)
+
+
+def _until_none_is_held(
+    engine: Engine,
+    jobs: Sequence[Job],
+    workspace: Workspace,
+    options: Options,
+    stop: StopRequest,
+) -> Iterator[Event]:
+    """Trains the jobs; looks again at those that another process held, as that may have ended.
+
+    Without `wait` it looks once more, when everything else is done.
+    """
+    by_name, awaited, looked = {job.spec.name: job for job in jobs}, set[str](), False
+    todo = list(jobs)
+    while todo:
+        held: list[ev.RunSkipped] = []
+        for event in engine.train(todo):
+            if isinstance(event, ev.RunSkipped) and event.held:
+                held.append(event)
+            else:
+                yield event
+        if looked and not options.wait:
+            yield from held
+            return
+        looked, todo = True, []
+        while held and not todo and not stop:
+            if options.wait:
+                yield from (_awaited(event) for event in held if event.name not in awaited)
+                awaited |= {event.name for event in held}
+                time.sleep(_WAIT_SECONDS)
+            free = [event for event in held if not _is_held(workspace.store, by_name[event.name])]
+            todo = [by_name[event.name] for event in free]
+            held = [event for event in held if event not in free]
+            if not options.wait:
+                break
+        if options.wait and not stop:
+            todo += [by_name[event.name] for event in held]  # looked at again after the others
+        else:
+            yield from held
+
+
+def _awaited(event: ev.RunSkipped) -> ev.RunAwaited:
+    return ev.RunAwaited(event.name, event.reason)
+
+
+def _is_held(store: Store, job: Job) -> bool:
+    """Whether another process seems to train this run still."""
+    try:
+        return store.open(job.spec.folder).seems_held()
+    except StoreError:
+        return False
 
 
 class _Count:

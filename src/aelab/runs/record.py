@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,17 @@ from aelab.runs.files import (
 )
 from aelab.runs.foreign import checked_record, checked_status, refuse_links
 from aelab.runs.ledger import append_rows, read_rows, settled_length, truncate_rows
-from aelab.runs.status import STATES, actual_state, is_alive, now, state_words, this_process
+from aelab.runs.status import (
+    BEAT_SECONDS,
+    STATES,
+    actual_state,
+    age_seconds,
+    is_alive,
+    is_here,
+    now,
+    state_words,
+    this_process,
+)
 
 #: The format version this code writes, and the newest it reads.
 FORMAT = 1
@@ -200,12 +211,28 @@ class Run:
     @property
     def state(self) -> str:
         """`waiting`, `running`, `finished`, `failed` or `interrupted` (also when killed)."""
-        return actual_state(self.status)
+        return actual_state(self.status, self._silent_seconds())
 
     @property
     def state_words(self) -> str:
         """The state for people, for instance `interrupted (killed)`."""
-        return state_words(self.status)
+        return state_words(self.status, self._silent_seconds())
+
+    def _silent_seconds(self) -> float | None:
+        """Seconds since the last sign of a writer on another machine; None where it is here."""
+        if self.status.get("state") != "running" or is_here(self.status):
+            return None
+        signs = [age_seconds(self.status)]
+        with contextlib.suppress(OSError):
+            signs.append(time.time() - os.stat(self.path / "lock.json").st_mtime)
+        return min((sign for sign in signs if sign is not None), default=None)
+
+    def seems_held(self) -> bool:
+        """Whether the process that locked this run last seems to live still; takes no lock."""
+        path = self.path / "lock.json"
+        with contextlib.suppress(StoreError, OSError):
+            return is_alive(read_json(path, self.path), time.time() - os.stat(path).st_mtime)
+        return False
 
     def refresh(self) -> Run:
         """Forget what was read, so that the next look sees what a live run wrote meanwhile."""
@@ -238,7 +265,7 @@ class Run:
         if status["state"] == "running":
             status.update(this_process())
         else:
-            for name in ("pid", "mark", "host"):
+            for name in ("pid", "mark", "host", "machine"):
                 status.pop(name, None)
         status["updated"] = now()
         write_json(self.path / "status.json", {**status, "sum": _sum(status)})
@@ -280,7 +307,8 @@ class Run:
             self._tidy()
             write_json(self.path / "lock.json", this_process(), durable=False)
             self.refresh()
-            yield self
+            with _beating(self.path / "lock.json"):
+                yield self
         finally:
             with contextlib.suppress(OSError):
                 (self.path / "lock.json").unlink()
@@ -605,6 +633,26 @@ def holds_a_run(path: Path) -> bool:
     return any(os.path.lexists(path / name) for name in ("metrics.jsonl", "resolved.yml")) and (
         os.path.lexists(path / "status.json")
     )
+
+
+@contextlib.contextmanager
+def _beating(path: Path) -> Iterator[None]:
+    """Gives a sign of life now and then: a file's time, which other machines look at."""
+    over = threading.Event()
+
+    def beat() -> None:
+        """Until the block has ended, or the run was removed."""
+        while not over.wait(BEAT_SECONDS):
+            try:
+                os.utime(path)
+            except OSError:
+                return
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _sum(status: Mapping[str, Any]) -> str:

@@ -6,14 +6,17 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+
+from aelab.hardware import is_there, machine_mark, process_mark
 
 #: `waiting` is a run that was made and not yet started.
 STATES = ("waiting", "running", "finished", "failed", "interrupted")
 
-#: A run on another machine counts as dead when it gave no sign for so long.
-SILENCE_SECONDS = 3600.0
+#: Who writes a run gives a sign so often, and counts as lost on another machine when there was none
+#: for so long: clocks of machines differ, and shared folders hand on changes late.
+BEAT_SECONDS = 10.0
+SILENCE_SECONDS = 120.0
 
 
 def now() -> str:
@@ -30,16 +33,24 @@ def age_seconds(status: Mapping[str, Any]) -> float | None:
 
 
 def this_process() -> dict[str, Any]:
-    """Who is at work: process number, its start mark (numbers are reused), machine."""
-    return {"pid": os.getpid(), "mark": process_mark(os.getpid()), "host": platform.node()}
+    """Who is at work: process number, its start mark (numbers are reused), machine.
+
+    `host` is for people; `machine` tells containers and machines of equal names apart.
+    """
+    pid = os.getpid()
+    return {
+        "pid": pid,
+        "mark": process_mark(pid),
+        "host": platform.node(),
+        "machine": machine_mark(),
+    }
 
 
-def process_mark(pid: int) -> str | None:
-    """When process `pid` began, in the system's own ticks; None where that cannot be known."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+def is_here(owner: Mapping[str, Any]) -> bool:
+    """Whether a process described by `this_process` is one of this machine, and can be seen."""
+    if owner.get("machine") is not None:
+        return bool(owner["machine"] == machine_mark())
+    return owner.get("host") == platform.node()  # written before machines had a mark
 
 
 def is_alive(owner: Mapping[str, Any], silent_seconds: float | None = None) -> bool:
@@ -49,36 +60,33 @@ def is_alive(owner: Mapping[str, Any], silent_seconds: float | None = None) -> b
         owner: `pid`, `mark`, `host`.
         silent_seconds: for another machine, where one cannot look: time since its last sign.
     """
-    if owner.get("host") != platform.node():
+    if not is_here(owner):
         return silent_seconds is not None and silent_seconds < SILENCE_SECONDS
     pid = owner.get("pid")
-    if not isinstance(pid, int) or not 0 < pid < 2**31:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # alive, but somebody else's
-    mark = owner.get("mark")
-    return mark is None or process_mark(pid) in (None, mark)
+    return isinstance(pid, int) and is_there(pid, owner.get("mark"))
 
 
-def actual_state(status: Mapping[str, Any]) -> str:
-    """The state, one of `STATES`; `running` counts only while its process lives."""
+def actual_state(status: Mapping[str, Any], silent_seconds: float | None = None) -> str:
+    """The state, one of `STATES`; `running` counts only while its process lives.
+
+    Args:
+        status: of a run.
+        silent_seconds: since the last sign of its process; None: since the status was written.
+    """
     state = status.get("state", "waiting")
     if state not in STATES:
         return "interrupted"
-    if state == "running" and not is_alive(status, age_seconds(status)):
+    silent = age_seconds(status) if silent_seconds is None else silent_seconds
+    if state == "running" and not is_alive(status, silent):
         return "interrupted"
     return str(state)
 
 
-def state_words(status: Mapping[str, Any]) -> str:
+def state_words(status: Mapping[str, Any], silent_seconds: float | None = None) -> str:
     """The state for people: `interrupted (killed)` where the process is gone without a word."""
-    state = actual_state(status)
+    state = actual_state(status, silent_seconds)
     if state == "interrupted" and status.get("state") == "running":
-        return "interrupted (killed)"
-    if state == "running" and status.get("host") != platform.node():
+        return "interrupted (killed)" if is_here(status) else f"lost on {status.get('host')}"
+    if state == "running" and not is_here(status):
         return f"running on {status.get('host')}"
     return state

@@ -199,6 +199,7 @@ class Pool:
         """A worker has ended; with a run in its hands that was nobody's wish."""
         code = worker.ended()
         self._workers.remove(worker)
+        worker.end(0)  # closes its streams
         if worker.job is None or worker.is_told:
             return
         spec = worker.job[0].spec
@@ -318,6 +319,12 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for thread, stream in zip(
+            self._hearing, (self.process.stderr, self.process.stdout), strict=True
+        ):
+            thread.join(1)
+            if stream is not None and not thread.is_alive():
+                stream.close()
 
     def ended(self) -> int:
         """The exit code of a process whose streams have ended."""
