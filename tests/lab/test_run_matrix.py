@@ -176,6 +176,28 @@ def test_check_lists_runs_with_costs(tiny: Path) -> None:
     assert conv.estimated_memory_mb and conv.latent_shape == (8,)
 
 
+@pytest.mark.parametrize(("model", "planned"), [("net", 2), ("seed and net", 4)])
+def test_check_builds_runs_that_differ_in_their_seed_once(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, model: str, planned: int
+) -> None:
+    from aelab.doctor import preflight
+
+    names: list[str] = []
+    plan = preflight._plan
+    monkeypatch.setattr(
+        preflight, "_plan", lambda spec, *rest: (names.append(spec.name), plan(spec, *rest))[1]
+    )
+    # A block that mentions the seed may build another model with it.
+    tiny.write_text(tiny.read_text().replace("}[net]", f"}}[{model}]"))
+    found = lab.check(tiny)
+    assert len(names) == planned
+    assert [run.name for run in found.runs] == [
+        f"tiny/net:{net}_seed:{seed}" for net in ("mlp", "conv") for seed in (1, 2)
+    ]
+    assert [run.matrix["seed"] for run in found.runs] == [1, 2, 1, 2]
+    assert found.runs[0].parameters == found.runs[1].parameters != found.runs[2].parameters
+
+
 def test_check_names_the_impossible_run_and_keeps_the_others(tiny: Path) -> None:
     text = tiny.read_text().replace("kernel_size=3", "kernel_size=ks")
     tiny.write_text(text.replace("seed: [1, 2]", "seed: [1]\n  ks: [3, 7]"))

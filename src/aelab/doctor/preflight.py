@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from aelab.types import Images, Output
 
 
+#: Words of a block that may be the value of a name: not the `seed` of `seed=1`.
+_READ_NAME = re.compile(r"\b[^\W\d]\w*\b(?!\s*=[^=])")
+
+
 def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan:
     """Builds each run on the meta device and says what it costs or why it is impossible."""
     device = choose_device("cpu")
@@ -51,12 +56,28 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
     built: dict[str, RunPlan] = {}
     for spec in specs:
         first = trained[spec.folder]
-        if first.folder not in built:
-            built[first.folder] = _plan(first, speed, reader, workspace)
+        kind = _kind(first, workspace)
+        if kind not in built:
+            built[kind] = _plan(first, speed, reader, workspace)
         same = "" if first is spec else first.name
-        own = replace(built[first.folder], name=spec.name, matrix=dict(spec.matrix), same_as=same)
+        own = replace(built[kind], name=spec.name, matrix=dict(spec.matrix), same_as=same)
         plans.append(own)
     return Plan(file, plans, common_notes(specs) + _model_notes(specs, plans))
+
+
+def _kind(spec: RunSpec, workspace: Workspace) -> str:
+    """A text that is equal for runs with equal plans: they differ in seed and name at most.
+
+    Under trust a block may look up anything, so that every run is looked at.
+    """
+    if workspace.trust:
+        return spec.folder
+    text = "\n".join(f"{key}: {block.text}" for key, block in spec.blocks.items())
+    words = set(_READ_NAME.findall(text))
+    used = {key: value for key, value in spec.variables.items() if key in words}
+    settings = spec.settings.model_dump(exclude={"seed", "trials", "experiment_name"})
+    begun = is_begun(spec, workspace.store)
+    return repr((text, used, sorted(settings.items()), spec.notes, begun))
 
 
 def _model_notes(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[str]:

@@ -147,16 +147,20 @@ class Pool:
     def _rehearse(self, specs: Sequence[RunSpec]) -> None:
         worker = next(worker for worker in self._workers if not worker.is_gone)
         worker.order("rehearse", specs)
-        while True:
+        found: AelabError | None = None
+        while not self._stop:
             for speaker, message in self._messages():
-                if message[0] == "gone":
-                    raise RunFailed(f"a worker process cannot start: {speaker.last_words()}")
-                if message[0] in ("raised", "fault"):
-                    _raise(message)
-                if message[0] == "done":
-                    return
-            if self._stop:
-                return
+                match message:
+                    case ("gone",):
+                        raise RunFailed(f"a worker process cannot start: {speaker.last_words()}")
+                    case ("raised", AelabError() as error):
+                        found = error
+                    case ("raised" | "fault", _):
+                        _raise(message)
+                    case ("done",) if found is not None:
+                        raise found
+                    case ("done",):
+                        return
 
     def _messages(self) -> Iterator[tuple[_Worker, tuple[Any, ...]]]:
         """What workers have said since; waits a moment for the first."""
