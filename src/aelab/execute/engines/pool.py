@@ -151,8 +151,12 @@ class Pool:
         while not self._stop:
             for speaker, message in self._messages():
                 match message:
-                    case ("gone",):
+                    case ("gone",) if speaker is worker:
                         raise RunFailed(f"a worker process cannot start: {speaker.last_words()}")
+                    case ("gone",):  # there may be no memory for so many
+                        self._workers.remove(speaker)
+                        speaker.end(0)
+                        self.jobs = max(1, self.jobs - 1)
                     case ("raised", AelabError() as error):
                         found = error
                     case ("raised" | "fault", _):
