@@ -57,39 +57,6 @@ def test_an_unknown_validation_says_which_there_are(tiny: SimpleNamespace) -> No
         evaluate(a_model(tiny), tiny.objective, tiny.images(20), settings)
 
 
-def test_legacy_counts_batches_equally(tiny: SimpleNamespace) -> None:
-    """Without dropout, noise and BatchNorm only the weights of batches differ."""
-
-    class Still(type(a_model(tiny))):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__(dropout=0.0, noise=False)
-            self.norm = torch.nn.Identity()
-
-    torch.manual_seed(0)
-    model = Still()
-    pixels = torch.cat([torch.zeros(16, 1, 8, 8), torch.ones(2, 1, 8, 8)])
-    settings = tiny.settings(validation_batch_size=16)
-    dark = evaluate(model, tiny.objective, Images(pixels[:16]), settings)["loss"]
-    light = evaluate(model, tiny.objective, Images(pixels[16:]), settings)["loss"]
-    honest = evaluate(model, tiny.objective, Images(pixels), settings)["loss"]
-    legacy_settings = tiny.settings(validation_batch_size=16, validation="legacy")
-    legacy = evaluate(model, tiny.objective, Images(pixels), legacy_settings)["loss"]
-    assert honest == pytest.approx((16 * dark + 2 * light) / 18, rel=1e-5)
-    assert legacy == pytest.approx((dark + light) / 2, rel=1e-5)
-
-
-def test_legacy_samples_latents_and_drops_out(tiny: SimpleNamespace) -> None:
-    model, images = a_model(tiny), tiny.images(50)
-    settings = tiny.settings(validation="legacy")
-    first = evaluate(model, tiny.objective, images, settings, images_seen=0)
-    again = evaluate(model, tiny.objective, images, settings, images_seen=0)
-    later = evaluate(model, tiny.objective, images, settings, images_seen=64)
-    honest = evaluate(model, tiny.objective, images, tiny.settings())
-    assert first == again
-    assert first["loss"] != later["loss"]
-    assert first["size"] > 2 * honest["size"]  # the noise of the latent
-
-
 def test_a_frozen_validation_set_is_drawn_once(tiny: SimpleNamespace) -> None:
     model, images = a_model(tiny), tiny.images(50, augment=True)
     free, frozen = tiny.settings(), tiny.settings(freeze_validation_set=True)

@@ -90,12 +90,6 @@ def test_validation_by_epochs_and_not_twice_at_the_end(tiny: SimpleNamespace) ->
     assert images_of(events, Validated) == [100, 150]
 
 
-def test_legacy_validates_right_after_the_first_batch(tiny: SimpleNamespace) -> None:
-    settings = tiny.settings(max_images=200, validate_every_images=100, validation="legacy")
-    events = tiny.fit_all(tiny.start(settings), settings, tiny.images(500), tiny.images(20, 1))
-    assert images_of(events, Validated) == [16, 112, 208]
-
-
 def test_the_logged_loss_is_the_mean_over_the_window(tiny: SimpleNamespace) -> None:
     every = tiny.settings(max_images=128, log_every_images=16)
     window = tiny.settings(max_images=128, log_every_images=64)

@@ -1,4 +1,4 @@
-"""Weights & Biases, with the names of document 004."""
+"""Weights & Biases, with the names that are usual there: `train_loss`, `val_kld`, `iteration`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _NOT_CURVES = frozenset({"split", "images"})
-#: Our words -> those of document 004.
+#: Our words -> the usual ones.
 _SPLITS = {"validation": "val", "train": "train"}
 _TERMS = {"kl": "kld", "legacy_kl": "kld"}
 

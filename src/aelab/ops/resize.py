@@ -1,7 +1,7 @@
 """Resizing whole image tensors at once, each filter under one exact name.
 
-Seed document 000 showed that the filter decides how hard a data set is, so the name is part of a
-run's configuration, and a filter means the same thing on every machine:
+The filter decides how hard a data set is (docs/results/compare-datasets.md), so the name is part of
+a run's configuration, and a filter means the same thing on every machine:
 
     nearest           index floor(i * in / out), as torch and torchvision do on tensors (the
                       documents' tool); the picture moves by up to half a pixel
