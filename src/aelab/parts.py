@@ -108,7 +108,7 @@ class Table(Mapping[str, T], Generic[T]):
         return tuple(name for name in self if self.package(name) == "aelab")
 
     def summary(self, name: str) -> str:
-        """What the part called `name` is, in a line: its `summary`, or its docstring's first line.
+        """What the part called `name` is: its `summary`, or its docstring's first sentence.
 
         Empty where it has neither.
         """
@@ -195,14 +195,21 @@ def by_name(*parts: T) -> dict[str, T]:
 
 
 def summary_of(part: Any) -> str:
-    """The `summary` of a metric or figure, else the first line of the docstring.
+    """The `summary` of a metric or figure, else the first sentence of the docstring.
 
     Empty where there is neither.
     """
     text = getattr(part, "summary", None)
     if not isinstance(text, str):
         text = inspect.getdoc(part) or ""
-    return text.strip().partition("\n")[0].rstrip(".")
+    # To the end of the sentence or paragraph, whichever comes first: lines are wrapped.
+    sentence = " ".join(text.strip().partition("\n\n")[0].split())
+    return sentence.partition(". ")[0].rstrip(".")
+
+
+def function_of(part: Any) -> Any:
+    """What a part calls: the function of a metric or figure, else the part itself."""
+    return getattr(part, "function", getattr(part, "make", part))
 
 
 def reads_files(part: T) -> T:

@@ -19,8 +19,8 @@ from aelab.study.opened import OpenedRun
 
 #: Verbs of the command line that ask an opened run, and how its method is called.
 OF_OPENED = {"render": "render", "ascii": "write"}
-#: Verbs that are neither: other people's viewers, and the file format itself.
-APART = {"bridge", "schema"}
+#: Verbs that are neither: other people's viewers, the names of parts, and the file format itself.
+APART = {"bridge", "parts", "schema"}
 #: What every function takes besides.
 OF_LAB = ["runs", "data", "trust", "device"]
 

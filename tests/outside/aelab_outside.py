@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -161,6 +162,59 @@ def _first_picture(subject: Subject) -> bytes:
 
     pixels = (subject.images[0, 0] * 255).round().byte()
     return png_of(Image.fromarray(pixels.numpy()))
+
+
+class NearCodes:
+    """Draws codes of training images, and moves them a little."""
+
+    def __init__(self, latents: Tensor, width: float) -> None:
+        self.latents, self.width = latents, width
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, D) latents."""
+        chosen = torch.randint(len(self.latents), (count,), generator=generator)
+        noise = torch.randn(count, self.latents.shape[1], generator=generator)
+        return self.latents[chosen] + self.width * noise
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats, a Gaussian around each code."""
+        squares = torch.cdist(latents.double(), self.latents.double()).square()
+        scale = math.log(len(self.latents)) + latents.shape[1] * math.log(
+            self.width * math.sqrt(2 * math.pi)
+        )
+        return (-squares / (2 * self.width**2)).logsumexp(1) - scale
+
+
+def near_codes(latents: Tensor, generator: torch.Generator, width: float = 0.05) -> NearCodes:
+    """Codes of training images with a little noise: a kernel density."""
+    return NearCodes(latents, width)
+
+
+class LinesOfText:
+    """A bridge that writes one line for each row of a run."""
+
+    def __init__(self, out: str | Path = "lines.txt") -> None:
+        self.out = Path(out)
+        self.out.write_text("")
+
+    def _write(self, *words: object) -> None:
+        with self.out.open("a") as file:
+            print(*words, file=file)
+
+    def begin(self, run: Any) -> None:
+        self._write("begin", run.folder)
+
+    def scalars(self, run: Any, images: int, row: Mapping[str, Any]) -> None:
+        self._write(row["split"], images)
+
+    def picture(self, run: Any, images: int, tag: str, picture: Any) -> None:
+        self._write(tag, images)
+
+    def rewound(self, run: Any, images: int) -> None:
+        self._write("back to", images)
+
+    def end(self, run: Any) -> None:
+        self._write("end", run.folder)
 
 
 DARKNESS = Metric(_darkness, "how dark reproductions are")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from aelab import lab, parts, register
+from aelab.cli.main import app
 from aelab.errors import ConfigError, UserError
 from aelab.losses import PENALTIES
 from aelab.runs.store import Store
@@ -90,6 +92,43 @@ def test_figures_of_others_are_drawn(trained: Path) -> None:
     for name in ("first_picture", "posterior", "sample"):
         path = lab.figure(name, "kind-student", runs=trained / "runs", out=trained / f"{name}.png")
         assert path.stat().st_size > 50
+
+
+def test_a_sampler_of_others_draws_new_images(trained: Path) -> None:
+    run = lab.Lab(trained / "runs").open("kind-residual")
+    assert run.sample(5, sampler="near_codes").shape == (5, 1, 8, 8)
+    with pytest.raises(UserError, match="did you mean 'near_codes'"):
+        run.sample(5, sampler="near_code")
+    path = lab.figure(
+        "sample",
+        "kind-residual",
+        runs=trained / "runs",
+        options={"sampler": "near_codes"},
+        out=trained / "near.png",
+    )
+    assert path.stat().st_size > 50
+
+
+def test_a_bridge_of_others_gets_every_row_of_a_run(trained: Path) -> None:
+    words = ["bridge", "lines", "--runs", str(trained / "runs"), "--out", str(trained / "lines")]
+    answer = CliRunner().invoke(app, words)
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.strip().endswith(f"in {trained / 'lines'}")
+    lines = (trained / "lines").read_text().splitlines()
+    for run in Store(trained / "runs").scan().runs:
+        assert f"begin {run.folder}" in lines and f"end {run.folder}" in lines
+    rows = [run.metrics("validation") for run in Store(trained / "runs").scan().runs]
+    assert sum(line.startswith("validation ") for line in lines) == sum(map(len, rows))
+
+
+def test_every_kind_of_part_is_listed_with_its_package() -> None:
+    brought = {
+        kind: [name for name in table if table.package(name) == "aelab-outside"]
+        for kind, table in parts.tables().items()
+    }
+    of_wings = {"comparison loss", "validation"}
+    assert {kind for kind, found in brought.items() if found} >= set(brought) - of_wings
+    assert PENALTIES.summary("student_kl") == "The penalty of `StudentT`, (B,) nats"
 
 
 def test_the_penalty_of_the_outside_bottleneck_is_a_divergence() -> None:

@@ -14,7 +14,10 @@ from aelab.errors import visible
 
 
 def bridge(
-    tool: Annotated[str, typer.Argument(help="tensorboard or wandb.", show_default=False)],
+    tool: Annotated[
+        str,
+        typer.Argument(help="tensorboard, wandb, or a bridge of a package.", show_default=False),
+    ],
     sources: Sources = None,
     out: Annotated[
         Path | None,
@@ -52,7 +55,7 @@ def bridge(
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     tell_damage(found)
-    where = out or Path("tensorboard" if tool == "tensorboard" else "wandb-files")
-    hint = f"tensorboard --logdir {where}" if tool == "tensorboard" else "wandb sync DIRECTORY"
-    hint = "" if tool == "wandb" and online else f"; look at it with: {hint}"
-    print(f"{told} in {where}{hint}")
+    where = out or {"tensorboard": Path("tensorboard"), "wandb": Path("wandb-files")}.get(tool)
+    hints = {"tensorboard": f"tensorboard --logdir {where}", "wandb": "wandb sync DIRECTORY"}
+    hint = "" if online or tool not in hints else f"; look at it with: {hints[tool]}"
+    print(told + (f" in {where}" if where else "") + hint)

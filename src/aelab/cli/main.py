@@ -34,6 +34,7 @@ from aelab.cli.options import (
     Trust,
 )
 from aelab.cli.output import answers_only, spoken, tell_damage, write
+from aelab.cli.parts import parts
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import ascii_art, show
 from aelab.errors import AelabError, UserError
@@ -394,6 +395,7 @@ def data(
 
 app.command(cls=ManySizes)(render)
 app.command()(evaluate)
+app.command()(parts)
 app.command()(bridge)
 app.command()(figure)
 app.command()(show)
