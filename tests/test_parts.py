@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ OWN: dict[str, tuple[str, Any]] = {
     "bridge": ("log", lambda **options: None),
     "comparison loss": ("sameness", nn.Module),
     "validation": ("none_at_all", object()),
+    "helper": ("halve", abs),
+    "set of sets": ("twice", grey_dataset),
+    "data set of torchvision": ("Grey", TensorDataset),
+    "loss": ("Quartic", nn.Module),
+    "table layout": ("upside_down", object()),
+    "old program": ("older", object()),
 }
 
 
@@ -169,3 +176,9 @@ def test_parts_of_one_name_are_refused() -> None:
         parts.by_name(quartic, quartic)
     with pytest.raises(ConfigError, match="there is no kind of part 'optimiser'; did you mean"):
         parts.table_of("optimiser")
+
+
+def test_the_python_page_lists_every_kind_with_its_group() -> None:
+    page = (Path(__file__).parents[1] / "docs/python.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `([^`]+)` \| `(aelab\.\w+)` \|", page, re.M))
+    assert rows == {(kind, table.group) for kind, table in parts.tables().items()}

@@ -30,7 +30,11 @@ T = TypeVar("T")
 #: this file stands below all rooms, and most of them load torch.
 _TABLES = {
     "model part": ("aelab.models", "MODELS"),
+    "helper": ("aelab.models", "HELPERS"),
     "data set": ("aelab.data", "DATASETS"),
+    "set of sets": ("aelab.data", "COMBINATORS"),
+    "data set of torchvision": ("aelab.data", "TORCHVISION_DATASETS"),
+    "loss": ("aelab.losses", "LOSSES"),
     "reconstruction loss": ("aelab.losses", "RECONSTRUCTIONS"),
     "penalty": ("aelab.losses", "PENALTIES"),
     "comparison loss": ("aelab.losses", "COMPARISONS"),
@@ -40,11 +44,13 @@ _TABLES = {
     "metric": ("aelab.metrics", "METRICS"),
     "sampler": ("aelab.metrics", "SAMPLERS"),
     "figure": ("aelab.study.figures", "FIGURES"),
+    "table layout": ("aelab.report.tables", "LAYOUTS"),
     "bridge": ("aelab.bridges", "BRIDGES"),
+    "old program": ("aelab.config.old_programs", "OLD_PROGRAMS"),
 }
 
-#: Kinds of parts that blocks call; all others are named by a key of the file, or by a verb.
-CALLED_IN_BLOCKS = ("model part", "data set")
+#: Kinds of parts that blocks call by name; others are named by a key of the file, or by a verb.
+CALLED_IN_BLOCKS = ("model part", "data set", "set of sets", "helper", "loss")
 
 
 class Table(Mapping[str, T], Generic[T]):

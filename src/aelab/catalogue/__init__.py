@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "register", "tables"]
 
+#: Kinds of parts of which ours read no files, unless they say `reads_files`.
+_READ_NO_FILES = ("model part", "helper", "loss")
+
 #: What blocks may read of objects of registered classes, beside their `block_attributes`.
 _OWN_ATTRIBUTES: dict[type, frozenset[str]] = {}
 
@@ -67,14 +70,13 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     """
     from aelab.catalogue.libraries import libraries
     from aelab.data import roots
-    from aelab.losses import LOSSES
-    from aelab.models import HELPERS, MODELS
 
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
+    without_files = {name for kind in _READ_NO_FILES for name in table_of(kind).ours}
     for name, target in tables().items():
-        is_ours = name in {*MODELS.ours, *HELPERS.ours, *LOSSES.ours}
+        is_ours = name in without_files
         reads = not is_ours or getattr(target, "reads_files", False)
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
@@ -84,11 +86,10 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
 
 def tables() -> Mapping[str, Any]:
     """Name -> class or function that blocks call: ours, of installed packages, registered ones."""
-    from aelab.data import COMBINATORS, DATASETS
-    from aelab.losses import LOSSES
-    from aelab.models import HELPERS, MODELS
-
-    return MappingProxyType({**MODELS, **DATASETS, **COMBINATORS, **HELPERS, **LOSSES})
+    found: dict[str, Any] = {}
+    for kind in CALLED_IN_BLOCKS:
+        found |= table_of(kind)
+    return MappingProxyType(found)
 
 
 def attributes() -> Mapping[type, frozenset[str]]:
