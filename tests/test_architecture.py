@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "findings": set(),
     "parts": set(),
     "paths": set(),
+    "settings": set(),
     "posteriors": set(),
     "medium": {"ops"},  # of which only tensor functions that know no `Images`
     "types": {"posteriors", "medium"},
@@ -74,14 +75,14 @@ WINGS = ("ascii", "founding")
 MAY_IMPORT |= {wing: set(MAY_IMPORT) for wing in WINGS}
 
 #: rooms that every room may import.
-OPEN = ("errors", "findings", "hardware", "parts", "paths", "preparation")
+OPEN = ("errors", "findings", "hardware", "parts", "paths", "preparation", "settings")
 
 #: rooms side by side: none of them knows another.
 SIDE_BY_SIDE = ("doctor", "execute", "study")
 
 #: rooms whose import must not bring torch along.
 LIGHT = (
-    "config", "runs", "analysis", "report", "cli.main", "lab", "execute.matrix",
+    "settings", "config", "runs", "analysis", "report", "cli.main", "lab", "execute.matrix",
     "doctor.experiment",
 )  # fmt: skip
 

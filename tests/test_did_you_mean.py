@@ -60,10 +60,10 @@ def test_an_optimizer_that_there_is_not_gets_no_advice(given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
-        ("lr", "learnrate"), ("learning_rate", "learnrate"), ("epochs", "max_epoch"),
+        ("lr", "learnrate"), ("learning_rate", "learnrate"), ("epochs", "max_epochs"),
         ("batch", "batch_size"), ("batchsize", "batch_size"), ("optim", "optimizer"),
         ("criterion", "loss_function"), ("val_set", "validation_set"), ("trian_set", "train_set"),
-        ("accumulate_grad_batches", "gradient_accumulation"), ("max_input", "max_inputs"),
+        ("accumulate_grad_batches", "gradient_accumulation"), ("max_image", "max_images"),
     ],
 )  # fmt: skip
 def test_keys_of_other_tools_are_translated(given: str, meant: str) -> None:

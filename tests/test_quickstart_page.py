@@ -106,7 +106,7 @@ def test_the_quick_start_speaks_of_the_quick_start_file() -> None:
     assert len(runs) == 8
     text = _text("quickstart.md")
     assert "eight *runs* of 50,000 images" in text
-    assert {run.settings.max_inputs for run in runs} == {50_000}
+    assert {run.settings.fit.max_images for run in runs} == {50_000}
     assert all(name in text for name in {run.name for run in runs[:2]})
 
 

@@ -231,9 +231,9 @@ def shown(value: object) -> str:
 
 #: Names of other tools, and old ones of our own -> what the same thing is called here.
 KNOWN_AS = {
-    "perceptual_model": "PerceptualLoss", "epochs": "max_epoch", "max_epochs": "max_epoch",
-    "num_epochs": "max_epoch", "n_epochs": "max_epoch", "max_steps": "max_inputs",
-    "num_steps": "max_inputs", "iterations": "max_inputs", "max_images": "max_inputs",
+    "perceptual_model": "PerceptualLoss", "epochs": "max_epochs", "num_epochs": "max_epochs",
+    "n_epochs": "max_epochs", "max_steps": "max_images", "num_steps": "max_images",
+    "iterations": "max_images",
     "lr": "learnrate", "learning_rate": "learnrate", "batch": "batch_size", "bs": "batch_size",
     "batchsize": "batch_size", "optim": "optimizer", "optimiser": "optimizer",
     "lr_scheduler": "scheduler", "schedule": "scheduler", "loss": "loss_function",
@@ -242,7 +242,7 @@ KNOWN_AS = {
     "random_seed": "seed", "manual_seed": "seed", "repeats": "trials", "n_seeds": "trials",
     "gradient_clip_val": "gradient_clipping", "clip_grad_norm": "gradient_clipping",
     "grad_clip": "gradient_clipping", "gradient_clip": "gradient_clipping",
-    "accumulate_grad_batches": "gradient_accumulation", "ema_decay": "ema",
+    "accumulate_grad_batches": "gradient_accumulation",
     "dataset": "train_set", "data": "train_set", "train_data": "train_set",
     "train_dataset": "train_set", "val_set": "validation_set", "val_dataset": "validation_set",
     "test_set": "validation_set", "checkpoint": "load", "resume": "load", "network": "model",

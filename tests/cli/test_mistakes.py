@@ -31,7 +31,7 @@ MISTAKES = {
     "forbidden import": ("model: Enc", "model: __import__('os').getcwd() or Enc", ["tiny.yml:8"]),
     "missing file": ("noise_dataset(SHAPE, size=200, seed=1)", "image_folder_dataset('nowhere')",
                      ["tiny.yml:6", "nowhere"]),
-    "endless training": ("max_inputs: 320", "", ["max_inputs"]),
+    "endless training": ("max_inputs: 320", "", ["max_images", "max_epochs", "min_loss"]),
 }  # fmt: skip
 
 

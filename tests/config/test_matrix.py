@@ -133,7 +133,7 @@ def test_a_word_of_python_is_substituted_and_no_variable(
 ) -> None:
     text = "matrix:\n  def: [3, 4]\n  lambda: [a, b]\n  $filter: ${def} > 3\nseed: ${def}\n"
     runs = load_text(text).runs()
-    assert [run.settings.seed for run in runs] == [4, 4]
+    assert [run.settings.fit.seed for run in runs] == [4, 4]
     assert [run.variables for run in runs] == [{}, {}]
     assert [run.name for run in runs] == ["test/def:4_lambda:a", "test/def:4_lambda:b"]
 

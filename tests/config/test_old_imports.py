@@ -294,6 +294,6 @@ def test_a_trainer_of_other_things_is_out_of_scope_and_not_left_out(trainer: str
 def test_a_denoiser_is_told_what_does_it_and_a_misspelling_is_told_the_name() -> None:
     with pytest.raises(ConfigError, match="out of scope") as caught:
         find_trainer("experiments.denoise.trainer.TrainDenoising")
-    assert "train_input_transforms" in str(caught.value)
+    assert "input_transforms" in str(caught.value)
     with pytest.raises(ConfigError, match="did you mean 'TrainAutoencoder'"):
         find_trainer("src.train.TrainAutoencodr")

@@ -57,10 +57,8 @@ def test_matrix_values_reach_settings(write: Callable[..., Path]) -> None:
     """
     settings = load(write(text)).runs()[0].settings
     assert settings.objective == {"l1": 0.0001, "l2": 0.5}
-    assert settings.scheduler is not None
-    assert settings.scheduler.name == "WarmAdamW"
-    assert settings.scheduler.arguments == {"images": 7}
-    assert settings.seed == 7
+    assert settings.fit.scheduler == ("WarmAdamW", {"images": 7})
+    assert settings.fit.seed == 7
 
 
 def test_comments_do_not_matter(load_text: Load) -> None:

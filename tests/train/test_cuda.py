@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aelab.train import Choice, Logged, fit, make_state
+from aelab.train import Choice, Clipping, Logged, fit, make_state
 from aelab.train.batches import Batches, Draws
 from aelab.train.loop import train_batch
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.gpu
 FULL: dict[str, Any] = {
     "ema_decay": 0.9,
     "gradient_accumulation": 2,
-    "gradient_clip_norm": 1.0,
+    "gradient_clipping": Clipping(norm=1.0),
     "training_noise": 0.1,
     "scheduler": Choice("cosine"),
     "max_images": 3200,

@@ -210,7 +210,8 @@ class CountingReads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"gradient_clip_norm": 1.0, "gradient_accumulation": 2, "training_noise": 0.1}]
+    "changes",
+    [{}, {"gradient_clipping": {"norm": 1.0}, "gradient_accumulation": 2, "training_noise": 0.1}],
 )
 def test_nothing_waits_for_the_device_between_logs(
     tiny: SimpleNamespace, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -233,14 +234,18 @@ def test_nothing_waits_for_the_device_between_logs(
 
 
 def test_settings_refuse_what_makes_no_sense() -> None:
-    with pytest.raises(ConfigError, match="batch_size is 0"):
+    with pytest.raises(ConfigError, match="batch_size: given 0; possible: a whole number above 0"):
         FitSettings(batch_size=0, max_images=1)
-    with pytest.raises(ConfigError, match="max_inputs"):
+    with pytest.raises(
+        ConfigError, match="training would never end; possible: max_images, max_epochs, min_loss"
+    ):
         FitSettings()
-    with pytest.raises(ConfigError, match="precision is 'half'"):
+    with pytest.raises(ConfigError, match="precision: given 'half'; possible: float32"):
         FitSettings(max_images=1, precision="half")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="ema_decay"):
         FitSettings(max_images=1, ema_decay=1.5)
     with pytest.raises(ConfigError, match="training_noise"):
         FitSettings(max_images=1, training_noise=-1)
+    with pytest.raises(ConfigError, match="no validation would measure the loss"):
+        FitSettings(min_loss=0.1)
     assert FitSettings(max_images=1, optimizer="SGD").optimizer == Choice("SGD")  # type: ignore[arg-type]

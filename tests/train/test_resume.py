@@ -19,7 +19,7 @@ FULL = {
     "ema_decay": 0.9,
     "gradient_accumulation": 3,
     "training_noise": 0.1,
-    "gradient_clip_norm": 0.5,
+    "gradient_clipping": {"norm": 0.5},
     "validate_every_epochs": 1,
     "checkpoint_every_images": 150,
 }

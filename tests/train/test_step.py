@@ -110,8 +110,8 @@ def test_noise_is_keyed_by_images_and_seed(tiny: SimpleNamespace) -> None:
 
 def test_clipping_by_value_and_by_norm(tiny: SimpleNamespace) -> None:
     images = torch.rand(16, 1, 8, 8)
-    for limit, measure in (("gradient_clip_value", torch.amax), ("gradient_clip_norm", torch.norm)):
-        settings = tiny.settings(optimizer=SGD, learnrate=1.0, **{limit: 1e-4})
+    for limit, measure in (("value", torch.amax), ("norm", torch.norm)):
+        settings = tiny.settings(optimizer=SGD, learnrate=1.0, gradient_clipping={limit: 1e-4})
         model = Plain()
         before = [p.detach().clone() for p in model.parameters()]
         step(make_state(model, settings), tiny.objective, images, images, None, settings)

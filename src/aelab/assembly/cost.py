@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aelab.models import model_facts
 from aelab.train import set_clock
 from aelab.train.clocked_modules import find_clocked
+from aelab.train.horizon import NEVER
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 NUMBERS_PER_PARAMETER = 4
 #: Models that change with the clock are looked at in the middle of so many equal parts of a run.
 MOMENTS = 8
-#: Whole epochs where the number of training images is not known: later than any schedule.
-_LATE = 1 << 40
 
 
 def set_to_end(model: nn.Module, settings: FitSettings, num_images: int | None) -> None:
@@ -72,6 +71,6 @@ def memory_mb(parameters: int, activations_per_image: float, batch_size: int) ->
 
 def _end(settings: FitSettings, num_images: int | None) -> tuple[int, int]:
     """(images, whole epochs) at the end of a run, as far as they follow from its settings."""
-    images = planned_images(settings, num_images) or _LATE
-    epochs = images // num_images if num_images else settings.max_epochs or _LATE
+    images = planned_images(settings, num_images) or NEVER
+    epochs = images // num_images if num_images else settings.max_epochs or NEVER
     return images, epochs

@@ -125,10 +125,11 @@ def _of_input(
     if not settings.input_transforms:
         return []
     known = [images for images in sets if images is not None]
-    where = spec.blocks["train_input_transforms"].where
+    where = spec.blocks["input_transforms"].where
+    name = where.key or "input_transforms"
     for images in known or [made_images(parts.train[0].dataset.shape)]:
         with located(where):
-            found = input_findings(images, "train_input_transforms", settings.input_transforms)
+            found = input_findings(images, name, settings.input_transforms)
         if found:
             return placed(found, where)
     return []

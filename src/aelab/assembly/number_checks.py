@@ -54,6 +54,7 @@ def oddities(
         *_batch_above_set(spec, settings, train),
         *_warmups(spec, parts, settings, total),
         *_learnrate(spec, settings),
+        *_end_by_loss(spec, parts, settings),
     ]
 
 
@@ -231,6 +232,36 @@ def _learnrate(spec: RunSpec, settings: FitSettings) -> list[Finding]:
             f"usual one of {settings.optimizer.name}",
             f"for instance learnrate: {usual:g}",
             spec.places.get("learnrate"),
+        )
+    ]
+
+
+def _end_by_loss(spec: RunSpec, parts: Parts, settings: FitSettings) -> list[Finding]:
+    """What `min_loss` cannot do: end a run without validations, or one that does not get there."""
+    if settings.min_loss is None:
+        return []
+    is_only_end = settings.max_images is None and settings.max_epochs is None
+    where = spec.places.get("min_loss")
+    if not parts.validation:
+        return [
+            Finding(
+                "problem" if is_only_end else "note",
+                "min-loss-unmeasured",
+                "min_loss: there is no validation_set, so no loss is ever compared with it",
+                "add a validation_set, or use max_images: 1_000_000 as the end",
+                where,
+            )
+        ]
+    if not is_only_end:
+        return []
+    return [
+        Finding(
+            "note",
+            "end-by-loss-only",
+            f"min_loss: {settings.min_loss:g} is the only end: if no validation loss gets that "
+            "low, training goes on until you stop it",
+            "add max_images: 1_000_000 as a second end",
+            where,
         )
     ]
 

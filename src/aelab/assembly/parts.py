@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ from aelab.hardware import asked_threads
 from aelab.losses import make_objective
 from aelab.medium import medium_of
 from aelab.models import as_model, harmless_probes
-from aelab.train import Choice, FitSettings
+from aelab.settings import FitSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -293,36 +293,10 @@ def _way(error: BaseException) -> list[str]:
 
 
 def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = None) -> FitSettings:
-    """The plain numbers of the loop from the keys of the file; without parts no transforms."""
-    keys = spec.settings
-    clipping = keys.gradient_clipping
-    return FitSettings(
-        batch_size=keys.batch_size,
-        learnrate=keys.learnrate,
-        max_images=keys.max_inputs,
-        max_epochs=keys.max_epoch,
-        min_loss=keys.min_loss,
-        validation_batch_size=keys.validation_batch_size,
-        optimizer=Choice(keys.optimizer.name, keys.optimizer.arguments),
-        scheduler=Choice(keys.scheduler.name, keys.scheduler.arguments) if keys.scheduler else None,
-        seed=spec.seed,
-        validate_every_images=keys.num_inputs_between_validations,
-        validate_every_epochs=keys.num_epochs_between_validations,
-        checkpoint_every_images=keys.num_inputs_between_checkpoints,
-        checkpoint_every_epochs=keys.num_epochs_between_checkpoints,
-        log_every_images=keys.num_train_loss_steps,
-        gradient_clip_value=clipping.value if clipping else None,
-        gradient_clip_norm=clipping.norm if clipping else None,
-        gradient_accumulation=keys.gradient_accumulation,
-        sum_gradients=bool(keys.trainer),
-        training_noise=keys.training_noise,
-        noise_in_target=bool(keys.legacy),
+    """The loop's settings of a run, with what only its parts and this machine say."""
+    return replace(
+        spec.settings.fit,
         input_transforms=parts.input_transforms if parts else (),
-        ema_decay=keys.ema,
-        precision=keys.precision,
-        freeze_validation_set=keys.freeze_validation_set,
-        validation_limit=keys.validation_limit,
-        validation="legacy" if "validation" in keys.legacy else "evaluation_mode",
         threads=threads or asked_threads(),
     )
 
@@ -386,16 +360,17 @@ def _input_transforms(
         ConfigError: the images' medium allows no such change, or no `training_noise`.
     """
     noise = "training_noise"
-    if spec.settings.training_noise:
-        with located(Where(spec.file, key=noise)):
+    if spec.settings.fit.training_noise:
+        with located(spec.places.get(noise, Where(spec.file, key=noise))):
             for entry in sets:
                 entry.dataset.medium.refuse(entry.dataset.name, noise, of_input=True)
-    value = values.get("train_input_transforms")
+    value = values.get("input_transforms")
     if value is None:
         return ()
-    with located(spec.blocks["train_input_transforms"].where):
+    where = spec.blocks["input_transforms"].where
+    with located(where):
         for entry in sets:
             entry.dataset.medium.refuse(entry.dataset.name, *flat(value), of_input=True)
         changes = augmentations(value)
-        refuse_missing_in("train_input_transforms", changes)
+        refuse_missing_in(where.key or "input_transforms", changes)
         return changes

@@ -23,8 +23,8 @@ def refuse_wrong_arguments(spec: RunSpec, model: nn.Module | None, settings: Fit
     Raises:
         AelabError: a wrong name, argument or value; both as `Problems`.
     """
-    keys, mistakes = spec.settings, Mistakes()
-    with mistakes.collected(), at_argument(spec, "optimizer", keys.optimizer.name):
+    mistakes = Mistakes()
+    with mistakes.collected(), at_argument(spec, "optimizer", settings.optimizer.name):
         rehearse_optimizer(settings)
         if model is not None and not any(p.requires_grad for p in model.parameters()):
             raise ConfigError("the model has no trainable parameter")

@@ -18,8 +18,8 @@ PLAIN_INTERVAL_SECONDS = 10.0
 
 #: Why a run ended, by the key of the file that said so.
 _REASONS = {
-    "max_images": "max_inputs reached",
-    "max_epochs": "max_epoch reached",
+    "max_images": "max_images reached",
+    "max_epochs": "max_epochs reached",
     "min_loss": "min_loss reached",
 }
 

@@ -14,8 +14,9 @@ from aelab.config.guards import FrozenModule
 from aelab.config.identity import FORMAT_VERSION
 from aelab.config.late import mistake_of, passes_through
 from aelab.config.schema import json_schema
-from aelab.config.settings import Choice, Clipping, Settings, UnknownKey
+from aelab.config.settings import UnknownKey
 from aelab.config.slugs import legible_folder, matrix_slug, old_folders, slug_forms
+from aelab.settings import Choice, Clipping, Settings
 
 __all__ = [
     "FORMAT_VERSION",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,20 +19,21 @@ from aelab.config.matrix import Cell, Matrix, read_matrix
 from aelab.config.settings import (
     BLOCK_KEYS,
     DATA_KEY,
-    MOST_RUNS,
     REQUIRED_KEYS,
     SETTING_KEYS,
     WITHOUT_EFFECT,
-    Settings,
+    Stated,
     is_known_key,
-    make_settings,
+    read_settings,
     unknown_key,
+    with_settings_names,
 )
 from aelab.config.slugs import climbs_out, legible_folder, old_folders, why_never_found
 from aelab.config.substitute import Substitution, unquoted
 from aelab.config.twins import with_twins
 from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, shown, visible
 from aelab.paths import real
+from aelab.settings import MOST_RUNS, RULES, Settings, first_name, setting_of
 
 
 def load(
@@ -129,7 +131,7 @@ class _Builder:
             else unknown_key(key, entries[key].where)
             for key in unknown
         ]
-        missing = [k for k in REQUIRED_KEYS if k not in entries or _is_empty(entries[k].tree)]
+        missing = [k for k in REQUIRED_KEYS if k not in entries or _is_missing(k, entries[k].tree)]
         if missing:
             where = Where(str(self.path))
             self.errors.append(ConfigError(f"missing or empty: {', '.join(missing)}", where=where))
@@ -152,16 +154,18 @@ class _Builder:
         before = len(self.errors)
         table = Substitution(cell.substitutions, self.errors).table(template)
         substituted = len(self.errors) == before
+        table = with_settings_names(table, self.errors)  # a key may have been a ${name}
         places = _places(table) | {f"matrix.{k}": w for k, w in self.matrix.places.items()}
         name = self.name(table)
         blocks = self.blocks(table)
         plain = self.plain_values(table, cell, blocks)
-        settings = make_settings(plain, places, self.errors)
+        stated = read_settings(plain, places, self.errors)
         if not substituted:  # what is wrong with a value that was not filled in follows from that
             self.errors = [e for e in self.errors if not e.message.startswith("given '${")]
         parsed = self.parse(blocks if substituted else {}, cell.variables)
-        if settings is None or not name or len(self.errors) > before:
+        if stated is None or not name or len(self.errors) > before:
             return []
+        settings = stated.settings
         self.number_of_runs += settings.trials
         if self.number_of_runs > MOST_RUNS:
             message = f"more than {MOST_RUNS:,} runs with their trials; no file may have more"
@@ -172,9 +176,9 @@ class _Builder:
         notes = _notes(table, settings)
         runs = []
         for trial in range(1, settings.trials + 1):
-            seed = (settings.seed + trial - 1) % 2**32
+            seed = (settings.fit.seed + trial - 1) % 2**32
             repeated = settings.trials > 1
-            own = settings.model_copy(update={"seed": seed, "trials": 1})
+            own = replace(settings, fit=replace(settings.fit, seed=seed), trials=1)
             full_name = f"{name}_trial-{trial}" if repeated else name
             runs.append(
                 RunSpec(
@@ -187,8 +191,10 @@ class _Builder:
                     seed=seed,
                     settings=own,
                     blocks=blocks,
-                    resolved_text=_resolved_text(cell, full_name, seed, blocks, plain),
-                    identity=identity(own, seed, parsed, cell.variables),
+                    resolved_text=_resolved_text(
+                        cell, full_name, seed, _spelled(blocks, table), _spelled(plain, table)
+                    ),
+                    identity=identity(Stated(own, stated.names), seed, parsed, cell.variables),
                     file=str(self.path),
                     text=self.source.text,
                     home=self.home,
@@ -237,7 +243,7 @@ class _Builder:
             elif isinstance(tree, Text) and isinstance(tree.value, str):
                 is_python = tree.is_code_like or bool(_PYTHON.match(tree.text.strip()))
                 if key in BLOCK_KEYS or (key == "loss_function" and is_python):
-                    found[key] = _block(key, tree)
+                    found[key] = _block(_spelling(key, entry), tree)
         return found
 
     def globals(self, entry: Entry) -> dict[str, Block]:
@@ -271,7 +277,7 @@ class _Builder:
             elif isinstance(entry.tree, Text) and entry.tree.is_code_like:
                 scope = Scope(CORE_NAMES, CORE_ATTRIBUTES, cell.variables)
                 try:
-                    plain[key] = evaluate_block(_block(key, entry.tree), scope)
+                    plain[key] = evaluate_block(_block(_spelling(key, entry), entry.tree), scope)
                     _refuse_long_numbers(plain[key], entry.where)
                 except Problems as problems:
                     self.errors += [e for e in problems.errors if isinstance(e, ConfigError)]
@@ -326,6 +332,13 @@ def describe(run: RunSpec) -> str:
     """A run by its matrix values, for messages."""
     values = ", ".join(f"{key}={value!r}" for key, value in run.matrix.items())
     return f"#{run.matrix_id} ({values})" if values else f"#{run.matrix_id}"
+
+
+def _is_missing(key: str, tree: Tree) -> bool:
+    """Whether a required key has nothing; a setting of 0 or false is a wrong value instead."""
+    if key in RULES and isinstance(tree, Text):
+        return tree.value is None or tree.value == ""
+    return _is_empty(tree)
 
 
 def _is_empty(tree: Tree) -> bool:
@@ -388,6 +401,20 @@ def _notes(table: YamlMapping, settings: Settings) -> list[str]:
             " add 'legacy: false' for the corrected one"
         )
     return notes
+
+
+def _spelled(values: Mapping[str, Any], table: YamlMapping) -> dict[str, Any]:
+    """The values under the keys that the file has for them; those of options under the first."""
+    return {
+        _spelling(name, table.entries[name]) if name in table.entries else name: value
+        for name, value in values.items()
+    }
+
+
+def _spelling(name: str, entry: Entry) -> str:
+    """A setting as the file spells it, or its first name where an option or a `${name}` gave it."""
+    key = entry.where.key or ""
+    return key if setting_of(key) == name else first_name(name)
 
 
 def _resolved_text(cell: Cell, name: str, seed: int, blocks: Mapping[str, Block],

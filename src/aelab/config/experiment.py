@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from aelab.config.blocks import Block, ParsedBlock, Scope, inspect_block
 from aelab.config.identity import text_behind
 from aelab.config.matrix import is_variable
-from aelab.config.settings import Settings
 from aelab.errors import Where
 from aelab.paths import real
+from aelab.settings import Settings
 
 
 class Twin(NamedTuple):

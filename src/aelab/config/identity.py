@@ -10,11 +10,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from aelab.config.blocks import ParsedBlock
-from aelab.config.settings import BLOCK_KEYS, Settings
+from aelab.config.blocks import Block, ParsedBlock
+from aelab.config.settings import BLOCK_KEYS, Stated
+from aelab.settings import RULES, RULES_OF_FIT, Choice, Clipping, Settings, first_name
 
 #: Raised when the meaning of a file or of a run directory changes.
 FORMAT_VERSION = 1
@@ -23,9 +26,9 @@ FORMAT_VERSION = 1
 NOT_PART_OF_IT = frozenset(
     {
         "keep_checkpoints",
-        "num_inputs_between_checkpoints",
-        "num_epochs_between_checkpoints",
-        "num_train_loss_steps",
+        "checkpoint_every_images",
+        "checkpoint_every_epochs",
+        "log_every_images",
         "trials",
         "trainer",
     }
@@ -36,7 +39,7 @@ _SILENT = frozenset({"ctx", "type_comment", "kind", "type_ignores", "type_params
 
 
 def identity(
-    settings: Settings,
+    stated: Stated,
     seed: int,
     blocks: Mapping[str, ParsedBlock],
     variables: Mapping[str, Any],
@@ -44,25 +47,70 @@ def identity(
     """The identity of one run, 64 hexadecimal digits.
 
     Args:
-        settings: only what the file states enters, not the defaults.
+        stated: only what the file states enters, not the defaults.
         seed: of this trial.
         blocks: by key, imports resolved and choices reduced.
         variables: typed matrix values; those that no block mentions do not enter.
     """
-    stated = settings.model_dump(mode="json", include=_stated(settings))
-    for key in ("legacy",):
-        if key in stated:
-            stated[key] = sorted(stated[key])
+    plain = with_first_names(stated.settings)
+    counted = stated.names - NOT_PART_OF_IT - {"seed"}
     used = _names(tree for block in blocks.values() for tree in (*block.body, block.value))
     text = {
         "format": FORMAT_VERSION,
         "seed": seed,
-        "max_inputs": settings.max_inputs,
-        "settings": stated,
+        "max_inputs": stated.settings.fit.max_images,
+        "settings": {name: plain[name] for name in map(first_name, counted)},
         "variables": {key: value for key, value in variables.items() if key in used},
-        "blocks": {key: canonical_block(block) for key, block in blocks.items()},
+        "blocks": {first_name(key): canonical_block(block) for key, block in blocks.items()},
     }
     return hashlib.sha256(json.dumps(text, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def with_first_names(
+    settings: Settings, blocks: Mapping[str, Block] | None = None
+) -> dict[str, Any]:
+    """Every setting as plain data under its first name, the form of which hashes are made.
+
+    Older runs were hashed in this form; it must never change.
+
+    Args:
+        settings: of a run.
+        blocks: of that run; those that stand in the place of a setting count with their place.
+    """
+    found: dict[str, Any] = {}
+    for name, rule in RULES.items():
+        if rule.is_key:
+            owner = settings.fit if name in RULES_OF_FIT else settings
+            found[first_name(name)] = _plain(getattr(owner, name))
+    for name in (*BLOCK_KEYS, "loss_function"):
+        block = (blocks or {}).get(name)
+        if block is not None:
+            found[first_name(name)] = asdict(block)
+        elif name in BLOCK_KEYS:
+            found[first_name(name)] = None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Plain data as JSON holds it; what it cannot hold (infinity, NaN) is None."""
+    match value:
+        case Choice() | Clipping():
+            return _plain(value._asdict())
+        case dict():
+            return {_key(key): _plain(item) for key, item in value.items()}
+        case frozenset() | set():
+            return sorted(map(_plain, value), key=repr)
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, bool):
+        return str(key).lower()
+    return ",".join(map(_key, key)) if isinstance(key, tuple) else str(key)
 
 
 def text_behind(
@@ -116,11 +164,6 @@ def canonical(node: Any) -> Any:
     if isinstance(node, list):
         return [canonical(item) for item in node]
     return node if isinstance(node, str | int | bool | None) else repr(node)
-
-
-def _stated(settings: Settings) -> set[str]:
-    blocks = {"loss_function"} if not isinstance(settings.loss_function, str) else set()
-    return set(settings.model_fields_set) - NOT_PART_OF_IT - blocks - {*BLOCK_KEYS, "seed"}
 
 
 def _names(trees: Iterable[ast.AST]) -> set[str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from aelab.config.document import Entry, Text, Tree, YamlMapping, old_booleans, parse
+from aelab.config.settings import with_settings_names
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
 from aelab.paths import real
+from aelab.settings import setting_of
 
 EXTENDS = "$extends"
 #: Keys that have an option of their own on the command line; others are given by `--set`.
@@ -49,7 +51,7 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
         Problems: unreadable, not YAML, a key twice, a cycle of `$extends`, climbing out.
     """
     text = _read(path, Where(str(path)))
-    table = parse(text, str(path))
+    table = _parsed(text, path)
     notes = old_booleans(table)
     root = real(path).parent
     chain, parents = [real(path)], {}
@@ -62,12 +64,21 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
             raise Problems([ConfigError(f"extends itself: {names}", where=entry.where)])
         chain.append(real(parent))
         parents[str(parent)] = _read(parent, entry.where)
-        above = parse(parents[str(parent)], str(parent))
+        above = _parsed(parents[str(parent)], parent)
         notes += old_booleans(above)
         entry, child = above.entries.get(EXTENDS), parent
         inherited = {k: e for k, e in above.entries.items() if k != EXTENDS}
         merged = {**inherited, **merged}
     return Source(YamlMapping(merged, table.where), text, parents, tuple(notes))
+
+
+def _parsed(text: str, path: Path) -> YamlMapping:
+    """A file's tree, each setting under its own name, whichever name the file has for it."""
+    errors: list[ConfigError] = []
+    table = with_settings_names(parse(text, str(path)), errors)
+    if errors:
+        raise Problems(errors)
+    return table
 
 
 def option_of(key: str) -> str:
@@ -80,19 +91,26 @@ def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
 
     Args:
         table: the whole file.
-        changes: value by key; `globals.RES` is the key `RES` inside `globals`, which must exist.
+        changes: value by key, old or new; `globals.RES` is the key `RES` inside `globals`, which
+            must exist.
 
     Raises:
-        Problems: a key inside a mapping does not exist.
+        Problems: a key inside a mapping does not exist, or two of one setting.
     """
     entries = dict(table.entries)
+    given: dict[str, str] = {}
     for key, value in changes.items():
         where = Where(option_of(key))
+        other = given.setdefault(setting_of(key), key)
+        if other != key:
+            message = f"is given as {option_of(other)} too: two names of one setting"
+            raise Problems([ConfigError(message, where=where, hint="leave one of them out")])
         entry = Entry(where, Text(str(value), value, "plain", where))
         outer, _, inner = key.partition(".")
+        outer = setting_of(outer)
         mapping = entries[outer].tree if inner and outer in entries else None
         if not isinstance(mapping, YamlMapping):
-            entries[key] = entry
+            entries[key if inner else outer] = entry
             continue
         if inner not in mapping.entries:
             message = f"{outer} has no {inner!r}{did_you_mean(inner, mapping.entries)}"

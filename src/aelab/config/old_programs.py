@@ -93,7 +93,7 @@ def find_trainer(dotted: str) -> OldTrainer:
         raise ConfigError(f"given '{dotted}'; {possible}; did you mean '{(near or [name])[0]}'?")
     hint = "aelab trains autoencoders; without this line the file would be another experiment"
     if "denois" in name.lower():
-        hint = "to restore images, change the input but not the target: train_input_transforms"
+        hint = "to restore images, change the input but not the target: input_transforms"
     raise ConfigError(
         f"given '{dotted}': out of scope, it is no autoencoder's trainer; {possible}", hint=hint
     )

@@ -64,6 +64,8 @@ class Substitution:
             name = self.plain(key, entry_text(key, entry))
             if name in entries:
                 message = f"'{key}' becomes '{name}', which is there already"
+                if name == key:
+                    message = f"another key becomes '{name}' too: two names of one setting"
                 self.errors.append(ConfigError(message, where=entry.where))
             entries[name] = Entry(entry.where, self.tree(entry.tree))
         return YamlMapping(entries, table.where)

@@ -75,9 +75,9 @@ def _kind(spec: RunSpec, workspace: Workspace) -> str:
     text = "\n".join(f"{key}: {block.text}" for key, block in spec.blocks.items())
     words = set(_READ_NAME.findall(text))
     used = {key: value for key, value in spec.variables.items() if key in words}
-    settings = spec.settings.model_dump(exclude={"seed", "trials", "experiment_name"})
+    settings = replace(spec.settings, fit=replace(spec.settings.fit, seed=0))
     begun = is_begun(spec, workspace.store)
-    return repr((text, used, sorted(settings.items()), spec.notes, begun))
+    return repr((text, used, settings, spec.notes, begun))
 
 
 def _model_notes(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[str]:
@@ -278,5 +278,8 @@ def _verified_shape(parts: Parts) -> tuple[int, int, int]:
 
 def _impossible(spec: RunSpec, problems: list[str]) -> RunPlan:
     return RunPlan(
-        name=spec.name, matrix=dict(spec.matrix), images=spec.settings.max_inputs, problems=problems
+        name=spec.name,
+        matrix=dict(spec.matrix),
+        images=spec.settings.fit.max_images,
+        problems=problems,
     )

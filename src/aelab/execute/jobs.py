@@ -94,7 +94,7 @@ def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
         "matrix_slug": spec.matrix_slug,
         "seed": spec.seed,
         "trial": spec.trial,
-        "max_inputs": spec.settings.max_inputs,
+        "max_inputs": spec.settings.fit.max_images,
         "experiment": os.path.basename(spec.file),
         "legacy": sorted(spec.settings.legacy),
         "trust": trust,

@@ -36,7 +36,7 @@ def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -
         spec: of the run.
         parameters: of its model; None where it was not built yet.
     """
-    keys = spec.settings
+    keys = spec.settings.fit
     where = "the GPU" if "CUDA" in str(error) else "this machine"
     size = ""
     if parameters:

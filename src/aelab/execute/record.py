@@ -19,8 +19,10 @@ from aelab.assembly.data_checks import notes_of, tell
 from aelab.assembly.number_checks import empty_latent
 from aelab.assembly.parts import fit_settings, located
 from aelab.config import RunSpec
+from aelab.config.identity import with_first_names
 from aelab.models import model_facts, try_anywhere
 from aelab.runs.record import Run
+from aelab.settings import first_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +84,7 @@ def _samples(model: nn.Module) -> dict[str, int]:
 def _drawn_anew(validation: Sets, spec: RunSpec) -> dict[str, list[str]]:
     """How held-out images are changed at random, beyond what their hash tells."""
     changes = [repr(change) for _, images in validation for change in images.augment]
-    if changes and spec.settings.freeze_validation_set:
+    if changes and spec.settings.fit.freeze_validation_set:
         changes.append("once")
     return {"validation_augmentation": changes} if changes else {}
 
@@ -113,10 +115,10 @@ def _weights_of_losses(parts: Parts) -> dict[str, str]:
 def _of_validations(spec: RunSpec, validation: Sets) -> dict[str, Any]:
     """How the inputs of a validation differ from its targets, and over how many images it is."""
     judged = len(validation[-1][1]) if validation else 0
-    settings, found = spec.settings, []
-    if "train_input_transforms" in spec.blocks:
-        found.append(spec.words_behind("train_input_transforms"))
-    if settings.training_noise and "validation" in settings.legacy:
+    settings, found = spec.settings.fit, []
+    if "input_transforms" in spec.blocks:
+        found.append(spec.words_behind("input_transforms"))
+    if settings.training_noise and settings.noise_in_target:
         found.append(f"training_noise: {settings.training_noise:g}")
     limit = settings.validation_limit
     return {
@@ -183,10 +185,12 @@ def effect(spec: RunSpec, parts: Parts, data: Any, *, drawn_anew: bool = False) 
         data: hashes of the images, which count in place of the text that made them.
         drawn_anew: whether images change at random: then that text counts too.
     """
-    settings = spec.settings.model_dump(mode="json", exclude={"seed", "trials", "experiment_name"})
-    settings["legacy"] = sorted(settings["legacy"])  # a set, whose order differs between processes
+    settings = with_first_names(spec.settings, spec.blocks)
+    for key in ("seed", "trials"):
+        del settings[key]
     calls = [call for call in parts.calls.to_json() if not parts.is_data_call(call)]
     text = spec.text_behind(lambda key: drawn_anew or not key.startswith(_OF_DATA))
+    text["blocks"] = {first_name(key): block for key, block in text["blocks"].items()}
     return _hash([settings, calls, data, parts.augmentation, text])
 
 

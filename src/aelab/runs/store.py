@@ -22,6 +22,7 @@ from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
 from aelab.runs.checkpoints import Checkpoint, delete_checkpoint
 from aelab.runs.files import is_folder, remove_tree
 from aelab.runs.record import FORMAT, BrokenRun, HeldError, Run, holds_a_run
+from aelab.settings import setting_of
 
 #: What a run directory may hold before it is complete (a process may die while making one).
 _UNFINISHED = {"lock", "lock.json", "log.txt", "status.json", "checkpoints", "images"}
@@ -497,7 +498,7 @@ def _write_any(run: Run, name: str, content: Any) -> None:
 def _difference(run: Run, record: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     """In a few words, what distinguishes the stored run from the one that wants its place."""
     found = [
-        f"{key} was {run.record[key]!r} and is now {record[key]!r}"
+        f"{setting_of(key)} was {run.record[key]!r} and is now {record[key]!r}"
         for key in ("experiment", "seed", "trial", "max_inputs")
         if key in run.record and key in record and run.record[key] != record[key]
     ]
@@ -506,7 +507,13 @@ def _difference(run: Run, record: Mapping[str, Any], files: Mapping[str, Any]) -
     old = run.read_text("resolved.yml").splitlines()
     new = str(files.get("resolved.yml", "")).splitlines()
     for number, (before, after) in enumerate(zip(old, new, strict=False), 1):
-        if before != after:
+        if _with_new_name(before) != _with_new_name(after):
             found.append(f"line {number} was `{before.strip()}` and is now `{after.strip()}`")
             break
     return ", ".join(found) or "its settings were others"
+
+
+def _with_new_name(line: str) -> str:
+    """A line of a file, whose key may be an old name of the same setting."""
+    key, colon, value = line.partition(":")
+    return f"{setting_of(key)}{colon}{value}"

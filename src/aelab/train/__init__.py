@@ -5,6 +5,7 @@ parts exist, where results are written, or who looks at them.
 """
 
 from aelab.hardware import allocator_environment
+from aelab.settings import Choice, Clipping, FitSettings, as_choice
 from aelab.train.batches import Batches
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import set_clock
@@ -17,7 +18,6 @@ from aelab.train.optimizers import OPTIMIZERS, make_optimizer
 from aelab.train.progress import Progress
 from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
-from aelab.train.settings import Choice, FitSettings, as_choice
 from aelab.train.state import State, make_state
 from aelab.train.step import ObjectiveLike, step
 from aelab.train.validation import VALIDATIONS, Validation, validation_of
@@ -30,6 +30,7 @@ __all__ = [
     "Batches",
     "CheckpointDue",
     "Choice",
+    "Clipping",
     "Clock",
     "Event",
     "Finished",

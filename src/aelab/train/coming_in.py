@@ -13,7 +13,7 @@ from torch import nn
 from aelab.errors import AelabError, ConfigError, DataError, Problems
 from aelab.ops.given import as_images
 from aelab.ops.look import input_findings, look, loss_findings, pair_findings
-from aelab.train.settings import FitSettings
+from aelab.settings import FitSettings
 from aelab.types import Images
 
 Sets = list[tuple[int, Images]]
@@ -40,9 +40,15 @@ def refuse_wrong(train: Sets, validation: Sets, objective: Any, settings: FitSet
     """Raises what cannot be right about sets; facts of a set that was seen before cost nothing.
 
     Raises:
+        ConfigError: nothing would end the training.
         DataError: pixels that are not finite, of another unit than 0..1, or not what the
             objective can be given; sets of different shapes. Several as `Problems`.
     """
+    if not validation and settings.max_images is None and settings.max_epochs is None:
+        raise ConfigError(
+            "min_loss is the only end, and there are no validation images to measure a loss on",
+            hint="give validation images, or set max_images: 1_000_000",
+        )
     ranges = getattr(objective, "target_ranges", {})
     found = []
     for name, sets in (("train", train), ("validation", validation)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from aelab.errors import DivergedError
+from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.evaluate import held_out_batches
 from aelab.train.finite import (
@@ -19,7 +20,6 @@ from aelab.train.finite import (
     value_words,
 )
 from aelab.train.nonfinite import Batch, Origin, find_origin, quietly
-from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike
 
@@ -75,7 +75,7 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
     if words:
         return words, ["scale them to 0..1, for instance with / 255"]
     inputs, target, _ = evidence.training()
-    for changed, name in ((target, "train_set"), (inputs, "train_input_transforms")):
+    for changed, name in ((target, "train_set"), (inputs, "input_transforms")):
         if not is_finite(changed):
             return (
                 [f"random changes ({name}) give {value_words(changed)} from finite images"],

@@ -82,7 +82,8 @@ def hopeless(state: State, objective: ObjectiveLike, goal: Horizon, *, is_over: 
         return ""
     if is_over:
         return exploded(state, objective, latest)
-    if state.clock.images - since < PATIENCE * goal.images:
+    images = state.clock.images
+    if images - since < PATIENCE * (goal.images if goal.is_known else images):
         return ""
     return exploded(state, objective, latest, NO_WAY_BACK)
 

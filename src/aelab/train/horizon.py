@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aelab.train.settings import FitSettings
+from aelab.settings import FitSettings
+
+#: Images, epochs and batches of a run that only a loss ends: later than any run gets.
+NEVER = 1 << 40
 
 
 class Horizon(NamedTuple):
     """The counters of a run at its end, unless it is stopped or `min_loss` ends it before.
+
+    All are `NEVER` where only `min_loss` ends it.
 
     Attributes:
         images: images seen; the last batch may pass `max_images`.
@@ -22,6 +27,11 @@ class Horizon(NamedTuple):
     epoch: int
     batches: int
     batches_to_first_step: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether images or epochs end the run."""
+        return self.images < NEVER
 
 
 def horizon(settings: FitSettings, sizes: Sequence[tuple[int, int]]) -> Horizon:
@@ -51,7 +61,8 @@ def horizon(settings: FitSettings, sizes: Sequence[tuple[int, int]]) -> Horizon:
                 ends_pass = rest == a_pass  # then the last batch is the remainder of the set
                 images += min(rest * size, count)
                 return Horizon(images, epoch + ends_pass, batches + rest, to_first)
-        assert passes is not None  # settings without any end are refused
+        if passes is None:
+            return Horizon(NEVER, NEVER, NEVER, to_first)
         images, epoch, batches = images + passes * count, epoch + passes, batches + passes * a_pass
         if epoch == settings.max_epochs:
             break

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from aelab.settings import FitSettings
 from aelab.train.batches import ScheduledSets
 from aelab.train.clocked_modules import find_clocked, set_clock
 from aelab.train.events import Warned
 from aelab.train.horizon import Horizon
 from aelab.train.progress import JUDGING
-from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import StoreError
+from aelab.settings import FitSettings
 from aelab.train.coming_in import refuse_no_model
 from aelab.train.finite import floating_buffers, non_finite_names
 from aelab.train.machine import choose_bfloat16, choose_threads
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
-from aelab.train.settings import FitSettings
 
 #: Marks the plain values of a learner that a checkpoint holds, by the names of their fields.
 _STORED = {"stored": True}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import DivergedError
+from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import Clock, passed
 from aelab.train.clocked_modules import set_clock
@@ -33,7 +34,6 @@ from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
 from aelab.train.optimizers import usual_learnrate
-from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, step
 from aelab.train.validation import noise_shape_of, validation_of
@@ -317,7 +317,7 @@ def _diverged(state: State, settings: FitSettings, where: str, what: str) -> Div
 def _way_out(state: State, settings: FitSettings) -> str:
     sane = min(settings.learnrate / 3, usual_learnrate(settings.optimizer.name))
     ways = [f"learnrate: {sane:.2g} (was {settings.learnrate:g})"]
-    if settings.gradient_clip_norm is None and settings.gradient_clip_value is None:
+    if settings.gradient_clipping is None:
         ways.append("gradient_clipping: {norm: 1}")
     if settings.scheduler is None or "armup" not in settings.scheduler.name:
         ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")

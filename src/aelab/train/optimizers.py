@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from aelab.errors import AelabError, ConfigError, Where, in_words, shown
 from aelab.parts import Table
+from aelab.settings import Choice
 from aelab.train.arguments import checked
 from aelab.train.orthogonal import MuonOfViews
-from aelab.train.settings import Choice
 
 #: Usual learning rates; of the optimisers of the Adam family 0.001.
 _USUAL = {"SGD": 0.01, "ASGD": 0.01, "Adagrad": 0.01, "Adadelta": 1.0, "Rprop": 0.01, "Muon": 0.01}

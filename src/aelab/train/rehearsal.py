@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from aelab.errors import ConfigError
+from aelab.settings import Choice, FitSettings
 from aelab.train import optimizers, schedules
-from aelab.train.settings import Choice, FitSettings
 
 #: Steps of the optimiser; a second step uses what the first one stored.
 STEPS = 3

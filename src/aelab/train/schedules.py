@@ -16,9 +16,9 @@ import torch
 
 from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
 from aelab.parts import Table
+from aelab.settings import Choice, as_choice
 from aelab.train.arguments import checked
 from aelab.train.horizon import Horizon
-from aelab.train.settings import Choice, as_choice
 
 #: images seen -> factor of the base learning rate
 Factor = Callable[[int], float]
@@ -358,7 +358,7 @@ def _horizon(max_images: int | None, name: str) -> int:
     if max_images is None:
         raise ConfigError(
             f"scheduler {name} must know where the run ends",
-            hint="set max_inputs: 1_000_000 or max_epoch: 20",
+            hint="set max_images: 1_000_000 or max_epochs: 20; min_loss may end it earlier",
         )
     return max_images
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import StoreError
+from aelab.settings import FitSettings
 from aelab.train.clock import Clock
 from aelab.train.learner import SoloLearner, copy_on_cpu, make_learner
 from aelab.train.progress import Progress, Window, by_name
-from aelab.train.settings import FitSettings
 
 FORMAT = 1
 #: What numbers are taken to be where a checkpoint of an earlier version lacks them.

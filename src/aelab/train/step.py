@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, Where
 from aelab.posteriors import changed
+from aelab.settings import FitSettings
 from aelab.train.clocked_modules import find_clocked
 from aelab.train.coming_in import no_output
-from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.types import Output
 
@@ -149,10 +149,11 @@ def _update(state: State, settings: FitSettings, averaged: bool) -> None:
     if averaged and state.clock.accumulated_images != settings.batch_size:
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_mul_(gradients, settings.batch_size / state.clock.accumulated_images)
-    if settings.gradient_clip_value is not None:
-        nn.utils.clip_grad_value_(parameters, settings.gradient_clip_value)
-    if settings.gradient_clip_norm is not None:
-        nn.utils.clip_grad_norm_(parameters, settings.gradient_clip_norm)
+    clipping = settings.gradient_clipping
+    if clipping is not None and clipping.value is not None:
+        nn.utils.clip_grad_value_(parameters, clipping.value)
+    if clipping is not None and clipping.norm is not None:
+        nn.utils.clip_grad_norm_(parameters, clipping.norm)
     state.learner.optimizer.step()
     if state.learner.ema is not None and state.learner.ema_warms_up:
         _note_late_weights(state)

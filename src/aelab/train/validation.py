@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aelab.parts import Table
+from aelab.settings import FitSettings
 from aelab.train.batches import Draws
-from aelab.train.settings import FitSettings
 from aelab.train.step import ObjectiveLike
 
 #: Validation noise is drawn for so many images at once, whatever the size of batches.

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from aelab.medium import medium_of
+from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.events import Warned
 from aelab.train.nonfinite import Batch
-from aelab.train.settings import FitSettings
 from aelab.train.state import State
 from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import pixel_sums, spreads
