@@ -128,6 +128,46 @@ def test_there_are_no_relative_imports(path: Path) -> None:
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
 
 
+def _files_imported() -> dict[str, set[str]]:
+    """Module -> modules of the house it imports, late imports included, those for types not."""
+    names = {
+        ".".join(("aelab", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): path
+        for path in SOURCE.rglob("*.py")
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found[name] = set()
+        pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                pending += node.orelse
+                continue
+            pending += ast.iter_child_nodes(node)
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= {one if one in names else node.module for one in inner}
+        found[name] &= names.keys()
+    return found
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    imported = _files_imported()
+    # Files that import nothing more are taken away until none is left, or only circles.
+    while free := [name for name, others in imported.items() if not others & imported.keys()]:
+        for name in free:
+            del imported[name]
+    # The rest leads into circles; those that nobody of them imports are not in one.
+    while outer := [name for name in imported if not any(name in o for o in imported.values())]:
+        for name in outer:
+            del imported[name]
+    assert not imported, f"in circles, or between two: {sorted(imported)}"
+
+
 def test_foreseeing_training_and_studying_do_not_know_each_other() -> None:
     for room in SIDE_BY_SIDE:
         assert not MAY_IMPORT[room] & set(SIDE_BY_SIDE), room

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aelab.data import COMBINATORS, Dataset, noise_dataset
-from aelab.data.augment import apply
-from aelab.data.collage import Collage, collage
+from aelab.data.augment import augmented
+from aelab.data.collage import Collage
 from aelab.errors import DataError, ShapeError
 
 
@@ -106,7 +106,7 @@ def test_left_over_images_are_combined_among_themselves() -> None:
 def test_bytes_and_floats_give_the_same_collages() -> None:
     pixels = torch.randint(0, 256, (9, 3, 4, 4), dtype=torch.uint8, generator=generator())
     change = Collage((10, 12))
-    made = apply(pixels, (change,), generator(5))
+    made = augmented(pixels, (change,), generator(5))
     assert torch.equal(made, change(pixels.float() / 255, generator(5)))
     assert made.dtype == torch.float32 and 0 <= made.min() and made.max() <= 1
 
@@ -137,6 +137,6 @@ def test_what_cannot_be_is_told() -> None:
     with pytest.raises(ShapeError, match="the images have 3 channels, the collage 1"):
         noise.collage((1, 16, 16))
     with pytest.raises(ShapeError, match="a size is"):
-        collage(noise, (16,))
+        noise.collage((16,))
     with pytest.raises(DataError, match="num_combine"):
         noise.collage((16, 16), num_combine=0)

@@ -12,14 +12,15 @@ from aelab.data import (
     TORCHVISION_DATASETS,
     TRANSFORMS,
     Dataset,
+    InterleaveDataset,
+    Source,
     TensorDataset,
     TransformDataset,
     augmentations,
     freeze_images,
     noise_dataset,
 )
-from aelab.data.augment import EachItem, RandomShift, RandomWindow, apply, shape_after
-from aelab.data.combine import Interleaved
+from aelab.data.augment import EachItem, RandomShift, RandomWindow, augmented
 from aelab.errors import DataError, ShapeError
 from aelab.founding.data import LimitDataset, TransformIterableDataset
 
@@ -91,11 +92,11 @@ def test_sets_of_other_shapes_do_not_mix(noise: Dataset) -> None:
 def test_the_documents_mixture_of_crops_and_shifted_tiles(noise: Dataset) -> None:
     crops = noise_dataset((1, 16, 16), 30, seed=2).random_crop_all((1, 8, 8))
     tiles = noise.random_shift(3).random_flip().repeat(2)
-    mixed = Interleaved(crops, tiles)
+    mixed = InterleaveDataset(crops, tiles)
     images = mixed.load()
     assert mixed.shape == images.shape == (1, 8, 8) and len(images) == 130
     assert images.augment == () and images.pixels.dtype == torch.uint8
-    same = Interleaved(noise.random_flip(), noise.limit(5).random_flip()).load()
+    same = InterleaveDataset(noise.random_flip(), noise.limit(5).random_flip()).load()
     assert len(same.augment) == 1
 
 
@@ -209,9 +210,8 @@ def test_random_transforms_become_augmentations_with_the_final_shape(noise: Data
     images = dataset.load()
     assert images.pixels.shape == (50, 1, 12, 12) and images.shape == (1, 4, 4)
     assert len(images.augment) == 4
-    batch = apply(images.pixels[:5], images.augment, generator())
+    batch = augmented(images.pixels[:5], images.augment, generator())
     assert batch.shape == (5, 1, 4, 4) and batch.dtype == torch.float32
-    assert shape_after((1, 12, 12), images.augment) == (1, 4, 4)
     frozen = freeze_images(images, seed=3)
     assert frozen.shape == (1, 4, 4) and frozen.facts["frozen_seed"] == 3
     assert frozen.content_sha256 == freeze_images(images, seed=3).content_sha256
@@ -222,7 +222,7 @@ def test_random_changes_come_before_later_functions(noise: Dataset) -> None:
     dataset = noise.random_shift(2).transform([lambda image: image + 1.0], multiply=2.0)
     images = dataset.load()
     assert images.augment[0] == RandomShift(2) and len(images.augment) == 3
-    batch = apply(images.pixels[:20], images.augment, generator())
+    batch = augmented(images.pixels[:20], images.augment, generator())
     assert batch.min() == 1.0 and batch.max() <= 3.0
 
 
@@ -234,10 +234,10 @@ def test_a_float_set_stays_float_and_an_eight_bit_one_becomes_bytes() -> None:
 
 def test_input_transforms_of_training_are_augmentations() -> None:
     changes = augmentations([VT["RandomCrop"](4), lambda image: image * 0.5])
-    batch = apply(torch.ones(3, 1, 8, 8), changes, generator())
+    batch = augmented(torch.ones(3, 1, 8, 8), changes, generator())
     assert batch.shape == (3, 1, 4, 4) and batch.max() == 0.5
     assert augmentations(None) == ()
-    noisy = apply(torch.zeros(2, 1, 8, 8), augmentations(VT["AddNoise"](0.5)), generator())
+    noisy = augmented(torch.zeros(2, 1, 8, 8), augmentations(VT["AddNoise"](0.5)), generator())
     assert noisy.min() == 0 and 0.1 < noisy.mean() < 0.3
 
 
@@ -268,7 +268,7 @@ def test_wrong_sources_are_told() -> None:
 
 
 def test_descriptions_read_nothing_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Untouchable(Dataset):
+    class Untouchable(Source):
         name = "untouchable"
 
         def item_shape(self) -> tuple[int, ...]:
@@ -280,10 +280,10 @@ def test_descriptions_read_nothing_until_asked(monkeypatch: pytest.MonkeyPatch) 
         def count(self) -> int:
             return 100
 
-        def _read(self):  # type: ignore[no-untyped-def]
+        def read(self):  # type: ignore[no-untyped-def]
             raise AssertionError("read")
 
-    source = Untouchable()
+    source = Dataset(Untouchable())
     calls = {
         "limit": (5,), "skip": (5,), "offset": (5,), "repeat": (2,), "shuffle": (), "sample": (3,),
         "freeze": (), "transform": ([lambda x: x + 1],), "resize": ((4, 4),), "scale": (2,),
@@ -316,7 +316,7 @@ def test_a_resize_after_a_random_crop_follows_it(noise: Dataset) -> None:
     images = dataset.load()
     assert dataset.shape == images.shape == (3, 4, 4)
     assert images.pixels.shape == (50, 1, 8, 8) and images.facts["filter"] == "nearest"
-    assert apply(images.pixels[:5], images.augment, generator()).shape == (5, 3, 4, 4)
+    assert augmented(images.pixels[:5], images.augment, generator()).shape == (5, 3, 4, 4)
     unchanged = noise.random_flip().resize((8, 8)).load()
     assert len(unchanged.augment) == 1
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from aelab.data import TensorDataset, TransformDataset
 from aelab.data.enlarged import enlargement
 from aelab.data.folder import image_folder_dataset
 from aelab.data.kali import kali_dataset
 from aelab.data.noise import noise_dataset
-from aelab.data.transformed import TensorDataset, TransformDataset
 from aelab.data.transforms import Resize
 
 

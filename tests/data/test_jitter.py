@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aelab.data import TensorDataset
-from aelab.data.augment import apply
+from aelab.data.augment import augmented
 from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomPerspective, RandomRotation
 from aelab.errors import DataError
 from aelab.ops.perspective import perspective
@@ -141,5 +141,5 @@ def test_in_a_set_they_run_with_each_batch_and_a_resize_after_them_stays_in_rang
     images = TensorDataset(pixels).transform([lambda x: x / 255.0, *changes])
     images = images.resize((1, 32, 32), "bicubic").load()
     assert images.shape == (1, 32, 32) and len(images.augment) > 0
-    batch = apply(images.pixels, images.augment, generator())
+    batch = augmented(images.pixels, images.augment, generator())
     assert batch.shape == (8, 1, 32, 32) and 0 <= batch.min() and batch.max() <= 1

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aelab.data import TRANSFORMS as VT
 from aelab.data import image_folder_dataset
-from aelab.data.augment import apply
+from aelab.data.augment import augmented
 
 
 @pytest.fixture
@@ -53,5 +53,5 @@ def test_changes_before_the_resize_keep_labels_and_range(mnist_png: Path) -> Non
     images = images.resize((1, 32, 32), "bicubic").load()
     assert images.shape == (1, 32, 32)
     assert images.labels is not None and len(images.labels) == 6
-    batch = apply(images.pixels, images.augment, torch.Generator().manual_seed(0))
+    batch = augmented(images.pixels, images.augment, torch.Generator().manual_seed(0))
     assert batch.shape == (6, 1, 32, 32) and 0 <= batch.min() and batch.max() <= 1

@@ -79,7 +79,7 @@ def test_a_description_keeps_the_roots_of_its_birth(outside: Path, inside: Path)
     with roots.using([inside]):
         dataset = image_folder_dataset("pictures")
     (inside / "pictures" / "b.png").symlink_to(outside / "a.png")
-    assert [file.name for file in dataset.files()] == ["a.png"]  # type: ignore[attr-defined]
+    assert [file.name for file in dataset.source.files()] == ["a.png"]  # type: ignore[attr-defined]
     (source,) = dataset.load().provenance
     assert "links out of the folders that may be read: 1 (b.png" in source.note
 

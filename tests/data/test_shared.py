@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aelab.data import MEMORY, noise_dataset
-from aelab.data.base import Dataset
+from aelab.data import MEMORY, Dataset, noise_dataset
 from aelab.data.shared import sharing
 from aelab.types import Images
 

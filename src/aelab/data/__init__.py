@@ -13,10 +13,10 @@ from aelab.data.arrays import array_dataset
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
-from aelab.data.base import MEMORY, Dataset
-from aelab.data.chain import METHODS
+from aelab.data.base import Change, Description, RandomChange, Source
 from aelab.data.cifar import cifar10_dataset
-from aelab.data.combine import Interleaved
+from aelab.data.combinators import InterleaveDataset, TransformDataset
+from aelab.data.dataset import MEMORY, METHODS, Dataset
 from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
@@ -25,12 +25,9 @@ from aelab.data.kali import kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
 from aelab.data.packaged_ascii import packaged_ascii_dataset
+from aelab.data.per_sample import augmentations
+from aelab.data.tensors import TensorDataset
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
-from aelab.data.transformed import (
-    TensorDataset,
-    TransformDataset,
-    augmentations,
-)
 from aelab.data.transforms import TRANSFORMS
 from aelab.parts import Table, by_name
 
@@ -60,10 +57,9 @@ DATASETS: Table[Callable[..., Any]] = Table(
 COMBINATORS: Table[Callable[..., Any]] = Table(
     "set of sets",
     "aelab.combinators",
-    {
-        **by_name(ImageFilter, TensorDataset, TransformDataset, image_to_ascii_dataset),
-        "InterleaveDataset": Interleaved,
-    },
+    by_name(
+        ImageFilter, InterleaveDataset, TensorDataset, TransformDataset, image_to_ascii_dataset
+    ),
 )
 
 #: Names of `torchvision.datasets` that blocks may use, over our own sets.
@@ -78,7 +74,11 @@ __all__ = [
     "METHODS",
     "TORCHVISION_DATASETS",
     "TRANSFORMS",
+    "Change",
     "Dataset",
+    "Description",
+    "RandomChange",
+    "Source",
     "augmentations",
     "freeze_images",
 ]

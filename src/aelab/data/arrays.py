@@ -16,9 +16,10 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from aelab.data import roots
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.base import Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_too_large
-from aelab.data.prepare import Prepared
+from aelab.data.prepare import Resize
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.files import open_file
 from aelab.types import Images, Provenance
@@ -41,7 +42,7 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-class ArrayFile(Dataset):
+class ArrayFile(Source):
     """The images of a NumPy file, see `array_dataset`."""
 
     name = "array"
@@ -80,7 +81,7 @@ class ArrayFile(Dataset):
         """The path of the images."""
         return [(self.name, str(self.path))]
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         pixels = _pixels(_values(self.path, self.key, IMAGES, images=True), self.path)
         labels = self._labels(len(pixels))
         source = Provenance(self.name, str(self.path), len(pixels), content_sha256(pixels))
@@ -253,4 +254,4 @@ def array_dataset(
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         key: which array of an `.npz` file; `images`, `x`, `data` or the only one if left out.
     """
-    return Prepared(ArrayFile(path, labels_path, key), shape, interpolation)
+    return Dataset(ArrayFile(path, labels_path, key), [Resize(shape, interpolation)])

@@ -20,7 +20,8 @@ from aelab.data.ascii_text import (
     split_collection,
     squared,
 )
-from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.base import content_sha256, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.files_below import FilesBelow, files_below
 from aelab.data.left_out import LeftOut
 from aelab.errors import ConfigError, DataError
@@ -73,7 +74,7 @@ class AsciiArt(FilesBelow):
         how = (self.rules, self.max_samples, self.validation_prop, self.validation)
         return f"ascii {self.path} {self._files_digest()} {how} {self.split} {self.legacy}"
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         sieve = Sieve(self.rules)
         everything = self._all(sieve)
         pictures = list(self._wanted(everything))
@@ -266,7 +267,7 @@ def ascii_art_dataset(
     rules = Rules(height, width, min_lines, min_ink, True, tabs == "expand")
     if legacy:
         rules = Rules(height, width, 0, 0, trim=False, expand_tabs=False)
-    return AsciiArt(
+    source = AsciiArt(
         path,
         rules,
         max_samples=max_samples,
@@ -275,6 +276,7 @@ def ascii_art_dataset(
         split=split,
         legacy=bool(legacy),
     )
+    return Dataset(source)
 
 
 def _check(

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from aelab.data import roots
 from aelab.data.background import BLACK, background_of, over
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.base import Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.decode import decode_rgba
 from aelab.data.memory import refuse_too_large
-from aelab.data.prepare import Prepared, checked_shape
+from aelab.data.prepare import Resize, checked_shape
 from aelab.data.split import PARTS, first_of_each, split_rows
 from aelab.errors import DataError, ShapeError
 from aelab.files import read_file
@@ -22,7 +23,7 @@ from aelab.ops.color import over_colour
 from aelab.types import Images, Provenance
 
 
-class Atlas(Dataset):
+class Atlas(Source):
     """The tiles of one sheet, see `atlas_dataset`."""
 
     name = "atlas"
@@ -76,7 +77,7 @@ class Atlas(Dataset):
         """The sheet's path."""
         return [(self.name, str(self.path))]
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         self.verify()
         sheet = decode_rgba(self.path)
         rgba = cut_tiles(sheet, self.tile, self.start, self.stride, self.path)
@@ -281,4 +282,4 @@ def atlas_dataset(
         path, pairs[0], pairs[1], step, skip_empty, drop_duplicates, names, validation, limit,
         background, alpha,
     )  # fmt: skip
-    return Prepared(sheet, shape, interpolation)
+    return Dataset(sheet, [Resize(shape, interpolation)])

@@ -1,4 +1,4 @@
-"""Random changes of a batch, as training applies them: `augment(images, generator) -> images`.
+"""Random changes of a batch, as training applies them: `change(images, generator) -> images`.
 
 Small frozen objects rather than closures: they compare, print and pickle.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
-from aelab.data.base import make_images
+from aelab.data.base import Change, Description, RandomChange, make_images
 from aelab.data.functions import call_function, function_key, refuse_missing_names
 from aelab.errors import ConfigError, ShapeError
 from aelab.ops.crops import random_crop, random_flip, random_shift
@@ -24,16 +24,8 @@ from aelab.types import Images
 Draws = Literal["uniform", "normal"]
 
 
-@runtime_checkable
-class ChangesShape(Protocol):
-    """An augmentation whose result has another shape tells it."""
-
-    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape, (C, H, W), of an image of `shape` after the change."""
-
-
 @dataclass(frozen=True)
-class RandomShift:
+class RandomShift(RandomChange):
     """Moves by up to `pixels`, black coming in: pad with zeros, then crop at a random place."""
 
     pixels: int
@@ -45,7 +37,7 @@ class RandomShift:
 
 
 @dataclass(frozen=True)
-class RandomRoll:
+class RandomRoll(RandomChange):
     """Rolls each image over rows and columns by its own draw; what leaves comes in opposite.
 
     `uniform` draws each whole number up to the greatest shift equally often. `normal` draws as the
@@ -89,7 +81,7 @@ class RandomRoll:
 
 
 @dataclass(frozen=True)
-class RandomFlip:
+class RandomFlip(RandomChange):
     """Mirrors each image with these probabilities; the documents' are .4 and .2."""
 
     horizontal: float = 0.4
@@ -101,7 +93,7 @@ class RandomFlip:
 
 
 @dataclass(frozen=True)
-class RandomWindow:
+class RandomWindow(RandomChange):
     """Cuts a window of (height, width) at a random place of each image."""
 
     size: tuple[int, int]
@@ -130,8 +122,10 @@ class RandomWindow:
 
 
 @dataclass(frozen=True)
-class RandomBinarize:
-    """Every pixel becomes 1 with the probability that its grey value is, else 0.
+class RandomBinarize(RandomChange):
+    """Black or white at random, drawn anew each time with the grey values as probabilities.
+
+    For a fixed set of binary images: `.binarize().freeze()`.
 
     Source: Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks.
     """
@@ -226,15 +220,45 @@ class seeded:
         return random.getstate() != random.Random(self.seed).getstate()
 
 
-def shape_after(shape: tuple[int, ...], augment: Sequence[Any]) -> tuple[int, ...]:
-    """The shape of an image after all augmentations."""
-    for change in augment:
-        if isinstance(change, ChangesShape):
-            shape = change.shape_after(shape)
-    return shape
+@dataclass(frozen=True)
+class Mirror(Change):
+    """Mirrored each time with this probability, with the elements: `/` becomes `\\`.
+
+    For media whose elements have a mirror image, such as characters.
+    """
+
+    probability: float = 0.5
+
+    def settled(self, before: Description) -> Change:
+        """Itself.
+
+        Raises:
+            ConfigError: the elements of the medium have no mirror image.
+        """
+        before.medium.random_mirror(before.name, float(self.probability))
+        return self
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """The same pixels; training draws the change with each batch."""
+        change = images.medium.random_mirror(before.name, float(self.probability))
+        return replace(images, augment=(*images.augment, change))
 
 
-def apply(images: Tensor, augment: Sequence[Any], generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class Freeze(Change):
+    """The random changes applied once and for all."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", int(self.seed))
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """See `freeze_images`."""
+        return freeze_images(images, self.seed)
+
+
+def augmented(images: Tensor, augment: Sequence[Any], generator: Generator) -> Tensor:
     """All augmentations of one batch in order; uint8 images become float 0..1 if any is there."""
     if augment and images.dtype == torch.uint8:
         images = images.float() / 255.0
@@ -261,7 +285,7 @@ def freeze_images(images: Images, seed: int = 0) -> Images:
     batches = []
     for start in range(0, len(images), 1024):
         generator = keyed_generator(keyed_seed(seed, "freeze"), "freeze", start)
-        part = apply(images.pixels[start : start + 1024], images.augment, generator)
+        part = augmented(images.pixels[start : start + 1024], images.augment, generator)
         batches.append(to_bytes(part))
     frozen = make_images(
         join(batches),

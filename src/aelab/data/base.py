@@ -1,34 +1,34 @@
-"""A data set is a description; pixels are read when somebody needs them, once a process."""
+"""What a data set is made of: a source, which reads or makes images, and changes of them.
+
+All of it is a description; pixels are read when somebody needs them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from aelab.data import roots
-from aelab.data.chain import Chain
-from aelab.data.shared import shared
 from aelab.errors import DataError, ShapeError
 from aelab.medium import PIXELS, Medium
-from aelab.ops.value_range import UNIT
+from aelab.ops.value_range import UNIT, range_words
 from aelab.types import Augment, Images, Provenance, ValueRange
 
-#: Loaded sets kept in memory, in bytes; the least recently used leaves first.
-MEMORY_BYTES = 2 << 30
+if TYPE_CHECKING:
+    from aelab.data.dataset import Dataset
 
 Shape = tuple[int, int, int]
 
 
-class Dataset(Chain, ABC):
-    """One set of images, described; constructing it reads no pixels.
+class Description(ABC):
+    """What can be asked of a set before a pixel is read; every answer is cheap.
 
     Attributes:
         name: how tables call it.
@@ -39,13 +39,22 @@ class Dataset(Chain, ABC):
     name: str = "dataset"
     raw: bool = False
 
-    def __init__(self) -> None:
-        # What may be read is decided where the description is written, not where it is loaded.
-        self._roots = roots.current()
+    @property
+    def medium(self) -> Medium:
+        """What the images are made of."""
+        return PIXELS
+
+    @abstractmethod
+    def item_shape(self) -> tuple[int, ...]:
+        """The shape of one item after every change, random ones included."""
 
     @property
     def shape(self) -> Shape:
-        """(C, H, W) of one image as training sees it, found without reading pixels."""
+        """(C, H, W) of one image as training sees it, found without reading pixels.
+
+        Raises:
+            ShapeError: items have other axes.
+        """
         shape = self.item_shape()
         if len(shape) != 3:
             raise ShapeError(
@@ -54,32 +63,23 @@ class Dataset(Chain, ABC):
             )
         return shape[0], shape[1], shape[2]
 
-    @property
-    def medium(self) -> Medium:
-        """What the images are made of. Cheap."""
-        return PIXELS
-
-    @abstractmethod
-    def item_shape(self) -> tuple[int, ...]:
-        """The shape of one item after every change, random ones included."""
-
     @abstractmethod
     def fingerprint(self) -> str:
-        """A cheap text; equal texts mean equal pixels. Files enter by path, size and time."""
+        """Equal texts mean equal pixels. Files enter by path, size and time."""
 
-    @abstractmethod
-    def _read(self) -> Images:
-        """Read or make the pixels; called once, then remembered."""
+    def item_dtype(self) -> torch.dtype:
+        """The type of the item that per-sample functions are given."""
+        return torch.float32
 
-    def verify(self) -> None:
-        """Raise DataError if files are missing; cheap."""
+    def verify(self) -> None:  # noqa: B027  # what has no files has nothing to verify
+        """Raise DataError if files are missing."""
 
     def count(self) -> int | None:
         """The number of images if it is known without reading pixels, else None."""
         return None
 
     def reading_seconds(self) -> float | None:
-        """About how long reading or making the pixels takes; None if that is not known. Cheap."""
+        """About how long reading or making the pixels takes; None if that is not known."""
         return None
 
     def is_bytes(self) -> bool:
@@ -87,33 +87,8 @@ class Dataset(Chain, ABC):
         return not self.medium.is_brightness  # numbers of elements are bytes always
 
     def sources(self) -> list[tuple[str, str]]:
-        """(name, where it would be read from) of each underlying set; cheap."""
+        """(name, where it would be read from) of each underlying set."""
         return [(self.name, "generated")]
-
-    def load(self) -> Images:
-        """The images. The same description gives the same `Images` again in one process.
-
-        Raises:
-            DataError: if files are missing, corrupt or not what they should be.
-        """
-        key = self.fingerprint()
-        found = MEMORY.get(key)
-        if found is None:
-            # A model may be built on the meta device around this; pixels are real.
-            with roots.entering(self._roots), torch.device("cpu"):
-                found = shared(key, self._read)
-            MEMORY.put(key, found)
-        return found
-
-    def __len__(self) -> int:
-        known = self.count()
-        return len(self.load()) if known is None else known
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        """(image,) or (image, label) as the old systems gave it; loads the set."""
-        images = self.load()
-        item = self.item(images, index)
-        return (item,) if images.labels is None else (item, images.labels[index].clone())
 
     def item(self, images: Images, index: int) -> Tensor:
         """One item as a per-sample function sees it; a copy, which it may change in place."""
@@ -122,45 +97,136 @@ class Dataset(Chain, ABC):
             return pixels.clone()
         return pixels.float() / 255.0
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.fingerprint()})"
+
+class Source(Description):
+    """Where images come from: files, a formula, other sets.
+
+    For a set of one's own: a subclass with `item_shape`, `fingerprint` and `read`, and a function
+    that returns `Dataset(Own(...))`. The constructor calls `super().__init__()` and reads nothing.
+
+    Attributes:
+        parts: the sets that it is made of; none for files and formulas.
+    """
+
+    parts: tuple[Dataset, ...] = ()
+
+    def __init__(self) -> None:
+        # What may be read is decided where the description is written, not where it is loaded.
+        self._roots = roots.current()
+
+    @abstractmethod
+    def read(self) -> Images:
+        """Read or make the images; `Dataset.load` calls it once and remembers them.
+
+        Raises:
+            DataError: files are missing, corrupt or not what they should be.
+        """
 
 
-class Memory:
-    """Loaded sets by fingerprint; a bounded number of bytes, memory-mapped pixels not counted."""
+class Change(ABC):
+    """One change of a set, as plain data: `Limit(100)`, `RandomShift(4)`, `Resize((1, 8, 8))`.
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self._sets: OrderedDict[str, Images] = OrderedDict()
-        self._lock = threading.Lock()
+    A frozen dataclass. It says what it does to the images and to what is known before they are
+    read; what it does not say is as `before` it.
+    """
 
-    def get(self, key: str) -> Images | None:
-        """The set of that fingerprint, or None."""
-        with self._lock:
-            if key in self._sets:
-                self._sets.move_to_end(key)
-            return self._sets.get(key)
+    def settled(self, before: Description) -> Change | None:
+        """The change as it will be applied to a set, or None where it changes nothing.
 
-    def put(self, key: str, images: Images) -> None:
-        """Remember a set; the oldest leave if there is too much. One set always fits."""
-        with self._lock:
-            self._sets[key] = images
-            while len(self._sets) > 1 and sum(map(_bytes, self._sets.values())) > self.limit_bytes:
-                self._sets.popitem(last=False)
+        Raises:
+            AelabError: the set cannot be changed so.
+        """
+        return self
 
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._sets.clear()
+    @abstractmethod
+    def apply(self, images: Images, before: Description) -> Images:
+        """The images changed; those given are shared with others and stay as they are."""
+
+    def key(self, before: Description) -> str:
+        """Its part of the fingerprint."""
+        return repr(self)
+
+    def item_shape_after(self, before: Description) -> tuple[int, ...]:
+        """The shape of one item afterwards."""
+        return before.item_shape()
+
+    def count_after(self, before: Description) -> int | None:
+        """The number of images afterwards, None if it is not known without reading pixels."""
+        return before.count()
+
+    def seconds_after(self, before: Description) -> float | None:
+        """Seconds of reading the set and of this change."""
+        return before.reading_seconds()
+
+    def is_bytes_after(self, before: Description) -> bool:
+        """Whether the pixels are known to be bytes."""
+        return before.is_bytes()
+
+    def raw_after(self, before: Description) -> bool:
+        """Whether per-sample functions are given items as they are stored."""
+        return before.raw
+
+    def verify(self, before: Description) -> None:  # noqa: B027  # plain numbers always work
+        """Raise DataError if a function that it holds cannot work."""
 
 
-def _bytes(images: Images) -> int:
-    mapped = bool(images.facts.get("memory_mapped"))
-    return 0 if mapped else images.pixels.numel() * images.pixels.element_size()
+class RandomChange(Change):
+    """A change that training draws anew for each batch: (images, generator) -> images.
+
+    Attributes:
+        of_unit_images: it takes images for 0..1, and what it gives is 0..1.
+        moves_only: it moves pixels and computes nothing, so that it works on bytes as well.
+        any_medium: it moves whole elements, so that images of any medium stay such.
+    """
+
+    of_unit_images: ClassVar[bool] = False
+    moves_only: ClassVar[bool] = False
+    any_medium: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, C, H, W) -> the same layout, each image with its own draw."""
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(C, H, W) of an image of `shape` after the change."""
+        return shape
+
+    def settled(self, before: Description) -> Change | None:
+        """Itself.
+
+        Raises:
+            ConfigError: the medium of the set does not allow it.
+        """
+        before.medium.refuse(before.name, self)
+        return self
+
+    def item_shape_after(self, before: Description) -> tuple[int, ...]:
+        """The shape of one item afterwards."""
+        return self.shape_after(before.item_shape())
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """The same pixels; training draws the change with each batch.
+
+        Raises:
+            DataError: it takes images for 0..1, and they are not.
+        """
+        refuse_other_range(before.name, images.value_range, self)
+        return replace(images, augment=(*images.augment, self))
 
 
-#: The one memory of the process.
-MEMORY = Memory(MEMORY_BYTES)
+def refuse_other_range(name: str, value_range: ValueRange, *changes: Any) -> None:
+    """Raise if a change that takes images for 0..1 is given others.
+
+    Raises:
+        DataError: naming the set, the change, and what the images are.
+    """
+    for change in changes:
+        if value_range != UNIT and getattr(change, "of_unit_images", False):
+            raise DataError(
+                f"{name}: {type(change).__name__} changes images in 0..1, these are in "
+                f"{range_words(value_range)}",
+                hint="write it before what changes the range: normalize_between, VT.Normalize",
+            )
 
 
 def make_images(

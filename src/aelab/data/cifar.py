@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from aelab.data import roots
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.base import Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.download import fetch
 from aelab.data.listed import listed
-from aelab.data.prepare import Prepared
+from aelab.data.prepare import Resize
 from aelab.errors import DataError
 from aelab.files import open_file, read_file
 from aelab.types import Images, Provenance
@@ -39,7 +40,7 @@ _VERSIONS = (("cifar-10-batches-bin", ".bin"), ("cifar-10-batches-py", ""))
 _ARCHIVES = (_ARCHIVE, "cifar-10-python.tar.gz")
 
 
-class Cifar10(Dataset):
+class Cifar10(Source):
     """One half of CIFAR-10, 3 x 32 x 32, as it is stored; see `cifar10_dataset`."""
 
     name = "cifar10"
@@ -113,7 +114,7 @@ class Cifar10(Dataset):
             ),
         )
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         self.verify()
         found, places = self._find()
         if found is None:
@@ -270,4 +271,5 @@ def cifar10_dataset(
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
-    return Prepared(Cifar10(bool(train), path), shape, interpolation, normalize_between)
+    resize = Resize(shape, interpolation, normalize_between)
+    return Dataset(Cifar10(bool(train), path), [resize])

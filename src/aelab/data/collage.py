@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -11,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from aelab.data.base import Dataset
-from aelab.data.combine import Augmented
+from aelab.data.base import Change, Description, RandomChange
 from aelab.errors import DataError, ShapeError
 from aelab.ops.crops import random_flip
 
@@ -21,7 +19,7 @@ FLIP = 0.3
 
 
 @dataclass(frozen=True)
-class Collage:
+class Collage(RandomChange):
     """Each image, enlarged, with its neighbours in the batch pasted on it.
 
     A batch is taken `num_combine` images at a time (what is left over, fewer). Each image of such a
@@ -30,15 +28,40 @@ class Collage:
     and column free.
 
     Args:
-        size: (height, width) of the result; both larger than the images.
+        size: (height, width) of the result, both larger than the images; or a whole (C, H, W).
         num_combine: images a group.
         black_is_alpha: black pixels of a pasted image are transparent.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
     num_combine: int = 4
     black_is_alpha: bool = True
     of_unit_images: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.num_combine < 1:
+            raise DataError(f"num_combine is a whole number from 1 up, got {self.num_combine!r}")
+        if len(self.size) not in (2, 3) or min(self.size) < 1:
+            raise ShapeError(f"a size is (height, width) or a whole shape, got {tuple(self.size)}")
+
+    def settled(self, before: Description) -> Change | None:
+        """With (height, width) alone.
+
+        Raises:
+            ShapeError: the images of the set are not smaller, or have other channels.
+            ConfigError: the medium of the set does not allow it.
+        """
+        channels = before.item_shape()[0]
+        if len(self.size) == 3 and self.size[0] != channels:
+            raise ShapeError(
+                f"the images have {channels} channels, the collage {self.size[0]}",
+                hint="write the wanted channels into the shape of the images",
+            )
+        height, width = self.size[-2:]
+        size = (int(height), int(width))
+        change = Collage(size, int(self.num_combine), bool(self.black_is_alpha))
+        change.shape_after(before.item_shape())
+        return super(Collage, change).settled(before)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, h, w) float 0..1 -> (B, C, *size)."""
@@ -121,36 +144,3 @@ def _enlarging(inner: int, outer: int) -> Tensor:
     eye = torch.eye(inner, device="cpu")[None, None]
     size = (outer, inner)
     return torch.cat([F.interpolate(eye, size, mode=mode)[0] for mode in ("bicubic", "nearest")])
-
-
-def collage(
-    source: Dataset, shape: Sequence[int], num_combine: int = 4, black_is_alpha: bool = True
-) -> Dataset:
-    """A set of collages of the images of another set, made anew for each batch of training.
-
-    As many collages as images; which images come together follows the order of training.
-    `.freeze()` makes each once. The images of a set without random changes should be bytes or in
-    0..1, where black is 0.
-
-    Args:
-        source: images smaller than the collage.
-        shape: (H, W) or (C, H, W) of the collage.
-        num_combine: images a collage, from 1 up.
-        black_is_alpha: black pixels of a pasted image are transparent.
-
-    Raises:
-        ShapeError: the images are not smaller than the collage.
-        DataError: `num_combine` below 1.
-    """
-    if num_combine < 1:
-        raise DataError(f"num_combine is a whole number from 1 up, got {num_combine!r}")
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ShapeError(f"a size is (height, width) or a whole shape, got {tuple(shape)}")
-    if len(shape) == 3 and shape[0] != source.item_shape()[0]:
-        raise ShapeError(
-            f"the images have {source.item_shape()[0]} channels, the collage {shape[0]}",
-            hint="write the wanted channels into the shape of the images",
-        )
-    change = Collage((int(shape[-2]), int(shape[-1])), int(num_combine), bool(black_is_alpha))
-    change.shape_after(source.item_shape())
-    return Augmented(source, (change,))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from aelab.data.base import Dataset
+from aelab.data.dataset import Dataset
 from aelab.data.decode import image_shape
 from aelab.data.folder import Folder
 from aelab.errors import DataError
@@ -19,27 +19,26 @@ def enlargement(dataset: Dataset) -> str | None:
         For instance `rpg: 32x32 to 64x64`; None where every image is at least as large as wanted.
     """
     height, width = dataset.item_shape()[-2:]
-    shapes: Iterator[tuple[int, ...]] = (part.item_shape() for part in _sources(dataset))
-    if isinstance(dataset, Folder):
-        shapes = _shapes_of_files(dataset)
+    parts = _made_of(dataset)
+    shapes: Iterator[tuple[int, ...]] = (part.item_shape() for part in parts)
+    if dataset.before is None and isinstance(dataset.source, Folder):
+        shapes = _shapes_of_files(dataset.source)
     small = next((s[-2:] for s in shapes if s[-2] < height or s[-1] < width), None)
     if small is not None:
         return f"{dataset.name}: {small[1]}x{small[0]} to {width}x{height}"
-    found = (enlargement(part) for part in _sources(dataset))
+    found = (enlargement(part) for part in parts)
     return next((step for step in found if step is not None), None)
 
 
-def _shapes_of_files(dataset: Folder) -> Iterator[tuple[int, ...]]:
-    for file in dataset.files():
+def _shapes_of_files(folder: Folder) -> Iterator[tuple[int, ...]]:
+    for file in folder.files():
         try:
             yield image_shape(file)
         except DataError:
-            if not dataset.skip_corrupt:
+            if not folder.skip_corrupt:
                 raise
 
 
-def _sources(dataset: Dataset) -> Iterator[Dataset]:
-    """The sets that a set is made of."""
-    given = [getattr(dataset, "source", None), *getattr(dataset, "parts", ())]
-    given += getattr(dataset, "tensors", ())
-    return (part for part in given if isinstance(part, Dataset))
+def _made_of(dataset: Dataset) -> Sequence[Dataset]:
+    """The set before the last change, or those that a source is made of."""
+    return (dataset.before,) if dataset.before is not None else dataset.source.parts

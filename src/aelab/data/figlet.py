@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from aelab.data.ascii_art import grid_size
-from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.base import Source, content_sha256, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.figlet_fonts import (
     LETTERS,
     FigletFont,
@@ -67,7 +68,7 @@ class Recipe:
     fitted: bool
 
 
-class Figlet(Dataset):
+class Figlet(Source):
     """Words in FIGlet fonts, see `figlet_ascii_dataset`."""
 
     name = "figlet"
@@ -100,7 +101,7 @@ class Figlet(Dataset):
             fonts = "missing"
         return f"figlet 3 {fonts} {self.recipe} {self.samples} {self.seed}"
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         fonts = chosen_fonts(load_fonts(), self.recipe)
         words_held, fonts_held = PARTS[self.recipe.part]
         kept = [font for font, held in fonts.items() if fonts_held in (None, held)]
@@ -317,7 +318,7 @@ def figlet_ascii_dataset(
         float(held_out_fonts),
         layout == "fitted",
     )
-    return Figlet(recipe, _at_least_one(samples, "samples"), int(seed))
+    return Dataset(Figlet(recipe, _at_least_one(samples, "samples"), int(seed)))
 
 
 def _checked(given: int | Sequence[str], name: str) -> int | tuple[str, ...]:

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from pathlib import Path
 
 from aelab.data import roots
-from aelab.data.base import Dataset, file_stamp
+from aelab.data.base import Source, file_stamp
 from aelab.data.left_out import (
     BROKEN,
     CLOSED,
@@ -22,7 +22,7 @@ from aelab.data.left_out import (
 from aelab.paths import real
 
 
-class FilesBelow(Dataset):
+class FilesBelow(Source):
     """A set of all files of one kind below a path.
 
     Args:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from aelab.data import roots
 from aelab.data.background import BLACK, Background, background_of
-from aelab.data.base import Dataset, Shape, content_sha256, make_images
+from aelab.data.base import Shape, content_sha256, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.decode import EXTENSIONS, Frames, Noticed, decode, image_shape
 from aelab.data.files_below import FilesBelow, files_below
 from aelab.data.left_out import TOLD, UNREADABLE, LeftOut, listed
@@ -121,7 +122,7 @@ class Folder(FilesBelow):
         behind = "" if self.background == BLACK else f" {self.background}"
         return f"folder {self.path} {self._files_digest()} {values} {self.validation}{behind}"
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         shape = checked_shape(self.item_shape())
         bytes_needed = len(self.files()) * shape[0] * shape[1] * shape[2]
         mapped = bytes_needed > self.memory_limit_mb * (1 << 20)
@@ -407,7 +408,7 @@ def image_folder_dataset(
         skip_corrupt: leave unreadable files out (they are listed in the set's provenance).
         memory_limit_mb: a larger set is kept in a memory-mapped file in the cache.
     """
-    return Folder(
+    source = Folder(
         path,
         shape,
         interpolation,
@@ -418,3 +419,4 @@ def image_folder_dataset(
         skip_corrupt=skip_corrupt,
         memory_limit_mb=memory_limit_mb,
     )
+    return Dataset(source)

@@ -14,9 +14,10 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.ascii_art import grid_size
 from aelab.data.augment import freeze_images
-from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.base import Source, content_sha256, make_images
+from aelab.data.dataset import Dataset, need_dataset
 from aelab.data.folder import map_pixels
-from aelab.errors import ConfigError, DataError
+from aelab.errors import ConfigError
 from aelab.glyphs.medium import Characters
 from aelab.medium import Medium
 from aelab.ops.augmented import floats
@@ -31,7 +32,7 @@ _VERSION = 1
 _BATCH = 256
 
 
-class ImageToAscii(Dataset):
+class ImageToAscii(Source):
     """The pictures of another set as ASCII art, see `image_to_ascii_dataset`."""
 
     def __init__(
@@ -78,7 +79,7 @@ class ImageToAscii(Dataset):
     def _how(self) -> tuple[object, ...]:
         return self.font_res, self.font_zoom, self.invert, self.brightness, self.edges
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         images = freeze_images(self.pictures.load())
         if images.value_range != UNIT:
             unit = to_unit(floats(images.pixels), images.value_range)
@@ -175,12 +176,9 @@ def image_to_ascii_dataset(
         DataError: `dataset` is no data set.
     """
     where = "image_to_ascii_dataset"
-    if not isinstance(dataset, Dataset):
-        raise DataError(
-            f"{where} needs a data set, got {type(dataset).__name__}",
-            hint="wrap a tensor: TensorDataset(tensor)",
-        )
+    need_dataset(dataset, where)
     if not dataset.medium.is_brightness:
         raise ConfigError(f"{where}: {dataset.name} holds ASCII pictures already")
     grid = grid_size(shape if isinstance(shape, int) else tuple(shape), where)
-    return ImageToAscii(dataset, grid, font_res, font_zoom, invert, bool(brightness), bool(edges))
+    source = ImageToAscii(dataset, grid, font_res, font_zoom, invert, bool(brightness), bool(edges))
+    return Dataset(source)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from aelab.data import roots
-from aelab.data.base import Dataset, Shape, content_sha256, make_images
+from aelab.data.base import Shape, Source, content_sha256, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.folder import map_pixels
 from aelab.data.functions import function_key
 from aelab.data.image_filter import ImageFilter
@@ -106,7 +107,7 @@ PRESETS: tuple[Recipe, ...] = (
 MIXTURE = (1, 1, 1, 1, 2, 1, 1, 4, 1, 1, 1)
 
 
-class Kali(Dataset):
+class Kali(Source):
     """Rendered Kali fractals, see `kali_dataset`."""
 
     name = "kali"
@@ -134,7 +135,7 @@ class Kali(Dataset):
         digest = hashlib.sha256("\n".join(map(_recipe_key, self.recipes)).encode()).hexdigest()
         return f"kali {_VERSION} {self.wanted} {self.size} {self.seed} {digest}"
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         key = hashlib.sha256(self.fingerprint().encode()).hexdigest()[:24]
         kept = roots.cache_folder() / "kali" / f"{key}.u8"
         shape = (self.size, *self.wanted)
@@ -321,7 +322,7 @@ def kali_dataset(
     recipes = (own,) if preset is None else _presets(preset, own)
     if legacy_offset:
         recipes = tuple(replace(r, ranges=replace(r.ranges, legacy_offset=True)) for r in recipes)
-    return Kali(shape, size, seed, recipes)
+    return Dataset(Kali(shape, size, seed, recipes))
 
 
 def _presets(preset: int | str, own: Recipe) -> tuple[Recipe, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from aelab.data.base import Dataset
+    from aelab.data.dataset import Dataset
 
 F = TypeVar("F", bound=Callable[..., Any])
 

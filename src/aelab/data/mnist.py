@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aelab.data import roots
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.base import Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.download import fetch
 from aelab.data.idx import idx_sizes, load_idx
 from aelab.data.listed import listed
-from aelab.data.prepare import Prepared
+from aelab.data.prepare import Resize
 from aelab.errors import DataError
 from aelab.types import Images, Provenance
 
@@ -93,7 +94,7 @@ FASHION_MNIST = Known(
 )
 
 
-class KnownIdx(Dataset):
+class KnownIdx(Source):
     """One half of a published IDX set, 28 x 28 grey, as it is stored."""
 
     def __init__(self, known: Known, train: bool, path: str | None = None) -> None:
@@ -172,7 +173,7 @@ class KnownIdx(Dataset):
             looked_at=places,
         )
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         images_file, labels_file = self.files
         path = self._located(images_file)
         pixels = load_idx(path, sha256=self.known.sha256[images_file], dimensions=3)[:, None]
@@ -185,7 +186,7 @@ class KnownIdx(Dataset):
         return make_images(pixels, labels=labels.long(), provenance=[provenance], facts=facts)
 
 
-class IdxFile(Dataset):
+class IdxFile(Source):
     """Any IDX file of images, with an optional file of labels."""
 
     name = "idx"
@@ -232,7 +233,7 @@ class IdxFile(Dataset):
         """The path of the images."""
         return [(self.name, str(self.path))]
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         self.verify()
         pixels = load_idx(self.path)
         if pixels.ndim not in (3, 4):
@@ -268,7 +269,8 @@ def mnist_dataset(
 
     Source: LeCun, Cortes, Burges, 1998, CC BY-SA 3.0.
     """
-    return Prepared(KnownIdx(MNIST, bool(train), path), shape, interpolation, normalize_between)
+    resize = Resize(shape, interpolation, normalize_between)
+    return Dataset(KnownIdx(MNIST, bool(train), path), [resize])
 
 
 @listed("fmnist", validation={"train": False})
@@ -285,8 +287,8 @@ def fmnist_dataset(
 
     Source: Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747, MIT.
     """
-    source = KnownIdx(FASHION_MNIST, bool(train), path)
-    return Prepared(source, shape, interpolation, normalize_between)
+    resize = Resize(shape, interpolation, normalize_between)
+    return Dataset(KnownIdx(FASHION_MNIST, bool(train), path), [resize])
 
 
 def idx_dataset(
@@ -303,4 +305,4 @@ def idx_dataset(
         shape: (C, H, W) wanted; the stored one if left out.
         interpolation: as `mnist_dataset`.
     """
-    return Prepared(IdxFile(path, labels_path), shape, interpolation)
+    return Dataset(IdxFile(path, labels_path), [Resize(shape, interpolation)])

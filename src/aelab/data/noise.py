@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from aelab.data.base import Dataset, content_sha256, make_images
+from aelab.data.base import Source, content_sha256, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
 from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import checked_shape
@@ -17,7 +18,7 @@ from aelab.types import Images, Provenance
 _BLOCK = 4096
 
 
-class Noise(Dataset):
+class Noise(Source):
     """Normal noise, see `noise_dataset`."""
 
     name = "noise"
@@ -59,7 +60,7 @@ class Noise(Dataset):
         values = (self.wanted, self.size, self.mean, self.std, self.clamp01, self.seed)
         return f"noise {values}"
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         drawn = max(self.size, _BLOCK) if not self.clamp01 else self.size / 4 + _BLOCK
         refuse_too_large(
             int(4 * drawn * math.prod(self.wanted)),
@@ -102,4 +103,4 @@ def noise_dataset(
         clamp01: clamp to 0..1 and store as 8 bit; otherwise float32 of any range.
         seed: another seed gives other images: use two for training and validation.
     """
-    return Noise(shape, size, mean, std, clamp01, seed)
+    return Dataset(Noise(shape, size, mean, std, clamp01, seed))

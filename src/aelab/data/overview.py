@@ -16,7 +16,7 @@ from aelab.data import DATASETS
 from aelab.data.arrays import array_dataset
 from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
-from aelab.data.base import Dataset
+from aelab.data.dataset import Dataset
 from aelab.data.decode import image_shape
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import png_ratio

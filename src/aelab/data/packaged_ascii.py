@@ -20,7 +20,8 @@ from aelab.data.ascii_text import (
     split_collection,
     squared,
 )
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.base import Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
 from aelab.glyphs.medium import Characters
@@ -34,7 +35,7 @@ _VARIABLES = {"thoughts": "\\", "eyes": "oo", "tongue": "  ", "eye": "o"}
 
 
 @dataclass(frozen=True)
-class Source:
+class Package:
     """One package that ships pictures.
 
     Attributes:
@@ -96,16 +97,16 @@ def box_pictures(text: str) -> list[str]:
 
 
 #: What is looked for, by the name of the package.
-SOURCES: dict[str, Source] = {
-    "boxes": Source(
+SOURCES: dict[str, Package] = {
+    "boxes": Package(
         ("/etc/boxes/boxes-config", "/usr/share/boxes/boxes-config", "/usr/share/boxes"),
         "boxes-config",
         box_pictures,
     ),
-    "cowsay": Source(
+    "cowsay": Package(
         ("/usr/share/cowsay", "/usr/local/share/cowsay", "/usr/share/cows"), ".cow", cow_pictures
     ),
-    "fortunes": Source(
+    "fortunes": Package(
         ("/usr/share/games/fortunes/ascii-art", "/usr/share/fortune/ascii-art"),
         "",
         split_collection,
@@ -113,7 +114,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-class PackagedAscii(Dataset):
+class PackagedAscii(Source):
     """The ASCII pictures of installed packages, see `packaged_ascii_dataset`."""
 
     name = "packaged-ascii"
@@ -165,7 +166,7 @@ class PackagedAscii(Dataset):
         stamps = " ".join(f"{name} {file_stamp(file)}" for name, file in self.files())
         return f"packaged ascii 1 {stamps} {self.rules} {self.share} {self.validation}"
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         sieve = Sieve(self.rules)
         pictures = list(first_of_each_text(self._texts(sieve), sieve))
         known = [picture.label for picture in pictures]
@@ -249,4 +250,4 @@ def packaged_ascii_dataset(
             hint="add validation_prop=0.1, here and in the training set",
         )
     rules = Rules(height, width, min_lines, min_ink)
-    return PackagedAscii(names, rules, validation_prop, bool(validation))
+    return Dataset(PackagedAscii(names, rules, validation_prop, bool(validation)))

@@ -1,102 +1,104 @@
-"""Bringing a set to the wished shape: channels first, then size, then an optional range."""
+"""Changes of shape and range: another size, other channels, other values for black and white."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aelab.data.augment import Steps
-from aelab.data.base import Dataset, Shape, make_images
+from aelab.data.base import Change, Description, Shape, make_images
 from aelab.data.memory import refuse_too_large
-from aelab.data.wrapped import Wrapped
 from aelab.errors import DataError, ShapeError
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import Window, filter_name, resize, resize_rgba
-from aelab.types import Images, ValueRange
+from aelab.types import Images
 
 
-class Prepared(Wrapped):
-    """A set at another shape.
+@dataclass(frozen=True)
+class Resize(Change):
+    """At another (C, H, W): channels first, then the size, then an optional range.
 
     Args:
-        source: the set as it is stored.
-        shape: (C, H, W) wanted; None keeps the source's.
+        shape: (C, H, W) wanted; None keeps that of the set.
         interpolation: True is `bilinear` (antialiased), False `nearest`, or the name of a filter.
             Without effect, and out of the fingerprint, where the size fits already.
         normalize_between: (low, high): each image's own minimum and maximum go there; the pixels
             are then float32.
     """
 
-    def __init__(
-        self,
-        source: Dataset,
-        shape: tuple[int, ...] | None = None,
-        interpolation: bool | str = True,
-        normalize_between: tuple[float, float] | None = None,
-    ) -> None:
-        super().__init__(source)
-        self.raw = False
-        self.wanted = checked_shape(shape) if shape is not None else None
-        self.resize_filter = filter_name(interpolation)
-        self.normalize_between = normalize_between
-        if normalize_between is not None:
-            self.normalize_between = checked_range(normalize_between, "normalize_between")
-        if not source.medium.allows("resize") and self.wanted not in (None, source.item_shape()):
-            source.medium.refuse(source.name, "resize")
-        if normalize_between:
-            source.medium.refuse(source.name, "normalize_between")
+    shape: tuple[int, ...] | None = None
+    interpolation: bool | str = True
+    normalize_between: tuple[float, float] | None = None
 
-    def item_shape(self) -> tuple[int, ...]:
-        """(C, H, W) as wanted, or as in the other set."""
-        return self.wanted or self.source.item_shape()
+    def __post_init__(self) -> None:
+        shape = None if self.shape is None else checked_shape(self.shape)
+        between = self.normalize_between
+        if between is not None:
+            between = checked_range(between, "normalize_between")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "interpolation", filter_name(self.interpolation))
+        object.__setattr__(self, "normalize_between", between)
 
-    def reading_seconds(self) -> float | None:
-        """As in the other set, and a millisecond for 50,000 values that are changed."""
-        before = self.source.reading_seconds()
-        if before is None or (self.wanted in (None, self.source.item_shape())
-                              and self.normalize_between is None):  # fmt: skip
-            return before
-        count = self.source.count() or 0
-        return before + 2e-8 * count * math.prod(self.source.item_shape())
+    def settled(self, before: Description) -> Change:
+        """Itself.
 
-    def is_bytes(self) -> bool:
-        """As in the other set, unless a range is asked for."""
-        return self.normalize_between is None and self.source.is_bytes()
+        Raises:
+            ConfigError: the medium of the set does not allow it.
+        """
+        medium = before.medium
+        if not medium.allows("resize") and self.shape not in (None, before.item_shape()):
+            medium.refuse(before.name, "resize")
+        if self.normalize_between:
+            medium.refuse(before.name, "normalize_between")
+        return self
 
-    def fingerprint(self) -> str:
-        """The other set, the shape, the filter where it matters, and the range."""
-        size = self.source.item_shape()[-2:]
-        resized = self.wanted is not None and self.wanted[1:] != size
-        filter = self.resize_filter if resized else ""
-        return f"{self.source.fingerprint()} -> {self.wanted} {filter} {self.normalize_between}"
+    def key(self, before: Description) -> str:
+        """The shape, the filter where it matters, and the range."""
+        resized = self.shape is not None and self.shape[1:] != before.item_shape()[-2:]
+        filter = self.interpolation if resized else ""
+        return f"-> {self.shape} {filter} {self.normalize_between}"
 
-    def _read(self) -> Images:
-        images = self.source.load()
+    def item_shape_after(self, before: Description) -> tuple[int, ...]:
+        """(C, H, W) as wanted, or as before."""
+        return self.shape or before.item_shape()
+
+    def seconds_after(self, before: Description) -> float | None:
+        """Those of the set before, and a millisecond for 50,000 values that are changed."""
+        seconds = before.reading_seconds()
+        if seconds is None or (self.shape in (None, before.item_shape())
+                               and self.normalize_between is None):  # fmt: skip
+            return seconds
+        return seconds + 2e-8 * (before.count() or 0) * math.prod(before.item_shape())
+
+    def is_bytes_after(self, before: Description) -> bool:
+        """As before, unless a range is asked for."""
+        return self.normalize_between is None and before.is_bytes()
+
+    def raw_after(self, before: Description) -> bool:
+        """No: float32 in 0..1."""
+        return False
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """All images at once; after random changes, each batch."""
         if images.augment:
             return self._after(images)
-        shape = self.wanted or images.shape
+        change = self._of(images)
         refuse_too_large(
-            len(images) * math.prod(shape) * (4 if self.normalize_between else 1),
-            f"{self.name} at {'x'.join(map(str, shape))}, {len(images):,} images,",
+            len(images) * math.prod(change.shape) * (4 if self.normalize_between else 1),
+            f"{before.name} at {'x'.join(map(str, change.shape))}, {len(images):,} images,",
         )
-        alpha = bool(images.facts.get("alpha"))
-        pixels = prepare(images.pixels, shape, self.resize_filter, alpha=alpha)
-        facts: dict[str, Any] = dict(images.facts)
-        resized = tuple(images.pixels.shape[2:]) != shape[1:]
-        facts["resized"] = bool(facts.get("resized")) or resized
+        pixels = change(images.pixels)
+        resized = tuple(images.pixels.shape[2:]) != change.shape[1:]
+        facts = self._facts(images, resized)
         if resized:
-            facts["filter"] = self.resize_filter
             facts["memory_mapped"] = False
-        value_range: ValueRange = images.value_range
-        if self.normalize_between is not None:
-            pixels = normalize(pixels, *self.normalize_between)
-            value_range = self.normalize_between
         if pixels is images.pixels:
-            return Images(**{**vars(images), "facts": facts})
+            return replace(images, facts=facts)
         return make_images(
             pixels,
             labels=images.labels,
@@ -104,41 +106,118 @@ class Prepared(Wrapped):
             provenance=images.provenance,
             facts=facts,
             medium=images.medium,
-            value_range=value_range,
+            value_range=self.normalize_between or images.value_range,
         )
+
+    def _of(self, images: Images) -> BatchResize:
+        """What is done to pixels of such images."""
+        alpha = bool(images.facts.get("alpha"))
+        channels, height, width = self.shape or images.shape
+        filter = filter_name(self.interpolation)
+        return BatchResize((channels, height, width), filter, self.normalize_between, alpha)
+
+    def _facts(self, images: Images, resized: bool) -> dict[str, Any]:
+        """What is told of the images afterwards."""
+        facts = {**images.facts, "resized": bool(images.facts.get("resized")) or resized}
+        if resized:
+            facts["filter"] = self.interpolation
+        return facts
 
     def _after(self, images: Images) -> Images:
         """Random changes come first, so this one follows them with each batch."""
-        if self.normalize_between is None and self.wanted in (None, images.shape):
+        if self.normalize_between is None and self.shape in (None, images.shape):
             return images
-        change = Change(
-            self.wanted or images.shape, self.resize_filter, self.normalize_between,
-            bool(images.facts.get("alpha")),
-        )  # fmt: skip
-        resized = images.shape[1:] != change.shape[1:]
-        facts = {**images.facts, "resized": bool(images.facts.get("resized")) or resized}
-        if resized:
-            facts["filter"] = self.resize_filter
+        change = self._of(images)
         return replace(
             images,
             augment=(*images.augment, Steps(change, sets_range=self.normalize_between is not None)),
-            facts=facts,
+            facts=self._facts(images, images.shape[1:] != change.shape[1:]),
             value_range=self.normalize_between or images.value_range,
         )
 
 
+class Relative(Change):
+    """A resize that depends on the set."""
+
+    @abstractmethod
+    def settled(self, before: Description) -> Change:
+        """The resize that it is."""
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """That resize."""
+        return self.settled(before).apply(images, before)
+
+
 @dataclass(frozen=True)
-class Change:
-    """What `Prepared` does, for one batch."""
+class Size(Relative):
+    """Another (H, W), with the channels that the set has."""
+
+    size: tuple[int, ...]
+    interpolation: bool | str = True
+
+    def settled(self, before: Description) -> Change:
+        """With these channels."""
+        return Resize((before.shape[0], *self.size), self.interpolation).settled(before)
+
+
+@dataclass(frozen=True)
+class Scale(Relative):
+    """Height and width times `factor`, rounded, at least 1."""
+
+    factor: float
+    interpolation: bool | str = True
+
+    def settled(self, before: Description) -> Change:
+        """With the rounded size."""
+        channels, *sides = before.shape
+        size = (max(1, round(side * self.factor)) for side in sides)
+        return Resize((channels, *size), self.interpolation).settled(before)
+
+
+@dataclass(frozen=True)
+class ValuesBetween(Change):
+    """Says that `low` is black and `high` white, and changes no pixel.
+
+    For floats in a range of their own, so that measures and pictures are right.
+    """
+
+    low: float
+    high: float
+
+    def settled(self, before: Description) -> Change:
+        """With two checked numbers.
+
+        Raises:
+            ConfigError: the medium of the set does not allow it.
+            DataError: the range is none.
+        """
+        before.medium.refuse(before.name, "values_between")
+        return ValuesBetween(*checked_range((self.low, self.high), "values_between"))
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """The same pixels."""
+        return replace(images, value_range=(self.low, self.high))
+
+
+@dataclass(frozen=True)
+class BatchResize:
+    """What `Resize` does to a batch or to a whole set, (N, C, H, W)."""
 
     shape: Shape
     filter: str
     normalize_between: tuple[float, float] | None
-    alpha: bool = field(default=False, repr=False)
+    alpha: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         images = prepare(images, self.shape, self.filter, alpha=self.alpha)
         return normalize(images, *self.normalize_between) if self.normalize_between else images
+
+    def __repr__(self) -> str:
+        # Records of runs hold this text, and runs are compared by it: it stays as it ever was.
+        return (
+            f"Change(shape={self.shape!r}, filter={self.filter!r}, "
+            f"normalize_between={self.normalize_between!r})"
+        )
 
 
 def prepare(

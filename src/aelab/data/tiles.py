@@ -15,14 +15,15 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.atlas import Atlas
 from aelab.data.augment import RandomFlip, RandomShift
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
-from aelab.data.combine import Augmented, repeat
+from aelab.data.base import Change, Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.folder import Folder
 from aelab.data.listed import listed
-from aelab.data.prepare import Prepared
+from aelab.data.prepare import Resize
+from aelab.data.rows import Repeat
 from aelab.errors import DataError
 from aelab.files import read_file
-from aelab.types import Augment, Images, Provenance
+from aelab.types import Images, Provenance
 
 _AUTHOR = {
     False: "rpg-3x32x32-uint-train.pt",
@@ -32,7 +33,7 @@ _SHEETS = ("rpg-tiles/rltiles-32x32.png", "rltiles-32x32.png")
 NOT_THE_AUTHORS = "not the author's tiles: published RPG numbers are not comparable"
 
 
-class RpgTiles(Dataset):
+class RpgTiles(Source):
     """RPG tiles as they are stored, see `rpg_tile_dataset_3x32x32`."""
 
     name = "rpg"
@@ -72,14 +73,14 @@ class RpgTiles(Dataset):
             return Path(self.path), places
         return found, places
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         found, places = self._find()
         if found is None:
             raise _missing(places)
         if found.suffix == ".pt":
             return self._author_file(found)
         if found.is_dir():
-            pictures: Dataset = Folder(found, (3, 32, 32), "nearest", validation=self.validation)
+            pictures: Source = Folder(found, (3, 32, 32), "nearest", validation=self.validation)
             note = f"pictures of {found.name}, {NOT_THE_AUTHORS}"
         else:
             beside = found.with_suffix(".txt")
@@ -92,7 +93,7 @@ class RpgTiles(Dataset):
             )
             title = "RLTiles" if found.name in {Path(s).name for s in _SHEETS} else found.name
             note = f"{title}, {NOT_THE_AUTHORS}"
-        images = pictures.load()
+        images = Dataset(pictures).load()
         (read,) = images.provenance
         note = "; ".join(filter(None, (note, read.note)))
         source = read._replace(name=self.name, note=note)
@@ -163,12 +164,9 @@ def rpg_tile_dataset_3x32x32(
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         path: a folder or file; otherwise `AELAB_DATA`, then the cache.
     """
-    tiles: Dataset = Prepared(RpgTiles(validation, path), shape, interpolation)
-    changes: list[Augment] = []
+    changes: list[Change] = [Resize(shape, interpolation)]
     if random_shift:
         changes.append(RandomShift(int(random_shift)))
     if random_flip:
         changes.append(RandomFlip())
-    if changes:
-        tiles = Augmented(tiles, tuple(changes))
-    return repeat(tiles, num_repeat)
+    return Dataset(RpgTiles(validation, path), [*changes, Repeat(num_repeat)])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from aelab.data.base import Dataset
-from aelab.data.collage import collage
-from aelab.data.combine import limit as first_images
+from aelab.data.combinators import TransformDataset
+from aelab.data.dataset import Dataset, need_dataset
 from aelab.data.kali import kali_dataset
+from aelab.data.per_sample import Function
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
-from aelab.data.transformed import TransformDataset
 from aelab.errors import DataError
 
 
@@ -76,12 +77,12 @@ def rpg_tile_dataset(
         shape, validation, random_shift, random_flip, num_repeat, "nearest", path
     )
     tiles = tiles.shuffle() if shuffle else tiles
-    return tiles if limit is None else first_images(tiles, limit)
+    return tiles if limit is None else tiles.limit(limit)
 
 
 def LimitDataset(source: Dataset, size: int) -> Dataset:
     """The old name of `.limit(size)`; its index was off by one, this one is not."""
-    return first_images(source, size)
+    return need_dataset(source, "LimitDataset").limit(size)
 
 
 def ImageCombinePatchIterableDataset(
@@ -98,8 +99,20 @@ def ImageCombinePatchIterableDataset(
         num_combine: images a collage.
         black_is_alpha: black pixels of a pasted image are transparent.
     """
-    return collage(ds, shape, num_combine, black_is_alpha)
+    dataset = need_dataset(ds, "ImageCombinePatchIterableDataset")
+    return dataset.collage(shape, num_combine, black_is_alpha)
 
 
-class TransformIterableDataset(TransformDataset):
-    """The old name for streams; the same here."""
+def TransformIterableDataset(
+    source: Dataset,
+    dtype: torch.dtype | None = None,
+    multiply: float | None = None,
+    transforms: Function | Sequence[Function] | None = None,
+    num_repeat: int = 1,
+    features_dataframe: None = None,
+    transform_all: bool = False,
+) -> Dataset:
+    """The old name for streams; the same as `TransformDataset` here."""
+    return TransformDataset(
+        source, dtype, multiply, transforms, num_repeat, features_dataframe, transform_all
+    )

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from aelab.data import roots
 from aelab.data.atlas import cut_tiles
-from aelab.data.base import Dataset, content_sha256, file_stamp, make_images
+from aelab.data.base import Source, content_sha256, file_stamp, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.decode import decode_rgba
-from aelab.data.prepare import Prepared, checked_shape
+from aelab.data.prepare import Resize, checked_shape
 from aelab.errors import DataError
 from aelab.types import Images, Provenance
 
 
-class ImagePatches(Dataset):
+class ImagePatches(Source):
     """The tiles of one picture, see `ImagePatchDataset`."""
 
     name = "image_patch"
@@ -43,7 +44,7 @@ class ImagePatches(Dataset):
         """The picture's path."""
         return [(self.name, str(self.path))]
 
-    def _read(self) -> Images:
+    def read(self) -> Images:
         self.verify()
         sheet = decode_rgba(self.path)
         pixels = cut_tiles(sheet, self.tile, (0, 0), self.tile, self.path)[:, :3].contiguous()
@@ -65,4 +66,4 @@ def ImagePatchDataset(shape: tuple[int, int, int], filename: str | Path) -> Data
         ShapeError: not one tile fits.
     """
     wanted = checked_shape(shape)
-    return Prepared(ImagePatches((wanted[1], wanted[2]), filename), wanted)
+    return Dataset(ImagePatches((wanted[1], wanted[2]), filename), [Resize(wanted)])

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from aelab.data.base import Dataset, make_images
+from aelab.data.base import Change, Description, make_images
+from aelab.data.dataset import Dataset
 from aelab.data.mnist import FASHION_MNIST, MNIST, KnownIdx
-from aelab.data.prepare import Prepared
-from aelab.data.wrapped import Wrapped
+from aelab.data.prepare import Resize
 from aelab.types import Images
 
 
-class Planes(Wrapped):
-    """Grey images without their channel axis, uint8, as torchvision keeps them."""
+@dataclass(frozen=True)
+class Planes(Change):
+    """Grey images without their channel axis, as torchvision keeps them."""
 
-    raw = True
+    def item_shape_after(self, before: Description) -> tuple[int, ...]:
+        """(H, W): as before without the one channel."""
+        return before.item_shape()[1:]
 
-    def __init__(self, source: Dataset) -> None:
-        super().__init__(source)
-        self.raw = True
+    def raw_after(self, before: Description) -> bool:
+        """Yes: uint8."""
+        return True
 
-    def item_shape(self) -> tuple[int, ...]:
-        """(H, W): the other set's without its one channel."""
-        return self.source.item_shape()[1:]
-
-    def fingerprint(self) -> str:
-        """The other set, its channel dropped."""
-        return f"planes of {self.source.fingerprint()}"
-
-    def _read(self) -> Images:
-        images = self.source.load()
+    def apply(self, images: Images, before: Description) -> Images:
+        """(N, 1, H, W) -> (N, H, W)."""
         planes = make_images(images.pixels[:, 0], provenance=images.provenance, facts=images.facts)
         return replace(planes, labels=images.labels)
 
 
-class TorchvisionMNIST(Prepared):
+class TorchvisionMNIST(Dataset):
     """MNIST by torchvision's name.
 
     Args:
@@ -47,17 +42,17 @@ class TorchvisionMNIST(Prepared):
     block_attributes = frozenset({"data", "targets"})
 
     def __init__(self, root: str | None = None, train: bool = True, download: bool = True) -> None:
-        super().__init__(KnownIdx(self.known, bool(train)))
+        super().__init__(KnownIdx(self.known, bool(train)), [Resize()])
 
     @property
     def data(self) -> Dataset:
         """The images: a description of a uint8 (N, 28, 28) tensor, for `TensorDataset`."""
-        return Planes(self.source)
+        return Dataset(self.source, [Planes()])
 
     @property
     def targets(self) -> Dataset:
         """The labels, for `TensorDataset`."""
-        return Planes(self.source)
+        return Dataset(self.source, [Planes()])
 
 
 class TorchvisionFashionMNIST(TorchvisionMNIST):

@@ -17,8 +17,8 @@ from torch import Tensor
 from aelab import catalogue
 from aelab.config.blocks import Block, evaluate_block
 from aelab.data import Dataset, freeze_images
-from aelab.data.combine import take_rows
 from aelab.data.enlarged import enlargement
+from aelab.data.rows import take_rows
 from aelab.errors import ConfigError, DataError, ShapeError, UserError, Where
 from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels

@@ -1,0 +1,63 @@
+"""Functions that make a set of other sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aelab.data.dataset import Dataset, need_dataset
+from aelab.data.interleaved import Interleaved
+from aelab.data.per_sample import Function, PerSample
+from aelab.data.rows import Repeat
+from aelab.data.tensors import TensorDataset
+from aelab.data.transforms import flat
+from aelab.errors import DataError
+
+
+def TransformDataset(
+    source: Dataset,
+    dtype: torch.dtype | None = None,
+    multiply: float | None = None,
+    transforms: Function | Sequence[Function] | None = None,
+    num_repeat: int = 1,
+    features_dataframe: None = None,
+    transform_all: bool = False,
+) -> Dataset:
+    """A set with functions of one image.
+
+    An item goes through dtype, multiply and the functions in this order. Functions that draw no
+    random numbers run once and the result is kept; from the first random one on they run with each
+    batch, our own (`VT.RandomCrop`, ...) batched, others one image at a time (slow: `.freeze()`
+    runs them once).
+
+    Args:
+        source: any set.
+        dtype: type of the item given to the functions.
+        multiply: factor, for instance 1/255.
+        transforms: functions, called with one item; float32 (C, H, W) in 0..1 unless the source is
+            a `TensorDataset`, whose items come as they are.
+        num_repeat: each image so many times.
+        features_dataframe: of the old tool, not supported.
+        transform_all: of the old tool, not supported: labels stay as they are.
+    """
+    if isinstance(source, Tensor):
+        source = TensorDataset(source)
+    if features_dataframe is not None or transform_all:
+        raise DataError(
+            "TransformDataset: features_dataframe and transform_all are not supported",
+            hint="leave them out; functions change the image only",
+        )
+    functions = PerSample(tuple(flat(transforms)), dtype, multiply)
+    return need_dataset(source, "TransformDataset").changed(functions, Repeat(num_repeat))
+
+
+def InterleaveDataset(*sources: Dataset) -> Dataset:
+    """One image of each set in turn until each is exhausted.
+
+    Labels are kept where all sets have some; classes of equal names become one.
+    Sets with different random changes are frozen first: a batch knows not which image came from
+    which set. Repeat a set before, to keep several versions of each of its images.
+    """
+    return Dataset(Interleaved(sources))

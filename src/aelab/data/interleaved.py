@@ -1,0 +1,137 @@
+"""Several sets as one source: one image of each in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from aelab.data.augment import freeze_images, join
+from aelab.data.base import Source, make_images
+from aelab.errors import DataError, ShapeError
+from aelab.medium import Medium, common_medium
+from aelab.ops.classes import class_numbers, common_classes
+from aelab.ops.value_range import range_words
+from aelab.types import Images
+
+if TYPE_CHECKING:
+    from aelab.data.dataset import Dataset
+
+
+class Interleaved(Source):
+    """One image of each set in turn until each is exhausted.
+
+    Labels are kept where all sets have some; classes of equal names become one.
+    Sets with different random changes are frozen first: a batch knows not which image came from
+    which set. Repeat a set before, to keep several versions of each of its images.
+    """
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        super().__init__()
+        if not parts:
+            raise DataError("interleave needs at least one data set")
+        self.parts = tuple(parts)
+        self.name = "+".join(dict.fromkeys(part.name for part in parts))
+        self._medium = common_medium((part.name, part.medium) for part in parts)
+        shapes = {part.item_shape() for part in parts}
+        if len(shapes) > 1:
+            raise ShapeError(
+                f"cannot interleave images of shapes {sorted(shapes)}",
+                hint="give all of them the same shape first: .resize((C, H, W))",
+            )
+
+    @property
+    def medium(self) -> Medium:
+        """As in each of the sets."""
+        return self._medium
+
+    def item_shape(self) -> tuple[int, ...]:
+        """As in each of the sets."""
+        return self.parts[0].item_shape()
+
+    def count(self) -> int | None:
+        """The sum, or None if one of the sets does not know its number."""
+        counts = [part.count() for part in self.parts]
+        return None if None in counts else sum(count for count in counts if count)
+
+    def verify(self) -> None:
+        """Raise DataError if files of any of the sets are missing."""
+        for part in self.parts:
+            part.verify()
+
+    def reading_seconds(self) -> float | None:
+        """The sum, or None if one of them is not known."""
+        seconds = [part.reading_seconds() for part in self.parts]
+        return None if None in seconds else sum(value for value in seconds if value)
+
+    def is_bytes(self) -> bool:
+        """Whether all sets are."""
+        return all(part.is_bytes() for part in self.parts)
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Those of all sets, each once."""
+        return list(dict.fromkeys(source for part in self.parts for source in part.sources()))
+
+    def fingerprint(self) -> str:
+        """The fingerprints of the sets, in order."""
+        return "interleave(" + ", ".join(part.fingerprint() for part in self.parts) + ")"
+
+    def read(self) -> Images:
+        """All images in turn.
+
+        Raises:
+            DataError: the sets have different ranges of values.
+        """
+        loaded = [part.load() for part in self.parts]
+        first = loaded[0]
+        if any((i.augment, i.shape) != (first.augment, first.shape) for i in loaded):
+            loaded = [freeze_images(images, seed) for seed, images in enumerate(loaded)]
+        ranges = {images.value_range for images in loaded}
+        if len(ranges) > 1:
+            raise DataError(
+                f"{self.name}: cannot interleave images in "
+                f"{' and '.join(map(range_words, ranges))}",
+                hint="bring all of them to one range first",
+            )
+        counts = [len(images) for images in loaded]
+        order = _turns(counts)
+        provenance = [entry for images in loaded for entry in images.provenance]
+        facts: dict[str, Any] = {"resized": any(i.facts.get("resized") for i in loaded)}
+        labels, names = self._labels(loaded)
+        if names:
+            facts["label_names"] = names
+        if all(i.facts.get("alpha") for i in loaded):
+            facts["alpha"] = True
+        return make_images(
+            join([images.pixels for images in loaded])[order],
+            labels=None if labels is None else labels[order],
+            augment=loaded[0].augment,
+            provenance=provenance,
+            facts=facts,
+            medium=self.medium,
+            value_range=ranges.pop(),
+        )
+
+    @staticmethod
+    def _labels(sets: Sequence[Images]) -> tuple[Tensor | None, list[str]]:
+        """Classes of all sets under one numbering, where all have labels, and all or none names."""
+        named = {bool(images.label_names) for images in sets}
+        numbers = [class_numbers(images.labels) for images in sets]
+        known = [labels for labels in numbers if labels is not None]
+        if len(named) > 1 or len(known) < len(sets):
+            return None, []
+        if named == {False}:  # bare numbers stay as they are
+            return torch.cat(known), []
+        classes = common_classes(sets)
+        return torch.cat([labels for labels in classes.labels if labels is not None]), list(
+            classes.names
+        )
+
+
+def _turns(counts: Sequence[int]) -> Tensor:
+    """Row numbers of concatenated sets, taken in turn."""
+    round_number = torch.cat([torch.arange(count) for count in counts])
+    part = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)])
+    return (round_number * len(counts) + part).argsort()

@@ -1,0 +1,183 @@
+"""Changes of which images a set has, and in which order."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aelab.data.augment import freeze_images
+from aelab.data.base import Change, Description, make_images
+from aelab.data.functions import call_function, function_key, refuse_missing_names
+from aelab.data.memory import refuse_too_large
+from aelab.errors import DataError
+from aelab.ops.random import keyed_generator
+from aelab.preparation import track
+from aelab.types import Images, Provenance
+
+
+class Rows(Change):
+    """Some rows of a set in some order, chosen by their number alone."""
+
+    @abstractmethod
+    def rows(self, count: int) -> slice | Tensor:
+        """A slice of `count` images, or row numbers (n,) int64."""
+
+    def count_after(self, before: Description) -> int | None:
+        """How many rows are chosen, if the set before knows its number."""
+        known = before.count()
+        if known is None:
+            return None
+        rows = self.rows(known)
+        return len(range(known)[rows]) if isinstance(rows, slice) else len(rows)
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """Those rows."""
+        return take_rows(images, self.rows(len(images)))
+
+
+@dataclass(frozen=True)
+class Limit(Rows):
+    """The first `size` images."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_whole(self, "limit", "size", 1)
+
+    def rows(self, count: int) -> slice:
+        """The first rows."""
+        return slice(0, self.size)
+
+
+@dataclass(frozen=True)
+class Skip(Rows):
+    """Without the first `count` images."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _check_whole(self, "skip", "count", 0)
+
+    def rows(self, count: int) -> slice:
+        """The other rows."""
+        return slice(self.count, None)
+
+
+@dataclass(frozen=True)
+class Repeat(Rows):
+    """Each image `count` times, copies side by side; useful with random changes."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _check_whole(self, "repeat", "count", 1)
+
+    def settled(self, before: Description) -> Change | None:
+        """Itself; None for once."""
+        return None if self.count == 1 else self
+
+    def rows(self, count: int) -> Tensor:
+        """All rows (count * times,)."""
+        refuse_too_large(8 * count * self.count, f".repeat({self.count:,}) of {count:,} images")
+        return torch.arange(count).repeat_interleave(self.count)
+
+
+@dataclass(frozen=True)
+class Shuffle(Rows):
+    """Another order, the same for the same seed."""
+
+    seed: int = 0
+
+    def rows(self, count: int) -> Tensor:
+        """All rows (count,) in the order of the seed."""
+        return torch.randperm(count, generator=keyed_generator(self.seed, "shuffle"))
+
+
+@dataclass(frozen=True)
+class Sample(Rows):
+    """`count` images chosen at random, none twice, in their order."""
+
+    count: int
+    _: KW_ONLY
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_whole(self, "sample", "count", 1)
+
+    def rows(self, count: int) -> Tensor:
+        """The drawn rows (n,), ascending."""
+        drawn = torch.randperm(count, generator=keyed_generator(self.seed, "sample"))
+        return drawn[: self.count].sort()[0]
+
+
+@dataclass(frozen=True)
+class Filter(Change):
+    """The images for which `keep(image)` is true; `image` is float32 (C, H, W) in 0..1."""
+
+    keep: Callable[[Tensor], Any]
+    text: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Taken once: a function that nobody can compare gets another key each time.
+        object.__setattr__(self, "text", function_key(self.keep))
+
+    def key(self, before: Description) -> str:
+        """What the function does."""
+        return f"filter {self.text}"
+
+    def verify(self, before: Description) -> None:
+        """Raise DataError if the function uses a name that is not defined."""
+        refuse_missing_names(before.name, self.keep)
+
+    def count_after(self, before: Description) -> int | None:
+        """None: only the pixels tell."""
+        return None
+
+    def seconds_after(self, before: Description) -> float | None:
+        """Those of the set before, and some microseconds for each image."""
+        seconds, count = before.reading_seconds(), before.count()
+        return None if seconds is None or count is None else seconds + 3e-5 * count
+
+    def apply(self, images: Images, before: Description) -> Images:
+        """Random changes are applied once, then the function is asked about each image."""
+        images = freeze_images(images)
+        rows = [
+            row
+            for row in track(range(len(images)), f"filtering {before.name}", len(images))
+            if call_function(self.keep, before.item(images, row), before.name, row)
+        ]
+        return take_rows(images, torch.tensor(rows, dtype=torch.int64))
+
+
+def take_rows(images: Images, rows: slice | Tensor) -> Images:
+    """Some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
+    if not isinstance(rows, slice):
+        row_bytes = images.pixels[:1].numel() * images.pixels.element_size()
+        refuse_too_large(len(rows) * row_bytes, f"a set of {len(rows):,} images")
+    pixels = images.pixels[rows]
+    labels = images.labels[rows] if images.labels is not None else None
+    mapped = bool(images.facts.get("memory_mapped")) and isinstance(rows, slice)
+    provenance: Sequence[Provenance] = images.provenance
+    if len(provenance) == 1:
+        provenance = [provenance[0]._replace(count=len(pixels))]
+    return make_images(
+        pixels,
+        labels=labels,
+        augment=images.augment,
+        provenance=provenance,
+        facts={**images.facts, "memory_mapped": mapped},
+        medium=images.medium,
+        value_range=images.value_range,
+    )
+
+
+def _check_whole(change: Rows, method: str, field: str, least: int) -> None:
+    value = getattr(change, field)
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise DataError(f"{method} takes a whole number from {least} up, got {value!r}")
+    object.__setattr__(change, field, int(value))
