@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aelab.data.figlet import figlet_ascii_dataset
-from aelab.glyphs import font_renderer, side_by_side, to_lines
+from aelab.ascii.data.figlet import figlet_ascii_dataset
+from aelab.ascii.glyphs import font_renderer, side_by_side, to_lines
+from aelab.ascii.metrics.characters import accuracy_without_spaces, characters, numbers_of
+from aelab.ascii.metrics.contours import contour_agreement
 from aelab.lab import Lab
-from aelab.metrics import Subject, accuracy_without_spaces, characters, contour_agreement
-from aelab.metrics.characters import numbers_of
+from aelab.metrics import Subject
 from aelab.study.evaluation import subject_of
 from aelab.study.opened import OpenedRun
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from aelab.glyphs import (
+from aelab.ascii.glyphs import (
     ALPHABET,
     find_font,
     font_renderer,

@@ -56,15 +56,15 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def _readers() -> dict[str, Callable[[Path], object]]:
-    from aelab.data.ascii_art import read_text
+    from aelab.ascii.data.ascii_art import read_text
+    from aelab.ascii.glyphs.font import find_font
+    from aelab.ascii.writing import Matching, grid_of
     from aelab.data.decode import decode, decode_rgba, image_shape
     from aelab.data.idx import idx_sizes, load_idx
     from aelab.data.overview import named
     from aelab.data.tiles import load_tensor
-    from aelab.glyphs.font import find_font
     from aelab.pretrained.weights import Weights, read_weights
     from aelab.report.pictures import open_row
-    from aelab.study.ascii_writing import Matching, grid_of
 
     return {
         "read_file": read_file,

@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from aelab.execute.events import Event
     from aelab.execute.stop import StopRequest
     from aelab.runs.record import Run
-    from aelab.study.ascii_writing import AsciiArt
     from aelab.study.evaluation import Evaluated
     from aelab.study.opened import OpenedRun
     from aelab.study.rendering import Rendered
 
 __all__ = [
-    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "ascii_art", "ascii_frames", "check",
+    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check",
     "data", "evaluate", "figure", "figure_together", "figures", "find_runs", "ls", "open_model",
-    "open_run", "plot", "preparing", "render", "report", "rm", "run", "show", "table",
+    "open_run", "plot", "preparing", "render", "report", "rm", "run", "show", "table", "write",
+    "write_between",
 ]  # fmt: skip
 
 
@@ -497,15 +497,15 @@ def render(reference: str, **options: Any) -> Rendered:
     return open_run(reference, **_of_lab(options)).render(**options)
 
 
-def ascii_art(source: str | Path, reference: str, **options: Any) -> AsciiArt:
+def write(source: str | Path, reference: str, **options: Any) -> Any:
     """`OpenedRun.write` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
     return open_run(reference, **_of_lab(options)).write(source, **options)
 
 
-def ascii_frames(
+def write_between(
     first: str | Path, second: str | Path, reference: str, **options: Any
 ) -> list[list[str]]:
-    """`OpenedRun.write_between` of a reference; the rest as for `ascii_art`."""
+    """`OpenedRun.write_between` of a reference; the rest as for `write`."""
     return open_run(reference, **_of_lab(options)).write_between(first, second, **options)
 
 

@@ -222,31 +222,6 @@ class Medium(ABC):
         """
         return None
 
-    # What an opened run can do beside pictures.
-
-    def write(self, opened: Any, source: Any, **options: Any) -> Any:
-        """`OpenedRun.write`.
-
-        Raises:
-            ConfigError: models of this medium make no texts.
-        """
-        raise self._no_texts(opened)
-
-    def write_between(self, opened: Any, ends: Any, **options: Any) -> Any:
-        """`OpenedRun.write_between`.
-
-        Raises:
-            ConfigError: models of this medium make no texts.
-        """
-        raise self._no_texts(opened)
-
-    def _no_texts(self, opened: Any) -> ConfigError:
-        folder = opened.run.folder
-        return ConfigError(
-            f"run {folder} outputs {self.sets_hold}, not texts",
-            hint=f"to see this run's reproductions: aelab figure reproductions {folder}",
-        )
-
 
 class Pixels(Medium):
     """Pictures: every number is the brightness of one channel of one pixel."""

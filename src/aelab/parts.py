@@ -45,6 +45,8 @@ _TABLES = {
     "sampler": ("aelab.metrics", "SAMPLERS"),
     "figure": ("aelab.study.figures", "FIGURES"),
     "table layout": ("aelab.report.tables", "LAYOUTS"),
+    "writer": ("aelab.study.opened", "WRITERS"),
+    "path reader": ("aelab.data.overview", "PATH_READERS"),
     "bridge": ("aelab.bridges", "BRIDGES"),
     "old program": ("aelab.config.old_programs", "OLD_PROGRAMS"),
 }

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from aelab.data import ascii_art_dataset
-from aelab.data.ascii_text import content_key, split_collection, squared, trimmed
+from aelab.ascii.data.ascii_art import ascii_art_dataset
+from aelab.ascii.data.ascii_text import content_key, split_collection, squared, trimmed
+from aelab.ascii.glyphs import ALPHABET, to_lines
+from aelab.ascii.medium import Characters, character_counts
 from aelab.errors import ConfigError, DataError
-from aelab.glyphs import ALPHABET, to_lines
-from aelab.glyphs.medium import Characters, character_counts
 
 CAT = " /\\_/\\ \n( o.o )\n > ^ < "
 OWL = ',___,\n(o,o)\n/)_)\n-"-"-'

@@ -9,21 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from aelab.data import (
-    COMBINATORS,
-    Dataset,
-    TensorDataset,
-    TransformDataset,
-    ascii_art_dataset,
-    noise_dataset,
-)
+from aelab.ascii.data.ascii_art import ascii_art_dataset
+from aelab.ascii.data.image_to_ascii import _is_dark
+from aelab.ascii.glyphs import as_images, character_numbers, to_grid, to_lines
+from aelab.ascii.medium import Characters
+from aelab.ascii.mirror import RandomMirror, mirrored
+from aelab.data import COMBINATORS, Dataset, TensorDataset, TransformDataset, noise_dataset
 from aelab.data.augment import RandomRoll
-from aelab.data.image_to_ascii import _is_dark
 from aelab.data.transforms import CenterCrop, Normalize, RandomCrop, ToTensor
 from aelab.errors import ConfigError
-from aelab.glyphs import as_images, character_numbers, to_grid, to_lines
-from aelab.glyphs.medium import Characters
-from aelab.glyphs.mirror import RandomMirror, mirrored
 from aelab.medium import PIXELS
 from aelab.ops.augmented import changed_batch
 
@@ -183,7 +177,7 @@ def test_pictures_become_ascii_and_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_drawn_text_is_read_back(art: Dataset) -> None:
-    from aelab.glyphs import font_renderer
+    from aelab.ascii.glyphs import font_renderer
 
     original = art.load().pixels
     drawn = font_renderer(12).draw(original[:, 0])

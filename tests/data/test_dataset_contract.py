@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from aelab.ascii.data.packaged_ascii import SOURCES
 from aelab.data import COMBINATORS, DATASETS, MEMORY, TRANSFORMS, Dataset
 from aelab.data.base import content_sha256
-from aelab.data.packaged_ascii import SOURCES
 from aelab.errors import DataError, ShapeError
 from aelab.preparation import reporting, track
 

@@ -12,12 +12,13 @@ import pyfiglet
 import pytest
 import torch
 
-from aelab.data import MEMORY, figlet_ascii_dataset
-from aelab.data.ascii_text import squared, trimmed
-from aelab.data.figlet_fonts import LETTERS, load_fonts, set_words, word_numbers
-from aelab.data.figlet_words import COMMON, default_words
+from aelab.ascii.data.ascii_text import squared, trimmed
+from aelab.ascii.data.figlet import figlet_ascii_dataset
+from aelab.ascii.data.figlet_fonts import LETTERS, load_fonts, set_words, word_numbers
+from aelab.ascii.data.figlet_words import COMMON, default_words
+from aelab.ascii.glyphs import to_lines
+from aelab.data import MEMORY
 from aelab.errors import ConfigError, DataError, MissingExtra
-from aelab.glyphs import to_lines
 from aelab.types import Images
 
 FONTS = ["small", "standard", "banner", "thin", "doom", "big", "chunky", "ogre", "soft", "puffy"]
@@ -129,7 +130,7 @@ def test_twenty_thousand_pictures_take_seconds() -> None:
 
 def test_the_fonts_are_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fonts = load_fonts()
-    monkeypatch.setattr("aelab.data.figlet_fonts._read_font", None)
+    monkeypatch.setattr("aelab.ascii.data.figlet_fonts._read_font", None)
     again = load_fonts()
     assert list(again) == list(fonts)
     assert (again["standard"].glyphs == fonts["standard"].glyphs).all()

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from aelab import lab
+from aelab.ascii.glyphs import to_grid
+from aelab.ascii.medium import Characters
 from aelab.data.overview import named, overview, statistics
 from aelab.errors import ConfigError
-from aelab.glyphs import to_grid
-from aelab.glyphs.medium import Characters
 from aelab.medium import PIXELS
 from aelab.types import Images
 

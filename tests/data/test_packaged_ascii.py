@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from aelab.ascii.data.packaged_ascii import SOURCES, box_pictures, cow_pictures
+from aelab.ascii.glyphs import to_lines
 from aelab.data import DATASETS
-from aelab.data.packaged_ascii import SOURCES, box_pictures, cow_pictures
 from aelab.errors import ConfigError, DataError
-from aelab.glyphs import to_lines
 
 TUX = r"""##
 ## a penguin

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aelab.errors import AelabError
 from aelab.metrics import METRICS, Subject, lacking
 from aelab.posteriors import GaussianPosterior
-from aelab.study.figures import FIGURES, draw
+from aelab.study.figures import FIGURES, drawn_figure
 from aelab.types import Images, Output
 
 
@@ -68,12 +68,12 @@ def test_every_figure_is_drawn_or_says_in_a_line_why_not(name: str) -> None:
     told = {}
     for figure in _DRAWN:
         try:
-            assert len(draw(figure, subject).content) > 50
+            assert len(drawn_figure(figure, subject).content) > 50
         except AelabError as error:
             told[figure] = error.message
     for options in ({"method": "tsne"}, {"of": "all"}, {"mark": "thumbnails"}):
         try:
-            draw("map", subject, options)
+            drawn_figure("map", subject, options)
         except AelabError as error:
             told[str(options)] = error.message
     few = {"tsne_plot", "{'method': 'tsne'}", "interpolation", "z_interpolation"}

@@ -89,7 +89,7 @@ def test_examples_are_evenly_taken_and_show_both_texts(store: Path) -> None:
     script = runpy.run_path(str(BENCHMARKS / "ascii_examples.py"))
     assert script["spaced"](10, 4) == [0, 2, 5, 7]
     assert script["spaced"](2, 4) == [0, 1]
-    from aelab.glyphs import to_grid
+    from aelab.ascii.glyphs import to_grid
 
     lines = script["example"](to_grid(["ab", "", "c"], (4, 3)), to_grid(["ax"], (4, 3)), "One")
     assert lines[0] == "One: 0.33 of the characters right, contour agreement " + lines[0][-4:]

@@ -13,16 +13,24 @@ import torch
 from PIL import Image
 
 from aelab import lab
+from aelab.ascii import medium
+from aelab.ascii.glyphs import (
+    ALPHABET,
+    as_images,
+    font_renderer,
+    side_by_side,
+    to_grid,
+    to_lines,
+)
+from aelab.ascii.medium import FONT_RES, Characters
 from aelab.errors import UserError
 from aelab.execute.reproductions import Reproductions
-from aelab.glyphs import ALPHABET, as_images, font_renderer, medium, side_by_side, to_grid, to_lines
-from aelab.glyphs.medium import FONT_RES, Characters
 from aelab.medium import PIXELS
 from aelab.metrics import Subject
 from aelab.ops.subset import show_order
 from aelab.report import texts
 from aelab.runs.record import Run
-from aelab.study.figures import FIGURES, draw
+from aelab.study.figures import FIGURES, drawn_figure
 from aelab.types import Images, Output
 
 SHAPE = (5, 9)
@@ -152,14 +160,14 @@ def test_figures_show_drawn_characters(subject: Subject) -> None:
         "sample": {"count": 10},
         "inputs": {"count": 4},
     }.items():
-        with Image.open(io.BytesIO(draw(name, subject, options).content)) as picture:
+        with Image.open(io.BytesIO(drawn_figure(name, subject, options).content)) as picture:
             assert picture.height >= 2 * SHAPE[0] * Characters().cell[0], name
             assert picture.convert("L").getextrema()[1] == 255, name
-    assert draw("map", subject).suffix == ".png"
+    assert drawn_figure("map", subject).suffix == ".png"
 
 
 def test_tiles_hold_the_drawn_characters_exactly(subject: Subject) -> None:
-    with Image.open(io.BytesIO(draw("inputs", subject, {"count": 1}).content)) as picture:
+    with Image.open(io.BytesIO(drawn_figure("inputs", subject, {"count": 1}).content)) as picture:
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     assert torch.equal(pixels, Characters().picture(subject.images[subject.shown[:1]]).flatten())
 
@@ -167,7 +175,7 @@ def test_tiles_hold_the_drawn_characters_exactly(subject: Subject) -> None:
 def test_a_figure_of_pixels_says_that_characters_are_none(subject: Subject) -> None:
     assert FIGURES["frequency"].medium == "pixels"
     with pytest.raises(UserError, match="characters, not pixels"):
-        draw("frequency", subject)
+        drawn_figure("frequency", subject)
 
 
 def test_the_nearest_training_text_is_the_one_with_most_equal_characters() -> None:
@@ -259,7 +267,7 @@ def _picture(path: Path, lines: list[str], shape: tuple[int, int]) -> Path:
 def test_a_picture_becomes_the_characters_it_was_drawn_with(store: Path, tmp_path: Path) -> None:
     lines = ["/-\\/-\\", "|A|", "\\_/\\_/"]
     picture = _picture(tmp_path / "a.png", lines, SHAPE)
-    art = lab.ascii_art(picture, "art/text", runs=store)
+    art = lab.write(picture, "art/text", runs=store)
     assert art.matched == to_lines(to_grid(lines, SHAPE))
     assert [len(line) for line in art.written] == [SHAPE[1]] * SHAPE[0]
     assert art.beside() == side_by_side(art.matched, art.written)
@@ -269,7 +277,7 @@ def test_what_is_written_is_the_models_reconstruction(store: Path, tmp_path: Pat
     lines = ["/-\\", "|B|", "\\_/\\_/"]
     source = tmp_path / "b.txt"
     source.write_text("\n".join(f"   {line}" for line in lines), encoding="utf-8")
-    art = lab.ascii_art(source, "art/text", runs=store)
+    art = lab.write(source, "art/text", runs=store)
     model = lab.open_model("art/text", runs=store)
     images = as_images(torch.stack([to_grid(art.matched, SHAPE)]))
     with torch.no_grad():
@@ -287,22 +295,22 @@ def test_inverted_and_transparent_pictures_are_read_on_white_paper(
         dark.save(tmp_path / "dark.webp", lossless=True)
         clear = Image.merge("LA", (Image.new("L", drawn.size, 0), dark))
         clear.save(tmp_path / "clear.png")
-    wanted = lab.ascii_art(picture, "art/text", runs=store).matched
-    inverted = lab.ascii_art(tmp_path / "dark.webp", "art/text", invert=True, runs=store)
+    wanted = lab.write(picture, "art/text", runs=store).matched
+    inverted = lab.write(tmp_path / "dark.webp", "art/text", invert=True, runs=store)
     assert inverted.matched == wanted
-    assert lab.ascii_art(tmp_path / "clear.png", "art/text", runs=store).matched == wanted
+    assert lab.write(tmp_path / "clear.png", "art/text", runs=store).matched == wanted
 
 
 def test_columns_wider_than_the_grid_are_written_part_by_part(store: Path, tmp_path: Path) -> None:
     lines = [character * 20 for character in "=/#"]
     picture = _picture(tmp_path / "wide.png", lines, (3, 20))
-    art = lab.ascii_art(picture, "art/text", columns=20, runs=store)
+    art = lab.write(picture, "art/text", columns=20, runs=store)
     assert len(art.written) == 5 and {len(line) for line in art.written} == {27}
     assert [line.strip() for line in art.matched if line.strip()] == lines
     # Each part is what the model makes of it alone.
     part = [line[9:18] for line in art.matched]
     (tmp_path / "part.txt").write_text("\n".join(part), encoding="utf-8")
-    alone = lab.ascii_art(tmp_path / "part.txt", "art/text", runs=store)
+    alone = lab.write(tmp_path / "part.txt", "art/text", runs=store)
     if alone.matched == part:
         assert alone.written == [line[9:18] for line in art.written]
 
@@ -311,7 +319,7 @@ def test_proportions_are_kept_in_cells_that_are_higher_than_wide(
     store: Path, tmp_path: Path
 ) -> None:
     Image.new("L", (100, 100), 0).save(tmp_path / "square.png")
-    art = lab.ascii_art(tmp_path / "square.png", "art/text", columns=90, runs=store)
+    art = lab.write(tmp_path / "square.png", "art/text", columns=90, runs=store)
     inked = sum(bool(line.strip()) for line in art.matched)
     height, width = Characters().cell
     assert inked == round(90 * width / height)
@@ -320,12 +328,12 @@ def test_proportions_are_kept_in_cells_that_are_higher_than_wide(
 def test_art_is_saved_as_text_and_as_the_picture_of_it(store: Path, tmp_path: Path) -> None:
     source = tmp_path / "d.txt"
     source.write_text("/-\\\n\\_/\n", encoding="utf-8")
-    art = lab.ascii_art(source, "art/text", out=tmp_path / "new" / "d.txt", runs=store)
+    art = lab.write(source, "art/text", out=tmp_path / "new" / "d.txt", runs=store)
     assert (tmp_path / "new" / "d.txt").read_text(encoding="utf-8").split("\n") == [
         *art.written,
         "",
     ]
-    lab.ascii_art(source, "art/text", out=tmp_path / "d.png", beside=True, runs=store)
+    lab.write(source, "art/text", out=tmp_path / "d.png", beside=True, runs=store)
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.size == (
             len(art.beside()[0]) * Characters().cell[1],
@@ -341,11 +349,11 @@ def test_frames_begin_and_end_with_what_the_model_makes_of_the_ends(
         ends.append(tmp_path / f"{name}.txt")
         ends[-1].write_text("\n".join(lines), encoding="utf-8")
     for path in ("linear", "spherical"):
-        frames = lab.ascii_frames(*ends, "art/text", steps=5, path=path, runs=store)
+        frames = lab.write_between(*ends, "art/text", steps=5, path=path, runs=store)
         assert len(frames) == 5
         for frame, source in ((frames[0], ends[0]), (frames[-1], ends[1])):
-            assert frame == lab.ascii_art(source, "art/text", runs=store).written
-    still = lab.ascii_frames(ends[0], ends[0], "art/text", steps=3, runs=store)
+            assert frame == lab.write(source, "art/text", runs=store).written
+    still = lab.write_between(ends[0], ends[0], "art/text", steps=3, runs=store)
     assert still == [still[0]] * 3  # weights sum to 1: between equal ends nothing moves
 
 
@@ -355,7 +363,7 @@ def test_frames_are_saved_as_text_row_and_film(store: Path, tmp_path: Path, name
         (tmp_path / f"{letter}.txt").write_text(f"/-\\\n|{letter}|\n", encoding="utf-8")
     ends = tmp_path / "G.txt", tmp_path / "H.txt"
     out = tmp_path / name
-    frames = lab.ascii_frames(*ends, "art/text", steps=4, out=out, runs=store)
+    frames = lab.write_between(*ends, "art/text", steps=4, out=out, runs=store)
     if name.endswith("txt"):
         assert len(out.read_text(encoding="utf-8").split("\n")) == 4 * 6
         return
@@ -379,19 +387,19 @@ def test_each_mistake_says_the_way_out(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     Image.new("L", (2, 4000)).save(tmp_path / "high.png")
     for words, call in {
-        "outputs pictures": lambda: lab.ascii_art(text, "art/paint", runs=store),
-        "cannot read": lambda: lab.ascii_art(tmp_path / "none.png", "art/text", runs=store),
-        "not a picture that Pillow": lambda: lab.ascii_art(binary, "art/text", runs=store),
-        "printable": lambda: lab.ascii_art(tmp_path / "u.txt", "art/text", runs=store),
-        "no line": lambda: lab.ascii_art(tmp_path / "empty.txt", "art/text", runs=store),
-        "--invert is for": lambda: lab.ascii_art(text, "art/text", invert=True, runs=store),
-        "--columns is for": lambda: lab.ascii_art(text, "art/text", columns=9, runs=store),
-        "--columns 0": lambda: lab.ascii_art(text, "art/text", columns=0, runs=store),
-        "fewer": lambda: lab.ascii_art(tmp_path / "high.png", "art/text", columns=100, runs=store),
-        "unknown match": lambda: lab.ascii_art(text, "art/text", match="x", runs=store),  # type: ignore[arg-type]
-        "written as": lambda: lab.ascii_art(text, "art/text", out=tmp_path / "a.doc", runs=store),
-        "unknown path": lambda: lab.ascii_frames(text, text, "art/text", path="x", runs=store),  # type: ignore[arg-type]
-        "--steps 1": lambda: lab.ascii_frames(text, text, "art/text", steps=1, runs=store),
+        "outputs pictures": lambda: lab.write(text, "art/paint", runs=store),
+        "cannot read": lambda: lab.write(tmp_path / "none.png", "art/text", runs=store),
+        "not a picture that Pillow": lambda: lab.write(binary, "art/text", runs=store),
+        "printable": lambda: lab.write(tmp_path / "u.txt", "art/text", runs=store),
+        "no line": lambda: lab.write(tmp_path / "empty.txt", "art/text", runs=store),
+        "--invert is for": lambda: lab.write(text, "art/text", invert=True, runs=store),
+        "--columns is for": lambda: lab.write(text, "art/text", columns=9, runs=store),
+        "--columns 0": lambda: lab.write(text, "art/text", columns=0, runs=store),
+        "fewer": lambda: lab.write(tmp_path / "high.png", "art/text", columns=100, runs=store),
+        "unknown match": lambda: lab.write(text, "art/text", match="x", runs=store),  # type: ignore[arg-type]
+        "written as": lambda: lab.write(text, "art/text", out=tmp_path / "a.doc", runs=store),
+        "unknown path": lambda: lab.write_between(text, text, "art/text", path="x", runs=store),  # type: ignore[arg-type]
+        "--steps 1": lambda: lab.write_between(text, text, "art/text", steps=1, runs=store),
     }.items():
         with pytest.raises(UserError, match=words) as refused:
             call()

@@ -12,6 +12,8 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 from aelab import types
+from aelab.ascii.models.characters import CharacterAutoencoder, OneHotCharacters
+from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ConfigError, ShapeError
 from aelab.founding.dalle import DalleManifoldAutoencoder
 from aelab.founding.overnight import VariationalAutoencoderConv
@@ -27,7 +29,6 @@ from aelab.models import (
     HELPERS,
     MODELS,
     Autoencoder,
-    CharacterAutoencoder,
     Conv2dBlock,
     DecoderConv2d,
     DecoderMLP,
@@ -43,7 +44,6 @@ from aelab.models import (
     Identity,
     ImageManifoldDecoder,
     ImportanceWeightedAutoencoder,
-    OneHotCharacters,
     PatchTransformerAutoencoder,
     PretrainedResNet18,
     Reshape,
@@ -55,7 +55,6 @@ from aelab.models import (
     fast_implicit_decoder,
     model_facts,
     prepare_layout,
-    small_ascii_ae,
     small_image_ae,
     try_model,
 )

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.ascii.counts import character_counts, character_facts
+from aelab.ascii.glyphs import as_images, character_numbers
+from aelab.ascii.medium import Characters
+from aelab.ascii.models.characters import GumbelSoftmax
+from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import DivergedError
-from aelab.glyphs import as_images, character_numbers
-from aelab.glyphs.counts import character_counts, character_facts
-from aelab.glyphs.medium import Characters
 from aelab.losses import make_objective
-from aelab.models import GumbelSoftmax, small_ascii_ae
 from aelab.posteriors import Deterministic
 from aelab.train import (
     FitSettings,

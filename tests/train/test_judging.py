@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.ascii.models.characters import GumbelSoftmax
 from aelab.errors import ConfigError
 from aelab.founding.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.losses import make_objective
-from aelab.models import (
-    GumbelSoftmax,
-)
 from aelab.train import (
     FitSettings,
     Logged,

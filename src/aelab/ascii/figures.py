@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aelab.errors import UserError, did_you_mean, one_of
-from aelab.glyphs import font_renderer
-from aelab.metrics.characters import numbers_of
-from aelab.metrics.contours import (
+from aelab.ascii.glyphs import font_renderer
+from aelab.ascii.metrics.characters import numbers_of
+from aelab.ascii.metrics.contours import (
     TOLERANCE_CELLS,
     agreement,
     contours,
     count_components,
     legacy_edges,
 )
+from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.pictures import sheet
 from aelab.study.figures import Figure
 from aelab.tensor_pictures import picture_line

@@ -102,11 +102,12 @@ def attributes() -> Mapping[type, frozenset[str]]:
 
     from aelab.catalogue.libraries import MODULE_RIGHTS, library_attributes
 
+    parts = tables()  # first: wings and packages bring types with their modules
     rows: dict[type, frozenset[str]] = {**CORE_ATTRIBUTES, **library_attributes()}
     for row in (_room_attributes(), _OWN_ATTRIBUTES):
         for part, rights in row.items():
             rows[part] = rows.get(part, frozenset()) | rights
-    for part in tables().values():
+    for part in parts.values():
         if isinstance(part, type):
             rights = frozenset(getattr(part, "block_attributes", ()))
             rights |= MODULE_RIGHTS if issubclass(part, nn.Module) else frozenset()

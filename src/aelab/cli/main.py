@@ -8,7 +8,7 @@ Exit codes: 0 all well; 1 at least one run failed; 2 a mistake in the file or th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,11 +36,15 @@ from aelab.cli.options import (
 from aelab.cli.output import answers_only, spoken, tell_damage, write
 from aelab.cli.parts import parts
 from aelab.cli.render import ManySizes, render
-from aelab.cli.text import ascii_art, show
+from aelab.cli.text import show
 from aelab.errors import AelabError, UserError
+from aelab.parts import Table
 
 if TYPE_CHECKING:
     from aelab.execute.events import Event
+
+#: Verbs that wings and packages bring, by name.
+VERBS: Table[Callable[..., None]] = Table("verb", "aelab.verbs", {})
 
 app = typer.Typer(
     name="aelab",
@@ -399,7 +403,10 @@ app.command()(parts)
 app.command()(bridge)
 app.command()(figure)
 app.command()(show)
-app.command("ascii")(ascii_art)
+# Verbs of wings and packages: functions with the annotations of typer. They are imported for every
+# call, so that help lists them, and must be light: torch is imported inside of them.
+for _name, _verb in VERBS.items():
+    app.command(_name)(_verb)
 
 
 @app.command()

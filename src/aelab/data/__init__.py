@@ -10,21 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from aelab.data.arrays import array_dataset
-from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
 from aelab.data.base import Change, Description, RandomChange, Source
 from aelab.data.cifar import cifar10_dataset
 from aelab.data.combinators import InterleaveDataset, TransformDataset
 from aelab.data.dataset import MEMORY, METHODS, Dataset
-from aelab.data.figlet import figlet_ascii_dataset
 from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
-from aelab.data.image_to_ascii import image_to_ascii_dataset
 from aelab.data.kali import kali_dataset
 from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
 from aelab.data.noise import noise_dataset
-from aelab.data.packaged_ascii import packaged_ascii_dataset
 from aelab.data.per_sample import augmentations
 from aelab.data.tensors import TensorDataset
 from aelab.data.tiles import rpg_tile_dataset_3x32x32
@@ -42,11 +38,8 @@ DATASETS: Table[Callable[..., Any]] = Table(
         rpg_tile_dataset_3x32x32,
         kali_dataset,
         noise_dataset,
-        figlet_ascii_dataset,
-        packaged_ascii_dataset,
         # your own files
         array_dataset,
-        ascii_art_dataset,
         atlas_dataset,
         idx_dataset,
         image_folder_dataset,
@@ -57,9 +50,7 @@ DATASETS: Table[Callable[..., Any]] = Table(
 COMBINATORS: Table[Callable[..., Any]] = Table(
     "set of sets",
     "aelab.combinators",
-    by_name(
-        ImageFilter, InterleaveDataset, TensorDataset, TransformDataset, image_to_ascii_dataset
-    ),
+    by_name(ImageFilter, InterleaveDataset, TensorDataset, TransformDataset),
 )
 
 #: Names of `torchvision.datasets` that blocks may use, over our own sets.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from aelab.data import DATASETS
 from aelab.data.arrays import array_dataset
-from aelab.data.ascii_art import ascii_art_dataset
 from aelab.data.atlas import atlas_dataset
 from aelab.data.dataset import Dataset
 from aelab.data.decode import image_shape
@@ -23,7 +23,6 @@ from aelab.data.image_filter import png_ratio
 from aelab.data.kinds import kind_of
 from aelab.data.listed import Listing
 from aelab.data.mnist import idx_dataset
-from aelab.data.overview_text import is_text
 from aelab.data.prepare import prepare
 from aelab.data.split import first_of_each
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
@@ -33,6 +32,7 @@ from aelab.ops.color import convert_channels, over_checker
 from aelab.ops.look import look
 from aelab.ops.resize import resize as resize_pixels
 from aelab.ops.subset import show_order
+from aelab.parts import Table
 from aelab.paths import from_home, real
 from aelab.types import Images
 
@@ -58,6 +58,25 @@ def _half(name: str, validation: bool) -> Dataset:
     """The training or validation half of a listed set, by its name in `DATASETS`."""
     listing: Listing = DATASETS[name].listing  # type: ignore[attr-defined]
     return listing.make(DATASETS[name], validation)
+
+
+@dataclass(frozen=True)
+class PathReader:
+    """A kind of files that a wing or a package reads: `aelab data PATH` and nothing else.
+
+    Attributes:
+        reads: whether a path that exists is such files.
+        make: the set at a path.
+        what: what such a path is, for messages.
+    """
+
+    reads: Callable[[Path], bool]
+    make: Callable[[str], Dataset]
+    what: str
+
+
+#: Kinds of files besides pictures, sheets, IDX and NumPy files.
+PATH_READERS: Table[PathReader] = Table("path reader", "aelab.path_readers", {})
 
 
 @dataclass(frozen=True)
@@ -179,9 +198,11 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
     path = from_home(name)
     if path.exists() and not path.is_dir() and irregular(path):
         raise DataError(f"{name} is {irregular(path)}, not a file", hint=f"possible: {_possible()}")
-    if path.exists() and not path.name.endswith("ubyte") and is_text(path):
-        reading.refuse_all()
-        return ascii_art_dataset(os.fspath(real(path)))
+    if path.exists() and not path.name.endswith("ubyte"):
+        for reader in PATH_READERS.values():
+            if reader.reads(path):
+                reading.refuse_all()
+                return reader.make(os.fspath(real(path)))
     if path.is_dir():
         return image_folder_dataset(os.fspath(real(path)), **reading.of_folder())
     if path.is_file():
@@ -203,8 +224,10 @@ def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
 
 def _possible() -> str:
     return (
-        f"{one_of(listings())}, each also with :validation; or the path of a folder of pictures "
-        "or of .txt files with ASCII art, a sheet of 32x32 tiles, an IDX file, or a NumPy file"
+        f"{one_of(listings())}, each also with :validation; or the path of "
+        + ", ".join(reader.what for reader in PATH_READERS.values())
+        + (", " if PATH_READERS else "")
+        + "a folder of pictures, a sheet of 32x32 tiles, an IDX file, or a NumPy file"
     )
 
 

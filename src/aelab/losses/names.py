@@ -13,11 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, did_you_mean, one_of
-from aelab.losses.characters import (
-    CharacterCrossEntropy,
-    CharacterNegativeLogLikelihood,
-    LegacyCharacterCrossEntropy,
-)
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
     commitment_term,
@@ -36,8 +31,6 @@ from aelab.losses.reconstruction import (
     per_image,
     same_shape,
 )
-from aelab.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
-from aelab.losses.shapes import RenderedBlur, RenderedEdges, RenderedMorphology
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
 from aelab.parts import Table, by_name, reinstall
@@ -85,21 +78,7 @@ PENALTIES: Table[Formula] = Table(
 #: Formulas that compare whole outputs, `Output.details` above all: classes whose objects take
 #: (output, target) and give (B,). Options of a term are arguments of the class; an object with a
 #: method `prepare(images)` is told the training images before the first batch.
-COMPARISONS: Table[type[nn.Module]] = Table(
-    "comparison loss",
-    "aelab.comparisons",
-    {
-        "character_ce": CharacterCrossEntropy,
-        "character_nll": CharacterNegativeLogLikelihood,
-        "legacy_character_ce": LegacyCharacterCrossEntropy,
-        "rendered_l1": RenderedL1,
-        "rendered_l2": RenderedL2,
-        "rendered_ssim": RenderedSSIM,
-        "rendered_blur": RenderedBlur,
-        "rendered_morphology": RenderedMorphology,
-        "rendered_edges": RenderedEdges,
-    },
-)
+COMPARISONS: Table[type[nn.Module]] = Table("comparison loss", "aelab.comparisons", {})
 
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
@@ -126,19 +105,21 @@ OF_UNIT_IMAGES = frozenset(
     {"ssim", "ms_ssim", "histogram", "histogram_distance", "local_histogram"}
 )
 
-#: Other names that old files use.
-ALIASES: dict[str, str] = {
-    "mae": "l1",
-    "mse": "l2",
-    "binary_cross_entropy": "bce",
-    "binary_cross_entropy_with_logits": "bce_logits",
-    "huber_loss": "huber",
-    "l1_loss": "l1",
-    "mse_loss": "l2",
-    "ce": "cross_entropy",
-    "rendered_mae": "rendered_l1",
-    "rendered_mse": "rendered_l2",
-}
+#: Other names that old files use -> the usual one.
+ALIASES: Table[str] = Table(
+    "loss name",
+    "aelab.loss_names",
+    {
+        "mae": "l1",
+        "mse": "l2",
+        "binary_cross_entropy": "bce",
+        "binary_cross_entropy_with_logits": "bce_logits",
+        "huber_loss": "huber",
+        "l1_loss": "l1",
+        "mse_loss": "l2",
+        "ce": "cross_entropy",
+    },
+)
 
 
 @cache

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
-from aelab.losses.drawing import sharing
 from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
     COMPARISONS,
@@ -22,6 +21,7 @@ from aelab.losses.names import (
     kind_name,
     mentions_unit_targets,
 )
+from aelab.losses.sharing import sharing
 from aelab.types import Images, Output, TermSpec
 
 #: Columns of the metrics that a term may not be called like.

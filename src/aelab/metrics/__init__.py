@@ -7,14 +7,6 @@ tensors alone. The room knows nothing of runs and training; `lab.evaluate` store
 from __future__ import annotations
 
 from aelab.metrics.baseline import PCA, fit_pca, pca_skill
-from aelab.metrics.characters import accuracy_without_spaces, characters, characters_baseline
-from aelab.metrics.contours import (
-    connected_components,
-    contour_agreement,
-    contours,
-    count_components,
-    legacy_edges,
-)
 from aelab.metrics.distances import (
     frechet_distance,
     kernel_distance,
@@ -46,20 +38,6 @@ METRICS: Table[Metric] = Table(
     {
         "reproduction": Metric(
             reproduction, "L1, L2, PSNR and SSIM of held-out reproductions", medium="pixels"
-        ),
-        "characters": Metric(
-            characters,
-            "ASCII art: right characters, similarity and contours of the drawn text",
-            part="pictures",
-            medium="characters",
-            part_is="what is drawn",
-        ),
-        "characters_baseline": Metric(
-            characters_baseline,
-            "ASCII art: the same of blank reconstructions and of the nearest training picture",
-            frozenset({"train"}),
-            part="pictures",
-            medium="characters",
         ),
         "elbo": Metric(
             elbo,
@@ -108,13 +86,6 @@ __all__ = [
     "Observation",
     "Sampler",
     "Subject",
-    "accuracy_without_spaces",
-    "characters",
-    "characters_baseline",
-    "connected_components",
-    "contour_agreement",
-    "contours",
-    "count_components",
     "elbo",
     "error_by_frequency",
     "fit_pca",
@@ -126,7 +97,6 @@ __all__ = [
     "knn_accuracy",
     "lacking",
     "latent_use",
-    "legacy_edges",
     "linear_probe_accuracy",
     "measure",
     "observation_of",

@@ -29,7 +29,6 @@ from aelab.models.adapting import (
     try_anywhere,
     try_model,
 )
-from aelab.models.ascii_presets import ascii_autoencoder_2022
 from aelab.models.autoencoders import (
     Autoencoder,
     EncoderDecoder,
@@ -37,13 +36,6 @@ from aelab.models.autoencoders import (
 )
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity, VariationalEncoder
-from aelab.models.characters import (
-    CharacterAutoencoder,
-    CharacterEmbedding,
-    GumbelSoftmax,
-    OneHotCharacters,
-    Softmax,
-)
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.dry_run import asks_for_values
@@ -76,7 +68,6 @@ from aelab.models.reshaping import (
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
 from aelab.models.resnet import PretrainedResNet18, ResNet18
 from aelab.models.sim_vq import SimVQ
-from aelab.models.small_ascii import small_ascii_ae
 from aelab.parts import Table, by_name
 
 #: The parts of this room by name. A class says in `block_attributes` what a block may read of the
@@ -84,13 +75,10 @@ from aelab.parts import Table, by_name
 _PARTS: dict[str, Any] = by_name(
     # whole models
     Autoencoder,
-    CharacterAutoencoder,
     EncoderDecoder,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
     VariationalAutoencoder,
-    ascii_autoencoder_2022,
-    small_ascii_ae,
     small_image_ae,
     # encoders
     EncoderConv2d,
@@ -119,19 +107,15 @@ _PARTS: dict[str, Any] = by_name(
     fourier_decoder,
     siren_decoder,
     # what they are built of
-    CharacterEmbedding,
     Conv2dBlock,
     DepthToSpace,
     FlattenPixels,
     FourierPositions,
-    GumbelSoftmax,
     LinearPositions,
-    OneHotCharacters,
     PixelNorm,
     Reshape,
     ResidualBlock,
     SinePositions,
-    Softmax,
     SpaceToDepth,
     SpaceToDepthPool,
     UnflattenPixels,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from aelab.assembly.parts import functions_of
 from aelab.assembly.recorded import recorded_range
+from aelab.errors import UserError
+from aelab.medium import medium_of
 from aelab.metrics.distances import draw_images
 from aelab.ops.value_range import as_given, from_unit
 from aelab.outputs import refuse_to_replace, replacing
-from aelab.study.ascii_writing import AsciiArt, Matching, art_of, frames_of, save
+from aelab.parts import Table
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
 from aelab.study.figures.stored import draw_of_run
 from aelab.study.rendering import Rendered, Request, region_of, render_run
@@ -28,6 +30,34 @@ if TYPE_CHECKING:
     from aelab.metrics import Subject
     from aelab.runs.record import Run
     from aelab.types import ValueRange
+
+
+class Written(Protocol):
+    """A text that a model wrote."""
+
+    @property
+    def written(self) -> list[str]:
+        """Its lines."""
+
+    def beside(self) -> list[str]:
+        """The model's input and its output side by side, line by line."""
+
+
+class Writer(Protocol):
+    """What makes texts with a model of one medium."""
+
+    def art(self, opened: OpenedRun, source: Path, **options: Any) -> Written:
+        """A file through the model of a run."""
+
+    def frames(self, opened: OpenedRun, ends: tuple[Path, Path], **options: Any) -> list[list[str]]:
+        """Texts on the way from one file to another, through the latent."""
+
+    def save(self, shown: Sequence[list[str]], out: Path) -> Path:
+        """One text, or frames, as a file."""
+
+
+#: Name of a medium -> what writes texts with models of it.
+WRITERS: Table[Writer] = Table("writer", "aelab.writers", {})
 
 
 @dataclass(frozen=True)
@@ -166,38 +196,32 @@ class OpenedRun:
         source: str | Path,
         *,
         out: str | Path | None = None,
-        columns: int | None = None,
-        invert: bool = False,
-        match: Literal["strokes", "areas", "brightness", "edges"] = "strokes",
         beside: bool = False,
         force: bool = False,
-    ) -> AsciiArt:
-        """A picture or a text as ASCII art, by encoding and decoding it.
+        **options: Any,
+    ) -> Any:
+        """A picture or a text as what the run writes, by encoding and decoding it.
 
         Args:
-            source: a picture in any format of Pillow, or a text of printable ASCII.
-            out: `.txt`, or `.png` that shows it in a font; None writes nothing.
-            columns: width in characters; wider than the run's grid, parts are encoded one by one.
-                None fits the picture into one grid.
-            invert: light becomes dark: for drawings on black.
-            match: how the glyph of a cell is chosen. `strokes` compares after a slight blur, so no
-                thin line is lost; `areas` compares the pixels; `brightness` first makes black as
-                light as the darkest glyph (for photographs); `edges` compares the outlines.
-            beside: write `matched   |   written` into `out`.
+            source: a picture in any format of Pillow, or a text.
+            out: a file whose ending says what is written; None writes nothing.
+            beside: write the model's input beside its output into `out`.
             force: replace a file `out` that aelab did not make; never `source`.
+            options: of the writer of the run's medium, for instance `AsciiWriter.art`.
 
         Returns:
-            The characters matched to the picture, and what the model writes.
+            What the writer makes: its input and what the model writes.
 
         Raises:
             UserError: no such file, neither picture nor text, or the run paints pictures.
         """
+        writer = self._writer()
         with replacing(force):
             if out is not None:
                 refuse_to_replace(Path(out), inputs=[source])
-            art = art_of(self, Path(source), Matching(columns, invert, match))
+            art = writer.art(self, Path(source), **options)
             if out is not None:
-                save([art.beside() if beside else art.written], Path(out))
+                writer.save([art.beside() if beside else art.written], Path(out))
         return art
 
     def write_between(
@@ -206,20 +230,16 @@ class OpenedRun:
         second: str | Path,
         *,
         out: str | Path | None = None,
-        steps: int = 8,
-        path: Literal["linear", "spherical"] = "linear",
-        invert: bool = False,
-        match: Literal["strokes", "areas", "brightness", "edges"] = "strokes",
         force: bool = False,
+        **options: Any,
     ) -> list[list[str]]:
         """Texts on the way from one picture or text to another, through the latent.
 
         Args:
             first, second: files as for `write`.
-            out: `.txt`, `.png` (side by side), `.gif` or `.webp` (a film); None writes nothing.
-            steps: frames, both ends included; the weights of the ends sum to 1 (`linear`).
-            path: straight (`linear`) or along the great circle (`spherical`).
-            invert, match, force: as for `write`.
+            out: a file whose ending says what is written; None writes nothing.
+            force: as for `write`.
+            options: of the writer of the run's medium, for instance `AsciiWriter.frames`.
 
         Returns:
             Each frame's lines.
@@ -227,15 +247,24 @@ class OpenedRun:
         Raises:
             UserError: as for `write`.
         """
-        ends = (Path(first), Path(second))
+        writer, ends = self._writer(), (Path(first), Path(second))
         with replacing(force):
             if out is not None:
                 refuse_to_replace(Path(out), inputs=ends)
-            how = Matching(None, invert, match)
-            frames = frames_of(self, ends, how, steps=steps, path=path)
+            frames = writer.frames(self, ends, **options)
             if out is not None:
-                save(frames, Path(out))
+                writer.save(frames, Path(out))
         return frames
+
+    def _writer(self) -> Writer:
+        medium = medium_of(self.model)
+        if medium.name in WRITERS:
+            return WRITERS[medium.name]
+        raise UserError(
+            f"run {self.run.folder} outputs {medium.images_are}, which are not written",
+            hint=f"choose a run that outputs {' or '.join(WRITERS) or 'something else'}; to see "
+            f"this run's reproductions: aelab figure reproductions {self.run.folder}",
+        )
 
     def _given(self, images: Tensor) -> Tensor:
         return as_given(images, self.value_range).to(self.parts.device)

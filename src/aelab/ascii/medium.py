@@ -1,0 +1,207 @@
+"""The medium of ASCII art: every number of an image is that of a character."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from aelab.ascii.counts import CharacterCounts, warning_of
+from aelab.ascii.glyphs.alphabet import ALPHABET, SPACE, character_numbers, to_lines
+from aelab.ascii.glyphs.renderer import font_renderer
+from aelab.ascii.glyphs.text import side_by_side
+from aelab.ascii.mirror import RandomMirror
+from aelab.errors import ConfigError
+from aelab.findings import Finding
+from aelab.medium import Medium
+from aelab.types import Images
+
+#: Size in pixels of the font that stored pictures of characters are drawn with.
+FONT_RES = 8
+#: Cells of characters that are drawn at once: some 100 MB.
+CELLS = 1 << 18
+
+
+class HasImages(Protocol):
+    """A data set that is not read yet."""
+
+    def load(self) -> Images:
+        """Its images."""
+
+
+@dataclass(frozen=True)
+class Characters(Medium):
+    """Images (B, 1, H, W) whose numbers are those of characters, divided by 255 in a batch.
+
+    Args:
+        alphabet: the characters; the first, number 0, is a space.
+    """
+
+    alphabet: str = ALPHABET
+
+    name: ClassVar[str] = "characters"
+    sets_hold: ClassVar[str] = "ASCII pictures"
+    images_are: ClassVar[str] = "grids of characters"
+    is_brightness: ClassVar[bool] = False
+    #: White paper of neighbours would otherwise run together.
+    gap: ClassVar[str] = "#c8ccd2"
+    sheet: ClassVar[tuple[int, int]] = (4, 4)
+    misread: ClassVar[str] = "it would read the characters' numbers as brightness"
+    a_model: ClassVar[str] = "use a character model, for instance small_ascii_ae((24, 24))"
+    from_others: ClassVar[str] = "convert pictures with image_to_ascii_dataset(dataset)"
+    a_loss: ClassVar[str] = "use character terms: character_ce, rendered_l2, rendered_ssim"
+    why_not: ClassVar[str] = "would change the numbers of characters as if they were brightness"
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Height and width in pixels of one character in stored pictures."""
+        height, width = font_renderer(FONT_RES).cell
+        return int(height), int(width)
+
+    def picture(self, images: Tensor, *, checker: bool = True) -> Tensor:
+        """(B, 1, H, W) of numbers / 255 drawn in a font: (B, 1, H h, W w) uint8."""
+        return draw_cells(numbers_of(images))
+
+    def drawn(self, stored: Tensor) -> Tensor:
+        """(n, 1, H, W) uint8 numbers of characters -> (n, 1, H h, W w) uint8."""
+        return draw_cells(stored[:, 0].clamp(max=len(ALPHABET) - 1))
+
+    def texts(self, images: Tensor) -> list[str]:
+        """(B, 1, H, W) as B texts of H lines of W characters."""
+        return ["\n".join(lines) for lines in lines_of(images)]
+
+    def beside(self, originals: Tensor, made: Tensor) -> list[str]:
+        """(B, 1, H, W) each: `original   |   reconstruction`, H lines an example."""
+        pairs = zip(lines_of(originals), lines_of(made), strict=True)
+        return ["\n".join(side_by_side(left, right)) for left, right in pairs]
+
+    def examples(self, stored: Tensor) -> list[str]:
+        """(n, 1, H, W) uint8 as texts without the blank lines around and blanks at the right."""
+        found = []
+        for grid in stored[:, 0]:
+            lines = [line.rstrip() for line in to_lines(grid)]
+            inked = [number for number, line in enumerate(lines) if line]
+            found.append("\n".join(lines[inked[0] : inked[-1] + 1] if inked else []))
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """The characters, and the pixels of one in the run's pictures."""
+        return {"alphabet": self.alphabet, "cell": list(self.cell)}
+
+    def allows(self, change: Any) -> bool:
+        """Only what moves whole elements and mirrors none: it says so by `any_medium = True`."""
+        return bool(getattr(change, "any_medium", False))
+
+    def possible_changes(self, of_input: bool) -> str:
+        """The changes that move whole characters."""
+        if of_input:
+            return (
+                "leave it out and change the set itself, both input and target: .roll, .mirror, "
+                ".random_shift"
+            )
+        return (
+            "possible: .roll, .mirror, .random_shift, .random_crop_all, .center_crop, .limit, "
+            ".skip, .sample, .shuffle, .repeat, .filter, .interleave; another size: give it to the "
+            "set itself"
+        )
+
+    def random_mirror(self, owner: str, probability: float) -> RandomMirror:
+        """`/` becomes `\\`, and so on."""
+        return RandomMirror(probability)
+
+    def other_kind(self, model: Medium) -> ConfigError:
+        """Two alphabets."""
+        assert isinstance(model, Characters)
+        return ConfigError(
+            f"the images number {len(self.alphabet)} characters, {self.alphabet!r}, but the model "
+            f"outputs {len(model.alphabet)} others, {model.alphabet!r}",
+            hint="both must have the same alphabet, in the same order",
+        )
+
+    def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
+        """The share of an image's cells with a wrong character."""
+        return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
+
+    def nearest(self, images: Tensor, among: Tensor) -> Tensor:
+        """By the number of equal cells."""
+        numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, among))
+        return torch.stack([(known != one).sum((1, 2)).argmin() for one in numbers])
+
+    def counts(self, objective: object) -> CharacterCounts:
+        """Right characters and spaces."""
+        return CharacterCounts(objective)
+
+    def warning(
+        self, facts: Mapping[str, float], looks: Mapping[str, float], *, early: bool
+    ) -> Finding | None:
+        """Blank texts, and equal ones."""
+        return warning_of(facts, looks, early=early)
+
+    def statistics(self, pixels: Tensor, sample: Tensor) -> dict[str, Any]:
+        """How hard a set of ASCII pictures is.
+
+        Returns:
+            `blank_share` of the cells, `characters` that occur, `entropy_bits` of their
+            distribution, and the floors: the accuracy of a model that always writes the same text
+            (in each place the most frequent character), with and without places where the original
+            is blank.
+        """
+        counts = count_characters(pixels).double()
+        shares = counts[counts > 0] / counts.sum()
+        constant = sample.flatten(1).mode(0).values
+        right, inked = sample.flatten(1) == constant, sample.flatten(1) != SPACE
+        return {
+            "blank_share": float(counts[SPACE] / counts.sum()),
+            "characters": int((counts > 0).sum()),
+            "entropy_bits": float(-(shares * shares.log2()).sum()),
+            "floor_accuracy": float(right.float().mean()),
+            "floor_accuracy_without_spaces": (
+                float(right[inked].float().mean()) if inked.any() else 0.0
+            ),
+        }
+
+
+def numbers_of(images: Tensor) -> Tensor:
+    """(B, 1, H, W) as a model gives it -> numbers of characters (B, H, W) int64, on the CPU."""
+    return character_numbers(images.cpu()).clamp(0, len(ALPHABET) - 1)
+
+
+def lines_of(images: Tensor) -> list[list[str]]:
+    """(B, 1, H, W) of characters as B times H lines of W characters."""
+    return [to_lines(grid) for grid in numbers_of(images)]
+
+
+def draw_cells(numbers: Tensor) -> Tensor:
+    """(B, H, W) numbers of characters -> (B, 1, H h, W w) uint8, with `FontRenderer(FONT_RES)`."""
+    renderer = font_renderer(FONT_RES)
+    parts = torch.split(numbers, max(1, CELLS // numbers[0].numel()))
+    return torch.cat([(renderer.draw(part) * 255).round().to(torch.uint8) for part in parts])
+
+
+def character_counts(images: Images | HasImages) -> Tensor:
+    """How often each character stands in a set of ASCII pictures, spaces around them included.
+
+    Returns:
+        (95,) int64, in the order of the alphabet: the space first.
+
+    Raises:
+        ConfigError: the set holds pictures.
+    """
+    loaded = images if isinstance(images, Images) else images.load()
+    if not isinstance(loaded.medium, Characters):
+        raise ConfigError(
+            f"character_counts needs ASCII pictures, got {loaded.medium.sets_hold}",
+            hint="for instance figlet_ascii_dataset(shape=(24, 24))",
+        )
+    return count_characters(loaded.pixels)
+
+
+def count_characters(pixels: Tensor) -> Tensor:
+    """(95,) int64: how often each character stands in (N, 1, H, W) uint8."""
+    counts = torch.zeros(len(ALPHABET), dtype=torch.int64)
+    for part in torch.split(pixels, 4096):
+        counts += torch.bincount(part.flatten(), minlength=len(ALPHABET))
+    return counts
