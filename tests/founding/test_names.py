@@ -5,6 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from aelab.founding.names import PROGRAM
+from aelab.settings import LEGACY_OPTIONS
+
+
+def test_the_key_legacy_has_an_option_for_each_old_number() -> None:
+    assert set(PROGRAM.old_numbers) == set(LEGACY_OPTIONS)
+
 
 def test_the_names_of_the_old_program_load_no_torch() -> None:
     code = (

@@ -15,6 +15,7 @@ from aelab import catalogue, pretrained
 from aelab.assembly.workspace import Workspace
 from aelab.catalogue.parts import refuse_uncalled, unwrapped
 from aelab.config import RunSpec, evaluate_blocks, mistake_of, passes_through
+from aelab.config.old_programs import old_numbers
 from aelab.config.settings import DATA_KEY
 from aelab.data import Dataset, augmentations, roots
 from aelab.data.augment import refuse_missing_in
@@ -170,7 +171,9 @@ def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Ob
             model.terms,  # type: ignore[arg-type]
             loss_function=values.get("loss_function", settings.loss_function),
             objective=settings.objective,
-            stand_ins={"kl": "legacy_kl"} if "kl" in settings.legacy else None,
+            stand_ins=dict(
+                pair for old in old_numbers(settings.legacy) for pair in old.stand_ins.items()
+            ),
             feature_loss_weight=settings.feature_loss_weight,
             perceptual_model=unwrapped(values.get("perceptual_model")),
         )

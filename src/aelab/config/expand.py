@@ -16,6 +16,7 @@ from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES
 from aelab.config.identity import identity
 from aelab.config.load import Source, overridden, read_source, write_yaml
 from aelab.config.matrix import Cell, Matrix, read_matrix
+from aelab.config.old_programs import old_numbers
 from aelab.config.settings import (
     BLOCK_KEYS,
     DATA_KEY,
@@ -394,8 +395,7 @@ def _notes(table: YamlMapping, settings: Settings) -> list[str]:
         if key in table.entries and key != "$visible"
     ]
     if settings.trainer and settings.legacy:
-        old = {"kl": "its KL term", "validation": "validation in training mode"}
-        what = " and ".join(old[option] for option in sorted(settings.legacy))
+        what = " and ".join(old.words for old in old_numbers(settings.legacy))
         notes.append(
             f"trainer {settings.trainer}: uses the legacy objective ({what});"
             " add 'legacy: false' for the corrected one"

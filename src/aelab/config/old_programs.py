@@ -7,8 +7,9 @@ import torch: files are read without it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aelab.errors import ConfigError
 from aelab.parts import Table
@@ -28,6 +29,21 @@ class OldTrainer:
 
 
 @dataclass(frozen=True)
+class OldNumbers:
+    """What one option of the key `legacy` brings back.
+
+    Attributes:
+        words: what a note calls it, for instance `its KL term`.
+        stand_ins: formula of the objective -> the old one, which is used in its place.
+        fit: fields of `FitSettings` and their old values.
+    """
+
+    words: str
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class OldProgram:
     """What the files of another program mean here.
 
@@ -39,6 +55,7 @@ class OldProgram:
         whole: those modules of which aelab has every name.
         namespaces: modules that files import as a whole -> their names.
         trainers: the last part of a trainer's dotted name -> what it implies.
+        old_numbers: options of the key `legacy` -> what they bring back.
     """
 
     packages: tuple[str, ...]
@@ -47,6 +64,7 @@ class OldProgram:
     whole: frozenset[str] = frozenset()
     namespaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trainers: Mapping[str, OldTrainer] = field(default_factory=dict)
+    old_numbers: Mapping[str, OldNumbers] = field(default_factory=dict)
 
 
 OLD_PROGRAMS: Table[OldProgram] = Table("old program", "aelab.old_programs", {})
@@ -75,6 +93,19 @@ def whole_modules() -> frozenset[str]:
 def old_namespaces() -> Mapping[str, tuple[str, ...]]:
     """Modules that old files import as a whole -> their names."""
     return {name: found for program in old_programs() for name, found in program.namespaces.items()}
+
+
+def old_numbers(options: Iterable[str]) -> list[OldNumbers]:
+    """What options of the key `legacy` bring back, in the order of their names.
+
+    Raises:
+        ConfigError: no wing or package that is installed brings one of them.
+    """
+    known = {key: value for program in old_programs() for key, value in program.old_numbers.items()}
+    for option in sorted(options):
+        if option not in known:
+            raise ConfigError(f"legacy: nothing that is installed brings '{option}' back")
+    return [known[option] for option in sorted(options)]
 
 
 def find_trainer(dotted: str) -> OldTrainer:

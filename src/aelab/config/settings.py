@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from aelab.config.blocks import Block
 from aelab.config.document import Entry, YamlMapping
-from aelab.config.old_programs import OldTrainer, find_trainer
+from aelab.config.old_programs import OldTrainer, find_trainer, old_numbers
 from aelab.errors import ConfigError, Where, did_you_mean, one_of
 from aelab.settings import (
     OLD_NAMES,
@@ -179,11 +179,7 @@ def _trainer(
 def _made(values: Mapping[str, Any]) -> Settings:
     loop = {name: value for name, value in values.items() if name in RULES_OF_FIT}
     rest = {name: value for name, value in values.items() if name not in RULES_OF_FIT}
-    as_before = "validation" in values.get("legacy", ())
-    fit = FitSettings(
-        **loop,
-        sum_gradients="trainer" in values,
-        noise_in_target=as_before,
-        validation="legacy" if as_before else FitSettings.validation,
-    )
+    for old in old_numbers(values.get("legacy", ())):
+        loop |= old.fit
+    fit = FitSettings(**loop, sum_gradients="trainer" in values)
     return Settings(fit, **rest)

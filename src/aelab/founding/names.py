@@ -5,7 +5,7 @@ Read with every experiment file, so that nothing here imports torch.
 
 from __future__ import annotations
 
-from aelab.config.old_programs import OldProgram, OldTrainer
+from aelab.config.old_programs import OldNumbers, OldProgram, OldTrainer
 
 _MODULES = {
     module: tuple(names.split())
@@ -69,7 +69,13 @@ _WHOLE = frozenset(
     """.split()
 )
 
-_OLD_NUMBERS = frozenset({"kl", "validation"})
+#: What `legacy` brings back: everything of it reproduces published numbers and nothing else.
+_LEGACY = {
+    "kl": OldNumbers("its KL term", stand_ins={"kl": "legacy_kl"}),
+    "validation": OldNumbers(
+        "validation in training mode", fit={"validation": "legacy", "noise_in_target": True}
+    ),
+}
 
 PROGRAM = OldProgram(
     packages=("src", "experiments", "scripts"),
@@ -80,10 +86,11 @@ PROGRAM = OldProgram(
     ),
     modules=_MODULES,
     whole=_WHOLE,
+    old_numbers=_LEGACY,
     namespaces={"resnet": ("resnet18_open",)},
     trainers={
-        "Trainer": OldTrainer(_OLD_NUMBERS),
-        "TrainAutoencoder": OldTrainer(_OLD_NUMBERS),
-        "TrainAutoencoderSpecial": OldTrainer(_OLD_NUMBERS, feature_loss_weight=0.0001),
+        "Trainer": OldTrainer(frozenset(_LEGACY)),
+        "TrainAutoencoder": OldTrainer(frozenset(_LEGACY)),
+        "TrainAutoencoderSpecial": OldTrainer(frozenset(_LEGACY), feature_loss_weight=0.0001),
     },
 )
