@@ -16,11 +16,10 @@ def common_notes(specs: Sequence[RunSpec]) -> list[str]:
     notes = list(dict.fromkeys(note for spec in specs for note in spec.notes))
     notes += [str(finding) for finding in axes_without_effect(specs)]
     notes += texts_beside_numbers(specs)
-    legacy = [spec for spec in specs if spec.settings.legacy]
-    if legacy:
-        which = f"{len(legacy)} of {len(specs)} runs"
-        which = "every run" if len(legacy) == len(specs) else which
-        parts = " and ".join(sorted({part for spec in legacy for part in spec.settings.legacy}))
+    old = [spec.settings.legacy for spec in specs if spec.settings.legacy]
+    if old:
+        which = "every run" if len(old) == len(specs) else f"{len(old)} of {len(specs)} runs"
+        parts = " and ".join(sorted({part for options in old for part in options}))
         notes.append(
             f"legacy objective ({parts}) in {which}: comparable with the old tables,"
             " not with corrected runs"

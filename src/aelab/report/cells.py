@@ -119,7 +119,7 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         if is_diverged(run) or not trend or trend.verdict == "too few points"
         else trend.verdict,
         "state": _state(run, problems),
-        "objective": _legacy(record),
+        "objective": f"legacy ({', '.join(old)})" if (old := old_formulas(record)) else None,
         "seed": record.get("seed"),
         "trial": record.get("trial"),
         "epoch": status.get("epoch"),
@@ -272,9 +272,9 @@ def progress_words(run: Run) -> str:
     return f" {100 * min(images / limit, 1):.0f} %" if images is not None and limit else ""
 
 
-def _legacy(record: Mapping[str, Any]) -> str | None:
-    legacy = record.get("legacy") or []
-    return f"legacy ({', '.join(str(name) for name in legacy)})" if legacy else None
+def old_formulas(record: Mapping[str, Any]) -> list[str]:
+    """Which old formulas a run was asked to use, by the options of the key `legacy`."""
+    return [str(name) for name in record.get("legacy") or []]
 
 
 def _train_loss(run: Run) -> float | None:

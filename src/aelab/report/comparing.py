@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aelab.analysis.effects import seed_keys
+from aelab.report.cells import old_formulas
 
 #: Kinds that are named in a sentence, at most.
 _NAMED = 4
@@ -67,7 +68,7 @@ def compare(records: Sequence[Record]) -> Comparison:
     """
     parts = [
         _filled([final_objective(record) for record in records]),
-        _filled([", ".join(map(str, record.get("legacy") or [])) for record in records]),
+        _filled([", ".join(old_formulas(record)) for record in records]),
         _filled([_held_out(record) for record in records]),
         [_inputs(record) for record in records],
         _filled([_weights(record) for record in records]),
@@ -89,9 +90,9 @@ def apart(records: Sequence[Record]) -> str | None:
     """
     objectives = _kinds([final_objective(record) for record in records])
     reasons = [f"{len(objectives)} objectives ({_some(objectives)})"] if objectives[1:] else []
-    legacy = {", ".join(map(str, record.get("legacy") or [])) for record in records}
-    if len(legacy) > 1:
-        reasons.append(f"legacy formulas in some ({_some(sorted(filter(None, legacy)))})")
+    old = {", ".join(old_formulas(record)) for record in records}
+    if len(old) > 1:
+        reasons.append(f"legacy formulas in some ({_some(sorted(filter(None, old)))})")
     sets = _kinds([_set_words(record) for record in records])
     if len(_kinds([_held_out(record) for record in records])) > 1:
         names = f" ({_some(sets)})" if sets[1:] else ""
@@ -248,7 +249,7 @@ def _axis_value(record: Record, axis: str) -> str:
     told = {
         "file": record.get("experiment"),
         "objective": final_objective(record),
-        "legacy": ", ".join(map(str, record.get("legacy") or [])) or "no",
+        "legacy": ", ".join(old_formulas(record)) or "no",
         "held-out set": _set_words(record),
     }
     return str(told[axis] or "not recorded")

@@ -15,7 +15,7 @@ from typing import Any
 from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.errors import StoreError
 from aelab.report import series
-from aelab.report.cells import Column, RunsTable, cell_text, data_words
+from aelab.report.cells import Column, RunsTable, cell_text, data_words, old_formulas
 from aelab.report.comparing import compare
 from aelab.report.gallery import Pictures
 from aelab.report.query import TableQuery
@@ -219,11 +219,11 @@ def states(runs: Sequence[Run]) -> dict[str, int]:
 def warnings(runs: Sequence[Run]) -> list[str]:
     """What a reader must know before comparing: failures, legacy objectives, replaced data."""
     found = []
-    legacy = [run for run in runs if run.record.get("legacy")]
-    if legacy:
-        kinds = sorted({str(kind) for run in legacy for kind in run.record["legacy"]})
+    old = [run for run in runs if old_formulas(run.record)]
+    if old:
+        kinds = sorted({kind for run in old for kind in old_formulas(run.record)})
         found.append(
-            f"{len(legacy)} of {len(runs)} runs use legacy formulas ({', '.join(kinds)}): "
+            f"{len(old)} of {len(runs)} runs use legacy formulas ({', '.join(kinds)}): "
             "compare their losses with published tables of the old runner, not with other runs."
         )
     for name, note in sorted(
