@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aelab.doctor.plan import Plan
+    from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
     from aelab.execute.stop import StopRequest
     from aelab.runs.record import Run
@@ -105,6 +106,7 @@ class Lab:
         jobs: int | None = 1,
         threads: int | None = None,
         wait: bool = False,
+        slurm: Array | None = None,
     ) -> Iterator[Event]:
         """Trains every run of a file; yields events.
 
@@ -124,6 +126,7 @@ class Lab:
             threads: CPU threads of a run; None: OMP_NUM_THREADS, else 1 with several jobs, else
                 the free cores.
             wait: wait for runs that other processes train, and take over what these leave.
+            slurm: train in tasks of a Slurm array instead; how to submit them.
 
         Raises:
             Problems, ConfigError: mistakes of the file, before anything is trained.
@@ -144,6 +147,7 @@ class Lab:
             StopRequest() if stop is None else stop,
             refuse_if_nothing_can_run,
             jobs,
+            slurm,
         )
 
     def find(

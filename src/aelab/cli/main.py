@@ -41,6 +41,7 @@ from aelab.errors import AelabError, UserError
 from aelab.parts import Table
 
 if TYPE_CHECKING:
+    from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
 
 #: Verbs that wings and packages bring, by name.
@@ -136,6 +137,14 @@ def run(
             "--wait", help="Wait for runs that other processes train; take over what they leave."
         ),
     ] = False,
+    slurm: Annotated[
+        bool,
+        typer.Option("--slurm", help="Train in a Slurm array; --jobs is its number of tasks."),
+    ] = False,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option("--sbatch", help="Options of sbatch, as in --sbatch 'time=4:00:00 mem=4G'."),
+    ] = None,
     runs: Runs = Path("runs"),
     data: Data = None,
     replaced: Set = None,
@@ -164,6 +173,7 @@ def run(
             jobs=_jobs(jobs),
             threads=threads,
             wait=wait,
+            slurm=_array(sbatch, _jobs(jobs)) if slurm or sbatch else None,
         )
         code = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or code:
@@ -462,6 +472,17 @@ def _jobs(text: str) -> int | None:
     if not text.isdecimal() or not 0 < int(text) < 10_000:
         raise UserError(f"--jobs {text}: write --jobs auto, or a number from 1, as in --jobs 2")
     return int(text)
+
+
+def _array(options: list[str] | None, tasks: int | None) -> Array:
+    """How to submit this very command to Slurm."""
+    import shlex
+
+    from aelab.execute.engines.slurm import Array, command_of
+
+    words = [word for text in options or () for word in shlex.split(text)]
+    given = (word if word.startswith("-") else f"--{word}" for word in words)
+    return Array(tuple(given), command_of(sys.argv[1:]), tasks)
 
 
 def _size(option: str, text: str | None) -> int | tuple[int, int] | None:

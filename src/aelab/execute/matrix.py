@@ -7,6 +7,7 @@ others.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -19,6 +20,7 @@ from aelab.errors import ConfigError, StoreError, Where
 from aelab.execute import events as ev
 from aelab.execute.engines.inline import Inline
 from aelab.execute.engines.pool import Pool
+from aelab.execute.engines.slurm import Array, Slurm
 from aelab.execute.estimate import Estimate
 from aelab.execute.events import Event
 from aelab.execute.jobs import Engine, Job, Options, Rehearsal, skip_reason, stored_runs
@@ -26,6 +28,8 @@ from aelab.execute.stop import StopRequest
 from aelab.execute.twins import begun, same_run
 from aelab.runs.store import Store
 
+#: What may be a device; whether it is there, torch alone knows.
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 #: Memory that a worker needs besides its data, in MB: torch, a small model, its activations.
 WORKER_MB = 600.0
 #: Seconds between two estimates.
@@ -41,12 +45,14 @@ def run_matrix(
     stop: StopRequest,
     rehearsal: Rehearsal,
     jobs: int | None = 1,
+    slurm: Array | None = None,
 ) -> Iterator[Event]:
     """Trains the given runs; yields their events between a start and an end.
 
     Args:
         rehearsal: looks whether runs can be built, before a directory is made.
         jobs: runs at once; None chooses by free cores and memory.
+        slurm: train in tasks of Slurm instead of on this machine; how to submit them.
     """
     store = workspace.store
     trained = once(specs, [] if options.restart else begun(specs, store))
@@ -66,20 +72,30 @@ def run_matrix(
     count = _Count()
     started = ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
     if not waiting:
+        if not _DEVICE.fullmatch(workspace.device):  # a slip is told although nothing is computed
+            from aelab.assembly.parts import choose_device
+
+            choose_device(workspace.device)
         yield started
         yield from count.all(settled)
         yield count.end(stop)
         return
     with contextlib.ExitStack() as held:
-        at_once = held.enter_context(_claimed(len(waiting), workspace, options, jobs))
-        engine: Engine = (
-            Inline(workspace, options, stop, rehearsal)
-            if at_once == 1
-            else Pool(workspace, options, stop, rehearsal, at_once)
-        )
+        engine: Engine
+        if slurm is not None:
+            at_once = min(slurm.tasks or len(waiting), len(waiting))
+            engine = Slurm(workspace, options, stop, rehearsal, slurm)
+        else:
+            at_once = held.enter_context(_claimed(len(waiting), workspace, options, jobs))
+            engine = (
+                Inline(workspace, options, stop, rehearsal)
+                if at_once == 1
+                else Pool(workspace, options, stop, rehearsal, at_once)
+            )
         held.enter_context(engine)
         # Where one could be built before, a mistake is one of its own run.
-        engine.rehearse([] if settled else [job.spec for job in waiting])
+        built_before = any(run.state == "finished" for run in stored.values())
+        engine.rehearse([] if built_before else [job.spec for job in waiting])
         store.make_root()
         yield started
         yield from count.all(settled)
