@@ -26,6 +26,7 @@ MATRIX = """
 matrix:
   seed: [1, 2, 3, 4, 5, 6, 7, 8]
 experiment_name: jobs/${matrix_slug}
+seed: ${seed}
 globals:
   SHAPE: (1, 28, 28)
 train_set: noise_dataset(SHAPE, size=%(size)d, seed=1)
