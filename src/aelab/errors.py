@@ -195,13 +195,7 @@ class RunFailed(AelabError):
 
 
 class DivergedError(RunFailed):
-    """Training made a loss or a weight infinite, not a number, or meaningless.
-
-    Attributes:
-        is_explained: the message says the cause; no further search.
-    """
-
-    is_explained: bool = False
+    """Training made a loss or a weight infinite, not a number, or meaningless."""
 
 
 def in_words(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from aelab.train import (
     Choice,
     FitSettings,
     State,
+    Task,
     Validated,
     fit,
     make_state,
@@ -208,7 +209,12 @@ def first_step_change(fade_in_images: int) -> tuple[float, float]:
         before = state.learner.model(shown).reconstruction
     batches = ScheduledSets(images, state.learner.device, state.learner.channels_last)
     for _ in range(3):
-        train_batch(state, objective, batches.at(0), Draws(0, state.learner.device), config)
+        train_batch(
+            state,
+            [Task(objective, config)],
+            batches.at(0),
+            [Draws(0, state.learner.device)],
+        )
     with torch.no_grad():
         change = (state.learner.model(shown).reconstruction - before).abs().mean().item()
     new = list(state.learner.model.layers[0].parameters())

@@ -12,7 +12,7 @@ import torch
 
 from aelab.losses import make_objective
 from aelab.models import FSQ, VQ, Autoencoder, DecoderMLP, EncoderMLP
-from aelab.train import VALIDATIONS, State, evaluate, fit, make_state, step
+from aelab.train import VALIDATIONS, State, Task, evaluate, fit, make_state, step
 from aelab.train.tally import codebook_facts
 from aelab.types import Images
 
@@ -79,7 +79,7 @@ def test_a_batch_in_pieces_moves_the_codebook_like_the_whole(tiny: SimpleNamespa
         state, objective = make(settings, dead_below=0.0)
         with torch.no_grad():  # the first step would take other candidates from the last piece
             state.learner.model.bottleneck.num_steps += 1
-        step(state, objective, images, images, None, settings)
+        step(state, [Task(objective, settings)], [(images, images, None)])
         codebooks.append(state.learner.model.bottleneck.codebook.clone())
     torch.testing.assert_close(*codebooks)
 
@@ -159,11 +159,11 @@ def test_a_batch_with_a_codebook_never_waits_for_the_gpu(
     state = make_state(make_model(bottleneck()), settings, "cuda")
     objective = make_objective(state.learner.model.terms, loss_function="l1")
     images = torch.rand(16, *SHAPE, device="cuda")
-    step(state, objective, images, images, None, settings)
+    step(state, [Task(objective, settings)], [(images, images, None)])
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            step(state, objective, images, images, None, settings)
+            step(state, [Task(objective, settings)], [(images, images, None)])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     found = evaluate(state.learner.model, objective, tiny.images(30), settings)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aelab.train import Choice, Clipping, Logged, fit, make_state
+from aelab.train import Choice, Clipping, Logged, Task, fit, make_state
 from aelab.train.batches import Batches, Draws
 from aelab.train.loop import train_batch
 
@@ -32,11 +32,11 @@ def test_a_batch_never_waits_for_the_gpu(tiny: SimpleNamespace) -> None:
     )
     draws = Draws(0, state.learner.device)
     for _ in range(3):
-        train_batch(state, tiny.objective, batches, draws, settings)
+        train_batch(state, [Task(tiny.objective, settings)], batches, [draws])
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(10):
-            train_batch(state, tiny.objective, batches, draws, settings)
+            train_batch(state, [Task(tiny.objective, settings)], batches, [draws])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert batches.pixels.is_cuda

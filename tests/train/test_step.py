@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from aelab.train import Choice, make_state, step
-from aelab.train.step import warmed_decay
+from aelab.train import Choice, Task, make_state, step
+from aelab.train.learner import warmed_decay
 from aelab.types import Images, Output
 
 SGD = Choice("SGD")
@@ -49,10 +49,14 @@ def test_accumulated_batches_equal_one_big_batch(tiny: SimpleNamespace) -> None:
     state = make_state(model, settings)
     images = torch.rand(96, 1, 8, 8)
     for part in images.split(32):
-        step(state, tiny.objective, part, part, None, settings)
+        step(state, [Task(tiny.objective, settings)], [(part, part, None)])
     big_settings = tiny.settings(optimizer=SGD, batch_size=96)
     big = Plain()
-    step(make_state(big, big_settings), tiny.objective, images, images, None, big_settings)
+    step(
+        make_state(big, big_settings),
+        [Task(tiny.objective, big_settings)],
+        [(images, images, None)],
+    )
     torch.testing.assert_close(model.encoder.weight, big.encoder.weight, atol=1e-7, rtol=1e-5)
 
 
@@ -62,13 +66,17 @@ def test_left_over_gradients_at_the_end_of_an_epoch_are_averaged_too(tiny: Simpl
     state = make_state(model, settings)
     images = torch.rand(50, 1, 8, 8)
     first, last = images[:32], images[32:]
-    step(state, tiny.objective, first, first, None, settings)
+    step(state, [Task(tiny.objective, settings)], [(first, first, None)])
     assert state.clock.steps == 0
-    step(state, tiny.objective, last, last, None, settings, end_of_epoch=True)
+    step(state, [Task(tiny.objective, settings)], [(last, last, None)], ends_epoch=True)
     assert state.clock.steps == 1
     big_settings = tiny.settings(optimizer=SGD, batch_size=50)
     big = Plain()
-    step(make_state(big, big_settings), tiny.objective, images, images, None, big_settings)
+    step(
+        make_state(big, big_settings),
+        [Task(tiny.objective, big_settings)],
+        [(images, images, None)],
+    )
     torch.testing.assert_close(model.encoder.weight, big.encoder.weight, atol=1e-7, rtol=1e-5)
 
 
@@ -83,7 +91,7 @@ def test_legacy_accumulation_sums(tiny: SimpleNamespace) -> None:
         before = model.encoder.weight.detach().clone()
         state = make_state(model, settings)
         for _ in range(accumulation):
-            step(state, tiny.objective, images, images, None, settings)
+            step(state, [Task(tiny.objective, settings)], [(images, images, None)])
         moves.append(model.encoder.weight.detach() - before)
     torch.testing.assert_close(moves[1], 2 * moves[0], atol=1e-7, rtol=1e-4)
 
@@ -114,7 +122,9 @@ def test_clipping_by_value_and_by_norm(tiny: SimpleNamespace) -> None:
         settings = tiny.settings(optimizer=SGD, learnrate=1.0, gradient_clipping={limit: 1e-4})
         model = Plain()
         before = [p.detach().clone() for p in model.parameters()]
-        step(make_state(model, settings), tiny.objective, images, images, None, settings)
+        step(
+            make_state(model, settings), [Task(tiny.objective, settings)], [(images, images, None)]
+        )
         moved = torch.cat(
             [(p - b).flatten() for p, b in zip(model.parameters(), before, strict=True)]
         )
@@ -128,7 +138,7 @@ def test_averaged_weights_equal_torchs_with_the_decay_of_each_step(tiny: SimpleN
     images = torch.rand(16, 1, 8, 8)
     expected: list[Tensor] = []
     for decay in (0.0, 3 / 12, 0.3, 0.3, 0.3):
-        step(state, tiny.objective, images, images, torch.zeros(16, 6), settings)
+        step(state, [Task(tiny.objective, settings)], [(images, images, torch.zeros(16, 6))])
         present = [parameter.detach() for parameter in state.learner.model.parameters()]
         before = expected or present
         expected = [decay * a + (1 - decay) * b for a, b in zip(before, present, strict=True)]
@@ -171,7 +181,7 @@ def test_averaged_weights_of_an_earlier_version_keep_their_rule(tiny: SimpleName
     theirs = AveragedModel(state.learner.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
     images = torch.rand(16, 1, 8, 8)
     for _ in range(5):
-        step(state, tiny.objective, images, images, torch.zeros(16, 6), settings)
+        step(state, [Task(tiny.objective, settings)], [(images, images, torch.zeros(16, 6))])
         theirs.update_parameters(state.learner.model)
     assert state.learner.ema is not None and state.learner.evaluated_model is state.learner.ema
     for ours, torchs in zip(

@@ -217,7 +217,7 @@ class _Session:
             self._picture()
         self.run.log(
             f"{'continues at' if continued else 'begins at'} {self.state.clock.images:,} images: "
-            f"{self.state.learner.threads} threads, {self.parts.device}, "
+            f"{self.state.learner.members[0].threads} threads, {self.parts.device}, "
             f"objective {self.parts.objective.describe()}"
         )
 
@@ -279,13 +279,15 @@ class _Session:
         if not self.spec.settings.load:
             return
 
-        other, checkpoint = state_to_load(self.spec, self.state.learner.model, self.workspace)
+        other, checkpoint = state_to_load(
+            self.spec, self.state.learner.members[0].model, self.workspace
+        )
         content, _ = checkpoint.read()
         loaded = tensors_of(checkpoint, content)
         prefix = weights_prefix(loaded)
-        load_weights(self.state.learner.model, loaded, prefix)
-        if self.state.learner.ema is not None:
-            load_weights(self.state.learner.ema, loaded, prefix)
+        load_weights(self.state.learner.members[0].model, loaded, prefix)
+        if self.state.learner.members[0].ema is not None:
+            load_weights(self.state.learner.members[0].ema, loaded, prefix)
         self.run.log(f"weights of {other.folder} at {checkpoint.images:,} images")
 
     def _started(self, number: int) -> ev.RunStarted:
@@ -295,7 +297,7 @@ class _Session:
             self.run.record["parameters"]["model"],
             self.state.clock.images,
             self.settings.max_images,
-            self.state.learner.threads,
+            self.state.learner.members[0].threads,
             [
                 *self.parts.data_notes,
                 *(n for n in self.run.record["notes"] if n not in self.spec.notes),
@@ -345,8 +347,8 @@ class _Session:
 
     def _picture(self) -> None:
         state = self.state
-        set_clock(state.learner.evaluated_model, state.clock.images, state.clock.epoch)
-        self.pictures.write(state.learner.evaluated_model, state.clock.images)
+        set_clock(state.learner.members[0].evaluated_model, state.clock.images, state.clock.epoch)
+        self.pictures.write(state.learner.members[0].evaluated_model, state.clock.images)
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:

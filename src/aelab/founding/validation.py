@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from aelab.train.batches import Draws
-from aelab.train.step import ObjectiveLike
+from aelab.train.forward import ObjectiveLike
 from aelab.train.validation import Validation, noise_shape_of
 
 

@@ -10,16 +10,23 @@ from aelab.train.batches import Batches
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate
-from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
-from aelab.train.learner import SoloLearner, load_weights, make_learner, refuse_other_shapes
-from aelab.train.loop import fit
+from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated, Warned
+from aelab.train.forward import ObjectiveLike, Task
+from aelab.train.learner import (
+    Learner,
+    SoloLearner,
+    load_weights,
+    make_learner,
+    refuse_other_shapes,
+)
+from aelab.train.loop import fit, step
 from aelab.train.machine import choose_threads, keep_freed_memory
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
 from aelab.train.progress import Progress
 from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
+from aelab.train.stacked import StackedLearner
 from aelab.train.state import State, make_state
-from aelab.train.step import ObjectiveLike, step
 from aelab.train.validation import VALIDATIONS, Validation, validation_of
 
 __all__ = [
@@ -33,13 +40,17 @@ __all__ = [
     "Clipping",
     "Clock",
     "Event",
+    "Failed",
     "Finished",
     "FitSettings",
+    "Learner",
     "Logged",
     "ObjectiveLike",
     "Progress",
     "SoloLearner",
+    "StackedLearner",
     "State",
+    "Task",
     "Validated",
     "Validation",
     "Warned",

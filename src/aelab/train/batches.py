@@ -69,8 +69,8 @@ class Batches:
         self._labels = images.labels
         self._device = device
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._order: Tensor | None = None
-        self._order_of: tuple[int, int] | None = None
+        self._orders: dict[int, Tensor] = {}  # by seed, of the present epoch
+        self._orders_of: int | None = None
         self._drawn: Tensor | None = None
 
     def __len__(self) -> int:
@@ -78,12 +78,13 @@ class Batches:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """(N,) int64, the keyed order of an epoch, beside the pixels; made once an epoch."""
-        if self._order is None or self._order_of != (seed, epoch):
+        if self._orders_of != epoch:
+            self._orders, self._orders_of = {}, epoch
+        if seed not in self._orders:
             # A copy to a GPU once an epoch, without waiting for it.
             order = permutation(len(self), seed, epoch)
-            self._order = order.to(self.pixels.device, non_blocking=True)
-            self._order_of = (seed, epoch)
-        return self._order
+            self._orders[seed] = order.to(self.pixels.device, non_blocking=True)
+        return self._orders[seed]
 
     def drawn(self, count: int) -> Tensor:
         """(count,) int64, ascending: a random draw, spread over classes, always the same one."""

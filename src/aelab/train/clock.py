@@ -43,6 +43,15 @@ class Clock:
         if ends_epoch:
             self.epoch, self.images_in_epoch = self.epoch + 1, 0
 
+    def count_gradients(self, images: int, *, applied: bool) -> None:
+        """Gradients of so many images came; applied, they and those before made a step."""
+        if applied:
+            self.steps += 1
+            self.accumulated_images = self.accumulated_batches = 0
+        else:
+            self.accumulated_images += images
+            self.accumulated_batches += 1
+
     def note_logged(self) -> None:
         """The training losses so far have been read."""
         self.logged_at = self.images

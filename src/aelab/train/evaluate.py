@@ -13,8 +13,8 @@ from aelab.ops.given import as_images
 from aelab.ops.look import refuse_not_finite
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws
+from aelab.train.forward import ObjectiveLike, forward, sums_of
 from aelab.train.judging import final_total
-from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import Tally
 from aelab.train.validation import validation_of
 

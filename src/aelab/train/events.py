@@ -1,9 +1,11 @@
-"""What `fit` yields."""
+"""What `fit` yields. `run` says of which of the runs that train together, from 0."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from aelab.errors import DivergedError
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Logged:
     epoch: int
     terms: dict[str, float]
     learnrate: float
+    run: int = 0
 
 
 class Warned(NamedTuple):
@@ -57,6 +60,7 @@ class Validated:
     is_best: bool
     warnings: tuple[Warned, ...] = ()
     is_judged: bool = True
+    run: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class CheckpointDue:
     """The settings ask for a checkpoint now; weights and losses are known to be finite."""
 
     images: int
+    run: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,16 @@ class Finished:
 
     images: int
     reason: str
+    run: int = 0
 
 
-Event = Logged | Validated | CheckpointDue | Finished
+@dataclass(frozen=True)
+class Failed:
+    """A run diverged and is left out; others go on. The error of the last one is raised instead."""
+
+    images: int
+    error: DivergedError
+    run: int
+
+
+Event = Logged | Validated | CheckpointDue | Finished | Failed

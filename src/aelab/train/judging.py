@@ -18,10 +18,10 @@ from aelab.settings import FitSettings
 from aelab.train.batches import ScheduledSets
 from aelab.train.clocked_modules import find_clocked, set_clock
 from aelab.train.events import Warned
+from aelab.train.forward import ObjectiveLike
 from aelab.train.horizon import Horizon
 from aelab.train.progress import JUDGING
 from aelab.train.state import State
-from aelab.train.step import ObjectiveLike
 
 
 class Goal(NamedTuple):
@@ -76,15 +76,15 @@ def final_loss(
     return {"loss_final": sum(weight * terms[name] for name, weight in weights(None).items())}
 
 
-def is_settled(state: State, held_out: ScheduledSets, goal: Goal) -> bool:
+def is_settled(state: State, run: int, held_out: ScheduledSets, goal: Goal) -> bool:
     """Whether model, as its clock stands, and validation set are those that the run ends with."""
     if held_out.position(state.clock.epoch) != held_out.position(goal.end.epoch):
         return False
-    return _evaluated_settings(state.learner.evaluated_model) == goal.model_settings
+    return _evaluated_settings(state.learner.members[run].evaluated_model) == goal.model_settings
 
 
 def renew_judging(
-    state: State, objective: ObjectiveLike, held_out: ScheduledSets, goal: Goal
+    state: State, run: int, objective: ObjectiveLike, held_out: ScheduledSets, goal: Goal
 ) -> tuple[Warned, ...]:
     """Brings a state of an earlier version to the present way of judging.
 
@@ -94,19 +94,19 @@ def renew_judging(
     Returns:
         What a reader of the run must know, if anything was forgotten.
     """
-    before, state.progress[0].judging = state.progress[0].judging, JUDGING
-    if before >= JUDGING or state.progress[0].best_images is None:
+    before, state.progress[run].judging = state.progress[run].judging, JUDGING
+    if before >= JUDGING or state.progress[run].best_images is None:
         return ()
     weights = getattr(objective, "weights", lambda images: None)
     changed = (
-        weights(state.progress[0].best_images) != weights(None)
-        or bool(find_clocked(state.learner.model))
+        weights(state.progress[run].best_images) != weights(None)
+        or bool(find_clocked(state.learner.members[run].model))
         or held_out.position(goal.end.epoch) > 0
         or bool(getattr(objective, "bounds", ()))
     )
     if not changed:
         return ()
-    state.progress[0].best_loss = state.progress[0].best_images = None
+    state.progress[run].best_loss = state.progress[run].best_images = None
     warned = Warned(
         "best state chosen anew",
         f"validation losses up to {state.clock.images:,} images were written by an earlier version "

@@ -6,17 +6,20 @@ What is stored of it is flat tensors (safetensors) and plain numbers (JSON); not
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from aelab.errors import StoreError
 from aelab.settings import FitSettings
-from aelab.train.coming_in import refuse_no_model
-from aelab.train.finite import floating_buffers, non_finite_names
+from aelab.train.clock import Clock
+from aelab.train.clocked_modules import find_clocked
+from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_gradient
+from aelab.train.guard.coming_in import refuse_no_model
+from aelab.train.guard.finite import floating_buffers, non_finite_names
 from aelab.train.machine import choose_bfloat16, choose_threads
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
@@ -27,9 +30,63 @@ _STORED = {"stored": True}
 _EARLIER: dict[str, Any] = {"ema_since": {}, "ema_warms_up": False}
 
 
+class Learner(Protocol):
+    """K runs that learn together, each from its own batches; usually K = 1."""
+
+    @property
+    def members(self) -> Sequence[SoloLearner]:
+        """One learner a run: its model, optimiser and schedule, and what is stored of it."""
+
+    def update(
+        self, tasks: Sequence[Task], batches: Sequence[Batch], clock: Clock, *, apply: bool
+    ) -> Losses:
+        """Forward, backward, and the optimiser's step; counters of the clock are the caller's.
+
+        Args:
+            tasks, batches: one a run; batches are of one size.
+            clock: before the batch.
+            apply: whether gradients are applied now; else they wait for a later batch.
+
+        Returns:
+            (K, 1 + T) sums over the images.
+        """
+
+    def finite(self) -> Tensor:
+        """(K,) bool on the device: every weight and watched buffer of a run is finite.
+
+        False also for numbers so large that their norm is infinite.
+        """
+
+    def snapshot(self) -> Any:
+        """What the learner is now, copied on the device; `restore` takes it any number of times."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Puts a snapshot back: the next updates are those after it, bit for bit."""
+
+    def retire(self, run: int) -> None:
+        """A run is over; the others go on as if it still learned."""
+
+
+class Snapshot(NamedTuple):
+    """What one model and its optimiser were at a moment, on the device.
+
+    Attributes:
+        tensors: parameters and buffers of the model, then of the averaged one.
+        gradients: of the parameters, where some wait for a step.
+        optimizer, schedule: their states.
+        plain: the stored values of the learner.
+    """
+
+    tensors: list[Tensor]
+    gradients: list[Tensor | None]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    plain: dict[str, Any]
+
+
 @dataclass
 class SoloLearner:
-    """One model that learns.
+    """One model that learns: K = 1.
 
     Attributes:
         model, optimizer, schedule: what learns, and how.
@@ -65,6 +122,135 @@ class SoloLearner:
         """Of the first parameter group, at the latest batch."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def members(self) -> Sequence[SoloLearner]:
+        """Itself."""
+        return (self,)
+
+    def update(
+        self, tasks: Sequence[Task], batches: Sequence[Batch], clock: Clock, *, apply: bool
+    ) -> Losses:
+        """One batch; with `micro_batch_size` in pieces."""
+        (task,), ((inputs, target, noise),) = tasks, batches
+        size, losses = len(inputs), None
+        for part in pieces(size, task.settings):
+            _, values, total = forward(
+                self.model,
+                task.objective,
+                inputs[part],
+                target[part],
+                None if noise is None else noise[part],
+                images_seen=clock.images,
+                bfloat16=self.bfloat16,
+            )
+            if not total.requires_grad:
+                raise without_gradient(self.model, values)
+            (total.sum() / divisor(size, task.settings)).backward()  # type: ignore[no-untyped-call]
+            sums = sums_of(values, total)[None]
+            losses = Losses(list(values), sums if losses is None else losses.sums + sums)
+        assert losses is not None  # a batch has images
+        if apply:
+            self.apply_gradients(task.settings, clock, size)
+        return losses
+
+    def apply_gradients(self, settings: FitSettings, clock: Clock, size: int) -> None:
+        """Clip, step, clear the gradients, let the model follow, average the weights.
+
+        Args:
+            clock: before the batch.
+            size: images of the batch.
+        """
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        images = clock.accumulated_images + size
+        if averages(settings) and images != settings.batch_size:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, settings.batch_size / images)
+        clipping = settings.gradient_clipping
+        if clipping is not None and clipping.value is not None:
+            nn.utils.clip_grad_value_(parameters, clipping.value)
+        if clipping is not None and clipping.norm is not None:
+            nn.utils.clip_grad_norm_(parameters, clipping.norm)
+        self.optimizer.step()
+        number = clock.steps + 1  # of this step, from 1
+        if self.ema is not None and self.ema_warms_up:
+            self._note_late_weights(number)
+        self.optimizer.zero_grad(set_to_none=True)
+        follow = getattr(self.model, "after_step", None)
+        if follow is not None:
+            follow()
+        if self.ema is not None and settings.ema_decay is not None:
+            self._average(self.ema, settings.ema_decay, number)
+
+    def _note_late_weights(self, number: int) -> None:
+        """For a model that grows, the step at which each weight got its first gradient."""
+        if not find_clocked(self.model):
+            return
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                self.ema_since.setdefault(name, number)
+
+    def _average(self, ema: nn.Module, decay: float, number: int) -> None:
+        """Averaged weights follow, each with the decay of the steps it has been trained for."""
+        if not self.ema_since:
+            now = warmed_decay(decay, number) if self.ema_warms_up else decay
+            _average_weights(ema, self.model, now, first=number == 1)
+            return
+        by_start: dict[int, set[str]] = {}
+        for name, _ in self.model.named_parameters():
+            by_start.setdefault(self.ema_since.get(name, 1), set()).add(name)
+        for start, names in by_start.items():
+            steps = number - start + 1
+            some = names if len(by_start) > 1 else None
+            now = warmed_decay(decay, steps)
+            _average_weights(ema, self.model, now, first=steps == 1, names=some)
+
+    def watched_buffers(self) -> list[tuple[str, Tensor]]:
+        """Names and buffers of the model in training that were finite at the start."""
+        found = floating_buffers(self.model)
+        return [(name, buffer) for name, buffer in found if name not in self.unwatched]
+
+    def finite(self) -> Tensor:
+        """(1,)"""
+        held = [p.detach() for p in self.model.parameters()]
+        norms = torch._foreach_norm([*held, *(buffer for _, buffer in self.watched_buffers())])
+        return torch.stack([norm.float() for norm in norms]).sum().reshape(1).isfinite()
+
+    def snapshot(self) -> Snapshot:
+        """Costs a copy of weights, averaged weights and optimiser on the device."""
+        return Snapshot(
+            tensors=[tensor.detach().clone() for tensor in self._tensors()],
+            gradients=[_copied(p.grad) for p in self.model.parameters()],
+            optimizer=_copied(self.optimizer.state_dict()),
+            schedule=copy.deepcopy(self.schedule.state_dict()),
+            plain=self._plain(),
+        )
+
+    @torch.no_grad()
+    def restore(self, snapshot: Snapshot) -> None:
+        """The weights stay the same tensors; only their values change."""
+        for tensor, value in zip(self._tensors(), snapshot.tensors, strict=True):
+            tensor.copy_(value)
+        for parameter, gradient in zip(self.model.parameters(), snapshot.gradients, strict=True):
+            parameter.grad = _copied(gradient)
+        self.optimizer.load_state_dict(_copied(snapshot.optimizer))
+        self.schedule.load_state_dict(copy.deepcopy(snapshot.schedule))
+        for name, value in snapshot.plain.items():
+            setattr(self, name, copy.copy(value))
+
+    def retire(self, run: int) -> None:
+        """Nothing: with its only run a training is over."""
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for model in (self.model, self.ema):
+            if model is not None:
+                yield from model.parameters()
+                yield from model.buffers()
+
+    def _plain(self) -> dict[str, Any]:
+        """The values that a checkpoint holds by the names of their fields."""
+        names = [field.name for field in fields(self) if field.metadata.get("stored")]
+        return {name: copy.copy(getattr(self, name)) for name in names}
+
     def stored(self, *, gradients: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that continuing needs.
 
@@ -90,7 +276,7 @@ class SoloLearner:
                 else:
                     scalars.setdefault(names[parameter], {})[key] = value
         numbers: dict[str, Any] = {"device": self.device.type}
-        numbers |= {name: copy.copy(getattr(self, name)) for name in _stored_names()}
+        numbers |= self._plain()
         numbers["optimizer_scalars"] = scalars
         numbers["optimizer_groups"] = [
             {key: value for key, value in group.items() if key not in ("params", "param_names")}
@@ -111,7 +297,7 @@ class SoloLearner:
             load_weights(self.ema, tensors, prefix="ema.")
         own_precision = self.bfloat16
         numbers = {**_EARLIER, **numbers}
-        for name in _stored_names():
+        for name in self._plain():
             setattr(self, name, copy.copy(numbers[name]))
         if numbers["device"] != self.device.type:
             self.bfloat16 = own_precision  # what pays there need not pay here
@@ -190,6 +376,56 @@ def make_learner(
     )
 
 
+def pieces(size: int, settings: FitSettings) -> list[slice]:
+    """The parts in which a batch of so many images is computed."""
+    at_once = settings.micro_batch_size or size
+    return [slice(start, start + at_once) for start in range(0, size, at_once)]
+
+
+def averages(settings: FitSettings) -> bool:
+    """Whether gradients are added up over batches and then divided by their images."""
+    return settings.gradient_accumulation > 1 and not settings.sum_gradients
+
+
+def divisor(size: int, settings: FitSettings) -> int:
+    """By what the summed losses of a batch are divided before `backward`.
+
+    Accumulated gradients are sums over images divided by `batch_size`, which `apply_gradients`
+    corrects to the mean over all images. Without accumulation they are the batch's mean at once.
+    """
+    return settings.batch_size if averages(settings) else size
+
+
+def warmed_decay(decay: float, steps: int) -> float:
+    """The decay of averaged weights after so many steps: min(decay, (1 + steps) / (10 + steps)).
+
+    With a constant decay of d the first weights count d^steps: at 0.999 still half after 700 steps.
+    So the average reaches over the latest tenth of a run, and at most over 1 / (1 - d) steps.
+
+    Source: tf.train.ExponentialMovingAverage with `num_updates`; timm's ModelEmaV3 and diffusers'
+    EMAModel warm up too.
+    """
+    return min(decay, (1 + steps) / (10 + steps))
+
+
+@torch.no_grad()
+def _average_weights(
+    ema: nn.Module, model: nn.Module, decay: float, *, first: bool, names: set[str] | None = None
+) -> None:
+    """ema = decay ema + (1 - decay) model; the first time, and buffers always: a copy.
+
+    Equal to `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+
+    Args:
+        names: of the weights; None: all.
+    """
+    kept: list[Tensor] = [p for n, p in ema.named_parameters() if names is None or n in names]
+    present: list[Tensor] = [p for n, p in model.named_parameters() if names is None or n in names]
+    torch._foreach_lerp_(kept, present, 1.0 if first else 1.0 - decay)
+    for averaged, buffer in zip(ema.buffers(), model.buffers(), strict=True):
+        averaged.copy_(buffer)
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model.") -> None:
     """Copy stored weights and buffers into a model; its memory layout stays.
 
@@ -241,10 +477,6 @@ def copy_on_cpu(tensor: Tensor) -> Tensor:
     return plain.clone() if plain.data_ptr() == tensor.data_ptr() else plain
 
 
-def _stored_names() -> list[str]:
-    return [field.name for field in fields(SoloLearner) if field.metadata.get("stored")]
-
-
 def _averaged_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).requires_grad_(False)
 
@@ -252,3 +484,14 @@ def _averaged_copy(model: nn.Module) -> nn.Module:
 def _wants_channels_last(model: nn.Module) -> bool:
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
     return any(isinstance(module, kinds) for module in model.modules())
+
+
+def _copied(value: Any) -> Any:
+    """The same with every tensor cloned, inside of dictionaries, lists and tuples."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copied, value))
+    return value

@@ -6,46 +6,39 @@ from the moment, so that a run may stop between any two batches and continue as 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from aelab.errors import DivergedError
+from aelab.errors import ConfigError, DivergedError
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import Clock, passed
 from aelab.train.clocked_modules import set_clock
-from aelab.train.coming_in import as_sets, refuse_wrong, small_batches_told
-from aelab.train.diagnosis import (
-    Evidence,
-    broken_tensors,
-    explained,
-    raised_learnrate,
-    watched_buffers,
-)
 from aelab.train.evaluate import evaluate_with_health
-from aelab.train.events import CheckpointDue, Event, Finished, Logged, Validated, Warned
-from aelab.train.explosion import hopeless, look, worse_than_untrained
+from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated, Warned
+from aelab.train.forward import Batch, ObjectiveLike, Task
+from aelab.train.guard.coming_in import as_sets, refuse_wrong, small_batches_told
+from aelab.train.guard.diagnosis import Evidence
+from aelab.train.guard.explosion import worse_than_untrained
+from aelab.train.guard.guard import Guard, Reading
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
-from aelab.train.optimizers import usual_learnrate
 from aelab.train.state import State
-from aelab.train.step import ObjectiveLike, step
 from aelab.train.validation import noise_shape_of, validation_of
 from aelab.train.watch import warnings_of
 
 
 def fit(
     state: State,
-    objective: ObjectiveLike,
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
     train: Any,
     validation: Any,
-    settings: FitSettings,
+    settings: FitSettings | Sequence[FitSettings],
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
@@ -55,100 +48,203 @@ def fit(
     batch; then it yields `Finished(reason="stopped")`, and the state can be stored and continued.
 
     Args:
+        objective, settings: one for all runs of the state, or one a run; runs that train together
+            differ in seed, learning rate and other settings that the clock does not ask.
         train: one set, or (first epoch, set) pairs. A set is `types.Images`, a tensor or array
             (N, C, H, W), a data set of the lab, or a torch Dataset of tensors.
         validation: likewise; None, and there are no `Validated` events.
 
     Yields:
-        `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`.
+        `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`, each
+        once a run; `Failed` for a run that diverges while others go on.
 
     Raises:
         DataError: a set that cannot be right: not finite, another unit, channels last.
-        DivergedError: a loss or weight is not finite; noticed at the next log, validation or
-            checkpoint, because looking each batch would make the device wait.
+        DivergedError: a loss or weight of the only run, or of the last one, is not finite; noticed
+            at the next log, validation or checkpoint, because looking each batch would make the
+            device wait.
     """
-    clock = state.clock
-    draws = Draws(settings.seed, state.learner.device)
-    place = state.learner.device, state.learner.channels_last
+    tasks = _tasks(state, objective, settings)
+    clock, shared = state.clock, tasks[0].settings
+    first = state.learner.members[0]  # all live in one place
+    place = first.device, first.channels_last
     given = as_sets(train, "train")
     held = [] if validation is None else as_sets(validation, "validation")
-    refuse_wrong(given, held, objective, settings)
+    for task in tasks:
+        refuse_wrong(given, held, *task)
     sets = ScheduledSets(given, *place)
     held_out = ScheduledSets(held, *place, "validation_set") if held else None
 
-    goal = goal_of(state.learner.model, horizon(settings, sets.sizes))
-    state.learner.schedule.plan(goal.end)
-    remarks: tuple[Warned, ...] = ()
+    goal = goal_of(first.model, horizon(shared, sets.sizes))
+    for member in state.learner.members:
+        member.schedule.plan(goal.end)
+    going = list(range(len(tasks)))  # runs that are neither over nor failed
+    remarks: dict[int, tuple[Warned, ...]] = {}
     if held_out is not None:
-        remarks = renew_judging(state, objective, held_out, goal)
+        for run, task in enumerate(tasks):
+            remarks[run] = renew_judging(state, run, task.objective, held_out, goal)
 
-    evidence = Evidence(
-        state,
-        objective,
-        settings,
-        lambda: training_batch(state, sets.at(clock.epoch), draws, settings),
-        lambda: sets.at(clock.epoch),
-        lambda: None if held_out is None else held_out.at(clock.epoch),
-    )
+    draws = [Draws(task.settings.seed, first.device) for task in tasks]
+
+    def evidence(run: int) -> Evidence:
+        """What is looked at if a run fails."""
+        return Evidence(
+            state,
+            run,
+            tasks[run],
+            lambda: training_batch(state, run, tasks[run], sets.at(clock.epoch), draws[run]),
+            lambda: sets.at(clock.epoch),
+            lambda: None if held_out is None else held_out.at(clock.epoch),
+        )
+
+    guard = Guard([evidence(run) for run in going], goal.end)
+
+    def left_out(failures: dict[int, DivergedError]) -> Iterator[Failed]:
+        """Runs that failed are over, and the others go on; the last one's error is raised."""
+        for run, error in failures.items():
+            if going == [run]:
+                raise error
+            going.remove(run)
+            state.learner.retire(run)
+            yield Failed(clock.images, error, run)
+
     with (
-        prepared_process(state.learner.threads, state.learner.device, settings.deterministic),
-        explained(evidence),
-        small_batches_told([len(images) for _, images in given], settings),
+        prepared_process(first.threads, first.device, shared.deterministic),
+        small_batches_told([len(images) for _, images in given], shared),
     ):
         while True:
-            reason = finish_reason(state, settings)
-            if log_due(state, settings, final=reason is not None):
-                yield read_window(state, objective, settings)
-            if held_out is not None and validation_due(clock, settings, final=reason is not None):
-                yield validate(state, objective, held_out, settings, goal, remarks)
-                remarks = ()
-                reason = finish_reason(state, settings)
-                _refuse_exploded(state, objective, settings, goal, is_over=reason is not None)
-            elif reason is not None:
-                _refuse_exploded(state, objective, settings, goal, is_over=True)
-            if checkpoint_due(clock, settings):
-                check_finite(state, settings)
+            is_over = all(finish_reason(state, run, tasks[run].settings) for run in going)
+            if log_due(state, shared, final=is_over):
+                readings = read_window(state, guard)
+                yield from left_out(guard.failures(going, readings))
+                yield from logged(state, tasks, going, readings)
+            is_validated = held_out is not None and validation_due(clock, shared, final=is_over)
+            if held_out is not None and is_validated:
+                found = [validate(state, run, tasks[run], held_out, guard, goal) for run in going]
+                failures = {v.run: v.error for v in found if isinstance(v, Failed)}
+                yield from left_out(failures)
+                clock.note_validated()
+                for event in found:
+                    if isinstance(event, Validated):
+                        warnings = (*remarks.pop(event.run, ()), *event.warnings)
+                        yield replace(event, warnings=warnings)
+            reasons = {run: finish_reason(state, run, tasks[run].settings) for run in going}
+            yield from left_out({
+                run: error
+                for run, reason in reasons.items()
+                if (is_validated or reason)
+                and (error := guard.hopeless(run, is_over=reason is not None))
+            })  # fmt: skip
+            if checkpoint_due(clock, shared):
+                yield from left_out(guard.failures(going))
                 clock.note_checkpointed()
-                yield CheckpointDue(clock.images)
-            if reason is None and should_stop():
-                check_finite(state, settings)
-                reason = "stopped"
-            if reason is not None:
-                yield Finished(clock.images, reason)
+                for run in going:
+                    yield CheckpointDue(clock.images, run)
+            if not all(reasons[run] for run in going) and should_stop():
+                yield from left_out(guard.failures(run for run in going if not reasons[run]))
+                reasons = {run: reasons[run] or "stopped" for run in going}
+            for run in [run for run in going if reasons[run]]:
+                going.remove(run)
+                state.learner.retire(run)
+                yield Finished(clock.images, str(reasons[run]), run)
+            if not going:
                 return
             started = time.perf_counter()
-            train_batch(state, objective, sets.at(clock.epoch), draws, settings)
+            train_batch(state, tasks, sets.at(clock.epoch), draws, guard.before_batch)
             clock.seconds += time.perf_counter() - started
+
+
+#: What runs that train together may have of their own; all else is asked of the clock they share.
+_OWN_SETTINGS = (
+    "seed", "learnrate", "optimizer", "scheduler", "min_loss", "ema_decay", "gradient_clipping",
+)  # fmt: skip
+
+
+def _tasks(
+    state: State,
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
+    settings: FitSettings | Sequence[FitSettings],
+) -> list[Task]:
+    """One a run.
+
+    Raises:
+        ConfigError: another number of them, or runs that cannot share a clock.
+    """
+    count = len(state.learner.members)
+    objectives = list(objective) if isinstance(objective, Sequence) else [objective] * count
+    of_runs = [settings] * count if isinstance(settings, FitSettings) else list(settings)
+    if not len(objectives) == len(of_runs) == count:
+        raise ConfigError(
+            f"{count} runs train together, given are {len(objectives)} objectives and "
+            f"{len(of_runs)} settings",
+            hint="give one for all, or one a run",
+        )
+    for other in of_runs[1:]:
+        own = {name: getattr(of_runs[0], name) for name in _OWN_SETTINGS}
+        if replace(other, **own) != of_runs[0]:
+            raise ConfigError(
+                "runs that train together must agree in all settings but "
+                + ", ".join(_OWN_SETTINGS),
+                hint="train the others by themselves",
+            )
+    return [Task(*task) for task in zip(objectives, of_runs, strict=True)]
 
 
 def train_batch(
     state: State,
-    objective: ObjectiveLike,
+    tasks: Sequence[Task],
     batches: Batches,
-    draws: Draws,
-    settings: FitSettings,
+    draws: Sequence[Draws],
+    before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Cut the next batch, draw its random numbers, make the step, move the clock."""
-    if not state.learner.model.training:
-        state.learner.model.train()
-    set_clock(state.learner.model, state.clock.images, state.clock.epoch)
-    inputs, target, noise = training_batch(state, batches, draws, settings)
-    draws.reseed_default(state.clock.images)
-    state.learner.schedule.before_batch(state.clock.images)
-    note_learnrate(state)
-    is_last = state.clock.images_in_epoch + settings.batch_size >= len(batches)
-    step(state, objective, inputs, target, noise, settings, end_of_epoch=is_last)
-    state.clock.count_batch(len(target), ends_epoch=is_last)
+    """Cut the next batch of each run, draw its random numbers, make the step, move the clock.
+
+    Args:
+        before: called once the learning rates are set.
+    """
+    clock, members = state.clock, state.learner.members
+    for member in members:
+        if not member.model.training:
+            member.model.train()
+        set_clock(member.model, clock.images, clock.epoch)
+    cut = [training_batch(state, run, task, batches, draws[run]) for run, task in enumerate(tasks)]
+    draws[0].reseed_default(clock.images)  # a stack has no model that draws by itself
+    for member in members:
+        member.schedule.before_batch(clock.images)
+    before()
+    size = len(cut[0][1])
+    is_last = clock.images_in_epoch + tasks[0].settings.batch_size >= len(batches)
+    step(state, tasks, cut, ends_epoch=is_last)
+    clock.count_batch(size, ends_epoch=is_last)
     state.note_start()
-    if state.clock.steps:
-        state.learner.schedule.after_batch()
+    if clock.steps:
+        for member in members:
+            member.schedule.after_batch()
+
+
+def step(
+    state: State, tasks: Sequence[Task], batches: Sequence[Batch], *, ends_epoch: bool = False
+) -> None:
+    """Forward, backward, and the optimiser where `gradient_accumulation` is reached.
+
+    Adds the losses to `state.window`; images and epochs are the caller's to count.
+
+    Args:
+        tasks, batches: one a run.
+        ends_epoch: left-over gradients are applied.
+    """
+    clock, size = state.clock, len(batches[0][0])
+    due = clock.accumulated_batches + 1 >= tasks[0].settings.gradient_accumulation
+    losses = state.learner.update(tasks, batches, clock, apply=due or ends_epoch)
+    state.window.add(losses, size)
+    clock.count_gradients(size, applied=due or ends_epoch)
 
 
 def training_batch(
-    state: State, batches: Batches, draws: Draws, settings: FitSettings
+    state: State, run: int, task: Task, batches: Batches, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The batch that the clock stands at: inputs, targets (B, C, H, W), and the model's noise."""
-    start, now = state.clock.images_in_epoch, state.clock.images
+    settings, start, now = task.settings, state.clock.images_in_epoch, state.clock.images
     part = slice(start, min(start + settings.batch_size, len(batches)))
     index = batches.order(settings.seed, state.clock.epoch)[part] if settings.shuffle else part
     target = batches.changed(index, draws, "augment", now)
@@ -156,27 +252,21 @@ def training_batch(
     if settings.training_noise:
         inputs = inputs + settings.training_noise * draws.normal(inputs.shape, "training", now)
         target = inputs if settings.noise_in_target else target
-    shape = noise_shape_of(state.learner.model)
+    shape = noise_shape_of(state.learner.members[run].model)
     noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
     return inputs, target, noise
 
 
-def note_learnrate(state: State) -> None:
-    """Remember the highest learning rate, for the message of a run that diverges."""
-    learnrate = state.learner.learnrate
-    if learnrate > state.peak_learnrate:
-        state.peak_learnrate, state.peak_images = learnrate, state.clock.images
-
-
-def finish_reason(state: State, settings: FitSettings) -> str | None:
-    """Why the run is over, or None."""
+def finish_reason(state: State, run: int, settings: FitSettings) -> str | None:
+    """Why a run is over, or None."""
     if settings.max_images is not None and state.clock.images >= settings.max_images:
         return "max_images"
     if settings.max_epochs is not None and state.clock.epoch >= settings.max_epochs:
         return "max_epochs"
-    if settings.min_loss is None or state.progress[0].best_loss is None:
+    best = state.progress[run].best_loss
+    if settings.min_loss is None or best is None:
         return None
-    return "min_loss" if state.progress[0].best_loss <= settings.min_loss else None
+    return "min_loss" if best <= settings.min_loss else None
 
 
 def log_due(state: State, settings: FitSettings, *, final: bool) -> bool:
@@ -207,124 +297,58 @@ def checkpoint_due(clock: Clock, settings: FitSettings) -> bool:
     return by_images or by_epoch
 
 
-def read_window(state: State, objective: ObjectiveLike, settings: FitSettings) -> Logged:
+def read_window(state: State, guard: Guard) -> list[Reading]:
     """Mean losses since the last log; the one place where training waits for the device."""
-    started, clock, progress = time.perf_counter(), state.clock, state.progress[0]
-    terms = check_finite(state, settings)
-    clock.seconds += time.perf_counter() - started
-    progress.last_loss, progress.last_loss_images = terms["loss"], clock.images
-    progress.last_terms = dict(terms)
-    terms |= final_loss(objective, terms, clock.logged_at)
+    started = time.perf_counter()
+    readings = guard.read()
+    state.clock.seconds += time.perf_counter() - started
+    return readings
+
+
+def logged(
+    state: State, tasks: Sequence[Task], runs: Sequence[int], readings: Sequence[Reading]
+) -> list[Logged]:
+    """Remembers what was read, and begins the next window."""
+    clock, events = state.clock, []
+    for run in runs:
+        terms, progress = readings[run].means, state.progress[run]
+        progress.last_loss, progress.last_loss_images = terms["loss"], clock.images
+        progress.last_terms = dict(terms)
+        terms |= final_loss(tasks[run].objective, terms, clock.logged_at)
+        rate = state.learner.members[run].learnrate
+        events.append(Logged(clock.images, clock.seconds, clock.epoch, terms, rate, run))
     state.window.clear()
     clock.note_logged()
-    return Logged(clock.images, clock.seconds, clock.epoch, terms, state.learner.learnrate)
+    return events
 
 
 def validate(
-    state: State,
-    objective: ObjectiveLike,
-    held_out: ScheduledSets,
-    settings: FitSettings,
-    goal: Goal,
-    remarks: tuple[Warned, ...] = (),
-) -> Validated:
-    """Evaluate, remember the best, tell the schedule.
-
-    Args:
-        remarks: warnings that came before.
-    """
-    clock, progress, model = state.clock, state.progress[0], state.learner.evaluated_model
-    images = held_out.at(clock.epoch)
+    state: State, run: int, task: Task, held_out: ScheduledSets, guard: Guard, goal: Goal
+) -> Validated | Failed:
+    """Evaluate a run, remember the best, tell the schedule."""
+    clock, progress, member = state.clock, state.progress[run], state.learner.members[run]
+    images, model = held_out.at(clock.epoch), member.evaluated_model
     set_clock(model, clock.images, clock.epoch)
     found = evaluate_with_health(
-        model, objective, images, settings, clock.images, state.learner.bfloat16
+        model, task.objective, images, task.settings, clock.images, member.bfloat16
     )
     terms = found.terms
-    _refuse_non_finite(state, settings, terms, "validation")
-    warnings = (*remarks, *warnings_of(state, objective, images, settings, found))
-    loss, settled = terms["loss"], is_settled(state, held_out, goal)
-    out_of_hand = look(state, objective, terms)
+    error = guard.failed_validation(run, terms)
+    if error is not None:
+        return Failed(clock.images, error, run)
+    warnings = warnings_of(state, run, task, images, found)
+    loss, settled = terms["loss"], is_settled(state, run, held_out, goal)
+    out_of_hand = guard.out_of_hand(run, terms)
     is_judged = settled and not out_of_hand
-    if is_judged and finish_reason(state, settings) is not None:
-        warnings = (*warnings, *worse_than_untrained(state, objective, terms))
+    if is_judged and finish_reason(state, run, task.settings) is not None:
+        warnings = (*warnings, *worse_than_untrained(state, run, task.objective, terms))
     is_best = is_judged and (progress.best_loss is None or loss < progress.best_loss)
     if is_best:
-        check_finite(state, settings)  # the best is stored
+        for error in guard.failures([run]).values():  # the best is stored
+            return Failed(clock.images, error, run)
         progress.best_loss, progress.best_images = loss, clock.images
-    clock.note_validated()
     if settled:  # a lower rate may be just what a run needs that gets out of hand
-        state.learner.schedule.after_validation(loss)
-    return Validated(clock.images, clock.seconds, clock.epoch, terms, is_best, warnings, is_judged)
-
-
-def check_finite(state: State, settings: FitSettings) -> dict[str, float]:
-    """Mean losses of the open window, and a look at weights and buffers; waits for the device.
-
-    Raises:
-        DivergedError: a loss, a weight or a running statistic is not finite.
-    """
-    held = [p.detach() for p in state.learner.model.parameters()]
-    norms = torch._foreach_norm([*held, *(buffer for _, buffer in watched_buffers(state))])
-    numbers = [torch.stack([norm.float() for norm in norms]).sum().reshape(1)]
-    window_means = state.window.means()
-    if window_means is not None:
-        numbers.append(window_means[0])
-    norm, *means = torch.cat(numbers).tolist()  # one transfer
-    names = state.window.names if means else []
-    terms = dict(zip(names, means, strict=True))
-    _refuse_non_finite(state, settings, terms, "training")
-    # The norm of very large numbers is infinite too, so that one looks again.
-    broken = [] if math.isfinite(norm) else broken_tensors(state)
-    if broken:
-        raise _diverged(state, settings, "training", "; ".join(broken))
-    return terms
-
-
-def _refuse_non_finite(
-    state: State, settings: FitSettings, terms: dict[str, float], where: str
-) -> None:
-    bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
-    if bad:
-        raise _diverged(state, settings, where, ", ".join(bad))
-
-
-def _refuse_exploded(
-    state: State, objective: ObjectiveLike, settings: FitSettings, goal: Goal, *, is_over: bool
-) -> None:
-    """Raises a `DivergedError` where every number is finite and none of the last means anything."""
-    what = hopeless(state, objective, goal.end, is_over=is_over)
-    if what:
-        rise = raised_learnrate(state, settings)
-        error = DivergedError(
-            f"training diverged without a NaN: at {state.clock.images:,} images {what}"
-            + (f"; {rise}" if rise else ""),
-            hint=_way_out(state, settings),
-        )
-        error.is_explained = True
-        raise error
-
-
-def _diverged(state: State, settings: FitSettings, where: str, what: str) -> DivergedError:
-    last, clock, progress = "no finite loss was logged before", state.clock, state.progress[0]
-    if progress.last_loss is not None:
-        last = f"last finite loss {progress.last_loss:.6g} at {progress.last_loss_images:,} images"
-    return DivergedError(
-        f"{where} diverged between {clock.logged_at:,} and {clock.images:,} images: {what}; {last}",
-        hint=_way_out(state, settings),
+        member.schedule.after_validation(loss)
+    return Validated(
+        clock.images, clock.seconds, clock.epoch, terms, is_best, warnings, is_judged, run
     )
-
-
-def _way_out(state: State, settings: FitSettings) -> str:
-    sane = min(settings.learnrate / 3, usual_learnrate(settings.optimizer.name))
-    ways = [f"learnrate: {sane:.2g} (was {settings.learnrate:g})"]
-    if settings.gradient_clipping is None:
-        ways.append("gradient_clipping: {norm: 1}")
-    if settings.scheduler is None or "armup" not in settings.scheduler.name:
-        ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")
-    if state.learner.bfloat16:
-        ways.append("precision: float32")
-    told = "try " + ", or ".join(ways)
-    best = state.progress[0].best_images
-    if best is None:
-        return told
-    return f"{told}; to start again from the best state ({best:,} images): load: RUN@best"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from aelab.train.forward import Losses
+
 #: How the best state is chosen. 1: by the loss with the weights of that moment; 2: see
 #: `aelab.train.judging`.
 JUDGING = 2
@@ -57,6 +59,14 @@ class Window:
     def means(self) -> Tensor | None:
         """(K, 1 + T) on the device: per image; None: empty."""
         return None if self.sums is None else self.sums / self.images
+
+    def add(self, losses: Losses, images: int) -> None:
+        """Adds those of one batch of so many images."""
+        if self.sums is None:
+            self.sums, self.terms = losses.sums, losses.terms
+        else:
+            self.sums += losses.sums
+        self.images += images
 
     def clear(self) -> None:
         """Begins the next window."""

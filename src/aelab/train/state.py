@@ -5,8 +5,9 @@ There is no state of random numbers: every draw is keyed by images seen.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from aelab.errors import StoreError
 from aelab.settings import FitSettings
 from aelab.train.clock import Clock
-from aelab.train.learner import SoloLearner, copy_on_cpu, make_learner
+from aelab.train.learner import Learner, copy_on_cpu, make_learner
 from aelab.train.progress import Progress, Window, by_name
 
 FORMAT = 1
@@ -25,7 +26,7 @@ _EARLIER: dict[str, Any] = {"judging": 1, "last_terms": {}, "start": {}, "explod
 
 @dataclass
 class State:
-    """A model in training: all that a checkpoint holds, and nothing else.
+    """Models in training: all that a checkpoint holds, and nothing else.
 
     Attributes:
         learner: what learns.
@@ -34,17 +35,17 @@ class State:
         window: losses since the last log.
         first_batch: names and (K, 1 + T) means of the first batch while they are still on the
             device; afterwards they are in `progress`.
-        peak_learnrate, peak_images: the highest learning rate since the start or continuation, and
-            when it came; not stored.
     """
 
-    learner: SoloLearner
+    learner: Learner
     clock: Clock = field(default_factory=Clock)
-    progress: list[Progress] = field(default_factory=lambda: [Progress()])
+    progress: list[Progress] = field(default_factory=list)
     window: Window = field(default_factory=Window)
     first_batch: tuple[list[str], Tensor] | None = None
-    peak_learnrate: float = 0.0
-    peak_images: int = 0
+
+    def __post_init__(self) -> None:
+        missing = len(self.learner.members) - len(self.progress)
+        self.progress += [Progress() for _ in range(missing)]
 
     def start(self, run: int = 0) -> dict[str, float]:
         """Loss and terms of a run before training; empty where they are not known."""
@@ -69,12 +70,29 @@ class State:
             numbers: JSON-able.
         """
         self.start(run)
-        tensors, numbers = self.learner.stored(gradients=self.clock.accumulated_images > 0)
+        member = self.learner.members[run]
+        tensors, numbers = member.stored(gradients=self.clock.accumulated_images > 0)
         if self.window.sums is not None:
             tensors["window"] = copy_on_cpu(self.window.sums[run])
         numbers |= {"format": FORMAT, **asdict(self.clock), **asdict(self.progress[run])}
         numbers |= {"window_images": self.window.images, "window_terms": list(self.window.terms)}
         return tensors, numbers
+
+    def snapshot(self) -> Any:
+        """All of it, copied on the device; `restore` takes it any number of times."""
+        marks = copy.deepcopy((self.clock, self.progress))
+        window = replace(self.window, sums=_cloned(self.window.sums))
+        return self.learner.snapshot(), *marks, window, self.first_batch
+
+    def restore(self, snapshot: Any) -> None:
+        """Puts a snapshot back: training goes on from there, bit for bit."""
+        learner, clock, progress, window, self.first_batch = snapshot
+        self.learner.restore(learner)
+        # The loop holds these very objects.
+        vars(self.clock).update(copy.deepcopy(vars(clock)))
+        for mine, its in zip(self.progress, progress, strict=True):
+            vars(mine).update(copy.deepcopy(vars(its)))
+        vars(self.window).update(vars(replace(window, sums=_cloned(window.sums))))
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Put a stored run into a training made with the same model and settings.
@@ -87,13 +105,14 @@ class State:
                 f"the checkpoint has format {numbers.get('format')}; this version reads {FORMAT}",
                 hint="install the version that wrote it, or start again with --restart",
             )
-        self.learner.load(tensors, numbers)
+        (member,) = self.learner.members  # a stack is loaded run by run before it is stacked
+        member.load(tensors, numbers)
         numbers = {**_EARLIER, **numbers}
         self.clock = Clock(**_read(Clock, numbers))
         self.progress = [Progress(**_read(Progress, numbers))]
         self.window = Window(list(numbers["window_terms"]), numbers["window_images"])
         if "window" in tensors:
-            self.window.sums = tensors["window"][None].to(self.learner.device)
+            self.window.sums = tensors["window"][None].to(member.device)
         self.first_batch = None
 
 
@@ -106,6 +125,10 @@ def make_state(
         ConfigError: an optimiser or scheduler that does not exist or does not fit.
     """
     return State(make_learner(model, settings, device))
+
+
+def _cloned(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()
 
 
 def _read(kind: Any, numbers: Mapping[str, Any]) -> dict[str, Any]:

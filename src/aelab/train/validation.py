@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aelab.parts import Table
 from aelab.settings import FitSettings
 from aelab.train.batches import Draws
-from aelab.train.step import ObjectiveLike
+from aelab.train.forward import ObjectiveLike
 
 #: Validation noise is drawn for so many images at once, whatever the size of batches.
 NOISE_BLOCK = 64

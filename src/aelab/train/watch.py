@@ -13,9 +13,9 @@ from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.events import Warned
-from aelab.train.nonfinite import Batch
+from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
+from aelab.train.learner import SoloLearner
 from aelab.train.state import State
-from aelab.train.step import ObjectiveLike, forward, sums_of
 from aelab.train.tally import pixel_sums, spreads
 from aelab.train.validation import validation_of
 from aelab.types import Output
@@ -54,9 +54,9 @@ class _Pass(NamedTuple):
 @torch.no_grad()
 def warnings_of(
     state: State,
-    objective: ObjectiveLike,
+    run: int,
+    task: Task,
     held_out: Batches,
-    settings: FitSettings,
     found: Evaluation,
 ) -> tuple[Warned, ...]:
     """Everything that a validation gives reason to warn of; mostly nothing.
@@ -64,32 +64,31 @@ def warnings_of(
     What it needs comes with the validation's own transfer. Only where that looks suspicious are
     two more batches computed.
     """
-    if _looks_broken(state, settings, found):
-        warned = running_statistics(state, objective, held_out, settings)
+    if _looks_broken(state, run, task.settings, found):
+        warned = running_statistics(state, run, task, held_out)
         if warned is not None:
             return (warned,)  # what the medium sees would only follow from it
-    finding = medium_of(state.learner.model).warning(
+    finding = medium_of(state.learner.members[run].model).warning(
         found.terms, found.looks, early=state.clock.batches < FIRST_BATCHES
     )
     return () if finding is None else (Warned(finding.code, finding.message, finding.way_out),)
 
 
-def running_statistics(
-    state: State, objective: ObjectiveLike, held_out: Batches, settings: FitSettings
-) -> Warned | None:
+def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Warned | None:
     """Evaluation mode is broken and training mode is not: averages of normalisation are off.
 
     Compares one batch of the validation in both modes, with the same noise or none and without
     dropout; buffers are put back.
     """
-    model = state.learner.evaluated_model
-    batch = next(held_out_batches(model, objective, held_out, settings, state.clock.images))
+    member, now = state.learner.members[run], state.clock.images
+    model = member.evaluated_model
+    batch = next(held_out_batches(model, task.objective, held_out, task.settings, now))
     target = batch[1]
     if len(target) < 2 or not any(map(_has_averages, model.modules())):
         return None
     mismatches: list[Mismatch] = []
-    evaluation = _one_pass(state, objective, batch, None)
-    training = _one_pass(state, objective, batch, mismatches)
+    evaluation = _one_pass(member, now, task.objective, batch, None)
+    training = _one_pass(member, now, task.objective, batch, mismatches)
     alike = evaluation.spread < ALIKE * evaluation.target_spread
     revived = alike and training.spread > 10 * ALIKE * training.target_spread
     better = evaluation.loss - training.loss > abs(training.loss)
@@ -110,26 +109,27 @@ def running_statistics(
     )
 
 
-def _looks_broken(state: State, settings: FitSettings, found: Evaluation) -> bool:
+def _looks_broken(state: State, run: int, settings: FitSettings, found: Evaluation) -> bool:
     """All pictures are the same though the targets are not, or far worse than in training."""
     if validation_of(settings).training_mode or state.clock.batches < FIRST_BATCHES:
         return False
     spread, target = found.looks.get("spread"), found.looks.get("target_spread")
     if spread is not None and target is not None and spread < ALIKE * target:
         return True
-    last = state.progress[0].last_loss  # of training: with the weights of the moment
+    last = state.progress[run].last_loss  # of training: with the weights of the moment
     now = found.terms.get("loss_now", found.terms["loss"])
     return last is not None and now - last > abs(last)
 
 
 def _one_pass(
-    state: State,
+    member: SoloLearner,
+    images_seen: int,
     objective: ObjectiveLike,
     batch: Batch,
     mismatches: list[Mismatch] | None,
 ) -> _Pass:
     """The batch in evaluation mode, or, with `mismatches` to fill, in training mode."""
-    model, training = state.learner.evaluated_model, mismatches is not None
+    model, training = member.evaluated_model, mismatches is not None
     hooks = []
     with mode_of(model, training=training):
         for name, module in model.named_modules():
@@ -142,8 +142,8 @@ def _one_pass(
                 model,
                 objective,
                 *batch,
-                images_seen=state.clock.images,
-                bfloat16=state.learner.bfloat16,
+                images_seen=images_seen,
+                bfloat16=member.bfloat16,
             )
         finally:
             for hook in hooks:

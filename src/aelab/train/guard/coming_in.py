@@ -91,7 +91,7 @@ def refuse_no_model(model: Any) -> None:
             ) from None
 
 
-def no_output(model: nn.Module, output: Any) -> ConfigError:
+def no_output(model: Any, output: Any) -> ConfigError:
     """The error of a model that returns something else than `types.Output`."""
     return ConfigError(
         f"the model {type(model).__name__} returns a {type(output).__name__}, not an "

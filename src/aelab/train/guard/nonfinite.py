@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aelab.train.evaluate import mode_of
-from aelab.train.finite import is_finite, tensors_in, value_words
-from aelab.train.step import ObjectiveLike, forward
+from aelab.train.forward import Batch, ObjectiveLike, forward
+from aelab.train.guard.finite import is_finite, tensors_in, value_words
 
 #: The largest number of IEEE 754 half precision (binary16).
 LARGEST_HALF = 65_504
-
-Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Origin(NamedTuple):

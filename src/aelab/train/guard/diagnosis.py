@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from aelab.errors import DivergedError
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.evaluate import held_out_batches
-from aelab.train.finite import (
-    floating_buffers,
+from aelab.train.forward import Batch, Task
+from aelab.train.guard.finite import (
     is_finite,
     non_finite_names,
     tensor_words,
     value_words,
 )
-from aelab.train.nonfinite import Batch, Origin, find_origin, quietly
+from aelab.train.guard.nonfinite import Origin, find_origin, quietly
+from aelab.train.learner import SoloLearner
 from aelab.train.state import State
-from aelab.train.step import ObjectiveLike
 
 #: Images that are searched for numbers that are not finite at a time.
 LOOK_AT_ONCE = 4096
@@ -36,33 +33,33 @@ class Evidence:
     """What is looked at once a run has failed.
 
     Attributes:
-        state, objective, settings: of the run.
+        state: of the training.
+        run: which of its runs.
+        task: of the run.
         training: a batch as training would see it next.
         train_set: what it is cut from.
         held_out: the validation set, or None.
     """
 
     state: State
-    objective: ObjectiveLike
-    settings: FitSettings
+    run: int
+    task: Task
     training: Callable[[], Batch]
     train_set: Callable[[], Batches]
     held_out: Callable[[], Batches | None]
 
 
-@contextlib.contextmanager
-def explained(evidence: Evidence) -> Iterator[None]:
-    """Adds the cause to a `DivergedError` that comes out of `with`; costs nothing otherwise."""
-    try:
-        yield
-    except DivergedError as error:
-        if error.is_explained:
-            raise
-        words, ways = broken_data(evidence)
-        if not words:  # no learning rate mends broken images
-            words, ways = causes(evidence, error.message)
-            ways.append(str(error.hint))
-        raise DivergedError("; ".join([error.message, *words]), hint="; ".join(ways)) from error
+def explained(error: DivergedError, evidence: Evidence, rise: str) -> DivergedError:
+    """The same error with its cause, which takes a few more batches to find.
+
+    Args:
+        rise: what the schedule did to the learning rate, in words.
+    """
+    words, ways = broken_data(evidence)
+    if not words:  # no learning rate corrects broken images
+        words, ways = causes(evidence, rise, error.message)
+        ways.append(str(error.hint))
+    return DivergedError("; ".join([error.message, *words]), hint="; ".join(ways))
 
 
 def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
@@ -120,17 +117,18 @@ def _broken_images(key: str, images: Batches) -> str:
     )
 
 
-def causes(evidence: Evidence, told: str = "") -> tuple[list[str], list[str]]:
+def causes(evidence: Evidence, rise: str, told: str = "") -> tuple[list[str], list[str]]:
     """What can be found out about a failure.
 
     Args:
+        rise: what the schedule did to the learning rate, in words.
         told: what need not be said again.
 
     Returns:
         What was found, and what to type against it.
     """
-    state, settings = evidence.state, evidence.settings
-    words = [text for text in broken_tensors(state) if text not in told]
+    member = evidence.state.learner.members[evidence.run]
+    words = [text for text in broken_tensors(member) if text not in told]
     ways = []
     in_training, in_evaluation = _origins(evidence)
     words.append(_origin_words(in_training, in_evaluation))
@@ -142,47 +140,45 @@ def causes(evidence: Evidence, told: str = "") -> tuple[list[str], list[str]]:
             "or normalise each image separately (GroupNorm, or statistics='image' where a decoder "
             "has it)"
         )
-    rise = raised_learnrate(state, settings)
     if rise:
         words.append(rise)
-        ways.append(f"let the schedule end at {settings.learnrate:g} or below")
+        ways.append(f"let the schedule end at {evidence.task.settings.learnrate:g} or below")
     return words, ways
 
 
-def broken_tensors(state: State) -> list[str]:
+def broken_tensors(member: SoloLearner) -> list[str]:
     """Weights, running statistics and other buffers that are not finite, in words."""
-    buffers = non_finite_names(watched_buffers(state))
+    buffers = non_finite_names(member.watched_buffers())
     averages = [name for name in buffers if name.endswith(("running_mean", "running_var"))]
     others = [name for name in buffers if name not in averages]
     kinds = {
-        "a weight": non_finite_names(state.learner.model.named_parameters()),
+        "a weight": non_finite_names(member.model.named_parameters()),
         "a running statistic": averages,
         "a buffer": others,
     }
     return [tensor_words(kind, names) for kind, names in kinds.items() if names]
 
 
-def watched_buffers(state: State) -> list[tuple[str, Tensor]]:
-    """Names and buffers of the model in training that were finite at the start."""
-    found = floating_buffers(state.learner.model)
-    return [(name, buffer) for name, buffer in found if name not in state.learner.unwatched]
+def raised_learnrate(peak: float, images: int, settings: FitSettings) -> str:
+    """`the schedule raised the learning rate 250-fold ...`; empty where it did not.
 
-
-def raised_learnrate(state: State, settings: FitSettings) -> str:
-    """`the schedule raised the learning rate 250-fold ...`; empty where it did not."""
-    factor = state.peak_learnrate / settings.learnrate
+    Args:
+        peak: the highest learning rate.
+        images: when it came.
+    """
+    factor = peak / settings.learnrate
     if factor <= MUCH_HIGHER:
         return ""
     return (
         f"the schedule raised the learning rate {factor:.3g}-fold, from {settings.learnrate:g} to "
-        f"{state.peak_learnrate:g} at {state.peak_images:,} images"
+        f"{peak:g} at {images:,} images"
     )
 
 
 def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
     """Where the model breaks in training mode, and where in evaluation mode."""
-    state, objective = evidence.state, evidence.objective
-    evaluated, seen = state.learner.evaluated_model, state.clock.images
+    member, seen = evidence.state.learner.members[evidence.run], evidence.state.clock.images
+    (objective, settings), evaluated = evidence.task, member.evaluated_model
     batch = evidence.training()
 
     def held_out() -> Iterable[Batch]:
@@ -191,17 +187,17 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
         if images is None:
             noise = batch[2] if getattr(objective, "bounds", ()) else None
             return [(batch[0], batch[1], noise)]
-        return held_out_batches(evaluated, objective, images, evidence.settings, seen)
+        return held_out_batches(evaluated, objective, images, settings, seen)
 
     return (
         quietly(
             lambda: find_origin(
-                state.learner.model,
+                member.model,
                 objective,
                 [batch],
                 seen,
                 training=True,
-                bfloat16=state.learner.bfloat16,
+                bfloat16=member.bfloat16,
             )
         ),
         quietly(
@@ -211,7 +207,7 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
                 held_out(),
                 seen,
                 training=False,
-                bfloat16=state.learner.bfloat16,
+                bfloat16=member.bfloat16,
             )
         ),
     )

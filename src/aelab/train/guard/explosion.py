@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from aelab.train.clocked_modules import find_clocked
 from aelab.train.events import Warned
+from aelab.train.forward import ObjectiveLike
 from aelab.train.horizon import Horizon
 from aelab.train.progress import by_name
 from aelab.train.state import State
-from aelab.train.step import ObjectiveLike
 
 #: A term that compares with the images is out of hand at so many times its value before training.
 WORSE = 10.0
@@ -27,7 +27,11 @@ UNLEARNED = 1.5
 
 
 def exploded(
-    state: State, objective: ObjectiveLike, terms: Mapping[str, float], factor: float = 1.0
+    state: State,
+    run: int,
+    objective: ObjectiveLike,
+    terms: Mapping[str, float],
+    factor: float = 1.0,
 ) -> str:
     """What is out of hand, `l1 = 3.8e+27, 0.31 before training`; empty for sound terms.
 
@@ -37,7 +41,7 @@ def exploded(
     Args:
         factor: how many times beyond the limits.
     """
-    start = state.start()
+    start = state.start(run)
     if not start:
         return ""
     limits = {
@@ -47,13 +51,18 @@ def exploded(
     for name, limit in limits.items():
         if terms.get(name, 0.0) > limit:
             return f"{name} = {terms[name]:.3g}, {start[name]:.3g} before training"
-    known = [start["loss"], _final_start(objective, start), state.progress[0].best_loss or 0.0, 1.0]
+    known = [
+        start["loss"],
+        _final_start(objective, start),
+        state.progress[run].best_loss or 0.0,
+        1.0,
+    ]
     if abs(terms.get("loss", 0.0)) > TOTAL_WORSE * factor * max(map(abs, known)):
         return f"loss = {terms['loss']:.3g}, {start['loss']:.3g} before training"
     return ""
 
 
-def look(state: State, objective: ObjectiveLike, terms: Mapping[str, float]) -> str:
+def look(state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, float]) -> str:
     """Looks at a validation; remembers since when none was sound.
 
     Where training itself is sound, evaluation is broken, which is another fault: see `watch`.
@@ -61,39 +70,41 @@ def look(state: State, objective: ObjectiveLike, terms: Mapping[str, float]) -> 
     Returns:
         What is out of hand in this validation, whatever training says.
     """
-    words = exploded(state, objective, terms)
-    if not words or not exploded(state, objective, _of_training(state)):
-        state.progress[0].exploded_since = None
-    elif state.progress[0].exploded_since is None:
-        state.progress[0].exploded_since = state.clock.images
+    words = exploded(state, run, objective, terms)
+    if not words or not exploded(state, run, objective, _of_training(state, run)):
+        state.progress[run].exploded_since = None
+    elif state.progress[run].exploded_since is None:
+        state.progress[run].exploded_since = state.clock.images
     return words
 
 
-def hopeless(state: State, objective: ObjectiveLike, goal: Horizon, *, is_over: bool) -> str:
+def hopeless(
+    state: State, run: int, objective: ObjectiveLike, goal: Horizon, *, is_over: bool
+) -> str:
     """Why a run has failed although all is finite; empty where it has not.
 
     Args:
         is_over: the run is at its end.
     """
     if state.clock.validated_at < 0:  # nothing is held out
-        return exploded(state, objective, _of_training(state)) if is_over else ""
-    since, latest = state.progress[0].exploded_since, _of_training(state)
+        return exploded(state, run, objective, _of_training(state, run)) if is_over else ""
+    since, latest = state.progress[run].exploded_since, _of_training(state, run)
     if since is None:
         return ""
     if is_over:
-        return exploded(state, objective, latest)
+        return exploded(state, run, objective, latest)
     images = state.clock.images
     if images - since < PATIENCE * (goal.images if goal.is_known else images):
         return ""
-    return exploded(state, objective, latest, NO_WAY_BACK)
+    return exploded(state, run, objective, latest, NO_WAY_BACK)
 
 
-def _of_training(state: State) -> Mapping[str, float]:
+def _of_training(state: State, run: int) -> Mapping[str, float]:
     """Mean terms of the open window, or of the last one."""
     means = state.window.means()
     if means is None:
-        return state.progress[0].last_terms
-    return by_name(state.window.names, means)[0]
+        return state.progress[run].last_terms
+    return by_name(state.window.names, means)[run]
 
 
 def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
@@ -105,14 +116,14 @@ def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
 
 
 def worse_than_untrained(
-    state: State, objective: ObjectiveLike, terms: Mapping[str, float]
+    state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, float]
 ) -> tuple[Warned, ...]:
     """At the end of a run: it has unlearned, such as a sigmoid that saturated at once.
 
     Not said of models that grow, whose first batch was another model's.
     """
-    start, latest = state.start(), _of_training(state)
-    if not start or find_clocked(state.learner.model) or "loss" not in latest:
+    start, latest = state.start(run), _of_training(state, run)
+    if not start or find_clocked(state.learner.members[run].model) or "loss" not in latest:
         return ()
     first = max(start["loss"], _final_start(objective, start))
     if first <= 0 or min(terms["loss"], latest["loss"]) <= UNLEARNED * first:

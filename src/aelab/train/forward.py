@@ -1,0 +1,124 @@
+"""One pass of a batch through a model and its objective, without waiting for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, Where
+from aelab.posteriors import changed
+from aelab.settings import FitSettings
+from aelab.train.guard.coming_in import no_output
+from aelab.types import Output
+
+#: Inputs and targets (B, C, H, W), and the noise of the latents (B, *model.noise_shape) or None.
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
+
+class ObjectiveLike(Protocol):
+    """What training needs of an objective.
+
+    Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
+    per-sample values (B,) by term; `total` adds them up with their weights, (B,). Where weights
+    change, a method `final_total(values)` does so with those of the end.
+    """
+
+    def __call__(
+        self, output: Output, target: Tensor, images_seen: int
+    ) -> Mapping[str, Tensor]: ...
+
+    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
+        """The weighted sum of the terms, per sample (B,)."""
+
+
+class Task(NamedTuple):
+    """What a run is trained for, and how."""
+
+    objective: ObjectiveLike
+    settings: FitSettings
+
+
+class Losses(NamedTuple):
+    """Losses of K runs over one batch, on the device.
+
+    Attributes:
+        terms: names of the T terms.
+        sums: (K, 1 + T) float64, summed over images: the weighted total, then each term.
+    """
+
+    terms: list[str]
+    sums: Tensor
+
+
+def without_gradient(model: nn.Module, values: Mapping[str, Tensor]) -> ConfigError:
+    """Why a loss has no gradient, before torch says that some element 0 does not require one."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return ConfigError(
+            "the model has no weight to train: all are frozen, or it has none",
+            hint="leave out .requires_grad_(False), or use layers with weights",
+        )
+    return ConfigError(
+        f"the objective has no gradient: {', '.join(values)} "
+        f"{'does' if len(values) == 1 else 'do'} not depend on the model's weights in a way that "
+        "can be differentiated",
+        hint="rounding, argmax, comparisons, detach() and item() have no gradient: leave them out "
+        "of the loss, or add a term that has one, for instance objective: {l1: 1}",
+        where=Where(key="loss_function"),
+    )
+
+
+def forward(
+    model: Callable[[Tensor, Tensor | None], Any],
+    objective: ObjectiveLike,
+    inputs: Tensor,
+    target: Tensor,
+    noise: Tensor | None,
+    *,
+    images_seen: int,
+    bfloat16: bool = False,
+) -> tuple[Output, Mapping[str, Tensor], Tensor]:
+    """A batch's output, its unweighted terms (B,) and their weighted total (B,), float32."""
+    if bfloat16:
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            output = _called(model, inputs, noise)
+        output = _as_float32(output)
+    else:
+        output = _called(model, inputs, noise)
+    values = objective(output, target, images_seen)
+    return output, values, objective.total(values, images_seen)
+
+
+def _called(
+    model: Callable[[Tensor, Tensor | None], Any], inputs: Tensor, noise: Tensor | None
+) -> Output:
+    output = model(inputs, noise)
+    if isinstance(output, Output):
+        return output
+    raise no_output(model, output)
+
+
+def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
+    """(1 + T,): the sum of the total, then of each term, on the device.
+
+    float64, so that long windows lose nothing; float32 on Apple's devices, which have no float64.
+    """
+    with torch.no_grad():
+        sums = torch.stack([total.sum(), *(value.sum() for value in values.values())])
+        return sums if sums.device.type == "mps" else sums.double()
+
+
+def _as_float32(output: Output) -> Output:
+    return Output(
+        output.reconstruction.float(),
+        _widened(output.latent),
+        changed(output.posterior, _widened),
+        {name: value.float() for name, value in output.details.items()},
+    )
+
+
+def _widened(values: Tensor) -> Tensor:
+    """float32, unless these are indices."""
+    return values.float() if values.is_floating_point() else values

@@ -1,0 +1,162 @@
+"""The object that the loop asks at its points whether the numbers of its runs are sound.
+
+It only looks: it changes neither weights nor clock, and says which run failed and why. What is done
+about it is the loop's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from aelab.errors import DivergedError
+from aelab.train.guard.diagnosis import Evidence, broken_tensors, explained, raised_learnrate
+from aelab.train.guard.explosion import hopeless, look
+from aelab.train.horizon import Horizon
+from aelab.train.optimizers import usual_learnrate
+
+
+class Reading(NamedTuple):
+    """What a look at a run gave, in words for people.
+
+    Attributes:
+        means: of the loss and its terms since the last log, by name; empty where none were summed.
+        broken: what is not finite; empty where all is.
+    """
+
+    means: dict[str, float]
+    broken: str
+
+
+@dataclass
+class Peak:
+    """The highest learning rate since the start or continuation, and when it came."""
+
+    learnrate: float = 0.0
+    images: int = 0
+
+
+@dataclass
+class Guard:
+    """Watches the K runs of a training.
+
+    Attributes:
+        evidence: where to look, one a run.
+        end: the counters of the runs at their end.
+        peaks: one a run.
+    """
+
+    evidence: Sequence[Evidence]
+    end: Horizon
+    peaks: list[Peak] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = self.evidence[0].state
+        self.peaks = [Peak() for _ in self.evidence]
+
+    def before_batch(self) -> None:
+        """Remembers the highest learning rates, for the message of a run that diverges."""
+        for peak, member in zip(self.peaks, self.state.learner.members, strict=True):
+            if member.learnrate > peak.learnrate:
+                peak.learnrate, peak.images = member.learnrate, self.state.clock.images
+
+    def read(self) -> list[Reading]:
+        """Losses since the last log, weights and buffers of every run; waits for the device."""
+        learner, window = self.state.learner, self.state.window
+        means = window.means()
+        numbers = learner.finite()[:, None]
+        if means is not None:
+            numbers = torch.cat([numbers.to(means.dtype), means], 1)
+        readings = []
+        for run, (finite, *values) in enumerate(numbers.tolist()):  # one transfer
+            terms = dict(zip(window.names, values, strict=True)) if values else {}
+            broken = non_finite_words(terms)
+            # The norm of very large numbers is infinite too, so that one looks again.
+            if not broken and not finite:
+                broken = "; ".join(broken_tensors(learner.members[run]))
+            readings.append(Reading(terms, broken))
+        return readings
+
+    def failures(
+        self, runs: Iterable[int], readings: Sequence[Reading] | None = None
+    ) -> dict[int, DivergedError]:
+        """Which of these runs are not finite any more, each with its cause.
+
+        Args:
+            readings: of this moment; None: they are taken now, which waits for the device.
+        """
+        readings = self.read() if readings is None else readings
+        return {
+            run: self._diverged(run, "training", readings[run].broken)
+            for run in runs
+            if readings[run].broken
+        }
+
+    def failed_validation(self, run: int, terms: dict[str, float]) -> DivergedError | None:
+        """The error of a validation whose terms are not finite."""
+        broken = non_finite_words(terms)
+        return self._diverged(run, "validation", broken) if broken else None
+
+    def out_of_hand(self, run: int, terms: dict[str, float]) -> str:
+        """What is finite and means nothing in this validation; remembers since when."""
+        return look(self.state, run, self.evidence[run].task.objective, terms)
+
+    def hopeless(self, run: int, *, is_over: bool) -> DivergedError | None:
+        """The error of a run whose every number is finite while none of the last means anything.
+
+        Args:
+            is_over: the run is at its end; else it is given time to come back.
+        """
+        task = self.evidence[run].task
+        what = hopeless(self.state, run, task.objective, self.end, is_over=is_over)
+        if not what:
+            return None
+        rise = self._raised_learnrate(run)
+        return DivergedError(
+            f"training diverged without a NaN: at {self.state.clock.images:,} images {what}"
+            + (f"; {rise}" if rise else ""),
+            hint=self._way_out(run),
+        )
+
+    def _diverged(self, run: int, where: str, what: str) -> DivergedError:
+        clock, progress = self.state.clock, self.state.progress[run]
+        last = "no finite loss was logged before"
+        if progress.last_loss is not None:
+            images = progress.last_loss_images
+            last = f"last finite loss {progress.last_loss:.6g} at {images:,} images"
+        error = DivergedError(
+            f"{where} diverged between {clock.logged_at:,} and {clock.images:,} images: "
+            f"{what}; {last}",
+            hint=self._way_out(run),
+        )
+        return explained(error, self.evidence[run], self._raised_learnrate(run))
+
+    def _raised_learnrate(self, run: int) -> str:
+        peak, settings = self.peaks[run], self.evidence[run].task.settings
+        return raised_learnrate(peak.learnrate, peak.images, settings)
+
+    def _way_out(self, run: int) -> str:
+        settings = self.evidence[run].task.settings
+        sane = min(settings.learnrate / 3, usual_learnrate(settings.optimizer.name))
+        ways = [f"learnrate: {sane:.2g} (was {settings.learnrate:g})"]
+        if settings.gradient_clipping is None:
+            ways.append("gradient_clipping: {norm: 1}")
+        if settings.scheduler is None or "armup" not in settings.scheduler.name:
+            ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")
+        if self.state.learner.members[run].bfloat16:
+            ways.append("precision: float32")
+        told = "try " + ", or ".join(ways)
+        best = self.state.progress[run].best_images
+        if best is None:
+            return told
+        return f"{told}; to start again from the best state ({best:,} images): load: RUN@best"
+
+
+def non_finite_words(terms: dict[str, float]) -> str:
+    """`l1 = nan, loss = nan`; empty where all are finite."""
+    bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
+    return ", ".join(bad)

@@ -1,0 +1,201 @@
+"""K runs of one architecture that learn in one forward and one backward pass.
+
+Each run keeps its own learner: weights, optimiser, schedule, averaged weights, and what is stored
+of it. Only the pass over a batch is common: weights are stacked along a leading axis of K, and
+`torch.func.vmap` computes all runs at once. It pays on a GPU that one small model leaves idle; on a
+CPU it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from aelab.errors import ConfigError
+from aelab.train.clock import Clock
+from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_gradient
+from aelab.train.learner import Snapshot, SoloLearner, divisor, pieces
+
+_ALONE = "train these runs one by one"
+
+
+class StackedLearner:
+    """K learners of one architecture; their seeds, learning rates and losses' weights may differ.
+
+    A run's numbers are those of its single run up to rounding: batched products add up in another
+    order. A run that fails changes no bit of the others.
+
+    Args:
+        members: one a run, with models that differ in weights only.
+
+    Raises:
+        ConfigError: models that cannot be stacked: of different structure, or such that draw
+            random numbers (dropout) or write buffers (BatchNorm, codebooks) in their forward pass.
+    """
+
+    def __init__(self, members: Sequence[SoloLearner]) -> None:
+        self.members = list(members)
+        refuse_unstackable(self.members)
+        self._live = [True] * len(self.members)
+
+    def update(
+        self, tasks: Sequence[Task], batches: Sequence[Batch], clock: Clock, *, apply: bool
+    ) -> Losses:
+        """One batch of each run, in one pass."""
+        size, settings = len(batches[0][0]), tasks[0].settings
+        inputs = torch.stack([batch[0] for batch in batches])  # (K, B, C, H, W)
+        target = torch.stack([batch[1] for batch in batches])
+        drawn = [batch[2] for batch in batches if batch[2] is not None]
+        noise = torch.stack(drawn) if drawn else None
+        losses: Losses | None = None
+        for part in pieces(size, settings):
+            values, totals = self._values(
+                tasks,
+                inputs[:, part],
+                target[:, part],
+                None if noise is None else noise[:, part],
+                clock.images,
+            )
+            live = [total for total, alive in zip(totals, self._live, strict=True) if alive]
+            summed = torch.stack([total.sum() for total in live]).sum()
+            if not summed.requires_grad:
+                raise without_gradient(self.members[0].model, values[0])
+            (summed / divisor(size, settings)).backward()  # type: ignore[no-untyped-call]
+            sums = torch.stack([sums_of(*pair) for pair in zip(values, totals, strict=True)])
+            losses = Losses(list(values[0]), sums if losses is None else losses.sums + sums)
+        assert losses is not None  # a batch has images
+        if apply:
+            for member, task, alive in zip(self.members, tasks, self._live, strict=True):
+                if alive:
+                    member.apply_gradients(task.settings, clock, size)
+        return losses
+
+    def _values(
+        self,
+        tasks: Sequence[Task],
+        inputs: Tensor,
+        target: Tensor,
+        noise: Tensor | None,
+        images_seen: int,
+    ) -> tuple[list[Mapping[str, Tensor]], list[Tensor]]:
+        """Of each run: its unweighted terms (B,) by name, and their weighted total (B,).
+
+        Args:
+            inputs, target, noise: (K, B, ...).
+        """
+        model, bfloat16 = self.members[0].model, self.members[0].bfloat16
+        parameters, buffers = self._stacked("named_parameters"), self._stacked("named_buffers")
+        versions = [buffer._version for buffer in buffers.values()]
+        names: list[str] = []
+
+        def terms(
+            weights: dict[str, Tensor], inputs: Tensor, target: Tensor, noise: Tensor | None
+        ) -> Tensor:
+            """(T, B) of one run."""
+
+            def call(images: Tensor, noise: Tensor | None) -> Any:
+                """The model with the weights of this run."""
+                return functional_call(model, weights, (images, noise))
+
+            _, values, _ = forward(
+                call,
+                tasks[0].objective,
+                inputs,
+                target,
+                noise,
+                images_seen=images_seen,
+                bfloat16=bfloat16,
+            )
+            names[:] = values
+            return torch.stack(list(values.values()))
+
+        in_dims = (0, 0, 0, None if noise is None else 0)
+        each = torch.vmap(terms, in_dims, randomness="error")
+        found = each({**parameters, **buffers}, inputs, target, noise)  # (K, T, B)
+        if versions != [buffer._version for buffer in buffers.values()]:
+            raise ConfigError(
+                f"the model {type(model).__name__} writes buffers in its forward pass, so it "
+                "cannot be stacked",
+                hint=_ALONE,
+            )
+        values = [dict(zip(names, rows, strict=True)) for rows in found]
+        totals = [
+            task.objective.total(of_run, images_seen)
+            for task, of_run in zip(tasks, values, strict=True)
+        ]
+        return list(values), totals
+
+    def _stacked(self, kind: str) -> dict[str, Tensor]:
+        """(K, ...) of each parameter or buffer; gradients reach those of live runs.
+
+        A run that is over takes part with another's weights: the shape of the products stays, and
+        so do the bits of the others; its own weights may not be numbers any more.
+        """
+        stand_in = self._live.index(True)
+        tensors = [dict(getattr(member.model, kind)()) for member in self.members]
+        return {
+            name: torch.stack([
+                own[name] if alive else tensors[stand_in][name].detach()
+                for own, alive in zip(tensors, self._live, strict=True)
+            ])
+            for name in tensors[0]
+        }  # fmt: skip
+
+    def finite(self) -> Tensor:
+        """(K,)"""
+        return torch.cat([member.finite() for member in self.members])
+
+    def snapshot(self) -> tuple[list[Snapshot], list[bool]]:
+        """Of every run, and which of them are over."""
+        return [member.snapshot() for member in self.members], list(self._live)
+
+    def restore(self, snapshot: tuple[list[Snapshot], list[bool]]) -> None:
+        """Puts every run back."""
+        states, live = snapshot
+        for member, state in zip(self.members, states, strict=True):
+            member.restore(state)
+        self._live = list(live)
+
+    def retire(self, run: int) -> None:
+        """Its weights stay as they are; the others go on with the same bits."""
+        self._live[run] = False
+
+
+def refuse_unstackable(members: Sequence[SoloLearner]) -> None:
+    """Raises for models that one pass cannot compute as if each were alone.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    first = members[0]
+    for member in members[1:]:
+        alike = repr(member.model) == repr(first.model) and _shapes(member) == _shapes(first)
+        if not alike or member.device != first.device or member.bfloat16 != first.bfloat16:
+            raise ConfigError(
+                "only models of one architecture, on one device and of one precision, can be "
+                "stacked",
+                hint=_ALONE,
+            )
+    for name, module in first.model.named_modules():
+        reason = _reason(module)
+        if reason:
+            raise ConfigError(
+                f"'{name}' ({type(module).__name__}) {reason}, so the model cannot be stacked",
+                hint=_ALONE,
+            )
+
+
+def _shapes(member: SoloLearner) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in member.model.state_dict().items()}
+
+
+def _reason(module: nn.Module) -> str:
+    if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+        return "draws random numbers of its own"
+    if isinstance(getattr(module, "running_mean", None), Tensor):
+        return "writes running statistics in its forward pass"
+    return ""
