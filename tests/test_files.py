@@ -59,10 +59,10 @@ def _readers() -> dict[str, Callable[[Path], object]]:
     from aelab.ascii.data.ascii_art import read_text
     from aelab.ascii.glyphs.font import find_font
     from aelab.ascii.writing import Matching, grid_of
-    from aelab.data.decode import decode, decode_rgba, image_shape
-    from aelab.data.idx import idx_sizes, load_idx
     from aelab.data.overview import named
-    from aelab.data.tiles import load_tensor
+    from aelab.data.sources.decode import decode, decode_rgba, image_shape
+    from aelab.data.sources.idx import idx_sizes, load_idx
+    from aelab.data.sources.tiles import load_tensor
     from aelab.pretrained.weights import Weights, read_weights
     from aelab.report.pictures import open_row
 

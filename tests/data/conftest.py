@@ -23,7 +23,7 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     folder.mkdir()
     monkeypatch.setenv("AELAB_DATA", str(folder))
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aelab.data.download._fetch_one", _no_network)
+    monkeypatch.setattr("aelab.data.sources.download._fetch_one", _no_network)
     MEMORY.clear()
     yield folder
     MEMORY.clear()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from aelab.data.arrays import array_dataset
 from aelab.data.overview import named
+from aelab.data.sources.arrays import array_dataset
 from aelab.errors import DataError
 
 RAMP = np.arange(5 * 6 * 7 * 3).reshape(5, 6, 7, 3)

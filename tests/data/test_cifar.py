@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from aelab.data import cifar, cifar10_dataset
+from aelab.data import cifar10_dataset
+from aelab.data.sources import cifar
 from aelab.errors import DataError
 
 COUNT = 4

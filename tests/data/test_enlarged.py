@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from aelab.data import TensorDataset, TransformDataset
-from aelab.data.enlarged import enlargement
-from aelab.data.folder import image_folder_dataset
-from aelab.data.kali import kali_dataset
-from aelab.data.noise import noise_dataset
+from aelab.data.sources.folder import image_folder_dataset
+from aelab.data.sources.kali import kali_dataset
+from aelab.data.sources.noise import noise_dataset
 from aelab.data.transforms import Resize
+from aelab.study.superresolution_score import enlargement
 
 
 def test_what_is_computed_or_shrunk_is_no_enlargement() -> None:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from aelab.data import MEMORY, TensorDataset, image_folder_dataset, roots
-from aelab.data.decode import decode, image_shape
-from aelab.data.folder import list_pictures
+from aelab.data.sources.decode import decode, image_shape
+from aelab.data.sources.folder import list_pictures
 from aelab.errors import DataError
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from formats import chunk, png, tiff
 
 from aelab.data import image_folder_dataset
-from aelab.data.decode import decode, decode_rgba, image_shape
+from aelab.data.sources.decode import decode, decode_rgba, image_shape
 from aelab.errors import DataError
 
 Array = np.ndarray[Any, Any]

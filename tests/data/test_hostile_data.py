@@ -11,10 +11,10 @@ from PIL import Image
 from torch import nn
 
 from aelab.data import TensorDataset, TransformDataset, augmentations
-from aelab.data.decode import decode, decode_rgba, image_shape
 from aelab.data.functions import function_key
-from aelab.data.noise import noise_dataset
-from aelab.data.tiles import load_tensor
+from aelab.data.sources.decode import decode, decode_rgba, image_shape
+from aelab.data.sources.noise import noise_dataset
+from aelab.data.sources.tiles import load_tensor
 from aelab.errors import DataError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) print\n%%EOF\n"

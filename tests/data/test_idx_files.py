@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from aelab.data import download, idx_dataset, mnist_dataset
-from aelab.data.idx import idx_sizes, load_idx
-from aelab.data.mnist import MNIST, Known
+from aelab.data import idx_dataset, mnist_dataset
+from aelab.data.sources import download
+from aelab.data.sources.idx import idx_sizes, load_idx
+from aelab.data.sources.mnist import MNIST, Known
 from aelab.errors import DataError
 
 Write = Callable[[Path, Tensor], Path]
@@ -116,8 +117,10 @@ def small_mnist(data_folder: Path, write_idx: Write, monkeypatch: pytest.MonkeyP
         labels = torch.arange(count).remainder(10).byte()
         write_idx(folder / f"{half}-labels-idx1-ubyte.gz", labels)
     small = known(torch.empty(0), folder)
-    monkeypatch.setattr("aelab.data.mnist.MNIST", small)
-    monkeypatch.setattr("aelab.data.mnist.KnownIdx.count", lambda self: 60 if self.train else 10)
+    monkeypatch.setattr("aelab.data.sources.mnist.MNIST", small)
+    monkeypatch.setattr(
+        "aelab.data.sources.mnist.KnownIdx.count", lambda self: 60 if self.train else 10
+    )
     return small
 
 

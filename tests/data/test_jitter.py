@@ -7,10 +7,9 @@ import torch
 
 from aelab.data import TensorDataset
 from aelab.data.augment import augmented
-from aelab.data.jitter import ColorJitter, RandomAutocontrast, RandomPerspective, RandomRotation
+from aelab.data.transforms import ColorJitter, RandomAutocontrast, RandomPerspective, RandomRotation
 from aelab.errors import DataError
-from aelab.ops.perspective import perspective
-from aelab.ops.photometric import adjust_brightness, adjust_contrast, autocontrast
+from aelab.ops.photometric import adjust_brightness, adjust_contrast, autocontrast, perspective
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -10,8 +10,8 @@ import torch
 
 from aelab.data import MEMORY, ImageFilter, kali_dataset
 from aelab.data.image_filter import gaussian_blur, png_ratio
-from aelab.data.kali import MIXTURE, PRESETS, _turns
-from aelab.data.kali_formula import MODES, Parameters, Ranges, draw_block, render
+from aelab.data.sources.kali import MIXTURE, PRESETS, _turns
+from aelab.data.sources.kali_formula import MODES, Parameters, Ranges, draw_block, render
 from aelab.errors import DataError
 from aelab.founding.data import Kali2dDataset
 
@@ -160,14 +160,14 @@ def test_grey_is_the_luma_of_the_same_pictures_and_any_channels_work() -> None:
 def test_a_render_that_took_long_is_kept_and_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aelab.data.kali._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("aelab.data.sources.kali._KEEP_SECONDS", 0.0)
     first = kali_dataset((3, 8, 8), 20).load()
     assert len(list((tmp_path / "cache" / "kali").iterdir())) == 1
     MEMORY.clear()
-    monkeypatch.setattr("aelab.data.kali.render_recipes", None)  # must not be asked again
+    monkeypatch.setattr("aelab.data.sources.kali.render_recipes", None)  # must not be asked again
     assert kali_dataset((3, 8, 8), 20).load().content_sha256 == first.content_sha256
     MEMORY.clear()
-    monkeypatch.setattr("aelab.data.kali._MAPPED_BYTES", 0)
+    monkeypatch.setattr("aelab.data.sources.kali._MAPPED_BYTES", 0)
     mapped = kali_dataset((3, 8, 8), 20).load()
     assert mapped.facts["memory_mapped"] and mapped.content_sha256 == first.content_sha256
 
@@ -177,7 +177,7 @@ def test_an_unwritable_cache_only_costs_time(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr("aelab.data.kali._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("aelab.data.sources.kali._KEEP_SECONDS", 0.0)
     assert len(kali_dataset((3, 8, 8), 20).load()) == 20
 
 

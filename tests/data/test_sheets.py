@@ -11,7 +11,7 @@ from PIL import Image
 
 from aelab import lab
 from aelab.data import atlas_dataset
-from aelab.data.atlas import not_divided
+from aelab.data.sources.atlas import not_divided
 from aelab.errors import DataError
 
 

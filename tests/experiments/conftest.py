@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aelab.data import MEMORY, kali, mnist
+from aelab.data import MEMORY
+from aelab.data.sources import kali, mnist
 from aelab.founding.torchvision_sets import TorchvisionMNIST
 from aelab.models import ResNet18
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import aelab
 from aelab import lab
-from aelab.data.kali import kali_dataset
+from aelab.data.sources.kali import kali_dataset
 from aelab.errors import ConfigError, DataError, ShapeError, StoreError, UserError
 from aelab.ops.resize import resize
 from aelab.ops.sampling import Region

@@ -18,7 +18,7 @@ from torch import Tensor
 from aelab.ascii.data.ascii_text import trimmed
 from aelab.ascii.glyphs import as_images, font_renderer, match_glyphs, side_by_side, to_grid
 from aelab.ascii.medium import FONT_RES, Characters, lines_of
-from aelab.data.decode import decode
+from aelab.data.sources.decode import decode
 from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
 from aelab.files import NoPicture, read_file
 from aelab.metrics import flat

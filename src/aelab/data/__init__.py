@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aelab.data.arrays import array_dataset
-from aelab.data.atlas import atlas_dataset
 from aelab.data.augment import freeze_images
 from aelab.data.base import Change, Description, RandomChange, Source
-from aelab.data.cifar import cifar10_dataset
 from aelab.data.combinators import InterleaveDataset, TransformDataset
 from aelab.data.dataset import MEMORY, METHODS, Dataset
-from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import ImageFilter
-from aelab.data.kali import kali_dataset
-from aelab.data.mnist import fmnist_dataset, idx_dataset, mnist_dataset
-from aelab.data.noise import noise_dataset
 from aelab.data.per_sample import augmentations
-from aelab.data.tensors import TensorDataset
-from aelab.data.tiles import rpg_tile_dataset_3x32x32
+from aelab.data.sources.arrays import array_dataset
+from aelab.data.sources.atlas import atlas_dataset
+from aelab.data.sources.cifar import cifar10_dataset
+from aelab.data.sources.folder import image_folder_dataset
+from aelab.data.sources.kali import kali_dataset
+from aelab.data.sources.mnist import fmnist_dataset, idx_dataset, mnist_dataset
+from aelab.data.sources.noise import noise_dataset
+from aelab.data.sources.tensors import TensorDataset
+from aelab.data.sources.tiles import rpg_tile_dataset_3x32x32
 from aelab.data.transforms import TRANSFORMS
 from aelab.parts import Table, by_name
 

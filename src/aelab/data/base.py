@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -113,6 +113,10 @@ class Source(Description):
     def __init__(self) -> None:
         # What may be read is decided where the description is written, not where it is loaded.
         self._roots = roots.current()
+
+    def stored_shapes(self) -> Iterable[tuple[int, ...]]:
+        """Shapes of the images as they are stored, where they differ from those of the set."""
+        return ()
 
     @abstractmethod
     def read(self) -> Images:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from aelab.data.dataset import Dataset, need_dataset
-from aelab.data.interleaved import Interleaved
 from aelab.data.per_sample import Function, PerSample
 from aelab.data.rows import Repeat
-from aelab.data.tensors import TensorDataset
+from aelab.data.sources.interleaved import Interleaved
+from aelab.data.sources.tensors import TensorDataset
 from aelab.data.transforms import flat
 from aelab.errors import DataError
 

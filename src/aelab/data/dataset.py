@@ -12,9 +12,9 @@ from torch import Tensor
 
 from aelab.data import roots
 from aelab.data.base import Change, Description, Source
-from aelab.data.interleaved import Interleaved
 from aelab.data.operations import OPERATIONS, Operations
 from aelab.data.shared import shared
+from aelab.data.sources.interleaved import Interleaved
 from aelab.errors import DataError
 from aelab.medium import Medium
 from aelab.types import Images

@@ -14,16 +14,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from aelab.data import DATASETS
-from aelab.data.arrays import array_dataset
-from aelab.data.atlas import atlas_dataset
 from aelab.data.dataset import Dataset
-from aelab.data.decode import image_shape
-from aelab.data.folder import image_folder_dataset
 from aelab.data.image_filter import png_ratio
-from aelab.data.kinds import kind_of
 from aelab.data.listed import Listing
-from aelab.data.mnist import idx_dataset
 from aelab.data.prepare import prepare
+from aelab.data.sources.arrays import array_dataset
+from aelab.data.sources.atlas import atlas_dataset
+from aelab.data.sources.decode import image_shape
+from aelab.data.sources.folder import image_folder_dataset
+from aelab.data.sources.kinds import kind_of
+from aelab.data.sources.mnist import idx_dataset
 from aelab.data.split import first_of_each
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular

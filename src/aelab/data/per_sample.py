@@ -11,9 +11,8 @@ from torch import Tensor
 
 from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
 from aelab.data.base import Change, Description, make_images, refuse_other_range
-from aelab.data.change import RandomTransform, Transform
 from aelab.data.functions import call_function, function_key, refuse_missing_names
-from aelab.data.transforms import RandomAugment, flat
+from aelab.data.transforms import RandomAugment, RandomTransform, Transform, flat
 from aelab.errors import DataError, ShapeError
 from aelab.ops.value_range import UNIT, guessed_range
 from aelab.preparation import track

@@ -8,9 +8,9 @@ import torch
 
 from aelab.data.combinators import TransformDataset
 from aelab.data.dataset import Dataset, need_dataset
-from aelab.data.kali import kali_dataset
 from aelab.data.per_sample import Function
-from aelab.data.tiles import rpg_tile_dataset_3x32x32
+from aelab.data.sources.kali import kali_dataset
+from aelab.data.sources.tiles import rpg_tile_dataset_3x32x32
 from aelab.errors import DataError
 
 

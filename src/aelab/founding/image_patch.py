@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from aelab.data import roots
-from aelab.data.atlas import cut_tiles
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.decode import decode_rgba
 from aelab.data.prepare import Resize, checked_shape
+from aelab.data.sources.atlas import cut_tiles
+from aelab.data.sources.decode import decode_rgba
 from aelab.errors import DataError
 from aelab.types import Images, Provenance
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from aelab.data.base import Change, Description, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.mnist import FASHION_MNIST, MNIST, KnownIdx
 from aelab.data.prepare import Resize
+from aelab.data.sources.mnist import FASHION_MNIST, MNIST, KnownIdx
 from aelab.types import Images
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from torch import Tensor
 from aelab import catalogue
 from aelab.config.blocks import Block, evaluate_block
 from aelab.data import Dataset, freeze_images
-from aelab.data.enlarged import enlargement
 from aelab.data.rows import take_rows
 from aelab.errors import ConfigError, DataError, ShapeError, UserError, Where
 from aelab.ops.augmented import floats
@@ -194,6 +194,26 @@ def _written_larger(
         "enlargement)",
         hint="give a set that has them: --truth-set 'kali_dataset((1, 128, 128), size=200)'",
     )
+
+
+def enlargement(dataset: Dataset) -> str | None:
+    """The first step of a description that makes its images larger than they were stored.
+
+    Headers of picture files are read, no pixels.
+
+    Returns:
+        For instance `rpg: 32x32 to 64x64`; None where every image is at least as large as wanted.
+    """
+    height, width = dataset.item_shape()[-2:]
+    source, before = dataset.source, dataset.before
+    parts = (before,) if before is not None else source.parts
+    stored = () if before is not None else source.stored_shapes()
+    shapes = itertools.chain(stored, (part.item_shape() for part in parts))
+    small = next((s[-2:] for s in shapes if s[-2] < height or s[-1] < width), None)
+    if small is not None:
+        return f"{dataset.name}: {small[1]}x{small[0]} to {width}x{height}"
+    found = (enlargement(part) for part in parts)
+    return next((step for step in found if step is not None), None)
 
 
 def _with_shape(

@@ -23,9 +23,8 @@ from aelab.ascii.medium import Characters
 from aelab.data import roots
 from aelab.data.base import content_sha256, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.files_below import FilesBelow, files_below
-from aelab.data.left_out import LeftOut
 from aelab.data.overview import PathReader
+from aelab.data.sources.files_below import FilesBelow, LeftOut, files_below
 from aelab.errors import ConfigError, DataError
 from aelab.files import read_file
 from aelab.medium import Medium

@@ -17,7 +17,7 @@ from aelab.data import roots
 from aelab.data.augment import freeze_images
 from aelab.data.base import Source, content_sha256, make_images
 from aelab.data.dataset import Dataset, need_dataset
-from aelab.data.folder import map_pixels
+from aelab.data.sources.folder import map_pixels
 from aelab.errors import ConfigError
 from aelab.medium import Medium
 from aelab.ops.augmented import floats

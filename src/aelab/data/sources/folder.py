@@ -16,14 +16,20 @@ import torch
 from torch import Tensor
 
 from aelab.data import roots
-from aelab.data.background import BLACK, Background, background_of
 from aelab.data.base import Shape, content_sha256, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.decode import EXTENSIONS, Frames, Noticed, decode, image_shape
-from aelab.data.files_below import FilesBelow, files_below
-from aelab.data.left_out import TOLD, UNREADABLE, LeftOut, listed
 from aelab.data.memory import refuse_full_disk, refuse_too_large
 from aelab.data.prepare import checked_shape, prepare
+from aelab.data.sources.background import BLACK, Background, background_of
+from aelab.data.sources.decode import EXTENSIONS, Frames, Noticed, decode, image_shape
+from aelab.data.sources.files_below import (
+    TOLD,
+    UNREADABLE,
+    FilesBelow,
+    LeftOut,
+    files_below,
+    listed,
+)
 from aelab.data.split import content_keys, is_validation
 from aelab.errors import DataError
 from aelab.files import DAMAGED
@@ -115,6 +121,15 @@ class Folder(FilesBelow):
             except DataError as error:
                 bad.append(error)
         raise _all_bad(self.path, bad, len(bad))
+
+    def stored_shapes(self) -> Iterator[tuple[int, ...]]:
+        """(C, H, W) of each picture, from the head of its file."""
+        for file in self.files():
+            try:
+                yield image_shape(file)
+            except DataError:
+                if not self.skip_corrupt:
+                    raise
 
     def fingerprint(self) -> str:
         """Path, size and time of every file, and how they are read."""

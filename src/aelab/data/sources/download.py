@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from aelab.data.idx import check_sha256
+from aelab.data.sources.idx import check_sha256
 from aelab.errors import DataError
 
 _SECONDS = 30

@@ -8,10 +8,10 @@ from pathlib import Path
 from aelab.data import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.download import fetch
-from aelab.data.idx import idx_sizes, load_idx
 from aelab.data.listed import listed
 from aelab.data.prepare import Resize
+from aelab.data.sources.download import fetch
+from aelab.data.sources.idx import idx_sizes, load_idx
 from aelab.errors import DataError
 from aelab.types import Images, Provenance
 

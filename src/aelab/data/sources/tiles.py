@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from aelab.data import roots
-from aelab.data.atlas import Atlas
 from aelab.data.augment import RandomFlip, RandomShift
 from aelab.data.base import Change, Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.folder import Folder
 from aelab.data.listed import listed
 from aelab.data.prepare import Resize
 from aelab.data.rows import Repeat
+from aelab.data.sources.atlas import Atlas
+from aelab.data.sources.folder import Folder
 from aelab.errors import DataError
 from aelab.files import read_file
 from aelab.types import Images, Provenance

@@ -19,8 +19,8 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from aelab.data.background import BLACK, Background, composite
-from aelab.data.kinds import kind_of
+from aelab.data.sources.background import BLACK, Background, composite
+from aelab.data.sources.kinds import kind_of
 from aelab.errors import DataError
 from aelab.files import FORMATS, NoPicture, open_picture
 

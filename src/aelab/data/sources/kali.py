@@ -19,13 +19,13 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.base import Shape, Source, content_sha256, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.folder import map_pixels
 from aelab.data.functions import function_key
 from aelab.data.image_filter import ImageFilter
-from aelab.data.kali_formula import BLOCK, MODES, Parameters, Ranges, draw_block, render
 from aelab.data.listed import listed
 from aelab.data.memory import refuse_full_disk
 from aelab.data.prepare import checked_shape
+from aelab.data.sources.folder import map_pixels
+from aelab.data.sources.kali_formula import BLOCK, MODES, Parameters, Ranges, draw_block, render
 from aelab.errors import DataError
 from aelab.ops.color import convert_channels
 from aelab.ops.random import keyed_generator, keyed_seed

@@ -15,9 +15,9 @@ from torch import Tensor
 from aelab.data import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.download import fetch
 from aelab.data.listed import listed
 from aelab.data.prepare import Resize
+from aelab.data.sources.download import fetch
 from aelab.errors import DataError
 from aelab.files import open_file, read_file
 from aelab.types import Images, Provenance

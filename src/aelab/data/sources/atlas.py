@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from aelab.data import roots
-from aelab.data.background import BLACK, background_of, over
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.decode import decode_rgba
 from aelab.data.memory import refuse_too_large
 from aelab.data.prepare import Resize, checked_shape
+from aelab.data.sources.background import BLACK, background_of, over
+from aelab.data.sources.decode import decode_rgba
 from aelab.data.split import PARTS, first_of_each, split_rows
 from aelab.errors import DataError, ShapeError
 from aelab.files import read_file
