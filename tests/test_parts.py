@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from aelab import catalogue, config, lab, parts, register
 from aelab.cli.main import app
+from aelab.config.old_programs import OldProgram
 from aelab.data import TensorDataset
 from aelab.data.listed import listed
 from aelab.errors import ConfigError
@@ -92,7 +93,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "data set of torchvision": ("Grey", TensorDataset),
     "loss": ("Quartic", nn.Module),
     "table layout": ("upside_down", object()),
-    "old program": ("older", object()),
+    "old program": ("older", OldProgram(("older",))),
 }
 
 

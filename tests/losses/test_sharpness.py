@@ -55,35 +55,6 @@ def waves(height, width):
 
 
 @pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
-@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 3, 7, 13), (2, 3, 33, 32), (2, 1, 1, 3)])
-def test_each_image_has_a_value_and_a_gradient(formula, shape):
-    output, target = pair(*shape)
-    value = formula(output, target)
-    assert value.shape == shape[:1] and (value > 0).all()
-    value.sum().backward()
-    assert output.grad.isfinite().all()
-    assert (output.grad.flatten(1).abs().sum(1) > 0).all()
-    torch.testing.assert_close(formula(target, target), torch.zeros(shape[0]), atol=1e-6, rtol=0)
-    same = target.clone().requires_grad_()
-    formula(same, target).sum().backward()
-    assert same.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
-def test_neither_the_batch_nor_the_memory_format_matters(formula):
-    output, target = pair(3, 3, 12, 10)
-    value = formula(output, target)
-    torch.testing.assert_close(formula(output[1:2], target[1:2]), value[1:2])
-    fast = [x.contiguous(memory_format=torch.channels_last) for x in (output, target)]
-    torch.testing.assert_close(formula(*fast), value)
-    both = torch.vmap(formula)(torch.stack([output, target]), torch.stack([target, target]))
-    torch.testing.assert_close(both[0], value)
-    assert formula(output.to("meta"), target.to("meta")).shape == (3,)
-    single = formula(output.double(), target.double())
-    assert single.dtype == torch.float64
-
-
-@pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
 def test_blur_costs_more_the_stronger_it_is(formula):
     target = F.interpolate(pair(2, 3, 4, 4)[1], scale_factor=8)
     blurred = [F.avg_pool2d(target, k, 1, k // 2, count_include_pad=False) for k in (1, 3, 7)]

@@ -11,7 +11,15 @@ import torch
 from safetensors.torch import load, save
 
 from aelab.errors import StoreError
-from aelab.train import Choice, Finished, Logged, Validated, make_state
+from aelab.train import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Choice,
+    Finished,
+    Logged,
+    Validated,
+    make_state,
+)
 
 FULL = {
     "optimizer": Choice("Adam"),
@@ -96,7 +104,25 @@ def stop_after(batches: int) -> Any:
 def test_a_stopped_run_continues_bit_for_bit(
     tiny: SimpleNamespace, case: str, batches: int
 ) -> None:
-    settings = tiny.settings(**CASES[case])
+    assert_continues(tiny, tiny.settings(**CASES[case]), batches)
+
+
+#: Schedules that need an argument.
+ARGUMENTS = {"step": {"every_images": 100}}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.ours)
+def test_every_optimizer_continues_bit_for_bit(tiny: SimpleNamespace, name: str) -> None:
+    assert_continues(tiny, tiny.settings(optimizer=Choice(name)), 9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES.ours)
+def test_every_schedule_continues_bit_for_bit(tiny: SimpleNamespace, name: str) -> None:
+    assert_continues(tiny, tiny.settings(scheduler=Choice(name, ARGUMENTS.get(name, {}))), 9)
+
+
+def assert_continues(tiny: SimpleNamespace, settings: Any, batches: int) -> None:
+    """A run that is stopped after some batches, stored and loaded equals an uninterrupted one."""
     train, held_out = tiny.images(100, augment=True), tiny.images(30, 1, augment=True)
     whole = tiny.start(settings)
     expected = tiny.fit_all(whole, settings, train, held_out)

@@ -47,6 +47,33 @@ def torch_rates(make: object, steps: int) -> list[float]:
     return found
 
 
+#: Closed forms that need an argument, and those that do not end with the run.
+ARGUMENTS = {"step": {"every_images": 3_000}}
+WITHOUT_END = {"step"}
+
+
+@pytest.mark.parametrize("name", SCHEDULES.ours)
+def test_every_schedule_is_a_closed_form_that_ends_with_the_run(name: str) -> None:
+    end, arguments = 20_000, ARGUMENTS.get(name, {})
+    factor = SCHEDULES[name](max_images=end, **arguments)
+    images = [0, 1, 64, 2_999, 3_000, 9_999, 10_000, end - 1, end]
+    factors = [factor(count) for count in images]
+    assert all(0 <= value <= 1 for value in factors) and max(factors) > 0
+    # In any order, and of another object: nothing is kept.
+    again = SCHEDULES[name](max_images=end, **arguments)
+    assert [again(count) for count in reversed(images)] == factors[::-1]
+    if name not in WITHOUT_END:
+        assert factor(end + 1) == factor(3 * end) == factor(end)
+
+
+@pytest.mark.parametrize("name", SCHEDULES.ours)
+def test_every_schedule_refuses_an_argument_that_it_does_not_take(name: str) -> None:
+    with pytest.raises(ConfigError, match="every_imagez"):
+        make_schedule(
+            an_optimizer(), Choice(name, {"every_imagez": 3}), max_images=100, batch_size=10
+        )
+
+
 @pytest.mark.parametrize("name", ["cosine", "CosineAnnealingLR", "CosineAnnealingWarmupLR"])
 def test_cosine_equals_torch_iterated(name: str) -> None:
     expected = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 500), 500)

@@ -42,7 +42,7 @@ def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "
 
 
 def legacy_kl_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """`legacy_kl` of a model's output.
+    """`legacy_kl` of a model's output; (B,), at least 0.
 
     Raises:
         ConfigError: the posterior is no Gaussian.

@@ -76,7 +76,7 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
 def kl_term(
     output: Output, reduction: Literal["sum", "mean"] = "sum", free_bits_nats: float = 0.0
 ) -> Tensor:
-    """The posterior's own divergence from its prior, reduced as in `gaussian_kl`; (B,) nats.
+    """The posterior's own divergence from its prior, as `gaussian_kl`; (B,) nats, at least 0.
 
     Raises:
         ConfigError: the posterior knows no divergence.
@@ -90,7 +90,7 @@ def kl_term(
 
 
 def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:
-    """`feature_statistics` of a model's output."""
+    """`feature_statistics` of a model's output; (B,), at least 0."""
     return feature_statistics(output.latent, target_std)
 
 

@@ -110,7 +110,7 @@ def bce_logits(reconstruction: Tensor, target: Tensor, reduction: Reduction = "m
     For looking at them, such reconstructions must pass through a sigmoid first.
 
     Returns:
-        (B,), nats.
+        (B,), nats; at least 0 for targets in 0..1.
     """
     same_shape(reconstruction, target)
     return per_image(

@@ -67,7 +67,7 @@ def ms_ssim(
         scales: at most, 1 to 5.
 
     Returns:
-        (B,), 0 (equal) to 1, mean over channels.
+        (B,), 0..1, 0 for equal images; mean over channels.
 
     Raises:
         ConfigError: options that make no sense.
