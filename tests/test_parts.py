@@ -18,6 +18,7 @@ from aelab.cli.main import app
 from aelab.config.old_programs import OldProgram
 from aelab.data import TensorDataset
 from aelab.data.listed import listed
+from aelab.data.overview import PathReader
 from aelab.errors import ConfigError
 from aelab.metrics import Metric
 from aelab.study.figures import Figure
@@ -93,6 +94,10 @@ OWN: dict[str, tuple[str, Any]] = {
     "data set of torchvision": ("Grey", TensorDataset),
     "loss": ("Quartic", nn.Module),
     "table layout": ("upside_down", object()),
+    "loss name": ("fourth_power", "quartic"),
+    "writer": ("palette", object()),
+    "path reader": ("sprites", PathReader(lambda path: False, grey_dataset, "a folder of sprites")),
+    "verb": ("sleep", print),
     "old program": ("older", OldProgram(("older",))),
 }
 

@@ -38,16 +38,18 @@ _TABLES = {
     "reconstruction loss": ("aelab.losses", "RECONSTRUCTIONS"),
     "penalty": ("aelab.losses", "PENALTIES"),
     "comparison loss": ("aelab.losses", "COMPARISONS"),
+    "loss name": ("aelab.losses", "ALIASES"),
     "optimizer": ("aelab.train", "OPTIMIZERS"),
     "scheduler": ("aelab.train", "SCHEDULES"),
     "validation": ("aelab.train", "VALIDATIONS"),
     "metric": ("aelab.metrics", "METRICS"),
     "sampler": ("aelab.metrics", "SAMPLERS"),
     "figure": ("aelab.study.figures", "FIGURES"),
-    "table layout": ("aelab.report.tables", "LAYOUTS"),
     "writer": ("aelab.study.opened", "WRITERS"),
     "path reader": ("aelab.data.overview", "PATH_READERS"),
+    "table layout": ("aelab.report.tables", "LAYOUTS"),
     "bridge": ("aelab.bridges", "BRIDGES"),
+    "verb": ("aelab.cli.main", "VERBS"),
     "old program": ("aelab.config.old_programs", "OLD_PROGRAMS"),
 }
 
@@ -207,6 +209,8 @@ def summary_of(part: Any) -> str:
 
     Empty where there is neither.
     """
+    if isinstance(part, str):  # another name
+        return f"the same as {part}"
     text = getattr(part, "summary", None)
     if not isinstance(text, str):
         text = inspect.getdoc(part) or ""

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.ascii.medium import Characters
 from aelab.errors import ConfigError
-from aelab.glyphs.medium import Characters
 from aelab.metrics import METRICS, SAMPLERS, Subject, lacking, measure
 from aelab.posteriors import Deterministic, GaussianPosterior
 from aelab.types import Images, Output
