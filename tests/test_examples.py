@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 
 #: What a page takes for granted when its examples begin.
 BEFORE = {
-    "api/glyphs.md": "",
+    "api/ascii.glyphs.md": "",
     "ascii.md": "",
     "data.md": "",
     "training.md": "",
@@ -89,7 +89,7 @@ def test_the_examples_of_a_page_run_in_order(
 ROOMS = [
     "lab",
     "data",
-    "glyphs",
+    "ascii.glyphs",
     "models",
     "losses",
     "metrics",

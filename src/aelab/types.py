@@ -28,8 +28,7 @@ class Output(NamedTuple):
             its methods say what it can do, see `aelab.posteriors`. `Deterministic()` of a plain
             autoencoder.
         details: what losses of the model's medium compare, by name, each (B, ...) with gradient,
-            where the reconstruction itself has none, as numbers of characters have none. Empty for
-            a model that paints.
+            where the reconstruction itself has none; empty where it has one.
     """
 
     reconstruction: Tensor

@@ -32,7 +32,7 @@ max_inputs: 16
 num_inputs_between_validations: 16
 """
 
-SCRIPTS = Path(__file__).parents[2] / "docs" / "results"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_quick_figures_leave_out_those_of_other_images(store: Path) -> None:
 
 def test_losses_are_ranked_over_seeds_beside_blank_paper(store: Path) -> None:
     list(lab.evaluate(runs=store / "runs", data=[store], metrics=["characters"]))
-    script = runpy.run_path(str(SCRIPTS / "ascii_losses.py"))
+    script = runpy.run_path(str(BENCHMARKS / "ascii_losses.py"))
     found = script["measured"](str(store / "runs"))
     assert {loss: len(seeds) for loss, seeds in found.items()} == {"ce": 2, "l2": 2}
     assert found["ce"][0] == evaluated_values(lab.find_runs(runs=store / "runs")[0])
@@ -86,7 +86,7 @@ def test_losses_are_ranked_over_seeds_beside_blank_paper(store: Path) -> None:
 
 
 def test_examples_are_evenly_taken_and_show_both_texts(store: Path) -> None:
-    script = runpy.run_path(str(SCRIPTS / "ascii_examples.py"))
+    script = runpy.run_path(str(BENCHMARKS / "ascii_examples.py"))
     assert script["spaced"](10, 4) == [0, 2, 5, 7]
     assert script["spaced"](2, 4) == [0, 1]
     from aelab.ascii.glyphs import to_grid

@@ -61,7 +61,7 @@ def test_the_script_prints_every_run(
 ) -> None:
     out = tmp_path / "f.png"
     monkeypatch.setattr(sys, "argv", ["frequency.py", str(runs), "--out", str(out)])
-    runpy.run_path(str(ROOT / "docs/results/frequency.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "benchmarks/frequency.py"), run_name="__main__")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("| run | L1 | L2 | SSIM | 0-0.1 | 0.1-0.2 |")
     assert sum("tiny/net" in line for line in lines) == 2 and out.exists()

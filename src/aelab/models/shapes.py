@@ -22,22 +22,6 @@ def image_shape(shape: Sequence[int], owner: str) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
-    """(H, W) in characters from (H, W) or (1, H, W); `owner` is named in the message.
-
-    Raises:
-        ShapeError: anything else.
-    """
-    sizes = tuple(int(size) for size in shape)
-    sides = sizes[1:] if len(sizes) == 3 and sizes[0] == 1 else sizes
-    if len(sides) != 2 or min(sides) < 1:
-        raise ShapeError(
-            f"{owner}: shape must be (height, width) in characters, not {tuple(shape)}",
-            hint="characters have one channel: use (height, width) or (1, height, width)",
-        )
-    return sides[0], sides[1]
-
-
 def per_layer(value: int | Sequence[int], num_layers: int, name: str, owner: str) -> list[int]:
     """One integer a layer from a single integer or a sequence of the right length.
 

@@ -19,7 +19,7 @@ from aelab.report.cells import Column, RunsTable, cell_text, data_words, old_for
 from aelab.report.comparing import compare
 from aelab.report.gallery import Pictures
 from aelab.report.query import TableQuery
-from aelab.report.tables import MOST_GROUPS, gather_all, make_table, run_order
+from aelab.report.tables import MOST_GROUPS, make_table, run_order
 from aelab.runs.files import read_json
 from aelab.runs.record import Run
 
@@ -60,10 +60,10 @@ def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]
     """
     repeated = any(run.record.get("trial") is not None for run in runs)
     ordered = sorted(runs, key=run_order)
-    query = TableQuery(each=True, include=["trial"] if repeated else [], sort=["loss"])
-    gathered = gather_all(runs)  # every curve is read for it
-    each = make_table(runs, query, fold=True, gathered=gathered)
-    merged = make_table(runs, TableQuery(sort=["loss"]), fold=True, gathered=gathered)
+    each = make_table(
+        runs, TableQuery(each=True, include=["trial"] if repeated else [], sort=["loss"]), fold=True
+    )
+    merged = make_table(runs, TableQuery(sort=["loss"]), fold=True)
     positions = {id(run): number for number, run in enumerate(ordered)}
     together = _sheet(merged, positions) if len(merged.rows) < len(each.rows) else None
     return ordered, _sheet(each, positions), together

@@ -128,20 +128,12 @@ def table(runs: Sequence[Run], query: TableQuery = DEFAULT) -> str:
     return shown + (f"\n{below_table(runs, format)}" if query.text else "")
 
 
-def gather_all(runs: Sequence[Run]) -> list[Facts]:
-    """Everything a table may say about each of the runs, in the order of a table."""
-    runs = sorted(runs, key=run_order)
-    no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
-    return [gather(run, no_effect[str(run.path)] | unmentioned(run)) for run in runs]
-
-
 def make_table(
     runs: Sequence[Run],
     query: TableQuery = DEFAULT,
     *,
     twins: bool = False,
     fold: bool = False,
-    gathered: Sequence[Facts] | None = None,
 ) -> RunsTable:
     """The result table as values.
 
@@ -152,7 +144,6 @@ def make_table(
             same run; its facts are those of that one.
         fold: where files of different matrices would make the table wide, the keys that not all
             of them have are one column `settings`.
-        gathered: what `gather_all` of these runs gave, where several tables are made of them.
 
     Raises:
         UserError: for an unknown column, with the nearest name.
@@ -160,8 +151,8 @@ def make_table(
     layout = LAYOUTS.find(query.layout)
     each = query.each or layout.is_plain
     runs = sorted(runs, key=run_order)
-    read = gather_all(runs) if gathered is None else gathered
-    facts = [replace(fact, cells=dict(fact.cells), problems=[*fact.problems]) for fact in read]
+    no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
+    facts = [gather(run, no_effect[str(run.path)] | unmentioned(run)) for run in runs]
     if query.each and twins:
         facts = [fact for own in facts for fact in (own, *twins_of(own, runs))]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))

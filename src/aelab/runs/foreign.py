@@ -159,13 +159,10 @@ def is_row(row: Any) -> bool:
     """Whether a row of metrics holds numbers only, besides the text `split`."""
     if not isinstance(row, dict):
         return False
-    for name, value in row.items():
-        kind = type(value)  # of JSON: there are no others, and a table reads millions
-        if kind is float or value is None or (kind is int and abs(value) <= LARGEST):
-            continue
-        if not (name == "split" and kind is str):
-            return False
-    return True
+    return all(
+        value is None or _number(value) or (name == "split" and isinstance(value, str))
+        for name, value in row.items()
+    )
 
 
 def _legible(value: Any, path: Path) -> Any:

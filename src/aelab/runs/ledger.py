@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError
-from aelab.runs.atomic import NON_FINITE, explain, to_json, with_numbers, write_all
+from aelab.runs.atomic import explain, to_json, with_numbers, write_all
 from aelab.runs.files import LARGEST_METRICS, open_regular, read
 from aelab.runs.foreign import is_row, legible_values
 
@@ -123,12 +123,9 @@ def read_rows(
     data = data[: data.rfind(b"\n") + 1]
     lines = data.splitlines() if split is None else _lines_with(data, f'"{split}"'.encode())
     rows = []
-    # Hardly any file has a number that JSON cannot write: looking once is quicker than in each row.
-    plain = b"\\" not in data and not any(f'"{word}"'.encode() in data for word in NON_FINITE)
     for line in lines:
         try:
-            row = json.loads(line)
-            row = row if plain else with_numbers(row)
+            row = with_numbers(json.loads(line))
             if not is_row(row):
                 raise ValueError("not an object of numbers")
             if damaged is not None and not _has_a_moment(row):

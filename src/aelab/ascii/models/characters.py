@@ -298,3 +298,19 @@ class CharacterAutoencoder(Autoencoder):
 def likeliest(logits: Tensor) -> Tensor:
     """(B, 95, H, W) -> number of the largest / 255, (B, 1, H, W) float32, without gradient."""
     return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
+
+
+def grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
+    """(H, W) in characters from (H, W) or (1, H, W); `owner` is named in the message.
+
+    Raises:
+        ShapeError: anything else.
+    """
+    sizes = tuple(int(size) for size in shape)
+    sides = sizes[1:] if len(sizes) == 3 and sizes[0] == 1 else sizes
+    if len(sides) != 2 or min(sides) < 1:
+        raise ShapeError(
+            f"{owner}: shape must be (height, width) in characters, not {tuple(shape)}",
+            hint="characters have one channel: use (height, width) or (1, height, width)",
+        )
+    return sides[0], sides[1]

@@ -14,11 +14,11 @@ from aelab.ascii.models.characters import (
     CharacterAutoencoder,
     GumbelSoftmax,
     Softmax,
+    grid_shape,
 )
 from aelab.errors import ConfigError, did_you_mean, one_of
 from aelab.models.bottlenecks import Gaussian
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
-from aelab.models.shapes import grid_shape
 from aelab.types import TermSpec
 
 _Row = TypeVar("_Row")

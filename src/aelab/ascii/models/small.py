@@ -9,7 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from aelab.ascii.models.characters import NUM_CHARACTERS, CharacterAutoencoder, CharacterEmbedding
+from aelab.ascii.models.characters import (
+    NUM_CHARACTERS,
+    CharacterAutoencoder,
+    CharacterEmbedding,
+    grid_shape,
+)
 from aelab.errors import ConfigError
 from aelab.models.activations import Activation
 from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity
@@ -25,7 +30,6 @@ from aelab.models.residual import (
     keep_variance,
     make_per_image_norm,
 )
-from aelab.models.shapes import grid_shape
 from aelab.types import TermSpec
 
 _NAME = "small_ascii_ae"

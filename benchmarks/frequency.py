@@ -1,6 +1,6 @@
 """Which spatial frequencies do stored runs get wrong, and what is the L1 of their pictures?
 
-    python docs/results/frequency.py RUNS_FOLDER [RUN ...] [--only GLOB] [--out frequency.png]
+    python benchmarks/frequency.py RUNS_FOLDER [RUN ...] [--only GLOB] [--out frequency.png]
 
 Prints a Markdown table of every run on the first held-out images of its own validation set, in
 evaluation mode: L1, L2, SSIM, and per band of spatial frequency the squared error relative to the

@@ -1,7 +1,7 @@
 """Before and after: held-out texts of a run beside what it makes of them, as Markdown.
 
-    python docs/results/ascii_examples.py RUN --runs RUNS_FOLDER --count 20
-    python docs/results/ascii_examples.py RUN --part "held-out fonts"
+    python benchmarks/ascii_examples.py RUN --runs RUNS_FOLDER --count 20
+    python benchmarks/ascii_examples.py RUN --part "held-out fonts"
 
 The pictures are evenly taken from the whole held-out set, not chosen. At the head stands what
 `aelab evaluate` measures over all of the set; over each picture its own values. `--part` takes

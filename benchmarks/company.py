@@ -1,6 +1,6 @@
 """How much an image's reconstruction depends on the images beside it in the batch.
 
-    AELAB_DATA=... python docs/results/company.py RUNS_FOLDER [GLOB ...]
+    AELAB_DATA=... python benchmarks/company.py RUNS_FOLDER [GLOB ...]
 
 Prints Markdown, one row a stored MNIST run: L1 in evaluation mode (no dropout) over the same 1,024
 held-out images in batches of several kinds, and how far apart two reconstructions of one image lie

@@ -1,8 +1,8 @@
 """Which architecture reaches a stated error first? Images, seconds and FLOPs, over seeds.
 
-    python docs/results/architecture_race.py RUNS_FOLDER
-    python docs/results/architecture_race.py RUNS_FOLDER --rates rates.json
-    python docs/results/architecture_race.py RUNS_FOLDER --measure rates.json
+    python benchmarks/architecture_race.py RUNS_FOLDER
+    python benchmarks/architecture_race.py RUNS_FOLDER --rates rates.json
+    python benchmarks/architecture_race.py RUNS_FOLDER --measure rates.json
 
 Reads the finished runs of experiments/architecture-race.yml and prints Markdown. Where a
 validation curve crosses an error is interpolated between two validations, both axes logarithmic. An
@@ -34,7 +34,7 @@ from aelab.runs.record import Run
 from aelab.train import fit, make_state
 from aelab.types import Images
 
-EXPERIMENT = Path(__file__).parents[2] / "experiments" / "architecture-race.yml"
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "architecture-race.yml"
 ERRORS = (0.03, 0.02, 0.015, 0.0125, 0.01, 0.0085)
 TERM = "l2"
 #: FLOPs of a training step over those of its forward pass.

@@ -1,6 +1,6 @@
 """Bits an image and error of the stored runs of `experiments/bottlenecks.yml`.
 
-    AELAB_DATA=... python docs/results/bottlenecks.py RUNS_FOLDER
+    AELAB_DATA=... python benchmarks/bottlenecks.py RUNS_FOLDER
 
 Prints Markdown, the mean over seeds. The rate of a Gaussian is its KL divergence, and belongs to
 sampled latents; the L1 of their mean, which the table of the runs shows, has no finite rate.

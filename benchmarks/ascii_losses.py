@@ -1,7 +1,7 @@
 """Which loss makes ASCII art that is read, and seen, as the original?
 
     aelab run experiments/ascii/losses.yml
-    python docs/results/ascii_losses.py RUNS_FOLDER
+    python benchmarks/ascii_losses.py RUNS_FOLDER
 
 Prints Markdown: each loss (the key `loss` of the matrix) with mean ± standard deviation over seeds
 on held-out pictures, ranked by blurred SSIM and contour agreement (the mean of the two ranks), and
