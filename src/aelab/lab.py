@@ -97,7 +97,7 @@ class Lab:
         file: str | Path,
         *,
         only: str | None = None,
-        max_inputs: int | None = None,
+        max_images: int | None = None,
         load: str | None = None,
         retry_failed: bool = False,
         restart: bool = False,
@@ -113,7 +113,7 @@ class Lab:
         Finished runs are skipped, interrupted ones continue, a failing run does not end the others.
 
         Args:
-            max_inputs: train for this many images instead of the file's `max_inputs`.
+            max_images: train for this many images instead of the file's `max_images`.
             load: start from the weights of RUN[@images], as the key `load`.
             retry_failed: train failed runs again.
             restart: delete the stored results of the selected runs.
@@ -137,7 +137,7 @@ class Lab:
         from aelab.execute.matrix import run_matrix
         from aelab.execute.stop import StopRequest
 
-        typed = {"max_inputs": max_inputs, "load": load}
+        typed = {"max_images": max_images, "load": load}
         given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
         specs = specs_of(file, self.workspace, only, given)
         yield from run_matrix(

@@ -45,7 +45,7 @@ def test_a_longer_run_of_the_same_name_says_how_to_go_on(tiny: Path, aelab: Call
     aelab("run", "tiny.yml", "--device", "cpu")
     code, _, err = aelab("run", "tiny.yml", "--max-inputs", "640")
     assert code == 2
-    assert "max_inputs was 320 and is now 640" in err and "load: tiny/lr-0.001" in err
+    assert "max_images was 320 and is now 640" in err and "load: tiny/lr-0.001" in err
 
 
 def test_a_mended_mistake_needs_no_restart(tiny: Path, aelab: Call) -> None:

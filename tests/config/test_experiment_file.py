@@ -199,11 +199,11 @@ def test_several_lines_of_text_are_evaluated(load_text: Load) -> None:
 
 def test_the_command_line_replaces_keys(write: Write) -> None:
     path = write()
-    run = load(path, changes={"max_inputs": 7, "load": "other/run@500"}).runs()[0]
+    run = load(path, changes={"max_images": 7, "load": "other/run@500"}).runs()[0]
     assert (run.settings.fit.max_images, run.settings.load) == (7, "other/run@500")
     assert run.identity != load(path).runs()[0].identity
-    with pytest.raises(Problems, match=r"^--max-inputs: given -7"):
-        load(path, changes={"max_inputs": -7})
+    with pytest.raises(Problems, match=r"^--max-images: given -7"):
+        load(path, changes={"max_images": -7})
 
 
 def test_the_command_line_replaces_one_key_inside_a_mapping(write: Write) -> None:

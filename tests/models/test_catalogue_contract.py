@@ -15,6 +15,15 @@ import torch
 from torch import nn
 
 from aelab import models as m
+from aelab.ascii.models.characters import (
+    CharacterAutoencoder,
+    CharacterEmbedding,
+    GumbelSoftmax,
+    OneHotCharacters,
+    Softmax,
+)
+from aelab.ascii.models.presets import ascii_autoencoder_2022
+from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ShapeError
 from aelab.models import MODELS
 from aelab.types import Model, Output
@@ -169,10 +178,10 @@ def writing(**options):
 
     def build(shape: Shape):
         width = options.get("width", 95)
-        reading = m.CharacterEmbedding(width) if "width" in options else m.OneHotCharacters()
+        reading = CharacterEmbedding(width) if "width" in options else OneHotCharacters()
         encoder = m.EncoderConv2d((width, *shape[1:]), 8, channels=(4, 6))
         decoder = m.DecoderConv2d((95, *shape[1:]), 8, channels=(6, 4))
-        return m.CharacterAutoencoder(encoder, None, decoder, reading, options.get("relaxation"))
+        return CharacterAutoencoder(encoder, None, decoder, reading, options.get("relaxation"))
 
     return build
 
@@ -187,31 +196,31 @@ TRANSFORMER = {"num_layers": 1, "num_hidden": 8, "dropout": 0.0}
 
 CASES: dict[str, Case] = {
     "characters": Case(
-        writing(relaxation=m.GumbelSoftmax(tau=0.5)),
+        writing(relaxation=GumbelSoftmax(tau=0.5)),
         "CharacterAutoencoder OneHotCharacters GumbelSoftmax",
         grey_only,
         writes=True,
     ),
     "embedded characters": Case(
-        writing(width=5, relaxation=m.Softmax()), "CharacterEmbedding Softmax", grey_only, True
+        writing(width=5, relaxation=Softmax()), "CharacterEmbedding Softmax", grey_only, True
     ),
     "ascii_autoencoder_2022": Case(
-        lambda shape: m.ascii_autoencoder_2022("928930d", shape[1:]),
+        lambda shape: ascii_autoencoder_2022("928930d", shape[1:]),
         "ascii_autoencoder_2022",
         grey_only,
         writes=True,
     ),
     "small_ascii_ae": Case(
-        lambda shape: m.small_ascii_ae(shape[1:], **SMALL_ASCII), "small_ascii_ae", grey_only, True
+        lambda shape: small_ascii_ae(shape[1:], **SMALL_ASCII), "small_ascii_ae", grey_only, True
     ),
     "small_ascii_ae, Gaussian": Case(
-        lambda shape: m.small_ascii_ae(shape[1:], beta=0.1, **SMALL_ASCII),
+        lambda shape: small_ascii_ae(shape[1:], beta=0.1, **SMALL_ASCII),
         "GaussianMap",
         grey_only,
         writes=True,
     ),
     "small_ascii_ae, vector": Case(
-        lambda shape: m.small_ascii_ae(shape[1:], latent_dims=5, hidden=(6,), **SMALL_ASCII),
+        lambda shape: small_ascii_ae(shape[1:], latent_dims=5, hidden=(6,), **SMALL_ASCII),
         "small_ascii_ae",
         grey_only,
         writes=True,

@@ -165,7 +165,7 @@ def test_wrong_schedulers_are_refused(choice: Choice, message: str) -> None:
 
 
 def test_a_cosine_without_an_end_says_what_to_set() -> None:
-    with pytest.raises(ConfigError, match="max_inputs"):
+    with pytest.raises(ConfigError, match="max_images"):
         make_schedule(an_optimizer(), Choice("cosine"), max_images=None, batch_size=10)
 
 

@@ -99,9 +99,11 @@ def check(
 def run(
     file: File,
     only: Only = None,
-    max_inputs: Annotated[
+    max_images: Annotated[
         int | None,
-        typer.Option("--max-inputs", help="Train for this many images instead of the file's."),
+        typer.Option(
+            "--max-images", "--max-inputs", help="Train for this many images instead of the file's."
+        ),
     ] = None,
     device: Device = "auto",
     load: Annotated[
@@ -164,7 +166,7 @@ def run(
         events = Lab(runs, data or (), trust, device).run(
             file,
             only=only,
-            max_inputs=max_inputs,
+            max_images=max_images,
             load=load,
             retry_failed=retry_failed,
             restart=restart,

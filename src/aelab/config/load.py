@@ -18,7 +18,7 @@ from aelab.settings import setting_of
 
 EXTENDS = "$extends"
 #: Keys that have an option of their own on the command line; others are given by `--set`.
-OPTIONS = {"load": "--load", "max_inputs": "--max-inputs"}
+OPTIONS = {"load": "--load", "max_images": "--max-images"}
 #: Chains of `$extends` longer than this are a mistake.
 MOST_PARENTS = 20
 

@@ -69,7 +69,7 @@ def warmup_cosine(
 ) -> Factor:
     """Linearly from 0 to 1 over `warmup_images`, then along half a cosine to `final_factor`.
 
-    A run cut short (`--max-inputs`) may end before the warm-up does.
+    A run cut short (`--max-images`) may end before the warm-up does.
     """
     horizon = _horizon(max_images, "WarmupCosine")
     if warmup_images < 0:
