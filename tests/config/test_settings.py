@@ -96,7 +96,7 @@ def test_an_old_name_and_a_new_one_replace_each_other(write: Write, load_text: L
     assert (run.settings.fit.max_images, run.settings.fit.ema_decay) == (7, 0.5)
     path = write("max_images: 7\n", without="max_inputs")
     assert load(path, changes={"max_inputs": 9}).runs()[0].settings.fit.max_images == 9
-    with pytest.raises(Problems, match="--set max_images: is given as --max-inputs too"):
+    with pytest.raises(Problems, match="--max-images: is given as --set max_inputs too"):
         load(path, changes={"max_inputs": 9, "max_images": 8})
 
 
