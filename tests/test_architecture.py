@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "parts": set(),
     "paths": set(),
     "settings": set(),
+    "schedule_forms": set(),
     "posteriors": set(),
     "medium": {"ops"},  # of which only tensor functions that know no `Images`
     "types": {"posteriors", "medium"},
@@ -39,8 +40,8 @@ MAY_IMPORT = {
     "models": {"medium", "posteriors", "types", "ops", "pretrained"},
     "losses": {"medium", "posteriors", "types", "ops"},
     "metrics": {"medium", "posteriors", "types", "ops", "losses"},
-    "train": {"medium", "posteriors", "types", "ops", "arguments"},
-    "analysis": {"runs"},
+    "train": {"medium", "posteriors", "types", "ops", "arguments", "schedule_forms"},
+    "analysis": {"runs", "schedule_forms"},
     "report": {"runs", "analysis", "outputs", "files"},
     "catalogue": {
         "config", "data", "pretrained", "models", "losses", "train", "types", "arguments",

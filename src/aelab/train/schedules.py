@@ -1,7 +1,7 @@
 """Learning-rate schedules: closed forms of images seen, and any scheduler of torch by name.
 
-A closed form needs no state: the factor at any image count is known. torch's schedulers count
-batches; they are wrapped, and their state (plain numbers) is stored with the run.
+A closed form (`schedule_forms`) needs no state: the factor at any image count is known. torch's
+schedulers count batches; they are wrapped, and their state (plain numbers) is stored with the run.
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ import torch
 
 from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
 from aelab.parts import Table
+from aelab.schedule_forms import FORMS, Factor, constant, cosine, horizon_of
 from aelab.settings import Choice, as_choice
 from aelab.train.arguments import checked
 from aelab.train.horizon import Horizon
-
-#: images seen -> factor of the base learning rate
-Factor = Callable[[int], float]
-
 
 #: Images at the end of a run of epochs, until the sizes of its sets are known.
 UNKNOWN = 1_000_000
@@ -50,69 +47,8 @@ class Schedule(Protocol):
         """Continue from what `state_dict` gave."""
 
 
-def constant(*, max_images: int | None) -> Factor:
-    """Always 1."""
-    return lambda images: 1.0
-
-
-def cosine(*, max_images: int | None, eta_min_factor: float = 0.0) -> Factor:
-    """From 1 down to `eta_min_factor` along half a cosine over the run; flat afterwards.
-
-    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
-    """
-    horizon = _horizon(max_images, "cosine")
-    return lambda images: _half_cosine(images / horizon, eta_min_factor)
-
-
-def warmup_cosine(
-    *, max_images: int | None, warmup_images: int = 10_000, final_factor: float = 0.0
-) -> Factor:
-    """Linearly from 0 to 1 over `warmup_images`, then along half a cosine to `final_factor`.
-
-    A run cut short (`--max-images`) may end before the warm-up does.
-    """
-    horizon = _horizon(max_images, "WarmupCosine")
-    if warmup_images < 0:
-        raise ConfigError(f"warmup_images is {warmup_images}; it must be at least 0")
-
-    def factor(images: int) -> float:
-        """The factor at this count of images, 0..1."""
-        if images < warmup_images:
-            # The first batch would learn nothing at exactly 0.
-            return max(images, 1) / warmup_images
-        rest = max(1, horizon - warmup_images)
-        return _half_cosine((images - warmup_images) / rest, final_factor)
-
-    return factor
-
-
-def linear(*, max_images: int | None, final_factor: float = 0.0) -> Factor:
-    """Linearly from 1 to `final_factor` over the run; flat afterwards."""
-    horizon = _horizon(max_images, "linear")
-    return lambda images: 1.0 + (final_factor - 1.0) * min(images / horizon, 1.0)
-
-
-def step(*, max_images: int | None, every_images: int, factor: float = 0.1) -> Factor:
-    """Times `factor` after each `every_images`."""
-    if every_images <= 0:
-        raise ConfigError(f"every_images is {every_images}; it must be above 0")
-    return lambda images: factor ** (images // every_images)
-
-
-#: Closed forms by name. `CosineAnnealingWarmupLR` of the old project scaled only the rate it
-#: reported, so what it did is the plain cosine.
-SCHEDULES: Table[Callable[..., Factor]] = Table(
-    "scheduler",
-    "aelab.schedules",
-    {
-        "constant": constant,
-        "cosine": cosine,
-        "linear": linear,
-        "step": step,
-        "WarmupCosine": warmup_cosine,
-        "CosineAnnealingWarmupLR": cosine,
-    },
-)
+#: Closed forms by name.
+SCHEDULES: Table[Callable[..., Factor]] = Table("scheduler", "aelab.schedules", FORMS)
 
 
 class ClosedForm:
@@ -253,7 +189,7 @@ def make_schedule(
                 lambda steps: _torch_scheduler(
                     optimizer, name, {**arguments, "total_steps": steps}
                 ),
-                steps=-(-_horizon(images, name) // batch_size),
+                steps=-(-horizon_of(images, name) // batch_size),
             )
     return TorchSchedule(lambda steps: _torch_scheduler(optimizer, name, arguments))
 
@@ -348,19 +284,6 @@ def _arguments_of(
     plain = {key: value for key, value in arguments.items() if key not in inner}
     withheld = ("optimizer", "max_images")
     return checked("scheduler", name, (part,), plain, withheld, {*optional, *inner}) | inner
-
-
-def _half_cosine(progress: float, final: float) -> float:
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def _horizon(max_images: int | None, name: str) -> int:
-    if max_images is None:
-        raise ConfigError(
-            f"scheduler {name} must know where the run ends",
-            hint="set max_images: 1_000_000 or max_epochs: 20; min_loss may end it earlier",
-        )
-    return max_images
 
 
 _NON_FINITE = ("inf", "-inf", "nan")
