@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Container, Iterable, Iterator
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-
-import pytest
+from typing import NamedTuple
 
 SOURCE = Path(__file__).parents[1] / "src" / "aelab"
 
@@ -27,15 +29,15 @@ MAY_IMPORT = {
     "types": {"posteriors", "medium"},
     "roots": set(),
     "files": set(),
-    "outputs": {"runs", "roots"},
+    "outputs": {"runs"},
     "arguments": set(),
-    "hardware": {"roots"},
+    "hardware": set(),
     "preparation": set(),
     "_version": set(),
     "ops": {"types"},
     "config": set(),
     "runs": {"config", "_version"},
-    "data": {"medium", "types", "ops", "roots", "files"},
+    "data": {"medium", "types", "ops", "files"},
     "pretrained": {"data", "files"},
     "models": {"medium", "posteriors", "types", "ops", "pretrained"},
     "losses": {"medium", "posteriors", "types", "ops"},
@@ -75,10 +77,27 @@ WINGS = ("ascii", "founding")
 MAY_IMPORT |= {wing: set(MAY_IMPORT) for wing in WINGS}
 
 #: rooms that every room may import.
-OPEN = ("errors", "findings", "hardware", "parts", "paths", "preparation", "settings")
+OPEN = ("errors", "findings", "hardware", "parts", "paths", "preparation", "roots", "settings")
 
 #: rooms side by side: none of them knows another.
 SIDE_BY_SIDE = ("doctor", "execute", "study")
+
+#: Packages that may be imported inside a function, and why. Such an import is right if it keeps one
+#: of them out of a module that does without; every other import stands at the top of its file.
+LATE = {
+    "torch": "1.2 s; --help, ls, table, plot, report and a finished `run` do without",
+    "numpy": "0.1 s; --help, check of a file and a finished `run` do without",
+    "matplotlib": "0.5 s; only plots and maps need it",
+    "sklearn": "1.3 s; only three measures need it",
+    "filelock": "40 ms, most of it asyncio; only what trains takes locks",
+    "av": "an extra: films",
+    "pyfiglet": "an extra: FIGlet fonts",
+    "umap": "an extra: maps by UMAP",
+    "vector_quantize_pytorch": "an extra: SimVQ",
+    "wandb": "an extra: Weights & Biases",
+}
+#: Files with a reason of their own.
+LATE_BESIDES = {"aelab.__main__": "it listens for Ctrl-C before anything else is imported"}
 
 #: rooms whose import must not bring torch along.
 LIGHT = (
@@ -110,49 +129,120 @@ def _imported_rooms(path: Path) -> set[str]:
     return rooms
 
 
-@pytest.mark.parametrize(
-    "path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE))
-)
-def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
-    room = _room(path)
-    assert room in MAY_IMPORT, f"room {room!r} is not in the table"
-    forbidden = _imported_rooms(path) - MAY_IMPORT[room] - {room, *OPEN}
-    assert not forbidden, f"{room} imports {sorted(forbidden)}"
+def test_a_room_imports_only_what_the_table_allows() -> None:
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        room = _room(path)
+        assert room in MAY_IMPORT, f"room {room!r} is not in the table"
+        forbidden = _imported_rooms(path) - MAY_IMPORT[room] - {room, *OPEN}
+        wrong += [f"{path.relative_to(SOURCE)} imports {other}" for other in sorted(forbidden)]
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize(
-    "path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE))
-)
-def test_there_are_no_relative_imports(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+def test_there_are_no_relative_imports() -> None:
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+        assert not found, path
 
 
-def _files_imported() -> dict[str, set[str]]:
-    """Module -> modules of the house it imports, late imports included, those for types not."""
-    names = {
+class Import(NamedTuple):
+    """One import statement: line, modules of the house, outside packages, inside a function?"""
+
+    line: int
+    modules: set[str]
+    packages: set[str]
+    late: bool
+
+
+def _modules() -> dict[str, Path]:
+    return {
         ".".join(("aelab", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
             ".__init__"
         ): path
         for path in SOURCE.rglob("*.py")
     }
-    found: dict[str, set[str]] = {}
-    for name, path in names.items():
-        found[name] = set()
-        pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-        while pending:
-            node = pending.pop()
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                pending += node.orelse
-                continue
-            pending += ast.iter_child_nodes(node)
-            if isinstance(node, ast.Import):
-                found[name] |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                found[name] |= {one if one in names else node.module for one in inner}
-        found[name] &= names.keys()
-    return found
+
+
+def _imports(path: Path, house: Container[str]) -> Iterator[Import]:
+    """The imports of a file, those for types alone excepted."""
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text(encoding="utf-8")), False)]
+    while pending:
+        node, late = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += [(child, late) for child in node.orelse]
+            continue
+        late = late or isinstance(node, ast.FunctionDef)
+        pending += [(child, late) for child in ast.iter_child_nodes(node)]
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names = {one if one in house else node.module for one in inner}
+        else:
+            continue
+        own = {name for name in names if name in house}
+        yield Import(node.lineno, own, {name.split(".")[0] for name in names - own}, late)
+
+
+@cache
+def _all_imports() -> dict[str, list[Import]]:
+    house = _modules()
+    return {name: list(_imports(path, house)) for name, path in house.items()}
+
+
+def _files_imported() -> dict[str, set[str]]:
+    """Module -> modules of the house it imports, late imports included, those for types not."""
+    return {
+        name: set().union(*(entry.modules for entry in found))
+        for name, found in _all_imports().items()
+    }
+
+
+def _with_packages(modules: Iterable[str]) -> set[str]:
+    """The same modules, and the packages that Python runs before them."""
+    return {
+        ".".join(name.split(".")[: n + 1]) for name in modules for n in range(name.count(".") + 1)
+    }
+
+
+def _brought_along() -> dict[str, set[str]]:
+    """Module -> the packages of `LATE` that are loaded as soon as it is imported."""
+    at_once = {
+        name: [entry for entry in found if not entry.late] for name, found in _all_imports().items()
+    }
+    direct = {
+        name: _with_packages({name, *(m for entry in found for m in entry.modules)}) - {name}
+        for name, found in at_once.items()
+    }
+    brought = {
+        name: {package for entry in found for package in entry.packages} & LATE.keys()
+        for name, found in at_once.items()
+    }
+    grew = True
+    while grew:
+        grew = False
+        for name, others in direct.items():
+            more = brought[name].union(*(brought[other] for other in others if other in brought))
+            grew, brought[name] = grew or more != brought[name], more
+    return brought
+
+
+def test_an_import_stands_at_the_top_unless_it_keeps_a_slow_package_out() -> None:
+    brought, wrong = _brought_along(), []
+    for name, found in _all_imports().items():
+        for entry in found:
+            modules = _with_packages(entry.modules) & brought.keys()
+            brings = (entry.packages & LATE.keys()).union(*(brought[other] for other in modules))
+            if entry.late and not brings - brought[name] and name not in LATE_BESIDES:
+                wrong.append(f"{name}:{entry.line}")
+    assert not wrong, f"import at the top of the file: {sorted(wrong)}; see LATE"
+
+
+def test_every_package_that_is_imported_late_is_kept_out_of_something() -> None:
+    late = {p for found in _all_imports().values() for entry in found for p in entry.packages
+            if entry.late}  # fmt: skip
+    assert LATE.keys() <= late | {"torch"}
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
@@ -176,7 +266,7 @@ def test_foreseeing_training_and_studying_do_not_know_each_other() -> None:
 
 def test_nothing_names_a_wing() -> None:
     assert set(WINGS) <= {path.name for path in SOURCE.iterdir()}
-    wing = re.compile(rf"\\baelab\\.({'|'.join(WINGS)})\\b")
+    wing = re.compile(rf"\baelab\.({'|'.join(WINGS)})\b")
     for path in SOURCE.rglob("*.py"):
         # Not even in a text, which could be imported late. `parts` explains what a wing is.
         if _room(path) not in (*WINGS, "parts"):
@@ -229,10 +319,26 @@ def test_the_core_works_without_its_wings(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "core.py"], check=True, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("room", LIGHT)
-def test_a_light_room_does_not_load_torch(room: str) -> None:
-    code = f"import sys, aelab.{room}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_light_rooms_do_not_load_torch() -> None:
+    code = "import sys, importlib\nfor room in sys.argv[1:]:\n    importlib.import_module(room)\n"
+    code += "    assert 'torch' not in sys.modules, room"
+    rooms = [f"aelab.{room}" for room in LIGHT]
+    subprocess.run([sys.executable, "-c", code, *rooms], check=True)
+
+
+def test_light_verbs_load_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom aelab.cli import main\n"
+        "for verb in ['--help', 'ls', 'table', 'table --format html', 'report --out r.html']:\n"
+        "    runs = [] if verb == '--help' else ['--runs', sys.argv[1]]\n"
+        "    before, sys.argv[1:] = sys.argv[1:], [*verb.split(), *runs]\n"
+        "    try:\n        main.main()\n"
+        "    except SystemExit as end:\n        assert not end.code, (verb, end.code)\n"
+        "    sys.argv[1:] = before\n"
+        "    assert not {'torch', 'matplotlib', 'sklearn', 'filelock'} & set(sys.modules), verb\n"
+    )
+    runs = shutil.copytree(Path(__file__).parent / "golden", tmp_path / "golden")
+    subprocess.run([sys.executable, "-c", code, str(runs)], check=True, cwd=tmp_path)
 
 
 def test_importing_every_module_changes_no_global_state() -> None:

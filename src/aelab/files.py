@@ -13,12 +13,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
 
 from aelab.errors import AelabError, DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 #: What Pillow may take a file for, whatever its name.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -85,7 +84,7 @@ def read_file(path: Path) -> bytes:
 
 
 @contextmanager
-def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image]:
+def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """A picture as Pillow opens it, not decoded yet; what goes wrong inside of `with` is one error.
 
     Args:
@@ -96,8 +95,6 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image
         NoPicture: the content is of none of these formats.
         DataError: the file is missing, no regular file, damaged, or unpacks to far too much.
     """
-    from PIL import Image, UnidentifiedImageError
-
     with open_file(path) as file, warnings.catch_warnings():
         # Large pictures up to Pillow's limit are fine; odd metadata are not looked at.
         warnings.simplefilter("ignore")

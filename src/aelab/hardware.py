@@ -8,9 +8,11 @@ to use. So processes that are started in the same second share the cores.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -175,9 +177,6 @@ def machine_mark() -> str:
 
     Containers may have equal names, and one kernel may have several tables of processes.
     """
-    import hashlib
-    import platform
-
     parts = [platform.node()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

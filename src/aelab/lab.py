@@ -21,8 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aelab.assembly.workspace import Workspace
+from aelab.doctor.experiment import refuse_if_nothing_can_run, specs_of
+from aelab.execute.jobs import Options
+from aelab.execute.matrix import run_matrix
+from aelab.execute.stop import StopRequest
 from aelab.outputs import refuse_to_replace, replacing
 from aelab.preparation import reporting
+from aelab.report import plots, texts
 from aelab.report.query import DEFAULT, TableQuery
 from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Sources, store_of
@@ -33,7 +38,6 @@ if TYPE_CHECKING:
     from aelab.doctor.plan import Plan
     from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
-    from aelab.execute.stop import StopRequest
     from aelab.runs.record import Run
     from aelab.study.evaluation import Evaluated
     from aelab.study.opened import OpenedRun
@@ -87,7 +91,6 @@ class Lab:
         Raises:
             Problems: all mistakes of the file itself.
         """
-        from aelab.doctor.experiment import specs_of
         from aelab.doctor.preflight import plan_runs
 
         return plan_runs(specs_of(file, self.workspace, only, changes), str(file), self.workspace)
@@ -132,11 +135,6 @@ class Lab:
             Problems, ConfigError: mistakes of the file, before anything is trained.
             StoreError: a name is taken by a different run, or the folder cannot be written.
         """
-        from aelab.doctor.experiment import refuse_if_nothing_can_run, specs_of
-        from aelab.execute.jobs import Options
-        from aelab.execute.matrix import run_matrix
-        from aelab.execute.stop import StopRequest
-
         typed = {"max_images": max_images, "load": load}
         given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
         specs = specs_of(file, self.workspace, only, given)
@@ -188,8 +186,6 @@ class Lab:
             UserError: unknown split, or the run has no text.
             StoreError: no such run.
         """
-        from aelab.report import texts
-
         return texts.examples_text(
             self.workspace.store.open(reference), split, count=count, images=images
         )
@@ -209,8 +205,6 @@ class Lab:
         force: bool = False,
     ) -> Path:
         """Curves of a logged term as PNG or SVG; see `report.plots.plot`."""
-        from aelab.report import plots
-
         with replacing(force):
             refuse_to_replace(Path(out))
             found = self.find(sources, only=only)

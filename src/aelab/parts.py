@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -274,8 +275,6 @@ def reinstall(name: str) -> str:
 
 def _declared(checkout: Path) -> frozenset[str]:
     """Names of the entry points in the `pyproject.toml` of a checkout; none where it is not one."""
-    import tomllib
-
     try:
         project = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
     except (OSError, ValueError, KeyError):

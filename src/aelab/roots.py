@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from aelab.errors import DataError
 from aelab.paths import from_home, real
 
@@ -77,7 +79,6 @@ def cache_folder() -> Path:
     given = os.environ.get("AELAB_CACHE")
     if given:
         return real(from_home(given))
-    import platformdirs
 
     return real(platformdirs.user_cache_dir("aelab"))
 

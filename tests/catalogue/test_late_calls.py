@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab import catalogue
+from aelab import catalogue, roots
 from aelab.catalogue import CallLog
 from aelab.config import Block, Scope, evaluate_block
-from aelab.data import roots
 from aelab.errors import ConfigError, DataError
 
 

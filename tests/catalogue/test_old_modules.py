@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from aelab import catalogue
+from aelab import catalogue, roots
 from aelab.config import Block, Scope, evaluate_block
-from aelab.data import roots
 from aelab.errors import ConfigError, DataError, RefusedError
 from aelab.founding.resnet import resnet18_open
 from aelab.models import (

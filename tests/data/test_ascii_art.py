@@ -148,7 +148,7 @@ def test_characters_are_counted(tmp_path: Path) -> None:
 
 
 def test_files_may_not_lead_out_of_what_may_be_read(tmp_path: Path, data_folder: Path) -> None:
-    from aelab.data import roots
+    from aelab import roots
 
     secret = _write(tmp_path / "elsewhere", cat=CAT)
     inside = _write(data_folder / "art", owl=OWL)

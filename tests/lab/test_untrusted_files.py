@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aelab import lab
+from aelab import lab, roots
 from aelab.assembly.parts import build
 from aelab.assembly.workspace import Workspace
-from aelab.data import roots
 from aelab.doctor.experiment import specs_of
 from aelab.errors import StoreError
 from aelab.execute import events as ev

@@ -11,8 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from aelab import pretrained
-from aelab.data import roots
+from aelab import pretrained, roots
 from aelab.errors import ConfigError, DataError
 from aelab.pretrained import RESNET18, Published
 

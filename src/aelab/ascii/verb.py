@@ -11,6 +11,7 @@ import typer
 from aelab.cli.options import Data, Device, Force, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError
+from aelab.lab import Lab
 
 
 class Match(StrEnum):
@@ -70,8 +71,6 @@ def ascii_art(
     force: Force = False,
 ) -> None:
     """Turn a picture into ASCII art with a trained run, or interpolate between two pictures."""
-    from aelab.lab import Lab
-
     run = _named(run, image, between)
     if between is not None and (columns is not None or beside):
         raise UserError(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from aelab import catalogue, pretrained
+from aelab import catalogue, pretrained, roots
 from aelab.assembly.workspace import Workspace
 from aelab.catalogue.parts import refuse_uncalled, unwrapped
 from aelab.config import RunSpec, evaluate_blocks, mistake_of, passes_through
 from aelab.config.old_programs import old_numbers
 from aelab.config.settings import DATA_KEY
-from aelab.data import Dataset, augmentations, roots
+from aelab.data import Dataset, augmentations
 from aelab.data.augment import refuse_missing_in
 from aelab.data.transforms import flat
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aelab.catalogue import CallLog
-    from aelab.data.roots import Roots
     from aelab.losses import Objective
+    from aelab.roots import Roots
     from aelab.types import Images
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aelab.paths import real
+from aelab.roots import Roots
 from aelab.runs.find import RUNS
 from aelab.runs.store import Store
 
 if TYPE_CHECKING:
     from aelab.config import RunSpec
-    from aelab.data.roots import Roots
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,4 @@ class Workspace:
 
     def reading(self, spec: RunSpec) -> Roots:
         """What the blocks of a run may read; relative paths start beside its file."""
-        from aelab.data.roots import Roots
-
         return Roots((spec.base, *(real(folder) for folder in self.data)), spec.base)

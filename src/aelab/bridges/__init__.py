@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aelab.bridges.following import Bridge, Counts, follow
+from aelab.bridges.tensorboard import TensorBoard
+from aelab.bridges.wandb import WeightsAndBiases
 from aelab.parts import Table
 
 __all__ = ["BRIDGES", "Bridge", "Counts", "follow", "make_bridge"]
@@ -16,15 +18,11 @@ __all__ = ["BRIDGES", "Bridge", "Counts", "follow", "make_bridge"]
 
 def _tensorboard(**options: object) -> Bridge:
     """Event files for TensorBoard: curves, pictures and settings of each run."""
-    from aelab.bridges.tensorboard import TensorBoard
-
     return TensorBoard(**options)  # type: ignore[arg-type]
 
 
 def _wandb(**options: object) -> Bridge:
     """Runs of Weights & Biases, uploaded or written for `wandb sync`."""
-    from aelab.bridges.wandb import WeightsAndBiases
-
     return WeightsAndBiases(**options)  # type: ignore[arg-type]
 
 

@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from PIL import Image
 
 from aelab.errors import DataError
 from aelab.report.pictures import image_width, open_row, originals
 from aelab.runs.files import is_regular
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.status import STATES
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 #: States from which nothing more comes.
 _ENDED = frozenset(STATES) - {"waiting", "running"}
@@ -33,7 +32,7 @@ class Bridge(Protocol):
     def scalars(self, run: Run, images: int, row: Mapping[str, Any]) -> None:
         """One row of the run's metrics, with its `split`."""
 
-    def picture(self, run: Run, images: int, tag: str, picture: Image) -> None:
+    def picture(self, run: Run, images: int, tag: str, picture: Image.Image) -> None:
         """Originals and reproductions at one moment."""
 
     def rewound(self, run: Run, images: int) -> None:
@@ -134,14 +133,12 @@ def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
     return sorted(found)
 
 
-def _picture(run: Run, path: Path) -> Image:
+def _picture(run: Run, path: Path) -> Image.Image:
     """Eight originals over their reproductions, twice.
 
     Raises:
         DataError: a file is damaged, no picture, or lies outside the run.
     """
-    from PIL import Image
-
     split = path.stem.rpartition("-")[0]
     original = originals(run, split)
     if original is None:

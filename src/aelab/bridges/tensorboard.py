@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ruamel.yaml import YAML
+
 from aelab.bridges.following import settings_of
 from aelab.errors import MissingExtra, UserError, visible
 from aelab.runs.record import Run
@@ -100,8 +102,6 @@ def tag_of(run: Run, split: str, name: str) -> str:
 
 def optimizer_of(run: Run) -> str:
     """The optimiser's name as the run's text gives it, `Adam` by default."""
-    from ruamel.yaml import YAML
-
     try:
         content = YAML(typ="safe").load(visible(run.read_text("resolved.yml") or "")) or {}
     except Exception:  # a stranger's text: numbers of any length, nested however deep

@@ -4,7 +4,7 @@
     attributes()   exact type -> what a block may read of it
     CallLog        each call of a part in order, with its arguments, defaults included
 
-Importing this package imports no torch; asking for the names does.
+The parts come from the tables of the rooms, from installed packages, and from `register`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from aelab import roots
 from aelab.catalogue.calls import CallLog
+from aelab.catalogue.libraries import MODULE_RIGHTS, libraries, library_attributes
 from aelab.catalogue.parts import Part
 from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
 from aelab.config.old_programs import old_namespaces
+from aelab.data import COMBINATORS, DATASETS, METHODS, TORCHVISION_DATASETS, Dataset
 from aelab.errors import ConfigError
 from aelab.parts import CALLED_IN_BLOCKS, table_of
 
 if TYPE_CHECKING:
-    from aelab.data.roots import Roots
+    from aelab.roots import Roots
 
 __all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "register", "tables"]
 
@@ -68,9 +73,6 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
             them; left out: those in force now, and where nothing is restricted, only `AELAB_DATA`
             and the cache.
     """
-    from aelab.catalogue.libraries import libraries
-    from aelab.data import roots
-
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
@@ -98,10 +100,6 @@ def attributes() -> Mapping[type, frozenset[str]]:
     A class that is a part says what else a block may read of its objects by its class attribute
     `block_attributes`, ours as those of wings and packages.
     """
-    from torch import nn
-
-    from aelab.catalogue.libraries import MODULE_RIGHTS, library_attributes
-
     parts = tables()  # first: wings and packages bring types with their modules
     rows: dict[type, frozenset[str]] = {**CORE_ATTRIBUTES, **library_attributes()}
     for row in (_room_attributes(), _OWN_ATTRIBUTES):
@@ -118,16 +116,12 @@ def attributes() -> Mapping[type, frozenset[str]]:
 
 def is_data_part(name: str) -> bool:
     """Whether the part of that name is a data set: its pixels, not its arguments, make a result."""
-    from aelab.data import COMBINATORS, DATASETS
-
     prefixes = ("VT.", "torchvision.datasets.")
     return name in DATASETS or name in COMBINATORS or name.startswith(prefixes)
 
 
 def _room_attributes() -> dict[type, frozenset[str]]:
     """What the rooms say of their own types; every kind of data set has the same methods."""
-    from aelab.data import COMBINATORS, DATASETS, METHODS, TORCHVISION_DATASETS, Dataset
-
     for table in (DATASETS, COMBINATORS, TORCHVISION_DATASETS):
         list(table.values())  # loads the kinds of data set that wings and packages bring
     kinds: list[type] = [Dataset]

@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from aelab.catalogue.parts import Part
 from aelab.config.guards import MATH, FrozenModule, members_of
+from aelab.data import TORCHVISION_DATASETS, TRANSFORMS
+from aelab.pretrained import RESNET18
 
 _TORCH = """
 abs arange cat clamp concat cos cumsum empty exp eye flatten floor full full_like linspace log log2
@@ -138,9 +140,6 @@ def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
 
 def _torchvision() -> FrozenModule:
     """The little of torchvision that old files use, over our own parts; it is never imported."""
-    from aelab.data import TORCHVISION_DATASETS, TRANSFORMS
-    from aelab.pretrained import RESNET18
-
     names = ("DEFAULT", *RESNET18)
     weights = FrozenModule("ResNet18_Weights", {name: name for name in names})
     transforms = {name: Part(f"VT.{name}", target) for name, target in TRANSFORMS.items()}

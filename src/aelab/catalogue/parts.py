@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from aelab import roots
 from aelab.arguments import annotation_words, fit_annotation
 from aelab.errors import AelabError, ConfigError, Where, did_you_mean, shown
 
 if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
-    from aelab.data.roots import Roots
+    from aelab.roots import Roots
 
 #: Arguments that no block may give: they choose devices, or write into memory that others hold.
 _WITHHELD = {
@@ -83,7 +84,6 @@ class Part:
         """The call itself, under the roots of this part if it has any."""
         if self.reading is None:
             return self.target(*args, **kwargs)
-        from aelab.data import roots
 
         with roots.entering(self.reading):
             return self.target(*args, **kwargs)

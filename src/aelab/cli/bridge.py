@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from aelab.bridges import follow, make_bridge
 from aelab.cli.options import Only, Runs, Sources
 from aelab.cli.output import tell_damage
 from aelab.errors import visible
+from aelab.lab import Lab
 
 
 def bridge(
@@ -36,9 +38,6 @@ def bridge(
     runs: Runs = Path("runs"),
 ) -> None:
     """Export runs to TensorBoard or W&B: curves, pictures and settings."""
-    from aelab.bridges import follow, make_bridge
-    from aelab.lab import Lab
-
     options: dict[str, Any] = {} if out is None else {"out": out}
     if tool == "wandb":
         options |= {"project": project, "mode": "online" if online else "offline"}

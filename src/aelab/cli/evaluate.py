@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from tabulate import tabulate
 
 from aelab.cli.options import Data, Device, Json, Limit, Only, Runs, Sources, Trust
 from aelab.cli.output import write
+from aelab.lab import Lab
 
 if TYPE_CHECKING:
     from aelab.study.evaluation import Evaluated
@@ -37,8 +39,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure stored runs on held-out images; `aelab table --include KEY` shows the results."""
-    from aelab.lab import Lab
-
     if list_metrics:
         write(_list_text(), None)
         return
@@ -89,8 +89,6 @@ def evaluated_json(found: list[Evaluated]) -> str:
 
 def evaluated_text(found: list[Evaluated]) -> str:
     """One column a run where there are few, else one row a run; then what was skipped."""
-    from tabulate import tabulate
-
     measured = [entry for entry in found if entry.values]
     keys = list(dict.fromkeys(key for entry in measured for key in entry.values))
     cells = {key: [_number(entry.values.get(key)) for entry in measured] for key in keys}
@@ -118,7 +116,6 @@ def evaluated_text(found: list[Evaluated]) -> str:
 
 
 def _list_text() -> str:
-    from tabulate import tabulate
 
     from aelab.study.evaluation import metrics_there_are
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from tabulate import tabulate
 
 from aelab.cli.options import Data, Device, Force, Limit, Only, Runs, Trust
 from aelab.cli.output import write
 from aelab.errors import UserError, visible
+from aelab.lab import Lab
 
 
 def figure(
@@ -42,8 +45,6 @@ def figure(
     force: Force = False,
 ) -> None:
     """Draw a picture of a trained model: reproductions, samples, interpolations, maps, a film."""
-    from aelab.lab import Lab
-
     if list_figures or name is None:
         write(_list_text(), None)
         return
@@ -84,9 +85,6 @@ def _options(given: list[str]) -> dict[str, str]:
 
 
 def _list_text() -> str:
-    import inspect
-
-    from tabulate import tabulate
 
     from aelab.study.figures import FIGURES
     from aelab.study.figures.several_runs import TOGETHER

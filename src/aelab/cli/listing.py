@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from tabulate import tabulate
+
 from aelab.cli.progress import duration, runs_text
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ def plan_json(plan: Plan) -> str:
 
 def plan_text(plan: Plan) -> str:
     """The runs of a file as a table, then its notes and problems."""
-    from tabulate import tabulate
-
     rows = [_plan_row(run) for run in plan.runs]
     header = [
         "run",
@@ -97,8 +97,6 @@ def data_json(shown: dict[str, Any]) -> str:
 
 def data_text(shown: dict[str, Any]) -> str:
     """The list of data sets, or one set's statistics."""
-    from tabulate import tabulate
-
     if "datasets" in shown:
         rows = [
             [entry["name"], entry["status"], entry["description"]] for entry in shown["datasets"]

@@ -7,6 +7,8 @@ Exit codes: 0 all well; 1 at least one run failed; 2 a mistake in the file or th
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from aelab.cli import mistakes
+from aelab._version import __version__
+from aelab.cli import listing, mistakes
 from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
 from aelab.cli.figure import figure
@@ -35,13 +39,19 @@ from aelab.cli.options import (
 )
 from aelab.cli.output import answers_only, spoken, tell_damage, write
 from aelab.cli.parts import parts
+from aelab.cli.progress import runs_text, show_progress
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import show
+from aelab.config import json_schema
+from aelab.config.document import scalar_value
 from aelab.errors import AelabError, UserError
+from aelab.execute.engines.slurm import Array, command_of
+from aelab.execute.events import MatrixFinished, RunInterrupted
+from aelab.execute.stop import StopRequest
+from aelab.lab import Lab, TableQuery
 from aelab.parts import Table
 
 if TYPE_CHECKING:
-    from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
 
 #: Verbs that wings and packages bring, by name.
@@ -59,8 +69,6 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        from aelab._version import __version__
-
         print(f"aelab {__version__}")
         raise typer.Exit
 
@@ -85,9 +93,6 @@ def check(
     as_json: Json = False,
 ) -> None:
     """List a file's runs with parameters, FLOPs (forward), time, memory, and all mistakes."""
-    from aelab.cli import listing
-    from aelab.lab import Lab
-
     with _progress_line("building models"):
         plan = Lab(runs, data or (), trust).check(file, only=only, changes=_changes(replaced))
     write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
@@ -159,9 +164,6 @@ def run(
     ] = False,
 ) -> None:
     """Train every run of a file. Repeat the command to continue; finished runs are skipped."""
-    from aelab.execute.stop import StopRequest
-    from aelab.lab import Lab
-
     with StopRequest() as stop:
         events = Lab(runs, data or (), trust, device).run(
             file,
@@ -188,9 +190,6 @@ HELD = 75
 
 def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> int:
     """Draws a matrix to its end and says how to go on; the exit code but for that of a signal."""
-    from aelab.cli.progress import show_progress
-    from aelab.execute.events import MatrixFinished, RunInterrupted
-
     code, told = 0, False
     try:
         for event in show_progress(events, quiet=quiet, text=text):
@@ -250,8 +249,6 @@ def table(
     force: Force = False,
 ) -> None:
     """Print one row per run: settings, losses, meter, trend, parameters, minutes, images/s."""
-    from aelab.lab import Lab, TableQuery
-
     if output == "terminal" and not sys.stdout.isatty():
         output = "markdown"
     lab = Lab(runs)
@@ -296,8 +293,6 @@ def plot(
     force: Force = False,
 ) -> None:
     """Draw curves of a logged term, training and validation side by side, as PNG or SVG."""
-    from aelab.lab import Lab
-
     lab = Lab(runs)
     found = lab.find(sources or (), only=only)
     path = lab.plot(
@@ -332,8 +327,6 @@ def report(
     force: Force = False,
 ) -> None:
     """Write one HTML page with table, curves, reproductions and settings. Opens offline."""
-    from aelab.lab import Lab
-
     lab = Lab(runs, data or (), trust)
     found = lab.find(sources or (), only=only)
     if figures:
@@ -351,8 +344,6 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List stored runs: state, images, best loss, age, size on disk."""
-    from aelab.lab import Lab
-
     write(Lab(runs).ls(sources or (), only=only, format="json" if as_json else "text"), None)
 
 
@@ -391,9 +382,6 @@ def data(
     force: Force = False,
 ) -> None:
     """List data sets, or show one: contact sheet, statistics, effect of resizing."""
-    from aelab.cli import listing
-    from aelab.lab import Lab
-
     with _progress_line("reading data"):
         shown = Lab(data=roots or ()).data(
             name,
@@ -432,9 +420,6 @@ def rm(
     runs: Runs = Path("runs"),
 ) -> None:
     """Delete stored runs, or only their checkpoints."""
-    from aelab.cli.progress import runs_text
-    from aelab.lab import Lab
-
     lab = Lab(runs)
     found = lab.find(sources)
     what = "the checkpoints of " if checkpoints_only else ""
@@ -447,17 +432,11 @@ def rm(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the file format, for editors."""
-    import json
-
-    from aelab.config import json_schema
-
     write(json.dumps(json_schema(), indent=2), None)
 
 
 def _changes(given: list[str] | None) -> dict[str, Any]:
     """`["batch_size=128"]` as `{"batch_size": 128}`, typed as in a file."""
-    from aelab.config.document import scalar_value
-
     changes = {}
     for text in given or []:
         key, sign, value = text.partition("=")
@@ -478,10 +457,6 @@ def _jobs(text: str) -> int | None:
 
 def _array(options: list[str] | None, tasks: int | None) -> Array:
     """How to submit this very command to Slurm."""
-    import shlex
-
-    from aelab.execute.engines.slurm import Array, command_of
-
     words = [word for text in options or () for word in shlex.split(text)]
     given = (word if word.startswith("-") else f"--{word}" for word in words)
     return Array(tuple(given), command_of(sys.argv[1:]), tasks)
@@ -499,8 +474,6 @@ def _size(option: str, text: str | None) -> int | tuple[int, int] | None:
 
 def _same_command() -> str:
     """The command that goes on: without what would throw the stored results away."""
-    import shlex
-
     kept = [word for word in sys.argv[1:] if word not in ("--restart", "--retry-failed")]
     return shlex.join(["aelab", *kept])
 
@@ -508,8 +481,6 @@ def _same_command() -> str:
 @contextmanager
 def _progress_line(what: str) -> Iterator[None]:
     """A spinner on a terminal, nothing elsewhere."""
-    from rich.console import Console
-
     console = Console(stderr=True)
     if not console.is_terminal:
         yield

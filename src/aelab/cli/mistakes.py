@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from aelab._version import __version__
 from aelab.errors import AelabError, Problems, in_words, visible
 
 #: Shows the traceback of an error in aelab itself, instead of writing it to a file.
@@ -55,8 +56,6 @@ def tell_own_fault(error: BaseException, *, as_json: bool) -> int:
 
 def _details(error: BaseException) -> str:
     """The path of a new file that holds command, version and traceback."""
-    from aelab._version import __version__
-
     head = f"aelab {__version__}, Python {sys.version.split()[0]}\n{' '.join(sys.argv)}\n\n"
     try:
         handle, path = tempfile.mkstemp(prefix="aelab-error-", suffix=".txt")

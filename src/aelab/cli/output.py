@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aelab.errors import UserError, visible
+from aelab.outputs import replacing, write_output
 
 #: Standard output while everything but answers goes to standard error.
 _answers: list[TextIO] = []
@@ -44,8 +45,6 @@ def write(text: str, out: Path | None, *, force: bool = False) -> None:
             not make, without `force`.
     """
     if out is not None:
-        from aelab.outputs import replacing, write_output
-
         with replacing(force):
             write_output(out, text.rstrip("\n") + "\n")
         text = str(out)

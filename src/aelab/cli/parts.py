@@ -7,10 +7,12 @@ import json
 from typing import Annotated, Any
 
 import typer
+from tabulate import tabulate
 
 from aelab.cli.options import Json
 from aelab.cli.output import write
 from aelab.errors import UserError, did_you_mean, one_of
+from aelab.parts import function_of, kinds, summary_of, tables
 
 
 def parts(
@@ -21,8 +23,6 @@ def parts(
     as_json: Json = False,
 ) -> None:
     """List what a file may name: models, data sets, losses, optimizers, ...; or explain one."""
-    from aelab.parts import kinds, tables
-
     if name is None or name in kinds():
         rows = _rows(name)
         write(json.dumps(rows, indent=2) if as_json else _table(rows), None)
@@ -43,8 +43,6 @@ def parts(
 
 def _rows(kind: str | None) -> list[dict[str, str]]:
     """`{kind, name, description, package}` of every part, or of those of one kind."""
-    from aelab.parts import tables
-
     return [
         {
             "kind": table.kind,
@@ -60,8 +58,6 @@ def _rows(kind: str | None) -> list[dict[str, str]]:
 
 def _table(rows: list[dict[str, str]]) -> str:
     """One line a part; the package only where it is not aelab."""
-    from tabulate import tabulate
-
     shown = [[row["kind"], row["name"], _described(row)] for row in rows]
     header = ["kind", "name", "what it is"]
     return str(tabulate(shown, header, tablefmt="simple", disable_numparse=True))
@@ -74,8 +70,6 @@ def _described(row: dict[str, str]) -> str:
 
 def _explained(kind: str, name: str, part: Any) -> str:
     """The kind, the arguments with their defaults, and the docstring of one part."""
-    from aelab.parts import function_of, summary_of
-
     function = function_of(part)
     if not callable(function):
         return f"{kind} {name}\n\n{summary_of(part)}"

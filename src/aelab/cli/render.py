@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from aelab.cli.options import Data, Device, Force, Runs, Split, Trust
 from aelab.cli.output import write
+from aelab.lab import Lab
 
 _SIZE = re.compile(r"\d+(x\d*)?")
 
@@ -66,8 +67,6 @@ def render(
     force: Force = False,
 ) -> None:
     """Draw a run's images at any size, if its decoder can; score them against true originals."""
-    from aelab.lab import Lab
-
     rendered = (
         Lab(runs, roots or (), trust, device)
         .open(run)

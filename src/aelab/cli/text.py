@@ -10,6 +10,7 @@ import typer
 
 from aelab.cli.options import Runs
 from aelab.cli.output import write
+from aelab.lab import Lab
 
 
 class Shown(StrEnum):
@@ -33,6 +34,4 @@ def show(
     runs: Runs = Path("runs"),
 ) -> None:
     """Print a run's ASCII art beside the originals: held-out or training examples."""
-    from aelab.lab import Lab
-
     write(Lab(runs).show(run, split=split.value, count=count, images=images), None)

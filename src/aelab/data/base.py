@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.errors import DataError, ShapeError
 from aelab.medium import PIXELS, Medium
 from aelab.ops.value_range import UNIT, range_words

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.data.base import Change, Description, Source
 from aelab.data.operations import OPERATIONS, Operations
 from aelab.data.shared import shared

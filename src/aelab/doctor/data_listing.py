@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aelab import roots as allowed
 from aelab.assembly.workspace import Workspace
 from aelab.data import overview
-from aelab.data import roots as allowed
 from aelab.errors import DataError
 from aelab.outputs import made_by_aelab, refuse_to_replace, write_output
 from aelab.paths import from_home, real

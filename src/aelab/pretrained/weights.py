@@ -18,10 +18,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pooch
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
 from aelab.files import read_file
 from aelab.paths import from_home, real
@@ -248,7 +251,6 @@ def _fetch(weights: Weights) -> Path:
 
 
 def _download(published: Published, target: Path) -> None:
-    import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
     pooch.retrieve(
@@ -272,9 +274,6 @@ def _sha256(path: Path, changed_ns: int) -> str:
 
 def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     """A state_dict from safetensors, or from torch's format without running pickled code."""
-    import safetensors.torch
-    from safetensors import SafetensorError
-
     try:
         if path.suffix.lower() == ".safetensors":
             loaded: Any = safetensors.torch.load(content)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import UserError
 from aelab.report import series
-from aelab.report.plots import STYLE
+from aelab.report.plots import styled_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,15 +44,9 @@ def spectra_figure(lines: Sequence[Lines], *, title: str | None = None) -> Figur
     Raises:
         UserError: no line.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not lines:
         raise UserError("there is nothing to draw: no run was measured")
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        drawn = Figure(figsize=(10.5, 4.0), layout="constrained")
-        FigureCanvasAgg(drawn)
+    with styled_figure((10.5, 4.0)) as drawn:
         left, right = drawn.subplots(1, 2)
         for number, line in enumerate(lines):
             colour = series.PALETTE[(number - 1) % len(series.PALETTE)] if number else "#22262c"

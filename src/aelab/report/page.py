@@ -13,6 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
 from aelab.errors import UserError, visible
 from aelab.outputs import write_output
 from aelab.report import contents, series, texts
@@ -63,9 +66,6 @@ def moment() -> datetime:
 
 def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None) -> str:
     """The report as text; arguments as in `page`."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     if not runs:
         raise UserError("a report needs at least one run", hint="aelab ls lists the runs")
     ordered, sheet, merged = contents.in_table_order(runs)

@@ -12,16 +12,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
 
 from aelab.errors import DataError, UserError, one_of
 from aelab.files import open_picture
 from aelab.report.series import labels
 from aelab.runs.files import LARGEST_PICTURE, is_regular, read
 from aelab.runs.record import Run
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 #: The checkerboard behind transparent pixels: side of a square, two greys; as `ops.color` has it.
 SQUARE, GREYS = 4, (102, 153)
@@ -110,7 +109,7 @@ def image_width(run: Run, size: tuple[int, int]) -> int:
     return min(size[1], size[0])
 
 
-def open_row(path: Path) -> Image:
+def open_row(path: Path) -> Image.Image:
     """A stored row of images, decoded; what is transparent lies on a checkerboard.
 
     Raises:
@@ -128,8 +127,7 @@ def open_row(path: Path) -> Image:
         raise DataError(f"{path} is no readable picture: {reason}") from error
 
 
-def _over_checker(row: Image) -> Image:
-    from PIL import Image
+def _over_checker(row: Image.Image) -> Image.Image:
 
     squares = -(-row.width // SQUARE), -(-row.height // SQUARE)
     behind = Image.new("L", squares)
@@ -141,7 +139,7 @@ def _over_checker(row: Image) -> Image:
     return Image.alpha_composite(behind, row).convert("RGB")
 
 
-def encode(row: Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
+def encode(row: Image.Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
     """Media type and bytes of the first images of a row.
 
     Args:
@@ -193,15 +191,13 @@ class SheetRow:
     """One row of a sheet: its name, its images, whether they are originals, what is between."""
 
     label: str
-    images: list[Image]
+    images: list[Image.Image]
     original: bool = False
     gap: str = "white"
 
 
 def sheet(lines: Sequence[SheetRow], *, scale: int = 1) -> bytes:
     """Named rows of images, each pixel a square of `scale`; the bytes of a PNG file."""
-    from PIL import Image, ImageDraw, ImageFont
-
     rows = [_enlarged(line, scale) for line in lines]
     heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
     heights = [height + GAP * line.original for height, line in zip(heights, lines, strict=True)]
@@ -223,10 +219,8 @@ def sheet(lines: Sequence[SheetRow], *, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def images_in_rows(images: Sequence[Image], columns: int, gap: int = 0) -> Image:
+def images_in_rows(images: Sequence[Image.Image], columns: int, gap: int = 0) -> Image.Image:
     """Images of one size, row by row."""
-    from PIL import Image
-
     width, height = images[0].width + gap, images[0].height + gap
     rows = -(-len(images) // columns)
     picture = Image.new(
@@ -237,7 +231,7 @@ def images_in_rows(images: Sequence[Image], columns: int, gap: int = 0) -> Image
     return picture
 
 
-def png_of(image: Image) -> bytes:
+def png_of(image: Image.Image) -> bytes:
     """The bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
@@ -258,7 +252,7 @@ def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:
     return [line for group in together.values() for line in group]
 
 
-def _images(run: Run, path: Path, count: int) -> list[Image]:
+def _images(run: Run, path: Path, count: int) -> list[Image.Image]:
     """The first images of a stored row, one by one."""
     row = open_row(path)
     width = image_width(run, row.size)
@@ -266,10 +260,8 @@ def _images(run: Run, path: Path, count: int) -> list[Image]:
     return [row.crop((left, 0, left + width, row.height)) for left in lefts]
 
 
-def _enlarged(line: SheetRow, scale: int) -> Image:
+def _enlarged(line: SheetRow, scale: int) -> Image.Image:
     """Images side by side with gaps, each pixel a square."""
-    from PIL import Image
-
     images = line.images
     width, height = images[0].width * scale, images[0].height * scale
     row = Image.new("RGB", ((width + IMAGE_GAP) * len(images) - IMAGE_GAP, height), line.gap)

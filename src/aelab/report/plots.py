@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,6 +193,19 @@ def _styles(rest: Sequence[str]) -> dict[str, tuple[tuple[float, ...], str]]:
     return found
 
 
+@contextmanager
+def styled_figure(size_inches: tuple[float, float]) -> Iterator[Figure]:
+    """An empty figure; what is drawn inside has the style of all our plots."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=size_inches, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG or SVG, by the name's ending; no date, so equal runs, equal bytes.
 
@@ -221,15 +235,9 @@ def _draw(
     lines: list[PlottedLine], panels: list[str], *, smooth: float, title: str | None, heading: str,
     size: tuple[float, float] | None, y_label: str, x_label: str, log_y: bool | None, log_x: bool,
 ) -> Figure:  # fmt: skip
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        entries = _legend_entries(lines)
-        height = max(4.2, 0.9 + 0.175 * len(entries))
-        figure = Figure(figsize=size or (4.9 * len(panels) + 2.2, height), layout="constrained")
-        FigureCanvasAgg(figure)
+    entries = _legend_entries(lines)
+    height = max(4.2, 0.9 + 0.175 * len(entries))
+    with styled_figure(size or (4.9 * len(panels) + 2.2, height)) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         everything = [
             y for line in lines for split in panels for c in line.curves[split] for y in c.y

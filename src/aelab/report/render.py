@@ -6,7 +6,14 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+from tabulate import tabulate
 
 from aelab.errors import visible
 from aelab.report.cells import Column, Facts, RunsTable, cell_text
@@ -189,7 +196,6 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _tabulated(table: RunsTable, format: str) -> str:
-    from tabulate import tabulate
 
     is_html = format == "html"
     clean = visible if is_html else markdown_text
@@ -204,18 +210,12 @@ def _tabulated(table: RunsTable, format: str) -> str:
     if not table.rows:
         text = text or "no runs"
     if is_html:
-        from html import escape
-
         notes = "".join(f"<p>{escape(visible(note))}</p>\n" for note in table.notes)
         return f"{text}\n{notes}"
     return "\n\n".join([text, *(markdown_text(note) for note in table.notes)]) + "\n"
 
 
 def _terminal(table: RunsTable) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
 
     made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in table.columns:

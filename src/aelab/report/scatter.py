@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from aelab.report.plots import STYLE
+from aelab.report.plots import styled_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 #: Ten colours that stay apart in print and for colour-blind readers; Paul Tol's "muted" set plus
 #: black, https://personal.sron.nl/~pault/.
@@ -171,15 +172,13 @@ def _short(name: str, letters: int) -> str:
 
 
 def thumbnail_map(
-    points: np.ndarray[Any, Any], images: Sequence[Image], title: str, side_pixels: int = 1100
-) -> Image:
+    points: np.ndarray[Any, Any], images: Sequence[Image.Image], title: str, side_pixels: int = 1100
+) -> Image.Image:
     """Images at their points, later ones left out where they would cover an earlier one.
 
     Small ones are enlarged by whole numbers, large ones made smaller, so that they can be told
     apart; all stand whole inside the sheet.
     """
-    from PIL import Image, ImageDraw
-
     images = [_thumbnail(image) for image in images]
     width, height = images[0].size
     window = frame(points)
@@ -207,16 +206,13 @@ def thumbnail_map(
 
 def _text_font(size: int) -> Any:
     """The font that the other maps are written in."""
-    from pathlib import Path
 
     from matplotlib import get_data_path
-    from PIL import ImageFont
 
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def _thumbnail(image: Image) -> Image:
-    from PIL import Image
+def _thumbnail(image: Image.Image) -> Image.Image:
 
     least, most = THUMBNAIL
     larger = max(image.size)
@@ -262,13 +258,7 @@ def sorted_bars(values: np.ndarray[Any, Any], title: str, axes: tuple[str, str])
 
 
 def _panel(size_inches: tuple[float, float]) -> tuple[Figure, Any]:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=size_inches, layout="constrained")
-        FigureCanvasAgg(figure)
+    with styled_figure(size_inches) as figure:
         return figure, figure.subplots()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from aelab import config
 from aelab.errors import Problems, RefusedError, UserError
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.store import Store
@@ -73,7 +74,6 @@ def runs_of(source: str | Path | Run | None, store: Store) -> list[Run]:
     path = Path(source)
     if path.suffix.lower() not in {".yml", ".yaml"} or path.is_dir():
         return list(store.select([source]))
-    from aelab import config
 
     stored = {entry.folder: entry for entry in store.scan().every}
     try:

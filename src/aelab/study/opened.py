@@ -26,8 +26,8 @@ from aelab.study.superresolution_score import score_run
 if TYPE_CHECKING:
     from aelab.assembly.parts import Parts
     from aelab.config import RunSpec
-    from aelab.data.roots import Roots
     from aelab.metrics import Subject
+    from aelab.roots import Roots
     from aelab.runs.record import Run
     from aelab.types import ValueRange
 

@@ -21,7 +21,7 @@ from aelab.train import load_weights, set_clock
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from aelab.data.roots import Roots
+    from aelab.roots import Roots
     from aelab.types import ValueRange
 
 

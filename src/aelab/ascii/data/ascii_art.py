@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from aelab import roots
 from aelab.ascii.data.ascii_text import (
     Picture,
     Rules,
@@ -20,7 +21,6 @@ from aelab.ascii.data.ascii_text import (
     squared,
 )
 from aelab.ascii.medium import Characters
-from aelab.data import roots
 from aelab.data.base import content_sha256, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.overview import PathReader

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import numpy as np
@@ -93,8 +94,6 @@ class Figlet(Source):
 
     def fingerprint(self) -> str:
         """pyfiglet's version and the recipe."""
-        from importlib.metadata import PackageNotFoundError, version
-
         try:
             fonts = version("pyfiglet")
         except PackageNotFoundError:

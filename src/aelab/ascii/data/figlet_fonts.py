@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aelab import roots
 from aelab.ascii.glyphs.alphabet import ALPHABET
-from aelab.data import roots
 from aelab.errors import MissingExtra
 from aelab.preparation import track
 

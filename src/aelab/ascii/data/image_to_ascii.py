@@ -11,9 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from aelab import roots
 from aelab.ascii.data.ascii_art import grid_size
+from aelab.ascii.glyphs import font_renderer, match_glyphs
 from aelab.ascii.medium import Characters
-from aelab.data import roots
 from aelab.data.augment import freeze_images
 from aelab.data.base import Source, content_sha256, make_images
 from aelab.data.dataset import Dataset, need_dataset
@@ -98,8 +99,6 @@ class ImageToAscii(Source):
 
     def _written(self, images: Images, invert: bool) -> Tensor:
         """(N, 1, H, W) character numbers, from the cache or matched and kept there."""
-        from aelab.ascii.glyphs import font_renderer
-
         renderer = font_renderer(self.font_res, self.font_zoom)
         atlas = content_sha256(renderer.atlas.detach().cpu())
         stamp = f"{_VERSION} {images.content_sha256} {self.grid} {self._how()} {invert} {atlas}"
@@ -117,7 +116,6 @@ class ImageToAscii(Source):
         return pixels
 
     def _matched(self, pictures: Tensor, invert: bool) -> Tensor:
-        from aelab.ascii.glyphs import font_renderer, match_glyphs
 
         renderer = font_renderer(self.font_res, self.font_zoom)
         parts = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -71,8 +72,6 @@ def find_font(font: str | Path | None = None) -> Path:
 
 def _load(path: Path, size: int) -> FreeTypeFont:
     """The font at `size` pixels. The basic layout rounds every advance to whole pixels."""
-    from PIL import ImageFont
-
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
@@ -88,8 +87,6 @@ def _some(characters: Sequence[str], most: int = 12) -> str:
 def _pictures(font: FreeTypeFont, shape: tuple[int, int], corner: tuple[int, int]) -> Tensor:
     """Every character drawn alone with its cell's upper left `corner` (row, column): white paper,
     black ink, cut at the edges; (95, h, w) uint8."""
-    from PIL import Image, ImageDraw
-
     pictures = []
     for character in ALPHABET:
         picture = Image.new("L", (shape[1], shape[0]), 255)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -161,8 +162,6 @@ def _shared(
 
 def _read(learned: LearnedRenderer, path: Path) -> bool:
     """Whether `path` held the weights, which are then in `learned`."""
-    import safetensors.torch
-
     try:
         learned.load_state_dict(safetensors.torch.load(path.read_bytes()))
     except (OSError, RuntimeError, safetensors.SafetensorError):
@@ -172,8 +171,6 @@ def _read(learned: LearnedRenderer, path: Path) -> bool:
 
 def _store(learned: LearnedRenderer, path: Path) -> None:
     """Write the weights in one step. A cache that cannot be written costs only time."""
-    import safetensors.torch
-
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from aelab.ascii.glyphs import FontRenderer, font_renderer
+from aelab.ascii.glyphs import FontRenderer, font_renderer, learned_renderer
 from aelab.ascii.losses.characters import cells
 from aelab.errors import ConfigError, one_of
 from aelab.losses.sharing import once
@@ -64,8 +64,6 @@ class Drawn(nn.Module):
     def prepare(self, images: Images) -> None:
         """Trains or reads the learned renderer, where it is asked for."""
         if self.renderer == "learned" and self.learned is None:
-            from aelab.ascii.glyphs import learned_renderer
-
             learned = learned_renderer(self.font_res, self.font_zoom, self.font)
             self.learned = learned.requires_grad_(False).eval()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from PIL import ImageColor
 from torch import Tensor
 
 from aelab.errors import DataError
@@ -24,8 +25,6 @@ def background_of(given: Any) -> Background:
     Raises:
         DataError: none of these.
     """
-    from PIL import ImageColor
-
     try:
         if isinstance(given, str):
             word = given.strip().lower()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import pooch
+
 from aelab.data.sources.idx import check_sha256
 from aelab.errors import DataError
 
@@ -58,7 +60,6 @@ def fetch(
 
 
 def _fetch_one(address: str, target: Path, sha256: str, packed: bool = False) -> Path:
-    import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
     target.parent.mkdir(parents=True, exist_ok=True)

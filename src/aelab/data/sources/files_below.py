@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
-from aelab.data import roots
+from aelab import roots
 from aelab.data.base import Source, file_stamp
 from aelab.paths import real
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.data.base import Shape, content_sha256, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_full_disk, refuse_too_large

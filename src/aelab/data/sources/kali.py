@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.data.base import Shape, Source, content_sha256, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.functions import function_key

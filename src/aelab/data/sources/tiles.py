@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aelab.data import roots
+from aelab import roots
 from aelab.data.augment import RandomFlip, RandomShift
 from aelab.data.base import Change, Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset

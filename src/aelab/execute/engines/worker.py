@@ -30,6 +30,7 @@ from aelab.assembly.workspace import Workspace
 from aelab.execute import events as ev
 from aelab.execute.jobs import Rehearsal
 from aelab.execute.stop import StopRequest
+from aelab.preparation import reporting
 
 #: Seconds that a worker without a pool may take to save its run.
 GRACE_SECONDS = 60.0
@@ -99,7 +100,6 @@ class _Worker:
         """Carries out orders until there are no more."""
         from aelab.data.shared import sharing
         from aelab.execute.session import train_run
-        from aelab.preparation import reporting
 
         setup: Setup = self._setup
         sys.argv[:] = setup.command
