@@ -17,7 +17,7 @@ import torch
 
 from aelab.ascii.data.figlet import figlet_ascii_dataset
 from aelab.ascii.glyphs import font_renderer, side_by_side, to_lines
-from aelab.ascii.metrics.characters import accuracy_without_spaces, characters, numbers_of
+from aelab.ascii.metrics.characters import accuracy_without_spaces, characters, clamped_numbers
 from aelab.ascii.metrics.contours import contour_agreement
 from aelab.lab import Lab
 from aelab.metrics import Subject
@@ -89,7 +89,7 @@ def main() -> None:
         parser.error(f"{given.run} does not write: its held-out images are pictures")
     with torch.no_grad():
         print("\n".join([*measured(characters(of)), ""]))
-        wanted, found = numbers_of(of.images), numbers_of(of.reconstructions)
+        wanted, found = clamped_numbers(of.images), clamped_numbers(of.reconstructions)
         for place in spaced(len(wanted), given.count):
             print("\n".join(example(wanted[place], found[place], f"Picture {place + 1}")))
 

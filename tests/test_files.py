@@ -60,7 +60,7 @@ def _readers() -> dict[str, Callable[[Path], object]]:
     from aelab.ascii.glyphs.font import find_font
     from aelab.ascii.writing import Matching, grid_of
     from aelab.data.overview import named
-    from aelab.data.sources.decode import decode, decode_rgba, image_shape
+    from aelab.data.sources.decode import decode, decode_rgba, file_shape
     from aelab.data.sources.idx import idx_sizes, load_idx
     from aelab.data.sources.tiles import load_tensor
     from aelab.pretrained.weights import Weights, read_weights
@@ -70,7 +70,7 @@ def _readers() -> dict[str, Callable[[Path], object]]:
         "read_file": read_file,
         "picture": lambda path: list(decode(path)),
         "sheet": decode_rgba,
-        "shape": image_shape,
+        "shape": file_shape,
         "idx": load_idx,
         "idx sizes": idx_sizes,
         "text": read_text,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from aelab.bridges import follow, make_bridge
-from aelab.bridges.following import Counts
+from aelab.bridges.following import HandedOver
 from aelab.errors import MissingExtra, UserError
 from aelab.runs.record import Run
 
@@ -103,7 +103,7 @@ class _Told:
 
 def test_a_live_run_is_followed_until_it_ends(tmp_path: Path) -> None:
     run, told = _run(tmp_path), _Told()
-    looks: Iterator[Counts] = follow([run], told, live=True, sleep=lambda _: _finish(run))
+    looks: Iterator[HandedOver] = follow([run], told, live=True, sleep=lambda _: _finish(run))
     assert [counts.rows for counts in looks] == [2, 3] or told.calls[-2][:2] == ("row", 200)
     assert told.calls == [
         ("begin", "exp/lr-0.1"),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aelab.ascii.data.ascii_art import ascii_art_dataset
 from aelab.ascii.data.image_to_ascii import _is_dark
-from aelab.ascii.glyphs import as_images, character_numbers, to_grid, to_lines
+from aelab.ascii.glyphs import character_numbers, numbers_to_images, to_grid, to_lines
 from aelab.ascii.medium import Characters
 from aelab.ascii.mirror import RandomMirror, mirrored
 from aelab.data import COMBINATORS, Dataset, TensorDataset, TransformDataset, noise_dataset
@@ -117,7 +117,7 @@ def test_mirroring_turns_slashes_and_brackets() -> None:
     grid = to_grid(["(\\_ <b", " /x] 3"], (2, 6))[None, None]
     assert to_lines(mirrored(grid)[0, 0]) == ["d> _/)", "3 [x\\ "]
     assert torch.equal(mirrored(mirrored(grid)), grid)
-    floats = as_images(grid[:, 0])
+    floats = numbers_to_images(grid[:, 0])
     assert torch.equal(character_numbers(mirrored(floats)), mirrored(grid)[:, 0].long())
 
 

@@ -15,11 +15,11 @@ from aelab.data import DATASETS, TensorDataset, noise_dataset
 from aelab.data.overview import (
     comparison,
     contact_sheet,
+    evenly_spaced,
     list_datasets,
     listings,
     named,
     overview,
-    spread,
     statistics,
 )
 from aelab.errors import DataError, UserError
@@ -104,8 +104,8 @@ def test_a_comparison_has_three_titled_strips() -> None:
 
 
 def test_a_sample_is_evenly_spaced() -> None:
-    assert spread(torch.arange(101), 5).tolist() == [0, 25, 50, 75, 100]
-    assert spread(torch.arange(3), 5).tolist() == [0, 1, 2]
+    assert evenly_spaced(torch.arange(101), 5).tolist() == [0, 25, 50, 75, 100]
+    assert evenly_spaced(torch.arange(3), 5).tolist() == [0, 1, 2]
 
 
 def test_a_picture_is_written_beside_the_numbers(tile_sheet: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_picture_is_written_beside_the_numbers(tile_sheet: Path, tmp_path: Pat
 
 def test_a_contact_sheet_shows_every_class_in_the_order_of_the_set() -> None:
     labels = torch.arange(3).repeat_interleave(torch.tensor([1, 500, 2]))
-    rows = spread(torch.arange(503), 10, labels)
+    rows = evenly_spaced(torch.arange(503), 10, labels)
     assert len(rows) == 10
     assert rows.tolist() == sorted(rows.tolist())
     assert set(labels[rows].tolist()) == {0, 1, 2}

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from aelab.data import MEMORY, TensorDataset, image_folder_dataset, roots
-from aelab.data.sources.decode import decode, image_shape
+from aelab.data.sources.decode import decode, file_shape
 from aelab.data.sources.folder import list_pictures
 from aelab.errors import DataError
 
@@ -37,7 +37,7 @@ def test_lossless_formats_are_read_exactly(folder: Path, name: str) -> None:
     image.save(folder / name, **({"lossless": True} if name.endswith("webp") else {}))
     (pixels,) = decode(folder / name)
     assert torch.equal(pixels, torch.from_numpy(gradient()).permute(2, 0, 1))
-    assert image_shape(folder / name) == (3, 12, 16)
+    assert file_shape(folder / name) == (3, 12, 16)
 
 
 def test_jpeg_is_read_upright(folder: Path) -> None:
@@ -46,7 +46,7 @@ def test_jpeg_is_read_upright(folder: Path) -> None:
     exif[0x0112] = 6  # the camera was turned: shown with a quarter turn
     image.save(folder / "a.jpg", quality=95, exif=exif)
     (pixels,) = decode(folder / "a.jpg")
-    assert pixels.shape == (3, 16, 12) == image_shape(folder / "a.jpg")
+    assert pixels.shape == (3, 16, 12) == file_shape(folder / "a.jpg")
     expected = torch.from_numpy(np.rot90(gradient(), -1).copy()).permute(2, 0, 1)
     assert (pixels.int() - expected.int()).abs().float().mean() < 8
 

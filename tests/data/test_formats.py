@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from formats import chunk, png, tiff
 
 from aelab.data import image_folder_dataset
-from aelab.data.sources.decode import decode, decode_rgba, image_shape
+from aelab.data.sources.decode import decode, decode_rgba, file_shape
 from aelab.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +42,7 @@ def read(content: bytes, tmp_path: Path, name: str = "a.png") -> Array:
     path = tmp_path / name
     path.write_bytes(content)
     (pixels,) = decode(path)
-    assert tuple(pixels.shape) == image_shape(path)
+    assert tuple(pixels.shape) == file_shape(path)
     return pixels.permute(1, 2, 0).numpy()
 
 

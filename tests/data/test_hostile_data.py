@@ -12,7 +12,7 @@ from torch import nn
 
 from aelab.data import TensorDataset, TransformDataset, augmentations
 from aelab.data.functions import function_key
-from aelab.data.sources.decode import decode, decode_rgba, image_shape
+from aelab.data.sources.decode import decode, decode_rgba, file_shape
 from aelab.data.sources.noise import noise_dataset
 from aelab.data.sources.tiles import load_tensor
 from aelab.errors import DataError
@@ -24,14 +24,14 @@ def emptied(image: torch.Tensor) -> torch.Tensor:
     return F.hardtanh(image, 0.0, 0.0, inplace=True)
 
 
-@pytest.mark.parametrize("read", [lambda p: list(decode(p)), decode_rgba, image_shape])
+@pytest.mark.parametrize("read", [lambda p: list(decode(p)), decode_rgba, file_shape])
 def test_a_file_that_would_start_another_program_is_no_picture(read, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "a.png").write_bytes(EPS)
     with pytest.raises(DataError, match=r"a\.png"):
         read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("read", [lambda p: list(decode(p)), decode_rgba, image_shape])
+@pytest.mark.parametrize("read", [lambda p: list(decode(p)), decode_rgba, file_shape])
 def test_a_picture_that_unpacks_to_far_too_much_is_refused(  # type: ignore[no-untyped-def]
     read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from aelab.data import MEMORY, ImageFilter, kali_dataset
 from aelab.data.image_filter import gaussian_blur, png_ratio
 from aelab.data.sources.kali import MIXTURE, PRESETS, _turns
-from aelab.data.sources.kali_formula import MODES, Parameters, Ranges, draw_block, render
+from aelab.data.sources.kali_formula import MODES, Parameters, Ranges, draw_block, render_kali
 from aelab.errors import DataError
 from aelab.founding.data import Kali2dDataset
 
@@ -67,7 +67,7 @@ def double(parameters: Parameters) -> Parameters:
 def test_every_mode_equals_the_formula_pixel_by_pixel(mode: str, channels: int) -> None:
     parameters = double(draw_block(Ranges(iterations=(1, 12), modes=(mode,)), 7, 0, channels))
     parameters = parameters.rows(slice(0, 6))
-    images = render(parameters, (3, 5), dtype=torch.float64)
+    images = render_kali(parameters, (3, 5), dtype=torch.float64)
     assert images.shape == (6, channels, 3, 5)
     for image in range(6):
         for row in range(3):
@@ -80,7 +80,7 @@ def test_every_mode_equals_the_formula_pixel_by_pixel(mode: str, channels: int) 
 def test_exponent_and_sine_are_gathered_in_this_order() -> None:
     parameters = double(draw_block(Ranges(iterations=(2, 6), modes=("mean",)), 1, 0, 3))
     parameters = parameters.rows(slice(0, 4))
-    images = render(parameters, (1, 1), exponent=0.7, sin_frequency=3.0, dtype=torch.float64)
+    images = render_kali(parameters, (1, 1), exponent=0.7, sin_frequency=3.0, dtype=torch.float64)
     for image in range(4):
         slow = slow_pixel(parameters, image, 0.0, 0.0, exponent=0.7, sin_frequency=3.0)
         assert images[image, :, 0, 0].tolist() == pytest.approx(slow, abs=1e-7)
@@ -88,7 +88,7 @@ def test_exponent_and_sine_are_gathered_in_this_order() -> None:
 
 def test_antialiasing_is_the_mean_of_shifted_renders() -> None:
     parameters = double(draw_block(Ranges(iterations=(1, 8)), 3, 0, 3)).rows(slice(0, 5))
-    images = render(parameters, (4, 4), aa=2, dtype=torch.float64)
+    images = render_kali(parameters, (4, 4), aa=2, dtype=torch.float64)
     for image in range(5):
         shifted = [
             slow_pixel(parameters, image, -1 / 3 + right / 8, 1 / 3 + down / 8)
@@ -101,8 +101,10 @@ def test_antialiasing_is_the_mean_of_shifted_renders() -> None:
 
 def test_images_with_other_neighbours_are_the_same_images() -> None:
     parameters = draw_block(Ranges(), 5, 0, 3)
-    together = render(parameters, (8, 8))
-    alone = torch.cat([render(parameters.rows(slice(i, i + 1)), (8, 8)) for i in range(0, 256, 17)])
+    together = render_kali(parameters, (8, 8))
+    alone = torch.cat(
+        [render_kali(parameters.rows(slice(i, i + 1)), (8, 8)) for i in range(0, 256, 17)]
+    )
     assert torch.allclose(together[::17], alone, atol=1e-5)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aelab.data import MEMORY, Dataset, noise_dataset
-from aelab.data.shared import sharing
+from aelab.data.shared import sharing_sets
 from aelab.types import Images
 
 
@@ -32,7 +32,7 @@ def test_a_set_that_another_process_has_read_is_mapped(
     dataset = noise_dataset((1, 16, 16), size=8_000, seed=1)
     alone = dataset.load()
     MEMORY.clear()
-    with sharing(tmp_path):
+    with sharing_sets(tmp_path):
         first = dataset.load()
         second = _read_again(dataset, monkeypatch)
     for images in (first, second):
@@ -46,7 +46,7 @@ def test_who_writes_into_a_shared_set_changes_only_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = noise_dataset((1, 16, 16), size=8_000, seed=1)
-    with sharing(tmp_path):
+    with sharing_sets(tmp_path):
         first = dataset.load()
         before = first.pixels.clone()
         first.pixels.zero_()
@@ -58,7 +58,7 @@ def test_sets_that_differ_in_their_random_changes_share_their_pixels(
 ) -> None:
     plain = noise_dataset((1, 16, 16), size=8_000, seed=1)
     cropped = plain.random_shift(2)
-    with sharing(tmp_path):
+    with sharing_sets(tmp_path):
         plain.load()
         cropped.load()
         again = _read_again(cropped, monkeypatch)
@@ -72,7 +72,7 @@ def test_a_function_of_the_file_is_not_handed_on_but_its_pixels_are_shared(tmp_p
     dataset = noise_dataset((1, 16, 16), size=8_000, seed=1).transform(
         lambda image: image + torch.rand(1)
     )
-    with sharing(tmp_path):
+    with sharing_sets(tmp_path):
         first = dataset.load()
         MEMORY.clear()
         second = dataset.load()
@@ -86,8 +86,8 @@ def test_a_function_of_the_file_is_not_handed_on_but_its_pixels_are_shared(tmp_p
 def test_a_small_set_or_a_full_folder_is_read_as_without_sharing(tmp_path: Path) -> None:
     small = noise_dataset((1, 8, 8), size=10, seed=1)
     large = noise_dataset((1, 16, 16), size=8_000, seed=1)
-    with sharing(tmp_path):
+    with sharing_sets(tmp_path):
         small.load()
         assert not list(tmp_path.glob("*.pixels"))
-    with sharing(tmp_path / "gone"):
+    with sharing_sets(tmp_path / "gone"):
         assert len(large.load()) == 8_000

@@ -14,7 +14,7 @@ from aelab.models import (
     EncoderDecoder,
     EncoderMLP,
     count_parameters,
-    notes_of,
+    model_notes,
 )
 
 MNIST = (1, 28, 28)
@@ -148,9 +148,9 @@ def test_patches_may_differ_by_axis():
 
 
 def test_the_model_and_its_parts_say_what_their_tokens_are():
-    (note,) = notes_of(TransformerAutoencoder((1, 8, 8), 6, 4, num_hidden=16))
+    (note,) = model_notes(TransformerAutoencoder((1, 8, 8), 6, 4, num_hidden=16))
     assert "legacy" in note and "images of a batch" in note
     composed = EncoderDecoder(
         EncoderMLP((1, 8, 8), 6), TransformerDecoder((1, 8, 8), 6, 4, num_hidden=16)
     )
-    assert notes_of(composed) == (note,)
+    assert model_notes(composed) == (note,)

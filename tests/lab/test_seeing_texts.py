@@ -16,8 +16,8 @@ from aelab import lab
 from aelab.ascii import medium
 from aelab.ascii.glyphs import (
     ALPHABET,
-    as_images,
     font_renderer,
+    numbers_to_images,
     side_by_side,
     to_grid,
     to_lines,
@@ -133,7 +133,7 @@ def test_stored_pictures_of_characters_are_drawn_in_the_font(tmp_path: Path) -> 
 
 def test_numbers_beyond_the_alphabet_and_pictures_are_shown_too() -> None:
     wild = torch.tensor([-0.5, 2.0]).view(1, 1, 1, 2)
-    expected = Characters().picture(as_images(torch.tensor([[[0, 94]]])))
+    expected = Characters().picture(numbers_to_images(torch.tensor([[[0, 94]]])))
     assert torch.equal(Characters().picture(wild), expected)
     assert PIXELS.picture(wild).flatten().tolist() == [0, 255]
 
@@ -141,7 +141,7 @@ def test_numbers_beyond_the_alphabet_and_pictures_are_shown_too() -> None:
 def test_large_sets_are_drawn_in_pieces_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    images = as_images(_images(7).pixels[:, 0])
+    images = numbers_to_images(_images(7).pixels[:, 0])
     whole = Characters().picture(images)
     monkeypatch.setattr(medium, "CELLS", 2 * SHAPE[0] * SHAPE[1])
     assert torch.equal(Characters().picture(images), whole)
@@ -279,7 +279,7 @@ def test_what_is_written_is_the_models_reconstruction(store: Path, tmp_path: Pat
     source.write_text("\n".join(f"   {line}" for line in lines), encoding="utf-8")
     art = lab.write(source, "art/text", runs=store)
     model = lab.open_model("art/text", runs=store)
-    images = as_images(torch.stack([to_grid(art.matched, SHAPE)]))
+    images = numbers_to_images(torch.stack([to_grid(art.matched, SHAPE)]))
     with torch.no_grad():
         expected = model(images).reconstruction
     assert art.written == to_lines((expected[0, 0] * 255).round())

@@ -18,7 +18,7 @@ from aelab.models import (
     VariationalEncoder,
     as_model,
     model_facts,
-    notes_of,
+    model_notes,
     try_model,
 )
 from aelab.models.dry_run import DryRun
@@ -83,9 +83,9 @@ def test_notes_of_modules_are_told_once_wherever_they_stand():
     inner = Noted()
     inner.note = "of the instance"
     model = as_model(nn.Sequential(Noted(), nn.Sequential(Noted(), inner)))
-    assert notes_of(model) == ("of the class", "of the instance")
-    assert model_facts(model, (1, 2, 2)).notes == notes_of(model)
-    assert notes_of(EncoderMLP((1, 2, 2), 3)) == ()
+    assert model_notes(model) == ("of the class", "of the instance")
+    assert model_facts(model, (1, 2, 2)).notes == model_notes(model)
+    assert model_notes(EncoderMLP((1, 2, 2), 3)) == ()
 
 
 def test_every_pass_that_training_makes_through_the_decoder_is_counted():

@@ -22,7 +22,7 @@ from aelab.models import (
     SimVQ,
     model_facts,
 )
-from aelab.models.quantizers import nearest
+from aelab.models.quantizers import nearest_entries
 from aelab.types import TermSpec
 
 
@@ -315,7 +315,7 @@ def test_the_nearest_entry_is_found_far_from_zero(offset: float) -> None:
     codebook = offset + step * torch.arange(16.0)[:, None].expand(16, 4)
     index = torch.randint(16, (200,), generator=generator)
     vectors = codebook[index] + 0.1 * step * torch.randn(200, 4, generator=generator)
-    assert torch.equal(nearest(vectors[None], codebook)[0], index)
+    assert torch.equal(nearest_entries(vectors[None], codebook)[0], index)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])

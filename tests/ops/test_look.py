@@ -6,7 +6,7 @@ from torch import Tensor
 
 from aelab.ops.look import (
     all_equal,
-    look,
+    findings_in_images,
     loss_findings,
     pair_findings,
     row_hashes,
@@ -17,7 +17,7 @@ from aelab.types import Images
 
 
 def codes(images: Images) -> list[tuple[str, str]]:
-    return [(found.level, found.code) for found in look(images, "train_set")]
+    return [(found.level, found.code) for found in findings_in_images(images, "train_set")]
 
 
 def grey(count: int = 20, seed: int = 0) -> Tensor:
@@ -34,7 +34,7 @@ def test_a_pixel_that_is_not_finite_is_named_with_its_image() -> None:
     pixels = grey()
     pixels[7, 0, 3, 3] = float("nan")
     pixels[9, 0, 0, 0] = float("inf")
-    (found,) = look(Images(pixels), "train_set")
+    (found,) = findings_in_images(Images(pixels), "train_set")
     assert (found.level, found.code) == ("problem", "data-not-finite")
     assert found.message == "train_set: image 7 has a pixel that is NaN, and 1 more of 20"
 
@@ -58,7 +58,7 @@ def test_values_are_those_of_the_finite_pixels() -> None:
     ],
 )
 def test_images_of_another_unit_are_refused_with_the_divisor(pixels: Tensor, way: str) -> None:
-    (found,) = look(Images(pixels), "train_set")
+    (found,) = findings_in_images(Images(pixels), "train_set")
     assert (found.level, found.code) == ("problem", "data-out-of-range")
     assert way in found.way_out
 
@@ -77,20 +77,20 @@ def test_random_changes_that_leave_the_range_are_found() -> None:
     def broken(images: Tensor, generator: torch.Generator) -> Tensor:
         return images / 0.0 * 0.0
 
-    (found,) = look(Images(grey(), augment=(brighter,)), "train_set")
+    (found,) = findings_in_images(Images(grey(), augment=(brighter,)), "train_set")
     assert found.level == "problem" and "after its random changes" in found.message
-    (found,) = look(Images(grey(), augment=(broken,)), "train_set")
+    (found,) = findings_in_images(Images(grey(), augment=(broken,)), "train_set")
     assert found.code == "data-not-finite" and "random changes" in found.message
 
 
 @pytest.mark.parametrize("shape", [(20, 8, 8, 1), (20, 16, 12, 3), (20, 16, 16, 4)])
 def test_channels_last_is_told_with_the_permutation(shape: tuple[int, ...]) -> None:
-    (found,) = look(Images(torch.rand(shape)), "train_set")
+    (found,) = findings_in_images(Images(torch.rand(shape)), "train_set")
     assert found.level == "problem" and "permute(0, 3, 1, 2)" in found.way_out
 
 
 def test_images_without_a_channel_are_told_how_to_get_one() -> None:
-    (found,) = look(Images(torch.rand(20, 8, 8)), "train_set")
+    (found,) = findings_in_images(Images(torch.rand(20, 8, 8)), "train_set")
     assert found.level == "problem" and "images[:, None]" in found.way_out
 
 
@@ -103,7 +103,7 @@ def test_images_without_a_channel_are_told_how_to_get_one() -> None:
     ],
 )
 def test_constant_sets_are_noted(pixels: Tensor, words: str) -> None:
-    (found,) = look(Images(pixels), "train_set")
+    (found,) = findings_in_images(Images(pixels), "train_set")
     assert (found.level, found.code) == ("note", "data-constant")
     assert words in found.message
 

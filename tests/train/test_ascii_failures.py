@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aelab.ascii.counts import character_counts, character_facts
-from aelab.ascii.glyphs import as_images, character_numbers
+from aelab.ascii.counts import character_facts, right_cell_counts
+from aelab.ascii.glyphs import character_numbers, numbers_to_images
 from aelab.ascii.medium import Characters
 from aelab.ascii.models.characters import GumbelSoftmax
 from aelab.ascii.models.small import small_ascii_ae
@@ -103,7 +103,7 @@ class Writer(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         logits = self.logits.expand(len(images), -1, -1, -1)
-        written = as_images(logits.argmax(1))
+        written = numbers_to_images(logits.argmax(1))
         characters = {"logits": logits, "relaxed": logits.softmax(1)}
         return Output(
             written, self.logits.flatten()[:2].expand(len(images), 2), Deterministic(), characters
@@ -170,7 +170,7 @@ def test_character_facts_are_counted_by_cell_over_ragged_batches() -> None:
 
 def test_without_ink_nothing_is_wrong_about_it() -> None:
     blank = torch.zeros(3, 1, 4, 4)
-    facts = character_facts(character_counts(as_images(character_numbers(blank)), blank))
+    facts = character_facts(right_cell_counts(numbers_to_images(character_numbers(blank)), blank))
     assert {name: value.item() for name, value in facts.items()} == {
         "accuracy": 1.0,
         "accuracy_without_spaces": 1.0,

@@ -35,7 +35,7 @@ class CharacterCounts:
 
     def add(self, output: Output, target: Tensor) -> None:
         """Counts one batch; `target` (B, 1, H, W) is what should have been written."""
-        counts = character_counts(output.reconstruction, target)
+        counts = right_cell_counts(output.reconstruction, target)
         self._counts = counts if self._counts is None else self._counts + counts
         if self._inkless:
             written = character_numbers(output.reconstruction)
@@ -64,7 +64,7 @@ def inkless_of(objective: object) -> frozenset[int]:
     return frozenset.intersection(*seen) if seen else frozenset()
 
 
-def character_counts(written: Tensor, target: Tensor) -> Tensor:
+def right_cell_counts(written: Tensor, target: Tensor) -> Tensor:
     """What `character_facts` is made of.
 
     Args:
@@ -85,7 +85,7 @@ def character_facts(counts: Tensor) -> dict[str, Tensor]:
     """How well a model writes; every cell of every image counts the same.
 
     Args:
-        counts: (5,) of `character_counts`, summed over batches.
+        counts: (5,) of `right_cell_counts`, summed over batches.
 
     Returns:
         `accuracy`, the share of cells with the right character; `accuracy_without_spaces`, of those

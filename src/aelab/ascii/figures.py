@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aelab.ascii.glyphs import font_renderer
-from aelab.ascii.metrics.characters import numbers_of
+from aelab.ascii.metrics.characters import clamped_numbers
 from aelab.ascii.metrics.contours import (
     TOLERANCE_CELLS,
     agreement,
@@ -54,7 +54,7 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
         )
     renderer = font_renderer(font_res)
     ours, theirs = (
-        renderer.draw(numbers_of(images[subject.shown[:count]]))
+        renderer.draw(clamped_numbers(images[subject.shown[:count]]))
         for images in (subject.images, subject.reconstructions)
     )
     compare = _compare_contours if method == "contours" else _compare_filtered

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aelab.cli.options import Data, Device, Force, Runs, Trust
-from aelab.cli.output import write
+from aelab.cli.output import print_or_write
 from aelab.errors import UserError
 from aelab.lab import Lab
 
@@ -84,7 +84,7 @@ def ascii_art(
     else:
         art = opened.write(image or "", columns=columns, beside=beside, **shared)
         text = art.shown(beside)
-    write(text if out is None else str(out), None)
+    print_or_write(text if out is None else str(out), None)
 
 
 def _named(run: str | None, image: Path | None, between: tuple[Path, Path] | None) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from aelab.ascii.data.ascii_text import trimmed
-from aelab.ascii.glyphs import as_images, font_renderer, match_glyphs, side_by_side, to_grid
+from aelab.ascii.glyphs import font_renderer, match_glyphs, numbers_to_images, side_by_side, to_grid
 from aelab.ascii.medium import FONT_RES, Characters, lines_of
 from aelab.data.sources.decode import decode
 from aelab.errors import AelabError, DataError, UserError, did_you_mean, one_of
@@ -46,7 +46,7 @@ Lines = list[str]
 Match = Literal["strokes", "areas", "brightness", "edges"]
 
 
-class AsciiArt(NamedTuple):
+class WrittenArt(NamedTuple):
     """A picture or text as ASCII art.
 
     Attributes:
@@ -80,7 +80,7 @@ class Matching(NamedTuple):
     match: str = "strokes"
 
 
-def art_of(opened: OpenedRun, source: Path, how: Matching) -> AsciiArt:
+def art_of(opened: OpenedRun, source: Path, how: Matching) -> WrittenArt:
     """A file's picture or text through a run; see `AsciiWriter.art`."""
     shape = grid_shape(opened)
     grid = _filled(grid_of(source, shape, how), shape)
@@ -88,7 +88,7 @@ def art_of(opened: OpenedRun, source: Path, how: Matching) -> AsciiArt:
     parts = [reproduce(opened.parts.model, part) for part in torch.split(_batch(tiles), BATCH)]
     rows, cols = grid.shape[0] // shape[0], grid.shape[1] // shape[1]
     written = rearrange(torch.cat(parts), "(r c) k h w -> k (r h) (c w)", r=rows, c=cols)
-    return AsciiArt(lines_of(_batch(grid[None]))[0], lines_of(written[None])[0])
+    return WrittenArt(lines_of(_batch(grid[None]))[0], lines_of(written[None])[0])
 
 
 @torch.no_grad()
@@ -216,7 +216,7 @@ def _filled(grid: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _batch(numbers: Tensor) -> Tensor:
-    return as_images(numbers)
+    return numbers_to_images(numbers)
 
 
 def save(shown: Sequence[Lines], out: Path) -> Path:
@@ -270,7 +270,7 @@ class AsciiWriter:
         columns: int | None = None,
         invert: bool = False,
         match: Match = "strokes",
-    ) -> AsciiArt:
+    ) -> WrittenArt:
         """A picture or a text as ASCII art, by encoding and decoding it.
 
         Args:

@@ -11,8 +11,8 @@ from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Problems
 from aelab.findings import Finding
 from aelab.ops.look import (
+    findings_in_images,
     input_findings,
-    look,
     loss_findings,
     made_images,
     noisy_target_findings,
@@ -147,7 +147,7 @@ def _named(
 
 
 def _of_set(parts: Parts, images: Images, name: str, settings: FitSettings) -> list[Finding]:
-    found = look(images, name)
+    found = findings_in_images(images, name)
     if any(finding.level == "problem" for finding in found):
         return found
     ranges = parts.objective.target_ranges

@@ -19,7 +19,7 @@ from aelab.config.old_programs import old_numbers
 from aelab.config.settings import DATA_KEY
 from aelab.data import Dataset, augmentations
 from aelab.data.augment import refuse_missing_in
-from aelab.data.transforms import flat
+from aelab.data.transforms import flat_transforms
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
 from aelab.hardware import asked_threads
@@ -373,7 +373,7 @@ def _input_transforms(
     where = spec.blocks["input_transforms"].where
     with located(where):
         for entry in sets:
-            entry.dataset.medium.refuse(entry.dataset.name, *flat(value), of_input=True)
+            entry.dataset.medium.refuse(entry.dataset.name, *flat_transforms(value), of_input=True)
         changes = augmentations(value)
         refuse_missing_in(where.key or "input_transforms", changes)
         return changes

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aelab.bridges.following import Bridge, Counts, follow
+from aelab.bridges.following import Bridge, HandedOver, follow
 from aelab.bridges.tensorboard import TensorBoard
 from aelab.bridges.wandb import WeightsAndBiases
 from aelab.parts import Table
 
-__all__ = ["BRIDGES", "Bridge", "Counts", "follow", "make_bridge"]
+__all__ = ["BRIDGES", "Bridge", "HandedOver", "follow", "make_bridge"]
 
 
 def _tensorboard(**options: object) -> Bridge:

@@ -43,7 +43,7 @@ class Bridge(Protocol):
 
 
 @dataclass
-class Counts:
+class HandedOver:
     """What was handed over, and why pictures were left out."""
 
     runs: int = 0
@@ -69,7 +69,7 @@ def follow(
     live: bool = False,
     seconds_between: float = 2.0,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Counts]:
+) -> Iterator[HandedOver]:
     """Hands over everything there is, and with `live` what comes, until every run has ended.
 
     Args:
@@ -84,7 +84,7 @@ def follow(
     """
     runs = [run for run in runs if not isinstance(run, BrokenRun)]  # the caller told them
     places = {run.folder: _Place() for run in runs}
-    counts = Counts(runs=len(runs))
+    counts = HandedOver(runs=len(runs))
     for run in runs:
         bridge.begin(run)
     try:
@@ -100,7 +100,7 @@ def follow(
             bridge.end(run)
 
 
-def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: Counts) -> None:
+def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: HandedOver) -> None:
     # The state first: what is written afterwards belongs to the next look.
     place.ended = run.refresh().state in _ENDED
     rows = run.metrics()

@@ -57,7 +57,7 @@ def register(
     if kind in CALLED_IN_BLOCKS:
         if not callable(part):
             raise ConfigError(f"'{name}' must be a class or a function, not {part!r}")
-        if name not in table and name in tables():
+        if name not in table and name in parts_in_blocks():
             raise ConfigError(f"there is a part '{name}' already")
     table.register(name, part)
     if attributes and isinstance(part, type):
@@ -77,7 +77,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
     without_files = {name for kind in _READ_NO_FILES for name in table_of(kind).ours}
-    for name, target in tables().items():
+    for name, target in parts_in_blocks().items():
         is_ours = name in without_files
         reads = not is_ours or getattr(target, "reads_files", False)
         found[name] = Part(name, target, log, reading if reads else None)
@@ -86,7 +86,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     return MappingProxyType(found)
 
 
-def tables() -> Mapping[str, Any]:
+def parts_in_blocks() -> Mapping[str, Any]:
     """Name -> class or function that blocks call: ours, of installed packages, registered ones."""
     found: dict[str, Any] = {}
     for kind in CALLED_IN_BLOCKS:
@@ -100,7 +100,7 @@ def attributes() -> Mapping[type, frozenset[str]]:
     A class that is a part says what else a block may read of its objects by its class attribute
     `block_attributes`, ours as those of wings and packages.
     """
-    parts = tables()  # first: wings and packages bring types with their modules
+    parts = parts_in_blocks()  # first: wings and packages bring types with their modules
     rows: dict[type, frozenset[str]] = {**CORE_ATTRIBUTES, **library_attributes()}
     for row in (_room_attributes(), _OWN_ATTRIBUTES):
         for part, rights in row.items():

@@ -11,7 +11,7 @@ import typer
 from tabulate import tabulate
 
 from aelab.cli.options import Data, Device, Json, Limit, Only, Runs, Sources, Trust
-from aelab.cli.output import write
+from aelab.cli.output import print_or_write
 from aelab.lab import Lab
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(
 ) -> None:
     """Measure stored runs on held-out images; `aelab table --include KEY` shows the results."""
     if list_metrics:
-        write(_list_text(), None)
+        print_or_write(_list_text(), None)
         return
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     found: list[Evaluated] = []
@@ -61,7 +61,7 @@ def evaluate(
         elif entry.problem:
             told[entry.problem] = entry.run.folder
         print(f"{entry.run.folder}: {word}", file=sys.stderr, flush=True)
-    write(evaluated_json(found) if as_json else evaluated_text(found), None)
+    print_or_write(evaluated_json(found) if as_json else evaluated_text(found), None)
     if any(entry.problem for entry in found):
         raise typer.Exit(1)
 

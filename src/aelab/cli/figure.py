@@ -11,7 +11,7 @@ import typer
 from tabulate import tabulate
 
 from aelab.cli.options import Data, Device, Force, Limit, Only, Runs, Trust
-from aelab.cli.output import write
+from aelab.cli.output import print_or_write
 from aelab.errors import UserError, visible
 from aelab.lab import Lab
 
@@ -46,7 +46,7 @@ def figure(
 ) -> None:
     """Draw a picture of a trained model: reproductions, samples, interpolations, maps, a film."""
     if list_figures or name is None:
-        write(_list_text(), None)
+        print_or_write(_list_text(), None)
         return
     if run is None and only is None:
         raise UserError(
@@ -66,7 +66,7 @@ def figure(
         path = lab.figure_together(name, run or (), only=only, left_out=left_out, **shared)
         for words in left_out:
             print(visible(words), file=sys.stderr)
-    write(str(path), None)
+    print_or_write(str(path), None)
 
 
 def _names_several(run: str) -> bool:

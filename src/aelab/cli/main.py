@@ -24,7 +24,6 @@ from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
 from aelab.cli.figure import figure
 from aelab.cli.options import (
-    Clock,
     Data,
     Device,
     File,
@@ -36,8 +35,9 @@ from aelab.cli.options import (
     Set,
     Sources,
     Trust,
+    XAxis,
 )
-from aelab.cli.output import answers_only, spoken, tell_damage, write
+from aelab.cli.output import answers_only, print_or_write, spoken, tell_damage
 from aelab.cli.parts import parts
 from aelab.cli.progress import runs_text, show_progress
 from aelab.cli.render import ManySizes, render
@@ -95,7 +95,7 @@ def check(
     """List a file's runs with parameters, FLOPs (forward), time, memory, and all mistakes."""
     with _progress_line("building models"):
         plan = Lab(runs, data or (), trust).check(file, only=only, changes=_changes(replaced))
-    write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
+    print_or_write(listing.plan_json(plan) if as_json else listing.plan_text(plan), None)
     if plan.problems:
         raise typer.Exit(2)
 
@@ -264,7 +264,7 @@ def table(
         format="json" if as_json else output,
         text=text,
     )
-    write(lab.table(found, query), out, force=force)
+    print_or_write(lab.table(found, query), out, force=force)
     tell_damage(found, listed=True)
 
 
@@ -274,7 +274,7 @@ def plot(
     term: Annotated[
         str, typer.Option("--term", "-t", help="Logged term: loss, l1, kl, learnrate ...")
     ] = "loss",
-    x: Annotated[Clock, typer.Option("--x", help="What the x axis counts.")] = Clock.images,
+    x: Annotated[XAxis, typer.Option("--x", help="What the x axis counts.")] = XAxis.images,
     group: Annotated[
         str | None, typer.Option("--group", "-g", help="One colour per value of this key.")
     ] = None,
@@ -344,7 +344,9 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List stored runs: state, images, best loss, age, size on disk."""
-    write(Lab(runs).ls(sources or (), only=only, format="json" if as_json else "text"), None)
+    print_or_write(
+        Lab(runs).ls(sources or (), only=only, format="json" if as_json else "text"), None
+    )
 
 
 @app.command()
@@ -394,7 +396,7 @@ def data(
             offset=_size("--offset", offset),
             force=force,
         )
-    write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
+    print_or_write(listing.data_json(shown) if as_json else listing.data_text(shown), None)
 
 
 app.command(cls=ManySizes)(render)
@@ -432,7 +434,7 @@ def rm(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the file format, for editors."""
-    write(json.dumps(json_schema(), indent=2), None)
+    print_or_write(json.dumps(json_schema(), indent=2), None)
 
 
 def _changes(given: list[str] | None) -> dict[str, Any]:
@@ -497,7 +499,7 @@ def main() -> None:
         with answers_only() if as_json else nullcontext():
             code = _run(as_json)
     except AelabError as error:
-        code = mistakes.tell(error, as_json=as_json)
+        code = mistakes.print_error(error, as_json=as_json)
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

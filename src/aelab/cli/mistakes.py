@@ -24,7 +24,7 @@ def asks_for_json(words: Sequence[str]) -> bool:
     return "--json" in options
 
 
-def tell(error: AelabError, *, as_json: bool) -> int:
+def print_error(error: AelabError, *, as_json: bool) -> int:
     """Says what is wrong on standard error, and as JSON on standard output; the exit code."""
     print(f"aelab: {error}", file=sys.stderr)
     if as_json:
@@ -42,7 +42,7 @@ def tell_usage(message: str, *, as_json: bool) -> None:
 def tell_own_fault(error: BaseException, *, as_json: bool) -> int:
     """An error in aelab itself: one line, and the details in a file to send along; exit code 1."""
     if isinstance(error, MemoryError):
-        return tell(AelabError("out of memory", hint=_LESS_MEMORY), as_json=as_json)
+        return print_error(AelabError("out of memory", hint=_LESS_MEMORY), as_json=as_json)
     if os.environ.get(SHOW):
         traceback.print_exception(error)
     words = in_words(error)

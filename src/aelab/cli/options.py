@@ -17,7 +17,7 @@ Sources = Annotated[
 ]
 
 
-class Clock(StrEnum):
+class XAxis(StrEnum):
     """What the x axis counts."""
 
     images = "images"

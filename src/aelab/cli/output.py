@@ -35,7 +35,7 @@ def spoken() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(_answers[-1] if _answers else sys.stdout)
 
 
-def write(text: str, out: Path | None, *, force: bool = False) -> None:
+def print_or_write(text: str, out: Path | None, *, force: bool = False) -> None:
     """Prints `text`, or writes it to `out` and prints its path.
 
     A reader who has seen enough (`aelab table | head`) is no error.

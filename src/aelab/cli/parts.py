@@ -10,7 +10,7 @@ import typer
 from tabulate import tabulate
 
 from aelab.cli.options import Json
-from aelab.cli.output import write
+from aelab.cli.output import print_or_write
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.parts import function_of, kinds, summary_of, tables
 
@@ -25,7 +25,7 @@ def parts(
     """List what a file may name: models, data sets, losses, optimizers, ...; or explain one."""
     if name is None or name in kinds():
         rows = _rows(name)
-        write(json.dumps(rows, indent=2) if as_json else _table(rows), None)
+        print_or_write(json.dumps(rows, indent=2) if as_json else _table(rows), None)
         return
     found = [(kind, table[name]) for kind, table in tables().items() if name in table]
     if not found:
@@ -36,9 +36,9 @@ def parts(
         )
     if as_json:
         rows = [row for row in _rows(None) if row["name"] == name]
-        write(json.dumps(rows, indent=2), None)
+        print_or_write(json.dumps(rows, indent=2), None)
     else:
-        write("\n\n".join(_explained(kind, name, part) for kind, part in found), None)
+        print_or_write("\n\n".join(_explained(kind, name, part) for kind, part in found), None)
 
 
 def _rows(kind: str | None) -> list[dict[str, str]]:

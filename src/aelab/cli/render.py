@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from aelab.cli.options import Data, Device, Force, Runs, Split, Trust
-from aelab.cli.output import write
+from aelab.cli.output import print_or_write
 from aelab.lab import Lab
 
 _SIZE = re.compile(r"\d+(x\d*)?")
@@ -83,6 +83,6 @@ def render(
     if rendered.scores:
         from aelab.study.superresolution_score import scores_table
 
-        write(scores_table(rendered.scores), None)
+        print_or_write(scores_table(rendered.scores), None)
     for path in rendered.files:
-        write(str(path), None)
+        print_or_write(str(path), None)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aelab.cli.options import Runs
-from aelab.cli.output import write
+from aelab.cli.output import print_or_write
 from aelab.lab import Lab
 
 
@@ -34,4 +34,4 @@ def show(
     runs: Runs = Path("runs"),
 ) -> None:
     """Print a run's ASCII art beside the originals: held-out or training examples."""
-    write(Lab(runs).show(run, split=split.value, count=count, images=images), None)
+    print_or_write(Lab(runs).show(run, split=split.value, count=count, images=images), None)

@@ -14,7 +14,7 @@ from aelab.config.document import Entry, Items, Text, Tree, YamlMapping, to_pyth
 from aelab.config.experiment import Experiment, RunSpec
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES
 from aelab.config.identity import identity
-from aelab.config.load import Source, overridden, read_source, write_yaml
+from aelab.config.load import ExperimentSource, overridden, read_source, write_yaml
 from aelab.config.matrix import Cell, Matrix, read_matrix
 from aelab.config.old_programs import old_numbers
 from aelab.config.settings import (
@@ -63,7 +63,7 @@ def load(
     source = read_source(path, trust=trust)
     left_out = frozenset(without)
     kept = {k: e for k, e in source.table.entries.items() if k not in left_out}
-    source = Source(
+    source = ExperimentSource(
         overridden(YamlMapping(kept, source.table.where), changes or {}),
         source.text,
         source.parents,
@@ -95,7 +95,7 @@ class _Builder:
     """Builds the runs of one file and collects every error on the way."""
 
     def __init__(
-        self, path: Path, source: Source, *, trust: bool, home: Path | None = None
+        self, path: Path, source: ExperimentSource, *, trust: bool, home: Path | None = None
     ) -> None:
         self.path = path
         self.home = home

@@ -24,7 +24,7 @@ MOST_PARENTS = 20
 
 
 @dataclass(frozen=True)
-class Source:
+class ExperimentSource:
     """A file with its parents merged in.
 
     Attributes:
@@ -40,7 +40,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def read_source(path: Path, *, trust: bool = False) -> Source:
+def read_source(path: Path, *, trust: bool = False) -> ExperimentSource:
     """Read a file and what it extends.
 
     Args:
@@ -69,7 +69,7 @@ def read_source(path: Path, *, trust: bool = False) -> Source:
         entry, child = above.entries.get(EXTENDS), parent
         inherited = {k: e for k, e in above.entries.items() if k != EXTENDS}
         merged = {**inherited, **merged}
-    return Source(YamlMapping(merged, table.where), text, parents, tuple(notes))
+    return ExperimentSource(YamlMapping(merged, table.where), text, parents, tuple(notes))
 
 
 def _parsed(text: str, path: Path) -> YamlMapping:

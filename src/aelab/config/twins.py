@@ -27,7 +27,7 @@ def with_twins(specs: Sequence[RunSpec]) -> list[RunSpec]:
     ]
 
 
-def once(specs: Sequence[RunSpec], stored: Iterable[str] = ()) -> dict[str, RunSpec]:
+def trained_for(specs: Sequence[RunSpec], stored: Iterable[str] = ()) -> dict[str, RunSpec]:
     """Folder of each run -> the run that is trained for it: itself, or a twin.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from aelab.data.base import Change, Description, RandomChange, make_images
-from aelab.data.functions import call_function, function_key, refuse_missing_names
+from aelab.data.functions import call_on_image, function_key, refuse_missing_names
 from aelab.errors import ConfigError, ShapeError
 from aelab.ops.crops import random_crop, random_flip, random_shift
 from aelab.ops.random import keyed_generator, keyed_seed
@@ -177,7 +177,7 @@ class EachItem:
 
     def _one(self, image: Tensor, row: int = 0) -> Tensor:
         for function in self.functions:
-            image = call_function(function, image, "transforms", row)
+            image = call_on_image(function, image, "transforms", row)
         return image
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:

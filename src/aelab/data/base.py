@@ -128,7 +128,7 @@ class Source(Description):
 
 
 class Change(ABC):
-    """One change of a set, as plain data: `Limit(100)`, `RandomShift(4)`, `Resize((1, 8, 8))`.
+    """One change of a set, as plain data: `Limit(100)`, `RandomShift(4)`, `ToShape((1, 8, 8))`.
 
     A frozen dataclass. It says what it does to the images and to what is known before they are
     read; what it does not say is as `before` it.

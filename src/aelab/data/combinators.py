@@ -12,7 +12,7 @@ from aelab.data.per_sample import Function, PerSample
 from aelab.data.rows import Repeat
 from aelab.data.sources.interleaved import Interleaved
 from aelab.data.sources.tensors import TensorDataset
-from aelab.data.transforms import flat
+from aelab.data.transforms import flat_transforms
 from aelab.errors import DataError
 
 
@@ -49,7 +49,7 @@ def TransformDataset(
             "TransformDataset: features_dataframe and transform_all are not supported",
             hint="leave them out; functions change the image only",
         )
-    functions = PerSample(tuple(flat(transforms)), dtype, multiply)
+    functions = PerSample(tuple(flat_transforms(transforms)), dtype, multiply)
     return need_dataset(source, "TransformDataset").changed(functions, Repeat(num_repeat))
 
 

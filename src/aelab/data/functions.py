@@ -79,7 +79,7 @@ def _global_names(code: types.CodeType) -> set[str]:
     return named.union(*map(_global_names, inner))
 
 
-def call_function(function: Callable[..., Any], item: Any, name: str, row: int) -> Any:
+def call_on_image(function: Callable[..., Any], item: Any, name: str, row: int) -> Any:
     """`function(item)`, its failure turned into a message.
 
     Raises:

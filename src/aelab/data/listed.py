@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Listing:
+class ListedAs:
     """How `aelab data` makes a set without being told any argument.
 
     Attributes:
@@ -33,11 +33,11 @@ class Listing:
 def listed(
     name: str, train: Mapping[str, Any] | None = None, validation: Mapping[str, Any] | None = None
 ) -> Callable[[F], F]:
-    """Lets `aelab data` list the decorated data set; see `Listing` for the arguments."""
+    """Lets `aelab data` list the decorated data set; see `ListedAs` for the arguments."""
 
     def mark(part: F) -> F:
         """The function itself, with the attribute `listing`."""
-        part.listing = Listing(name, train or {}, validation or {})  # type: ignore[attr-defined]
+        part.listing = ListedAs(name, train or {}, validation or {})  # type: ignore[attr-defined]
         return part
 
     return mark

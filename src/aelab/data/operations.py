@@ -19,9 +19,9 @@ from aelab.data.augment import (
 from aelab.data.base import Change
 from aelab.data.collage import Collage
 from aelab.data.per_sample import PerSample
-from aelab.data.prepare import Resize, Scale, Size, ValuesBetween
+from aelab.data.prepare import Scale, Size, ToShape, ValuesBetween
 from aelab.data.rows import Filter, Limit, Repeat, Sample, Shuffle, Skip
-from aelab.data.transforms import CenterCrop, flat
+from aelab.data.transforms import CenterCrop, flat_transforms
 from aelab.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def _transform(
     num_repeat: int = 1,
 ) -> tuple[Change, ...]:
     """Functions of one image, one after the other; see `TransformDataset`."""
-    return PerSample(tuple(flat(transforms)), dtype, multiply), Repeat(num_repeat)
+    return PerSample(tuple(flat_transforms(transforms)), dtype, multiply), Repeat(num_repeat)
 
 
 def _resize(shape: Sequence[int], interpolation: bool | str = True) -> Change:
     """At another (C, H, W) or (H, W)."""
     whole = tuple(shape)
-    return Size(whole, interpolation) if len(whole) == 2 else Resize(whole, interpolation)
+    return Size(whole, interpolation) if len(whole) == 2 else ToShape(whole, interpolation)
 
 
 def _center_crop(shape: Sequence[int]) -> Change:

@@ -16,11 +16,11 @@ from torch import Tensor
 from aelab.data import DATASETS
 from aelab.data.dataset import Dataset
 from aelab.data.image_filter import png_ratio
-from aelab.data.listed import Listing
+from aelab.data.listed import ListedAs
 from aelab.data.prepare import prepare
 from aelab.data.sources.arrays import array_dataset
 from aelab.data.sources.atlas import atlas_dataset
-from aelab.data.sources.decode import image_shape
+from aelab.data.sources.decode import file_shape
 from aelab.data.sources.folder import image_folder_dataset
 from aelab.data.sources.kinds import kind_of
 from aelab.data.sources.mnist import idx_dataset
@@ -29,7 +29,7 @@ from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular
 from aelab.ops.classes import common_classes
 from aelab.ops.color import convert_channels, over_checker
-from aelab.ops.look import look
+from aelab.ops.look import findings_in_images
 from aelab.ops.resize import resize as resize_pixels
 from aelab.ops.subset import show_order
 from aelab.parts import Table
@@ -51,12 +51,12 @@ def listings() -> dict[str, str]:
     IDX file works, too.
     """
     found = {name: getattr(part, "listing", None) for name, part in DATASETS.items()}
-    return {listing.name: name for name, listing in found.items() if isinstance(listing, Listing)}
+    return {listing.name: name for name, listing in found.items() if isinstance(listing, ListedAs)}
 
 
 def _half(name: str, validation: bool) -> Dataset:
     """The training or validation half of a listed set, by its name in `DATASETS`."""
-    listing: Listing = DATASETS[name].listing  # type: ignore[attr-defined]
+    listing: ListedAs = DATASETS[name].listing  # type: ignore[attr-defined]
     return listing.make(DATASETS[name], validation)
 
 
@@ -109,7 +109,7 @@ def list_datasets() -> list[dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How a path is read; what is not said is as the data set's own default.
 
     Attributes:
@@ -162,7 +162,9 @@ class Reading:
                 raise DataError(f"--{option} is for {what}", hint="leave it out")
 
 
-def overview(name: str, *, resize: int | None = None, reading: Reading | None = None) -> Overview:
+def overview(
+    name: str, *, resize: int | None = None, reading: ReadOptions | None = None
+) -> Overview:
     """Statistics and pictures of one set.
 
     Args:
@@ -170,20 +172,20 @@ def overview(name: str, *, resize: int | None = None, reading: Reading | None = 
         resize: side in pixels at which the filters are compared.
         reading: how a path is read.
     """
-    images = named(name, reading or Reading()).load()
+    images = named(name, reading or ReadOptions()).load()
     medium = images.medium
     compared = None
     if resize is not None:
         medium.refuse(name, "--resize")
         compared = comparison(images, _side(resize))
     columns, rows = medium.sheet
-    chosen = medium.drawn(spread(images.pixels, columns * rows, images.labels))
-    examples = medium.examples(spread(images.pixels, _EXAMPLES, images.labels))
+    chosen = medium.drawn(evenly_spaced(images.pixels, columns * rows, images.labels))
+    examples = medium.examples(evenly_spaced(images.pixels, _EXAMPLES, images.labels))
     sheet = contact_sheet(chosen, columns, rows)
     return Overview(statistics(images), sheet, compared, tuple(examples))
 
 
-def named(name: str, reading: Reading = Reading()) -> Dataset:  # frozen
+def named(name: str, reading: ReadOptions = ReadOptions()) -> Dataset:  # frozen
     """The set that a name or a path means.
 
     Raises:
@@ -245,7 +247,7 @@ def _check_picture(path: Path) -> None:
             f"{one_of(listings())}, or the path of a folder of pictures",
         )
     try:
-        image_shape(path)
+        file_shape(path)
     except NoPicture as error:
         kind = kind_of(path)
         ending = f"a {ending} file" if ending else "a file"
@@ -264,7 +266,7 @@ def statistics(images: Images) -> dict[str, Any]:
         a model makes that always answers the same image (the median one for l1, the mean for l2).
         Of another medium instead of brightness what its `statistics` says.
     """
-    pixels = spread(images.pixels, SAMPLE_IMAGES)
+    pixels = evenly_spaced(images.pixels, SAMPLE_IMAGES)
     own = images.medium.statistics(images.pixels, pixels)
     found = {
         "name": "+".join(entry.name for entry in images.provenance),
@@ -283,7 +285,7 @@ def statistics(images: Images) -> dict[str, Any]:
         found["transparent"] = f"{share:.1%} of the pixels"
     if images.facts.get("left_out"):
         found["left_out"] = dict(images.facts["left_out"])
-    looked = [finding.message for finding in look(images, str(found["name"]))]
+    looked = [finding.message for finding in findings_in_images(images, str(found["name"]))]
     notes = [*(entry.note for entry in images.provenance if entry.note), *looked]
     note = "; ".join(dict.fromkeys(notes))
     return {**found, "note": note} if note else found
@@ -294,7 +296,7 @@ def _of_brightness(images: Images, pixels: Tensor) -> dict[str, Any]:
     values = bytes_.flatten(1).float() / 255.0
     counts = torch.bincount(bytes_.flatten().int(), minlength=256).double()
     shares = counts[counts > 0] / counts.sum()
-    sample = spread(bytes_, _PNG_IMAGES).float() / 255.0
+    sample = evenly_spaced(bytes_, _PNG_IMAGES).float() / 255.0
     return {
         "mean": float(values.mean()),
         "std": float(values.std()),
@@ -314,7 +316,7 @@ def contact_sheet(pixels: Tensor, columns: int = 16, rows: int = 8) -> Tensor:
         columns: most images a row.
         rows: most rows.
     """
-    chosen = _as_bytes(spread(pixels, columns * rows))
+    chosen = _as_bytes(evenly_spaced(pixels, columns * rows))
     zoom = max(1, 64 // max(chosen.shape[-2:]))
     chosen = _rgb(chosen).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     columns = min(columns, len(chosen))
@@ -327,7 +329,7 @@ def contact_sheet(pixels: Tensor, columns: int = 16, rows: int = 8) -> Tensor:
 
 def comparison(images: Images, side: int, columns: int = 10) -> Tensor:
     """(3, H, W) uint8: rows of images as they are, and at `side` by `nearest` and `bilinear`."""
-    chosen = _as_bytes(spread(images.pixels, columns, images.labels))
+    chosen = _as_bytes(evenly_spaced(images.pixels, columns, images.labels))
     wanted = (images.shape[0], side, side)
     versions = {f"native {images.shape[1]}x{images.shape[2]}": chosen}
     for name in _FILTERS:
@@ -349,7 +351,7 @@ def contact_sheet_png(picture: Tensor) -> bytes:
     return file.getvalue()
 
 
-def spread(pixels: Tensor, count: int, labels: Tensor | None = None) -> Tensor:
+def evenly_spaced(pixels: Tensor, count: int, labels: Tensor | None = None) -> Tensor:
     """At most `count` images, evenly spaced; with labels as many of each class as there can be."""
     if len(pixels) <= count:
         return pixels

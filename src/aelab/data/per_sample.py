@@ -11,8 +11,8 @@ from torch import Tensor
 
 from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
 from aelab.data.base import Change, Description, make_images, refuse_other_range
-from aelab.data.functions import call_function, function_key, refuse_missing_names
-from aelab.data.transforms import RandomAugment, RandomTransform, Transform, flat
+from aelab.data.functions import call_on_image, function_key, refuse_missing_names
+from aelab.data.transforms import RandomAugment, RandomTransform, Transform, flat_transforms
 from aelab.errors import DataError, ShapeError
 from aelab.ops.value_range import UNIT, guessed_range
 from aelab.preparation import track
@@ -124,7 +124,7 @@ class PerSample(Change):
         with torch.device("cpu"), seeded(0):
             item = self.started(torch.zeros(shape, dtype=dtype))
             for function in self.functions:
-                item = call_function(function, item, name, 0)
+                item = call_on_image(function, item, name, 0)
         if not isinstance(item, Tensor):
             raise DataError(f"{name}: transforms must return a tensor, got {type(item).__name__}")
         return tuple(item.shape)
@@ -173,7 +173,7 @@ class PerSample(Change):
         for number, function in enumerate(self.functions):
             state = seeded(number)
             with state:
-                item = call_function(function, item, before.name, 0)
+                item = call_on_image(function, item, before.name, 0)
                 drew = isinstance(function, RandomTransform) or state.drew()
             if drew:
                 return _Plan(self.functions[:number], _as_augments(self.functions[number:]))
@@ -205,7 +205,7 @@ def augmentations(transforms: Function | Sequence[Function] | None) -> tuple[Aug
 
     Ours work on the batch; other functions are called with one image at a time.
     """
-    return _as_augments(tuple(flat(transforms)))
+    return _as_augments(tuple(flat_transforms(transforms)))
 
 
 def _as_augments(functions: tuple[Function, ...]) -> tuple[Augment, ...]:
@@ -226,7 +226,7 @@ def _whole(function: Function, batch: Tensor, name: str, start: int) -> Tensor:
     """One function over a batch: at once if it is ours, else item by item."""
     if isinstance(function, Transform):
         return function.batch(batch)
-    items = [call_function(function, item, name, start + i) for i, item in enumerate(batch)]
+    items = [call_on_image(function, item, name, start + i) for i, item in enumerate(batch)]
     shapes = {tuple(item.shape) if isinstance(item, Tensor) else type(item) for item in items}
     if len(shapes) > 1 or not isinstance(items[0], Tensor):
         raise ShapeError(

@@ -20,7 +20,7 @@ from aelab.types import Images
 
 
 @dataclass(frozen=True)
-class Resize(Change):
+class ToShape(Change):
     """At another (C, H, W): channels first, then the size, then an optional range.
 
     Args:
@@ -157,7 +157,7 @@ class Size(Relative):
 
     def settled(self, before: Description) -> Change:
         """With these channels."""
-        return Resize((before.shape[0], *self.size), self.interpolation).settled(before)
+        return ToShape((before.shape[0], *self.size), self.interpolation).settled(before)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Scale(Relative):
         """With the rounded size."""
         channels, *sides = before.shape
         size = (max(1, round(side * self.factor)) for side in sides)
-        return Resize((channels, *size), self.interpolation).settled(before)
+        return ToShape((channels, *size), self.interpolation).settled(before)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class ValuesBetween(Change):
 
 @dataclass(frozen=True)
 class BatchResize:
-    """What `Resize` does to a batch or to a whole set, (N, C, H, W)."""
+    """What `ToShape` does to a batch or to a whole set, (N, C, H, W)."""
 
     shape: Shape
     filter: str

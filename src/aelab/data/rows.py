@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aelab.data.augment import freeze_images
 from aelab.data.base import Change, Description, make_images
-from aelab.data.functions import call_function, function_key, refuse_missing_names
+from aelab.data.functions import call_on_image, function_key, refuse_missing_names
 from aelab.data.memory import refuse_too_large
 from aelab.errors import DataError
 from aelab.ops.random import keyed_generator
@@ -149,7 +149,7 @@ class Filter(Change):
         rows = [
             row
             for row in track(range(len(images)), f"filtering {before.name}", len(images))
-            if call_function(self.keep, before.item(images, row), before.name, row)
+            if call_on_image(self.keep, before.item(images, row), before.name, row)
         ]
         return take_rows(images, torch.tensor(rows, dtype=torch.int64))
 

@@ -29,7 +29,7 @@ _shelves: list[Path] = []
 
 
 @contextlib.contextmanager
-def sharing(folder: Path) -> Iterator[None]:
+def sharing_sets(folder: Path) -> Iterator[None]:
     """Context manager: sets loaded inside are shared with all who name the same folder.
 
     Args:

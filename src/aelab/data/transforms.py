@@ -343,13 +343,13 @@ class RandomAugment:
 
 
 class Compose:
-    """Transforms one after the other; `flat` opens it, so that a data set sees each of them.
+    """Transforms one after the other; a data set sees each of them: `flat_transforms` opens it.
 
     Blocks cannot look inside: it is no sequence.
     """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
-        self._steps = tuple(flat(transforms))
+        self._steps = tuple(flat_transforms(transforms))
 
     def __call__(self, image: Any) -> Any:
         for transform in self._steps:
@@ -362,7 +362,7 @@ def Lambda(lambd: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambd
 
 
-def flat(
+def flat_transforms(
     transforms: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None,
 ) -> list[Callable[[Any], Any]]:
     """A list of transforms with the inner lists opened.
@@ -381,7 +381,7 @@ def flat(
                 hint="for instance transforms=[lambda x: 1. - x]",
             )
         return [transforms]
-    return [single for part in transforms for single in flat(part)]
+    return [single for part in transforms for single in flat_transforms(part)]
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def show_data(
     inputs = [given, *([out] if _lies_in(out, given) else [])]
     refuse_to_replace(out, inputs=inputs)
     with allowed.using((*workspace.data, given) if given.exists() else workspace.data):
-        shown = overview.overview(name, resize=resize, reading=overview.Reading(**reading))
+        shown = overview.overview(name, resize=resize, reading=overview.ReadOptions(**reading))
     picture = shown.sheet if shown.comparison is None else shown.comparison
     write_output(out, overview.contact_sheet_png(picture), inputs=inputs)
     found = {**shown.statistics, "picture": str(out)}

@@ -26,7 +26,7 @@ from aelab.assembly.rehearsal import refuse_wrong_arguments
 from aelab.assembly.stored_state import is_begun, state_to_load
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
-from aelab.config.twins import once
+from aelab.config.twins import trained_for
 from aelab.doctor.plan import STEP_PER_FORWARD, Plan, RunPlan, training_flops_per_second
 from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
@@ -51,7 +51,7 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
     device = choose_device("cpu")
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
-    trained, plans = once(specs), []
+    trained, plans = trained_for(specs), []
     reader = Reader()
     built: dict[str, RunPlan] = {}
     for spec in specs:

@@ -15,7 +15,7 @@ from aelab import hardware
 from aelab.assembly.notes import common_notes
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
-from aelab.config.twins import once
+from aelab.config.twins import trained_for
 from aelab.errors import ConfigError, StoreError, Where
 from aelab.execute import events as ev
 from aelab.execute.engines.inline import Inline
@@ -55,7 +55,7 @@ def run_matrix(
         slurm: train in tasks of Slurm instead of on this machine; how to submit them.
     """
     store = workspace.store
-    trained = once(specs, [] if options.restart else begun(specs, store))
+    trained = trained_for(specs, [] if options.restart else begun(specs, store))
     own = [spec for spec in specs if trained[spec.folder] is spec]
     stored = stored_runs(own, workspace, options)
     settled: list[Event] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.prepare import Resize, checked_shape
+from aelab.data.prepare import ToShape, checked_shape
 from aelab.data.sources.atlas import cut_tiles
 from aelab.data.sources.decode import decode_rgba
 from aelab.errors import DataError
@@ -66,4 +66,4 @@ def ImagePatchDataset(shape: tuple[int, int, int], filename: str | Path) -> Data
         ShapeError: not one tile fits.
     """
     wanted = checked_shape(shape)
-    return Dataset(ImagePatches((wanted[1], wanted[2]), filename), [Resize(wanted)])
+    return Dataset(ImagePatches((wanted[1], wanted[2]), filename), [ToShape(wanted)])

@@ -10,7 +10,7 @@ from aelab.report.tables import (
     OPTIONAL,
     OUTCOMES,
     Layout,
-    distinct,
+    distinct_columns,
     extra_columns,
     images_of_losses,
     matrix_columns,
@@ -33,7 +33,7 @@ class LegacyLayout(Layout):
             Column(f"loss@{images}", f"validation loss ({images:,} steps)", "loss")
             for images in images_of_losses(facts)
         ]
-        return distinct(
+        return distinct_columns(
             [
                 Column("id", "matrix_id", "text", ("matrix_id",)),
                 *matrix_columns(facts, matrix),

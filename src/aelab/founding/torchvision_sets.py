@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from aelab.data.base import Change, Description, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.prepare import Resize
+from aelab.data.prepare import ToShape
 from aelab.data.sources.mnist import FASHION_MNIST, MNIST, KnownIdx
 from aelab.types import Images
 
@@ -42,7 +42,7 @@ class TorchvisionMNIST(Dataset):
     block_attributes = frozenset({"data", "targets"})
 
     def __init__(self, root: str | None = None, train: bool = True, download: bool = True) -> None:
-        super().__init__(KnownIdx(self.known, bool(train)), [Resize()])
+        super().__init__(KnownIdx(self.known, bool(train)), [ToShape()])
 
     @property
     def data(self) -> Dataset:

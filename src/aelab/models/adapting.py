@@ -103,7 +103,7 @@ class ModelFacts(NamedTuple):
         flops_per_image: of one forward pass as in training, multiplication and addition counted
             as two; a training step costs about three times as much.
         parameters: `count_parameters`.
-        notes: `notes_of`.
+        notes: `model_notes`.
     """
 
     latent_shape: tuple[int, ...]
@@ -274,7 +274,7 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
         latent_shape if math.prod(latent_shape) else (),
         trial.flops // len(trial.images),
         count_parameters(model),
-        notes_of(model),
+        model_notes(model),
     )
 
 
@@ -288,7 +288,7 @@ def try_anywhere(model: nn.Module, shape: Sequence[int]) -> Trial:
     return try_model(model, shape, "cpu")
 
 
-def notes_of(model: nn.Module) -> tuple[str, ...]:
+def model_notes(model: nn.Module) -> tuple[str, ...]:
     """What a reader of the results must know of the model: every module's `note`, each once.
 
     A module says it by an attribute `note: str`, of the class or of the instance.

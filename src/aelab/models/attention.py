@@ -55,7 +55,7 @@ class Attention(nn.Module):
         return x.view(batch, count, self.num_heads, width // self.num_heads).transpose(1, 2)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x)).
 
     Args:
@@ -116,7 +116,7 @@ def make_blocks(
     """
     inner = mlp_dim or 4 * num_hidden
     blocks = [
-        Block(num_hidden, num_heads, inner, dropout, normalization, activation)
+        TransformerBlock(num_hidden, num_heads, inner, dropout, normalization, activation)
         for _ in range(num_layers)
     ]
     for block in blocks:

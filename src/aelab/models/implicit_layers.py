@@ -113,7 +113,7 @@ class ImageNorm(nn.Module):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
-class PixelNorm(nn.Module):
+class FeatureNorm(nn.Module):
     """Normalises the features of each pixel by itself, so that the grid does not matter.
 
     Args:
@@ -135,7 +135,7 @@ class PixelNorm(nn.Module):
 PIXEL_NORMALIZATIONS = ("image", "layer", "rms")
 
 
-def make_pixel_norm(name: str, num_features: int) -> ImageNorm | PixelNorm:
+def make_pixel_norm(name: str, num_features: int) -> ImageNorm | FeatureNorm:
     """The normalisation called `name` over `num_features`.
 
     Raises:
@@ -146,7 +146,7 @@ def make_pixel_norm(name: str, num_features: int) -> ImageNorm | PixelNorm:
             f"unknown normalization {name!r}{did_you_mean(name, PIXEL_NORMALIZATIONS)}",
             hint=f"possible: {one_of(PIXEL_NORMALIZATIONS)}",
         )
-    return ImageNorm(num_features) if name == "image" else PixelNorm(name, num_features)
+    return ImageNorm(num_features) if name == "image" else FeatureNorm(name, num_features)
 
 
 class Sine(nn.Module):

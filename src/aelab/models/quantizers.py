@@ -91,7 +91,7 @@ class VQ(nn.Module):
         self.codebook_size, self.dims = int(codebook_size), int(dims)
         self.codebooks = {"": self.codebook_size}
         self.decay, self.dead_below = float(decay), float(dead_below)
-        self.terms = commitment_term(commitment_weight)
+        self.terms = commitment_terms(commitment_weight)
         entries = (self.codebook_size, self.dims)
         self.register_buffer("codebook", torch.randn(entries))
         self.register_buffer("mean_counts", torch.ones(self.codebook_size))
@@ -110,7 +110,7 @@ class VQ(nn.Module):
         The latent's gradient goes to the features unchanged (straight-through).
         """
         vectors = to_vectors(features, self.dims, "VQ").float()  # (B, n, dims)
-        index = nearest(vectors, self.codebook)
+        index = nearest_entries(vectors, self.codebook)
         if self.training:
             self._remember(vectors.detach(), index)
         entries = self.codebook[index]
@@ -241,7 +241,7 @@ class FSQ(nn.Module):
         return f"levels={self.levels}"
 
 
-def commitment_term(weight: float) -> tuple[TermSpec, ...]:
+def commitment_terms(weight: float) -> tuple[TermSpec, ...]:
     """The wish for a penalty `commitment`; none for weight 0."""
     return (TermSpec("commitment", "commitment", float(weight)),) if weight else ()
 
@@ -274,7 +274,7 @@ def from_vectors(vectors: Tensor, shape: torch.Size) -> Tensor:
 
 
 @torch.no_grad()
-def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+def nearest_entries(vectors: Tensor, codebook: Tensor) -> Tensor:
     """The entry at the least Euclidean distance; (B, n, d) and (K, d) -> (B, n) int64, 0..K-1."""
     # |v - e|^2 without |v|^2, which is the same for every entry. Seen from the middle of the
     # entries: far from zero e.e and v.e are large, and what they differ by is rounded away.

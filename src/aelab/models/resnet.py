@@ -43,7 +43,7 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(images)
 
 
-class ResidualBlock(nn.Module):
+class ShortcutBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut.
 
     Args:
@@ -99,8 +99,8 @@ class ResNet18(nn.Module):
         channels_in = 64
         for name in self.stages:
             channels = CHANNELS[name]
-            first = ResidualBlock(channels_in, channels, 1 if name == "layer1" else 2)
-            self.add_module(name, nn.Sequential(first, ResidualBlock(channels, channels, 1)))
+            first = ShortcutBlock(channels_in, channels, 1 if name == "layer1" else 2)
+            self.add_module(name, nn.Sequential(first, ShortcutBlock(channels, channels, 1)))
             channels_in = channels
         if head:
             self.fc = nn.Linear(512, 1000).requires_grad_(False)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from aelab.errors import MissingExtra
 from aelab.models.quantizers import (
-    commitment_term,
+    commitment_terms,
     from_vectors,
     in_full_precision,
-    nearest,
+    nearest_entries,
     to_vectors,
 )
 from aelab.posteriors import LearnedCodePosterior
@@ -59,7 +59,7 @@ class SimVQ(nn.Module):
             raise MissingExtra("SimVQ", "vector-quantize-pytorch", "vq") from None
         self.codebook_size, self.dims, self.pull = int(codebook_size), int(dims), float(pull)
         self.codebooks = {"": self.codebook_size}
-        self.terms = commitment_term(commitment_weight)
+        self.terms = commitment_terms(commitment_weight)
         self.quantizer = library.SimVQ(dim=self.dims, codebook_size=self.codebook_size)
 
     def forward(
@@ -73,7 +73,7 @@ class SimVQ(nn.Module):
             codebook: Tensor = self.quantizer.codebook
             # As the library's own `forward`, but for its search by `torch.cdist`, which loses
             # entries where features are far from zero.
-            index = nearest(vectors, codebook)
+            index = nearest_entries(vectors, codebook)
             entries = codebook[index]
             latent: Tensor = rotate_to(vectors, entries)
         # The library's loss, for each image instead of for the batch.

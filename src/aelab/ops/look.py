@@ -68,7 +68,7 @@ def remembered(key: Hashable, make: Callable[[], Any]) -> Any:
     return _KNOWN[key]
 
 
-def pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
+def row_pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(first row, rows) of some megabytes each."""
     row = max(1, pixels[:1].numel() * pixels.element_size())
     size = max(1, PIECE // row)
@@ -79,7 +79,7 @@ def pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
 def values_of(pixels: Tensor) -> Values:
     """The values of (N, ...) images; bytes count as 0..1."""
     low, high, bad, first, value = math.inf, -math.inf, 0, None, ""
-    for start, part in pieces(pixels):
+    for start, part in row_pieces(pixels):
         if part.is_complex() or part.numel() == 0:
             continue
         if part.dtype in (torch.uint16, torch.uint32, torch.uint64):
@@ -159,7 +159,7 @@ def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> lis
     return [Finding("problem", "input-transforms", f"{name}: {told}", way)]
 
 
-def look(images: Images, name: str) -> list[Finding]:
+def findings_in_images(images: Images, name: str) -> list[Finding]:
     """What is wrong or odd with one set.
 
     Args:
@@ -302,7 +302,10 @@ def _hashes(images: Images, as_stored: bool) -> Tensor:
     def make() -> Tensor:
         """The same, not remembered."""
         return torch.cat(
-            [row_hashes(part if as_stored else floats(part)) for _, part in pieces(images.pixels)]
+            [
+                row_hashes(part if as_stored else floats(part))
+                for _, part in row_pieces(images.pixels)
+            ]
         )
 
     if not images.content_sha256:
@@ -534,7 +537,7 @@ def all_equal(pixels: Tensor) -> bool:
     """Whether all images are the same; the first two usually tell."""
     if len(pixels) > 1 and not torch.equal(pixels[0], pixels[1]):
         return False
-    return all(bool((part == pixels[:1]).all()) for _, part in pieces(pixels))
+    return all(bool((part == pixels[:1]).all()) for _, part in row_pieces(pixels))
 
 
 def _labels(images: Images, name: str) -> list[Finding]:

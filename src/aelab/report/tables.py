@@ -251,7 +251,7 @@ class Layout:
             columns.append(TRAIN_LOSS)
         columns += [METER, Column("best", "best loss", "loss"), *included, *extra_columns(facts)]
         columns += [column for column in OUTCOMES if _worth_showing(facts, column.key)]
-        return distinct(columns)
+        return distinct_columns(columns)
 
 
 #: Layouts by name, see `TableQuery.layout`.
@@ -272,7 +272,7 @@ def extra_columns(facts: list[Facts]) -> list[Column]:
     return [Column(key, key.removeprefix("extra."), "loss") for key in keys]
 
 
-def distinct(columns: Sequence[Column]) -> list[Column]:
+def distinct_columns(columns: Sequence[Column]) -> list[Column]:
     """Each column once, in the order of the first."""
     return list({column.key: column for column in columns}.values())
 

@@ -133,7 +133,7 @@ class SoloLearner:
         """One batch; with `micro_batch_size` in pieces."""
         (task,), ((inputs, target, noise),) = tasks, batches
         size, losses = len(inputs), None
-        for part in pieces(size, task.settings):
+        for part in micro_batches(size, task.settings):
             _, values, total = forward(
                 self.model,
                 task.objective,
@@ -376,7 +376,7 @@ def make_learner(
     )
 
 
-def pieces(size: int, settings: FitSettings) -> list[slice]:
+def micro_batches(size: int, settings: FitSettings) -> list[slice]:
     """The parts in which a batch of so many images is computed."""
     at_once = settings.micro_batch_size or size
     return [slice(start, start + at_once) for start in range(0, size, at_once)]

@@ -130,12 +130,12 @@ def make_optimizer(model: nn.Module, choice: Choice, learnrate: float) -> torch.
             return part(parameters, lr=learnrate, fused=True, **arguments)  # type: ignore[call-arg]
         except (RuntimeError, ValueError):
             pass  # this optimiser has no fused form on this device; a real error comes back below
-    with told_by(choice):
+    with optimizer_errors(choice):
         return part(parameters, lr=learnrate, **arguments)  # type: ignore[call-arg]
 
 
 @contextlib.contextmanager
-def told_by(choice: Choice) -> Iterator[None]:
+def optimizer_errors(choice: Choice) -> Iterator[None]:
     """Whatever an optimiser raises about its arguments, while it is made or at its first steps.
 
     Raises:

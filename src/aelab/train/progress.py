@@ -73,7 +73,7 @@ class Window:
         self.terms, self.images, self.sums = [], 0, None
 
 
-def by_name(names: list[str], means: Tensor) -> list[dict[str, float]]:
+def means_by_name(names: list[str], means: Tensor) -> list[dict[str, float]]:
     """(K, 1 + T) means -> one dictionary a run; waits for the device."""
     rows: list[list[float]] = means.tolist()
     return [dict(zip(names, row, strict=True)) for row in rows]

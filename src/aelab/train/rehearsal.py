@@ -33,7 +33,7 @@ def rehearse_optimizer(settings: FitSettings) -> None:
         ConfigError: unknown name or argument, a wrong value, or weights that are not finite.
     """
     model = _stand_in()
-    with optimizers.told_by(settings.optimizer), _quiet():
+    with optimizers.optimizer_errors(settings.optimizer), _quiet():
         optimizer = optimizers.make_optimizer(model, settings.optimizer, settings.learnrate)
         for _ in range(STEPS):
             _step(model, optimizer)
@@ -69,7 +69,7 @@ def _rehearse_schedule(settings: FitSettings, choice: Choice) -> None:
         max_epochs=settings.max_epochs,
     )
     name = choice.name
-    with schedules.told_by(name, choice.arguments):
+    with schedules.schedule_errors(name, choice.arguments):
         for images in _places(settings):
             schedule.before_batch(images)
             _refuse_odd_rate(optimizer, name, images)

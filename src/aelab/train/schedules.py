@@ -214,14 +214,14 @@ def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dic
         arguments["schedulers"] = [
             _torch_scheduler(optimizer, *_named(name, inner)) for inner in _inner(name, arguments)
         ]
-    with told_by(name, given):
+    with schedule_errors(name, given):
         if name == "ChainedScheduler":
             return part(arguments["schedulers"], optimizer=optimizer)
         return part(optimizer, **arguments)
 
 
 @contextlib.contextmanager
-def told_by(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+def schedule_errors(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
     """Whatever a schedule raises about its arguments, while it is made or at its first steps.
 
     Raises:

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from aelab.errors import ConfigError
 from aelab.train.clock import Clock
 from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_gradient
-from aelab.train.learner import Snapshot, SoloLearner, divisor, pieces
+from aelab.train.learner import Snapshot, SoloLearner, divisor, micro_batches
 
 _ALONE = "train these runs one by one"
 
@@ -52,7 +52,7 @@ class StackedLearner:
         drawn = [batch[2] for batch in batches if batch[2] is not None]
         noise = torch.stack(drawn) if drawn else None
         losses: Losses | None = None
-        for part in pieces(size, settings):
+        for part in micro_batches(size, settings):
             values, totals = self._values(
                 tasks,
                 inputs[:, part],

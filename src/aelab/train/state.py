@@ -17,7 +17,7 @@ from aelab.errors import StoreError
 from aelab.settings import FitSettings
 from aelab.train.clock import Clock
 from aelab.train.learner import Learner, copy_on_cpu, make_learner
-from aelab.train.progress import Progress, Window, by_name
+from aelab.train.progress import Progress, Window, means_by_name
 
 FORMAT = 1
 #: What numbers are taken to be where a checkpoint of an earlier version lacks them.
@@ -50,7 +50,7 @@ class State:
     def start(self, run: int = 0) -> dict[str, float]:
         """Loss and terms of a run before training; empty where they are not known."""
         if self.first_batch is not None:
-            starts = by_name(*self.first_batch)  # waits for the device once in a training
+            starts = means_by_name(*self.first_batch)  # waits for the device once in a training
             for progress, start in zip(self.progress, starts, strict=True):
                 progress.start = start
             self.first_batch = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aelab.ascii.glyphs import ALPHABET, as_images, character_numbers, to_grid, to_lines
+from aelab.ascii.glyphs import ALPHABET, character_numbers, numbers_to_images, to_grid, to_lines
 from aelab.errors import DataError
 
 
@@ -27,7 +27,7 @@ def test_numbers_survive_the_way_through_a_batch_of_images() -> None:
     pixels = numbers[:, None].to(torch.uint8)
     assert torch.equal(character_numbers(pixels.float() / 255), numbers)
     assert torch.equal(character_numbers(pixels.float() * (1 / 255)), numbers)
-    assert torch.equal(character_numbers(as_images(numbers)), numbers)
+    assert torch.equal(character_numbers(numbers_to_images(numbers)), numbers)
 
 
 @pytest.mark.parametrize(("lines", "word"), [(["abc"], "do not fit"), (["é"], "no printable")])

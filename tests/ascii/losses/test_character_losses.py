@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aelab.ascii.glyphs import ALPHABET, SPACE, as_images
+from aelab.ascii.glyphs import ALPHABET, SPACE, numbers_to_images
 from aelab.ascii.losses.characters import (
     CharacterCrossEntropy,
     CharacterNegativeLogLikelihood,
@@ -25,12 +25,12 @@ GENERATOR = torch.Generator().manual_seed(0)
 NUMBERS = torch.randint(0, 95, (4, 5, 6), generator=GENERATOR) * (
     torch.rand(4, 5, 6, generator=GENERATOR) < torch.tensor([0.1, 0.3, 0.6, 0.9])[:, None, None]
 )
-TARGET = as_images(NUMBERS)
+TARGET = numbers_to_images(NUMBERS)
 TRAIN_SET = Images(NUMBERS[:, None].to(torch.uint8), medium=Characters())
 
 
 def written(logits, relaxed=None):
-    likeliest = as_images(logits.argmax(1)) if not logits.is_meta else logits[:, :1]
+    likeliest = numbers_to_images(logits.argmax(1)) if not logits.is_meta else logits[:, :1]
     given = {"logits": logits, "relaxed": logits.softmax(1) if relaxed is None else relaxed}
     return Output(likeliest, torch.zeros(len(logits), 2), Deterministic(), given)
 
@@ -145,7 +145,7 @@ def test_extremes_stay_finite():
             logits = torch.full((2, 95, 3, 3), -size)
             logits[:, 5] = size
             logits.requires_grad_()
-            values = loss(written(logits), as_images(numbers))
+            values = loss(written(logits), numbers_to_images(numbers))
             values.sum().backward()
             assert values.isfinite().all() and logits.grad.isfinite().all()
 

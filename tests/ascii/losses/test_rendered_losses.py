@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from torch.nn import functional as F
 
 from aelab.ascii import glyphs
-from aelab.ascii.glyphs import ALPHABET, as_images, font_renderer, to_grid
+from aelab.ascii.glyphs import ALPHABET, font_renderer, numbers_to_images, to_grid
 from aelab.ascii.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.ascii.losses.shapes import (
     RenderedBlur,
@@ -38,7 +38,7 @@ def one_hot(numbers):
 
 def written(relaxed):
     logits = relaxed.clamp(min=1e-9).log()
-    likeliest = as_images(relaxed.argmax(1))
+    likeliest = numbers_to_images(relaxed.argmax(1))
     return Output(
         likeliest, torch.zeros(len(relaxed), 2), {}, {"logits": logits, "relaxed": relaxed}
     )
@@ -55,13 +55,13 @@ def cost(name, ours, true, **options):
     shape = (len(true), max(map(len, true)))
     grids = [to_grid(lines, shape)[None] for lines in (ours, true)]
     loss = COMPARISONS[name](**options)
-    return loss(written(one_hot(grids[0])), as_images(grids[1])).item()
+    return loss(written(one_hot(grids[0])), numbers_to_images(grids[1])).item()
 
 
 @pytest.mark.parametrize("font_zoom", [None, 20])
 def test_pixels_are_compared_as_drawn(font_zoom):
     renderer = font_renderer(9, font_zoom)
-    relaxed, target = soft(), as_images(NUMBERS)
+    relaxed, target = soft(), numbers_to_images(NUMBERS)
     ours, true = renderer(relaxed), renderer.draw(NUMBERS)
     output, options = written(relaxed), {"font_res": 9, "font_zoom": font_zoom}
     expected = {
@@ -79,7 +79,7 @@ def test_pixels_are_compared_as_drawn(font_zoom):
 @pytest.mark.parametrize("name", RENDERED)
 def test_each_image_has_a_value_of_its_own_and_equality_costs_nothing(name):
     loss = COMPARISONS[name](font_res=6)
-    target = as_images(NUMBERS)
+    target = numbers_to_images(NUMBERS)
     values = loss(written(soft()), target)
     assert values.shape == (3,) and (values > 0).all()
     alone = loss(written(soft()[1:2]), target[1:2])
@@ -100,7 +100,7 @@ def test_the_gradient_is_exact(name, options):
     loss = COMPARISONS[name](font_res=5, **options)
     # Through the softmax: off the simplex paper is no longer white, where |.| has its kink.
     logits = soft(NUMBERS[:1, :1, :2], dtype=torch.float64).log().requires_grad_()
-    target = as_images(NUMBERS[:1, :1, :2])
+    target = numbers_to_images(NUMBERS[:1, :1, :2])
     assert torch.autograd.gradcheck(lambda x: loss(written(x.softmax(1)), target), (logits,))
 
 
@@ -112,7 +112,7 @@ def test_extremes_stay_finite(name):
     for ours in (spaces, ats):
         for true in (spaces, ats):
             relaxed = one_hot(ours).requires_grad_()
-            values = loss(written(relaxed), as_images(true))
+            values = loss(written(relaxed), numbers_to_images(true))
             values.sum().backward()
             assert values.isfinite().all() and relaxed.grad.isfinite().all()
             assert (values < 1e-6).all() if ours is true else (values > 0.01).all()
@@ -211,14 +211,14 @@ def test_the_edge_filter_is_the_documents(size, sigma):
 
 
 def test_the_documents_first_edge_filter_found_no_edges():
-    output, target = written(soft()), as_images(NUMBERS)
+    output, target = written(soft()), numbers_to_images(NUMBERS)
     edges = RenderedEdges(size=15, sigma_pixels=0.2)(output, target)
     factor = 1 / (math.pi * 0.2**2) ** 2
     torch.testing.assert_close(edges, factor * RenderedL2()(output, target), rtol=0.001, atol=0)
 
 
 def test_slopes_are_differences_of_neighbours():
-    renderer, output, target = font_renderer(9), written(soft()), as_images(NUMBERS)
+    renderer, output, target = font_renderer(9), written(soft()), numbers_to_images(NUMBERS)
     difference = renderer(soft()) - renderer.draw(NUMBERS)
     down, across = difference.diff(dim=2).abs(), difference.diff(dim=3).abs()
     expected = (down.mean(dim=(1, 2, 3)) + across.mean(dim=(1, 2, 3))) / 2
@@ -246,7 +246,7 @@ def test_terms_of_an_objective_share_their_picture(monkeypatch):
     )
     names = ("rendered_l1", "rendered_l2", "rendered_ssim", "rendered_edges")
     objective = make_objective(objective=dict.fromkeys(names, 1))
-    output, target = written(soft()), as_images(NUMBERS)
+    output, target = written(soft()), numbers_to_images(NUMBERS)
     together = objective(output, target, 0)
     assert len(drawn) == 1 and sharing._shared.get() is None
     for name in names:
@@ -258,7 +258,7 @@ def test_terms_of_an_objective_share_their_picture(monkeypatch):
 def test_the_learned_renderer_waits_for_the_training_set(monkeypatch):
     monkeypatch.setattr(glyphs, "learned_renderer", lambda *font: glyphs.FontRenderer(*font))
     loss = RenderedL2(renderer="learned", font_res=5)
-    output, target = written(soft()), as_images(NUMBERS)
+    output, target = written(soft()), numbers_to_images(NUMBERS)
     with pytest.raises(ConfigError, match="rendered_l2 has no learned renderer"):
         loss(output, target)
     loss.prepare(Images(NUMBERS[:, None].to(torch.uint8), medium=Characters()))
@@ -271,7 +271,7 @@ def test_the_learned_renderer_is_frozen_and_lets_gradients_through(tmp_path, mon
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path))
     options = {"renderer": "learned", "font_res": 5}
     objective = make_objective(objective={"rendered_l2": options, "rendered_l1": options})
-    relaxed, target = soft().requires_grad_(), as_images(NUMBERS)
+    relaxed, target = soft().requires_grad_(), numbers_to_images(NUMBERS)
     objective.prepare(Images(NUMBERS[:, None].to(torch.uint8), medium=Characters()))
     values = objective(written(relaxed), target, 0)
     values["rendered_l2"].sum().backward()
@@ -302,7 +302,7 @@ def test_a_model_that_paints_is_told_so(name):
     with pytest.raises(
         ConfigError, match=f"{name} compares characters, but this model outputs pixels"
     ):
-        make_objective(objective={name: 1})(painted, as_images(NUMBERS), 0)
+        make_objective(objective={name: 1})(painted, numbers_to_images(NUMBERS), 0)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from aelab.ascii.glyphs import ALPHABET, as_images, font_renderer, to_grid
+from aelab.ascii.glyphs import ALPHABET, font_renderer, numbers_to_images, to_grid
 from aelab.ascii.medium import Characters
 from aelab.ascii.metrics.characters import (
     _PASS_PIXELS,
     blurred,
     characters,
     characters_baseline,
-    nearest,
-    numbers_of,
+    clamped_numbers,
+    nearest_training_pictures,
 )
 from aelab.errors import ConfigError, UserError
 from aelab.losses import ssim
@@ -171,9 +171,9 @@ def test_the_baseline_is_blank_paper_and_the_training_text_most_like_each() -> N
 
 def test_whatever_a_model_gives_is_read_as_a_character() -> None:
     odd = torch.tensor([-1.0, 0.0, 94.4 / 255, 2.0, math.nan]).reshape(1, 1, 1, 5)
-    assert numbers_of(odd).flatten().tolist() == [0, 0, 94, 94, 0]
+    assert clamped_numbers(odd).flatten().tolist() == [0, 0, 94, 94, 0]
     every = torch.arange(95).reshape(1, 5, 19)
-    assert torch.equal(numbers_of(as_images(every)).long(), every)
+    assert torch.equal(clamped_numbers(numbers_to_images(every)).long(), every)
 
 
 def test_measures_of_pixels_refuse_characters_and_the_other_way_round() -> None:
@@ -225,6 +225,6 @@ def test_the_training_text_with_most_equal_cells_is_found_at_any_size(cells: int
     train = torch.randint(2, (40, 1, 1, cells), generator=generator)
     wanted = torch.randint(2, (5, 1, cells), generator=generator)
     known = Images(train.byte(), medium=Characters())
-    found = nearest(_subject({}, HOUSE, train=known), wanted)
+    found = nearest_training_pictures(_subject({}, HOUSE, train=known), wanted)
     most = (train[:, 0, 0] == wanted).sum(-1).amax(1)
     assert torch.equal((found.long() == wanted).sum((1, 2)), most)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from aelab.ascii.glyphs import as_images, character_numbers, to_grid
+from aelab.ascii.glyphs import character_numbers, numbers_to_images, to_grid
 from aelab.ascii.medium import Characters
 from aelab.ascii.models.characters import (
     CharacterAutoencoder,
@@ -32,7 +32,7 @@ from aelab.models import (
 )
 from aelab.train.clocked_modules import set_clock
 
-CAT = as_images(to_grid([r" /\_/\ ", "( o.o )", " > ^ < "], (8, 9))[None])
+CAT = numbers_to_images(to_grid([r" /\_/\ ", "( o.o )", " > ^ < "], (8, 9))[None])
 
 
 def small(relaxation: nn.Module | None = None, reading: nn.Module | None = None):

@@ -37,7 +37,7 @@ Split = Literal["content", "alphabet"]
 _SPLITS = ("content", "alphabet")
 
 
-class AsciiArt(FilesBelow):
+class AsciiArtFiles(FilesBelow):
     """The ASCII pictures of a folder or a collection, see `ascii_art_dataset`."""
 
     name = "ascii-art"
@@ -270,7 +270,7 @@ def ascii_art_dataset(
     rules = Rules(height, width, min_lines, min_ink, True, tabs == "expand")
     if legacy:
         rules = Rules(height, width, 0, 0, trim=False, expand_tabs=False)
-    source = AsciiArt(
+    source = AsciiArtFiles(
         path,
         rules,
         max_samples=max_samples,

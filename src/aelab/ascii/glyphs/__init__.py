@@ -10,8 +10,8 @@ from aelab.ascii.glyphs.alike import AlikePair, alike_pairs
 from aelab.ascii.glyphs.alphabet import (
     ALPHABET,
     SPACE,
-    as_images,
     character_numbers,
+    numbers_to_images,
     to_grid,
     to_lines,
 )
@@ -36,7 +36,6 @@ __all__ = [
     "LearnedRenderer",
     "RendererError",
     "alike_pairs",
-    "as_images",
     "character_numbers",
     "find_font",
     "font_renderer",
@@ -45,6 +44,7 @@ __all__ = [
     "match_glyphs",
     "mirrored_numbers",
     "noisy_onehots",
+    "numbers_to_images",
     "renderer_error",
     "side_by_side",
     "to_grid",

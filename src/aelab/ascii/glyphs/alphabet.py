@@ -55,6 +55,6 @@ def character_numbers(images: Tensor) -> Tensor:
     return (images[:, 0] * 255).round().long()
 
 
-def as_images(numbers: Tensor) -> Tensor:
+def numbers_to_images(numbers: Tensor) -> Tensor:
     """(B, H, W) character numbers -> (B, 1, H, W) float32, number / 255, as batches hold them."""
     return numbers[:, None].to(torch.float32).div(255)

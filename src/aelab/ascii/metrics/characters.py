@@ -51,7 +51,7 @@ def characters(
         font_res: size of the font in pixels.
         font: file of a TrueType font; empty for the usual one.
     """
-    wanted, found = numbers_of(subject.images), numbers_of(subject.reconstructions)
+    wanted, found = clamped_numbers(subject.images), clamped_numbers(subject.reconstructions)
     return {**_counted(wanted, found), **_drawn(subject, wanted, found, pictures, font_res, font)}
 
 
@@ -70,8 +70,11 @@ def characters_baseline(
         font_res: size of the font in pixels.
         font: file of a TrueType font; empty for the usual one.
     """
-    wanted = numbers_of(subject.images[:pictures])
-    guesses = {"spaces": torch.full_like(wanted, SPACE), "nearest": nearest(subject, wanted)}
+    wanted = clamped_numbers(subject.images[:pictures])
+    guesses = {
+        "spaces": torch.full_like(wanted, SPACE),
+        "nearest": nearest_training_pictures(subject, wanted),
+    }
     values: dict[str, float] = {}
     for name, guess in guesses.items():
         found = _counted(wanted, guess) | _drawn(subject, wanted, guess, pictures, font_res, font)
@@ -80,9 +83,9 @@ def characters_baseline(
     return values
 
 
-def nearest(subject: Subject, wanted: Tensor) -> Tensor:
+def nearest_training_pictures(subject: Subject, wanted: Tensor) -> Tensor:
     """The training picture with most cells equal to each of (N, H, W) numbers: (N, H, W) uint8."""
-    train = numbers_of(subject.train_images)
+    train = clamped_numbers(subject.train_images)
     known = train.flatten(1).to(subject.device)
     chosen = []
     for one in wanted.flatten(1).to(subject.device):
@@ -107,7 +110,7 @@ def _equal_cells(known: Tensor, one: Tensor) -> Tensor:
     return counts
 
 
-def numbers_of(images: Tensor) -> Tensor:
+def clamped_numbers(images: Tensor) -> Tensor:
     """(N, 1, H, W) number / 255 -> (N, H, W) uint8; whatever else a model gives is brought near."""
     return character_numbers(images.nan_to_num(0).clamp(0, _LAST)).to(torch.uint8)
 

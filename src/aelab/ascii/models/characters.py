@@ -232,7 +232,7 @@ class CharacterAutoencoder(Autoencoder):
     Attributes:
         medium: the characters it writes; a set of training images must have the same.
         alphabet: those characters as a text.
-        note: what a reader of the results must know of a preset; see `notes_of`.
+        note: what a reader of the results must know of a preset; see `model_notes`.
     """
 
     block_attributes: ClassVar[frozenset[str]] = Autoencoder.block_attributes | {
@@ -300,7 +300,7 @@ def likeliest(logits: Tensor) -> Tensor:
     return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
 
 
-def grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
+def checked_grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
     """(H, W) in characters from (H, W) or (1, H, W); `owner` is named in the message.
 
     Raises:

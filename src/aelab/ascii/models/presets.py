@@ -14,7 +14,7 @@ from aelab.ascii.models.characters import (
     CharacterAutoencoder,
     GumbelSoftmax,
     Softmax,
-    grid_shape,
+    checked_grid_shape,
 )
 from aelab.errors import ConfigError, did_you_mean, one_of
 from aelab.models.bottlenecks import Gaussian
@@ -157,7 +157,7 @@ def ascii_autoencoder_2022(
     """
     network = _of_commit(commit, NETWORKS, "commit")
     wish = _of_commit(objective or commit, WISHES, "objective")
-    sides = grid_shape(shape, _NAME)
+    sides = checked_grid_shape(shape, _NAME)
     weights = (character_weight, image_weight, kl_weight)
     terms = _terms(wish, character_options or {}, image_options or {}, weights)
     relaxation = relaxation or _relaxation(wish, gumbel_tau, gumbel_tau_r)

@@ -13,7 +13,7 @@ from aelab.ascii.models.characters import (
     NUM_CHARACTERS,
     CharacterAutoencoder,
     CharacterEmbedding,
-    grid_shape,
+    checked_grid_shape,
 )
 from aelab.errors import ConfigError
 from aelab.models.activations import Activation
@@ -112,7 +112,7 @@ def small_ascii_ae(
     Raises:
         ConfigError, ShapeError: an argument out of range.
     """
-    sides = grid_shape(shape, _NAME)
+    sides = checked_grid_shape(shape, _NAME)
     _check(space_share, embedding, latent_channels, text_blocks)
     stages = check_stages(channels, blocks, kernel_size, _NAME)
     parts = _Sizes(sides, stages, embedding, text_blocks, kernel_size, norm, act_fn)

@@ -19,7 +19,7 @@ from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_too_large
-from aelab.data.prepare import Resize
+from aelab.data.prepare import ToShape
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.files import open_file
 from aelab.types import Images, Provenance
@@ -254,4 +254,4 @@ def array_dataset(
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         key: which array of an `.npz` file; `images`, `x`, `data` or the only one if left out.
     """
-    return Dataset(ArrayFile(path, labels_path, key), [Resize(shape, interpolation)])
+    return Dataset(ArrayFile(path, labels_path, key), [ToShape(shape, interpolation)])

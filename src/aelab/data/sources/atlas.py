@@ -13,7 +13,7 @@ from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_too_large
-from aelab.data.prepare import Resize, checked_shape
+from aelab.data.prepare import ToShape, checked_shape
 from aelab.data.sources.background import BLACK, background_of, over
 from aelab.data.sources.decode import decode_rgba
 from aelab.data.split import PARTS, first_of_each, split_rows
@@ -282,4 +282,4 @@ def atlas_dataset(
         path, pairs[0], pairs[1], step, skip_empty, drop_duplicates, names, validation, limit,
         background, alpha,
     )  # fmt: skip
-    return Dataset(sheet, [Resize(shape, interpolation)])
+    return Dataset(sheet, [ToShape(shape, interpolation)])

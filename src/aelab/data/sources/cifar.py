@@ -16,7 +16,7 @@ from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
-from aelab.data.prepare import Resize
+from aelab.data.prepare import ToShape
 from aelab.data.sources.download import fetch
 from aelab.errors import DataError
 from aelab.files import open_file, read_file
@@ -271,5 +271,5 @@ def cifar10_dataset(
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
-    resize = Resize(shape, interpolation, normalize_between)
+    resize = ToShape(shape, interpolation, normalize_between)
     return Dataset(Cifar10(bool(train), path), [resize])

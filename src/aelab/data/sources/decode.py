@@ -24,7 +24,7 @@ from aelab.data.sources.kinds import kind_of
 from aelab.errors import DataError
 from aelab.files import FORMATS, NoPicture, open_picture
 
-__all__ = ["EXTENSIONS", "FORMATS", "Frames", "decode", "decode_rgba", "image_shape"]
+__all__ = ["EXTENSIONS", "FORMATS", "Frames", "decode", "decode_rgba", "file_shape"]
 
 Frames = Literal["first", "all"]
 Array = np.ndarray[Any, Any]
@@ -134,7 +134,7 @@ def decode_rgba(path: Path) -> Tensor:
     return next(decode(path, alpha=True))
 
 
-def image_shape(path: Path) -> tuple[int, int, int]:
+def file_shape(path: Path) -> tuple[int, int, int]:
     """(C, H, W) of a file from its header only, C being 1 or 3.
 
     Raises:

@@ -190,7 +190,7 @@ class LeftOut:
     def told(self, without: tuple[str, ...] = ()) -> str:
         """`reason: how many (some names)` of each reason."""
         return "; ".join(
-            f"{reason}: {len(names):,} ({listed(names, TOLD)})"
+            f"{reason}: {len(names):,} ({first_names(names, TOLD)})"
             for reason, names in self.files.items()
             if reason not in without
         )
@@ -202,7 +202,7 @@ class LeftOut:
         )
 
 
-def listed(names: list[str], most: int) -> str:
+def first_names(names: list[str], most: int) -> str:
     """`a, b, c and 7 more`."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

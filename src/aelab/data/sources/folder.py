@@ -21,14 +21,14 @@ from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_full_disk, refuse_too_large
 from aelab.data.prepare import checked_shape, prepare
 from aelab.data.sources.background import BLACK, Background, background_of
-from aelab.data.sources.decode import EXTENSIONS, Frames, Noticed, decode, image_shape
+from aelab.data.sources.decode import EXTENSIONS, Frames, Noticed, decode, file_shape
 from aelab.data.sources.files_below import (
     TOLD,
     UNREADABLE,
     FilesBelow,
     LeftOut,
     files_below,
-    listed,
+    first_names,
 )
 from aelab.data.split import content_keys, is_validation
 from aelab.errors import DataError
@@ -117,7 +117,7 @@ class Folder(FilesBelow):
         bad: list[DataError] = []
         for file in self.files():
             try:
-                return image_shape(file)
+                return file_shape(file)
             except DataError as error:
                 bad.append(error)
         raise _all_bad(self.path, bad, len(bad))
@@ -126,7 +126,7 @@ class Folder(FilesBelow):
         """(C, H, W) of each picture, from the head of its file."""
         for file in self.files():
             try:
-                yield image_shape(file)
+                yield file_shape(file)
             except DataError:
                 if not self.skip_corrupt:
                     raise
@@ -176,7 +176,7 @@ class Folder(FilesBelow):
         if not animated:
             return ""
         names = list(map(self._named, animated))
-        return f"the first frame of {len(names):,} animated files ({listed(names, TOLD)})"
+        return f"the first frame of {len(names):,} animated files ({first_names(names, TOLD)})"
 
     def _named(self, file: str) -> str:
         return Path(file).relative_to(self.path).as_posix()

@@ -25,7 +25,14 @@ from aelab.data.listed import listed
 from aelab.data.memory import refuse_full_disk
 from aelab.data.prepare import checked_shape
 from aelab.data.sources.folder import map_pixels
-from aelab.data.sources.kali_formula import BLOCK, MODES, Parameters, Ranges, draw_block, render
+from aelab.data.sources.kali_formula import (
+    BLOCK,
+    MODES,
+    Parameters,
+    Ranges,
+    draw_block,
+    render_kali,
+)
 from aelab.errors import DataError
 from aelab.ops.color import convert_channels
 from aelab.ops.random import keyed_generator, keyed_seed
@@ -253,7 +260,7 @@ def _wanted(recipe: Recipe, parameters: Parameters) -> Tensor:
 
 
 def _render(recipe: Recipe, parameters: Parameters, size: tuple[int, int], aa: int) -> Tensor:
-    return render(
+    return render_kali(
         parameters,
         size,
         aa=aa,

@@ -118,7 +118,7 @@ def draw_block(ranges: Ranges, seed: int, block: int, channels: int) -> Paramete
     )
 
 
-def render(
+def render_kali(
     parameters: Parameters,
     size: tuple[int, int],
     *,

@@ -9,7 +9,7 @@ from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
-from aelab.data.prepare import Resize
+from aelab.data.prepare import ToShape
 from aelab.data.sources.download import fetch
 from aelab.data.sources.idx import idx_sizes, load_idx
 from aelab.errors import DataError
@@ -269,7 +269,7 @@ def mnist_dataset(
 
     Source: LeCun, Cortes, Burges, 1998, CC BY-SA 3.0.
     """
-    resize = Resize(shape, interpolation, normalize_between)
+    resize = ToShape(shape, interpolation, normalize_between)
     return Dataset(KnownIdx(MNIST, bool(train), path), [resize])
 
 
@@ -287,7 +287,7 @@ def fmnist_dataset(
 
     Source: Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747, MIT.
     """
-    resize = Resize(shape, interpolation, normalize_between)
+    resize = ToShape(shape, interpolation, normalize_between)
     return Dataset(KnownIdx(FASHION_MNIST, bool(train), path), [resize])
 
 
@@ -305,4 +305,4 @@ def idx_dataset(
         shape: (C, H, W) wanted; the stored one if left out.
         interpolation: as `mnist_dataset`.
     """
-    return Dataset(IdxFile(path, labels_path), [Resize(shape, interpolation)])
+    return Dataset(IdxFile(path, labels_path), [ToShape(shape, interpolation)])

@@ -17,7 +17,7 @@ from aelab.data.augment import RandomFlip, RandomShift
 from aelab.data.base import Change, Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
-from aelab.data.prepare import Resize
+from aelab.data.prepare import ToShape
 from aelab.data.rows import Repeat
 from aelab.data.sources.atlas import Atlas
 from aelab.data.sources.folder import Folder
@@ -164,7 +164,7 @@ def rpg_tile_dataset_3x32x32(
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         path: a folder or file; otherwise `AELAB_DATA`, then the cache.
     """
-    changes: list[Change] = [Resize(shape, interpolation)]
+    changes: list[Change] = [ToShape(shape, interpolation)]
     if random_shift:
         changes.append(RandomShift(int(random_shift)))
     if random_flip:

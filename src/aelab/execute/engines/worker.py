@@ -98,12 +98,12 @@ class _Worker:
 
     def work(self) -> None:
         """Carries out orders until there are no more."""
-        from aelab.data.shared import sharing
+        from aelab.data.shared import sharing_sets
         from aelab.execute.session import train_run
 
         setup: Setup = self._setup
         sys.argv[:] = setup.command
-        with sharing(setup.shelf), reporting(self._preparing):
+        with sharing_sets(setup.shelf), reporting(self._preparing):
             while (order := self._orders.get()) is not None and not self.stop:
                 try:
                     if order[0] == "rehearse":

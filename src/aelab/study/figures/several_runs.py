@@ -17,7 +17,7 @@ from aelab.report.pictures import SheetRow, sheet
 from aelab.report.series import labels
 from aelab.study.evaluation import subject_of
 from aelab.study.figures.sheets import pairs_of, scale_of
-from aelab.study.figures.stored import save_figure
+from aelab.study.figures.stored import write_figure_file
 from aelab.study.figures.table import FigureFile, figure_options
 from aelab.tensor_pictures import picture_line
 
@@ -130,4 +130,4 @@ def draw_together(
         scale = scale_of(subject)
     if not lines:
         raise UserError("none of these runs can be opened", hint="\n  ".join(left_out or []))
-    return save_figure(FigureFile(sheet(lines, scale=scale), ".png"), out)
+    return write_figure_file(FigureFile(sheet(lines, scale=scale), ".png"), out)

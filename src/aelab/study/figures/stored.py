@@ -89,10 +89,10 @@ def write_figure(run: Run, name: str, drawn: FigureFile, out: Path | None) -> Pa
     """
     if out is None:
         return run.write_bytes(f"{FOLDER}/{name}{drawn.suffix}", drawn.content)
-    return save_figure(drawn, out)
+    return write_figure_file(drawn, out)
 
 
-def save_figure(drawn: FigureFile, out: Path) -> Path:
+def write_figure_file(drawn: FigureFile, out: Path) -> Path:
     """Into any file; folders on the way are made.
 
     Raises:

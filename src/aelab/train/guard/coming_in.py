@@ -12,7 +12,7 @@ from torch import nn
 
 from aelab.errors import AelabError, ConfigError, DataError, Problems
 from aelab.ops.given import as_images
-from aelab.ops.look import input_findings, look, loss_findings, pair_findings
+from aelab.ops.look import findings_in_images, input_findings, loss_findings, pair_findings
 from aelab.settings import FitSettings
 from aelab.types import Images
 
@@ -53,7 +53,7 @@ def refuse_wrong(train: Sets, validation: Sets, objective: Any, settings: FitSet
     found = []
     for name, sets in (("train", train), ("validation", validation)):
         for _, images in sets:
-            mine = look(images, name)
+            mine = findings_in_images(images, name)
             if not any(finding.level == "problem" for finding in mine):
                 mine += loss_findings(images, name, ranges)
                 mine += input_findings(images, "input_transforms", settings.input_transforms)

@@ -12,7 +12,7 @@ from aelab.train.clocked_modules import find_clocked
 from aelab.train.events import Warned
 from aelab.train.forward import ObjectiveLike
 from aelab.train.horizon import Horizon
-from aelab.train.progress import by_name
+from aelab.train.progress import means_by_name
 from aelab.train.state import State
 
 #: A term that compares with the images is out of hand at so many times its value before training.
@@ -104,7 +104,7 @@ def _of_training(state: State, run: int) -> Mapping[str, float]:
     means = state.window.means()
     if means is None:
         return state.progress[run].last_terms
-    return by_name(state.window.names, means)[run]
+    return means_by_name(state.window.names, means)[run]
 
 
 def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
