@@ -92,6 +92,7 @@ LATE = {
     "filelock": "40 ms, most of it asyncio; only what trains takes locks",
     "av": "an extra: films",
     "pyfiglet": "an extra: FIGlet fonts",
+    "ray": "an extra: Ray clusters",
     "umap": "an extra: maps by UMAP",
     "vector_quantize_pytorch": "an extra: SimVQ",
     "wandb": "an extra: Weights & Biases",

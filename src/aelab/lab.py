@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aelab.doctor.plan import Plan
+    from aelab.execute.engines.ray import Cluster
     from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
     from aelab.runs.record import Run
@@ -110,6 +111,7 @@ class Lab:
         threads: int | None = None,
         wait: bool = False,
         slurm: Array | None = None,
+        ray: Cluster | None = None,
     ) -> Iterator[Event]:
         """Trains every run of a file; yields events.
 
@@ -130,6 +132,7 @@ class Lab:
                 the free cores.
             wait: wait for runs that other processes train, and take over what these leave.
             slurm: train in tasks of a Slurm array instead; how to submit them.
+            ray: train on a Ray cluster instead; where, and what a run needs.
 
         Raises:
             Problems, ConfigError: mistakes of the file, before anything is trained.
@@ -146,6 +149,7 @@ class Lab:
             refuse_if_nothing_can_run,
             jobs,
             slurm,
+            ray,
         )
 
     def find(

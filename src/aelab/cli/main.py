@@ -36,6 +36,7 @@ from aelab.cli.options import (
     Sources,
     Trust,
     XAxis,
+    with_address,
 )
 from aelab.cli.output import answers_only, print_or_write, spoken, tell_damage
 from aelab.cli.parts import parts
@@ -45,6 +46,7 @@ from aelab.cli.text import show
 from aelab.config import json_schema
 from aelab.config.document import scalar_value
 from aelab.errors import AelabError, UserError
+from aelab.execute.engines.ray import Cluster
 from aelab.execute.engines.slurm import Array, command_of
 from aelab.execute.events import MatrixFinished, RunInterrupted
 from aelab.execute.stop import StopRequest
@@ -152,6 +154,21 @@ def run(
         list[str] | None,
         typer.Option("--sbatch", help="Options of sbatch, as in --sbatch 'time=4:00:00 mem=4G'."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[ADDRESS]",
+            help="Train on a Ray cluster: HOST:PORT, auto (this machine's) or local; --jobs is "
+            "the most runs at once.",
+        ),
+    ] = None,
+    run_needs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run-needs", help="On Ray, what a run needs, as in 'cpu=2 gpu=0.25 memory=4G'."
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
     data: Data = None,
     replaced: Set = None,
@@ -164,6 +181,9 @@ def run(
     ] = False,
 ) -> None:
     """Train every run of a file. Repeat the command to continue; finished runs are skipped."""
+    in_slurm, on_ray = bool(slurm or sbatch), bool(ray or run_needs)
+    if in_slurm and on_ray:
+        raise UserError("--slurm and --ray are two places to train; give one of them")
     with StopRequest() as stop:
         events = Lab(runs, data or (), trust, device).run(
             file,
@@ -177,7 +197,8 @@ def run(
             jobs=_jobs(jobs),
             threads=threads,
             wait=wait,
-            slurm=_array(sbatch, _jobs(jobs)) if slurm or sbatch else None,
+            slurm=_array(sbatch, _jobs(jobs)) if in_slurm else None,
+            ray=_cluster(ray, _jobs(jobs), run_needs) if on_ray else None,
         )
         code = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or code:
@@ -464,6 +485,11 @@ def _array(options: list[str] | None, tasks: int | None) -> Array:
     return Array(tuple(given), command_of(sys.argv[1:]), tasks)
 
 
+def _cluster(address: str | None, runs: int | None, needs: list[str] | None) -> Cluster:
+    """Which Ray cluster, and what a run needs there."""
+    return Cluster.of(address or "auto", runs, needs or ())
+
+
 def _size(option: str, text: str | None) -> int | tuple[int, int] | None:
     """`32` or `32x16` (height x width)."""
     if text is None:
@@ -509,10 +535,11 @@ def main() -> None:
 
 def _run(as_json: bool) -> int:
     """The verb's exit code; what is wrong with the options is said here."""
+    words = with_address(sys.argv[1:])
     if not as_json:
-        app()
+        app(words)
     try:
-        return int(app(standalone_mode=False) or 0)
+        return int(app(words, standalone_mode=False) or 0)
     except Exception as error:
         if not hasattr(error, "format_message"):  # of click, or of the copy that typer brings
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -60,3 +62,15 @@ Force = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
 ]
+
+
+def with_address(words: Sequence[str]) -> list[str]:
+    """The words of a command, with an address for `--ray` where it stands alone.
+
+    typer has no options whose value may be left out. An address is `auto`, `local` or has a colon.
+    """
+    found: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        has_address = re.fullmatch(r"auto|local|[^\s:]+:.+", following)
+        found.append("--ray=auto" if word == "--ray" and not has_address else word)
+    return found

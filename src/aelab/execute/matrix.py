@@ -20,6 +20,7 @@ from aelab.errors import ConfigError, StoreError, Where
 from aelab.execute import events as ev
 from aelab.execute.engines.inline import Inline
 from aelab.execute.engines.pool import Pool
+from aelab.execute.engines.ray import Cluster, Ray
 from aelab.execute.engines.slurm import Array, Slurm
 from aelab.execute.estimate import Estimate
 from aelab.execute.events import Event
@@ -46,6 +47,7 @@ def run_matrix(
     rehearsal: Rehearsal,
     jobs: int | None = 1,
     slurm: Array | None = None,
+    ray: Cluster | None = None,
 ) -> Iterator[Event]:
     """Trains the given runs; yields their events between a start and an end.
 
@@ -53,6 +55,7 @@ def run_matrix(
         rehearsal: looks whether runs can be built, before a directory is made.
         jobs: runs at once; None chooses by free cores and memory.
         slurm: train in tasks of Slurm instead of on this machine; how to submit them.
+        ray: train on a Ray cluster instead; where, and what a run needs.
     """
     store = workspace.store
     trained = trained_for(specs, [] if options.restart else begun(specs, store))
@@ -84,7 +87,10 @@ def run_matrix(
         engine: Engine
         if slurm is not None:
             at_once = min(slurm.tasks or len(waiting), len(waiting))
-            engine = Slurm(workspace, options, stop, rehearsal, slurm)
+            engine = held.enter_context(Slurm(workspace, options, stop, rehearsal, slurm))
+        elif ray is not None:
+            on_ray = held.enter_context(Ray(workspace, options, stop, rehearsal, ray))
+            engine, at_once = on_ray, min(on_ray.room(), len(waiting))
         else:
             at_once = held.enter_context(_claimed(len(waiting), workspace, options, jobs))
             engine = (
@@ -92,7 +98,7 @@ def run_matrix(
                 if at_once == 1
                 else Pool(workspace, options, stop, rehearsal, at_once)
             )
-        held.enter_context(engine)
+            held.enter_context(engine)
         # Where one could be built before, a mistake is one of its own run.
         built_before = any(run.state == "finished" for run in stored.values())
         engine.rehearse([] if built_before else [job.spec for job in waiting])

@@ -11,8 +11,8 @@ from typing import Any
 
 from aelab.errors import StoreError
 from aelab.execute import events as ev
-from aelab.execute.jobs import Job
-from aelab.runs.record import Run
+from aelab.execute.jobs import Job, Options
+from aelab.runs.record import Run, holds_a_run
 from aelab.runs.store import Store
 
 #: Enough for the last row of a metrics file.
@@ -45,6 +45,10 @@ class Followed:
     def reached(self) -> tuple[int, int]:
         """Runs that are left and images seen of all: when it does not change, nothing happens."""
         return len(self._jobs), sum(self._images.values())
+
+    def forget(self, name: str) -> bool:
+        """Tells no more of a run whose end is known otherwise; whether it had not ended before."""
+        return self._jobs.pop(name, None) is not None
 
     def look(self) -> Iterator[ev.Event]:
         """What has happened since the last look."""
@@ -89,6 +93,23 @@ class Followed:
         return ev.RunProgress(
             name, images, limit, float("nan") if loss is None else loss, rate, left
         )
+
+
+def begin_again(job: Job, store: Store, options: Options) -> None:
+    """What `--restart` and `--retry-failed` ask for, once, and not wherever the run is placed.
+
+    Raises:
+        StoreError: another process trains the run.
+    """
+    path = store.path_of(job.spec.folder)
+    if not holds_a_run(path):
+        return
+    run = Run.at(path, job.spec.folder)
+    if options.restart:
+        store.remove(run)
+    elif run.state == "failed":
+        with run.lock():
+            run.set_status("interrupted")
 
 
 def _last_row(path: Path) -> dict[str, Any]:

@@ -21,10 +21,9 @@ from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.errors import UserError
 from aelab.execute import events as ev
-from aelab.execute.engines.followed import Followed
+from aelab.execute.engines.followed import Followed, begin_again
 from aelab.execute.jobs import Job, Options, Rehearsal
 from aelab.execute.stop import StopRequest
-from aelab.runs.record import Run, holds_a_run
 
 #: Seconds between two looks at the files, and between two questions to Slurm.
 LOOK_SECONDS, ASK_SECONDS = 2.0, 15.0
@@ -84,7 +83,7 @@ class Slurm:
     def train(self, jobs: Sequence[Job]) -> Iterator[ev.Event]:
         """See `Engine`."""
         for job in jobs:
-            self._begin_again(job)
+            begin_again(job, self._workspace.store, self._options)
         followed = Followed(jobs, self._workspace.store, time.time(), self._options.threads or 1)
         fruitless, before = 0, followed.reached
         while followed.left and not self._stop and fruitless < MOST_ARRAYS:
@@ -101,23 +100,6 @@ class Slurm:
                 f"no progress in {MOST_ARRAYS} Slurm jobs; their output: {self._log_folder}\n"
                 "  the same command continues it",
             )
-
-    def _begin_again(self, job: Job) -> None:
-        """What `--restart` and `--retry-failed` ask for, once, and not in every task.
-
-        Raises:
-            StoreError: another process trains the run.
-        """
-        store = self._workspace.store
-        path = store.path_of(job.spec.folder)
-        if not holds_a_run(path):
-            return
-        run = Run.at(path, job.spec.folder)
-        if self._options.restart:
-            store.remove(run)
-        elif run.state == "failed":
-            with run.lock():
-                run.set_status("interrupted")
 
     def __enter__(self) -> Self:
         return self
