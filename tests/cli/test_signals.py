@@ -66,7 +66,7 @@ def test_a_polite_signal_saves_and_says_how_to_go_on(
     process = _start(tmp_path, images=2_000_000)
     _wait_for_checkpoint(tmp_path)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == code, err
     assert "continue with: aelab run slow.yml --device cpu" in err
     status = _status(tmp_path)
@@ -83,7 +83,7 @@ def test_a_run_killed_hard_continues_bit_for_bit(tmp_path: Path) -> None:
     _wait_for_checkpoint(cut)
     time.sleep(0.3)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     for folder in (cut, whole):
         process = _start(folder, images=6_400)
         _, err = process.communicate(timeout=120)
