@@ -1,11 +1,43 @@
-"""What every test shares: nothing outside of its own folders is written."""
+"""What every test shares: nothing outside of its own folders is written, and a small experiment."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+TINY = """
+matrix:
+  net: [mlp, conv]
+  seed: [1, 2]
+
+experiment_name: tiny/${matrix_slug}
+
+globals:
+  SHAPE: (1, 8, 8)
+
+train_set: noise_dataset(SHAPE, size=200, seed=1)
+validation_set: noise_dataset(SHAPE, size=50, seed=2)
+
+model: |
+  {
+      "conv": EncoderDecoder(
+          EncoderConv2d(SHAPE, code_size=8, channels=(4, 4), kernel_size=3),
+          DecoderConv2d(SHAPE, code_size=8, channels=(4, 4), kernel_size=3),
+      ),
+      "mlp": EncoderDecoder(EncoderMLP(SHAPE, code_size=8), DecoderMLP(SHAPE, code_size=8)),
+  }[net]
+
+seed: ${seed}
+batch_size: 16
+learnrate: 0.001
+optimizer: Adam
+max_inputs: 480
+num_inputs_between_validations: 160
+num_train_loss_steps: 80
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,3 +52,35 @@ def own_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_job() -> None:
     """`aelab run` in this process unless a test says otherwise, however idle the machine is."""
     os.environ["AELAB_JOBS"] = "1"
+
+
+@pytest.fixture
+def tiny_text() -> str:
+    return TINY
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Path of the tiny experiment file, alone in its folder."""
+    path = tmp_path / "tiny.yml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty AELAB_DATA and an empty cache; nothing is remembered, nothing is fetched."""
+    from aelab.data import MEMORY  # not for the tests that need no torch
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("AELAB_DATA", str(folder))
+    monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("aelab.data.sources.download._fetch_one", _no_network)
+    MEMORY.clear()
+    yield folder
+    MEMORY.clear()
+
+
+def _no_network(address: str, target: Path, sha256: str, packed: bool = False) -> Path:
+    raise OSError("no network in tests")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,20 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aelab.data import MEMORY
-
 
 @pytest.fixture(autouse=True)
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty AELAB_DATA and an empty cache; nothing is remembered, nothing is fetched."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("AELAB_DATA", str(folder))
-    monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aelab.data.sources.download._fetch_one", _no_network)
-    MEMORY.clear()
-    yield folder
-    MEMORY.clear()
+def nothing_outside(data_folder: Path) -> None:
+    """Each test of this room has an empty `data_folder`."""
 
 
 @pytest.fixture
@@ -60,10 +50,6 @@ def tile_sheet(data_folder: Path) -> Path:
     path.parent.mkdir()
     Image.fromarray(sheet.numpy()).save(path)
     return path
-
-
-def _no_network(address: str, target: Path, sha256: str, packed: bool = False) -> Path:
-    raise OSError("no network in tests")
 
 
 #: Taken before the fixture above hides it.

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data import MEMORY, TensorDataset, image_folder_dataset, roots
+from aelab import roots
+from aelab.data import MEMORY, TensorDataset, image_folder_dataset
 from aelab.data.sources.decode import decode, file_shape
 from aelab.data.sources.folder import list_pictures
 from aelab.errors import DataError

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data import image_folder_dataset, roots
+from aelab import roots
+from aelab.data import image_folder_dataset
 from aelab.errors import DataError
 
 
