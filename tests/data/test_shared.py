@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aelab.data import MEMORY, Dataset, noise_dataset
+from aelab.data.pixel_room import PixelRoom
 from aelab.data.shared import sharing_sets
 from aelab.types import Images
 
@@ -16,6 +17,17 @@ from aelab.types import Images
 def forgotten() -> None:
     """Nothing is remembered from another test, nor for the next."""
     MEMORY.clear()
+
+
+class _Writing:
+    """Writes files as before, and remembers which."""
+
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+
+    def __call__(self, path: Path, data: bytes | memoryview) -> None:
+        self.paths.append(path)
+        path.write_bytes(data)
 
 
 def _read_again(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Images:
@@ -81,6 +93,34 @@ def test_a_function_of_the_file_is_not_handed_on_but_its_pixels_are_shared(tmp_p
     maps = Path("/proc/self/maps")
     if maps.exists():
         assert maps.read_text().count(f"{first.content_sha256}.pixels") >= 2
+
+
+def test_a_large_set_is_made_in_the_file_that_all_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aelab.data.pixel_room.MAPPED_BYTES", 1 << 20)
+    monkeypatch.setattr("aelab.data.shared._write", written := _Writing())
+    large = noise_dataset((1, 16, 16), size=8_000, seed=1).shuffle()
+    with sharing_sets(tmp_path):
+        first = large.load()
+        second = _read_again(large, monkeypatch)
+    assert first.facts["memory_mapped"] and second.facts["memory_mapped"]
+    assert first.pixels.equal(second.pixels)
+    assert not [path for path in written.paths if path.suffix == ".pixels"]
+    assert len(list(tmp_path.glob("*.pixels"))) == 2  # before and after the shuffle
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_file_that_no_set_took_goes_with_its_tensor(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "shelf"
+    tmp_path.mkdir()
+    with sharing_sets(tmp_path):
+        room = PixelRoom(2_000, "a set")
+        room.add(torch.ones(2_000, 1, 32, 32, dtype=torch.uint8))
+        pixels = room.done()
+        assert len(list(tmp_path.iterdir())) == 1
+        del pixels, room
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_small_set_or_a_full_folder_is_read_as_without_sharing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from aelab.data.base import Change, Description, RandomChange, make_images
 from aelab.data.functions import call_on_image, function_key, refuse_missing_names
+from aelab.data.pixel_room import PixelRoom
 from aelab.errors import ConfigError, ShapeError
 from aelab.ops.crops import random_crop, random_flip, random_shift
 from aelab.ops.random import keyed_generator, keyed_seed
@@ -282,16 +283,17 @@ def freeze_images(images: Images, seed: int = 0) -> Images:
     """
     if not images.augment:
         return images
-    batches = []
+    room = PixelRoom(len(images), "the set with its random changes made once")
     for start in range(0, len(images), 1024):
         generator = keyed_generator(keyed_seed(seed, "freeze"), "freeze", start)
         part = augmented(images.pixels[start : start + 1024], images.augment, generator)
-        batches.append(to_bytes(part))
+        room.add(to_bytes(part))
+    mapped = room.mapped
     frozen = make_images(
-        join(batches),
+        room.done(),
         labels=images.labels,
         provenance=images.provenance,
-        facts={**images.facts, "memory_mapped": False, "frozen_seed": seed},
+        facts={**images.facts, "memory_mapped": mapped, "frozen_seed": seed},
         medium=images.medium,
         value_range=images.value_range,
     )
@@ -317,13 +319,6 @@ def roll(rows: int, columns: int, sigma: float | None, draws: Draws) -> RandomRo
             hint='write .roll(5, 5, sigma=2.5, draws="normal")',
         )
     return RandomRoll(int(rows), int(columns), sigma, draws)
-
-
-def join(parts: Sequence[Tensor]) -> Tensor:
-    """Parts along the first axis; as float 0..1 if not all are 8 bit."""
-    if len({part.dtype for part in parts}) > 1:
-        parts = [p.float() / 255.0 if p.dtype == torch.uint8 else p.float() for p in parts]
-    return torch.cat(list(parts))
 
 
 def to_bytes(images: Tensor) -> Tensor:

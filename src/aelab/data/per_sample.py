@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aelab.data.augment import EachItem, Steps, join, seeded, to_bytes
+from aelab.data.augment import EachItem, Steps, seeded, to_bytes
 from aelab.data.base import Change, Description, make_images, refuse_other_range
 from aelab.data.functions import call_on_image, function_key, refuse_missing_names
+from aelab.data.pixel_room import PixelRoom
 from aelab.data.transforms import RandomAugment, RandomTransform, Transform, flat_transforms
 from aelab.errors import DataError, ShapeError
 from aelab.ops.value_range import UNIT, guessed_range
@@ -134,19 +135,20 @@ class PerSample(Change):
         if images.augment:  # random changes come first, so all of these follow them
             first = () if self.started == Started() else (Steps(self.started),)
             plan = _Plan((), (*first, *_as_augments(self.functions)))
-            pixels = images.pixels
+            pixels, mapped = images.pixels, bool(images.facts.get("memory_mapped"))
         else:
             plan = self._plan(images, before)
-            pixels, drew = self._run(images, plan, before)
+            room, drew = self._run(images, plan, before)
             if drew:  # a function that did not draw for the first image, but for a later one
                 plan = _Plan((), _as_augments(self.functions))
-                pixels, _ = self._run(images, plan, before)
+                room, _ = self._run(images, plan, before)
+            mapped, pixels = room.mapped, room.done()
         return make_images(
             pixels,
             labels=images.labels,
             augment=(*images.augment, *plan.always),
             provenance=images.provenance,
-            facts={**images.facts, "memory_mapped": False},
+            facts={**images.facts, "memory_mapped": mapped},
             medium=images.medium,
             value_range=self._range_after(images.value_range, pixels, before.name),
         )
@@ -179,9 +181,9 @@ class PerSample(Change):
                 return _Plan(self.functions[:number], _as_augments(self.functions[number:]))
         return _Plan(self.functions, ())
 
-    def _run(self, images: Images, plan: _Plan, before: Description) -> tuple[Tensor, bool]:
+    def _run(self, images: Images, plan: _Plan, before: Description) -> tuple[PixelRoom, bool]:
         """All images through what is done once; and whether that drew random numbers after all."""
-        parts = []
+        room = PixelRoom(len(images), f"{before.name}, changed by functions,")
         starts = range(0, len(images), _BATCH)
         state = seeded(0)
         with state:
@@ -196,8 +198,8 @@ class PerSample(Change):
                     batch = _whole(function, batch, before.name, start)
                 if plan.always and before.raw and not batch.is_floating_point():
                     batch = batch.float()  # random functions get raw values, not 0..1
-                parts.append(batch if self.raw_after(before) else to_bytes(batch))
-            return join(parts), state.drew()
+                room.add(batch if self.raw_after(before) else to_bytes(batch))
+            return room, state.drew()
 
 
 def augmentations(transforms: Function | Sequence[Function] | None) -> tuple[Augment, ...]:

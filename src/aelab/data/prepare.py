@@ -13,9 +13,10 @@ from torch import Tensor
 from aelab.data.augment import Steps
 from aelab.data.base import Change, Description, Shape, make_images
 from aelab.data.memory import refuse_too_large
+from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.errors import DataError, ShapeError
 from aelab.ops.color import convert_channels
-from aelab.ops.resize import Window, filter_name, resize, resize_rgba
+from aelab.ops.resize import Window, filter_name, resize, resize_rgba, whole_chunks
 from aelab.types import Images
 
 
@@ -88,19 +89,22 @@ class ToShape(Change):
         if images.augment:
             return self._after(images)
         change = self._of(images)
-        refuse_too_large(
-            len(images) * math.prod(change.shape) * (4 if self.normalize_between else 1),
-            f"{before.name} at {'x'.join(map(str, change.shape))}, {len(images):,} images,",
-        )
-        pixels = change(images.pixels)
-        resized = tuple(images.pixels.shape[2:]) != change.shape[1:]
+        resized = images.shape[1:] != change.shape[1:]
         facts = self._facts(images, resized)
-        if resized:
-            facts["memory_mapped"] = False
-        if pixels is images.pixels:
+        fits = images.shape == change.shape and images.pixels.is_contiguous()
+        if fits and self.normalize_between is None:
             return replace(images, facts=facts)
+        what = f"{before.name} at {'x'.join(map(str, change.shape))}, {len(images):,} images,"
+        refuse_too_large(8 * math.prod(change.shape), what)  # one image, in double precision
+        room = PixelRoom(len(images), what)
+        value_bytes = 4 if self.normalize_between else images.pixels.itemsize
+        item_bytes = math.prod(change.shape) * value_bytes
+        multiple = change.whole_chunks(images.shape)
+        for some in parts_of(len(images), item_bytes, multiple):
+            room.add(change(images.pixels[some]))
+        facts["memory_mapped"] = room.mapped
         return make_images(
-            pixels,
+            room.done(),
             labels=images.labels,
             augment=images.augment,
             provenance=images.provenance,
@@ -211,6 +215,13 @@ class BatchResize:
     def __call__(self, images: Tensor) -> Tensor:
         images = prepare(images, self.shape, self.filter, alpha=self.alpha)
         return normalize(images, *self.normalize_between) if self.normalize_between else images
+
+    def whole_chunks(self, shape: Shape) -> int:
+        """How many images of `shape` are changed together; see `ops.resize.whole_chunks`."""
+        if shape[1:] == self.shape[1:]:
+            return 1
+        channels = 1 if self.shape[0] == 1 else shape[0]
+        return whole_chunks((channels, *shape[1:]), self.shape[1:])
 
     def __repr__(self) -> str:
         # Records of runs hold this text, and runs are compared by it: it stays as it ever was.

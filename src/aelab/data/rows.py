@@ -14,6 +14,7 @@ from aelab.data.augment import freeze_images
 from aelab.data.base import Change, Description, make_images
 from aelab.data.functions import call_on_image, function_key, refuse_missing_names
 from aelab.data.memory import refuse_too_large
+from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.errors import DataError
 from aelab.ops.random import keyed_generator
 from aelab.preparation import track
@@ -156,12 +157,14 @@ class Filter(Change):
 
 def take_rows(images: Images, rows: slice | Tensor) -> Images:
     """Some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
-    if not isinstance(rows, slice):
-        row_bytes = images.pixels[:1].numel() * images.pixels.element_size()
-        refuse_too_large(len(rows) * row_bytes, f"a set of {len(rows):,} images")
-    pixels = images.pixels[rows]
+    if isinstance(rows, slice):
+        pixels, mapped = images.pixels[rows], bool(images.facts.get("memory_mapped"))
+    else:
+        room = PixelRoom(len(rows), f"a set of {len(rows):,} images")
+        for some in parts_of(len(rows), images.pixels[:1].nbytes):
+            room.add(images.pixels[rows[some]])
+        mapped, pixels = room.mapped, room.done()
     labels = images.labels[rows] if images.labels is not None else None
-    mapped = bool(images.facts.get("memory_mapped")) and isinstance(rows, slice)
     provenance: Sequence[Provenance] = images.provenance
     if len(provenance) == 1:
         provenance = [provenance[0]._replace(count=len(pixels))]

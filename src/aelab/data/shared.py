@@ -1,7 +1,8 @@
 """One copy of each data set for several worker processes.
 
 Within `sharing`, a set that one process has read lies in files of a common folder: its pixels as
-they are, everything else beside them. All processes map the pixels, the one that read them too, so
+they are, everything else beside them. Pixels that are made part by part (`PixelRoom`) are made in
+such a file. All processes map the pixels, the one that read them too, so
 the system keeps one copy in memory, however many there are. Mappings are private: whoever writes
 into a set writes into its own copy, as without sharing.
 """
@@ -13,6 +14,7 @@ import hashlib
 import mmap
 import os
 import pickle
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,9 @@ LEAST_BYTES = 1 << 20
 
 _shelves: list[Path] = []
 
+#: Files of the folder that tensors lie in already, by the tensor's `id`.
+_places: dict[int, Path] = {}
+
 
 @contextlib.contextmanager
 def sharing_sets(folder: Path) -> Iterator[None]:
@@ -40,6 +45,26 @@ def sharing_sets(folder: Path) -> Iterator[None]:
         yield
     finally:
         _shelves.remove(folder)
+
+
+def current_shelf() -> Path | None:
+    """The folder of `sharing`; None outside."""
+    return _shelves[-1] if _shelves else None
+
+
+def lies_in(pixels: Tensor, path: Path) -> None:
+    """Tells that a tensor is the whole of a file of the folder, which goes with the tensor.
+
+    Once a set with these pixels is shared, the file stays.
+    """
+    _places[id(pixels)] = path
+    weakref.finalize(pixels, _forget, id(pixels))
+
+
+def _forget(number: int) -> None:
+    path = _places.pop(number, None)
+    if path is not None:
+        path.unlink(missing_ok=True)
 
 
 def shared(fingerprint: str, read: Callable[[], Images]) -> Images:
@@ -81,19 +106,19 @@ def _found(about: Path) -> Images | None:
 def _stored(about: Path, images: Images) -> Images:
     """Puts a set on the shelf and returns it with mapped pixels; as it is where that is no use."""
     pixels = images.pixels
-    if (
-        images.facts.get("memory_mapped")
-        or not images.content_sha256
-        or pixels.device.type != "cpu"
-    ):
+    made_here = _places.get(id(pixels))
+    if not images.content_sha256 or pixels.device.type != "cpu":
         return images
-    if pixels.nbytes < LEAST_BYTES:
+    if made_here is None and (images.facts.get("memory_mapped") or pixels.nbytes < LEAST_BYTES):
         return images
     try:
         file = _pixels_file(about, images)
-        if not file.exists():  # the same pixels may have other changes, or another name
-            _write(file, pixels.contiguous().view(torch.uint8).numpy().data)
-        images = replace(images, pixels=_mapped(file, pixels.dtype, tuple(pixels.shape)))
+        if made_here is not None:
+            os.replace(_places.pop(id(pixels)), file)
+        else:
+            if not file.exists():  # the same pixels may have other changes, or another name
+                _write(file, pixels.contiguous().view(torch.uint8).numpy().data)
+            images = replace(images, pixels=_mapped(file, pixels.dtype, tuple(pixels.shape)))
     except (OSError, ValueError):  # the folder is full or gone
         return images
     # A change that is a function of the file itself cannot be handed on: then the others read the

@@ -17,7 +17,7 @@ a run's configuration, and a filter means the same thing on every machine:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -123,13 +123,31 @@ def _resized(
             return pixels.new_empty((*pixels.shape[:-2], rows, columns))
         return pixels if window is None else pixels[..., top : top + rows, left : left + columns]
     flat = pixels.reshape(-1, *pixels.shape[-2:])
-    largest = max(flat.shape[1], rows) * max(flat.shape[2], columns)
-    step = max(1, _CHUNK_ELEMENTS // largest)
+    step = _chunk_planes(flat.shape[-2:], (rows, columns))
     part = range(top, top + rows), range(left, left + columns)
-    chunks = [
-        _resize_planes(some, size, name, antialias, part, clamp) for some in torch.split(flat, step)
-    ]
-    return torch.cat(chunks).reshape(*pixels.shape[:-2], rows, columns)
+    made: Tensor | None = None
+    for number, some in enumerate(torch.split(flat, step)):
+        chunk = _resize_planes(some, size, name, antialias, part, clamp)
+        if made is None:
+            made = chunk.new_empty(len(flat), rows, columns)
+        made[number * step : number * step + len(chunk)] = chunk
+    assert made is not None
+    return made.reshape(*pixels.shape[:-2], rows, columns)
+
+
+def _chunk_planes(given: Sequence[int], made: Sequence[int]) -> int:
+    """How many planes are made at once."""
+    return max(1, _CHUNK_ELEMENTS // (max(given[0], made[0]) * max(given[1], made[1])))
+
+
+def whole_chunks(shape: tuple[int, ...], size: tuple[int, int]) -> int:
+    """How many images of `shape` (C, H, W) fill whole chunks of `resize`.
+
+    A set that is cut behind a multiple of so many images and resized part by part is equal, bit
+    for bit, to the same set resized at once, floats included.
+    """
+    step = _chunk_planes(shape[1:], size)
+    return step // math.gcd(step, shape[0])
 
 
 def resize_rgba(

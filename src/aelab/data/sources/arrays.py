@@ -19,6 +19,7 @@ from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_too_large
+from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.data.prepare import ToShape
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.files import open_file
@@ -226,12 +227,18 @@ def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
                 f"{path}: floats are read as 0..1, and its values go from {low:g} to {high:g}",
                 hint="divide by the value of white (255 for bytes) and save it again",
             )
-        return torch.from_numpy(values.astype(np.float32, order="C"))
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8) * 255
-    elif values.dtype.itemsize == 2:
-        values = values >> 8
-    return torch.from_numpy(values.astype(np.uint8, order="C"))
+    wanted = np.float32 if values.dtype.kind == "f" else np.uint8
+    if values.dtype == wanted and values.flags.c_contiguous:
+        return torch.from_numpy(values)
+    room = PixelRoom(len(values), f"the array in {path}")
+    for part in parts_of(len(values), values[:1].nbytes):
+        some = values[part]
+        if some.dtype == np.bool_:
+            some = some.astype(np.uint8) * 255
+        elif some.dtype.kind != "f" and some.dtype.itemsize == 2:
+            some = some >> 8
+        room.add(torch.from_numpy(some.astype(wanted, order="C")))
+    return room.done()
 
 
 def array_dataset(

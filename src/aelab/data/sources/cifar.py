@@ -16,6 +16,7 @@ from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
+from aelab.data.pixel_room import PixelRoom
 from aelab.data.prepare import ToShape
 from aelab.data.sources.download import fetch
 from aelab.errors import DataError
@@ -126,13 +127,17 @@ class Cifar10(Source):
                 packed=True,
             )
         files = self._files(found)
+        contents: Iterator[tuple[str, bytes]]
         if files:
-            contents = [(str(file), read_file(file)) for file in files]
+            contents = ((str(file), read_file(file)) for file in files)
         else:
-            contents = list(_members(found, self.stems))
-        parts = [_read_batch(name, content) for name, content in contents]
-        pixels = torch.cat([part[0] for part in parts])
-        labels = torch.cat([part[1] for part in parts])
+            contents = _members(found, self.stems)
+        room, numbers = PixelRoom(len(self.stems) * IMAGES_A_FILE, self.name), []
+        for name, content in contents:
+            some, some_labels = _read_batch(name, content)
+            room.add(some)
+            numbers.append(some_labels)
+        pixels, labels = room.done(), torch.cat(numbers)
         source = Provenance(self.name, str(found), len(pixels), content_sha256(pixels))
         facts = {"label_names": list(LABELS)}
         return make_images(pixels, labels=labels.long(), provenance=[source], facts=facts)
@@ -156,7 +161,7 @@ def _members(archive: Path, stems: tuple[str, ...]) -> Iterator[tuple[str, bytes
     for folder, end in _VERSIONS:
         names = [f"{folder}/{stem}{end}" for stem in stems]
         if all(name in found for name in names):
-            yield from ((f"{archive}: {name}", found[name]) for name in names)
+            yield from ((f"{archive}: {name}", found.pop(name)) for name in names)
             return
     raise DataError(
         f"{archive} lacks {', '.join(sorted(wanted - found.keys()))}",

@@ -19,6 +19,7 @@ from aelab import roots
 from aelab.data.base import Shape, content_sha256, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_full_disk, refuse_too_large
+from aelab.data.pixel_room import NEVER, PixelRoom
 from aelab.data.prepare import checked_shape, prepare
 from aelab.data.sources.background import BLACK, Background, background_of
 from aelab.data.sources.decode import EXTENSIONS, Frames, Noticed, decode, file_shape
@@ -218,11 +219,17 @@ class Folder(FilesBelow):
 
     def _gathered(self, shape: Shape) -> _Read:
         seen = _Seen()
-        entries = list(self._pictures(shape, seen))
-        self._not_empty(len(entries), seen.skipped)
-        pixels = torch.cat([picture for _, picture, _ in entries])
-        rows = [number for number, _, _ in entries]
-        resized = any(changed for _, _, changed in entries)
+        # An animation has any number of frames.
+        count = len(self.files()) if self.frames == "first" else None
+        room = PixelRoom(count, str(self.path), mapped_above=NEVER)  # `memory_limit_mb` decides
+        rows: list[int] = []
+        resized = False
+        for number, picture, changed in self._pictures(shape, seen):
+            room.add(picture)
+            rows.append(number)
+            resized = resized or changed
+        self._not_empty(len(rows), seen.skipped)
+        pixels = room.done()
         return _Read(pixels, rows, resized, content_sha256(pixels), *seen.told())
 
     def _mapped(self, shape: Shape) -> _Read:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aelab.data.augment import freeze_images, join
+from aelab.data.augment import freeze_images
 from aelab.data.base import Source, make_images
+from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.errors import DataError, ShapeError
 from aelab.medium import Medium, common_medium
 from aelab.ops.classes import class_numbers, common_classes
@@ -97,15 +98,22 @@ class Interleaved(Source):
             )
         counts = [len(images) for images in loaded]
         order = _turns(counts)
+        room = PixelRoom(sum(counts), self.name)
+        for part, places in zip(loaded, torch.split(order.argsort(), counts), strict=True):
+            for some in parts_of(len(part), part.pixels[:1].nbytes):
+                room.add(part.pixels[some], places[some])
         provenance = [entry for images in loaded for entry in images.provenance]
         facts: dict[str, Any] = {"resized": any(i.facts.get("resized") for i in loaded)}
+        mapped, pixels = room.mapped, room.done()
+        if mapped:
+            facts["memory_mapped"] = True
         labels, names = self._labels(loaded)
         if names:
             facts["label_names"] = names
         if all(i.facts.get("alpha") for i in loaded):
             facts["alpha"] = True
         return make_images(
-            join([images.pixels for images in loaded])[order],
+            pixels,
             labels=None if labels is None else labels[order],
             augment=loaded[0].augment,
             provenance=provenance,

@@ -23,6 +23,7 @@ from aelab.data.functions import function_key
 from aelab.data.image_filter import ImageFilter
 from aelab.data.listed import listed
 from aelab.data.memory import refuse_full_disk
+from aelab.data.pixel_room import MAPPED_BYTES
 from aelab.data.prepare import checked_shape
 from aelab.data.sources.folder import map_pixels
 from aelab.data.sources.kali_formula import (
@@ -41,7 +42,6 @@ from aelab.types import Images, Provenance
 
 #: Part of the cache's key: a change of the formula makes other files.
 _VERSION = 1
-_MAPPED_BYTES = 2 << 30
 _KEEP_SECONDS = 2.0
 _MOST_CANDIDATES_PER_IMAGE = 5_000
 
@@ -146,7 +146,7 @@ class Kali(Source):
         key = hashlib.sha256(self.fingerprint().encode()).hexdigest()[:24]
         kept = roots.cache_folder() / "kali" / f"{key}.u8"
         shape = (self.size, *self.wanted)
-        mapped = int(np.prod(shape)) > _MAPPED_BYTES
+        mapped = int(np.prod(shape)) > MAPPED_BYTES
         own_function = any(recipe.keep and recipe.keep.also for recipe in self.recipes)
         if own_function or not kept.is_file():  # a file's name cannot tell what a function does
             pixels = self._rendered(kept, mapped)

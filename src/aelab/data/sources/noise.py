@@ -10,6 +10,7 @@ from aelab.data.base import Source, content_sha256, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
 from aelab.data.memory import refuse_too_large
+from aelab.data.pixel_room import PixelRoom
 from aelab.data.prepare import checked_shape
 from aelab.errors import DataError
 from aelab.ops.random import keyed_generator
@@ -61,12 +62,10 @@ class Noise(Source):
         return f"noise {values}"
 
     def read(self) -> Images:
-        drawn = max(self.size, _BLOCK) if not self.clamp01 else self.size / 4 + _BLOCK
-        refuse_too_large(
-            int(4 * drawn * math.prod(self.wanted)),
-            f"noise_dataset of {self.size:,} images {'x'.join(map(str, self.wanted))}",
-        )
-        blocks = []
+        what = f"noise_dataset of {self.size:,} images {'x'.join(map(str, self.wanted))}"
+        refuse_too_large(4 * _BLOCK * math.prod(self.wanted), what)  # of one block
+        room = PixelRoom(self.size, what)
+        room.promise(self.wanted, torch.uint8 if self.clamp01 else torch.float32)
         for start in range(0, self.size, _BLOCK):
             # Whole blocks are drawn: a smaller set is the beginning of a larger one.
             generator = keyed_generator(self.seed, "noise", start)
@@ -74,11 +73,12 @@ class Noise(Source):
             values = values[: self.size - start].mul_(self.std).add_(self.mean)
             if self.clamp01:
                 values = values.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8)
-            blocks.append(values)
-        pixels = torch.cat(blocks)
+            room.add(values)
+        mapped, pixels = room.mapped, room.done()
         sha256 = content_sha256(pixels)
         source = Provenance(self.name, "generated", self.size, sha256)
-        return make_images(pixels, provenance=[source], sha256=sha256)
+        facts = {"memory_mapped": mapped}
+        return make_images(pixels, provenance=[source], facts=facts, sha256=sha256)
 
 
 @listed("noise", {"size": 10_000}, {"size": 10_000, "seed": 1})
