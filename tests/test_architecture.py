@@ -57,8 +57,8 @@ MAY_IMPORT = {
         "assembly", "config", "runs", "data", "models", "train", "types", "outputs", "posteriors",
     },
     "execute": {
-        "assembly", "config", "data", "runs", "models", "train", "ops", "report", "types",
-        "_version", "tensor_pictures", "medium",
+        "assembly", "config", "data", "runs", "models", "train", "ops", "analysis", "report",
+        "types", "_version", "tensor_pictures", "medium",
     },
     "study": {
         "assembly", "config", "runs", "data", "models", "losses", "metrics", "train", "ops",

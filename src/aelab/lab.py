@@ -110,6 +110,7 @@ class Lab:
         jobs: int | None = 1,
         threads: int | None = None,
         wait: bool = False,
+        stop_hopeless: float | None = None,
         slurm: Array | None = None,
         ray: Cluster | None = None,
     ) -> Iterator[Event]:
@@ -131,6 +132,9 @@ class Lab:
             threads: CPU threads of a run; None: OMP_NUM_THREADS, else 1 with several jobs, else
                 the free cores.
             wait: wait for runs that other processes train, and take over what these leave.
+            stop_hopeless: end a run whose chance of ending below the best finished run of the file
+                is under this (0.01 is 1 %). It keeps what it reached, and goes on when the file is
+                run without this.
             slurm: train in tasks of a Slurm array instead; how to submit them.
             ray: train on a Ray cluster instead; where, and what a run needs.
 
@@ -144,7 +148,7 @@ class Lab:
         yield from run_matrix(
             specs,
             self.workspace,
-            Options(restart, retry_failed, threads, wait),
+            Options(restart, retry_failed, threads, wait, stop_hopeless),
             StopRequest() if stop is None else stop,
             refuse_if_nothing_can_run,
             jobs,

@@ -45,7 +45,7 @@ from aelab.cli.render import ManySizes, render
 from aelab.cli.text import show
 from aelab.config import json_schema
 from aelab.config.document import scalar_value
-from aelab.errors import AelabError, UserError
+from aelab.errors import AelabError, ConfigError, UserError, Where
 from aelab.execute.engines.ray import Cluster
 from aelab.execute.engines.slurm import Array, command_of
 from aelab.execute.events import MatrixFinished, RunInterrupted
@@ -146,6 +146,14 @@ def run(
             "--wait", help="Wait for runs that other processes train; take over what they leave."
         ),
     ] = False,
+    stop_hopeless: Annotated[
+        str | None,
+        typer.Option(
+            "--stop-hopeless",
+            metavar="PERCENT",
+            help="End a run whose chance of beating the best finished run is under this, as in 1%.",
+        ),
+    ] = None,
     slurm: Annotated[
         bool,
         typer.Option("--slurm", help="Train in a Slurm array; --jobs is its number of tasks."),
@@ -197,12 +205,31 @@ def run(
             jobs=_jobs(jobs),
             threads=threads,
             wait=wait,
+            stop_hopeless=_chance(stop_hopeless),
             slurm=_array(sbatch, _jobs(jobs)) if in_slurm else None,
             ray=_cluster(ray, _jobs(jobs), run_needs) if on_ray else None,
         )
         code = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or code:
         raise typer.Exit(stop.exit_code or code)
+
+
+def _chance(given: str | None) -> float | None:
+    """`1%`, `1 %` or `0.01` as 0.01."""
+    if given is None:
+        return None
+    text = given.strip()
+    try:
+        chance = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        chance = -1.0
+    if not 0 < chance <= 0.5:
+        raise ConfigError(
+            f"given {given}; possible: a chance above 0, at most 50%",
+            where=Where(key="--stop-hopeless"),
+            hint="type: --stop-hopeless 1%",
+        )
+    return chance
 
 
 #: Exit code where nothing failed and other processes still train some runs: "try later".

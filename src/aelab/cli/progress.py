@@ -111,6 +111,7 @@ class PlainScreen:
     def __init__(self, quiet: bool = False, text: bool = False) -> None:
         self._quiet, self._text_wanted = quiet, text
         self._last_lines: dict[str, float] = {}
+        self._forecasts: dict[str, str] = {}
         self._notes = Notes()
 
     def show(self, event: ev.Event) -> None:
@@ -127,6 +128,10 @@ class PlainScreen:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+    def _forecast(self, name: str) -> str:
+        told = self._forecasts.get(name, "")
+        return f"; {told}" if told else ""
 
     def _is_due(self, about: str) -> bool:
         """Whether the last line about a run, a set or the matrix is long enough ago."""
@@ -151,7 +156,7 @@ class PlainScreen:
             case ev.RunProgress():
                 if not self._is_due(event.name):
                     return None
-                return f"  {event.name}: {progress_text(event)}"
+                return f"  {event.name}: {progress_text(event)}{self._forecast(event.name)}"
             case ev.MatrixProgress():
                 return f"  {matrix_text(event)}" if self._is_due("") else None
             case ev.Preparing():
@@ -160,6 +165,7 @@ class PlainScreen:
             case ev.RunErred():
                 return failure_text(event, self._notes)
             case ev.RunValidated():
+                self._forecasts[event.name] = event.forecast
                 shown = example_text(event) if event.text and self._text_wanted else ""
                 return "\n".join(filter(None, [warning_text(event), shown])) or None
             case ev.RunFinished():
@@ -204,6 +210,7 @@ def summary_text(event: ev.MatrixFinished) -> str:
     before = f" ({told})" if told else ""
     impossible = f" ({event.impossible} impossible)" if event.impossible else ""
     end = ", interrupted" if event.interrupted else ""
+    end = f", {event.stopped} stopped by forecast{end}" if event.stopped else end
     return (
         f"{event.finished} finished, {event.skipped} skipped{before}, "
         f"{event.failed} failed{impossible}{end}"
@@ -224,6 +231,8 @@ def outcome_text(event: ev.Event) -> str | None:
             return event.text
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
+        case ev.RunStopped() if event.for_good:
+            return f"  stopped {event.name} at {event.images:,} images: {event.reason}"
         case ev.MatrixFinished():
             return summary_text(event)
         case _:
@@ -285,7 +294,8 @@ class LiveScreen:
                 self._end(event.name)
                 self._progress.print(outcome_text(event) or "", markup=False, style="yellow")
             case ev.RunValidated():
-                self._validation[event.name] = f" (validation {event.loss:.4g})"
+                told = f"; {event.forecast}" if event.forecast else ""
+                self._validation[event.name] = f" (validation {event.loss:.4g}{told})"
                 if event.warnings:
                     self._progress.print(warning_text(event), style="yellow", markup=False)
                 if event.text and self._text_wanted:
@@ -300,6 +310,10 @@ class LiveScreen:
                 self._end(event.name)
                 text = failure_text(event, self._notes)
                 self._progress.print(text, markup=False, style="red")
+            case ev.RunStopped():
+                self._end(event.name)
+                if why := outcome_text(event):
+                    self._progress.print(why, markup=False, style="yellow")
             case ev.RunInterrupted():
                 self._end(event.name)
                 self._progress.print(outcome_text(event) or "", markup=False, style="red")

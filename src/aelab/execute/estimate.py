@@ -71,7 +71,12 @@ class Estimate:
                 slower = max(1.0, passed / share) if share > 0 else 1.0
                 left = event.seconds_left
                 known.seconds_left = None if left is None else left * min(slower, 3.0)
-            case ev.RunFinished(name=name) | ev.RunErred(name=name) | ev.RunInterrupted(name=name):
+            case (
+                ev.RunFinished(name=name)
+                | ev.RunErred(name=name)
+                | ev.RunInterrupted(name=name)
+                | ev.RunStopped(name=name)
+            ):
                 self._waiting.pop(name, None)
                 if name in self._known:
                     known = self._known[name]

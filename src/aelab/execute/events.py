@@ -104,6 +104,7 @@ class RunValidated:
     Attributes:
         text: of a run that writes, an example beside its original; empty where none was stored.
         warnings: what is wrong with the run since now, although every number is finite.
+        forecast: where it will end, as a sentence; empty where that cannot be told yet.
     """
 
     name: str
@@ -112,6 +113,7 @@ class RunValidated:
     is_best: bool
     text: str = ""
     warnings: list[str] = field(default_factory=list)
+    forecast: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,21 @@ class RunInterrupted:
 
 
 @dataclass(frozen=True)
+class RunStopped:
+    """A run that was ended before its time, and not by the user; everything is saved.
+
+    Attributes:
+        reason: `chance 1 % of ending below 0.018`, or why it goes on later.
+        for_good: whether nobody goes on with it in this matrix.
+    """
+
+    name: str
+    images: int
+    reason: str
+    for_good: bool = True
+
+
+@dataclass(frozen=True)
 class MatrixFinished:
     """Last event: counts by outcome.
 
@@ -185,6 +202,7 @@ class MatrixFinished:
         impossible: how many of `failed` could not be built.
         failed_before: how many of `skipped` failed when they were tried.
         held: how many of `skipped` another process trains now.
+        stopped: runs that were ended because of their forecast.
     """
 
     finished: int
@@ -194,6 +212,7 @@ class MatrixFinished:
     impossible: int = 0
     failed_before: int = 0
     held: int = 0
+    stopped: int = 0
 
 
 Event = (
@@ -210,5 +229,6 @@ Event = (
     | RunAwaited
     | RunErred
     | RunInterrupted
+    | RunStopped
     | MatrixFinished
 )

@@ -7,6 +7,7 @@ directory, made from it, is all that comes back besides the events.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,12 +32,36 @@ class Options:
         retry_failed: begin failed runs again.
         threads: CPU threads of a run; None chooses by free cores.
         wait: wait for runs that other processes train, and train those that these leave.
+        stop_hopeless: end a run whose chance of ending below the best finished run of its matrix
+            is under this, 0..1; None ends none.
+        rivals: folders of the runs of the matrix, which a run is compared with.
     """
 
     restart: bool = False
     retry_failed: bool = False
     threads: int | None = None
     wait: bool = False
+    stop_hopeless: float | None = None
+    rivals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How far a run is trained before others have their turn.
+
+    Attributes:
+        images: it is left at the first batch with so many images seen.
+        until: or at this time, in seconds since 1970.
+    """
+
+    images: int | None = None
+    until: float | None = None
+
+    def is_over(self, images: int) -> bool:
+        """Whether a run that has seen so many images is to be left now."""
+        if self.images is not None and images >= self.images:
+            return True
+        return self.until is not None and time.time() >= self.until
 
 
 @dataclass(frozen=True)
@@ -46,10 +71,12 @@ class Job:
     Attributes:
         spec: its text.
         number: its place in the matrix, from 1.
+        turn: how far it is trained now; None: to its end.
     """
 
     spec: RunSpec
     number: int
+    turn: Turn | None = None
 
 
 #: Raises what is wrong with every one of some runs, before a directory is made.
@@ -135,4 +162,13 @@ def skip_reason(run: Run, options: Options) -> str:
     if run.state == "failed" and not options.retry_failed:
         message = str((run.status.get("error") or {}).get("message", ""))
         return f"failed before ({message.partition(chr(10))[0]}); --retry-failed tries again"
+    stopped = run.status.get("stopped") or {}
+    if options.stop_hopeless and stopped.get("chance", 1.0) < options.stop_hopeless:
+        return f"{stopped_words(run)}; without --stop-hopeless it goes on"
     return ""
+
+
+def stopped_words(run: Run) -> str:
+    """`stopped: chance 1 % of ending below 0.018`; empty for a run that was not stopped."""
+    stopped = run.status.get("stopped") or {}
+    return f"stopped: {stopped['reason']}" if stopped.get("reason") else ""

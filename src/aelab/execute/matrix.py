@@ -10,6 +10,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from aelab import hardware
 from aelab.assembly.notes import common_notes
@@ -58,6 +59,7 @@ def run_matrix(
         ray: train on a Ray cluster instead; where, and what a run needs.
     """
     store = workspace.store
+    options = replace(options, rivals=tuple(dict.fromkeys(spec.folder for spec in specs)))
     trained = trained_for(specs, [] if options.restart else begun(specs, store))
     own = [spec for spec in specs if trained[spec.folder] is spec]
     stored = stored_runs(own, workspace, options)
@@ -167,7 +169,7 @@ class _Count:
 
     def __init__(self) -> None:
         self._by_kind = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
-        self._impossible = self._failed_before = self._held = 0
+        self._impossible = self._failed_before = self._held = self._stopped = 0
 
     def all(self, events: Sequence[Event] | Iterator[Event]) -> Iterator[Event]:
         """The same events, counted."""
@@ -177,6 +179,7 @@ class _Count:
             self._impossible += isinstance(event, ev.RunErred) and event.impossible
             self._failed_before += isinstance(event, ev.RunSkipped) and event.failed_before
             self._held += isinstance(event, ev.RunSkipped) and event.held
+            self._stopped += isinstance(event, ev.RunStopped) and event.for_good
             yield event
 
     def end(self, stop: StopRequest) -> ev.MatrixFinished:
@@ -190,6 +193,7 @@ class _Count:
             self._impossible,
             self._failed_before,
             self._held,
+            self._stopped,
         )
 
 

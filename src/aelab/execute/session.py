@@ -31,8 +31,9 @@ from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec, mistake_of, passes_through
 from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError, in_words
 from aelab.execute import events as ev
-from aelab.execute.jobs import Options, first_record, skip_reason
+from aelab.execute.jobs import Options, Turn, first_record, skip_reason
 from aelab.execute.memory import is_out_of_memory, out_of_memory
+from aelab.execute.outlook import Outlook, hopeless
 from aelab.execute.record import environment, final_record, note_warnings, store_calls
 from aelab.execute.reproductions import Reproductions, shown_sets
 from aelab.execute.stop import StopRequest
@@ -54,12 +55,20 @@ SAVE_EVERY_SECONDS = 60.0
 
 
 def train_run(
-    spec: RunSpec, workspace: Workspace, options: Options, stop: StopRequest, number: int
+    spec: RunSpec,
+    workspace: Workspace,
+    options: Options,
+    stop: StopRequest,
+    number: int,
+    turn: Turn | None = None,
 ) -> Iterator[ev.Event]:
     """Trains one run, or continues it, or says why not; yields what happens.
 
     A failure of this run is an event, not an exception; only what concerns every run (a full disk,
     an unwritable folder) is raised.
+
+    Args:
+        turn: how far it is trained now; None: to its end.
     """
     try:
         run = workspace.store.create(
@@ -94,8 +103,8 @@ def train_run(
             yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
             return
         try:
-            run.set_status("running", error=None)
-            yield from _Session(spec, workspace, run, options, stop).train(number)
+            run.set_status("running", error=None, stopped=None)
+            yield from _Session(spec, workspace, run, options, stop, turn).train(number)
         except Exception as error:
             if concerns_every_run(error):
                 with contextlib.suppress(StoreError):  # there may be no room for this either
@@ -167,15 +176,24 @@ class _Session:
         run: its directory, locked by the caller.
         options: of the caller.
         stop: asked between batches.
+        turn: how far it is trained now.
 
     Raises:
         AelabError: something is wrong with the text, the images, or both together.
     """
 
     def __init__(
-        self, spec: RunSpec, workspace: Workspace, run: Run, options: Options, stop: StopRequest
+        self,
+        spec: RunSpec,
+        workspace: Workspace,
+        run: Run,
+        options: Options,
+        stop: StopRequest,
+        turn: Turn | None = None,
     ) -> None:
         self.spec, self.workspace, self.run, self.stop = spec, workspace, run, stop
+        self.turn, self.options = turn or Turn(), options
+        self.hopeless: dict[str, Any] | None = None  # why it is ended before its time
         self.parts = parts = build(
             spec, workspace, calls=stored_calls(run), restored=bool(run.checkpoints())
         )
@@ -193,6 +211,7 @@ class _Session:
     def train(self, number: int) -> Iterator[ev.Event]:
         """Trains the run to its end, and turns the loop's events into files and our events."""
         self._begin_or_continue()
+        self.outlook = Outlook(self.run, self.workspace.store, self.options.rivals)
         yield self._started(number)
         for event in fit(
             self.state,
@@ -200,7 +219,7 @@ class _Session:
             self.train_sets,
             self.validation_sets,
             self.settings,
-            should_stop=lambda: bool(self.stop),
+            should_stop=self._should_stop,
         ):
             shown = self._handle(event)
             if shown is not None:
@@ -220,6 +239,9 @@ class _Session:
             f"{self.state.learner.members[0].threads} threads, {self.parts.device}, "
             f"objective {self.parts.objective.describe()}"
         )
+
+    def _should_stop(self) -> bool:
+        return bool(self.stop or self.hopeless) or self.turn.is_over(self.state.clock.images)
 
     def _handle(self, event: Any) -> ev.Event | None:
         """Stores what an event of the loop says; returns what the caller shall see of it."""
@@ -343,7 +365,11 @@ class _Session:
             self._save(best=True)
         self._save_now_and_then()
         warnings = note_warnings(self.run, event)
-        return ev.RunValidated(self.spec.name, event.images, loss, event.is_best, text, warnings)
+        look = self.outlook.look(event.images, loss)
+        self.hopeless = hopeless(look, self.options.stop_hopeless)
+        return ev.RunValidated(
+            self.spec.name, event.images, loss, event.is_best, text, warnings, look.words
+        )
 
     def _picture(self) -> None:
         state = self.state
@@ -363,11 +389,16 @@ class _Session:
         )
         self._saved_at = time.monotonic()
 
-    def _interrupted(self) -> ev.RunInterrupted:
+    def _interrupted(self) -> ev.RunInterrupted | ev.RunStopped:
         self._save()
-        self.run.set_status("interrupted", images=self.state.clock.images)
-        self.run.log(f"stopped at {self.state.clock.images:,} images")
-        return ev.RunInterrupted(self.spec.name, self.state.clock.images)
+        images, reason = self.state.clock.images, (self.hopeless or {}).get("reason")
+        self.run.set_status("interrupted", images=images, stopped=self.hopeless)
+        self.run.log(f"stopped at {images:,} images{f': {reason}' if reason else ''}")
+        if reason:
+            return ev.RunStopped(self.spec.name, images, reason)
+        if not self.stop:
+            return ev.RunStopped(self.spec.name, images, "its turn is over", for_good=False)
+        return ev.RunInterrupted(self.spec.name, images)
 
     def _finished(self, reason: str) -> ev.RunFinished:
         self._picture()

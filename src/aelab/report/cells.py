@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from aelab.analysis.curves import judged
+from aelab.analysis.forecast import Forecast, percent
 from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
 from aelab.runs.evaluation import evaluated_values
@@ -43,6 +44,22 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """Where an unfinished run will end, and the best finished run that it compares with."""
+
+    forecast: Forecast
+    best: float | None
+
+    @property
+    def words(self) -> str:
+        """`0.021 (0.019 to 0.024), will not reach 0.018`; empty where nothing can be told."""
+        if not self.forecast.is_told:
+            return ""
+        target = "" if self.best is None else f", {self.forecast.against(self.best)}"
+        return f"{self.forecast.interval}{target}"
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything a table may say about one run; `cells` by column key, None where unknown."""
 
@@ -50,6 +67,7 @@ class Facts:
     cells: dict[str, Any]
     trend: Trend | None
     problems: list[str]
+    outlook: Outlook | None = None
 
     @property
     def loss(self) -> float | None:
@@ -81,12 +99,13 @@ class RunsTable:
     notes: list[str] = field(default_factory=list)
 
 
-def gather(run: Run, no_effect: set[str]) -> Facts:
+def gather(run: Run, no_effect: set[str], outlook: Outlook | None = None) -> Facts:
     """Read one run; a damaged metrics file is a problem of the run, not of the table.
 
     Args:
         run: a stored run, finished or not.
         no_effect: matrix keys that made no difference to it; their cells are blank.
+        outlook: of a run that is not finished.
     """
     record, status = run.record, run.status
     problems = _problems(run)
@@ -118,6 +137,7 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         "trend": None
         if is_diverged(run) or not trend or trend.verdict == "too few points"
         else trend.verdict,
+        "forecast": (outlook.words or None) if outlook else None,
         "state": _state(run, problems),
         "objective": f"legacy ({', '.join(old)})" if (old := old_formulas(record)) else None,
         "seed": record.get("seed"),
@@ -135,7 +155,7 @@ def gather(run: Run, no_effect: set[str]) -> Facts:
         cells[f"matrix.{key}"] = None if key in no_effect else value
     for key, value in (record.get("extra") or {}).items():
         cells[f"extra.{key}"] = value
-    return Facts(run, cells, trend, problems)
+    return Facts(run, cells, trend, problems, outlook)
 
 
 def is_diverged(run: Run) -> bool:
@@ -260,6 +280,9 @@ def _state(run: Run, problems: Sequence[str]) -> str:
     words = run.state_words
     if run.state == "running":
         words += progress_words(run)
+    stopped = run.status.get("stopped") or {}
+    if run.state == "interrupted" and stopped.get("chance") is not None:
+        words = f"stopped: chance {percent(stopped['chance'])}"
     if run.state in ("failed", "unreadable") and problems:
         first = " ".join(problems[0].split())
         words += f": {first[:97]}..." if len(first) > 100 else f": {first}"

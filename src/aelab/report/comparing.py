@@ -7,6 +7,7 @@ within one.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from aelab.analysis.effects import seed_keys
 from aelab.report.cells import old_formulas
+from aelab.runs.record import Run
 
 #: Kinds that are named in a sentence, at most.
 _NAMED = 4
@@ -80,6 +82,25 @@ def compare(records: Sequence[Record]) -> Comparison:
         return Comparison(group, [""] * len(numbers))
     names, axes = _names(records, group, len(numbers))
     return Comparison(group, names, apart(records), axes)
+
+
+def best_finished(run: Run, finished: Sequence[Run]) -> float | None:
+    """The lowest last loss of finished runs whose losses compare with those of a run.
+
+    None where there is none.
+    """
+    losses = [(other, _last_loss(other)) for other in finished if other.folder != run.folder]
+    known = [(other, loss) for other, loss in losses if loss is not None]
+    groups = compare([run.record, *(other.record for other, _ in known)]).group
+    return min(
+        (loss for (_, loss), group in zip(known, groups[1:], strict=True) if group == groups[0]),
+        default=None,
+    )
+
+
+def _last_loss(run: Run) -> float | None:
+    loss: Any = (run.status.get("last") or {}).get("loss")
+    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
 
 
 def apart(records: Sequence[Record]) -> str | None:

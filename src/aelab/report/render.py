@@ -80,6 +80,7 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
             "points": trend.points,
             "source": trend.source,
         },
+        "forecast": _forecast(facts),
         "seconds": status.get("seconds"),
         "minutes": cells["minutes"],
         "images_per_second": cells["throughput"],
@@ -97,6 +98,23 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
             for column in columns
             if column.key.startswith("term.")
         },
+    }
+
+
+def _forecast(facts: Facts) -> dict[str, Any] | None:
+    """Where an unfinished run will end; with `reason` alone where that cannot be told."""
+    if facts.outlook is None:
+        return None
+    told, best = facts.outlook.forecast, facts.outlook.best
+    if not told.is_told:
+        return {"reason": told.reason}
+    return {
+        "loss": told.loss,
+        "low": told.low,
+        "high": told.high,
+        "images": told.end,
+        "best_finished": best,
+        "chance_below_best": None if best is None else told.chance_below(best),
     }
 
 

@@ -13,6 +13,7 @@ from aelab.analysis.seeds import ALPHA, SAME_WITHIN, Judgement, against_best, sp
 from aelab.analysis.trend import together
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
+from aelab.report.outlook import together as outlook_of
 from aelab.report.twins import distinct
 
 Rows = list[dict[str, Any]]
@@ -149,6 +150,7 @@ def _merged(group: list[Facts], repeats: set[str]) -> dict[str, Any]:
     for key in repeats:
         row[f"matrix.{key}"] = None
     row["trend"] = together([fact.trend for fact in counted if fact.trend is not None]) or None
+    row["forecast"] = outlook_of([fact.outlook for fact in counted if fact.outlook is not None])
     losses = [fact.loss for fact in counted if fact.loss is not None and math.isfinite(fact.loss)]
     row["spread"] = spread(losses).std if losses else None
     row["n"] = len(counted)

@@ -25,6 +25,7 @@ from aelab.report.cells import (
 from aelab.report.comparing import Comparison, compare, terms
 from aelab.report.evaluated import evaluated_notes
 from aelab.report.listing import listing
+from aelab.report.outlook import outlooks
 from aelab.report.query import DEFAULT, TableQuery
 from aelab.report.render import table_text
 from aelab.report.repeats import VERDICT, average_rows, merge_repeats
@@ -76,6 +77,7 @@ OUTCOMES = (
     Column("accuracy_without_spaces", "right without spaces", "share"),
     Column("blank", "blank", "share", ("blank_share",)),
     Column("trend", "trend", "text"),
+    Column("forecast", "forecast", "text"),
     Column("objective", "objective", "text", ("legacy",)),
     Column("note", "note", "text"),
     Column("state", "state", "text", ("error",)),
@@ -152,7 +154,11 @@ def make_table(
     each = query.each or layout.is_plain
     runs = sorted(runs, key=run_order)
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
-    facts = [gather(run, no_effect[str(run.path)] | unmentioned(run)) for run in runs]
+    ahead = outlooks(runs)
+    facts = [
+        gather(run, no_effect[str(run.path)] | unmentioned(run), ahead.get(str(run.path)))
+        for run in runs
+    ]
     if query.each and twins:
         facts = [fact for own in facts for fact in (own, *twins_of(own, runs))]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))

@@ -11,7 +11,7 @@ from typing import Any
 
 from aelab.errors import StoreError
 from aelab.execute import events as ev
-from aelab.execute.jobs import Job, Options
+from aelab.execute.jobs import Job, Options, stopped_words
 from aelab.runs.record import Run, holds_a_run
 from aelab.runs.store import Store
 
@@ -79,6 +79,10 @@ class Followed:
             loss = (status.get("last") or {}).get("loss")
             seconds, reason = float(status.get("seconds") or 0), str(status.get("reason") or "")
             yield ev.RunFinished(name, images, _number(loss), seconds, reason, run.path)
+        ended = state == "interrupted" and _changed(run.path) >= self._begun
+        if ended and (reason := stopped_words(run)):
+            del self._jobs[name]
+            yield ev.RunStopped(name, images, reason.removeprefix("stopped: "))
         if state == "failed" and _changed(run.path) >= self._begun:
             del self._jobs[name]
             error = status.get("error") or {}

@@ -44,7 +44,9 @@ class Inline:
         for job in jobs:
             if self.stop:
                 return
-            yield from train_run(job.spec, self.workspace, self.options, self.stop, job.number)
+            yield from train_run(
+                job.spec, self.workspace, self.options, self.stop, job.number, job.turn
+            )
 
     def __enter__(self) -> Self:
         return self

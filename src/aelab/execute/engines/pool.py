@@ -37,6 +37,8 @@ from aelab.hardware import allocator_environment, is_there, machine_mark, proces
 _LOOK_SECONDS = 0.2
 #: Seconds that workers may take to save their runs where nobody waits for events any more.
 _FAREWELL_SECONDS = 20.0
+#: Events after which a worker has no run in its hands.
+_ENDS = (ev.RunErred, ev.RunFinished, ev.RunSkipped, ev.RunStopped)
 #: Lines of a worker's last words that are kept for the message of its death.
 _LAST_LINES = 12
 _START = "from aelab.execute.engines.worker import main; main()"
@@ -187,7 +189,7 @@ class Pool:
             case ("event", ev.RunInterrupted()) if not self._stop:
                 pass  # somebody ended this worker alone: its end, which follows, is handled
             case ("event", event):
-                if isinstance(event, ev.RunErred | ev.RunFinished | ev.RunSkipped):
+                if isinstance(event, _ENDS):
                     worker.is_told = True
                 yield event
             case ("done",):

@@ -31,7 +31,7 @@ from aelab.hardware import machine_mark, process_mark
 #: Seconds until a file that another machine made must be seen: network file systems are late.
 _SEEN_SECONDS = 60.0
 #: What an end of a run is told by.
-_ENDS = (ev.RunFinished, ev.RunErred, ev.RunSkipped, ev.RunInterrupted)
+_ENDS = (ev.RunFinished, ev.RunErred, ev.RunSkipped, ev.RunInterrupted, ev.RunStopped)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def train(place: Place, job: Job, options: Options) -> Outcome:
         sys.argv[:] = place.command
         end: ev.Event | None = None
         with _saving_when_asked() as stop, sharing_sets(_shelf(place.token)):
-            for event in train_run(job.spec, place.workspace, options, stop, job.number):
+            for event in train_run(job.spec, place.workspace, options, stop, job.number, job.turn):
                 end = event if isinstance(event, _ENDS) else end
         return Outcome(end)
     except AelabError as error:

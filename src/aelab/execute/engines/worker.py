@@ -111,7 +111,7 @@ class _Worker:
                     else:
                         _, job, options = order
                         happening = train_run(
-                            job.spec, setup.workspace, options, self.stop, job.number
+                            job.spec, setup.workspace, options, self.stop, job.number, job.turn
                         )
                         for event in happening:
                             self.say("event", event)

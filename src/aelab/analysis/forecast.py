@@ -1,0 +1,442 @@
+"""Where is a run going? Its final loss with an 80 % interval, while it trains.
+
+A loss curve is fitted by many families of curves at once. The clock of all of them is the area
+under the learning rate so far, not the images: a rate that falls slows the curve, and the noise of
+the steps, which is in proportion to the rate, leaves the loss. So the part of the schedule that
+is still to come is in the forecast. Finished runs of the same matrix under the same schedule are
+further families. Each family predicts the newest third of the curve from what was before, and
+counts by how well it did.
+
+The spread is that of the families, of a block bootstrap of the deviations, and of what no family
+foresaw. How many spreads an interval is long was measured on the curves of 288 short runs
+(docs/results/forecast.md), not derived.
+
+Sources: Tissue, Wang & Wang 2024, arXiv:2408.11029 (area under the rate, and a gain from its
+fall); Luo et al. 2025, arXiv:2503.12811 (a power law of that area); Domhan et al. 2015, IJCAI
+(several families at once, weighted); Kunsch 1989, Ann. Statist. 17:1217 (block bootstrap).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aelab.analysis.curves import Curve, curve, in_blocks
+from aelab.analysis.planned import Plan, plan_of
+from aelab.runs.record import Run
+
+Vector = NDArray[Any]  # of floats
+
+#: Fewer points than these tell nothing.
+FEWEST_POINTS = 2
+
+#: More points are averaged to so many blocks.
+MOST_POINTS = 48
+
+#: Curves made by the block bootstrap.
+REDRAWN = 24
+
+#: So many curves of finished runs are looked at.
+MOST_SIBLINGS = 12
+
+#: Points along a schedule of which its area is summed.
+_STEPS = 512
+
+
+class Prior(NamedTuple):
+    """What is thought of a curve before it is seen; measured on the calibration curves.
+
+    Attributes:
+        fall: d log loss / d log area at the present point, and its spread.
+        gain: how much log loss falls when the rate falls from its peak to 0, and its spread.
+        noise: of a point, in log loss.
+        unforeseen: of the hold-out error, the part that counts whatever the fit.
+        sibling: spread of the factor by which a sibling's curve is stretched.
+        recent: a point weighs as the part of the area up to it, to this power.
+        trust: largest exponent with which hold-out errors decide about families.
+        fitted: part of the points that families are fitted to before they predict the others.
+        margin: part of the hold-out error that counts although nothing is extrapolated.
+    """
+
+    fall: tuple[float, float] = (0.49, 0.12)
+    gain: tuple[float, float] = (0.04, 0.025)
+    noise: float = 0.004
+    unforeseen: float = 0.24
+    sibling: float = 0.86
+    recent: float = 3.9
+    trust: float = 8.8
+    fitted: float = 0.7
+    margin: float = 0.11
+
+
+class Known(NamedTuple):
+    """A curve up to now, and what is known of its future.
+
+    Attributes:
+        images: (N,) ascending.
+        levels: (N,) logarithms of the losses.
+        area: (N,) area under the rate's factor, in images; that at the end is `end_area`.
+        factor: (N,) of the rate; that at the end is `end_factor`.
+        siblings: each a function of images to the log loss of a finished run.
+    """
+
+    images: Vector
+    levels: Vector
+    area: Vector
+    factor: Vector
+    end: float
+    end_area: float
+    end_factor: float
+    siblings: tuple[tuple[Vector, float], ...] = ()
+
+
+class Guess(NamedTuple):
+    """The logarithm of the final loss: middle, and a spread that is still to be calibrated."""
+
+    middle: float
+    spread: float
+
+
+def guess(known: Known, prior: Prior = Prior()) -> Guess:  # noqa: B008  (it is a constant)
+    """The final level of a curve by all families together.
+
+    Args:
+        known: at least two points.
+    """
+    design, future, means, widths = _families(known, prior)
+    weights = np.clip(known.area / known.area[-1], 0.02, None) ** prior.recent
+    level = known.levels
+    count = len(level)
+    fitted = min(max(2, math.ceil(prior.fitted * count)), count - 1)
+    shares = np.full(len(design), 1.0)
+    missed = np.full(len(design), prior.unforeseen)
+    if count >= 4:
+        early = _solve(design[:, :fitted], level[:fitted], weights[:fitted], means, widths, prior)
+        errors = np.einsum("kni,ki->kn", design[:, fitted:], early) - level[fitted:]
+        missed = np.sqrt((errors**2).mean(1) + prior.unforeseen**2)
+        shares = (missed.min() / missed) ** min(2 * (count - fitted), prior.trust)
+    shares = shares / shares.sum()
+    whole = _solve(design, level, weights, means, widths, prior)
+    ends = np.einsum("ki,ki->k", future, whole)
+    middle = float(shares @ ends)
+    between = float(shares @ (ends - middle) ** 2)
+    reach = math.log(known.end_area / known.area[-1]) if known.area[-1] > 0 else 1.0
+    ahead = math.log(known.area[-1] / max(known.area[fitted - 1], 1e-9)) if count >= 4 else 1.0
+    unforeseen = float(shares @ missed) * (prior.margin + reach / max(ahead, 0.2))
+    redrawn = _redrawn(design, future, whole, level, weights, means, widths, shares, prior)
+    return Guess(middle, math.sqrt(between + redrawn + unforeseen**2))
+
+
+def _families(known: Known, prior: Prior) -> tuple[Vector, Vector, Vector, Vector]:
+    """Columns (level, fall, gain) of every family, and what its coefficients are thought to be.
+
+    Every family's fall has slope -1 in the logarithm of the area at the present point, so that its
+    coefficient means the same in all: the elasticity of the loss now.
+
+    Returns:
+        (K, N, 3) known points, (K, 3) the end, (K, 3) prior means, (K, 3) prior spreads.
+    """
+    ratio = np.append(known.area, known.end_area) / known.area[-1]  # 1 is now
+    logs = np.log(np.clip(ratio, 1e-6, None))
+    falls = [-logs]
+    for power in (0.25, 0.5, 1.0, 2.0):
+        falls.append((ratio.clip(0.02) ** -power - 1) / power)
+    for offset in (0.1, 0.5):
+        falls.append(-np.log((ratio + offset) / (1 + offset)) * (1 + offset))
+    for rate in (1.0, 3.0):
+        falls.append((np.exp(-rate * (ratio - 1)) - 1) / rate)
+    falls.append((np.exp(-2 * (np.sqrt(ratio) - 1)) - 1) / 1.0)
+    gain = np.append(known.factor, known.end_factor) - known.factor[-1]
+    ones = np.ones_like(ratio)
+    rows = [np.stack([ones, fall, gain], axis=1) for fall in falls]
+    means = [[known.levels[-1], prior.fall[0], prior.gain[0]]] * len(rows)
+    widths = [[1.0, prior.fall[1], prior.gain[1]]] * len(rows)
+    for seen, end in known.siblings:
+        fall = np.append(seen, end) - seen[-1]
+        rows.append(np.stack([ones, fall, 0 * gain], axis=1))
+        means.append([known.levels[-1], 1.0, 0.0])
+        widths.append([1.0, prior.sibling, 1e-3])
+    columns = np.stack(rows)
+    return columns[:, :-1], columns[:, -1], np.array(means), np.array(widths)
+
+
+def _solve(
+    design: Vector, level: Vector, weights: Vector, means: Vector, widths: Vector, prior: Prior
+) -> Vector:
+    """Coefficients (K, 3) by least squares with what was thought of them before.
+
+    Args:
+        level: (N,), or (R, K, N): R curves a family.
+    """
+    rows = design * (weights / prior.noise)[:, None]
+    inverse = np.linalg.inv(
+        np.einsum("kni,knj->kij", rows, rows) + np.eye(3) / widths[:, :, None] ** 2
+    )
+    told = level * weights / prior.noise
+    right = (
+        np.einsum("kni,n->ki", rows, told)
+        if level.ndim == 1
+        else np.einsum("kni,rkn->rki", rows, told)
+    )
+    solved: Vector = np.einsum("kij,...kj->...ki", inverse, right + means / widths**2)
+    return solved
+
+
+def _redrawn(
+    design: Vector, future: Vector, whole: Vector, level: Vector, weights: Vector, means: Vector,
+    widths: Vector, shares: Vector, prior: Prior,
+) -> float:  # fmt: skip
+    """Variance of the end over curves whose deviations were drawn anew, in blocks."""
+    count = len(level)
+    if count < 6:
+        return 0.0
+    fits = np.einsum("kni,ki->kn", design, whole)
+    rest = level - fits
+    length = max(2, round(count ** (1 / 3)))
+    drawn = np.random.default_rng(0).integers(0, count, (REDRAWN, -(-count // length)))
+    places = ((drawn[:, :, None] + np.arange(length)) % count).reshape(REDRAWN, -1)[:, :count]
+    again = _solve(design, fits + rest[:, places].transpose(1, 0, 2), weights, means, widths, prior)
+    ends = np.einsum("ki,rki->rk", future, again) @ shares
+    return float(ends.var())
+
+
+def known_curve(
+    images: Sequence[float],
+    losses: Sequence[float],
+    *,
+    end: float,
+    factor: Callable[[int], float],
+    siblings: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
+) -> Known | None:
+    """A curve as the families take it; None where it cannot be told from.
+
+    Args:
+        images, losses: the curve up to now; losses above 0, what is not finite is left out.
+        end: images at the end of the run.
+        factor: of the learning rate, by images.
+        siblings: images and losses of finished runs under the same schedule and end.
+    """
+    pairs = [(x, y) for x, y in zip(images, losses, strict=True) if math.isfinite(y) and x > 0]
+    if len(pairs) < FEWEST_POINTS or min(y for _, y in pairs) <= 0 or pairs[-1][0] >= end:
+        return None
+    used = in_blocks(Curve([x for x, _ in pairs], [math.log(y) for _, y in pairs]), MOST_POINTS)
+    x = np.array(used.x)
+    grid = np.linspace(0.0, end, _STEPS + 1)
+    factors = np.array([factor(int(at)) for at in grid])
+    areas = np.append(0.0, np.cumsum((factors[1:] + factors[:-1]) / 2 * np.diff(grid)))
+    area = np.interp(x, grid, areas)
+    if not area[0] > 0 or not np.isfinite(areas).all():
+        return None
+    alike = tuple(
+        (np.interp(x, sibling[0], np.log(sibling[1])), math.log(sibling[1][-1]))
+        for sibling in siblings
+        if min(sibling[1]) > 0 and np.isfinite(sibling[1]).all()
+    )
+    return Known(
+        x, np.array(used.y), area, np.interp(x, grid, factors),
+        float(end), float(areas[-1]), float(factors[-1]), alike,
+    )  # fmt: skip
+
+
+#: Chances for which the quantiles of the calibration stand.
+CHANCES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+
+#: Part of a run seen -> quantiles of (final level - middle) / spread; between, they go over into
+#: each other along the logarithm of the part. Made by benchmarks/forecast/calibrate.py.
+QUANTILES: dict[float, tuple[float, ...]] = {
+    0.05: (-3.0, -2.0, -1.28, -0.7, 0.0, 0.7, 1.28, 2.0, 3.0),
+    0.5: (-3.0, -2.0, -1.28, -0.7, 0.0, 0.7, 1.28, 2.0, 3.0),
+}
+
+#: A smaller part than this is not told from: nothing was calibrated there.
+LEAST_SHARE = 0.04
+
+#: An interval whose ends are further apart than this factor tells no single loss.
+WIDEST = 3.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Where a run will end.
+
+    Attributes:
+        reason: why nothing can be told; empty where something can. Without it:
+        loss: of the end; the real one is below it as often as above.
+        low, high: 80 of 100 real ends are between.
+        end: images at the end.
+        share: part of the run that was seen, 0..1.
+        points: points of the curve that were seen.
+        middle, spread: of the logarithm of the loss, before calibration.
+    """
+
+    reason: str = ""
+    loss: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    end: int = 0
+    share: float = 0.0
+    points: int = 0
+    middle: float = 0.0
+    spread: float = 0.0
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is a forecast at all."""
+        return not self.reason
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval is too wide to name one loss."""
+        return self.is_told and self.high > WIDEST * self.low
+
+    @property
+    def interval(self) -> str:
+        """`0.021 (0.019 to 0.024)`; only the ends where they are far apart; empty without one."""
+        if not self.is_told:
+            return ""
+        low, loss, high = figures(self.low, self.loss, self.high)
+        return f"{low} to {high}" if self.is_wide else f"{loss} ({low} to {high})"
+
+    def chance_below(self, target: float) -> float:
+        """The chance that the run ends below a loss, 0..1; NaN where nothing can be told."""
+        if not self.is_told:
+            return math.nan
+        if target <= 0:
+            return 0.0
+        return _chance((math.log(target) - self.middle) / self.spread, quantiles(self.share))
+
+    def words(self, target: float | None = None) -> str:
+        """The forecast as a sentence without its full stop.
+
+        Args:
+            target: a loss that is to be beaten, such as that of the best finished run.
+        """
+        if not self.is_told:
+            return f"cannot tell yet: {self.reason}"
+        told = f"will end {'between' if self.is_wide else 'near'} {self.interval}"
+        told = told.replace(" to ", " and ", 1) if self.is_wide else told
+        if target is None or not target > 0:
+            return told
+        return f"{told}; {self.against(target)}"
+
+    def against(self, target: float) -> str:
+        """`will not reach 0.018`, `will go below 0.018`, or the chance of it."""
+        chance = self.chance_below(target)
+        loss = f"{target:.3g}"
+        if chance < 0.05:
+            return f"will not reach {loss}"
+        if chance > 0.95:
+            return f"will go below {loss}"
+        return f"reaches {loss} with a chance of {100 * chance:.0f} %"
+
+
+def forecast(known: Known | None) -> Forecast:
+    """The calibrated forecast of a curve.
+
+    Args:
+        known: None where there is too little of it.
+    """
+    if known is None:
+        return Forecast("too few validations")
+    share = float(known.images[-1] / known.end)
+    if share < LEAST_SHARE:
+        return Forecast(f"only {100 * share:.0f} % of the run is seen")
+    middle, spread = guess(known)
+    at = quantiles(share)
+    low, loss, high = (
+        math.exp(middle + spread * float(at[CHANCES.index(chance)])) for chance in (0.1, 0.5, 0.9)
+    )
+    return Forecast("", loss, low, high, round(known.end), share, len(known.images), middle, spread)
+
+
+def quantiles(share: float) -> Vector:
+    """Of (final level - middle) / spread, at `CHANCES`, for the part of a run that was seen."""
+    shares = sorted(QUANTILES)
+    table = np.array([QUANTILES[known] for known in shares])
+    logs = np.log(shares)
+    return np.array([np.interp(math.log(share), logs, table[:, i]) for i in range(len(CHANCES))])
+
+
+def _chance(distance: float, at: Vector) -> float:
+    """The chance of a smaller distance; beyond the outermost quantiles it falls exponentially."""
+    if distance < at[0]:
+        return CHANCES[0] * math.exp((distance - at[0]) / max(at[1] - at[0], 1e-6) * math.log(5))
+    if distance > at[-1]:
+        fall = (at[-1] - distance) / max(at[-1] - at[-2], 1e-6) * math.log(5)
+        return 1 - (1 - CHANCES[-1]) * math.exp(fall)
+    return float(np.interp(distance, at, CHANCES))
+
+
+def figures(*values: float) -> tuple[str, ...]:
+    """Losses with as many digits as tell them apart: two or more, at most five."""
+    for digits in range(2, 6):
+        told = tuple(f"{value:#.{digits}g}".rstrip(".") for value in values)
+        if len(set(told)) == len(set(values)):
+            break
+    return told
+
+
+def run_forecast(run: Run, finished: Sequence[Run] = ()) -> Forecast:
+    """The forecast of a stored run that is not finished.
+
+    Args:
+        run: any state; nothing is told of a run at its end.
+        finished: runs of the same matrix that are; those under the same schedule help.
+
+    Raises:
+        StoreError: if the metrics are damaged.
+    """
+    plan = plan_of(run)
+    return forecast_of(plan, of_validation(run), siblings_of(plan, finished))
+
+
+def forecast_of(plan: Plan, seen: Curve, siblings: Sequence[Curve] = ()) -> Forecast:
+    """The forecast of a curve under what is planned of its run.
+
+    Args:
+        seen: validation losses up to now.
+        siblings: those of finished runs under the same plan.
+    """
+    if plan.end is None:
+        return Forecast("its settings name no end in images")
+    if plan.factor is None:
+        name = plan.schedule.name if plan.schedule else "an unreadable schedule"
+        return Forecast(f"how the learning rate of {name} goes on is not known beforehand")
+    if seen.y and not math.isfinite(seen.y[-1]):
+        return Forecast("the last loss is not a number")
+    if seen.y and min(seen.y) <= 0:
+        return Forecast("losses of 0 and below cannot be extrapolated")
+    if seen.x and seen.x[-1] >= plan.end:
+        return Forecast("the run is at its end")
+    return forecast(
+        known_curve(
+            seen.x,
+            seen.y,
+            end=plan.end,
+            factor=plan.factor,
+            siblings=[(other.x, other.y) for other in siblings],
+        )
+    )
+
+
+def siblings_of(plan: Plan, finished: Sequence[Run]) -> list[Curve]:
+    """The curves of finished runs under the same plan; the newest of many."""
+    alike = [of_validation(run) for run in finished if plan_of(run).key == plan.key]
+    return [seen for seen in alike if len(seen.x) > 2][-MOST_SIBLINGS:]
+
+
+def of_validation(run: Run) -> Curve:
+    """The validation losses of a run."""
+    return curve(run.metrics("validation"))
+
+
+def percent(chance: float) -> str:
+    """`12 %`, `0.3 %`, `under 0.1 %`."""
+    if chance < 0.001:
+        return "under 0.1 %"
+    return f"{100 * chance:.0f} %" if chance >= 0.0095 else f"{100 * chance:.1f} %"

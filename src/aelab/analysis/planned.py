@@ -1,0 +1,86 @@
+"""What is planned of a stored run: where it ends, and how its learning rate goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from aelab.errors import ConfigError
+from aelab.runs.record import Run
+from aelab.schedule_forms import Factor, planned
+from aelab.settings import Choice, as_choice, setting_of
+
+
+class Plan(NamedTuple):
+    """The rest of a run as its settings say it.
+
+    Attributes:
+        end: images at its end; None where only a loss ends it.
+        factor: of the learning rate, by images; None where nobody can know it beforehand.
+        schedule: the setting `scheduler`, for words and for comparing runs.
+        least: the setting `min_loss`.
+    """
+
+    end: int | None
+    factor: Factor | None
+    schedule: Choice | None = None
+    least: float | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for runs whose rates go the same way but for their height."""
+        name, arguments = self.schedule or Choice("constant")
+        return self.end, name, repr(sorted(arguments.items()))
+
+
+def plan_of(run: Run) -> Plan:
+    """The plan of a stored run, from its settings. A damaged file plans nothing."""
+    settings = _settings(run)
+    end = _end(run, settings)
+    given = settings.get("scheduler")
+    try:
+        choice = as_choice(given) if given is not None else None
+    except ConfigError:
+        return Plan(end, None)
+    batch, rate = _number(settings.get("batch_size")), _number(settings.get("learnrate"))
+    factor = None
+    if end is not None and settings:
+        factor = planned(choice, end=end, batch_size=int(batch or 1), learnrate=rate or 1.0)
+    return Plan(end, factor, choice, _number(settings.get("min_loss")))
+
+
+def _settings(run: Run) -> Mapping[str, Any]:
+    try:
+        content = YAML(typ="safe").load(run.read_text("resolved.yml"))
+    except YAMLError:
+        return {}
+    if not isinstance(content, Mapping):
+        return {}
+    return {setting_of(str(key)): value for key, value in content.items()}
+
+
+def _end(run: Run, settings: Mapping[str, Any]) -> int | None:
+    """The earlier of both ends; epochs count images of the training set, where there is one."""
+    ends = []
+    images = run.record.get("max_inputs") or _number(settings.get("max_images"))
+    if images:
+        ends.append(int(images))
+    epochs = _number(settings.get("max_epochs"))
+    sets = (run.record.get("data") or {}).get("train") or []
+    if epochs and len(sets) == 1 and sets[0].get("count"):
+        ends.append(int(epochs * sets[0]["count"]))
+    return min(ends, default=None)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)

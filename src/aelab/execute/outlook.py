@@ -1,0 +1,103 @@
+"""Where a run in training is going: told at each validation, and a reason to end it early."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aelab.analysis.curves import Curve
+from aelab.analysis.forecast import (
+    Forecast,
+    forecast_of,
+    of_validation,
+    percent,
+    siblings_of,
+)
+from aelab.analysis.planned import plan_of
+from aelab.errors import StoreError
+from aelab.report.comparing import best_finished
+from aelab.runs.record import Run
+from aelab.runs.store import Store
+
+#: No run is ended before so much of it is seen, 0..1.
+LEAST_SEEN = 0.1
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a run after a validation.
+
+    Attributes:
+        forecast: of its end.
+        best: the lowest loss among finished runs that it compares with; None without any.
+        words: both as a sentence; empty where nothing can be told yet.
+    """
+
+    forecast: Forecast
+    best: float | None
+    words: str
+
+    @property
+    def chance(self) -> float | None:
+        """Of ending below `best`, 0..1; None where it cannot be told."""
+        if self.best is None or not self.forecast.is_told:
+            return None
+        return self.forecast.chance_below(self.best)
+
+
+class Outlook:
+    """Looks ahead for one run of a matrix.
+
+    Args:
+        run: in training here.
+        store: where the other runs are.
+        rivals: folders of the runs of the matrix.
+    """
+
+    def __init__(self, run: Run, store: Store, rivals: Sequence[str]) -> None:
+        self._run, self._store = run, store
+        self._unfinished = [folder for folder in rivals if folder != run.folder]
+        self._finished: list[Run] = []
+        self._siblings: list[Curve] = []
+        self._plan = plan_of(run)
+        self._seen = of_validation(run)  # what it has when it continues
+
+    def look(self, images: int, loss: float) -> Look:
+        """The forecast after a validation, and what it has to beat."""
+        self._seen.x.append(images)
+        self._seen.y.append(loss)
+        self._find_finished()
+        forecast = forecast_of(self._plan, self._seen, self._siblings)
+        best = best_finished(self._run, self._finished)
+        return Look(forecast, best, forecast.words(best) if forecast.is_told else "")
+
+    def _find_finished(self) -> None:
+        for folder in list(self._unfinished):
+            with contextlib.suppress(StoreError):
+                other = Run.at(self._store.path_of(folder), folder)
+                if other.state == "finished":
+                    self._finished.append(other)
+                    self._siblings += siblings_of(self._plan, [other])
+                    self._unfinished.remove(folder)
+
+
+def hopeless(look: Look, least: float | None) -> dict[str, Any] | None:
+    """What `status.json` says of a run that is ended for its small chance; None: it goes on.
+
+    Args:
+        look: at the run.
+        least: the smallest chance with which it goes on; None ends none.
+    """
+    if least is None or look.chance is None or look.chance >= least:
+        return None
+    if look.forecast.share < LEAST_SEEN:
+        return None
+    told = percent(look.chance)
+    return {
+        "chance": look.chance,
+        "best": look.best,
+        "forecast": [look.forecast.low, look.forecast.loss, look.forecast.high],
+        "reason": f"chance {told} of ending below {look.best:.4g}, the best so far",
+    }

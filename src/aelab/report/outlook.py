@@ -1,0 +1,48 @@
+"""Where the unfinished ones of some runs will end, beside the best of the finished ones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from aelab.analysis.forecast import run_forecast
+from aelab.errors import StoreError
+from aelab.report.cells import Outlook
+from aelab.report.comparing import best_finished
+from aelab.runs.record import Run
+
+#: States of runs that are going on, or may.
+_GOING_ON = ("running", "interrupted")
+
+
+def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
+    """By path, for each run that is not at its end; only those cost the time of a forecast.
+
+    Runs of the same experiment file are its siblings.
+    """
+    finished: dict[Any, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.state == "finished":
+            finished[run.record.get("experiment")].append(run)
+    found: dict[str, Outlook] = {}
+    for run in runs:
+        if run.state not in _GOING_ON:
+            continue
+        siblings = finished[run.record.get("experiment")]
+        try:
+            forecast = run_forecast(run, siblings)
+        except StoreError:  # the table tells about the damage
+            continue
+        found[str(run.path)] = Outlook(forecast, best_finished(run, siblings))
+    return found
+
+
+def together(outlooks: Sequence[Outlook]) -> str | None:
+    """One cell for repeats: the interval that holds those of all; None where none can be told."""
+    told = [outlook for outlook in outlooks if outlook.forecast.is_told]
+    if len(told) < 2:
+        return told[0].words if told else None
+    low = min(outlook.forecast.low for outlook in told)
+    high = max(outlook.forecast.high for outlook in told)
+    return f"{low:.3g} to {high:.3g}"

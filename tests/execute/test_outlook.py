@@ -1,0 +1,69 @@
+"""A run in training tells where it will end, and ends early where that is hopeless."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aelab import lab
+from aelab.execute import events as ev
+from aelab.lab import Lab
+
+MATRIX = """
+matrix:
+  lr: [0.003, 0.00001]
+experiment_name: hopeless/${matrix_slug}
+globals:
+  SHAPE: (1, 8, 8)
+train_set: noise_dataset(SHAPE, size=200, seed=1)
+validation_set: noise_dataset(SHAPE, size=50, seed=2)
+model: EncoderDecoder(EncoderMLP(SHAPE, 8, hidden=(16,)), DecoderMLP(SHAPE, 8, hidden=(16,)))
+loss_function: l2
+seed: 1
+batch_size: 16
+learnrate: ${lr}
+optimizer: Adam
+max_images: 3200
+validate_every_images: 160
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "hopeless.yml"
+    path.write_text(MATRIX, encoding="utf-8")
+    return path
+
+
+def _run(file: Path, **options: object) -> list[ev.Event]:
+    return list(lab.run(file, runs=file.parent / "runs", device="cpu", **options))  # type: ignore[arg-type]
+
+
+def test_a_hopeless_run_is_stopped_and_goes_on_without_the_option(file: Path) -> None:
+    events = _run(file, stop_hopeless=0.05)
+    stopped = [event for event in events if isinstance(event, ev.RunStopped)]
+    assert len(stopped) == 1 and stopped[0].images < 3200 and stopped[0].for_good
+    assert "of ending below" in stopped[0].reason
+    end = events[-1]
+    assert isinstance(end, ev.MatrixFinished) and (end.finished, end.stopped) == (1, 1)
+
+    place = Lab(runs=file.parent / "runs")
+    table = place.table(file, lab.TableQuery(format="markdown"))
+    assert "stopped: chance" in table and "will not reach" in table
+
+    again = _run(file, stop_hopeless=0.05)
+    skipped = [event.reason for event in again if isinstance(event, ev.RunSkipped)]
+    assert any("without --stop-hopeless it goes on" in reason for reason in skipped)
+
+    finished = [event for event in _run(file) if isinstance(event, ev.RunFinished)]
+    assert [event.images for event in finished] == [3200]
+    assert "stopped" not in place.table(file, lab.TableQuery(format="markdown"))
+
+
+def test_validations_tell_where_the_run_will_end(file: Path) -> None:
+    told = [
+        event.forecast for event in _run(file, only="*0.003") if isinstance(event, ev.RunValidated)
+    ]
+    assert not told[0] and not told[-1]  # too early, and nothing is left to tell
+    assert all(words.startswith("will end ") for words in told[2:-1])
