@@ -264,11 +264,12 @@ def test_a_node_and_then_the_command_are_killed_and_no_digit_is_lost(
     assert importlib.util.find_spec("ray"), 'this test needs Ray; type: pip install "aelab[ray]"'
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster as Nodes
 
-    text = tiny.read_text().replace("max_inputs: 480", "max_inputs: 160_000")
-    text = text.replace("between_validations: 160", "between_validations: 16_000")
-    tiny.write_text(text.replace("num_train_loss_steps: 80", "num_train_loss_steps: 8_000"))
+    text = tiny.read_text().replace("max_inputs: 480", "max_inputs: 32_000")
+    text = text.replace("between_validations: 160", "between_validations: 3_200")
+    tiny.write_text(text.replace("num_train_loss_steps: 80", "num_train_loss_steps: 1_600"))
     runs, nodes = tmp_path / "runs", Nodes(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )  # fmt: skip
@@ -285,12 +286,12 @@ def test_a_node_and_then_the_command_are_killed_and_no_digit_is_lost(
     try:
         first, _second = (nodes.add_node(num_cpus=1) for _ in range(2))
         driver = start("first.txt")
-        _until(lambda: sum(n > 16_000 for n in images()) >= 2, "no two runs got on")
+        _until(lambda: sum(n > 3_200 for n in images()) >= 2, "no two runs got on")
         nodes.remove_node(first, allow_graceful=False)
         _until(lambda: "worker" in (tmp_path / "first.txt").read_text(), "the loss was not told")
         nodes.add_node(num_cpus=1)  # the cluster grows while the command runs
         begun = sum(images())
-        _until(lambda: sum(images()) > begun + 16_000, "nothing went on after the loss")
+        _until(lambda: sum(images()) > begun + 3_200, "nothing went on after the loss")
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         assert not all(run.state == "finished" for run in Store(runs).list())

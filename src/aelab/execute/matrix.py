@@ -28,6 +28,7 @@ from aelab.execute.events import Event
 from aelab.execute.jobs import Engine, Job, Options, Rehearsal, skip_reason, stored_runs
 from aelab.execute.stop import StopRequest
 from aelab.execute.twins import begun, same_run
+from aelab.runs.locks import why_no_locks
 from aelab.runs.store import Store
 
 #: What may be a device; whether it is there, torch alone knows.
@@ -106,6 +107,11 @@ def run_matrix(
         engine.rehearse([] if built_before else [job.spec for job in waiting])
         store.make_root()
         yield started
+        if why := why_no_locks(store.root):
+            yield ev.Told(
+                f"  note: locks in {store.root} do not keep other machines out ({why}); each run "
+                "is held by a lease instead"
+            )
         yield from count.all(settled)
         events = _until_none_is_held(engine, waiting, workspace, options, stop)
         yield from count.all(_with_progress(events, waiting, at_once) if len(specs) > 1 else events)

@@ -45,6 +45,7 @@ from aelab.runs.files import (
 )
 from aelab.runs.foreign import checked_record, checked_status, refuse_links
 from aelab.runs.ledger import append_rows, read_rows, settled_length, truncate_rows
+from aelab.runs.locks import Lease, Taken, held
 from aelab.runs.status import (
     BEAT_SECONDS,
     STATES,
@@ -90,6 +91,7 @@ class Run:
         self.record = record
         self.is_new = is_new
         self.damage: list[str] = []
+        self._lease: Lease | None = None
         self._status: dict[str, Any] | None = None
         self._written_at = -1.0
 
@@ -252,6 +254,7 @@ class Run:
         """
         if state is not None and state not in STATES:
             raise ValueError(f"state {state!r} is none of {', '.join(STATES)}")
+        self._refuse_if_lost()
         before = self.status
         status = {**before, **changes}
         status.pop("note", None)  # of damage that is mended by writing
@@ -283,36 +286,48 @@ class Run:
         Raises:
             StoreError: if another process holds it.
         """
-        from filelock import FileLock, Timeout
-
         refuse_links(self.path)  # also before: locking itself opens a file
-        lock = FileLock(self.path / "lock", timeout=timeout_seconds)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                refuse_other_kinds(self.path / "lock", os.stat(self.path / "lock"))
-            lock.acquire()
-        except Timeout as error:
-            raise HeldError(
-                f"run {self.folder} is being trained by {self._owner_words()}",
-                hint="wait for it, or stop that process; aelab ls shows its progress",
-            ) from error
-        except NotImplementedError as error:
-            raise StoreError(
-                f"{self.path}: this file system has no locks", hint="choose another runs folder"
-            ) from error
-        except OSError as error:
-            raise explain(error, self.path / "lock") from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    refuse_other_kinds(self.path / "lock", os.stat(self.path / "lock"))
+                self._lease = stack.enter_context(held(self.path, timeout_seconds))
+            except Taken as error:
+                raise self._held() from error
+            except OSError as error:
+                raise explain(error, self.path / "lock") from error
+            stack.callback(self._let_go)
             refuse_links(self.path)
             self._tidy()
             write_json(self.path / "lock.json", this_process(), durable=False)
             self.refresh()
             with _beating(self.path / "lock.json"):
                 yield self
-        finally:
+
+    def _held(self) -> HeldError:
+        return HeldError(
+            f"run {self.folder} is being trained by {self._owner_words()}",
+            hint="wait for it, or stop that process; aelab ls shows its progress",
+        )
+
+    def _let_go(self) -> None:
+        if self._lease is None or self._lease.check():
             with contextlib.suppress(OSError):
                 (self.path / "lock.json").unlink()
-            lock.release()
+        self._lease = None
+
+    def _refuse_if_lost(self) -> None:
+        """Nothing is written once another process has taken the lease of this run.
+
+        Raises:
+            HeldError: it has, because this process gave no sign of life for two minutes.
+        """
+        if self._lease is not None and not self._lease.check():
+            raise HeldError(
+                f"run {self.folder} was taken over by {self._owner_words()}, because this process "
+                "gave no sign of life for two minutes",
+                hint="it goes on there; aelab ls shows its progress",
+            )
 
     @contextlib.contextmanager
     def held_for_removal(self) -> Iterator[None]:
@@ -321,25 +336,17 @@ class Run:
         Raises:
             HeldError: another process writes it.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path / "lock", timeout=0)
-        try:
-            if is_regular(self.path / "lock", self.path):
-                lock.acquire()
-        except Timeout as error:
-            raise HeldError(
-                f"run {self.folder} is being trained by {self._owner_words()}",
-                hint="wait for it, or stop that process; aelab ls shows its progress",
-            ) from error
-        except (OSError, NotImplementedError) as error:
-            owner = self._owner_words()
-            if owner != "another process":
-                raise HeldError(f"run {self.folder} is being trained by {owner}") from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                if is_regular(self.path / "lock", self.path):
+                    stack.enter_context(held(self.path))
+            except Taken as error:
+                raise self._held() from error
+            except OSError as error:
+                owner = self._owner_words()
+                if owner != "another process":
+                    raise HeldError(f"run {self.folder} is being trained by {owner}") from error
             yield
-        finally:
-            lock.release()
 
     def _owner_words(self) -> str:
         for source in (self.path / "lock.json", self.path / "status.json"):
@@ -394,6 +401,7 @@ class Run:
 
     def append(self, *rows: Mapping[str, Any]) -> int:
         """Add rows to `metrics.jsonl`, all or none; returns its new length in bytes."""
+        self._refuse_if_lost()
         return append_rows(self.path / "metrics.jsonl", rows)
 
     def metrics_offset(self) -> int:
@@ -440,6 +448,7 @@ class Run:
         folder = self.path / "checkpoints"
         kept = {entry.images for entry in self.checkpoints() if entry.name.startswith("images-")}
         unwanted = superfluous({*kept, images}, keep)
+        self._refuse_if_lost()
         latest = save_checkpoint(folder, "latest", images, tensors, numbers, self.metrics_offset())
         if best:
             copy_checkpoint(latest, "best")

@@ -25,7 +25,7 @@ from aelab.runs.record import FORMAT, BrokenRun, HeldError, Run, holds_a_run
 from aelab.settings import setting_of
 
 #: What a run directory may hold before it is complete (a process may die while making one).
-_UNFINISHED = {"lock", "lock.json", "log.txt", "status.json", "checkpoints", "images"}
+_UNFINISHED = {"lock", "lock.json", "lease", "log.txt", "status.json", "checkpoints", "images"}
 #: What a killed process left in the runs folder is removed when it is as old as this.
 _LEFTOVER_SECONDS = 600.0
 
