@@ -1,7 +1,7 @@
-"""Training: THE loop (`fit`), a step, validation, optimisers, schedules, the state of a run.
+"""Training: the loop (`fit`), a step, validation, optimisers, schedules, the state of a run.
 
-Knows images as tensors, models and objectives by what they can be asked; must not know which
-parts exist, where results are written, or who looks at them.
+Sees images as tensors, and models and objectives through their interfaces. Must not know which
+parts exist, where results are written, or who reads them.
 """
 
 from aelab.hardware import allocator_environment

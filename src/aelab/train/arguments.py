@@ -1,6 +1,6 @@
-"""Arguments that a file gives to an optimiser or a schedule, checked by its signature.
+"""Checks the arguments that a file gives to an optimiser or a schedule, by its signature.
 
-The same rule as for the parts of blocks: names and annotations of the target decide.
+The same rule as for the parts of blocks: the parameter names and annotations decide.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def checked(
     withheld: Collection[str],
     optional: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The arguments in the form that is meant: lists as tuples, `1e4` as a whole number.
+    """The arguments, converted to the annotated types: lists to tuples, `1e4` to an int.
 
     Args:
         kind: `optimizer` or `scheduler`, for messages.
-        name: as the file has it.
-        parts: whose signatures together say what is possible.
+        name: as written in the file.
+        parts: the callables whose signatures together define the possible arguments.
         given: from the file.
-        withheld: arguments that are no business of a file.
-        optional: those that a file may leave out, whatever the signature says.
+        withheld: arguments that a file may not set, because the code sets them.
+        optional: arguments that a file may leave out although the signature requires them.
 
     Raises:
         ConfigError: an unknown argument, or a value of another kind; its `where.key` names the
@@ -77,14 +77,15 @@ def checked(
 
 
 def _required(part: Callable[..., Any]) -> list[str]:
-    """The arguments that have no value unless one is given."""
+    """Names of the arguments without a default."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(part).parameters.values()
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:
-    """Argument -> annotation, `Any` where there is none."""
+    """Argument name -> annotation; `Any` for arguments without one."""
+    # `get_type_hints` of a class returns its attributes, so the constructor is read instead.
     target: Any = inspect.getattr_static(part, "__init__") if isinstance(part, type) else part
     found = typing.get_type_hints(target, localns=_NAMES)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -93,10 +94,11 @@ def _hints(part: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fit(value: Any, annotation: Any) -> tuple[bool, Any]:
-    """As `arguments.fit`; `10_000.0` is a whole number too, and one of 400 digits is none."""
+    """As `fit_annotation`, but also accepts `10_000.0` as an int and refuses ints over 64 bits."""
     for candidate in (value, _whole(value)):
         fits, fitting = fit_annotation(candidate, annotation)
         if fits:
+            # A checkpoint stores these as JSON, whose integers many readers limit to 64 bits.
             return _is_storable(fitting), fitting
     return False, value
 
@@ -108,7 +110,7 @@ def _whole(value: Any) -> Any:
 
 
 def _is_storable(value: Any) -> bool:
-    """Whether numbers are finite and, if whole, of no more than 64 bits."""
+    """Whether every number is finite, and every int fits into 64 bits."""
     if isinstance(value, list | tuple):
         return all(_is_storable(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -117,7 +119,7 @@ def _is_storable(value: Any) -> bool:
 
 
 def _words(annotation: Any) -> str:
-    """An annotation in words, without the tensors that no file can hold."""
+    """An annotation in words, without `Tensor`, which a file cannot hold."""
     choices = [part for part in typing.get_args(annotation) if part is not torch.Tensor]
     is_union = torch.Tensor in typing.get_args(annotation) and len(choices) >= 1
     if is_union:

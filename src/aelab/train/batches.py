@@ -1,4 +1,4 @@
-"""Batches cut from a resident tensor: where pixels are, their order, their random numbers."""
+"""Batches cut from a resident tensor: where pixels are stored, their order, random numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _RESIDENT_SHARE = 0.5
 
 
 class Draws:
-    """Random numbers on one device, keyed by (seed, purpose, images); one generator, reseeded."""
+    """Random numbers on one device, keyed by (seed, purpose, images).
+
+    One generator is reseeded for each draw, so no random state has to be stored.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed
@@ -26,18 +29,18 @@ class Draws:
         self._generator = torch.Generator(device=device)
 
     def generator(self, purpose: str, index: int) -> torch.Generator:
-        """The generator at the start of this draw's numbers; valid until the next call."""
+        """The generator, seeded for this draw; valid until the next call."""
         return self._generator.manual_seed(keyed_seed(self._seed, purpose, index))
 
     def normal(self, shape: Sequence[int], purpose: str, index: int) -> Tensor:
-        """Standard normal numbers of this shape, float32 on the device."""
+        """Standard normal numbers of the given shape, float32 on the device."""
         generator = self.generator(purpose, index)
         return torch.randn(tuple(shape), generator=generator, device=self._device)
 
     def reseed_default(self, index: int) -> None:
         """Reseed torch's default generator, from which `nn.Dropout` draws.
 
-        `torch.manual_seed` costs 238 us, this 1.5.
+        `torch.manual_seed` also seeds all other devices and takes 238 us; this takes 1.5 us.
         """
         value = keyed_seed(self._seed, "module", index)
         if self._device.type == "cuda":
@@ -51,12 +54,12 @@ class Draws:
 
 
 class Batches:
-    """One image set near the compute.
+    """One image set, stored on the device that computes where it fits.
 
     Args:
         images: the set; uint8 0..255, or float 0..1.
-        device: where batches are wanted. Pixels are moved there once if they fit; else they stay
-            (in memory, or memory-mapped) and each batch is copied.
+        device: where batches are needed. Pixels are moved there once if they fit; else they stay
+            in host memory (or memory-mapped) and each batch is copied.
         channels_last: whether float batches are NHWC in memory.
     """
 
@@ -69,7 +72,7 @@ class Batches:
         self._labels = images.labels
         self._device = device
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._orders: dict[int, Tensor] = {}  # by seed, of the present epoch
+        self._orders: dict[int, Tensor] = {}  # seed -> order of the current epoch
         self._orders_of: int | None = None
         self._drawn: Tensor | None = None
 
@@ -77,39 +80,42 @@ class Batches:
         return self.pixels.shape[0]
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """(N,) int64, the keyed order of an epoch, beside the pixels; made once an epoch."""
+        """(N,) int64: the shuffled order of an epoch, on the device of the pixels; cached."""
         if self._orders_of != epoch:
             self._orders, self._orders_of = {}, epoch
         if seed not in self._orders:
-            # A copy to a GPU once an epoch, without waiting for it.
+            # One copy to the GPU per epoch; non_blocking, so the CPU does not wait for it.
             order = permutation(len(self), seed, epoch)
             self._orders[seed] = order.to(self.pixels.device, non_blocking=True)
         return self._orders[seed]
 
     def drawn(self, count: int) -> Tensor:
-        """(count,) int64, ascending: a random draw, spread over classes, always the same one."""
+        """(count,) int64, ascending: a fixed random subset, balanced over classes."""
         if self._drawn is None or len(self._drawn) != count:
             rows = draw_order(len(self), self._labels)[:count].sort().values
             self._drawn = rows.to(self.pixels.device)
         return self._drawn
 
     def gather(self, index: Tensor | slice) -> Tensor:
-        """(B, C, H, W) float32, 0..1 on the device."""
+        """The images of these rows: (B, C, H, W) float32, 0..1, on the device."""
         pixels = self.pixels[index]
         if pixels.device != self._device:
             if self._device.type == "cuda":
+                # Only from pinned memory does a non_blocking copy to a GPU return at once.
                 pixels = pixels.pin_memory()
             pixels = pixels.to(self._device, non_blocking=True)
         if pixels.dtype != torch.uint8:
-            # A slice is a view of the set, and nobody may write into that.
+            # A slice is a view of the set: copy it, because callers may change the batch in place.
             copied = isinstance(index, slice)
             return pixels.to(torch.float32, memory_format=self._format, copy=copied)
+        # In place on the fresh float32 copy: no second allocation.
         return pixels.to(torch.float32, memory_format=self._format).mul_(1 / 255)
 
     def changed(self, index: Tensor | slice, draws: Draws, purpose: str, now: int) -> Tensor:
-        """The chosen images after the set's own random changes, all drawn from one generator.
+        """The chosen images after the set's random augmentation, drawn from one generator.
 
-        The numbers are those of `gather` and `transformed`; crops and flips move bytes, though.
+        Gives the same values as `gather` then `transformed`, but crops and flips work on the
+        uint8 bytes, which is faster.
         """
         resident = self.pixels.device == self._device
         if not self.augment or not resident or isinstance(index, slice):
@@ -121,7 +127,7 @@ class Batches:
     def transformed(
         self, batch: Tensor, changes: Sequence[Augment], draws: Draws, purpose: str, index: int
     ) -> Tensor:
-        """The batch after random changes, all drawn from one keyed generator."""
+        """The batch after the random changes, all drawn from one generator keyed by `index`."""
         if changes:
             generator = draws.generator(purpose, index)
             for change in changes:
@@ -130,10 +136,10 @@ class Batches:
 
 
 class ScheduledSets:
-    """Which set is used from which epoch.
+    """Image sets by the epoch from which each is used.
 
     Args:
-        sets: one set, or (first epoch, set) pairs: the latest that applies is used.
+        sets: one set, or (first epoch, set) pairs; the pair with the latest epoch reached is used.
         key: of the experiment file, for messages.
     """
 
@@ -157,7 +163,7 @@ class ScheduledSets:
         return [(first, len(images)) for first, images in self._pairs]
 
     def position(self, epoch: int) -> int:
-        """Which of the sets is used in an epoch, from 0."""
+        """Index of the set used in an epoch, from 0."""
         return max(i for i, (first, _) in enumerate(self._pairs) if first <= epoch)
 
     def at(self, epoch: int) -> Batches:
@@ -170,7 +176,7 @@ class ScheduledSets:
 
 
 def _room(device: torch.device) -> float:
-    """Bytes a data set may take on the device."""
+    """Bytes that a data set may take on the device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] * _RESIDENT_SHARE
-    return float("inf")
+    return float("inf")  # MPS shares its memory with the CPU

@@ -1,4 +1,4 @@
-"""The clock of a training: how far it is, and when something was last done."""
+"""The counters of a training: images, batches, epochs, and when it last logged or validated."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 class Clock:
     """Counters that all runs of a training share. A checkpoint holds every field by its name.
 
-    Images are the measure: whatever is due follows from them, never from the time of day.
+    Logs, validations and checkpoints become due by images or epochs, never by the time of day.
 
     Attributes:
         images: images seen.
         batches, steps: batches seen, optimiser steps done.
-        epoch, images_in_epoch: completed passes, and images of the present one.
-        accumulated_images, accumulated_batches: those whose gradients wait for a step.
+        epoch, images_in_epoch: completed passes, and images seen in the current one.
+        accumulated_images, accumulated_batches: seen since the latest optimiser step.
         seconds: training time, without validation and without the caller's work.
-        logged_at, validated_at, checkpointed_at: images at the latest of each; -1: never.
-        validated_epoch, checkpointed_epoch: epochs at the latest of each.
+        logged_at, validated_at, checkpointed_at: image count at the latest one; -1: never.
+        validated_epoch, checkpointed_epoch: epoch at the latest one.
     """
 
     images: int = 0
@@ -36,7 +36,7 @@ class Clock:
     checkpointed_epoch: int = 0
 
     def count_batch(self, images: int, *, ends_epoch: bool) -> None:
-        """Moves on by a batch of so many images."""
+        """Counts one batch of `images` images."""
         self.images += images
         self.images_in_epoch += images
         self.batches += 1
@@ -44,7 +44,7 @@ class Clock:
             self.epoch, self.images_in_epoch = self.epoch + 1, 0
 
     def count_gradients(self, images: int, *, applied: bool) -> None:
-        """Gradients of so many images came; applied, they and those before made a step."""
+        """Counts the gradients of `images` images: as an optimiser step, or as accumulated."""
         if applied:
             self.steps += 1
             self.accumulated_images = self.accumulated_batches = 0
@@ -53,18 +53,18 @@ class Clock:
             self.accumulated_batches += 1
 
     def note_logged(self) -> None:
-        """The training losses so far have been read."""
+        """Records that the training losses were logged now."""
         self.logged_at = self.images
 
     def note_validated(self) -> None:
-        """The model as it is has been validated."""
+        """Records that the model was validated now."""
         self.validated_at, self.validated_epoch = self.images, self.epoch
 
     def note_checkpointed(self) -> None:
-        """The model as it is is about to be stored because the settings ask for it."""
+        """Records that a checkpoint is due now by the settings."""
         self.checkpointed_at, self.checkpointed_epoch = self.images, self.epoch
 
 
 def passed(count: int, done: int, every: int | None) -> bool:
-    """Whether a multiple of `every` lies in (done, count]; never where it is None."""
+    """Whether a multiple of `every` lies in (done, count]; False if `every` is None."""
     return every is not None and count // every > done // every

@@ -1,4 +1,4 @@
-"""One pass over held-out images, in the way that the settings name (`aelab.train.validation`)."""
+"""One pass over held-out images; the settings select how (`aelab.train.validation`)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from aelab.train.validation import validation_of
 
 
 class Evaluation(NamedTuple):
-    """What one pass over an image set gives.
+    """The results of one pass over an image set.
 
     Attributes:
         terms: as `evaluate` returns them.
-        looks: what only watches over the run, see `Tally.looks`.
+        looks: values for warnings only, not shown in tables; see `Tally.looks`.
     """
 
     terms: dict[str, float]
@@ -43,19 +43,18 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and mean of every term over an image set.
 
-    By default the model is in evaluation mode, the latent is its mean and every image counts the
-    same (`EvaluationMode`); `settings.validation` names another way. Mode and buffers are put back
-    afterwards.
+    By default the model is in evaluation mode, the latent is its mean and every image has the
+    same weight (`EvaluationMode`); `settings.validation` selects another way. Mode and buffers
+    are restored afterwards.
 
-    Random augmentation of the set, where it has any, is drawn anew for each `images_seen`, or
+    Random augmentation of the set, if it has any, is drawn anew for each `images_seen`, or
     once for the whole run with `freeze_validation_set`.
 
     Returns:
-        `loss` (the weighted total, with the weights that the run ends with) and the unweighted
-        terms by name; where it differs `loss_now`, with the weights at `images_seen`; where the
-        posterior has an
-        `index` into a codebook, also `codebook_usage` and `codebook_perplexity`, see
-        `aelab.train.tally`; and what the model's medium counts.
+        `loss` (the weighted total, with the final weights of the run) and the unweighted terms
+        by name. `loss_now`, with the weights at `images_seen`, where it differs from `loss`.
+        `codebook_usage` and `codebook_perplexity` where the model has codebooks, see
+        `aelab.train.tally`. The counts of the model's medium.
     """
     if not isinstance(images, Batches):
         images = as_images(images, "images")
@@ -73,7 +72,7 @@ def evaluate_with_health(
     images_seen: int,
     bfloat16: bool,
 ) -> Evaluation:
-    """`evaluate`, plus the values for warnings, read in the same transfer."""
+    """As `evaluate`, with the values that warnings need, read in the same transfer."""
     validation = validation_of(settings)
     sums: Tensor | None = None
     names: list[str] = []
@@ -91,6 +90,7 @@ def evaluate_with_health(
                 images_seen=images_seen,
                 bfloat16=bfloat16,
             )
+            # `total` has the weights of this moment; the best state is chosen by the final ones.
             final = final_total(objective, values, settings, images_seen)
             batch_sums = sums_of({"loss_now": total, **values}, final)
             counted, share = validation.counted(batch_sums, len(target))
@@ -116,7 +116,7 @@ def held_out_batches(
     settings: FitSettings,
     images_seen: int,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """The batches of a validation: inputs, targets (B, C, H, W), and noise where it is drawn."""
+    """The batches of a validation: inputs and targets (B, C, H, W), and noise or None."""
     count = min(len(images), settings.validation_limit or len(images))
     validation = validation_of(settings)
     size = validation.batch_size(objective, settings)
@@ -137,7 +137,7 @@ def _changed(
     images_seen: int,
     start: int,
 ) -> tuple[Tensor, Tensor]:
-    """Augmented target, and the input made of it."""
+    """The input and the target of one batch, after the random changes."""
     key = 0 if settings.freeze_validation_set else images_seen
     target = images.transformed(target, images.augment, draws, f"validation-augment-{start}", key)
     transforms = settings.input_transforms
@@ -146,8 +146,9 @@ def _changed(
 
 @contextlib.contextmanager
 def mode_of(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Switch the mode, and put mode and buffers back."""
+    """Context manager: sets the mode of a model, and restores mode and buffers afterwards."""
     before = model.training
+    # In training mode BatchNorm and codebooks write buffers in the forward pass.
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
     model.train(training)
     try:

@@ -1,4 +1,4 @@
-"""What `fit` yields. `run` says of which of the runs that train together, from 0."""
+"""The events that `fit` yields. `run`: index of the run among those trained together, from 0."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Logged:
 
     Attributes:
         images: images seen. seconds: training time. epoch: completed passes.
-        terms: `loss`, what was minimised, and the unweighted terms by name, weighted by image;
-            while weights change also `loss_final`, the same with the weights of the end.
+        terms: means per image: `loss`, which was minimised, and the unweighted terms by name;
+            while weights still change also `loss_final`, the loss with the final weights.
         learnrate: of the first parameter group, at the latest batch.
     """
 
@@ -28,10 +28,10 @@ class Logged:
 
 
 class Warned(NamedTuple):
-    """Something wrong with a run that goes on.
+    """A warning about a run that continues.
 
     Attributes:
-        name: what it is called, the same each time.
+        name: fixed name of the problem.
         message: what was measured, and where.
         hint: what to type or change.
     """
@@ -48,9 +48,9 @@ class Warned(NamedTuple):
 class Validated:
     """Validation losses; `is_best` when the loss is the lowest of the run so far.
 
-    `terms`: as `evaluate` returns them. `warnings`: what is wrong although every number is finite.
-    `is_judged`: whether the loss compares with those at the end of the run: not while layers are
-    still taken into use or the validation set is yet to change.
+    `terms`: as `evaluate` returns them. `warnings`: problems although every number is finite.
+    `is_judged`: whether the loss can be compared with those at the end of the run. It cannot
+    while layers are still being added or the validation set will still change.
     """
 
     images: int
@@ -65,7 +65,7 @@ class Validated:
 
 @dataclass(frozen=True)
 class CheckpointDue:
-    """The settings ask for a checkpoint now; weights and losses are known to be finite."""
+    """A checkpoint is due by the settings; weights and losses were checked to be finite."""
 
     images: int
     run: int = 0
@@ -73,7 +73,10 @@ class CheckpointDue:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end. `reason`: `max_images`, `max_epochs`, `min_loss` or `stopped` (can be continued)."""
+    """The end of a run.
+
+    `reason`: `max_images`, `max_epochs`, `min_loss`, or `stopped` (the run can be continued).
+    """
 
     images: int
     reason: str
@@ -82,7 +85,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run diverged and is left out; others go on. The error of the last one is raised instead."""
+    """A run diverged; the others continue without it. If it was the last, `fit` raises instead."""
 
     images: int
     error: DivergedError

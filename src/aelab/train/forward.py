@@ -19,11 +19,11 @@ Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 class ObjectiveLike(Protocol):
-    """What training needs of an objective.
+    """The interface of an objective in training.
 
     Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
-    per-sample values (B,) by term; `total` adds them up with their weights, (B,). Where weights
-    change, a method `final_total(values)` does so with those of the end.
+    per-sample values (B,) by term; `total` returns their weighted sum (B,). Where weights
+    change, a method `final_total(values)` returns the sum with the final weights.
     """
 
     def __call__(
@@ -35,7 +35,7 @@ class ObjectiveLike(Protocol):
 
 
 class Task(NamedTuple):
-    """What a run is trained for, and how."""
+    """The objective and the settings of one run."""
 
     objective: ObjectiveLike
     settings: FitSettings
@@ -54,7 +54,7 @@ class Losses(NamedTuple):
 
 
 def without_gradient(model: nn.Module, values: Mapping[str, Tensor]) -> ConfigError:
-    """Why a loss has no gradient, before torch says that some element 0 does not require one."""
+    """The error for a loss without gradient; clearer than torch's 'element 0 of tensors'."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return ConfigError(
             "the model has no weight to train: all are frozen, or it has none",
@@ -80,10 +80,11 @@ def forward(
     images_seen: int,
     bfloat16: bool = False,
 ) -> tuple[Output, Mapping[str, Tensor], Tensor]:
-    """A batch's output, its unweighted terms (B,) and their weighted total (B,), float32."""
+    """The output of a batch, its unweighted terms (B,) and their weighted total (B,), float32."""
     if bfloat16:
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
             output = _called(model, inputs, noise)
+        # Losses are computed in float32: sums over many pixels lose too much in bfloat16.
         output = _as_float32(output)
     else:
         output = _called(model, inputs, noise)
@@ -101,9 +102,9 @@ def _called(
 
 
 def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:
-    """(1 + T,): the sum of the total, then of each term, on the device.
+    """Sums over the batch, (1 + T,) on the device: of the total, then of each term.
 
-    float64, so that long windows lose nothing; float32 on Apple's devices, which have no float64.
+    float64, so that sums over many batches keep their digits; float32 on MPS, which lacks it.
     """
     with torch.no_grad():
         sums = torch.stack([total.sum(), *(value.sum() for value in values.values())])
@@ -120,5 +121,5 @@ def _as_float32(output: Output) -> Output:
 
 
 def _widened(values: Tensor) -> Tensor:
-    """float32, unless these are indices."""
+    """The values as float32; integer tensors (indices) stay as they are."""
     return values.float() if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""Where a run ends: images, epochs and batches, from its settings and the sizes of its sets."""
+"""The end of a run in images, epochs and batches, from its settings and the set sizes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from aelab.settings import FitSettings
 
-#: Images, epochs and batches of a run that only a loss ends: later than any run gets.
+#: Images, epochs and batches of a run that only a loss ends: more than any run reaches.
 NEVER = 1 << 40
 
 
 class Horizon(NamedTuple):
-    """The counters of a run at its end, unless it is stopped or `min_loss` ends it before.
+    """The counters of a run at its end, unless it is stopped or `min_loss` ends it earlier.
 
     All are `NEVER` where only `min_loss` ends it.
 
@@ -35,10 +35,10 @@ class Horizon(NamedTuple):
 
 
 def horizon(settings: FitSettings, sizes: Sequence[tuple[int, int]]) -> Horizon:
-    """Counts the batches that there will be.
+    """Computes the counters of a run at its end.
 
     Args:
-        sizes: (first epoch, images) of each training set, ascending; the first is of epoch 0.
+        sizes: (first epoch, images) of each training set, ascending; the first starts at 0.
     """
     size = settings.batch_size
     images = epoch = batches = 0
@@ -46,7 +46,7 @@ def horizon(settings: FitSettings, sizes: Sequence[tuple[int, int]]) -> Horizon:
     ends = [first for first, _ in sizes[1:]]
     for (_, count), until in zip(sizes, [*ends, None], strict=True):
         count = max(count, 1)  # an empty set is refused where it is used
-        a_pass = -(-count // size)
+        a_pass = -(-count // size)  # batches of one epoch: ceil(count / size)
         limits = [limit for limit in (until, settings.max_epochs) if limit is not None]
         passes = min(limits) - epoch if limits else None
         if settings.max_images is not None:

@@ -1,8 +1,7 @@
-"""What a state is judged by: the objective and the model as they are at the end of the run.
+"""Which validation losses may be compared: those with the objective and model of the run's end.
 
-Weights that rise, layers that are not yet in use, temperatures that fall: a loss of the beginning
-says nothing about the run's own goal. `best`, `min_loss` and `ReduceLROnPlateau` follow only losses
-that compare with each other.
+While loss weights rise, layers are added or temperatures fall, an early loss measures something
+else than a late one. So `best`, `min_loss` and `ReduceLROnPlateau` use only comparable losses.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from aelab.train.state import State
 
 
 class Goal(NamedTuple):
-    """What a run works towards.
+    """The end of a run, for comparisons with it.
 
     Attributes:
         end: its counters at the end.
-        model_settings: what the clock will have set in the model by then.
+        model_settings: the settings that the clock will have set in the model by then.
     """
 
     end: Horizon
@@ -37,11 +36,11 @@ class Goal(NamedTuple):
 
 
 def goal_of(model: nn.Module, end: Horizon) -> Goal:
-    """The goal of a run that ends there; the model is not touched."""
+    """The goal of a run with this end; the model is not changed."""
     if not find_clocked(model):
         return Goal(end, [])
     shared = {id(t): t for t in itertools.chain(model.parameters(), model.buffers())}
-    later = copy.deepcopy(model, shared)  # its settings only: weights and buffers are the model's
+    later = copy.deepcopy(model, shared)  # copies settings only; weights and buffers are shared
     set_clock(later, end.images, end.epoch)
     return Goal(end, _evaluated_settings(later))
 
@@ -49,10 +48,10 @@ def goal_of(model: nn.Module, end: Horizon) -> Goal:
 def final_total(
     objective: ObjectiveLike, values: Mapping[str, Tensor], settings: FitSettings, images_seen: int
 ) -> Tensor:
-    """The weighted sum of the terms, per sample (B,), with the weights of the end.
+    """The weighted sum of the terms, per sample (B,), with the final weights.
 
-    An objective without a method `final_total` is asked for its total at the end of the run, as
-    far as that is known in images.
+    For an objective without a method `final_total`: its total at `max_images`, or now if the
+    settings do not limit images.
     """
     final = getattr(objective, "final_total", None)
     if final is not None:
@@ -64,11 +63,11 @@ def final_total(
 def final_loss(
     objective: ObjectiveLike, terms: Mapping[str, float], images_seen: int
 ) -> dict[str, float]:
-    """`loss_final` of mean training terms; empty where weights no longer change.
+    """`loss_final`, the training loss with the final weights; empty where weights are final.
 
     Args:
-        terms: means by name.
-        images_seen: at the beginning of the mean.
+        terms: mean training terms by name.
+        images_seen: at the start of the window of these means.
     """
     weights = getattr(objective, "weights", None)
     if weights is None or weights(images_seen) == weights(None):
@@ -77,7 +76,7 @@ def final_loss(
 
 
 def is_settled(state: State, run: int, held_out: ScheduledSets, goal: Goal) -> bool:
-    """Whether model, as its clock stands, and validation set are those that the run ends with."""
+    """Whether the model's settings and the validation set are already those of the run's end."""
     if held_out.position(state.clock.epoch) != held_out.position(goal.end.epoch):
         return False
     return _evaluated_settings(state.learner.members[run].evaluated_model) == goal.model_settings
@@ -86,13 +85,13 @@ def is_settled(state: State, run: int, held_out: ScheduledSets, goal: Goal) -> b
 def renew_judging(
     state: State, run: int, objective: ObjectiveLike, held_out: ScheduledSets, goal: Goal
 ) -> tuple[Warned, ...]:
-    """Brings a state of an earlier version to the present way of judging.
+    """Converts a state of an earlier version to the current choice of the best state.
 
-    The lowest loss of before is forgotten where it may have been judged by other weights, by
-    another model or set, or without noise: the next validation is the best anew.
+    The stored best loss is dropped where it may come from other weights, another model or set, or
+    from latents without noise. Then the next validation is the best.
 
     Returns:
-        What a reader of the run must know, if anything was forgotten.
+        A warning if the best loss was dropped.
     """
     before, state.progress[run].judging = state.progress[run].judging, JUDGING
     if before >= JUDGING or state.progress[run].best_images is None:
@@ -117,7 +116,7 @@ def renew_judging(
 
 
 def _evaluated_settings(model: nn.Module) -> list[tuple[str, Any]]:
-    """What the clock has set in a model, as far as evaluation depends on it.
+    """The settings of a model that follow from the clock and change its evaluation.
 
     A clocked module may have a method `evaluated_settings()`; else all its plain attributes count.
     """

@@ -1,6 +1,6 @@
-"""What learns: a model with its optimiser, its schedule, its averaged weights, and where it lives.
+"""A learner: a model with its optimiser, schedule, averaged weights, device and memory layout.
 
-What is stored of it is flat tensors (safetensors) and plain numbers (JSON); nothing is pickled.
+It is stored as flat tensors (safetensors) and plain numbers (JSON); nothing is pickled.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from aelab.train.machine import choose_bfloat16, choose_threads
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
 
-#: Marks the plain values of a learner that a checkpoint holds, by the names of their fields.
+#: Marks the fields of a learner that a checkpoint stores as plain values, under their names.
 _STORED = {"stored": True}
-#: What those are taken to be where a checkpoint of an earlier version lacks them.
+#: Their values for checkpoints of earlier versions, which lack them.
 _EARLIER: dict[str, Any] = {"ema_since": {}, "ema_warms_up": False}
 
 
@@ -35,44 +35,44 @@ class Learner(Protocol):
 
     @property
     def members(self) -> Sequence[SoloLearner]:
-        """One learner a run: its model, optimiser and schedule, and what is stored of it."""
+        """One learner for each run."""
 
     def update(
         self, tasks: Sequence[Task], batches: Sequence[Batch], clock: Clock, *, apply: bool
     ) -> Losses:
-        """Forward, backward, and the optimiser's step; counters of the clock are the caller's.
+        """Forward pass, backward pass, and the optimiser's step. Does not change the clock.
 
         Args:
-            tasks, batches: one a run; batches are of one size.
+            tasks, batches: one for each run; batches have the same size.
             clock: before the batch.
-            apply: whether gradients are applied now; else they wait for a later batch.
+            apply: whether the optimiser steps now; else gradients accumulate.
 
         Returns:
             (K, 1 + T) sums over the images.
         """
 
     def finite(self) -> Tensor:
-        """(K,) bool on the device: every weight and watched buffer of a run is finite.
+        """(K,) bool on the device: whether every weight and watched buffer of a run is finite.
 
         False also for numbers so large that their norm is infinite.
         """
 
     def snapshot(self) -> Any:
-        """What the learner is now, copied on the device; `restore` takes it any number of times."""
+        """A copy of the learner's state on the device; `restore` accepts it any number of times."""
 
     def restore(self, snapshot: Any) -> None:
-        """Puts a snapshot back: the next updates are those after it, bit for bit."""
+        """Restores a snapshot: the next updates are bit-identical to those after it."""
 
     def retire(self, run: int) -> None:
-        """A run is over; the others go on as if it still learned."""
+        """Ends a run; the numbers of the others do not change."""
 
 
 class Snapshot(NamedTuple):
-    """What one model and its optimiser were at a moment, on the device.
+    """The state of one model and its optimiser, on the device.
 
     Attributes:
         tensors: parameters and buffers of the model, then of the averaged one.
-        gradients: of the parameters, where some wait for a step.
+        gradients: accumulated gradients of the parameters, or None.
         optimizer, schedule: their states.
         plain: the stored values of the learner.
     """
@@ -86,18 +86,18 @@ class Snapshot(NamedTuple):
 
 @dataclass
 class SoloLearner:
-    """One model that learns: K = 1.
+    """The learner of one run (K = 1).
 
     Attributes:
-        model, optimizer, schedule: what learns, and how.
+        model, optimizer, schedule: the parts that an update uses.
         device: where the model is.
         ema: a copy of the model with averaged weights, or None.
         unwatched: buffers that are infinite by design, such as masks.
         channels_last: whether 4D tensors are kept in NHWC order in memory.
         bfloat16: whether the model computes under autocast.
         threads: CPU threads; the same number is needed to continue bit for bit.
-        ema_since: of a model that grows, the step from which each of its weights is averaged.
-        ema_warms_up: whether its decay rises to that of the settings; not in earlier versions.
+        ema_since: for a model that grows: weight name -> step of its first gradient.
+        ema_warms_up: whether the EMA decay rises to its final value; False in earlier versions.
     """
 
     model: nn.Module
@@ -114,12 +114,12 @@ class SoloLearner:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The averaged weights where there are any, else the model."""
+        """The model with averaged weights if there is one, else the model itself."""
         return self.model if self.ema is None else self.ema
 
     @property
     def learnrate(self) -> float:
-        """Of the first parameter group, at the latest batch."""
+        """The learning rate of the first parameter group, at the latest batch."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
@@ -130,7 +130,7 @@ class SoloLearner:
     def update(
         self, tasks: Sequence[Task], batches: Sequence[Batch], clock: Clock, *, apply: bool
     ) -> Losses:
-        """One batch; with `micro_batch_size` in pieces."""
+        """One batch; with `micro_batch_size` computed in parts, to need less memory."""
         (task,), ((inputs, target, noise),) = tasks, batches
         size, losses = len(inputs), None
         for part in micro_batches(size, task.settings):
@@ -146,6 +146,7 @@ class SoloLearner:
             if not total.requires_grad:
                 raise without_gradient(self.model, values)
             (total.sum() / divisor(size, task.settings)).backward()  # type: ignore[no-untyped-call]
+            # (1, 1 + T): the leading axis is that of the K runs.
             sums = sums_of(values, total)[None]
             losses = Losses(list(values), sums if losses is None else losses.sums + sums)
         assert losses is not None  # a batch has images
@@ -154,15 +155,18 @@ class SoloLearner:
         return losses
 
     def apply_gradients(self, settings: FitSettings, clock: Clock, size: int) -> None:
-        """Clip, step, clear the gradients, let the model follow, average the weights.
+        """Clips gradients, steps the optimiser, clears gradients, and averages the weights.
 
-        Args:
-            clock: before the batch.
-            size: images of the batch.
+        Also calls `model.after_step()` where the model has it.
+
+         Args:
+             clock: before the batch.
+             size: images of the batch.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         images = clock.accumulated_images + size
         if averages(settings) and images != settings.batch_size:
+            # `backward` divided by batch_size (see `divisor`): correct to the mean over all images.
             gradients = [p.grad for p in parameters if p.grad is not None]
             torch._foreach_mul_(gradients, settings.batch_size / images)
         clipping = settings.gradient_clipping
@@ -182,7 +186,7 @@ class SoloLearner:
             self._average(self.ema, settings.ema_decay, number)
 
     def _note_late_weights(self, number: int) -> None:
-        """For a model that grows, the step at which each weight got its first gradient."""
+        """Records, for a model that grows, the step at which each weight got its first gradient."""
         if not find_clocked(self.model):
             return
         for name, parameter in self.model.named_parameters():
@@ -190,7 +194,7 @@ class SoloLearner:
                 self.ema_since.setdefault(name, number)
 
     def _average(self, ema: nn.Module, decay: float, number: int) -> None:
-        """Averaged weights follow, each with the decay of the steps it has been trained for."""
+        """Updates the averaged weights, each with the decay for the steps it has been trained."""
         if not self.ema_since:
             now = warmed_decay(decay, number) if self.ema_warms_up else decay
             _average_weights(ema, self.model, now, first=number == 1)
@@ -205,18 +209,19 @@ class SoloLearner:
             _average_weights(ema, self.model, now, first=steps == 1, names=some)
 
     def watched_buffers(self) -> list[tuple[str, Tensor]]:
-        """Names and buffers of the model in training that were finite at the start."""
+        """Names and buffers of the trained model, without those that were infinite at the start."""
         found = floating_buffers(self.model)
         return [(name, buffer) for name, buffer in found if name not in self.unwatched]
 
     def finite(self) -> Tensor:
-        """(1,)"""
+        """(1,) bool on the device: see `Learner.finite`."""
         held = [p.detach() for p in self.model.parameters()]
         norms = torch._foreach_norm([*held, *(buffer for _, buffer in self.watched_buffers())])
+        # A NaN or infinity anywhere makes the sum of norms non-finite: one value, few kernels.
         return torch.stack([norm.float() for norm in norms]).sum().reshape(1).isfinite()
 
     def snapshot(self) -> Snapshot:
-        """Costs a copy of weights, averaged weights and optimiser on the device."""
+        """A copy of weights, averaged weights and optimiser state, in device memory."""
         return Snapshot(
             tensors=[tensor.detach().clone() for tensor in self._tensors()],
             gradients=[_copied(p.grad) for p in self.model.parameters()],
@@ -227,7 +232,7 @@ class SoloLearner:
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """The weights stay the same tensors; only their values change."""
+        """Restores a snapshot in place: the weights stay the same tensor objects."""
         for tensor, value in zip(self._tensors(), snapshot.tensors, strict=True):
             tensor.copy_(value)
         for parameter, gradient in zip(self.model.parameters(), snapshot.gradients, strict=True):
@@ -238,7 +243,7 @@ class SoloLearner:
             setattr(self, name, copy.copy(value))
 
     def retire(self, run: int) -> None:
-        """Nothing: with its only run a training is over."""
+        """Does nothing: the training ends with its only run."""
 
     def _tensors(self) -> Iterator[Tensor]:
         for model in (self.model, self.ema):
@@ -247,15 +252,15 @@ class SoloLearner:
                 yield from model.buffers()
 
     def _plain(self) -> dict[str, Any]:
-        """The values that a checkpoint holds by the names of their fields."""
+        """The plain values that a checkpoint stores, by field name."""
         names = [field.name for field in fields(self) if field.metadata.get("stored")]
         return {name: copy.copy(getattr(self, name)) for name in names}
 
     def stored(self, *, gradients: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that continuing needs.
+        """Everything needed to continue.
 
         Args:
-            gradients: whether some wait for the optimiser's next step.
+            gradients: whether to include accumulated gradients.
 
         Returns:
             tensors: copies on the CPU by flat names `model.*`, `ema.*`, `gradient.*`,
@@ -286,7 +291,7 @@ class SoloLearner:
         return {name: copy_on_cpu(tensor) for name, tensor in tensors.items()}, numbers
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Put what was stored into a learner made with the same model and settings.
+        """Loads a stored state into a learner made with the same model and settings.
 
         Raises:
             StoreError: tensors that do not fit the model.
@@ -300,7 +305,8 @@ class SoloLearner:
         for name in self._plain():
             setattr(self, name, copy.copy(numbers[name]))
         if numbers["device"] != self.device.type:
-            self.bfloat16 = own_precision  # what pays there need not pay here
+            # On another kind of device bits differ anyway, and its own precision is faster.
+            self.bfloat16 = own_precision
         self._load_optimizer(tensors, numbers)
         self.schedule.load_state_dict(numbers["schedule"])
         for parameter, name in self._trained_names().items():
@@ -308,7 +314,7 @@ class SoloLearner:
             parameter.grad = None if stored is None else _laid_out_like(parameter, stored)
 
     def _use_layout(self, channels_last: bool) -> None:
-        """The memory layout that the run began with: another one changes the last bits."""
+        """Uses the memory layout that the run began with: another one changes the last bits."""
         if self.channels_last != channels_last:
             layout = torch.channels_last if channels_last else torch.contiguous_format
             for model in (self.model, self.ema):
@@ -377,18 +383,18 @@ def make_learner(
 
 
 def micro_batches(size: int, settings: FitSettings) -> list[slice]:
-    """The parts in which a batch of so many images is computed."""
+    """Slices of at most `micro_batch_size` images that together cover a batch."""
     at_once = settings.micro_batch_size or size
     return [slice(start, start + at_once) for start in range(0, size, at_once)]
 
 
 def averages(settings: FitSettings) -> bool:
-    """Whether gradients are added up over batches and then divided by their images."""
+    """Whether accumulated gradients are averaged over images, not summed over batches."""
     return settings.gradient_accumulation > 1 and not settings.sum_gradients
 
 
 def divisor(size: int, settings: FitSettings) -> int:
-    """By what the summed losses of a batch are divided before `backward`.
+    """The number that the summed losses of a batch are divided by before `backward`.
 
     Accumulated gradients are sums over images divided by `batch_size`, which `apply_gradients`
     corrects to the mean over all images. Without accumulation they are the batch's mean at once.
@@ -399,8 +405,9 @@ def divisor(size: int, settings: FitSettings) -> int:
 def warmed_decay(decay: float, steps: int) -> float:
     """The decay of averaged weights after so many steps: min(decay, (1 + steps) / (10 + steps)).
 
-    With a constant decay of d the first weights count d^steps: at 0.999 still half after 700 steps.
-    So the average reaches over the latest tenth of a run, and at most over 1 / (1 - d) steps.
+    With a constant decay d the initial weights keep the share d^steps: at 0.999 half after 700
+    steps. With the warm-up the average covers about the latest tenth of the steps, and at most
+    1 / (1 - d) steps.
 
     Source: tf.train.ExponentialMovingAverage with `num_updates`; timm's ModelEmaV3 and diffusers'
     EMAModel warm up too.
@@ -412,12 +419,12 @@ def warmed_decay(decay: float, steps: int) -> float:
 def _average_weights(
     ema: nn.Module, model: nn.Module, decay: float, *, first: bool, names: set[str] | None = None
 ) -> None:
-    """ema = decay ema + (1 - decay) model; the first time, and buffers always: a copy.
+    """ema = decay ema + (1 - decay) model. The first time, and for buffers always, a copy.
 
     Equal to `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`.
 
     Args:
-        names: of the weights; None: all.
+        names: of the weights to average; None: all.
     """
     kept: list[Tensor] = [p for n, p in ema.named_parameters() if names is None or n in names]
     present: list[Tensor] = [p for n, p in model.named_parameters() if names is None or n in names]
@@ -427,7 +434,7 @@ def _average_weights(
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model.") -> None:
-    """Copy stored weights and buffers into a model; its memory layout stays.
+    """Copies stored weights and buffers into a model; its memory layout stays.
 
     Raises:
         StoreError: names or shapes differ.
@@ -446,7 +453,7 @@ def refuse_other_shapes(
     prefix: str = "model.",
     hint: str = "it was written by another model; start again with --restart",
 ) -> None:
-    """Compares stored weights and buffers with a model, which may lie on the meta device.
+    """Compares stored names and shapes with those of a model, which may be on the meta device.
 
     Raises:
         StoreError: names or shapes differ.
@@ -465,14 +472,15 @@ def refuse_other_shapes(
 
 
 def _laid_out_like(parameter: Tensor, stored: Tensor) -> Tensor:
-    """`stored` in the memory layout of its parameter: fused kernels walk both side by side."""
+    """`stored` in the memory layout of its parameter, which fused optimisers require."""
     if stored.shape != parameter.shape:
+        # For instance the step counter of Adam, a scalar.
         return stored.clone()
     return torch.empty_like(parameter, dtype=stored.dtype).copy_(stored)
 
 
 def copy_on_cpu(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU: training may go on while it is written."""
+    """A contiguous copy on the CPU, so that training can continue while it is written."""
     plain = tensor.detach().cpu().contiguous()
     return plain.clone() if plain.data_ptr() == tensor.data_ptr() else plain
 
@@ -487,7 +495,7 @@ def _wants_channels_last(model: nn.Module) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """The same with every tensor cloned, inside of dictionaries, lists and tuples."""
+    """A copy of nested dictionaries, lists and tuples in which every tensor is cloned."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

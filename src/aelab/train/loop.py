@@ -1,7 +1,7 @@
-"""THE loop: a generator that trains and says when something is to be logged or saved.
+"""The training loop: a generator that yields an event when something is to be logged or saved.
 
-Pure: it prints nothing and writes no file. What is due follows from the counters of `Clock`, never
-from the moment, so that a run may stop between any two batches and continue as if it had not.
+It prints nothing and writes no file. The counters of `Clock` alone decide what is due, never the
+time of day. So a run can stop after any batch and continue with the same numbers.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ def fit(
     batch; then it yields `Finished(reason="stopped")`, and the state can be stored and continued.
 
     Args:
-        objective, settings: one for all runs of the state, or one a run; runs that train together
-            differ in seed, learning rate and other settings that the clock does not ask.
+        objective, settings: one for all runs of the state, or one for each. Runs that train
+            together may differ only in the settings of `_OWN_SETTINGS`, such as the seed.
         train: one set, or (first epoch, set) pairs. A set is `types.Images`, a tensor or array
             (N, C, H, W), a data set of the lab, or a torch Dataset of tensors.
-        validation: likewise; None, and there are no `Validated` events.
+        validation: likewise; with None there are no `Validated` events.
 
     Yields:
         `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`, each
-        once a run; `Failed` for a run that diverges while others go on.
+        once for every run; `Failed` for a run that diverges while others continue.
 
     Raises:
-        DataError: a set that cannot be right: not finite, another unit, channels last.
-        DivergedError: a loss or weight of the only run, or of the last one, is not finite; noticed
-            at the next log, validation or checkpoint, because looking each batch would make the
-            device wait.
+        DataError: a wrong set: pixels not finite or not in 0..1, or channels last.
+        DivergedError: a loss or weight of the last remaining run is not finite. Detected at the
+            next log, validation or checkpoint: a check after each batch would make the CPU wait
+            for the device.
     """
     tasks = _tasks(state, objective, settings)
     clock, shared = state.clock, tasks[0].settings
-    first = state.learner.members[0]  # all live in one place
+    first = state.learner.members[0]  # all runs share device and memory layout
     place = first.device, first.channels_last
     given = as_sets(train, "train")
     held = [] if validation is None else as_sets(validation, "validation")
@@ -78,7 +78,7 @@ def fit(
     goal = goal_of(first.model, horizon(shared, sets.sizes))
     for member in state.learner.members:
         member.schedule.plan(goal.end)
-    going = list(range(len(tasks)))  # runs that are neither over nor failed
+    going = list(range(len(tasks)))  # runs that have neither ended nor failed
     remarks: dict[int, tuple[Warned, ...]] = {}
     if held_out is not None:
         for run, task in enumerate(tasks):
@@ -87,7 +87,7 @@ def fit(
     draws = [Draws(task.settings.seed, first.device) for task in tasks]
 
     def evidence(run: int) -> Evidence:
-        """What is looked at if a run fails."""
+        """Access to batches and sets, for the diagnosis if a run fails; nothing is read now."""
         return Evidence(
             state,
             run,
@@ -100,7 +100,7 @@ def fit(
     guard = Guard([evidence(run) for run in going], goal.end)
 
     def left_out(failures: dict[int, DivergedError]) -> Iterator[Failed]:
-        """Runs that failed are over, and the others go on; the last one's error is raised."""
+        """Ends the runs that failed; raises the error of the last remaining run."""
         for run, error in failures.items():
             if going == [run]:
                 raise error
@@ -113,6 +113,7 @@ def fit(
         small_batches_told([len(images) for _, images in given], shared),
     ):
         while True:
+            # Order: log, validate, look for failures, checkpoint, stop or finish, then one batch.
             is_over = all(finish_reason(state, run, tasks[run].settings) for run in going)
             if log_due(state, shared, final=is_over):
                 readings = read_window(state, guard)
@@ -154,7 +155,7 @@ def fit(
             clock.seconds += time.perf_counter() - started
 
 
-#: What runs that train together may have of their own; all else is asked of the clock they share.
+#: Settings in which runs that train together may differ; the shared clock uses the others.
 _OWN_SETTINGS = (
     "seed", "learnrate", "optimizer", "scheduler", "min_loss", "ema_decay", "gradient_clipping",
 )  # fmt: skip
@@ -165,10 +166,10 @@ def _tasks(
     objective: ObjectiveLike | Sequence[ObjectiveLike],
     settings: FitSettings | Sequence[FitSettings],
 ) -> list[Task]:
-    """One a run.
+    """The task of each run.
 
     Raises:
-        ConfigError: another number of them, or runs that cannot share a clock.
+        ConfigError: a wrong number of objectives or settings, or runs that cannot share a clock.
     """
     count = len(state.learner.members)
     objectives = list(objective) if isinstance(objective, Sequence) else [objective] * count
@@ -197,10 +198,10 @@ def train_batch(
     draws: Sequence[Draws],
     before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Cut the next batch of each run, draw its random numbers, make the step, move the clock.
+    """Trains each run on its next batch, and moves the clock.
 
     Args:
-        before: called once the learning rates are set.
+        before: called after the learning rates of the batch are set.
     """
     clock, members = state.clock, state.learner.members
     for member in members:
@@ -208,7 +209,8 @@ def train_batch(
             member.model.train()
         set_clock(member.model, clock.images, clock.epoch)
     cut = [training_batch(state, run, task, batches, draws[run]) for run, task in enumerate(tasks)]
-    draws[0].reseed_default(clock.images)  # a stack has no model that draws by itself
+    # For dropout, keyed by images as all draws. One seed is enough: stacked models cannot have it.
+    draws[0].reseed_default(clock.images)
     for member in members:
         member.schedule.before_batch(clock.images)
     before()
@@ -217,7 +219,7 @@ def train_batch(
     step(state, tasks, cut, ends_epoch=is_last)
     clock.count_batch(size, ends_epoch=is_last)
     state.note_start()
-    if clock.steps:
+    if clock.steps:  # torch warns if a scheduler steps before the optimiser's first step
         for member in members:
             member.schedule.after_batch()
 
@@ -225,13 +227,13 @@ def train_batch(
 def step(
     state: State, tasks: Sequence[Task], batches: Sequence[Batch], *, ends_epoch: bool = False
 ) -> None:
-    """Forward, backward, and the optimiser where `gradient_accumulation` is reached.
+    """Forward and backward pass; the optimiser's step once `gradient_accumulation` is reached.
 
-    Adds the losses to `state.window`; images and epochs are the caller's to count.
+    Adds the losses to `state.window`. The caller counts images and epochs.
 
     Args:
-        tasks, batches: one a run.
-        ends_epoch: left-over gradients are applied.
+        tasks, batches: one for each run.
+        ends_epoch: whether accumulated gradients are applied in any case.
     """
     clock, size = state.clock, len(batches[0][0])
     due = clock.accumulated_batches + 1 >= tasks[0].settings.gradient_accumulation
@@ -243,7 +245,7 @@ def step(
 def training_batch(
     state: State, run: int, task: Task, batches: Batches, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The batch that the clock stands at: inputs, targets (B, C, H, W), and the model's noise."""
+    """The next batch by the clock: inputs and targets (B, C, H, W), and the model's noise."""
     settings, start, now = task.settings, state.clock.images_in_epoch, state.clock.images
     part = slice(start, min(start + settings.batch_size, len(batches)))
     index = batches.order(settings.seed, state.clock.epoch)[part] if settings.shuffle else part
@@ -258,7 +260,7 @@ def training_batch(
 
 
 def finish_reason(state: State, run: int, settings: FitSettings) -> str | None:
-    """Why a run is over, or None."""
+    """The reason why a run has ended, or None."""
     if settings.max_images is not None and state.clock.images >= settings.max_images:
         return "max_images"
     if settings.max_epochs is not None and state.clock.epoch >= settings.max_epochs:
@@ -270,14 +272,14 @@ def finish_reason(state: State, run: int, settings: FitSettings) -> str | None:
 
 
 def log_due(state: State, settings: FitSettings, *, final: bool) -> bool:
-    """Whether a multiple of `log_every_images` was passed; at the end, whether any is unread."""
+    """Whether a log is due: `log_every_images` passed, or at the end any loss is unlogged."""
     if state.window.images == 0:
         return False
     return final or passed(state.clock.images, state.clock.logged_at, settings.log_every_images)
 
 
 def validation_due(clock: Clock, settings: FitSettings, *, final: bool) -> bool:
-    """By images, by epochs, and at the end unless that was just done."""
+    """Whether a validation is due, by images or epochs; at the end unless one was just made."""
     if clock.validated_at == clock.images:
         return False
     if final:
@@ -291,14 +293,14 @@ def validation_due(clock: Clock, settings: FitSettings, *, final: bool) -> bool:
 
 
 def checkpoint_due(clock: Clock, settings: FitSettings) -> bool:
-    """By images or by epochs."""
+    """Whether a checkpoint is due, by images or epochs."""
     by_images = passed(clock.images, clock.checkpointed_at, settings.checkpoint_every_images)
     by_epoch = passed(clock.epoch, clock.checkpointed_epoch, settings.checkpoint_every_epochs)
     return by_images or by_epoch
 
 
 def read_window(state: State, guard: Guard) -> list[Reading]:
-    """Mean losses since the last log; the one place where training waits for the device."""
+    """Mean losses since the last log; here training waits for the device."""
     started = time.perf_counter()
     readings = guard.read()
     state.clock.seconds += time.perf_counter() - started
@@ -308,7 +310,7 @@ def read_window(state: State, guard: Guard) -> list[Reading]:
 def logged(
     state: State, tasks: Sequence[Task], runs: Sequence[int], readings: Sequence[Reading]
 ) -> list[Logged]:
-    """Remembers what was read, and begins the next window."""
+    """Records the readings in `progress`, starts the next window, and returns the events."""
     clock, events = state.clock, []
     for run in runs:
         terms, progress = readings[run].means, state.progress[run]
@@ -325,7 +327,7 @@ def logged(
 def validate(
     state: State, run: int, task: Task, held_out: ScheduledSets, guard: Guard, goal: Goal
 ) -> Validated | Failed:
-    """Evaluate a run, remember the best, tell the schedule."""
+    """Evaluates a run, records the best loss, and passes the loss to the schedule."""
     clock, progress, member = state.clock, state.progress[run], state.learner.members[run]
     images, model = held_out.at(clock.epoch), member.evaluated_model
     set_clock(model, clock.images, clock.epoch)
@@ -347,7 +349,8 @@ def validate(
         for error in guard.failures([run]).values():  # the best is stored
             return Failed(clock.images, error, run)
         progress.best_loss, progress.best_images = loss, clock.images
-    if settled:  # a lower rate may be just what a run needs that gets out of hand
+    # Also when the loss is far too high: then a lower learning rate may help.
+    if settled:
         member.schedule.after_validation(loss)
     return Validated(
         clock.images, clock.seconds, clock.epoch, terms, is_best, warnings, is_judged, run

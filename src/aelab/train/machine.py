@@ -1,4 +1,4 @@
-"""What the machine offers: threads, precision, allocator."""
+"""Settings for the machine: threads, precision, memory allocator."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_threads(jobs: int = 1) -> int:
-    """CPU threads for each of `jobs` runs at once: free cores divided among them, at least 1.
+    """CPU threads for each of `jobs` parallel runs: free cores divided among them, at least 1.
 
-    Too many threads cost far more than too few: two threads beside one other busy process ran at
-    a third of the speed of one thread.
+    Too many threads cost far more than too few: beside one other busy process, two threads ran
+    at a third of the speed of one thread.
     """
     return max(1, free_cores() // max(1, jobs))
 
@@ -29,7 +29,7 @@ def choose_threads(jobs: int = 1) -> int:
 def choose_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether the model computes in bfloat16.
 
-    `auto` says yes on CUDA with bfloat16 units only: on CPUs without them it is 2.5 times slower.
+    `auto` means only CUDA devices with bfloat16 units; on CPUs without them it is 2.5 times slower.
     """
     if precision == "bfloat16":
         return True
@@ -37,7 +37,7 @@ def choose_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator of this very process to keep freed memory; False elsewhere."""
+    """Makes glibc's allocator keep freed memory, for this process; False without glibc."""
     if platform.libc_ver()[0] != "glibc":
         return False
     try:
@@ -51,7 +51,7 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def prepared_process(threads: int, device: torch.device, deterministic: bool) -> Iterator[None]:
-    """Threads, allocator and determinism for a training; threads and flags are put back after."""
+    """Context manager: sets threads, allocator and determinism; restores all but the allocator."""
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     if device.type == "cpu":

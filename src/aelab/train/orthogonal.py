@@ -22,9 +22,9 @@ def orthogonalize(
     """The matrix with its singular values moved near 1, by the quintic Newton-Schulz iteration.
 
     With U S V^T the singular value decomposition of `matrix` divided by its Frobenius norm, the
-    result is U p(p(...p(S))) V^T with p(s) = a s + b s^3 + c s^5. The coefficients grow small
-    values fast and stop short of converging: values above 0.01 end between 0.68 and 1.14 after
-    five steps.
+    result is U p(p(...p(S))) V^T with p(s) = a s + b s^3 + c s^5. The coefficients raise small
+    values fast and do not converge to 1: values above 0.01 end between 0.68 and 1.14 after five
+    steps.
 
     Args:
         matrix: (M, N), float32.
@@ -39,27 +39,28 @@ def orthogonalize(
     """
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix  # the product below is that of the shorter side
+    x = matrix.T if tall else matrix  # (R, S) with R <= S, so that the Gram matrix is the small one
     x = x / x.norm().clamp(min=eps)
     for _ in range(num_steps):
-        gram = x @ x.T
+        gram = x @ x.T  # (R, R)
+        # a x + (b gram + c gram^2) x, in two fused products instead of five operations.
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
 
 
 class MuonOfViews(torch.optim.Optimizer):
-    """`torch.optim.Muon` for parameters of any shape, each seen as a matrix (first axis, the rest).
+    """`torch.optim.Muon` for parameters of any shape, viewed as matrices (first axis, the rest).
 
     A convolution's weight (out, in, height, width) is the matrix that maps a patch to a pixel; that
     of a transposed one (in, out, height, width) maps a pixel to a patch. The update is computed in
-    float32 (torch's in bfloat16), because matrices of convolutions are small. Arguments and order
-    of operations are torch's.
+    float32 (torch uses bfloat16), because matrices of convolutions are small. Arguments and order
+    of operations are those of torch.
 
     Args:
         lr, weight_decay, momentum, nesterov: as in `torch.optim.Muon`.
         ns_coefficients, eps, ns_steps: of `orthogonalize`.
-        adjust_lr_fn: `original` multiplies the update with sqrt(max(1, M / N)), `match_rms_adamw`
-            with 0.2 sqrt(max(M, N)), the size of AdamW's.
+        adjust_lr_fn: `original` multiplies the update by sqrt(max(1, M / N)), `match_rms_adamw`
+            by 0.2 sqrt(max(M, N)), the usual size of AdamW's updates.
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/; `match_rms_adamw`: Liu et al.
     2025, arXiv:2502.16982, equation 4.
@@ -105,17 +106,17 @@ class MuonOfViews(torch.optim.Optimizer):
         average, momentum = slots["momentum_buffer"], group["momentum"]
         average.lerp_(gradient, 1 - momentum)
         update = gradient.lerp(average, momentum) if group["nesterov"] else average
-        matrix = update.reshape(len(update), -1)
+        matrix = update.reshape(len(update), -1)  # (first axis, product of the others)
         moved = orthogonalize(
             matrix.float(), group["ns_steps"], tuple(group["ns_coefficients"]), group["eps"]
         )
         size = group["lr"] * update_scale(group["adjust_lr_fn"], *matrix.shape)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])  # decoupled, as in AdamW
         parameter.add_(moved.reshape(parameter.shape).to(parameter.dtype), alpha=-size)
 
 
 def update_scale(adjust_lr_fn: str | None, num_rows: int, num_columns: int) -> float:
-    """What an orthogonal update of this shape is multiplied with, beside the learning rate."""
+    """The factor of an orthogonal update of this shape, besides the learning rate."""
     if adjust_lr_fn == "match_rms_adamw":
         return 0.2 * math.sqrt(max(num_rows, num_columns))
     return math.sqrt(max(1.0, num_rows / num_columns))

@@ -1,4 +1,4 @@
-"""What one run has reached: its best and latest losses, and how it began."""
+"""The progress of one run: its best and latest losses, and its first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from aelab.train.forward import Losses
 
-#: How the best state is chosen. 1: by the loss with the weights of that moment; 2: see
-#: `aelab.train.judging`.
+#: Version of the rule that chooses the best state. 1: by the loss with the weights of that moment;
+#: 2: see `aelab.train.judging`.
 JUDGING = 2
 
 
@@ -18,13 +18,12 @@ class Progress:
     """The results of one run so far. A checkpoint holds every field by its name.
 
     Attributes:
-        best_loss, best_images: the lowest validation loss, as `aelab.train.judging` has it.
-        judging: which way of judging they are of.
-        last_loss, last_loss_images: the latest finite training loss that was read.
-        last_terms: it and its terms.
-        start: loss and terms of the first batch, by an untrained model; empty where they are not
-            known.
-        exploded_since: images at the first of the latest validations that were all out of hand.
+        best_loss, best_images: the lowest comparable validation loss, see `aelab.train.judging`.
+        judging: version of the rule that chose it, see `JUDGING`.
+        last_loss, last_loss_images: the latest finite training loss that was logged.
+        last_terms: the loss and its terms at that log.
+        start: loss and terms of the first batch, of the untrained model; empty if unknown.
+        exploded_since: image count from which all validations were far too high, or None.
     """
 
     best_loss: float | None = None
@@ -43,8 +42,8 @@ class Window:
 
     Attributes:
         terms: names of the T terms.
-        images: how many images are summed.
-        sums: (K, 1 + T) float64: the loss and its terms, by run; None: empty.
+        images: number of images in the sums.
+        sums: (K, 1 + T) float64: the loss and its terms, by run; None: no batch yet.
     """
 
     terms: list[str] = field(default_factory=list)
@@ -53,15 +52,15 @@ class Window:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns of `sums`."""
+        """Names of the columns of `sums`."""
         return ["loss", *self.terms]
 
     def means(self) -> Tensor | None:
-        """(K, 1 + T) on the device: per image; None: empty."""
+        """Means per image, (K, 1 + T) on the device; None if no batch was added."""
         return None if self.sums is None else self.sums / self.images
 
     def add(self, losses: Losses, images: int) -> None:
-        """Adds those of one batch of so many images."""
+        """Adds the losses of one batch of `images` images."""
         if self.sums is None:
             self.sums, self.terms = losses.sums, losses.terms
         else:
@@ -69,11 +68,11 @@ class Window:
         self.images += images
 
     def clear(self) -> None:
-        """Begins the next window."""
+        """Empties the window."""
         self.terms, self.images, self.sums = [], 0, None
 
 
 def means_by_name(names: list[str], means: Tensor) -> list[dict[str, float]]:
-    """(K, 1 + T) means -> one dictionary a run; waits for the device."""
+    """Means (K, 1 + T) as one dictionary for each run; waits for the device."""
     rows: list[list[float]] = means.tolist()
     return [dict(zip(names, row, strict=True)) for row in rows]

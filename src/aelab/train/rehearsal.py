@@ -1,7 +1,7 @@
-"""A few steps of an optimiser and a schedule on a model of 14 numbers, before anything is trained.
+"""Tries an optimiser and a schedule for a few steps on a model of 14 numbers, before a training.
 
-Much that is wrong with their arguments shows at the first steps only: a division by a step size of
-0, a learning rate below 0, an option that torch refuses in `step`.
+Many wrong arguments fail only at the first steps: a division by a step size of 0, a learning rate
+below 0, an option that torch refuses in `step`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from aelab.train import optimizers, schedules
 
 #: Steps of the optimiser; a second step uses what the first one stored.
 STEPS = 3
-#: Validations; more than the usual patience of ReduceLROnPlateau.
+#: Validations; more than the default patience of ReduceLROnPlateau, which is 10.
 VALIDATIONS = 12
-#: Counts of images at which a closed form is asked.
+#: Number of image counts at which a closed form is evaluated.
 PLACES = 20
 
 
 def rehearse_optimizer(settings: FitSettings) -> None:
-    """Makes the optimiser and a few steps.
+    """Makes the optimiser and takes a few steps.
 
     Raises:
         ConfigError: unknown name or argument, a wrong value, or weights that are not finite.
@@ -42,7 +42,7 @@ def rehearse_optimizer(settings: FitSettings) -> None:
 
 
 def rehearse_schedule(settings: FitSettings) -> None:
-    """Makes the schedule over a plain optimiser, and asks it for learning rates.
+    """Makes the schedule and checks its learning rates over the whole run.
 
     Raises:
         ConfigError: unknown name or argument, a wrong value, or a learning rate that is negative
@@ -84,14 +84,14 @@ def _rehearse_schedule(settings: FitSettings, choice: Choice) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's warnings: the run itself gives them."""
+    """Context manager: hides torch's warnings, which the run itself will show."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _stand_in() -> nn.Module:
-    """A matrix, a convolution and biases: every kind of weight an optimiser may treat apart."""
+    """A matrix, a convolution and biases: every kind of weight that optimisers distinguish."""
     return nn.Sequential(nn.Linear(2, 2), nn.Conv1d(1, 2, 3))
 
 
@@ -102,7 +102,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def _places(settings: FitSettings) -> list[int]:
-    """Counts of images from the first batch to the last."""
+    """Image counts from the first batch to the last."""
     end = settings.max_images or PLACES * settings.batch_size
     return [0, settings.batch_size, *(end * place // PLACES for place in range(1, PLACES + 1))]
 

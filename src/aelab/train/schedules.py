@@ -1,6 +1,6 @@
 """Learning-rate schedules: closed forms of images seen, and any scheduler of torch by name.
 
-A closed form (`schedule_forms`) needs no state: the factor at any image count is known. torch's
+A closed form (`schedule_forms`) needs no state: its factor depends on the image count only. torch's
 schedulers count batches; they are wrapped, and their state (plain numbers) is stored with the run.
 """
 
@@ -21,30 +21,30 @@ from aelab.settings import Choice, as_choice
 from aelab.train.arguments import checked
 from aelab.train.horizon import Horizon
 
-#: Images at the end of a run of epochs, until the sizes of its sets are known.
+#: Assumed images of a run that epochs end, until `plan` knows the sizes of its sets.
 UNKNOWN = 1_000_000
 
 
 class Schedule(Protocol):
-    """What the loop does with any schedule."""
+    """The interface of a schedule to the loop."""
 
     def plan(self, end: Horizon) -> None:
-        """Called before the first batch of a run and whenever it is continued, with its end."""
+        """Called with the run's end, before its first batch and each time it is continued."""
 
     def before_batch(self, images: int) -> None:
         """Called before a batch, with the images seen so far."""
 
     def after_batch(self) -> None:
-        """Called after each step of the optimizer."""
+        """Called after each batch, from the optimiser's first step on."""
 
     def after_validation(self, loss: float) -> None:
         """Called with each validation's total loss."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold to continue; JSON-able."""
+        """The state to store in a checkpoint; JSON-able."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Continues from a state of `state_dict`."""
 
 
 #: Closed forms by name.
@@ -52,12 +52,12 @@ SCHEDULES: Table[Callable[..., Factor]] = Table("scheduler", "aelab.schedules", 
 
 
 class ClosedForm:
-    """A schedule that follows from the images seen and the end of the run.
+    """A schedule that is a function of the images seen and the end of the run.
 
     Args:
-        make_factor: the end in images, or None, -> factor.
-        max_images: that the settings name; None where the end follows from epochs.
-        max_epochs: likewise.
+        make_factor: maps the end in images, or None, to the factor function.
+        max_images: of the settings; None where only epochs end the run.
+        max_epochs: of the settings, or None.
     """
 
     def __init__(
@@ -75,37 +75,37 @@ class ClosedForm:
         self._factor = make_factor(known)
 
     def plan(self, end: Horizon) -> None:
-        """It ends with the run: at `max_images`, or where epochs end before."""
+        """Stretches the schedule to the run: to `max_images`, or to the last epoch if earlier."""
         if not self._is_of_images:
             self._factor = self._make_factor(min(end.images, self._max_images or end.images))
 
     def before_batch(self, images: int) -> None:
-        """Write the learning rate at this image count into the groups."""
+        """Sets the learning rate of the parameter groups for this image count."""
         factor = self._factor(images)
         for group, base in zip(self._optimizer.param_groups, self._base, strict=True):
             group["lr"] = base * factor
 
     def after_batch(self) -> None:
-        """Nothing: the next factor follows from the images."""
+        """Does nothing: the next factor follows from the images."""
 
     def after_validation(self, loss: float) -> None:
-        """Nothing."""
+        """Does nothing: a closed form does not depend on losses."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether it ends with the run; the rest follows from the images seen."""
+        """Whether the schedule ends with the run; everything else follows from the images seen."""
         return {} if self._is_of_images else {"ends_with_run": True}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """In earlier versions it ended at `max_images`, also where epochs end before."""
+        """Keeps the end of earlier versions: `max_images`, even where epochs end the run before."""
         self._is_of_images = self._max_images is not None and not state.get("ends_with_run")
 
 
 class TorchSchedule:
-    """A scheduler of torch, stepped once a batch (on the validation loss: once a validation).
+    """A scheduler of torch, stepped after each batch; ReduceLROnPlateau after each validation.
 
     Args:
-        make: steps in all -> the scheduler.
-        steps: as far as they are known yet.
+        make: makes the scheduler for a total number of steps.
+        steps: total steps as known now; 0 where the scheduler does not need them.
     """
 
     def __init__(self, make: Callable[[int], Any], steps: int = 0) -> None:
@@ -115,16 +115,16 @@ class TorchSchedule:
         self._on_loss = isinstance(self._scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
     def plan(self, end: Horizon) -> None:
-        """Makes a scheduler that ends with its run anew, for as many steps as it will be given."""
+        """Remakes a scheduler that ends with its run, once the number of steps is known."""
         steps = max(1, end.batches - end.batches_to_first_step + 1)
         if self._steps and not self._is_begun and steps != self._steps:
             self._steps, self._scheduler = steps, self._make(steps)
 
     def before_batch(self, images: int) -> None:
-        """Nothing: torch's schedulers count batches, not images."""
+        """Does nothing: torch's schedulers count batches, not images."""
 
     def after_batch(self) -> None:
-        """One step, unless the scheduler has come to its end (OneCycleLR refuses to go on)."""
+        """One step, unless the scheduler is at its end, after which OneCycleLR raises."""
         self._is_begun = True
         total = getattr(self._scheduler, "total_steps", None)
         at_end = total is not None and self._scheduler.last_epoch + 1 >= total
@@ -141,7 +141,7 @@ class TorchSchedule:
         return dict(_plain(self._scheduler.state_dict()))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The scheduler's own state, put back; it goes on to the end that it was begun with."""
+        """Restores the scheduler's state; it keeps the end that it started with."""
         self._is_begun = True
         self._scheduler.load_state_dict(_from_plain(state))
 
@@ -154,7 +154,7 @@ def make_schedule(
     batch_size: int,
     max_epochs: int | None = None,
 ) -> Schedule:
-    """The schedule of a run, by name; `plan` tells it the end, once the sizes of sets are known.
+    """The schedule of a run, by name. Its end is set later by `plan`, when set sizes are known.
 
     `CosineAnnealingLR` without `T_max` is the closed form over the run; with `T_max`
     (batches) it is torch's own. OneCycleLR's `total_steps` defaults to the batches of the run.
@@ -195,7 +195,7 @@ def make_schedule(
 
 
 def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dict[str, Any]) -> Any:
-    """A scheduler of torch; those that take schedulers get them by name too."""
+    """A scheduler of torch; the `schedulers` of a chained one are given by name too."""
     part = TORCH_SCHEDULERS.get(name)
     if part is None:
         possible = {*SCHEDULES, *TORCH_SCHEDULERS}
@@ -222,7 +222,7 @@ def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dic
 
 @contextlib.contextmanager
 def schedule_errors(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever a schedule raises about its arguments, while it is made or at its first steps.
+    """Context manager: turns any error of a schedule about its arguments into a ConfigError.
 
     Raises:
         ConfigError: with the arguments given.
@@ -267,10 +267,10 @@ def _all_of_torch() -> dict[str, Any]:
     room = torch.optim.lr_scheduler
     names = [n for n in dir(room) if n.endswith(("LR", "Restarts", "Scheduler", "OnPlateau"))]
     found = {n: getattr(room, n) for n in names if n not in ("LRScheduler", "_LRScheduler")}
-    return {**found, "SWALR": torch.optim.swa_utils.SWALR}  # it lives elsewhere
+    return {**found, "SWALR": torch.optim.swa_utils.SWALR}  # defined in another module
 
 
-#: Those whose argument is Python.
+#: Schedulers whose argument is a Python function.
 _NEEDS_A_FUNCTION = ("LambdaLR", "MultiplicativeLR")
 #: Every scheduler of torch.
 TORCH_SCHEDULERS: dict[str, Any] = _all_of_torch()
@@ -279,7 +279,7 @@ TORCH_SCHEDULERS: dict[str, Any] = _all_of_torch()
 def _arguments_of(
     part: Any, name: str, arguments: Mapping[str, Any], optional: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Arguments of a schedule from the file, checked; schedules inside are looked at later."""
+    """Arguments of a schedule from the file, checked; inner schedulers are checked later."""
     inner = {"schedulers": arguments["schedulers"]} if "schedulers" in arguments else {}
     plain = {key: value for key, value in arguments.items() if key not in inner}
     withheld = ("optimizer", "max_images")
@@ -290,10 +290,10 @@ _NON_FINITE = ("inf", "-inf", "nan")
 
 
 def _plain(value: Any) -> Any:
-    """Scheduler state as strict JSON can hold it.
+    """Scheduler state in a form that strict JSON can store.
 
     Functions and tables of milestones are left out: the arguments in the file make them again.
-    Non-finite numbers become words.
+    Non-finite numbers become text, because JSON has no NaN or infinity.
     """
     if isinstance(value, Mapping):
         kept = {k: v for k, v in value.items() if not callable(v) and not isinstance(v, Counter)}

@@ -1,9 +1,9 @@
 """K runs of one architecture that learn in one forward and one backward pass.
 
-Each run keeps its own learner: weights, optimiser, schedule, averaged weights, and what is stored
-of it. Only the pass over a batch is common: weights are stacked along a leading axis of K, and
-`torch.func.vmap` computes all runs at once. It pays on a GPU that one small model leaves idle; on a
-CPU it does not.
+Each run keeps its own learner: weights, optimiser, schedule, averaged weights, and stored state.
+Only the pass over a batch is shared: weights are stacked along a leading axis of K, and
+`torch.func.vmap` computes all runs at once. This is faster on a GPU that one small model leaves
+idle; on a CPU it is not.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _ALONE = "train these runs one by one"
 class StackedLearner:
     """K learners of one architecture; their seeds, learning rates and losses' weights may differ.
 
-    A run's numbers are those of its single run up to rounding: batched products add up in another
-    order. A run that fails changes no bit of the others.
+    A run's numbers equal those of training it alone up to rounding: batched products add up in
+    another order. A run that fails changes no bit of the others.
 
     Args:
-        members: one a run, with models that differ in weights only.
+        members: one for each run, with models that differ in weights only.
 
     Raises:
-        ConfigError: models that cannot be stacked: of different structure, or such that draw
-            random numbers (dropout) or write buffers (BatchNorm, codebooks) in their forward pass.
+        ConfigError: models that cannot be stacked: of different structure, or with a forward pass
+            that draws random numbers (dropout) or writes buffers (BatchNorm, codebooks).
     """
 
     def __init__(self, members: Sequence[SoloLearner]) -> None:
@@ -48,9 +48,9 @@ class StackedLearner:
         """One batch of each run, in one pass."""
         size, settings = len(batches[0][0]), tasks[0].settings
         inputs = torch.stack([batch[0] for batch in batches])  # (K, B, C, H, W)
-        target = torch.stack([batch[1] for batch in batches])
+        target = torch.stack([batch[1] for batch in batches])  # (K, B, C, H, W)
         drawn = [batch[2] for batch in batches if batch[2] is not None]
-        noise = torch.stack(drawn) if drawn else None
+        noise = torch.stack(drawn) if drawn else None  # (K, B, *noise_shape)
         losses: Losses | None = None
         for part in micro_batches(size, settings):
             values, totals = self._values(
@@ -61,6 +61,7 @@ class StackedLearner:
                 clock.images,
             )
             live = [total for total, alive in zip(totals, self._live, strict=True) if alive]
+            # Runs share no weights, so the gradient of the sum is each run's own gradient.
             summed = torch.stack([total.sum() for total in live]).sum()
             if not summed.requires_grad:
                 raise without_gradient(self.members[0].model, values[0])
@@ -82,20 +83,21 @@ class StackedLearner:
         noise: Tensor | None,
         images_seen: int,
     ) -> tuple[list[Mapping[str, Tensor]], list[Tensor]]:
-        """Of each run: its unweighted terms (B,) by name, and their weighted total (B,).
+        """For each run: its unweighted terms (B,) by name, and their weighted total (B,).
 
         Args:
             inputs, target, noise: (K, B, ...).
         """
         model, bfloat16 = self.members[0].model, self.members[0].bfloat16
         parameters, buffers = self._stacked("named_parameters"), self._stacked("named_buffers")
+        # torch counts in-place writes of a tensor in `_version`.
         versions = [buffer._version for buffer in buffers.values()]
         names: list[str] = []
 
         def terms(
             weights: dict[str, Tensor], inputs: Tensor, target: Tensor, noise: Tensor | None
         ) -> Tensor:
-            """(T, B) of one run."""
+            """The unweighted terms of one run, (T, B)."""
 
             def call(images: Tensor, noise: Tensor | None) -> Any:
                 """The model with the weights of this run."""
@@ -130,10 +132,10 @@ class StackedLearner:
         return list(values), totals
 
     def _stacked(self, kind: str) -> dict[str, Tensor]:
-        """(K, ...) of each parameter or buffer; gradients reach those of live runs.
+        """Each parameter or buffer of all runs, (K, ...); gradients reach those of live runs.
 
-        A run that is over takes part with another's weights: the shape of the products stays, and
-        so do the bits of the others; its own weights may not be numbers any more.
+        A run that has ended is computed with another run's weights. So the shapes of the products
+        stay, and with them the bits of the others; its own weights may be NaN.
         """
         stand_in = self._live.index(True)
         tensors = [dict(getattr(member.model, kind)()) for member in self.members]
@@ -146,27 +148,27 @@ class StackedLearner:
         }  # fmt: skip
 
     def finite(self) -> Tensor:
-        """(K,)"""
+        """(K,) bool on the device: see `Learner.finite`."""
         return torch.cat([member.finite() for member in self.members])
 
     def snapshot(self) -> tuple[list[Snapshot], list[bool]]:
-        """Of every run, and which of them are over."""
+        """A snapshot of every run, and which runs are live."""
         return [member.snapshot() for member in self.members], list(self._live)
 
     def restore(self, snapshot: tuple[list[Snapshot], list[bool]]) -> None:
-        """Puts every run back."""
+        """Restores every run."""
         states, live = snapshot
         for member, state in zip(self.members, states, strict=True):
             member.restore(state)
         self._live = list(live)
 
     def retire(self, run: int) -> None:
-        """Its weights stay as they are; the others go on with the same bits."""
+        """Ends a run: its weights stay as they are; the others continue with the same bits."""
         self._live[run] = False
 
 
 def refuse_unstackable(members: Sequence[SoloLearner]) -> None:
-    """Raises for models that one pass cannot compute as if each were alone.
+    """Checks that one pass gives each model the result that it would have alone.
 
     Raises:
         ConfigError: with the reason.

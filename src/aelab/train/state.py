@@ -1,6 +1,6 @@
-"""A training: what learns, where it stands, and what its runs have reached.
+"""The state of a training: learner, clock, and the progress of its runs.
 
-There is no state of random numbers: every draw is keyed by images seen.
+It holds no state of random generators: every draw is keyed by images seen.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from aelab.train.learner import Learner, copy_on_cpu, make_learner
 from aelab.train.progress import Progress, Window, means_by_name
 
 FORMAT = 1
-#: What numbers are taken to be where a checkpoint of an earlier version lacks them.
+#: Values for checkpoints of earlier versions, which lack these fields.
 _EARLIER: dict[str, Any] = {"judging": 1, "last_terms": {}, "start": {}, "exploded_since": None}
 
 
 @dataclass
 class State:
-    """Models in training: all that a checkpoint holds, and nothing else.
+    """Models in training: everything that a checkpoint stores, and nothing else.
 
     Attributes:
-        learner: what learns.
-        clock: how far it is.
-        progress: what each of the K runs has reached.
+        learner: the models with their optimisers.
+        clock: counters, shared by all runs.
+        progress: one for each of the K runs.
         window: losses since the last log.
         first_batch: names and (K, 1 + T) means of the first batch while they are still on the
             device; afterwards they are in `progress`.
@@ -48,7 +48,7 @@ class State:
         self.progress += [Progress() for _ in range(missing)]
 
     def start(self, run: int = 0) -> dict[str, float]:
-        """Loss and terms of a run before training; empty where they are not known."""
+        """Loss and terms of a run before training; empty if unknown."""
         if self.first_batch is not None:
             starts = means_by_name(*self.first_batch)  # waits for the device once in a training
             for progress, start in zip(self.progress, starts, strict=True):
@@ -57,13 +57,13 @@ class State:
         return self.progress[run].start
 
     def note_start(self) -> None:
-        """Keeps the terms of the first batch, which an untrained model gave, on the device."""
+        """Keeps the terms of the first batch, from the untrained model, on the device."""
         means = self.window.means()
         if means is not None and self.clock.batches == 1:
             self.first_batch = self.window.names, means
 
     def stored(self, run: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that continuing one run needs.
+        """Everything needed to continue one run.
 
         Returns:
             tensors: copies on the CPU by flat names: the learner's, and `window`.
@@ -79,23 +79,23 @@ class State:
         return tensors, numbers
 
     def snapshot(self) -> Any:
-        """All of it, copied on the device; `restore` takes it any number of times."""
+        """A copy of the whole state on the device; `restore` accepts it any number of times."""
         marks = copy.deepcopy((self.clock, self.progress))
         window = replace(self.window, sums=_cloned(self.window.sums))
         return self.learner.snapshot(), *marks, window, self.first_batch
 
     def restore(self, snapshot: Any) -> None:
-        """Puts a snapshot back: training goes on from there, bit for bit."""
+        """Restores a snapshot: training continues from it bit for bit."""
         learner, clock, progress, window, self.first_batch = snapshot
         self.learner.restore(learner)
-        # The loop holds these very objects.
+        # In place: the loop holds references to these objects.
         vars(self.clock).update(copy.deepcopy(vars(clock)))
         for mine, its in zip(self.progress, progress, strict=True):
             vars(mine).update(copy.deepcopy(vars(its)))
         vars(self.window).update(vars(replace(window, sums=_cloned(window.sums))))
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Put a stored run into a training made with the same model and settings.
+        """Loads a stored run into a training made with the same model and settings.
 
         Raises:
             StoreError: a newer format, or tensors that do not fit the model.

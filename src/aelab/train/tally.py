@@ -1,4 +1,4 @@
-"""What a validation counts beside its losses, on the device, batch by batch."""
+"""Counts of a validation besides its losses, summed on the device batch by batch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aelab.types import Output
 
 
 class Tally:
-    """Sums over the batches of one validation; nothing of it waits for the device.
+    """Sums over the batches of one validation; never waits for the device.
 
     Args:
-        model: says by its `codebooks` whether and how many choices are to be counted, and by its
-            `medium` what else is.
-        objective: what is minimised; the medium may ask what its terms can see.
+        model: its `codebooks` (name -> number of entries) are counted, if it has any; its medium
+            may count more.
+        objective: passed to the medium, whose counts may depend on the terms.
     """
 
     def __init__(self, model: nn.Module, objective: object = None) -> None:
@@ -29,7 +29,7 @@ class Tally:
         self._images = 0
 
     def add(self, output: Output, target: Tensor) -> None:
-        """Counts one batch; `target` (B, C, H, W) is what its images should have become."""
+        """Counts one batch; `target`: (B, C, H, W), the wanted reconstruction."""
         if self._codebooks and isinstance(output.posterior, HasChoices):
             for name, index in output.posterior.choices().items():
                 counts = choice_counts(index, self._codebooks[name])
@@ -41,9 +41,9 @@ class Tally:
             self._images += len(target)
 
     def facts(self) -> dict[str, Tensor]:
-        """What tables and curves show: `codebook_facts`, and those of the medium.
+        """The values for tables and curves: `codebook_facts`, and those of the medium.
 
-        Several codebooks are told apart by their names: `codebook_usage_1`.
+        With several codebooks their names are appended: `codebook_usage_1`.
         """
         facts: dict[str, Tensor] = {}
         for name, counts in self._choices.items():
@@ -54,8 +54,8 @@ class Tally:
         return facts
 
     def looks(self) -> dict[str, Tensor]:
-        """What only watches over the run: `spread` and `target_spread`, see `spreads`; and what
-        the medium reads.
+        """The values for warnings only: `spread` and `target_spread`, see `spreads`, and those of
+        the medium.
         """
         looks: dict[str, Tensor] = {}
         if self._pixels is not None:
@@ -67,15 +67,15 @@ class Tally:
 
 
 def codebook_facts(counts: Tensor) -> dict[str, Tensor]:
-    """How a codebook is used.
+    """Statistics of how a codebook is used.
 
     Args:
         counts: (K,), how often each entry was chosen; some at least once.
 
     Returns:
-        `codebook_usage`, the share of entries that were chosen at all, 0..1; and
-        `codebook_perplexity`, exp of the entropy of the choices: 1 if always the same entry was
-        chosen, K if all equally often.
+        `codebook_usage`, the share of entries that were chosen at least once, 0..1; and
+        `codebook_perplexity`, exp of the entropy of the choices: 1 if one entry was always
+        chosen, K if all were chosen equally often.
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, reports them; perplexity as in Sonnet.
     """
@@ -90,13 +90,13 @@ def choice_counts(index: Tensor, size: int) -> Tensor:
     """(K,) int64: how often each of `size` entries is in `index`."""
     index = index.reshape(-1)
     counts = torch.zeros(size, dtype=torch.int64, device=index.device)
-    # Not bincount, which makes a GPU wait for the largest index.
+    # Not bincount: it waits for the GPU, to read the largest index.
     return counts.scatter_add(0, index, torch.ones_like(index))
 
 
 def pixel_sums(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """(2, 2, C, H, W) float32: of reconstruction and target the sum over images, and of squares."""
-    both = torch.stack([reconstruction, target]).float()
+    """(2, 2, C, H, W) float32: [sum, sum of squares] over images x [reconstruction, target]."""
+    both = torch.stack([reconstruction, target]).float()  # (2, B, C, H, W)
     return torch.stack([both.sum(1), both.square().sum(1)])
 
 
@@ -111,8 +111,8 @@ def spreads(sums: Tensor, count: int) -> Tensor:
         (2,): the variance of a pixel over images, mean over pixels, of reconstruction and target;
         0 where all images are the same.
     """
-    means, squares = (sums / count).unbind()
-    variances = (squares - means.square()).clamp(min=0)
+    means, squares = (sums / count).unbind()  # each (2, C, H, W)
+    variances = (squares - means.square()).clamp(min=0)  # rounding can make it negative
     return variances.flatten(1).mean(1)
 
 

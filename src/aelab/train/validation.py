@@ -1,4 +1,4 @@
-"""How a validation is made: the usual way, and the table of others."""
+"""How a validation is computed: the default way, and the table of all ways."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aelab.settings import FitSettings
 from aelab.train.batches import Draws
 from aelab.train.forward import ObjectiveLike
 
-#: Validation noise is drawn for so many images at once, whatever the size of batches.
+#: Validation noise is drawn for this many images at once, so it does not depend on batch sizes.
 NOISE_BLOCK = 64
 
 
@@ -22,8 +22,8 @@ class Validation(ABC):
 
     Attributes:
         training_mode: whether the model is in training mode; else in evaluation mode.
-        after_first_batch: where validations are due by images, the first one comes right after
-            the first training batch.
+        after_first_batch: whether the first validation comes right after the first training
+            batch, where validations are due by images.
     """
 
     training_mode: ClassVar[bool] = False
@@ -54,27 +54,27 @@ class Validation(ABC):
 
     @abstractmethod
     def counted(self, sums: Tensor, count: int) -> tuple[Tensor, int]:
-        """How one batch counts in the mean over the set.
+        """The contribution of one batch to the mean over the set.
 
         Args:
             sums: of each term over the batch.
             count: images in the batch.
 
         Returns:
-            What is added up, and by how much the divisor grows.
+            The addends of the sums, and the addend of the divisor.
         """
 
 
 class EvaluationMode(Validation):
-    """The usual validation: evaluation mode, and every image counts the same.
+    """The default validation: evaluation mode, and the same weight for every image.
 
-    The latent is its mean. A bound (`objective.bounds`) is one only of drawn latents, so there
-    each image has its own noise, keyed by the seed and its place in the set: the same at every
-    validation and for any size of batches.
+    The latent is its mean. A likelihood bound (`objective.bounds`) holds only for sampled
+    latents, so there each image has its own noise. It is keyed by the seed and the image's place
+    in the set: the same at every validation and for any batch size.
     """
 
     def batch_size(self, objective: ObjectiveLike, settings: FitSettings) -> int:
-        """Images at once; for a bound not more than in training, whose latents are as many."""
+        """Images at once; for a bound at most those of training, as it draws as many latents."""
         size = super().batch_size(objective, settings)
         return min(size, settings.micro_batch_size or size) if _bounds(objective) else size
 
@@ -86,16 +86,17 @@ class EvaluationMode(Validation):
         part: slice,
         images_seen: int,
     ) -> Tensor | None:
-        """For a bound the noise of each image, the same every time; else None."""
+        """For a bound the noise of each image, the same at every validation; else None."""
         shape = noise_shape_of(model)
         if shape is None or not _bounds(objective):
             return None
         blocks = range(part.start // NOISE_BLOCK, -(-part.stop // NOISE_BLOCK))
         drawn = [draws.normal((NOISE_BLOCK, *shape), "validation", block) for block in blocks]
+        # Whole blocks are drawn, then cut to the batch.
         return torch.cat(drawn)[part.start % NOISE_BLOCK :][: part.stop - part.start]
 
     def counted(self, sums: Tensor, count: int) -> tuple[Tensor, int]:
-        """The sums as they are; the divisor is the number of images."""
+        """The unchanged sums; the divisor is the number of images."""
         return sums, count
 
 
@@ -106,7 +107,7 @@ VALIDATIONS: Table[Validation] = Table(
 
 
 def validation_of(settings: FitSettings) -> Validation:
-    """The way to validate that the settings name.
+    """The way of validation named by the settings.
 
     Raises:
         ConfigError: there is none of that name.

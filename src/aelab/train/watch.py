@@ -1,4 +1,4 @@
-"""What is wrong with a run although every number is finite: looked for at each validation."""
+"""Warnings about a run whose numbers are all finite, checked at each validation."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from aelab.train.tally import pixel_sums, spreads
 from aelab.train.validation import validation_of
 from aelab.types import Output
 
-#: Reconstructions that differ from each other less than this share of what their targets do (in
-#: variance) are one picture.
+#: Reconstructions count as all the same if their variance over images is below this share of that
+#: of the targets.
 ALIKE = 0.02
-#: Batches before which running statistics are still those of the start.
+#: Before this many batches running statistics are still close to their initial values.
 FIRST_BATCHES = 20
 
 
 class Mismatch(NamedTuple):
-    """A layer whose running statistics are not those of a batch.
+    """A layer whose running statistics differ from those of a batch.
 
     Attributes:
         layer, kind: its path and class.
-        running, batch: (mean, standard deviation) of the channel that is farthest off.
+        running, batch: (mean, standard deviation) of the channel that differs most.
         distance: 0 where they agree; grows with both means and deviations.
     """
 
@@ -44,7 +44,7 @@ class Mismatch(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """One batch in one mode: its mean loss, and how much its pictures differ."""
+    """One batch in one mode: its mean loss, and how much its images differ; see `spreads`."""
 
     loss: float
     spread: float
@@ -59,10 +59,10 @@ def warnings_of(
     held_out: Batches,
     found: Evaluation,
 ) -> tuple[Warned, ...]:
-    """Everything that a validation gives reason to warn of; mostly nothing.
+    """The warnings of a validation; usually empty.
 
-    What it needs comes with the validation's own transfer. Only where that looks suspicious are
-    two more batches computed.
+    They need only values that the validation has transferred already. Two more batches are
+    computed only where these look suspicious.
     """
     if _looks_broken(state, run, task.settings, found):
         warned = running_statistics(state, run, task, held_out)
@@ -75,10 +75,10 @@ def warnings_of(
 
 
 def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Warned | None:
-    """Evaluation mode is broken and training mode is not: averages of normalisation are off.
+    """A warning if evaluation mode is broken and training mode is not, else None.
 
-    Compares one batch of the validation in both modes, with the same noise or none and without
-    dropout; buffers are put back.
+    The cause is running statistics that do not fit the data. Compares one validation batch in both
+    modes, with the same noise or none and without dropout; buffers are restored.
     """
     member, now = state.learner.members[run], state.clock.images
     model = member.evaluated_model
@@ -110,7 +110,7 @@ def running_statistics(state: State, run: int, task: Task, held_out: Batches) ->
 
 
 def _looks_broken(state: State, run: int, settings: FitSettings, found: Evaluation) -> bool:
-    """All pictures are the same though the targets are not, or far worse than in training."""
+    """Whether all reconstructions are the same although targets differ, or the loss doubled."""
     if validation_of(settings).training_mode or state.clock.batches < FIRST_BATCHES:
         return False
     spread, target = found.looks.get("spread"), found.looks.get("target_spread")
@@ -128,7 +128,7 @@ def _one_pass(
     batch: Batch,
     mismatches: list[Mismatch] | None,
 ) -> _Pass:
-    """The batch in evaluation mode, or, with `mismatches` to fill, in training mode."""
+    """One pass in evaluation mode; in training mode if `mismatches` is a list, which is filled."""
     model, training = member.evaluated_model, mismatches is not None
     hooks = []
     with mode_of(model, training=training):
@@ -160,14 +160,14 @@ def _read(output: Output, target: Tensor, values: Mapping[str, Tensor], total: T
 
 
 def _has_averages(module: nn.Module) -> bool:
-    """Whether this is normalisation with running statistics."""
+    """Whether the module is a normalisation with running statistics."""
     return all(
         isinstance(getattr(module, name, None), Tensor) for name in ("running_mean", "running_var")
     )
 
 
 class _Compare:
-    """A hook that compares what a layer is given with its running statistics."""
+    """A hook that compares a layer's input with its running statistics."""
 
     def __init__(self, name: str, mismatches: list[Mismatch]) -> None:
         self._name, self._mismatches = name, mismatches
@@ -175,13 +175,15 @@ class _Compare:
     def __call__(self, module: Any, inputs: tuple[Any, ...]) -> None:
         given = inputs[0].float()
         size = module.running_mean.numel()
+        # The channel axis is 1 in images, the last one in tokens. -> (C, everything else)
         channels = given.movedim(1 if given.shape[1] == size else -1, 0).flatten(1)
         mean, variance = channels.mean(1), channels.var(1, correction=0)
-        floor = getattr(module, "eps", 1e-5)
+        floor = getattr(module, "eps", 1e-5)  # as the layer itself adds to the variance
         apart = (mean - module.running_mean).square() / (variance + floor)
         ratio = ((variance + floor) / (module.running_var + floor)).log().abs()
         distance = (apart + ratio).nan_to_num(nan=float("inf"))
         farthest = distance.argmax()
+        # One transfer for all five numbers.
         numbers = torch.stack([
             module.running_mean[farthest],
             module.running_var[farthest].sqrt(),

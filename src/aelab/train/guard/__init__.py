@@ -1,5 +1,5 @@
-"""What is refused before training, and what happens when its numbers end.
+"""Checks before training, and the diagnosis when losses or weights stop being finite.
 
-The loop calls one object at its points, `guard.guard.Guard`; the rest says where a number stopped
-being finite, why, and what to type. Must not know how a model learns or where results are written.
+The loop calls one object, `guard.guard.Guard`; the rest finds where a number stopped being
+finite, why, and what to type. Must not know how a model learns or where results are written.
 """

@@ -1,4 +1,4 @@
-"""What `fit` is given, looked at once: sets, model, and batches that are too small."""
+"""Checks of the arguments of `fit`: image sets, model, and batches that are too small."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _AS_MODEL = "wrap it: aelab.models.as_model(module)"
 
 
 def as_sets(given: Any, name: str) -> Sets:
-    """(first epoch, images) pairs of one set, or of a schedule of them.
+    """(first epoch, images) pairs, from one set or from a list of such pairs.
 
     Raises:
-        ConfigError: what is given is not a set of images.
+        ConfigError: `given` is not a set of images.
     """
     pairs = isinstance(given, list | tuple) and all(
         isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int)
@@ -37,12 +37,14 @@ def as_sets(given: Any, name: str) -> Sets:
 
 
 def refuse_wrong(train: Sets, validation: Sets, objective: Any, settings: FitSettings) -> None:
-    """Raises what cannot be right about sets; facts of a set that was seen before cost nothing.
+    """Checks image sets, and that something ends the training.
+
+    The facts of a set are cached, so a second call with the same set is cheap.
 
     Raises:
         ConfigError: nothing would end the training.
-        DataError: pixels that are not finite, of another unit than 0..1, or not what the
-            objective can be given; sets of different shapes. Several as `Problems`.
+        DataError: pixels that are not finite, not in 0..1, or outside the range that the
+            objective accepts; sets of different shapes. Several errors as `Problems`.
     """
     if not validation and settings.max_images is None and settings.max_epochs is None:
         raise ConfigError(
@@ -55,6 +57,7 @@ def refuse_wrong(train: Sets, validation: Sets, objective: Any, settings: FitSet
         for _, images in sets:
             mine = findings_in_images(images, name)
             if not any(finding.level == "problem" for finding in mine):
+                # Only for sound pixels: on broken ones these checks would repeat the same fault.
                 mine += loss_findings(images, name, ranges)
                 mine += input_findings(images, "input_transforms", settings.input_transforms)
             found += mine
@@ -74,14 +77,14 @@ def refuse_wrong(train: Sets, validation: Sets, objective: Any, settings: FitSet
 
 
 def refuse_no_model(model: Any) -> None:
-    """Raises for what does not take (images, noise), as models do.
+    """Checks that the model is an nn.Module whose `forward` takes (images, noise).
 
     Raises:
-        ConfigError: with what to write.
+        ConfigError: it does not; the hint shows how to wrap it.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"a model must be an nn.Module, not {type(model).__name__}")
-    with contextlib.suppress(ValueError):  # forward has no signature that can be read
+    with contextlib.suppress(ValueError):  # no readable signature, as of a function written in C
         try:
             inspect.signature(model.forward).bind(torch.empty(0), None)
         except TypeError as error:
@@ -92,7 +95,7 @@ def refuse_no_model(model: Any) -> None:
 
 
 def no_output(model: Any, output: Any) -> ConfigError:
-    """The error of a model that returns something else than `types.Output`."""
+    """The error for a model that does not return `types.Output`."""
     return ConfigError(
         f"the model {type(model).__name__} returns a {type(output).__name__}, not an "
         "aelab.types.Output",
@@ -102,10 +105,11 @@ def no_output(model: Any, output: Any) -> ConfigError:
 
 @contextlib.contextmanager
 def small_batches_told(sizes: Sequence[int], settings: FitSettings) -> Iterator[None]:
-    """Turns torch's refusal of a batch too small for its statistics into a message."""
+    """Context manager: explains torch's error about a batch too small for BatchNorm."""
     try:
         yield
     except ValueError as error:
+        # torch raises a plain ValueError here, so only its text identifies it.
         if "Expected more than 1" not in str(error):
             raise
         counts = ", ".join(f"{size:,}" for size in sizes)

@@ -1,4 +1,4 @@
-"""The message of a run that diverged: where it broke, in which mode, and what to type."""
+"""The error message of a diverged run: where it broke, in which mode, and what to type."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from aelab.train.guard.nonfinite import Origin, find_origin, quietly
 from aelab.train.learner import SoloLearner
 from aelab.train.state import State
 
-#: Images that are searched for numbers that are not finite at a time.
+#: Images checked for non-finite numbers at a time, which bounds the memory of the check.
 LOOK_AT_ONCE = 4096
-#: Pixels of this magnitude are blamed for a divergence: grey values of 0..255 are among them.
+#: Pixels of this magnitude are reported as the cause; unscaled grey values 0..255 reach it.
 FAR = 100.0
-#: A schedule that lifts the learning rate above this multiple of the base is named.
+#: A schedule that raises the learning rate above this multiple of the base is reported.
 MUCH_HIGHER = 2.0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is looked at once a run has failed.
+    """What the diagnosis of a failed run needs.
 
     Attributes:
         state: of the training.
-        run: which of its runs.
+        run: index of the run.
         task: of the run.
-        training: a batch as training would see it next.
-        train_set: what it is cut from.
-        held_out: the validation set, or None.
+        training: returns the next training batch.
+        train_set: returns the set it is cut from.
+        held_out: returns the validation set, or None.
     """
 
     state: State
@@ -50,10 +50,10 @@ class Evidence:
 
 
 def explained(error: DivergedError, evidence: Evidence, rise: str) -> DivergedError:
-    """The same error with its cause, which takes a few more batches to find.
+    """The same error with its cause added; runs a few more batches to find it.
 
     Args:
-        rise: what the schedule did to the learning rate, in words.
+        rise: how far the schedule raised the learning rate, in words; may be empty.
     """
     words, ways = broken_data(evidence)
     if not words:  # no learning rate corrects broken images
@@ -63,7 +63,10 @@ def explained(error: DivergedError, evidence: Evidence, rise: str) -> DivergedEr
 
 
 def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
-    """Which images hold numbers that are not finite, and what to do about it; mostly nothing."""
+    """Faults of the images, and what to do about them; usually both lists are empty.
+
+    Looks for non-finite pixels, pixels far outside of 0..1, and random changes that make them.
+    """
     sets = [("train_set", evidence.train_set()), ("validation_set", evidence.held_out())]
     words = [text for key, images in sets if images and (text := _broken_images(key, images))]
     if words:
@@ -118,14 +121,14 @@ def _broken_images(key: str, images: Batches) -> str:
 
 
 def causes(evidence: Evidence, rise: str, told: str = "") -> tuple[list[str], list[str]]:
-    """What can be found out about a failure.
+    """The causes of a failure inside of the model and the schedule.
 
     Args:
-        rise: what the schedule did to the learning rate, in words.
-        told: what need not be said again.
+        rise: how far the schedule raised the learning rate, in words; may be empty.
+        told: the message so far; facts in it are not repeated.
 
     Returns:
-        What was found, and what to type against it.
+        The causes, and what to type or change.
     """
     member = evidence.state.learner.members[evidence.run]
     words = [text for text in broken_tensors(member) if text not in told]
@@ -147,7 +150,7 @@ def causes(evidence: Evidence, rise: str, told: str = "") -> tuple[list[str], li
 
 
 def broken_tensors(member: SoloLearner) -> list[str]:
-    """Weights, running statistics and other buffers that are not finite, in words."""
+    """The weights, running statistics and other buffers that are not finite, in words."""
     buffers = non_finite_names(member.watched_buffers())
     averages = [name for name in buffers if name.endswith(("running_mean", "running_var"))]
     others = [name for name in buffers if name not in averages]
@@ -160,11 +163,11 @@ def broken_tensors(member: SoloLearner) -> list[str]:
 
 
 def raised_learnrate(peak: float, images: int, settings: FitSettings) -> str:
-    """`the schedule raised the learning rate 250-fold ...`; empty where it did not.
+    """`the schedule raised the learning rate 250-fold ...`; empty where it did not rise much.
 
     Args:
         peak: the highest learning rate.
-        images: when it came.
+        images: image count at that rate.
     """
     factor = peak / settings.learnrate
     if factor <= MUCH_HIGHER:
@@ -176,7 +179,7 @@ def raised_learnrate(peak: float, images: int, settings: FitSettings) -> str:
 
 
 def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
-    """Where the model breaks in training mode, and where in evaluation mode."""
+    """The first non-finite result in training mode and in evaluation mode; None: all finite."""
     member, seen = evidence.state.learner.members[evidence.run], evidence.state.clock.images
     (objective, settings), evaluated = evidence.task, member.evaluated_model
     batch = evidence.training()
@@ -185,6 +188,7 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
         """Held-out batches, or the training batch where there are none."""
         images = evidence.held_out()
         if images is None:
+            # As in a validation: the latent is its mean, except for a bound, which needs noise.
             noise = batch[2] if getattr(objective, "bounds", ()) else None
             return [(batch[0], batch[1], noise)]
         return held_out_batches(evaluated, objective, images, settings, seen)

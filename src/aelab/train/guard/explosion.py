@@ -1,7 +1,7 @@
-"""Divergence without a NaN: losses that are finite and mean nothing.
+"""Divergence without a NaN: losses that are finite but far too high.
 
-The limits are beyond what sound training ends with: reconstructions ten times as wrong as those of
-the untrained model, in training and in validation alike.
+No sound training passes these limits: reconstruction errors ten times those of the untrained model,
+in training and in validation.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from aelab.train.horizon import Horizon
 from aelab.train.progress import means_by_name
 from aelab.train.state import State
 
-#: A term that compares with the images is out of hand at so many times its value before training.
+#: A reconstruction term counts as exploded at this multiple of its value before training.
 WORSE = 10.0
-#: So is the total, whose penalties grow from almost nothing while their weights rise.
+#: The same for the total loss. Much higher, because penalties grow from near 0 as weights rise.
 TOTAL_WORSE = 1e6
-#: Beyond so many times those limits nothing comes back: after this share of a run without a sound
-#: validation the rest is not waited for.
+#: Beyond this multiple of the limits a run does not recover. It ends after this share of its images
+#: without a sound validation.
 NO_WAY_BACK, PATIENCE = 100.0, 0.25
-#: A run that ends above so many times its loss before training has unlearned.
+#: A run that ends above this multiple of its loss before training is worse than untrained.
 UNLEARNED = 1.5
 
 
@@ -33,13 +33,13 @@ def exploded(
     terms: Mapping[str, float],
     factor: float = 1.0,
 ) -> str:
-    """What is out of hand, `l1 = 3.8e+27, 0.31 before training`; empty for sound terms.
+    """The term that is too high, `l1 = 3.8e+27, 0.31 before training`; empty for sound terms.
 
-    A model that begins as the identity, or where another ended, is no measure: terms are also
-    compared with what a bad picture costs.
+    A model that starts as the identity or from trained weights has a loss near 0. So limits use
+    at least the loss of a bad reconstruction (`objective.reconstructions`).
 
     Args:
-        factor: how many times beyond the limits.
+        factor: multiplies the limits.
     """
     start = state.start(run)
     if not start:
@@ -63,12 +63,13 @@ def exploded(
 
 
 def look(state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, float]) -> str:
-    """Looks at a validation; remembers since when none was sound.
+    """Checks a validation, and records in `progress` since when all of them were too high.
 
-    Where training itself is sound, evaluation is broken, which is another fault: see `watch`.
+    Sound training losses mean that only evaluation mode is broken; `watch` reports that.
 
     Returns:
-        What is out of hand in this validation, whatever training says.
+        The term of this validation that is too high, or an empty text. Independent of the
+        training losses.
     """
     words = exploded(state, run, objective, terms)
     if not words or not exploded(state, run, objective, _of_training(state, run)):
@@ -81,13 +82,14 @@ def look(state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, f
 def hopeless(
     state: State, run: int, objective: ObjectiveLike, goal: Horizon, *, is_over: bool
 ) -> str:
-    """Why a run has failed although all is finite; empty where it has not.
+    """Why a run has failed although all numbers are finite; empty where it has not.
 
     Args:
         is_over: the run is at its end.
     """
     if state.clock.validated_at < 0:  # nothing is held out
         return exploded(state, run, objective, _of_training(state, run)) if is_over else ""
+    # Before its end a run gets time to recover; it fails early only far beyond the limits.
     since, latest = state.progress[run].exploded_since, _of_training(state, run)
     if since is None:
         return ""
@@ -100,7 +102,7 @@ def hopeless(
 
 
 def _of_training(state: State, run: int) -> Mapping[str, float]:
-    """Mean terms of the open window, or of the last one."""
+    """Mean training terms since the last log, or of the last logged window if there are none."""
     means = state.window.means()
     if means is None:
         return state.progress[run].last_terms
@@ -108,7 +110,7 @@ def _of_training(state: State, run: int) -> Mapping[str, float]:
 
 
 def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
-    """The loss before training under the final weights, where the objective tells them."""
+    """The loss before training with the final weights, if the objective has `weights`."""
     weights = getattr(objective, "weights", None)
     if weights is None:
         return start["loss"]
@@ -118,9 +120,10 @@ def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
 def worse_than_untrained(
     state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, float]
 ) -> tuple[Warned, ...]:
-    """At the end of a run: it has unlearned, such as a sigmoid that saturated at once.
+    """A warning at the end of a run that is worse than the untrained model.
 
-    Not said of models that grow, whose first batch was another model's.
+    One cause is a sigmoid that saturated in the first steps. Models that grow are left out: their
+    first batch went through fewer layers.
     """
     start, latest = state.start(run), _of_training(state, run)
     if not start or find_clocked(state.learner.members[run].model) or "loss" not in latest:

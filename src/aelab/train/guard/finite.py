@@ -1,4 +1,4 @@
-"""Whether tensors hold only numbers; everything here waits for the device."""
+"""Checks of tensors for NaN and infinity; each of them waits for the device."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-#: Names that are told one by one.
+#: At most this many names are listed in a message.
 MOST_NAMES = 2
 
 
 def non_finite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of those tensors that hold a NaN or an infinity; waits for the device."""
+    """Names of the tensors that contain a NaN or an infinity; waits for the device."""
     return [name for name, tensor in tensors if not is_finite(tensor)]
 
 
 def floating_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Names and buffers that can lose their numbers; counters cannot."""
+    """Names and buffers of floating-point type; integer buffers are always finite."""
     return ((n, b) for n, b in model.named_buffers() if b.is_floating_point() and b.numel())
 
 
 def tensor_words(kind: str, names: Sequence[str]) -> str:
     """`a weight is not finite: 'a.weight', 'a.bias' and 3 more`."""
-    told = ", ".join(f"'{name}'" for name in names[:MOST_NAMES])
+    listed = ", ".join(f"'{name}'" for name in names[:MOST_NAMES])
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{kind} is not finite: {told}{more}"
+    return f"{kind} is not finite: {listed}{more}"
 
 
 def tensors_in(values: object) -> Iterator[Tensor]:
@@ -41,7 +41,7 @@ def tensors_in(values: object) -> Iterator[Tensor]:
 
 
 def is_finite(values: object) -> bool:
-    """Whether no tensor in `values` holds a NaN or an infinity."""
+    """Whether no tensor in `values` contains a NaN or an infinity."""
     return all(bool(tensor.isfinite().all()) for tensor in tensors_in(values))
 
 

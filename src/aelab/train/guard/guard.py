@@ -1,7 +1,7 @@
-"""The object that the loop asks at its points whether the numbers of its runs are sound.
+"""Checks, called by the loop, whether losses and weights of its runs are finite and plausible.
 
-It only looks: it changes neither weights nor clock, and says which run failed and why. What is done
-about it is the loop's.
+It changes neither weights nor clock. It returns which run failed and why; the loop decides what to
+do about it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from aelab.train.optimizers import usual_learnrate
 
 
 class Reading(NamedTuple):
-    """What a look at a run gave, in words for people.
+    """The check of one run.
 
     Attributes:
         means: of the loss and its terms since the last log, by name; empty where none were summed.
-        broken: what is not finite; empty where all is.
+        broken: what is not finite, in words; empty where all is finite.
     """
 
     means: dict[str, float]
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
 
 @dataclass
 class Peak:
-    """The highest learning rate since the start or continuation, and when it came."""
+    """The highest learning rate since the start or continuation, and the images at it."""
 
     learnrate: float = 0.0
     images: int = 0
@@ -45,9 +45,9 @@ class Guard:
     """Watches the K runs of a training.
 
     Attributes:
-        evidence: where to look, one a run.
+        evidence: one for each run.
         end: the counters of the runs at their end.
-        peaks: one a run.
+        peaks: highest learning rates, one for each run.
     """
 
     evidence: Sequence[Evidence]
@@ -59,13 +59,13 @@ class Guard:
         self.peaks = [Peak() for _ in self.evidence]
 
     def before_batch(self) -> None:
-        """Remembers the highest learning rates, for the message of a run that diverges."""
+        """Records the highest learning rates, for the message of a run that diverges."""
         for peak, member in zip(self.peaks, self.state.learner.members, strict=True):
             if member.learnrate > peak.learnrate:
                 peak.learnrate, peak.images = member.learnrate, self.state.clock.images
 
     def read(self) -> list[Reading]:
-        """Losses since the last log, weights and buffers of every run; waits for the device."""
+        """Checks mean losses, weights and buffers of every run; waits for the device."""
         learner, window = self.state.learner, self.state.window
         means = window.means()
         numbers = learner.finite()[:, None]
@@ -75,7 +75,7 @@ class Guard:
         for run, (finite, *values) in enumerate(numbers.tolist()):  # one transfer
             terms = dict(zip(window.names, values, strict=True)) if values else {}
             broken = non_finite_words(terms)
-            # The norm of very large numbers is infinite too, so that one looks again.
+            # `finite` sums norms, and the norm of very large numbers overflows: check each tensor.
             if not broken and not finite:
                 broken = "; ".join(broken_tensors(learner.members[run]))
             readings.append(Reading(terms, broken))
@@ -84,10 +84,10 @@ class Guard:
     def failures(
         self, runs: Iterable[int], readings: Sequence[Reading] | None = None
     ) -> dict[int, DivergedError]:
-        """Which of these runs are not finite any more, each with its cause.
+        """The runs with losses or weights that are not finite, each with its error.
 
         Args:
-            readings: of this moment; None: they are taken now, which waits for the device.
+            readings: of this moment; None: read now, which waits for the device.
         """
         readings = self.read() if readings is None else readings
         return {
@@ -97,19 +97,19 @@ class Guard:
         }
 
     def failed_validation(self, run: int, terms: dict[str, float]) -> DivergedError | None:
-        """The error of a validation whose terms are not finite."""
+        """The error of a validation whose terms are not finite, or None."""
         broken = non_finite_words(terms)
         return self._diverged(run, "validation", broken) if broken else None
 
     def out_of_hand(self, run: int, terms: dict[str, float]) -> str:
-        """What is finite and means nothing in this validation; remembers since when."""
+        """The term of this validation that is far too high, or empty; see `explosion.look`."""
         return look(self.state, run, self.evidence[run].task.objective, terms)
 
     def hopeless(self, run: int, *, is_over: bool) -> DivergedError | None:
-        """The error of a run whose every number is finite while none of the last means anything.
+        """The error of a run whose losses are finite but far too high, or None.
 
         Args:
-            is_over: the run is at its end; else it is given time to come back.
+            is_over: the run is at its end; before, it gets time to recover.
         """
         task = self.evidence[run].task
         what = hopeless(self.state, run, task.objective, self.end, is_over=is_over)
@@ -149,11 +149,11 @@ class Guard:
             ways.append("scheduler: {WarmupCosine: {warmup_images: 10_000}}")
         if self.state.learner.members[run].bfloat16:
             ways.append("precision: float32")
-        told = "try " + ", or ".join(ways)
+        advice = "try " + ", or ".join(ways)
         best = self.state.progress[run].best_images
         if best is None:
-            return told
-        return f"{told}; to start again from the best state ({best:,} images): load: RUN@best"
+            return advice
+        return f"{advice}; to start again from the best state ({best:,} images): load: RUN@best"
 
 
 def non_finite_words(terms: dict[str, float]) -> str:

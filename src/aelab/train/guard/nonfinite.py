@@ -1,7 +1,7 @@
-"""Where a number stops being finite: which layer, which operation, which weight, which mode.
+"""Finds where a number stops being finite: layer, operation, and mode.
 
-Looks at every operation of one more pass, which takes several times as
-long as plain ones, but only after a run has failed.
+Checks every operation of one more pass. That pass takes several times as long as a normal one, but
+it runs only after a run has failed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LARGEST_HALF = 65_504
 
 
 class Origin(NamedTuple):
-    """The first place of a pass whose result is not finite although what it was given is.
+    """The first layer or operation of a pass with finite input and a result that is not finite.
 
     Attributes:
         layer: path of the module, empty for the model's own code; None: in the objective.
         kind: its class.
         operation: of torch, such as `convolution`; empty if unknown.
-        largest: magnitude of what the operation was given.
-        half: whether its result is of half precision.
+        largest: largest magnitude in the operation's inputs.
+        half: whether its result has half precision (float16).
         value: `NaN` or `infinity`.
     """
 
@@ -59,13 +59,13 @@ def find_origin(
     training: bool,
     bfloat16: bool = False,
 ) -> Origin | None:
-    """The origin in the first of the batches whose loss is not finite; None: all are finite.
+    """The origin in the first batch whose loss is not finite; None: all are finite.
 
-    Mode and buffers are as before afterwards.
+    Mode and buffers are restored.
 
     Args:
         batches: inputs and targets (B, C, H, W), and noise or None.
-        training: the model is put into training mode, else into evaluation mode.
+        training: whether to use training mode, else evaluation mode.
     """
 
     def is_good(batch: Batch) -> bool:
@@ -77,7 +77,8 @@ def find_origin(
 
     with mode_of(model, training=training):
         for batch in batches:
-            # Watching is slow; in evaluation mode a batch gives the same twice.
+            # Watching is slow, so a plain pass comes first. Not in training mode: dropout would
+            # give another result the second time.
             if not training and is_good(batch):
                 continue
             with _Watch(model) as watch:
@@ -88,10 +89,10 @@ def find_origin(
 
 
 class _Watch(TorchDispatchMode):
-    """Notes, inside of `with`, each layer and operation that makes the first bad number.
+    """Context manager: records layers and operations with finite input and a non-finite result.
 
-    A mask of -inf that attention is given is no failure: layers come first, in the order in which
-    they end, and an operation only says more about the layer that is to blame.
+    Layers decide, in the order in which they end; operations only add detail about the first such
+    layer. An operation alone is no fault: attention adds masks of -inf inside of sound layers.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -120,6 +121,7 @@ class _Watch(TorchDispatchMode):
 
     def _ends(self, module: nn.Module, inputs: object, named: object, output: object) -> None:
         layer = self._inside.pop()
+        # The checks below are torch operations themselves and must not be recorded.
         self._paused = True
         if not is_finite(output) and is_finite([inputs, named]):
             self._layers.append((layer, type(module).__name__, value_words(output)))
@@ -132,7 +134,7 @@ class _Watch(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The operation's result; a bad one made of good numbers is noted."""
+        """Runs the operation; records it where finite inputs give a result that is not finite."""
         if self._paused:
             return func(*args, **(kwargs or {}))
         given = list(tensors_in([args, kwargs or {}]))
@@ -150,7 +152,7 @@ class _Watch(TorchDispatchMode):
         return result
 
     def origin(self) -> Origin:
-        """What is to blame, once the pass is over."""
+        """The first faulty layer, after the pass; with its first faulty operation if known."""
         if not self._layers:
             outside = [found for inside, found in self._operations if inside is None]
             return outside[0] if outside else Origin(None, "", "", 0.0, False, "NaN")
@@ -166,8 +168,11 @@ def _layer_words(layer: str, kind: str) -> str:
 
 
 def quietly(find: Callable[[], Origin | None]) -> Origin | None:
-    """What `find` finds; a search that breaks, on broken numbers or in code of the user's that does
-    not bear being watched, must not hide the failure."""
+    """The result of `find`, or None if it raises.
+
+    The search runs the user's code on broken numbers and may fail in any way. That must not hide
+    the error which is to be explained.
+    """
     try:
         return find()
     except Exception:
