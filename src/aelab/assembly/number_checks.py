@@ -191,7 +191,7 @@ def _warmups(
     if total is None:
         return []
     found: list[tuple[str, float]] = [
-        (f"{term.name}: warmup_images", term.warmup_images) for term in parts.objective.terms
+        (f"{term.name}: warmup_images", term.course.warmup_images) for term in parts.objective.terms
     ]
     if settings.scheduler is not None:
         for key, value in settings.scheduler.arguments.items():

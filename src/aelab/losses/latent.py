@@ -74,19 +74,102 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
 
 
 def kl_term(
-    output: Output, reduction: Literal["sum", "mean"] = "sum", free_bits_nats: float = 0.0
+    output: Output,
+    reduction: Literal["sum", "mean"] = "sum",
+    free_bits_nats: float = 0.0,
+    group_size: int = 1,
 ) -> Tensor:
     """The posterior's own divergence from its prior, as `gaussian_kl`; (B,) nats, at least 0.
 
+    Args:
+        output: of the model.
+        reduction: over the latent.
+        free_bits_nats: the floor of a group of dimensions, of each image.
+        group_size: dimensions that share a floor, neighbours in the latent; it must divide D.
+
     Raises:
-        ConfigError: the posterior knows no divergence.
+        ConfigError: the posterior knows no divergence, or `group_size` does not divide D.
+
+    Source: groups: Kingma et al. 2016, arXiv:1606.04934, section 2.3.
     """
     if not isinstance(output.posterior, HasDivergence):
         raise ConfigError(
             "the term kl needs a latent with a divergence from its prior, and this model has none",
             hint="use VariationalAutoencoder, or take the term out of the objective",
         )
-    return _divergence(output.posterior.kl(), reduction, free_bits_nats)
+    kl = output.posterior.kl()
+    if group_size != 1:
+        dims = kl[0].numel()
+        if group_size < 1 or dims % group_size:
+            raise ConfigError(
+                f"the term kl: group_size is {group_size}, which does not divide the {dims} "
+                "dimensions of the latent"
+            )
+        kl = kl.reshape(len(kl), -1, group_size).sum(2)  # (B, groups)
+        if reduction == "mean":  # of the dimensions, as without groups
+            return _divergence(kl, "sum", free_bits_nats) / dims
+    return _divergence(kl, reduction, free_bits_nats)
+
+
+def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -> Tensor:
+    """Sum or mean of |z| over the latent: few dimensions of an image are used; (B,), at least 0.
+
+    Raises:
+        ConfigError: the model gives no latent of numbers.
+
+    Source: Ng 2011, CS294A lecture notes on sparse autoencoders.
+    """
+    return per_image(_numbers(output, "latent_l1").abs(), reduction)
+
+
+def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+    """Half of the sum, or of the mean, of z^2 over the latent; (B,), at least 0.
+
+    Raises:
+        ConfigError: the model gives no latent of numbers.
+
+    Source: Ghosh et al. 2020, arXiv:1903.12436, equation 11 (RAE).
+    """
+    return 0.5 * per_image(_numbers(output, "latent_l2").square(), reduction)
+
+
+def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -> Tensor:
+    """KL divergence of rarely active units from how active they are on average over the batch.
+
+    sum_d r ln(r / a_d) + (1 - r) ln((1 - r) / (1 - a_d)), with a_d the mean activity of dimension d
+    over the batch and r the target.
+
+    Args:
+        output: of the model.
+        target: r, the share of images for which a unit should be active, above 0 and below 1.
+        sigmoid: the activity is sigmoid(z); without, z itself, which must lie in 0..1.
+
+    Returns:
+        (B,) nats, the batch's value for each image; at least 0.
+
+    Raises:
+        ConfigError: the model gives no latent of numbers, or `target` makes no sense.
+
+    Source: Ng 2011, CS294A lecture notes on sparse autoencoders.
+    """
+    latents = _numbers(output, "kl_sparse").flatten(1)
+    if not 0 < target < 1:
+        raise ConfigError(f"kl_sparse: target is {target}; it must lie between 0 and 1")
+    active = latents.sigmoid() if sigmoid else latents
+    share = active.mean(0).clamp(1e-6, 1 - 1e-6)  # (D,)
+    value = target * (math.log(target) - share.log())
+    value = value + (1 - target) * (math.log(1 - target) - torch.log1p(-share))
+    return value.sum().clamp(min=0).expand(len(latents))
+
+
+def _numbers(output: Output, term: str) -> Tensor:
+    """The latent (B, ...), where it is one of numbers."""
+    if output.latent[0].numel() == 0 or not output.latent.is_floating_point():
+        raise ConfigError(
+            f"the term {term} needs a latent of numbers, and this model does not give one",
+            hint="build the model as EncoderDecoder(encoder, decoder)",
+        )
+    return output.latent
 
 
 def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:

@@ -13,12 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.losses.aggregate import (
+    TotalCorrelation,
+    dip_term,
+    mmd_term,
+    sliced_wasserstein_term,
+)
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
     commitment_term,
     feature_statistics_term,
     iwae_bound_term,
+    kl_sparse_term,
     kl_term,
+    latent_l1_term,
+    latent_l2_term,
 )
 from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import (
@@ -62,8 +71,10 @@ RECONSTRUCTIONS: Table[Formula] = Table(
     ),
 )
 
-#: Output -> (B,). `kl` is the Gaussian one unless another stands in for it (`stand_ins`).
-PENALTIES: Table[Formula] = Table(
+#: Output -> (B,), or a class whose objects are called so: its arguments are the term's options, and
+#: it may have `prepare(images)`, as in `COMPARISONS`. `kl` is the Gaussian one unless another
+#: stands in for it (`stand_ins`).
+PENALTIES: Table[Formula | type[nn.Module]] = Table(
     "penalty",
     "aelab.penalties",
     {
@@ -72,6 +83,13 @@ PENALTIES: Table[Formula] = Table(
         "commitment": commitment_term,
         "iwae_bound": iwae_bound_term,
         "feature_statistics": feature_statistics_term,
+        "latent_l1": latent_l1_term,
+        "latent_l2": latent_l2_term,
+        "kl_sparse": kl_sparse_term,
+        "mmd": mmd_term,
+        "sliced_wasserstein": sliced_wasserstein_term,
+        "dip": dip_term,
+        "total_correlation": TotalCorrelation,
     },
 )
 
@@ -79,6 +97,9 @@ PENALTIES: Table[Formula] = Table(
 #: (output, target) and give (B,). Options of a term are arguments of the class; an object with a
 #: method `prepare(images)` is told the training images before the first batch.
 COMPARISONS: Table[type[nn.Module]] = Table("comparison loss", "aelab.comparisons", {})
+
+#: Options of every term, whatever its formula: how its weight or its goal changes while it trains.
+TERM_OPTIONS = ("warmup_images", "warmup", "cycle_images", "capacity", "capacity_images")
 
 #: Penalties that hold the reconstruction too: the model has compared with the images itself.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
@@ -283,7 +304,7 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     possible = [key for key in inspect.signature(function).parameters if key not in taken]
     for key in options:
         if key not in possible:
-            possible_words = one_of([*possible, "weight", "formula", "warmup_images"])
+            possible_words = one_of([*possible, "weight", "formula", *TERM_OPTIONS])
             raise ConfigError(
                 f"the loss {name} has no option {key!r}{did_you_mean(key, possible)}",
                 hint=f"possible: {possible_words}",

@@ -9,11 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
+from aelab.losses.course import Course, number
 from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
     COMPARISONS,
     OF_UNIT_IMAGES,
     TARGET_RANGES,
+    TERM_OPTIONS,
     WHOLE_BOUNDS,
     Formula,
     check_options,
@@ -61,9 +63,7 @@ class Term:
         options = dict(spec.options)
         self.name = spec.name
         self.weight = number(spec.weight, f"{spec.name}: weight")
-        self.warmup_images = number(options.pop("warmup_images", 0), f"{spec.name}: warmup_images")
-        if self.warmup_images < 0:
-            raise ConfigError(f"{spec.name}: warmup_images must be at least 0")
+        self.course = Course.of(spec.name, options)
         self.formula_name, function, self.kind = find_formula(formula)
         if spec.kind == "penalty" and not isinstance(formula, str):
             self.formula_name, function, self.kind = spec.name, formula, "penalty"
@@ -82,8 +82,8 @@ class Term:
             or mentions_unit_targets(formula)
         )
         self.module = formula if isinstance(formula, nn.Module) else None
-        if self.kind == "comparison":
-            self.function = self.module = COMPARISONS[self.formula_name](**options)
+        if isinstance(function, type) and issubclass(function, nn.Module):
+            self.function = self.module = function(**options)
 
     @property
     def sees_images(self) -> bool:
@@ -104,13 +104,13 @@ class Term:
         return self.function(output)
 
     def weight_at(self, images_seen: int | None) -> float:
-        """The weight after `images_seen` training images; rises linearly during the warm-up.
+        """The weight after `images_seen` training images; None: the final one."""
+        return self.weight * self.course.share(images_seen)
 
-        None: the final one.
-        """
-        if images_seen is not None and images_seen < self.warmup_images:
-            return self.weight * images_seen / self.warmup_images
-        return self.weight
+    def cost(self, value: Tensor, images_seen: int | None) -> Tensor:
+        """What the value adds to the total before its weight; None: at the end of the run."""
+        goal = self.course.goal(images_seen)
+        return value if goal is None else (value - goal).abs()
 
 
 class Objective(nn.Module):
@@ -197,6 +197,14 @@ class Objective(nn.Module):
         }
         return {name: 1e4 if is_sum else 1.0 for name, is_sum in sums.items()}
 
+    def is_final(self, images_seen: int | None) -> bool:
+        """Whether weights and goals are those that the run ends with."""
+        return all(
+            term.course.share(images_seen) == term.course.share(None)
+            and term.course.goal(images_seen) == term.course.goal(None)
+            for term in self.terms
+        )
+
     def weights(self, images_seen: int | None) -> dict[str, float]:
         """The weight of every term after `images_seen` training images, by name; None: final."""
         return {term.name: term.weight_at(images_seen) for term in self.terms}
@@ -208,8 +216,10 @@ class Objective(nn.Module):
     def total(self, values: Mapping[str, Tensor], images_seen: int | None) -> Tensor:
         """The weighted sum (B,) of the values of `forward`; None: with the final weights."""
         total: Tensor | None = None
-        for name, weight in self.weights(images_seen).items():
-            value = values[name] if weight == 1.0 else values[name] * weight
+        for term in self.terms:
+            weight = term.weight_at(images_seen)
+            value = term.cost(values[term.name], images_seen)
+            value = value if weight == 1.0 else value * weight
             total = value if total is None else total + value
         assert total is not None  # the constructor refuses an objective without terms
         return total
@@ -272,17 +282,6 @@ def make_objective(
     return result
 
 
-def number(value: Any, what: str) -> float:
-    """`value` as a float.
-
-    Raises:
-        ConfigError: it is no number; `what` is named.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{what} must be a number, not {value!r}")
-    return float(value)
-
-
 def _spec(name: str, wish: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
     same = next((term for term in model_terms if term.name == name), None)
     formula: str | Callable[..., Tensor] = same.formula if same is not None else name
@@ -311,8 +310,8 @@ def _perceptual(specs: Sequence[TermSpec], model: Any) -> list[TermSpec]:
             continue
         taken = sum(other.name.startswith("perceptual") for other in made)
         name = f"perceptual_{taken + 1}" if taken else "perceptual"
-        options = {k: v for k, v in spec.options.items() if k == "warmup_images"}
-        rest = {k: v for k, v in spec.options.items() if k != "warmup_images"}
+        options = {k: v for k, v in spec.options.items() if k in TERM_OPTIONS}
+        rest = {k: v for k, v in spec.options.items() if k not in TERM_OPTIONS}
         compare = partial(find_formula(spec.formula)[1], **rest) if rest else spec.formula
         made.append(spec._replace(weight=0.0, options=rest))
         made.append(TermSpec(name, PerceptualLoss(model, compare), spec.weight, options))
@@ -328,9 +327,7 @@ def _tidy(spec: TermSpec) -> TermSpec:
 
 
 def _describe(term: Term) -> str:
-    options = dict(term.options)
-    if term.warmup_images:
-        options["warmup_images"] = int(term.warmup_images)
+    options = dict(term.options) | term.course.stated()
     details = [f"{key}={value}" for key, value in options.items()]
     if term.module is not None and term.kind != "comparison":
         details.insert(0, " ".join(repr(term.module).split()))

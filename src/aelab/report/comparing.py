@@ -33,7 +33,7 @@ _WIDE = 100
 _MISSING = "-"
 
 #: An option of a term that changes the way, not the final objective.
-_WARMUP = re.compile(r"warmup_images=\d+(, )?")
+_WARMUP = re.compile(r"(?:(?:warmup|cycle|capacity)_images=\d+|warmup=\w+)(, )?")
 
 Record = Mapping[str, Any]
 

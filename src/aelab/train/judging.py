@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from aelab.settings import FitSettings
@@ -69,10 +70,12 @@ def final_loss(
         terms: mean training terms by name.
         images_seen: at the start of the window of these means.
     """
-    weights = getattr(objective, "weights", None)
-    if weights is None or weights(images_seen) == weights(None):
+    is_final = getattr(objective, "is_final", None)
+    if is_final is None or is_final(images_seen):
         return {}
-    return {"loss_final": sum(weight * terms[name] for name, weight in weights(None).items())}
+    # Of the means: where a term is held at a capacity, that is at most the mean over images.
+    means = {name: torch.tensor(value, dtype=torch.float64) for name, value in terms.items()}
+    return {"loss_final": float(objective.total(means, None))}  # type: ignore[arg-type]
 
 
 def is_settled(state: State, run: int, held_out: ScheduledSets, goal: Goal) -> bool:

@@ -1,0 +1,100 @@
+"""How the weight of a term, and the value it is held at, change while a run trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from aelab.errors import ConfigError
+
+WARMUPS = ("linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course of one term by the images seen.
+
+    Attributes:
+        warmup_images: the weight rises from 0 to its full value in that many images; 0: at once.
+        warmup: the form of the rise, `linear` or `cosine`.
+        cycle_images: the rise begins anew after that many; 0: never.
+        capacity: the value the term is held at, |value - capacity|, in its unit; None: as low as
+            it gets.
+        capacity_images: the capacity itself rises linearly from 0 in that many images.
+
+    Source: cycles: Fu et al. 2019, arXiv:1903.10145; capacity: Burgess et al. 2018,
+        arXiv:1804.03599, equation 8.
+    """
+
+    warmup_images: float = 0
+    warmup: str = "linear"
+    cycle_images: float = 0
+    capacity: float | None = None
+    capacity_images: float = 0
+
+    @classmethod
+    def of(cls, name: str, options: dict[str, Any]) -> Course:
+        """Takes the options of a course out of those of the term called `name`.
+
+        Raises:
+            ConfigError: a value that makes no sense.
+        """
+        given: dict[str, Any] = {}
+        for key in ("warmup_images", "cycle_images", "capacity_images", "capacity"):
+            if key in options:
+                given[key] = number(options.pop(key), f"{name}: {key}")
+                if given[key] < 0:
+                    raise ConfigError(f"{name}: {key} must be at least 0")
+        if "warmup" in options:
+            given["warmup"] = options.pop("warmup")
+            if given["warmup"] not in WARMUPS:
+                raise ConfigError(
+                    f"{name}: warmup is {given['warmup']!r}; possible: {', '.join(WARMUPS)}"
+                )
+        course = cls(**given)
+        if course.cycle_images and not 0 < course.warmup_images <= course.cycle_images:
+            raise ConfigError(
+                f"{name}: cycle_images needs a warmup_images above 0 and not longer than a cycle",
+                hint="for instance: warmup_images: 5000, cycle_images: 10000",
+            )
+        if course.capacity_images and course.capacity is None:
+            raise ConfigError(
+                f"{name}: capacity_images needs a capacity",
+                hint="for instance: capacity: 25, capacity_images: 100000",
+            )
+        return course
+
+    def share(self, images_seen: int | None) -> float:
+        """The share of the full weight, 0..1; None: at the end, where every rise is over."""
+        if images_seen is None or not self.warmup_images:
+            return 1.0
+        begun = images_seen % self.cycle_images if self.cycle_images else images_seen
+        if begun >= self.warmup_images:
+            return 1.0
+        share = begun / self.warmup_images
+        return share if self.warmup == "linear" else 0.5 - 0.5 * math.cos(math.pi * share)
+
+    def goal(self, images_seen: int | None) -> float | None:
+        """The value the term is held at; None: as low as it gets."""
+        if self.capacity is None or images_seen is None or images_seen >= self.capacity_images:
+            return self.capacity
+        return self.capacity * images_seen / self.capacity_images
+
+    def stated(self) -> dict[str, Any]:
+        """What differs from a constant weight, for one line in words."""
+        plain = Course()
+        found = {key: value for key, value in vars(self).items() if value != getattr(plain, key)}
+        return {k: int(v) if isinstance(v, float) and v.is_integer() else v
+                for k, v in found.items()}  # fmt: skip
+
+
+def number(value: Any, what: str) -> float:
+    """`value` as a float.
+
+    Raises:
+        ConfigError: it is no number; `what` is named.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{what} must be a number, not {value!r}")
+    return float(value)
