@@ -97,6 +97,57 @@ def test_a_run_that_kills_its_worker_twice_fails_and_says_so(tiny: Path, tmp_pat
     assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (1, 1)
 
 
+def test_a_worker_without_memory_costs_one_retry_and_fewer_neighbours(
+    tiny: Path, tmp_path: Path
+) -> None:
+    once = (
+        f"model: |\n  from pathlib import Path\n  tried = Path({str(tmp_path / 'tried')!r})\n"
+        "  if net == 8 and not tried.exists():\n      tried.touch()\n      raise MemoryError\n"
+        "  EncoderDecoder"
+    )
+    text = tiny.read_text().replace("model: EncoderDecoder", once)
+    tiny.write_text(text.replace("net: [8, 16]", "net: [16, 8]"))
+    events = list(
+        lab.run(tiny, only="*seed-1", runs=tmp_path / "runs", device="cpu", trust=True, jobs=2)
+    )
+    (retried,) = [event for event in events if isinstance(event, ev.RunRetried)]
+    assert (retried.reason, retried.jobs) == ("out of memory", 1)
+    last = events[-1]
+    assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (2, 0)
+    assert [run.state for run in Store(tmp_path / "runs").list()] == ["finished"] * 2
+
+
+def test_a_second_ctrl_c_ends_all_workers_at_once(tiny: Path, tmp_path: Path) -> None:
+    _endless(tiny)
+    slow = (
+        "loss_function: |\n  import time\n  from pathlib import Path\n"
+        f"  lambda r, t: (Path({str(tmp_path / 'slow')!r}).exists() and time.sleep(600)) or "
+        "(r - t).square().mean()\n"
+    )
+    tiny.write_text(tiny.read_text() + slow)
+    command = [sys.executable, "-m", "aelab", "run", str(tiny), "--device", "cpu", "--jobs", "2",
+               "--only", "*seed-1", "--trust"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + SECONDS
+    workers: dict[int, str | None] = {}
+    while len(workers) < 2:
+        assert process.poll() is None and time.monotonic() < end, "the workers did not begin"
+        time.sleep(0.1)
+        for run in Store(tmp_path / "runs").list():
+            if run.status.get("pid") and run.status.get("images"):
+                workers[run.status["pid"]] = run.status["mark"]
+    (tmp_path / "slow").touch()  # from now on a batch takes ten minutes, and saving waits for it
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, said
+    assert "ended; what was saved is kept; continue with: aelab run" in said
+    assert not any(hardware.is_there(pid, mark) for pid, mark in workers.items())
+
+
 def test_a_stop_saves_every_run_and_the_same_command_goes_on(tiny: Path, tmp_path: Path) -> None:
     text = tiny.read_text().replace("max_inputs: 480", "max_inputs: 8_000")
     tiny.write_text(text.replace("num_train_loss_steps: 80", "num_train_loss_steps: 16"))
