@@ -50,7 +50,7 @@ def specs_of(
     return chosen
 
 
-def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> None:
+def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> float:
     """See `preflight.refuse_if_nothing_can_run`: torch is imported when it is called.
 
     Raises:
@@ -58,7 +58,7 @@ def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) ->
     """
     from aelab.doctor import preflight
 
-    preflight.refuse_if_nothing_can_run(specs, workspace)
+    return preflight.refuse_if_nothing_can_run(specs, workspace)
 
 
 def _beside_unknown_keys(

@@ -94,10 +94,13 @@ def _model_notes(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[str
     ]
 
 
-def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> None:
+def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> float:
     """Raises what is wrong when no run can be trained at all; stops at the first that can.
 
     A mistake in every run is a mistake of the file: it is told before a directory is made.
+
+    Returns:
+        MB that the first run that can be trained needs, see `RunPlan.estimated_memory_mb`.
 
     Raises:
         Problems: each mistake once.
@@ -107,9 +110,9 @@ def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) ->
     for spec in specs:
         found = Mistakes()
         with found.collected(), users_code(spec, Where(spec.file)):
-            _costs(spec, 1.0, reader, workspace)
+            plan = _costs(spec, 1.0, reader, workspace)
         if not found.errors:
-            return
+            return plan.estimated_memory_mb or 0.0
         errors |= {str(error): error for error in found.errors}
     raise Problems(list(errors.values()))
 

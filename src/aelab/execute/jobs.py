@@ -79,8 +79,9 @@ class Job:
     turn: Turn | None = None
 
 
-#: Raises what is wrong with every one of some runs, before a directory is made.
-Rehearsal = Callable[[Sequence[RunSpec], Workspace], None]
+#: Raises what is wrong with every one of some runs, before a directory is made; else gives the MB
+#: that the first of them that can be trained needs for its model and a batch.
+Rehearsal = Callable[[Sequence[RunSpec], Workspace], float]
 
 
 class Engine(Protocol):

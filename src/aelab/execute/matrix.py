@@ -33,7 +33,8 @@ from aelab.runs.store import Store
 
 #: What may be a device; whether it is there, torch alone knows.
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-#: Memory that a worker needs besides its data, in MB: torch, a small model, its activations.
+#: Memory that a worker with a small model needs, in MB: no more workers are started than have it.
+#: Once the models can be built, fewer runs are trained at once where they need more.
 WORKER_MB = 600.0
 #: Seconds between two estimates.
 _ESTIMATE_SECONDS = 1.0
@@ -95,16 +96,19 @@ def run_matrix(
             on_ray = held.enter_context(Ray(workspace, options, stop, rehearsal, ray))
             engine, at_once = on_ray, min(on_ray.room(), len(waiting))
         else:
+            room_mb = hardware.free_memory_mb() if jobs is None else None
             at_once = held.enter_context(_claimed(len(waiting), workspace, options, jobs))
             engine = (
                 Inline(workspace, options, stop, rehearsal)
                 if at_once == 1
-                else Pool(workspace, options, stop, rehearsal, at_once)
+                else Pool(workspace, options, stop, rehearsal, at_once, room_mb)
             )
             held.enter_context(engine)
         # Where one could be built before, a mistake is one of its own run.
         built_before = any(run.state == "finished" for run in stored.values())
         engine.rehearse([] if built_before else [job.spec for job in waiting])
+        if isinstance(engine, Pool):
+            at_once = engine.fit([job.spec for job in waiting])
         store.make_root()
         yield started
         if why := why_no_locks(store.root):

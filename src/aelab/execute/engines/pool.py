@@ -39,6 +39,10 @@ _LOOK_SECONDS = 0.2
 _FAREWELL_SECONDS = 20.0
 #: Events after which a worker has no run in its hands.
 _ENDS = (ev.RunErred, ev.RunFinished, ev.RunSkipped, ev.RunStopped)
+#: What a worker takes besides model, batch and data: Python, torch, buffers; measured, rounded up.
+BASE_MB = 450.0
+#: Runs of a matrix, at even distances, whose models are built to estimate their memory.
+SAMPLED = 8
 #: Lines of a worker's last words that are kept for the message of its death.
 _LAST_LINES = 12
 _START = "from aelab.execute.engines.worker import main; main()"
@@ -53,6 +57,8 @@ class Pool:
         stop: once it is asked, every worker saves its run and ends.
         rehearsal: looks whether runs can be built; a function of a module, as it is sent.
         count: workers, at least 1.
+        room_mb: memory that all may use together: fewer runs are trained at once where their models
+            need more. None: the caller has said how many.
 
     Attributes:
         jobs: runs at once; fewer after a worker died.
@@ -65,6 +71,7 @@ class Pool:
         stop: StopRequest,
         rehearsal: Rehearsal,
         count: int,
+        room_mb: float | None = None,
     ) -> None:
         self.jobs = count
         self._threads = options.threads or 1
@@ -77,6 +84,7 @@ class Pool:
         self._store = workspace.store
         self._workers = [self._worker() for _ in range(count)]
         self._retried: set[str] = set()
+        self._room_mb, self._notes = room_mb, list[str]()
 
     # --- the engine
 
@@ -95,9 +103,29 @@ class Pool:
             if start >= len(specs):
                 raise Problems(list(errors.values()))
 
+    def fit(self, specs: Sequence[RunSpec]) -> int:
+        """Runs at once: fewer than there are workers where the models would not find room."""
+        if self._room_mb is None or self.jobs == 1:
+            return self.jobs
+        needs, step = 0.0, max(1, len(specs) // SAMPLED)
+        for spec in specs[::step]:
+            with contextlib.suppress(AelabError):  # its own failure, told when it is tried
+                needs = max(needs, self._rehearse([spec]))
+        each = BASE_MB + needs
+        fitting = max(1, int(self._room_mb / each))
+        if fitting < self.jobs:
+            self.jobs = fitting
+            self._notes.append(
+                f"  {fitting} run{'s' * (fitting > 1)} at once: one needs about {each:,.0f} MB, "
+                f"and {self._room_mb:,.0f} MB are free; --jobs N trains N all the same"
+            )
+        return self.jobs
+
     def train(self, jobs: Sequence[Job]) -> Iterator[ev.Event]:
         """See `Engine`."""
         waiting = deque((job, self._options) for job in jobs)
+        yield from (ev.Told(note) for note in self._notes)
+        self._notes.clear()
         told_stop = False
         while True:
             if self._stop and not told_stop:
@@ -146,10 +174,12 @@ class Pool:
         for worker in spare[needed:]:
             worker.dismiss()
 
-    def _rehearse(self, specs: Sequence[RunSpec]) -> None:
+    def _rehearse(self, specs: Sequence[RunSpec]) -> float:
+        """MB that the first of these that can be trained needs."""
         worker = next(worker for worker in self._workers if not worker.is_gone)
         worker.order("rehearse", specs)
         found: AelabError | None = None
+        needs = 0.0
         while not self._stop:
             for speaker, message in self._messages():
                 match message:
@@ -165,8 +195,11 @@ class Pool:
                         _raise(message)
                     case ("done",) if found is not None:
                         raise found
+                    case ("needs", float() as needs):
+                        pass
                     case ("done",):
-                        return
+                        return needs
+        return needs
 
     def _messages(self) -> Iterator[tuple[_Worker, tuple[Any, ...]]]:
         """What workers have said since; waits a moment for the first."""

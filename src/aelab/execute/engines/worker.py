@@ -4,7 +4,8 @@ Both directions are pickled tuples of plain data, one kind of message each:
 
     pool -> worker   ("begin", Setup), ("rehearse", specs), ("train", job, options),
                      ("stop", signal), ("end",)
-    worker -> pool   ("event", event), ("done",), ("raised", error), ("fault", traceback)
+    worker -> pool   ("event", event), ("needs", MB), ("done",), ("raised", error),
+                     ("fault", traceback)
 
 The end of the first stream without "end" means that the pool is gone, however it went: the worker
 then saves its run and ends, so that no process is left over. What a run prints goes to the standard
@@ -107,7 +108,7 @@ class _Worker:
             while (order := self._orders.get()) is not None and not self.stop:
                 try:
                     if order[0] == "rehearse":
-                        self._rehearse(order[1])
+                        self.say("needs", self._rehearse(order[1]))
                     else:
                         _, job, options = order
                         happening = train_run(
@@ -121,12 +122,11 @@ class _Worker:
                 if self.stop:
                     return
 
-    def _rehearse(self, specs: Any) -> None:
+    def _rehearse(self, specs: Any) -> float:
         from aelab.assembly.parts import choose_device
 
         choose_device(self._setup.workspace.device)
-        if specs:
-            self._setup.rehearsal(specs, self._setup.workspace)
+        return self._setup.rehearsal(specs, self._setup.workspace) if specs else 0.0
 
     def _preparing(self, what: str, done: int, total: int) -> None:
         self.say("event", ev.Preparing(what, done, total))
