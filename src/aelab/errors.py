@@ -67,6 +67,12 @@ class Where:
         """The same place with some parts replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
+    def before(self, message: str) -> str:
+        """The message behind the place; a key that both begin with is told once."""
+        if not str(self):
+            return message
+        return f"{self}: {message.removeprefix(f'{self.key}: ') if self.key else message}"
+
 
 class AelabError(Exception):
     """Anything that ends in one message instead of a traceback.
@@ -75,24 +81,33 @@ class AelabError(Exception):
         message: what is wrong, with the given value and what is possible.
         where: the place in a file, if there is one.
         hint: what to type or change.
+        code: the stable name of what is wrong, see `findings.CODES`; None for that of the kind.
     """
 
     exit_code = 1
+    code = "mistake"
 
     def __init__(
-        self, message: str, *, where: Where | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        where: Where | None = None,
+        hint: str | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where
         self.hint = hint
+        if code is not None:
+            self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An error of a worker process is told by the process that started it.
         return _remade, (type(self), self.__dict__)
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.message}" if self.where and str(self.where) else self.message
+        text = self.where.before(self.message) if self.where else self.message
         return _shortened(visible(f"{text}\n  {self.hint}" if self.hint else text))
 
 
@@ -113,17 +128,25 @@ class UserError(AelabError):
 class ConfigError(UserError):
     """The experiment file is wrong."""
 
+    code = "config"
+
 
 class RefusedError(ConfigError):
     """A block asked for something that the restricted evaluator does not allow."""
+
+    code = "not-allowed"
 
 
 class DataError(UserError):
     """A data file is missing, corrupt, or not what it should be."""
 
+    code = "data"
+
 
 class ShapeError(UserError):
     """Sizes that do not fit together."""
+
+    code = "shapes"
 
 
 class MissingExtra(UserError):
@@ -135,6 +158,8 @@ class MissingExtra(UserError):
         extra: of aelab, that brings it.
     """
 
+    code = "package-missing"
+
     def __init__(self, part: str, package: str, extra: str) -> None:
         super().__init__(
             f"{part} needs the package {package}, which is not installed",
@@ -144,6 +169,8 @@ class MissingExtra(UserError):
 
 class StoreError(UserError):
     """A run directory that cannot be read or written."""
+
+    code = "store"
 
 
 class Problems(UserError):
@@ -193,9 +220,13 @@ class Mistakes:
 class RunFailed(AelabError):
     """At least one run failed; the others are unaffected."""
 
+    code = "failed"
+
 
 class DivergedError(RunFailed):
     """Training made a loss or a weight infinite, not a number, or meaningless."""
+
+    code = "diverged"
 
 
 def in_words(error: BaseException) -> str:

@@ -2,41 +2,229 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from aelab.errors import Where
+from aelab.errors import AelabError, Problems, Where, visible
+
+#: `problem` refuses a run, `warning` says that its result will not be what is wanted, `note` is
+#: what a reader of the result must know.
+Level = Literal["problem", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("problem", "warning", "note")
+
+
+class Code(NamedTuple):
+    """A line of `CODES`.
+
+    Attributes:
+        levels: at which it is told, the gravest first.
+        meaning: one sentence.
+    """
+
+    levels: tuple[Level, ...]
+    meaning: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd.
+    """One thing that is wrong or odd, or that a reader of the results must know.
 
     Attributes:
-        level: `problem` for what cannot be right (`check` refuses it), `note` for what is odd and
-            may be meant.
-        code: a short stable name for tests and JSON, for instance `data-not-finite`.
-        message: what was found and where: the set, the file, the value.
+        level: `problem` for what cannot be right (`check` and `run` refuse it), `warning` for what
+            most likely spoils the result, `note` for what is odd and may be meant.
+        code: a short stable name for tests and JSON, for instance `data-not-finite`; see `CODES`.
+        message: what was found, where and by how much.
         way_out: what to type or change; empty where nothing need be done.
         where: the place in the experiment file, if there is one.
+        seen: images seen when it was found first and last; None for what is known before training.
     """
 
-    level: Literal["problem", "note"]
+    level: Level
     code: str
     message: str
     way_out: str = ""
     where: Where | None = None
+    seen: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        place = str(self.where) if self.where else ""
-        told = f"{place}: {self.message}" if place else self.message
+        """Two lines: the place and what is wrong, then what to do, as errors are told."""
+        told = self._placed()
         return f"{told}\n  {self.way_out}" if self.way_out else told
 
-    def as_json(self) -> dict[str, str]:
-        """Plain data for `--json` and the record of a run."""
-        return {
+    def told(self) -> str:
+        """One line with the place in the file, for the screen."""
+        return f"{self._placed()}; {self.way_out}" if self.way_out else self._placed()
+
+    def line(self) -> str:
+        """One line without the place: what tables and reports of stored runs say."""
+        when = f"{_images(self.seen)}: " if self.seen else ""
+        return f"{when}{self.message}; {self.way_out}" if self.way_out else f"{when}{self.message}"
+
+    def _placed(self) -> str:
+        when = f"{_images(self.seen)}: " if self.seen else ""
+        return when + (self.where.before(self.message) if self.where else self.message)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `--json` and the record of a run; no folder of this machine is in it."""
+        found: dict[str, Any] = {
             "level": self.level,
             "code": self.code,
             "message": self.message,
             "way_out": self.way_out,
         }
+        if self.where and str(self.where):
+            file = self.where.file.replace("\\", "/").rpartition("/")[2] if self.where.file else ""
+            place = {"file": file, "line": self.where.line, "key": self.where.key}
+            found["where"] = {name: value for name, value in place.items() if value}
+        if self.seen:
+            found["seen"] = list(self.seen)
+        return found
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Finding:
+        """The opposite of `as_json`; what somebody else wrote is read as far as it goes."""
+        level = entry.get("level")
+        where, seen = entry.get("where"), entry.get("seen")
+        place = where if isinstance(where, Mapping) else {}
+        line = place.get("line")
+        return cls(
+            next((known for known in LEVELS if known == level), "note"),
+            str(entry.get("code") or STORED_NOTE),
+            str(entry.get("message") or ""),
+            str(entry.get("way_out") or ""),
+            Where(
+                _text_or_none(place.get("file")),
+                line if isinstance(line, int) else None,
+                key=_text_or_none(place.get("key")),
+            )
+            if place
+            else None,
+            (seen[0], seen[1])
+            if isinstance(seen, list) and len(seen) == 2 and all(type(n) is int for n in seen)
+            else None,
+        )
+
+    @classmethod
+    def of_error(cls, error: AelabError) -> Finding:
+        """The problem that an error tells."""
+        told = visible(error.message)
+        return cls("problem", error.code, told, visible(error.hint or ""), error.where)
+
+
+#: The code of a line of text that a run of an earlier version stored.
+STORED_NOTE = "stored-note"
+
+
+def of_errors(errors: Iterable[AelabError]) -> list[Finding]:
+    """The problems that errors tell, each once; `Problems` are several."""
+    found: list[Finding] = []
+    for error in errors:
+        found += (
+            of_errors(error.errors) if isinstance(error, Problems) else [Finding.of_error(error)]
+        )
+    return list(dict.fromkeys(found))
+
+
+def at_level(level: Level, findings: Iterable[Finding]) -> list[Finding]:
+    """The findings of one level, each once."""
+    return [found for found in dict.fromkeys(findings) if found.level == level]
+
+
+def below_problems(findings: Iterable[Finding]) -> list[Finding]:
+    """The warnings, then the notes, each once."""
+    once = list(dict.fromkeys(findings))
+    return [*at_level("warning", once), *at_level("note", once)]
+
+
+def stored_findings(record: Mapping[str, Any]) -> list[Finding]:
+    """What the record of a run says: its `findings`, or the `notes` of earlier versions.
+
+    Earlier versions kept every note as a line of text under `notes`, and those about data also
+    under `findings`; such a line is told with its code.
+
+    Args:
+        record: of `run.json`.
+    """
+    entries = record.get("findings") or []
+    found = [Finding.from_json(entry) for entry in entries if isinstance(entry, dict)]
+    notes = record.get("notes")
+    if not notes:
+        return found
+    known = {entry.line(): entry for entry in found}
+    lines = [known.get(str(note)) or Finding("note", STORED_NOTE, str(note)) for note in notes]
+    return list(dict.fromkeys(lines))
+
+
+def _images(seen: tuple[int, int]) -> str:
+    """`at 480 images`, `from 480 to 960 images`."""
+    first, last = seen
+    return f"at {first:,} images" if first == last else f"from {first:,} to {last:,} images"
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_PROBLEM: tuple[Level, ...] = ("problem",)
+_WARNING: tuple[Level, ...] = ("warning",)
+_NOTE: tuple[Level, ...] = ("note",)
+_BOTH: tuple[Level, ...] = ("problem", "note")
+
+#: Every code of the house; `docs/doctor.md` has the same table.
+CODES: dict[str, Code] = {
+    # errors of the text, the files, the store
+    "config": Code(_PROBLEM, "a key or a value of the experiment file is wrong"),
+    "not-allowed": Code(_PROBLEM, "a block asks for something that only `--trust` allows"),
+    "data": Code(_PROBLEM, "a data file is missing, corrupt, or not what it should be"),
+    "shapes": Code(_PROBLEM, "sizes do not fit together"),
+    "package-missing": Code(_PROBLEM, "a part needs a package that is not installed"),
+    "store": Code(_PROBLEM, "a run directory cannot be read or written"),
+    "failed": Code(_PROBLEM, "training failed"),
+    "diverged": Code(_PROBLEM, "a loss or a weight is no longer finite"),
+    "mistake": Code(_PROBLEM, "any other mistake that ends in one message"),
+    # the text of a file
+    "old-boolean": Code(_NOTE, "`yes`, `no`, `on`, `off` without quotes are text, not booleans"),
+    "key-without-effect": Code(_NOTE, "a key is read and changes nothing"),
+    "axis-without-effect": Code(_NOTE, "a matrix key changes nothing in some runs, or in all"),
+    "text-beside-numbers": Code(_NOTE, "a matrix key has numbers, and text that looks like one"),
+    "legacy-trainer": Code(_NOTE, "the trainer's name turns the legacy objective on"),
+    "legacy-objective": Code(_NOTE, "losses compare with the old tables, not with other runs"),
+    # data
+    "data-source": Code(_NOTE, "what a reader must know of where the images come from"),
+    "data-no-images": Code(_PROBLEM, "a set is empty, or its tensor has no images"),
+    "data-channels-last": Code(_PROBLEM, "images are (height, width, channels)"),
+    "data-not-finite": Code(_PROBLEM, "a pixel is NaN or infinite"),
+    "data-out-of-range": Code(_BOTH, "values are beyond the range of the images"),
+    "data-loss-range": Code(_BOTH, "a loss is not meant for the values of the images"),
+    "data-constant": Code(_NOTE, "all pixels or all images are the same, or there is one only"),
+    "data-labels": Code(_PROBLEM, "labels are not one whole number per image"),
+    "data-labels-differ": Code(_NOTE, "only one side has images of a class"),
+    "data-overlap": Code(_NOTE, "validation images are training images too"),
+    "data-ranges-differ": Code(_PROBLEM, "training and validation images have different ranges"),
+    "data-shapes-differ": Code(_PROBLEM, "the sets of a run have images of different shapes"),
+    "input-transforms": Code(_PROBLEM, "the changes of the input spoil the images"),
+    "validation-drawn-anew": Code(_NOTE, "each validation draws other random changes"),
+    # numbers of a run
+    "batch-of-one": Code(_PROBLEM, "a batch of one image, where a norm needs two"),
+    "batch-above-set": Code(_NOTE, "a batch is larger than the training set"),
+    "warmup-too-long": Code(_NOTE, "a warm-up is longer than the run"),
+    "learnrate-high": Code(_NOTE, "the learning rate is over 100 times the usual one"),
+    "min-loss-unmeasured": Code(_BOTH, "`min_loss` without a validation set"),
+    "end-by-loss-only": Code(_NOTE, "`min_loss` is the only end of the run"),
+    # the model
+    "model-note": Code(_NOTE, "what a model says of itself"),
+    "latent-empty": Code(_PROBLEM, "the latent has size 0"),
+    "output-out-of-reach": Code(_NOTE, "the last activation cannot give the images' range"),
+    # the watch over a run
+    "evaluation-mode-broken": Code(_WARNING, "running statistics are off: evaluation fails"),
+    "best-chosen-anew": Code(_NOTE, "an earlier version chose the best state by other weights"),
+    "worse-than-untrained": Code(_WARNING, "the loss ended above that of the untrained model"),
+    "writes-only-spaces": Code(_WARNING, "a model that writes gives spaces only"),
+    "writes-only-unseen": Code(_WARNING, "a model writes characters that its loss cannot see"),
+    "writes-one-text": Code(_WARNING, "a model writes the same text for every picture"),
+    "trained-elsewhere": Code(_NOTE, "another machine trains this run"),
+    # the store
+    STORED_NOTE: Code(_NOTE, "a line of text that an earlier version stored with a run"),
+    "run-damaged": Code(_PROBLEM, "files of a run are damaged"),
+}

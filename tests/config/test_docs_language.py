@@ -36,7 +36,7 @@ def test_every_example_loads(example: str, tmp_path: Path) -> None:
     path.write_text(example + rest, encoding="utf-8")
     experiment = load(path)
     assert experiment.runs()
-    assert not experiment.notes
+    assert not experiment.findings
 
 
 def test_the_examples_say_what_the_page_says(tmp_path: Path) -> None:

@@ -90,10 +90,10 @@ def test_a_missing_file_names_its_neighbours(write: Write, tmp_path: Path) -> No
 
 
 def test_words_that_were_booleans_are_warned_about(load_text: Load) -> None:
-    notes = load_text("matrix:\n  aa: [yes, Off, 'no']\n").notes
+    notes = load_text("matrix:\n  aa: [yes, Off, 'no']\n").findings
     assert len(notes) == 2
-    assert notes[0].split("/")[-1].startswith("file.yml:2:8: matrix.aa: 'yes' is text here")
-    assert "write false" in notes[1]
+    assert notes[0].told().split("/")[-1].startswith("file.yml:2:8: matrix.aa: 'yes' is text here")
+    assert "write false" in notes[1].way_out
 
 
 def test_extends_merges_shallowly_and_recursively(write: Write) -> None:
@@ -174,20 +174,20 @@ def test_old_trainers_imply_the_legacy_objective(load_text: Load) -> None:
     run = experiment.runs()[0]
     assert run.settings.legacy == {"kl", "validation"}
     assert run.settings.feature_loss_weight is None
-    assert any("legacy objective" in note for note in experiment.notes)
+    assert any("legacy objective" in note for note in map(str, experiment.findings))
     special = load_text("trainer: experiments.ae.trainer.TrainAutoencoderSpecial\n").runs()[0]
     assert special.settings.feature_loss_weight == 0.0001
     mended = load_text("trainer: TrainAutoencoder\nlegacy: false\n")
     assert mended.runs()[0].settings.legacy == frozenset()
-    assert not mended.notes
+    assert not mended.findings
     one = load_text("legacy: [kl]\n").runs()[0]
     assert one.settings.legacy == {"kl"}
 
 
 def test_keys_without_effect_are_noted(load_text: Load) -> None:
-    notes = load_text("num_workers: 4\nhparams: {a: 1}\n$visible: false\n").notes
+    notes = load_text("num_workers: 4\nhparams: {a: 1}\n$visible: false\n").findings
     assert len(notes) == 2
-    assert "num_workers: is read but has no effect" in notes[0]
+    assert "num_workers: is read but has no effect" in str(notes[0])
 
 
 def test_several_lines_of_text_are_evaluated(load_text: Load) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from aelab import lab
 from aelab.errors import UserError
+from aelab.findings import stored_findings
 
 FILE = """
 experiment_name: look/${matrix_slug}
@@ -72,10 +73,13 @@ def test_what_is_odd_is_a_note_of_check_run_and_record(tmp_path: Path) -> None:
     path = written(tmp_path, NOISE, NOISE)
     (note,) = lab.check(path).notes
     assert note.startswith("validation_set: the same images as train_set")
-    started = [e for e in lab.run(path, runs=tmp_path / "runs") if hasattr(e, "notes")]
-    assert note in [text for event in started for text in event.notes]
+    started = [e for e in lab.run(path, runs=tmp_path / "runs") if hasattr(e, "findings")]
+    assert note in [found.line() for event in started for found in event.findings]
     record = json.loads(next((tmp_path / "runs").rglob("run.json")).read_text())
-    assert note in record["notes"]
+    assert [found.line() for found in stored_findings(record)] == [note]
+    assert note in lab.table(runs=tmp_path / "runs", format="terminal").replace("\n", " ")
+    (row,) = json.loads(lab.table(runs=tmp_path / "runs", format="json"))
+    assert row["findings"] == record["findings"]
     assert [found["code"] for found in record["findings"]] == ["data-overlap"]
 
 

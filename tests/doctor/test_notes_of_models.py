@@ -12,6 +12,7 @@ from aelab.cli.listing import plan_text
 from aelab.cli.progress import summary_text
 from aelab.errors import Problems
 from aelab.execute import events as ev
+from aelab.findings import stored_findings
 
 TEXT = """
 matrix:
@@ -81,11 +82,16 @@ def test_check_counts_the_runs_that_a_reason_makes_impossible(file: Path) -> Non
 
 def test_the_start_the_record_the_table_and_the_report_say_it(file: Path) -> None:
     events = _run(file)
-    started = {event.name: event.notes for event in events if isinstance(event, ev.RunStarted)}
+    started = {
+        event.name: [n.line() for n in event.findings]
+        for event in events
+        if isinstance(event, ev.RunStarted)
+    }
     assert [NOTE in " ".join(notes) for notes in started.values()] == [False, False, True]
     runs = file.parent / "runs"
     record = json.loads((runs / "notes/net-transformer_patch-4/run.json").read_text())
-    assert [note for note in record["notes"] if NOTE in note] == record["notes"]
+    (kept,) = stored_findings(record)
+    assert kept.code == "model-note" and NOTE in kept.message
     table = lab.table(runs=runs)
     assert table.count(NOTE) == 1
     rows = [row for row in table.splitlines() if "| transformer " in row or "| mlp " in row]

@@ -53,7 +53,8 @@ def test_check_names_the_axis_and_counts_each_run_once(file: Path) -> None:
     assert plan.runs[4].same_as == plan.runs[0].name and plan.runs[4].problems == []
     (note,) = plan.notes
     assert "the matrix key 'dropuot' changes nothing in 8 runs: they are 4 different" in note
-    assert f"{file}:3" in note and "${dropuot}" in note
+    assert plan.findings[0].told().startswith(f"{file}:3:3: matrix.dropuot: ")
+    assert "${dropuot}" in note
     assert "8 runs (4 different), 0 with problems" in plan_text(plan)
 
 
@@ -62,7 +63,7 @@ def test_each_different_run_is_trained_once(file: Path) -> None:
     start, end = events[0], events[-1]
     assert isinstance(start, ev.MatrixStarted) and isinstance(end, ev.MatrixFinished)
     assert (end.finished, end.skipped, end.failed) == (4, 4, 0)
-    assert any("'dropuot' changes nothing" in note for note in start.notes)
+    assert any("'dropuot' changes nothing" in note for note in map(str, start.findings))
     skipped = [event for event in events if isinstance(event, ev.RunSkipped)]
     assert skipped[0].reason == f"the same run as {start.names[0]}: dropuot changes nothing"
     stored = sorted(run.folder for run in lab.find_runs(runs=file.parent / "runs"))

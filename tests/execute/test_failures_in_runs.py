@@ -12,6 +12,7 @@ import torch
 from aelab import lab
 from aelab.cli.progress import PlainScreen
 from aelab.execute import events as ev
+from aelab.findings import stored_findings
 from aelab.runs.store import Store
 
 RAMP = """
@@ -128,14 +129,15 @@ def test_blank_text_is_printed_once_and_noted_from_when_to_when(
     screen, told = PlainScreen(), []
     for event in lab.run(file, runs=tmp_path / "runs", device="cpu"):
         screen.show(event)
-        told += event.warnings if isinstance(event, ev.RunValidated) else []
-    assert len(told) == 1 and told[0].startswith("writes only spaces, at ")
-    assert capsys.readouterr().err.count("warning spaces: writes only spaces") == 1
+        told += event.findings if isinstance(event, ev.RunValidated) else []
+    assert len(told) == 1 and told[0].code == "writes-only-spaces"
+    assert capsys.readouterr().err.count("warning spaces: at ") == 1
     record = json.loads((tmp_path / "runs" / "spaces" / "run.json").read_text())
-    (note,) = [note for note in record["notes"] if note.startswith("writes only spaces")]
-    first = told[0].removeprefix("writes only spaces, at ").split(" ")[0]
-    last = _status(tmp_path / "runs" / "spaces")["last"]["images"]
-    assert note.startswith(f"writes only spaces, at {first} to {last} images: ")
+    (kept,) = [own for own in stored_findings(record) if own.code == "writes-only-spaces"]
+    first, last = told[0].seen[0], _status(tmp_path / "runs" / "spaces")["last"]["images"]
+    assert kept.seen == (first, last) and kept.level == "warning"
+    note = kept.line()
+    assert note.startswith(f"from {first:,} to {last:,} images: writes only spaces: ")
 
     shown = lab.table(runs=tmp_path / "runs")
     assert "writes only spaces" in shown and "characters right" in shown and "100.0%" in shown

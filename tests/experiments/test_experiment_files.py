@@ -141,10 +141,10 @@ def test_document_000_runs_unchanged_and_says_it_is_legacy(tmp_path: Path) -> No
     events = list(lab.run(path, changes=SHORT, device="cpu", runs=tmp_path / "runs"))
     first, last = events[0], events[-1]
     assert isinstance(first, ev.MatrixStarted) and isinstance(last, ev.MatrixFinished)
-    assert any("legacy objective" in note for note in first.notes)
+    assert any("legacy objective" in note for note in map(str, first.findings))
     assert (last.finished, last.failed) == (3, 0)
     tiles = [e for e in events if isinstance(e, ev.RunStarted) and e.name.endswith("rpg")]
-    assert any("not the author's tiles" in note for note in tiles[0].notes)
+    assert any("not the author's tiles" in note for note in map(str, tiles[0].findings))
 
 
 def test_a_setting_without_effect_is_blank_in_the_table(tmp_path: Path) -> None:

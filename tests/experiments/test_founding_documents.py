@@ -73,7 +73,8 @@ def test_the_resnet_run_goes_on_and_opens_without_its_file_of_weights(
     events = list(lab.run(path, changes=changes, device="cpu", runs=runs))
     (started,) = [event for event in events if isinstance(event, ev.RunStarted)]
     sha256 = hashlib.sha256(random_resnet18.read_bytes()).hexdigest()[:12]
-    assert started.notes[-1] == (
+    (own,) = [found for found in started.findings if found.code == "model-note"]
+    assert own.line() == (
         f"ResNet-18 weights of resnet18-f37072fd.pth, sha256 {sha256}: "
         "not the published IMAGENET1K_V1; input not normalised as they expect"
     )

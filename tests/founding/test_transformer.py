@@ -149,7 +149,7 @@ def test_patches_may_differ_by_axis():
 
 def test_the_model_and_its_parts_say_what_their_tokens_are():
     (note,) = model_notes(TransformerAutoencoder((1, 8, 8), 6, 4, num_hidden=16))
-    assert "legacy" in note and "images of a batch" in note
+    assert "legacy" in note.message and "images of a batch" in note.message
     composed = EncoderDecoder(
         EncoderMLP((1, 8, 8), 6), TransformerDecoder((1, 8, 8), 6, 4, num_hidden=16)
     )

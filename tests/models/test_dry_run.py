@@ -83,8 +83,8 @@ def test_notes_of_modules_are_told_once_wherever_they_stand():
     inner = Noted()
     inner.note = "of the instance"
     model = as_model(nn.Sequential(Noted(), nn.Sequential(Noted(), inner)))
-    assert model_notes(model) == ("of the class", "of the instance")
-    assert model_facts(model, (1, 2, 2)).notes == model_notes(model)
+    assert tuple(note.message for note in model_notes(model)) == ("of the class", "of the instance")
+    assert model_facts(model, (1, 2, 2)).findings == model_notes(model)
     assert model_notes(EncoderMLP((1, 2, 2), 3)) == ()
 
 

@@ -205,8 +205,8 @@ def test_a_state_of_an_earlier_version_does_not_mix_two_ways_of_judging(
     events = list(fit(again, objective, *images, settings))
     rows = [event for event in events if isinstance(event, Validated)]
     assert rows[0].is_best is forgotten
-    assert [w.name for w in rows[0].warnings] == ["best state chosen anew"] * forgotten
-    assert not any(row.warnings for row in rows[1:])
+    assert [w.code for w in rows[0].findings] == ["best-chosen-anew"] * forgotten
+    assert not any(row.findings for row in rows[1:])
     if not forgotten:
         assert again.progress[0].best_loss == 1e-9
 

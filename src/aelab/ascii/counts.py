@@ -116,9 +116,10 @@ def only_spaces(facts: Mapping[str, float], looks: Mapping[str, float]) -> Findi
     if target is None or 1 - written >= ALIKE * (1 - target):
         return None
     return Finding(
-        "note",
-        "writes only spaces",
-        f"{written:.2%} of the output cells are spaces, and {target:.2%} of the target cells",
+        "warning",
+        "writes-only-spaces",
+        f"writes only spaces: {written:.2%} of the output cells are spaces, and {target:.2%} of "
+        "the target cells",
         "spaces are the most frequent character; where more training does not lead away from "
         f"them: {_MORE_INK}",
     )
@@ -130,10 +131,10 @@ def only_inkless(facts: Mapping[str, float], looks: Mapping[str, float]) -> Find
     if unseen is None or target is None or 1 - unseen >= ALIKE * (1 - target):
         return None
     return Finding(
-        "note",
-        "writes only what its loss cannot see",
-        f"{unseen:.2%} of the output cells look blank when drawn, but only "
-        f"{facts['blank_share']:.2%} are spaces",
+        "warning",
+        "writes-only-unseen",
+        f"writes only what its loss cannot see: {unseen:.2%} of the output cells look blank when "
+        f"drawn, but only {facts['blank_share']:.2%} are spaces",
         "some characters have no ink at this font_res and font_zoom "
         "(aelab.ascii.glyphs.alike_pairs lists them): use a larger font_res or no font_zoom, and "
         f"{_MORE_INK}",
@@ -146,8 +147,9 @@ def same_text(facts: Mapping[str, float], looks: Mapping[str, float]) -> Finding
     if spread is None or target is None or spread >= ALIKE * target:
         return None
     return Finding(
-        "note",
-        "writes the same for every picture",
-        f"{facts['blank_share']:.1%} spaces, {facts['accuracy']:.1%} of the characters right",
+        "warning",
+        "writes-one-text",
+        f"writes the same for every picture: {facts['blank_share']:.1%} spaces, "
+        f"{facts['accuracy']:.1%} of the characters right",
         f"the output does not depend on the latent: {_MORE_INK}; a smaller weight of kl",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aelab.assembly.number_checks import oddities, out_of_reach, placed, unfrozen_validation
@@ -63,20 +63,15 @@ def as_errors(findings: Sequence[Finding]) -> list[AelabError]:
     errors: list[AelabError] = []
     for finding in findings:
         if finding.level == "problem":
-            message = finding.message
-            if finding.where is not None and finding.where.key:  # the place names it already
-                message = message.removeprefix(f"{finding.where.key}: ")
-            errors.append(ConfigError(message, where=finding.where, hint=finding.way_out or None))
+            errors.append(
+                ConfigError(
+                    finding.message,
+                    where=finding.where,
+                    hint=finding.way_out or None,
+                    code=finding.code,
+                )
+            )
     return errors
-
-
-def notes_of(findings: Sequence[Finding]) -> list[str]:
-    """The notes among findings, each as one line."""
-    return [
-        f"{finding.message}; {finding.way_out}" if finding.way_out else finding.message
-        for finding in findings
-        if finding.level == "note"
-    ]
 
 
 def findings_of(
@@ -93,7 +88,7 @@ def findings_of(
         train, validation: the images of its sets in order, None where they were not read.
         settings: of the run.
     """
-    found: list[Finding] = []
+    found = list(_of_sources(images for images in [*train, *validation] if images is not None))
     for entry, images, name in _named(parts, train, validation):
         if images is not None:
             mine = _of_set(parts, images, name, settings)
@@ -108,6 +103,15 @@ def findings_of(
     if train and train[0] is not None and not any(f.level == "problem" for f in found):
         found += out_of_reach(spec, parts.model, train[0])
     return found + oddities(spec, parts, settings, shape, counts)
+
+
+def _of_sources(sets: Iterable[Images]) -> Iterator[Finding]:
+    """What must be known of where images come from, such as a set in place of another; each once.
+
+    Tables say it in the line of the source.
+    """
+    for note in dict.fromkeys(p.note for images in sets for p in images.provenance if p.note):
+        yield Finding("note", "data-source", note)
 
 
 def _counts(entries: Sequence[Scheduled], sets: Sequence[Images | None]) -> list[int | None]:

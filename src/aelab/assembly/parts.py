@@ -56,7 +56,6 @@ class Parts:
         input_transforms: random changes of the input that the target does not have.
         device: where to train.
         calls: every call of a part in order, with all its arguments.
-        data_notes: what a reader of the results must know of the data; there once they are loaded.
         extra: what the blocks put into EXTRA_VALUES.
         findings: what a look at the images found; there once they are loaded.
     """
@@ -68,7 +67,6 @@ class Parts:
     device: torch.device
     calls: CallLog
     input_transforms: tuple[Any, ...] = ()
-    data_notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     augmentation: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -206,7 +204,6 @@ def load_images(parts: Parts) -> tuple[Sets, Sets]:
         if len(images) == 0:
             raise ConfigError("an image set is empty", hint="look at it with: aelab data NAME")
     parts.augmentation = [repr(change) for _, images in train for change in images.augment]
-    parts.data_notes = list(dict.fromkeys(p.note for s in sets for p in s.provenance if p.note))
     return train, validation
 
 

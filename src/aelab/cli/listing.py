@@ -15,11 +15,22 @@ if TYPE_CHECKING:
 
 
 def plan_json(plan: Plan) -> str:
-    """A list of runs, each with name, matrix values, parameters, costs and problems.
+    """A list of runs, each with name, matrix values, parameters, costs and findings.
 
+    Each run has the findings of the whole file too. `problems` and `notes` are their texts.
     `losses` is there as in `aelab table --json`, and empty: nothing has been trained.
     """
-    return json.dumps([{**asdict(run), "losses": {}} for run in plan.runs], indent=2, default=str)
+    entries = [
+        {
+            **asdict(run),
+            "findings": [found.as_json() for found in dict.fromkeys(run.findings)],
+            "problems": run.problems,
+            "notes": run.notes,
+            "losses": {},
+        }
+        for run in plan.runs
+    ]
+    return json.dumps(entries, indent=2, default=str)
 
 
 def plan_text(plan: Plan) -> str:
@@ -45,7 +56,7 @@ def plan_text(plan: Plan) -> str:
         f"{runs_text(len(plan.runs))}{different}, {len(plan.runs) - len(good)} with problems"
         + _time_of(good)
     )
-    parts += [f"note: {note}" for note in plan.notes]
+    parts += [f"{found.level}: {found.told()}" for found in plan.findings]
     parts += [f"problem: {_whose(plan, problem)}{problem}" for problem in plan.problems]
     return "\n\n".join(parts[:2]) + "".join("\n" + part for part in parts[2:])
 

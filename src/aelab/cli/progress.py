@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from aelab import lab
 from aelab.execute import events as ev
+from aelab.findings import Finding, below_problems
 
 #: Seconds between two plain lines of one run.
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -92,17 +93,22 @@ def runs_text(count: int) -> str:
     return f"{count} run{'s' * (count != 1)}"
 
 
-class Notes:
-    """Says each note once, however many runs it concerns."""
+class Said:
+    """Says each thing once, however many runs it concerns."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def new(self, notes: Iterable[str]) -> list[str]:
-        """The notes not said before."""
-        fresh = [note for note in dict.fromkeys(notes) if note not in self._said]
+    def new(self, texts: Iterable[str]) -> list[str]:
+        """The texts not said before."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._said]
         self._said.update(fresh)
         return fresh
+
+    def lines(self, findings: Iterable[Finding]) -> list[str]:
+        """`note: ...` for each finding not said before, the graver first."""
+        told = (f"{found.level}: {found.told()}" for found in below_problems(findings))
+        return self.new(told)
 
 
 class PlainScreen:
@@ -112,7 +118,7 @@ class PlainScreen:
         self._quiet, self._text_wanted = quiet, text
         self._last_lines: dict[str, float] = {}
         self._forecasts: dict[str, str] = {}
-        self._notes = Notes()
+        self._said = Said()
 
     def show(self, event: ev.Event) -> None:
         """Prints the event as one line on stderr, if it has one."""
@@ -144,14 +150,14 @@ class PlainScreen:
     def _text(self, event: ev.Event) -> str | None:
         match event:
             case ev.MatrixStarted():
-                notes = "".join(f"\nnote: {note}" for note in self._notes.new(event.notes))
-                return f"{runs_text(len(event.names))}{notes}"
+                told = "".join(f"\n{line}" for line in self._said.lines(event.findings))
+                return f"{runs_text(len(event.names))}{told}"
             case ev.RunStarted():
                 at = f", continues at {event.images:,} images" if event.images else ""
-                notes = "".join(f"\n  note: {note}" for note in self._notes.new(event.notes))
+                told = "".join(f"\n  {line}" for line in self._said.lines(event.findings))
                 return (
                     f"[{event.number}] {event.name}: {event.parameters:,} parameters, "
-                    f"{event.threads} thread{'s' * (event.threads > 1)}{at}{notes}"
+                    f"{event.threads} thread{'s' * (event.threads > 1)}{at}{told}"
                 )
             case ev.RunProgress():
                 if not self._is_due(event.name):
@@ -163,7 +169,7 @@ class PlainScreen:
                 self.prepare(event.what, event.done, event.total)
                 return None
             case ev.RunErred():
-                return failure_text(event, self._notes)
+                return failure_text(event, self._said)
             case ev.RunValidated():
                 self._forecasts[event.name] = event.forecast
                 shown = example_text(event) if event.text and self._text_wanted else ""
@@ -193,11 +199,11 @@ def matrix_text(event: ev.MatrixProgress) -> str:
 
 
 def warning_text(event: ev.RunValidated) -> str:
-    """A line for each warning that is new; empty without any."""
-    return "\n".join(f"  warning {event.name}: {text}" for text in event.warnings)
+    """A line for each finding that is new; empty without any."""
+    return "\n".join(f"  {found.level} {event.name}: {found.told()}" for found in event.findings)
 
 
-def failure_text(event: ev.RunErred, said: Notes) -> str:
+def failure_text(event: ev.RunErred, said: Said) -> str:
     """The line for a failed run; a reason that was told before is not told again."""
     reason = event.message if said.new([event.message]) else "for the same reason"
     return f"  FAILED {event.name}: {reason}"
@@ -253,7 +259,7 @@ class LiveScreen:
         self._text_wanted = text
         self._tasks: dict[str, TaskID] = {}
         self._validation: dict[str, str] = {}
-        self._notes = Notes()
+        self._said = Said()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -268,9 +274,9 @@ class LiveScreen:
         match event:
             case ev.MatrixStarted():
                 self._progress.print(runs_text(len(event.names)))
-                self._print_notes(event.notes)
+                self._print_findings(event.findings)
             case ev.RunStarted():
-                self._print_notes(event.notes)
+                self._print_findings(event.findings)
                 self._tasks[event.name] = self._progress.add_task(
                     event.name.replace("[", r"\["),
                     total=event.max_images,
@@ -296,7 +302,7 @@ class LiveScreen:
             case ev.RunValidated():
                 told = f"; {event.forecast}" if event.forecast else ""
                 self._validation[event.name] = f" (validation {event.loss:.4g}{told})"
-                if event.warnings:
+                if event.findings:
                     self._progress.print(warning_text(event), style="yellow", markup=False)
                 if event.text and self._text_wanted:
                     self._print_example(event)
@@ -308,7 +314,7 @@ class LiveScreen:
                     self._print_example(event)
             case ev.RunErred():
                 self._end(event.name)
-                text = failure_text(event, self._notes)
+                text = failure_text(event, self._said)
                 self._progress.print(text, markup=False, style="red")
             case ev.RunStopped():
                 self._end(event.name)
@@ -335,9 +341,9 @@ class LiveScreen:
         if done == total:
             self._progress.remove_task(self._tasks.pop(what))
 
-    def _print_notes(self, notes: list[str]) -> None:
-        for note in self._notes.new(notes):
-            self._progress.print(f"note: {note}", style="yellow", markup=False)
+    def _print_findings(self, findings: list[Finding]) -> None:
+        for line in self._said.lines(findings):
+            self._progress.print(line, style="yellow", markup=False)
 
     def _print_example(self, event: ev.RunValidated | ev.RunFinished) -> None:
         # Neither wrapped nor coloured: rows of characters are a picture.

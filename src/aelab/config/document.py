@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from aelab.errors import ConfigError, Problems, Where
+from aelab.findings import Finding
 
 #: More nodes than this is no experiment but an alias bomb (`&a [*b, *b, ...]`).
 MOST_NODES = 100_000
@@ -125,12 +126,17 @@ def scalars(tree: Tree) -> Iterator[Text]:
         yield from scalars(item)
 
 
-def old_booleans(tree: Tree) -> list[str]:
-    """A warning for each unquoted `yes`, `no`, `on`, `off`: booleans in YAML 1.1, text in 1.2."""
+def old_booleans(tree: Tree) -> list[Finding]:
+    """A note for each unquoted `yes`, `no`, `on`, `off`: booleans in YAML 1.1, text in 1.2."""
     return [
-        f"{scalar.where}: '{scalar.text}' is text here (YAML 1.2), not a boolean"
-        f"; write {'true' if scalar.text.lower() in ('yes', 'on') else 'false'},"
-        f' or "{scalar.text}" in quotes if text is meant'
+        Finding(
+            "note",
+            "old-boolean",
+            f"{scalar.where.key}: '{scalar.text}' is text here (YAML 1.2), not a boolean",
+            f"write {'true' if scalar.text.lower() in ('yes', 'on') else 'false'},"
+            f' or "{scalar.text}" in quotes if text is meant',
+            scalar.where,
+        )
         for scalar in scalars(tree)
         if scalar.style == "plain" and _OLD_BOOLEAN.match(scalar.text)
     ]

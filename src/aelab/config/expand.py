@@ -33,6 +33,7 @@ from aelab.config.slugs import climbs_out, legible_folder, old_folders, why_neve
 from aelab.config.substitute import Substitution, unquoted
 from aelab.config.twins import with_twins
 from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, shown, visible
+from aelab.findings import Finding
 from aelab.paths import real
 from aelab.settings import MOST_RUNS, RULES, Settings, first_name, setting_of
 
@@ -67,16 +68,16 @@ def load(
         overridden(YamlMapping(kept, source.table.where), changes or {}),
         source.text,
         source.parents,
-        source.notes,
+        source.findings,
     )
     builder = _Builder(path, source, trust=trust, home=home)
     runs = builder.runs(names)
     if builder.errors:
         different = {str(error): error for error in builder.errors}.values()
         raise Problems(sorted(different, key=lambda error: _order(error, path)))
-    notes = dict.fromkeys([*source.notes, *(note for run in runs for note in run.notes)])
+    findings = dict.fromkeys([*source.findings, *(own for run in runs for own in run.findings)])
     return Experiment(path, source.text, source.parents, builder.matrix.values,
-                      tuple(source.table.entries), tuple(notes), tuple(runs))  # fmt: skip
+                      tuple(source.table.entries), tuple(findings), tuple(runs))  # fmt: skip
 
 
 def _order(error: AelabError, path: Path) -> tuple[bool, int]:
@@ -174,7 +175,7 @@ class _Builder:
             self.errors.append(ConfigError(message, where=where))
             return []
         folders = self.old_folders(template, cell)
-        notes = _notes(table, settings)
+        findings = _findings(table, settings)
         runs = []
         for trial in range(1, settings.trials + 1):
             seed = (settings.fit.seed + trial - 1) % 2**32
@@ -200,7 +201,7 @@ class _Builder:
                     text=self.source.text,
                     home=self.home,
                     old_folders=folders,
-                    notes=tuple(notes),
+                    findings=tuple(findings),
                     places=places,
                 )
             )
@@ -388,19 +389,28 @@ def _places(table: YamlMapping, prefix: str = "") -> dict[str, Where]:
     return found
 
 
-def _notes(table: YamlMapping, settings: Settings) -> list[str]:
-    notes = [
-        f"{table.entries[key].where}: is read but has no effect: {reason}"
+def _findings(table: YamlMapping, settings: Settings) -> list[Finding]:
+    found = [
+        Finding(
+            "note",
+            "key-without-effect",
+            f"{key}: is read but has no effect: {reason}",
+            where=table.entries[key].where,
+        )
         for key, reason in WITHOUT_EFFECT.items()
         if key in table.entries and key != "$visible"
     ]
     if settings.trainer and settings.legacy:
         what = " and ".join(old.words for old in old_numbers(settings.legacy))
-        notes.append(
-            f"trainer {settings.trainer}: uses the legacy objective ({what});"
-            " add 'legacy: false' for the corrected one"
+        found.append(
+            Finding(
+                "note",
+                "legacy-trainer",
+                f"trainer {settings.trainer}: uses the legacy objective ({what})",
+                "add 'legacy: false' for the corrected one",
+            )
         )
-    return notes
+    return found
 
 
 def _spelled(values: Mapping[str, Any], table: YamlMapping) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from aelab.config.blocks import Block, ParsedBlock, Scope, inspect_block
 from aelab.config.identity import text_behind
 from aelab.config.matrix import is_variable
 from aelab.errors import Where
+from aelab.findings import Finding
 from aelab.paths import real
 from aelab.settings import Settings
 
@@ -47,7 +48,7 @@ class RunSpec:
             file's own: under trust its modules are imported from there.
         text: of that file.
         old_folders: where old runners may have put the same run.
-        notes: what a reader of its results must know.
+        findings: what a reader of its results must know, as far as the text tells.
         same: the other runs of the file that are the same run: their matrix values differ only
             where nothing mentions them.
         places: key (dotted inside mappings, `matrix.lr` for variables) -> where it stands.
@@ -68,7 +69,7 @@ class RunSpec:
     text: str = ""
     home: Path | None = None
     old_folders: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     same: tuple[Twin, ...] = ()
     places: dict[str, Where] = field(default_factory=dict, repr=False)
 
@@ -120,7 +121,7 @@ class Experiment:
         parents: path -> text of the files it extends.
         matrix: key -> its values, as in the file.
         keys: top-level keys, parents' included.
-        notes: warnings: words that YAML 1.1 took for booleans, keys without effect, legacy options.
+        findings: words that YAML 1.1 took for booleans, keys without effect, legacy options.
     """
 
     path: Path
@@ -128,7 +129,7 @@ class Experiment:
     parents: dict[str, str]
     matrix: dict[str, list[Any]]
     keys: tuple[str, ...]
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
     expanded: tuple[RunSpec, ...] = field(repr=False)
 
     def runs(self) -> list[RunSpec]:

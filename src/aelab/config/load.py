@@ -13,6 +13,7 @@ from typing import Any
 from aelab.config.document import Entry, Text, Tree, YamlMapping, old_booleans, parse
 from aelab.config.settings import with_settings_names
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
+from aelab.findings import Finding
 from aelab.paths import real
 from aelab.settings import setting_of
 
@@ -31,13 +32,13 @@ class ExperimentSource:
         table: top-level keys; the child's win, shallowly.
         text: of the file itself, as given.
         parents: path -> text, nearest first.
-        notes: warnings about all of these files.
+        findings: about all of these files.
     """
 
     table: YamlMapping
     text: str
     parents: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def read_source(path: Path, *, trust: bool = False) -> ExperimentSource:
@@ -52,7 +53,7 @@ def read_source(path: Path, *, trust: bool = False) -> ExperimentSource:
     """
     text = _read(path, Where(str(path)))
     table = _parsed(text, path)
-    notes = old_booleans(table)
+    findings = old_booleans(table)
     root = real(path).parent
     chain, parents = [real(path)], {}
     merged, child = dict(table.entries), path
@@ -65,11 +66,11 @@ def read_source(path: Path, *, trust: bool = False) -> ExperimentSource:
         chain.append(real(parent))
         parents[str(parent)] = _read(parent, entry.where)
         above = _parsed(parents[str(parent)], parent)
-        notes += old_booleans(above)
+        findings += old_booleans(above)
         entry, child = above.entries.get(EXTENDS), parent
         inherited = {k: e for k, e in above.entries.items() if k != EXTENDS}
         merged = {**inherited, **merged}
-    return ExperimentSource(YamlMapping(merged, table.where), text, parents, tuple(notes))
+    return ExperimentSource(YamlMapping(merged, table.where), text, parents, tuple(findings))
 
 
 def _parsed(text: str, path: Path) -> YamlMapping:

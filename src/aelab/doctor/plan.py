@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from aelab.findings import Finding, at_level, below_problems
+
 #: Forward, gradient by input, gradient by weight: a training step costs three forward passes.
 STEP_PER_FORWARD = 3.0
 
@@ -27,8 +29,8 @@ class RunPlan:
         images: images to be seen; None where only a loss ends the run.
         estimated_seconds: of training here, one run at a time, validation not counted.
         estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
-        problems: why this run cannot be trained; empty when it can.
-        notes: what a reader of its results must know.
+        findings: its problems, why it cannot be trained; what is wrong or odd; what a reader of
+            its results must know.
         same_as: name of the run that is trained in its place, because nothing mentions what they
             differ in; empty for a run that is trained itself.
     """
@@ -42,18 +44,38 @@ class RunPlan:
     images: int | None = None
     estimated_seconds: float | None = None
     estimated_memory_mb: float | None = None
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     same_as: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why this run cannot be trained; empty when it can."""
+        return [str(found) for found in at_level("problem", self.findings)]
+
+    @property
+    def notes(self) -> list[str]:
+        """Warnings and notes, a line each."""
+        return [found.line() for found in below_problems(self.findings)]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every selected run of a file."""
+    """Every selected run of a file.
+
+    Attributes:
+        file: as given.
+        runs: in the order of the file.
+        findings: warnings and notes, each once, with how many of the possible runs it concerns.
+    """
 
     file: str
     runs: list[RunPlan]
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """Warnings and notes, a line each."""
+        return [found.line() for found in self.findings]
 
     @property
     def problems(self) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from aelab.assembly.cost import mean_flops, memory_mb, planned_images, set_to_end
-from aelab.assembly.data_checks import as_errors, findings_of, notes_of
-from aelab.assembly.notes import common_notes
+from aelab.assembly.data_checks import as_errors, findings_of
+from aelab.assembly.notes import common_findings
 from aelab.assembly.number_checks import empty_latent, placed
 from aelab.assembly.parts import (
     Parts,
@@ -30,6 +30,7 @@ from aelab.config.twins import trained_for
 from aelab.doctor.plan import STEP_PER_FORWARD, Plan, RunPlan, training_flops_per_second
 from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
+from aelab.findings import Finding, below_problems, of_errors
 from aelab.hardware import asked_threads
 from aelab.models import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
@@ -62,7 +63,7 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
         same = "" if first is spec else first.name
         own = replace(built[kind], name=spec.name, matrix=dict(spec.matrix), same_as=same)
         plans.append(own)
-    return Plan(file, plans, common_notes(specs) + _model_notes(specs, plans))
+    return Plan(file, plans, below_problems([*common_findings(specs), *_of_runs(specs, plans)]))
 
 
 def _kind(spec: RunSpec, workspace: Workspace) -> str:
@@ -77,20 +78,22 @@ def _kind(spec: RunSpec, workspace: Workspace) -> str:
     used = {key: value for key, value in spec.variables.items() if key in words}
     settings = replace(spec.settings, fit=replace(spec.settings.fit, seed=0))
     begun = is_begun(spec, workspace.store)
-    return repr((text, used, settings, spec.notes, begun))
+    return repr((text, used, settings, spec.findings, begun))
 
 
-def _model_notes(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[str]:
-    """What the models say of themselves, each once, with how many of the possible runs it is."""
-    count: dict[str, int] = {}
+def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding]:
+    """What runs are told besides their text, each once, with how many of the possible it is."""
+    count: dict[Finding, int] = {}
     for spec, plan in zip(specs, plans, strict=True):
-        for note in plan.notes:
-            if note not in spec.notes:
-                count[note] = count.get(note, 0) + 1
+        for found in below_problems(plan.findings):
+            if found not in spec.findings:
+                count[found] = count.get(found, 0) + 1
     possible = sum(not plan.problems for plan in plans)
     return [
-        note if number == possible else f"{note} ({number} of {possible} runs)"
-        for note, number in count.items()
+        found
+        if number == possible
+        else replace(found, message=f"{found.message} ({number} of {possible} runs)")
+        for found, number in count.items()
     ]
 
 
@@ -122,7 +125,7 @@ def _plan(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> 
     # The last resort: what nobody foresaw is this run's problem, and the others are still told.
     with found.collected(), users_code(spec, Where(spec.file)):
         return _costs(spec, speed, reader, workspace)
-    return _impossible(spec, [str(error) for error in found.errors])
+    return _impossible(spec, of_errors(found.errors))
 
 
 def _built(spec: RunSpec, workspace: Workspace) -> Parts:
@@ -263,7 +266,7 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
         estimated_memory_mb=memory_mb(
             facts.parameters["model"], trial.activations / len(trial.images), settings.batch_size
         ),
-        notes=[*spec.notes, *facts.notes, *notes_of(parts.findings)],
+        findings=[*spec.findings, *facts.findings, *parts.findings],
     )
 
 
@@ -279,10 +282,10 @@ def _verified_shape(parts: Parts) -> tuple[int, int, int]:
         return parts.train[0].dataset.shape
 
 
-def _impossible(spec: RunSpec, problems: list[str]) -> RunPlan:
+def _impossible(spec: RunSpec, problems: list[Finding]) -> RunPlan:
     return RunPlan(
         name=spec.name,
         matrix=dict(spec.matrix),
         images=spec.settings.fit.max_images,
-        problems=problems,
+        findings=problems,
     )

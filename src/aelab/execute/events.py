@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aelab.findings import Finding
+
 
 @dataclass(frozen=True)
 class MatrixStarted:
@@ -12,11 +14,11 @@ class MatrixStarted:
 
     Attributes:
         names: every selected run, in order.
-        notes: what the reader of the results must know (legacy objective, substituted data).
+        findings: what the reader of the results must know (legacy objective, a key without effect).
     """
 
     names: list[str]
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,12 @@ class RunRetried:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins or continues at `images`."""
+    """A run begins or continues at `images`.
+
+    Attributes:
+        findings: what is odd or must be known about this run; those of the whole file were told
+            by `MatrixStarted`.
+    """
 
     name: str
     number: int
@@ -76,7 +83,7 @@ class RunStarted:
     images: int
     max_images: int | None
     threads: int
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class RunValidated:
 
     Attributes:
         text: of a run that writes, an example beside its original; empty where none was stored.
-        warnings: what is wrong with the run since now, although every number is finite.
+        findings: what is wrong with the run since now, although every number is finite.
         forecast: where it will end, as a sentence; empty where that cannot be told yet.
     """
 
@@ -112,7 +119,7 @@ class RunValidated:
     loss: float
     is_best: bool
     text: str = ""
-    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     forecast: str = ""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from aelab import hardware
-from aelab.assembly.notes import common_notes
+from aelab.assembly.notes import common_findings
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.config.twins import trained_for
@@ -77,7 +77,7 @@ def run_matrix(
         else:
             waiting.append(Job(spec, number))
     count = _Count()
-    started = ev.MatrixStarted([spec.name for spec in specs], common_notes(specs))
+    started = ev.MatrixStarted([spec.name for spec in specs], common_findings(specs))
     if not waiting:
         if not _DEVICE.fullmatch(workspace.device):  # a slip is told although nothing is computed
             from aelab.assembly.parts import choose_device

@@ -8,6 +8,8 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,12 @@ import torch
 
 from aelab._version import __version__
 from aelab.assembly.cost import set_to_end
-from aelab.assembly.data_checks import notes_of, tell
+from aelab.assembly.data_checks import tell
 from aelab.assembly.number_checks import empty_latent
 from aelab.assembly.parts import fit_settings, located
 from aelab.config import RunSpec
 from aelab.config.identity import with_first_names
+from aelab.findings import Finding, stored_findings
 from aelab.models import model_facts, try_anywhere
 from aelab.runs.record import Run
 from aelab.settings import first_name
@@ -58,8 +61,7 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
         **_own_functions(spec, parts),
         **_weights_of_losses(parts),
         **_samples(parts.model),
-        "notes": list(dict.fromkeys([*spec.notes, *facts.notes, *notes_of(parts.findings)])),
-        "findings": [finding.as_json() for finding in parts.findings],
+        "findings": as_entries([*spec.findings, *facts.findings, *parts.findings]),
         "data": {
             "train": _provenance(train),
             "validation": _provenance(validation),
@@ -136,31 +138,39 @@ def _range(value_range: ValueRange) -> dict[str, Any]:
     return {} if tuple(value_range) == (0.0, 1.0) else {"value_range": value_range}
 
 
-def note_warnings(run: Run, validated: Validated) -> list[str]:
-    """Keeps the warnings of a validation among the run's notes, one of a name.
+def note_findings(run: Run, validated: Validated) -> list[Finding]:
+    """Keeps the findings of a validation in the run's record, one of a code.
 
-    Each note says from when to when its warning came, so that a fault of the beginning is told
-    from one that stayed; figures are those of the latest.
+    Each says from when to when it was seen, so that a fault of the beginning is told from one that
+    stayed; figures are those of the latest.
 
     Returns:
-        Those that the run has not had before, as a reader is told.
+        Those that the run has not had before.
     """
-    notes, fresh = list(run.record.get("notes") or []), []
-    for warned in validated.warnings:
-        found = [n for n, note in enumerate(notes) if note.startswith(f"{warned.name}, at ")]
-        first = f"{validated.images:,}"
-        if found:
-            first = notes[found[0]].removeprefix(f"{warned.name}, at ").split(" ")[0]
-        last = "" if not found else f" to {validated.images:,}"
-        note = f"{warned.name}, at {first}{last} images: {warned.message}; {warned.hint}"
-        if found:
-            notes[found[0]] = note
+    if not validated.findings:
+        return []
+    kept, fresh = stored_findings(run.record), []
+    for found in validated.findings:
+        places = [n for n, old in enumerate(kept) if old.code == found.code and old.seen]
+        if places:
+            first = (kept[places[0]].seen or (validated.images, 0))[0]
+            kept[places[0]] = replace(found, seen=(first, validated.images))
         else:
-            notes.append(note)
-            fresh.append(note)
-    if validated.warnings:
-        run.update_record(notes=notes)
+            kept.append(replace(found, seen=(validated.images, validated.images)))
+            fresh.append(kept[-1])
+    store_findings(run, kept)
     return fresh
+
+
+def store_findings(run: Run, findings: Sequence[Finding]) -> None:
+    """Replaces the findings of a run's record, and the `notes` that earlier versions kept."""
+    old: dict[str, Any] = {"notes": []} if run.record.get("notes") else {}
+    run.update_record(findings=as_entries(findings), **old)
+
+
+def as_entries(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as `run.json` keeps them, each once."""
+    return [found.as_json() for found in dict.fromkeys(findings)]
 
 
 def _provenance(sets: Sets) -> list[dict[str, Any]]:

@@ -34,9 +34,16 @@ from aelab.execute import events as ev
 from aelab.execute.jobs import Options, Turn, first_record, skip_reason
 from aelab.execute.memory import is_out_of_memory, out_of_memory
 from aelab.execute.outlook import Outlook, hopeless
-from aelab.execute.record import environment, final_record, note_warnings, store_calls
+from aelab.execute.record import (
+    as_entries,
+    environment,
+    final_record,
+    note_findings,
+    store_calls,
+)
 from aelab.execute.reproductions import Reproductions, shown_sets
 from aelab.execute.stop import StopRequest
+from aelab.findings import stored_findings
 from aelab.runs.atomic import concerns_every_run
 from aelab.runs.record import HeldError, Run
 from aelab.train import (
@@ -155,10 +162,10 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
 def error_entry(error: Exception) -> dict[str, str]:
     """An error as `status.json` keeps it; what to do about it is apart."""
     if not isinstance(error, AelabError):
-        return {"type": type(error).__name__, "message": f"{error}", "hint": ""}
-    where = f"{error.where}: " if error.where and str(error.where) else ""
-    message, hint = f"{where}{error.message}", error.hint or ""
-    return {"type": type(error).__name__, "message": message, "hint": hint}
+        return {"type": type(error).__name__, "message": f"{error}", "hint": "", "code": "failed"}
+    message = error.where.before(error.message) if error.where else error.message
+    hint = error.hint or ""
+    return {"type": type(error).__name__, "message": message, "hint": hint, "code": error.code}
 
 
 def _counts(data: dict[str, Any], kind: str) -> str:
@@ -265,7 +272,9 @@ class _Session:
         before = self.run.record.get("data") or {}
         if self.run.checkpoint("latest") is not None:
             # What it began with; a file of weights may be gone or exchanged meanwhile.
-            record["notes"] = self.run.record.get("notes") or record["notes"]
+            before_it = stored_findings(self.run.record)
+            record["findings"] = as_entries(before_it) if before_it else record["findings"]
+            record |= {"notes": []} if self.run.record.get("notes") else {}
             for kind, words in (("train", "training"), ("validation", "validation")):
                 key = f"{kind}_content"  # the pixels; where they lie and what is said may change
                 if key in before and before[key] != record["data"][key]:
@@ -321,8 +330,9 @@ class _Session:
             self.settings.max_images,
             self.state.learner.members[0].threads,
             [
-                *self.parts.data_notes,
-                *(n for n in self.run.record["notes"] if n not in self.spec.notes),
+                found
+                for found in stored_findings(self.run.record)
+                if found.line() not in {own.line() for own in self.spec.findings}
             ],
         )
 
@@ -364,11 +374,11 @@ class _Session:
         if event.is_best:
             self._save(best=True)
         self._save_now_and_then()
-        warnings = note_warnings(self.run, event)
+        fresh = note_findings(self.run, event)
         look = self.outlook.look(event.images, loss)
         self.hopeless = hopeless(look, self.options.stop_hopeless)
         return ev.RunValidated(
-            self.spec.name, event.images, loss, event.is_best, text, warnings, look.words
+            self.spec.name, event.images, loss, event.is_best, text, fresh, look.words
         )
 
     def _picture(self) -> None:

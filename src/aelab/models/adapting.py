@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import AelabError, ConfigError, ShapeError
+from aelab.findings import Finding
 from aelab.models.dry_run import DryRun, asks_for_values, count_outputs, failing_layer
 from aelab.models.reshaping import DepthToSpace, Reshape, UnflattenPixels
 from aelab.models.shapes import image_shape, shape_words
@@ -103,13 +104,13 @@ class ModelFacts(NamedTuple):
         flops_per_image: of one forward pass as in training, multiplication and addition counted
             as two; a training step costs about three times as much.
         parameters: `count_parameters`.
-        notes: `model_notes`.
+        findings: `model_notes`.
     """
 
     latent_shape: tuple[int, ...]
     flops_per_image: int
     parameters: dict[str, int]
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 class Trial(NamedTuple):
@@ -288,13 +289,14 @@ def try_anywhere(model: nn.Module, shape: Sequence[int]) -> Trial:
     return try_model(model, shape, "cpu")
 
 
-def model_notes(model: nn.Module) -> tuple[str, ...]:
+def model_notes(model: nn.Module) -> tuple[Finding, ...]:
     """What a reader of the results must know of the model: every module's `note`, each once.
 
     A module says it by an attribute `note: str`, of the class or of the instance.
     """
     notes = (getattr(module, "note", None) for module in model.modules())
-    return tuple(dict.fromkeys(note for note in notes if isinstance(note, str) and note))
+    texts = dict.fromkeys(note for note in notes if isinstance(note, str) and note)
+    return tuple(Finding("note", "model-note", text) for text in texts)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -11,6 +11,7 @@ from aelab.analysis.curves import judged
 from aelab.analysis.forecast import Forecast, percent
 from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
+from aelab.findings import Finding
 from aelab.runs.evaluation import evaluated_values
 from aelab.runs.record import Run
 
@@ -66,7 +67,7 @@ class Facts:
     run: Run
     cells: dict[str, Any]
     trend: Trend | None
-    problems: list[str]
+    problems: list[Finding]
     outlook: Outlook | None = None
 
     @property
@@ -113,8 +114,9 @@ def gather(run: Run, no_effect: set[str], outlook: Outlook | None = None) -> Fac
     try:
         trend = run_trend(run)
     except StoreError as error:
-        problems.append(error.message)
-    problems += [words for words in run.damage if words not in problems]
+        problems.append(Finding.of_error(error))
+    problems += [Finding("problem", "run-damaged", words) for words in run.damage]
+    problems = list({found.message: found for found in problems}.values())
     last, best = status.get("last") or {}, status.get("best") or {}
     seconds = status.get("seconds")
     cells: dict[str, Any] = {
@@ -262,21 +264,23 @@ def _split_of(name: str) -> tuple[str | None, str]:
     return None, name
 
 
-def _problems(run: Run) -> list[str]:
+def _problems(run: Run) -> list[Finding]:
     problems = []
     error = run.status.get("error")
     if error:
         kind, message = error.get("type"), error.get("message", "")
-        problems.append(f"{kind}: {message}" if kind else str(message))
+        told = f"{kind}: {message}" if kind else str(message)
+        code, hint = str(error.get("code") or "failed"), str(error.get("hint") or "")
+        problems.append(Finding("problem", code, told, hint))
     loss = _float((run.status.get("last") or {}).get("loss"))
     if loss is not None and not math.isfinite(loss):
-        problems.append(f"the loss is {loss}")
+        problems.append(Finding("problem", "diverged", f"the loss is {loss}"))
     if run.status.get("note"):
-        problems.append(str(run.status["note"]))
+        problems.append(Finding("problem", "run-damaged", str(run.status["note"])))
     return problems
 
 
-def _state(run: Run, problems: Sequence[str]) -> str:
+def _state(run: Run, problems: Sequence[Finding]) -> str:
     words = run.state_words
     if run.state == "running":
         words += progress_words(run)
@@ -284,7 +288,7 @@ def _state(run: Run, problems: Sequence[str]) -> str:
     if run.state == "interrupted" and stopped.get("chance") is not None:
         words = f"stopped: chance {percent(stopped['chance'])}"
     if run.state in ("failed", "unreadable") and problems:
-        first = " ".join(problems[0].split())
+        first = " ".join(problems[0].message.split())
         words += f": {first[:97]}..." if len(first) > 100 else f": {first}"
     return words
 

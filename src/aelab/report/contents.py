@@ -14,6 +14,7 @@ from typing import Any
 
 from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.errors import StoreError
+from aelab.findings import below_problems, stored_findings
 from aelab.report import series
 from aelab.report.cells import Column, RunsTable, cell_text, data_words, old_formulas
 from aelab.report.comparing import compare
@@ -71,7 +72,8 @@ def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]
 
 def _sheet(table: RunsTable, positions: Mapping[int, int]) -> Sheet:
     for row, facts in zip(table.rows, table.facts, strict=True):
-        row["error"] = "; ".join(dict.fromkeys(p for fact in facts for p in fact.problems)) or None
+        told = dict.fromkeys(p.message for fact in facts for p in fact.problems)
+        row["error"] = "; ".join(told) or None
         row["state"] = str(row.get("state") or "").partition(":")[0]
     columns = _page_columns(table)
     rows = [[_cell(row, column) for column in columns] for row in table.rows]
@@ -233,8 +235,9 @@ def warnings(runs: Sequence[Run]) -> list[str]:
     failed = [run for run in runs if run.state == "failed"]
     if failed:
         found.append(f"{len(failed)} of {len(runs)} runs failed; the reasons are below the table.")
-    notes = dict.fromkeys(str(note) for run in runs for note in run.record.get("notes") or [])
-    return found + list(notes)
+    stored = dict.fromkeys(own for run in runs for own in stored_findings(run.record))
+    lines = (own.line() for own in below_problems(stored) if own.code != "data-source")
+    return found + list(dict.fromkeys(lines))
 
 
 def failures(runs: Sequence[Run]) -> list[dict[str, Any]]:

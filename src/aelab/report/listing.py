@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aelab.errors import StoreError
+from aelab.findings import Finding, stored_findings
 from aelab.report.cells import Column, RunsTable, cell_text, clock
 from aelab.report.render import table_text
 from aelab.runs.atomic import to_json
@@ -53,7 +54,13 @@ def listing(
 def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[dict[str, Any]]:
     """One dictionary a run: `name`, `folder`, `matrix`, `state`, `images`, `losses`, ..."""
     unreadable = [
-        {"name": None, "folder": None, "state": "unreadable", "problems": [problem.message]}
+        {
+            "name": None,
+            "folder": None,
+            "state": "unreadable",
+            "problems": [problem.message],
+            "findings": [Finding.of_error(problem).as_json()],
+        }
         for problem in problems
     ]
     return [_entry(run) for run in runs] + unreadable
@@ -95,6 +102,7 @@ def _entry(run: Run) -> dict[str, Any]:
         "max_inputs": record.get("max_inputs"),
         "losses": {"last": status.get("last"), "best": status.get("best")},
         "problems": [error.get("message", "")] if error else [],
+        "findings": [found.as_json() for found in stored_findings(record)],
         "age_seconds": age_seconds(status),
         "bytes": run.size_bytes(),
     }

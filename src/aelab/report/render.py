@@ -16,6 +16,7 @@ from rich.text import Text
 from tabulate import tabulate
 
 from aelab.errors import visible
+from aelab.findings import stored_findings
 from aelab.report.cells import Column, Facts, RunsTable, cell_text
 from aelab.report.harmless import csv_cell, markdown_text
 from aelab.runs.atomic import to_json
@@ -46,6 +47,7 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
     """Everything a table knows about one run, for scripts; `included` has the asked-for terms."""
     run, cells, trend = facts.run, facts.cells, facts.trend
     record, status = run.record, run.status
+    stored = stored_findings(record)
     shown = {key[7:]: value for key, value in cells.items() if key.startswith("matrix.")}
     return {
         "name": record["name"],
@@ -59,7 +61,7 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
         "trial": record.get("trial"),
         "objective": record.get("objective"),
         "parameters": record.get("parameters") or {},
-        "problems": facts.problems,
+        "problems": [found.message for found in facts.problems],
         "state": run.state,
         "error": status.get("error"),
         "images": status.get("images"),
@@ -86,7 +88,8 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
         "images_per_second": cells["throughput"],
         "data": record.get("data") or {},
         "legacy": record.get("legacy") or [],
-        "notes": record.get("notes") or [],
+        "findings": [found.as_json() for found in [*facts.problems, *stored]],
+        "notes": [found.line() for found in stored],
         "extra": record.get("extra") or {},
         "included_over": {
             name: {"heldout_images": count, "of": total}

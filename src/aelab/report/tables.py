@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
+from aelab.findings import stored_findings
 from aelab.parts import Table
 from aelab.report.cells import (
     Column,
@@ -371,9 +372,9 @@ def _number_notes(facts: list[Facts]) -> list[str]:
             line += f": {entry['note']}" if entry.get("note") else ""
             lines[line] = None
             own |= {line: None} if entry.get("note") else {}
-        for remark in fact.run.record.get("notes") or []:
-            lines[str(remark)] = None
-            own |= {str(remark): None} if remark not in common else {}
+        for remark in _remarks(fact):
+            lines[remark] = None
+            own |= {remark: None} if remark not in common else {}
         for line in own:
             referred.setdefault(line, []).append(fact)
         fact.cells["note"] = None
@@ -386,8 +387,14 @@ def _number_notes(facts: list[Facts]) -> list[str]:
 
 def _common_remarks(facts: list[Facts]) -> set[str]:
     """Remarks that concern every run that was built; one that never was has none."""
-    told = [fact.run.record.get("notes") for fact in facts if "notes" in fact.run.record]
-    return set.intersection(*(set(notes or []) for notes in told)) if told else set()
+    built = [fact for fact in facts if {"findings", "notes"} & fact.run.record.keys()]
+    return set.intersection(*(set(_remarks(fact)) for fact in built)) if built else set()
+
+
+def _remarks(fact: Facts) -> list[str]:
+    """What was found about a run, a line each; what its data sources say has a line already."""
+    found = stored_findings(fact.run.record)
+    return [finding.line() for finding in found if finding.code != "data-source"]
 
 
 def _compare(facts: list[Facts]) -> Comparison:

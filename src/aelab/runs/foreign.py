@@ -115,6 +115,7 @@ _RECORD: dict[str, tuple[_Check, str]] = {
     ),
     "flops_per_image": (_or_none(_number), "a number"),
     **dict.fromkeys(("notes", "legacy"), (_or_none(_list_of(_text)), "a list of texts")),
+    "findings": (_or_none(_list_of(lambda found: isinstance(found, dict))), "a list of findings"),
     "data": (_data, "an object with the lists `train` and `validation` of sources"),
     "trust": (_truth, "true or false"),
     "shown": (_or_none(_object_of(_list_of(_place))), "lists of row numbers"),

@@ -10,7 +10,7 @@ from aelab.train.batches import Batches
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate
-from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated, Warned
+from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated
 from aelab.train.forward import ObjectiveLike, Task
 from aelab.train.learner import (
     Learner,
@@ -53,7 +53,6 @@ __all__ = [
     "Task",
     "Validated",
     "Validation",
-    "Warned",
     "allocator_environment",
     "as_choice",
     "choose_threads",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from aelab.errors import DivergedError
+from aelab.findings import Finding
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,11 @@ class Logged:
     run: int = 0
 
 
-class Warned(NamedTuple):
-    """A warning about a run that continues.
-
-    Attributes:
-        name: fixed name of the problem.
-        message: what was measured, and where.
-        hint: what to type or change.
-    """
-
-    name: str
-    message: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.message}; {self.hint}"
-
-
 @dataclass(frozen=True)
 class Validated:
     """Validation losses; `is_best` when the loss is the lowest of the run so far.
 
-    `terms`: as `evaluate` returns them. `warnings`: problems although every number is finite.
+    `terms`: as `evaluate` returns them. `findings`: problems although every number is finite.
     `is_judged`: whether the loss can be compared with those at the end of the run. It cannot
     while layers are still being added or the validation set will still change.
     """
@@ -58,7 +41,7 @@ class Validated:
     epoch: int
     terms: dict[str, float]
     is_best: bool
-    warnings: tuple[Warned, ...] = ()
+    findings: tuple[Finding, ...] = ()
     is_judged: bool = True
     run: int = 0
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aelab.findings import Finding
 from aelab.settings import FitSettings
 from aelab.train.batches import ScheduledSets
 from aelab.train.clocked_modules import find_clocked, set_clock
-from aelab.train.events import Warned
 from aelab.train.forward import ObjectiveLike
 from aelab.train.horizon import Horizon
 from aelab.train.progress import JUDGING
@@ -87,7 +87,7 @@ def is_settled(state: State, run: int, held_out: ScheduledSets, goal: Goal) -> b
 
 def renew_judging(
     state: State, run: int, objective: ObjectiveLike, held_out: ScheduledSets, goal: Goal
-) -> tuple[Warned, ...]:
+) -> tuple[Finding, ...]:
     """Converts a state of an earlier version to the current choice of the best state.
 
     The stored best loss is dropped where it may come from other weights, another model or set, or
@@ -109,13 +109,14 @@ def renew_judging(
     if not changed:
         return ()
     state.progress[run].best_loss = state.progress[run].best_images = None
-    warned = Warned(
-        "best state chosen anew",
-        f"validation losses up to {state.clock.images:,} images were written by an earlier version "
-        "of aelab, which used the weights of that moment",
+    renewed = Finding(
+        "note",
+        "best-chosen-anew",
+        f"best state chosen anew: validation losses up to {state.clock.images:,} images were "
+        "written by an earlier version of aelab, which used the weights of that moment",
         "later ones follow the final objective; --restart trains all of it the present way",
     )
-    return (warned,)
+    return (renewed,)
 
 
 def _evaluated_settings(model: nn.Module) -> list[tuple[str, Any]]:

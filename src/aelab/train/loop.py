@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from aelab.errors import ConfigError, DivergedError
+from aelab.findings import Finding
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import Clock, passed
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate_with_health
-from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated, Warned
+from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated
 from aelab.train.forward import Batch, ObjectiveLike, Task
 from aelab.train.guard.coming_in import as_sets, refuse_wrong, small_batches_told
 from aelab.train.guard.diagnosis import Evidence
@@ -79,7 +80,7 @@ def fit(
     for member in state.learner.members:
         member.schedule.plan(goal.end)
     going = list(range(len(tasks)))  # runs that have neither ended nor failed
-    remarks: dict[int, tuple[Warned, ...]] = {}
+    remarks: dict[int, tuple[Finding, ...]] = {}
     if held_out is not None:
         for run, task in enumerate(tasks):
             remarks[run] = renew_judging(state, run, task.objective, held_out, goal)
@@ -127,8 +128,8 @@ def fit(
                 clock.note_validated()
                 for event in found:
                     if isinstance(event, Validated):
-                        warnings = (*remarks.pop(event.run, ()), *event.warnings)
-                        yield replace(event, warnings=warnings)
+                        findings = (*remarks.pop(event.run, ()), *event.findings)
+                        yield replace(event, findings=findings)
             reasons = {run: finish_reason(state, run, tasks[run].settings) for run in going}
             yield from left_out({
                 run: error

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aelab.findings import Finding
 from aelab.medium import medium_of
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
-from aelab.train.events import Warned
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
 from aelab.train.learner import SoloLearner
 from aelab.train.state import State
@@ -58,23 +58,23 @@ def warnings_of(
     task: Task,
     held_out: Batches,
     found: Evaluation,
-) -> tuple[Warned, ...]:
+) -> tuple[Finding, ...]:
     """The warnings of a validation; usually empty.
 
     They need only values that the validation has transferred already. Two more batches are
     computed only where these look suspicious.
     """
     if _looks_broken(state, run, task.settings, found):
-        warned = running_statistics(state, run, task, held_out)
-        if warned is not None:
-            return (warned,)  # what the medium sees would only follow from it
+        broken = running_statistics(state, run, task, held_out)
+        if broken is not None:
+            return (broken,)  # what the medium sees would only follow from it
     finding = medium_of(state.learner.members[run].model).warning(
         found.terms, found.looks, early=state.clock.batches < FIRST_BATCHES
     )
-    return () if finding is None else (Warned(finding.code, finding.message, finding.way_out),)
+    return () if finding is None else (finding,)
 
 
-def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Warned | None:
+def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
     """A warning if evaluation mode is broken and training mode is not, else None.
 
     The cause is running statistics that do not fit the data. Compares one validation batch in both
@@ -96,13 +96,14 @@ def running_statistics(state: State, run: int, task: Task, held_out: Batches) ->
         return None
     worst = max(mismatches, key=lambda mismatch: mismatch.distance)
     picture = "; all its pictures are the same" if alike else ""
-    return Warned(
-        "evaluation mode is broken",
-        f"the same images give a loss of {evaluation.loss:.4g} in evaluation mode and "
-        f"{training.loss:.4g} in training mode{picture}: running statistics are off, most in "
-        f"'{worst.layer}' ({worst.kind}), whose channel has mean {worst.running[0]:.3g} and "
-        f"deviation {worst.running[1]:.3g} there, {worst.batch[0]:.3g} and {worst.batch[1]:.3g} "
-        "in this batch",
+    return Finding(
+        "warning",
+        "evaluation-mode-broken",
+        f"evaluation mode is broken: the same images give a loss of {evaluation.loss:.4g} in "
+        f"evaluation mode and {training.loss:.4g} in training mode{picture}: running statistics "
+        f"are off, most in '{worst.layer}' ({worst.kind}), whose channel has mean "
+        f"{worst.running[0]:.3g} and deviation {worst.running[1]:.3g} there, "
+        f"{worst.batch[0]:.3g} and {worst.batch[1]:.3g} in this batch",
         "larger batches, gradient_clipping: {norm: 1} or a lower learnrate keep one batch from "
         "spoiling the averages, a larger momentum forgets it sooner; normalising each image by "
         "itself needs no averages (GroupNorm, or statistics='image' where a decoder has it)",

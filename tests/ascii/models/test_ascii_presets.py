@@ -176,7 +176,7 @@ def test_a_full_hash_is_its_commit_and_an_unknown_one_is_told() -> None:
         ascii_autoencoder_2022("2e13fa8")
     with pytest.raises(ShapeError, match=r"\(3, 64, 64\)"):
         ascii_autoencoder_2022("2e13fa9", (3, 64, 64))
-    assert "without noise" in model_notes(on_meta("2e13fa9"))[0]
+    assert "without noise" in model_notes(on_meta("2e13fa9"))[0].message
 
 
 @pytest.mark.parametrize("side", [8, 9, 17, 33, 60, 61])

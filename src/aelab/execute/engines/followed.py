@@ -12,6 +12,7 @@ from typing import Any
 from aelab.errors import StoreError
 from aelab.execute import events as ev
 from aelab.execute.jobs import Job, Options, stopped_words
+from aelab.findings import Finding
 from aelab.runs.record import Run, holds_a_run
 from aelab.runs.store import Store
 
@@ -62,6 +63,7 @@ class Followed:
         state, images = run.state, int(status.get("images") or 0)
         if state == "running" and name not in self._started and "parameters" in run.record:
             self._started.add(name)
+            elsewhere = f"{name} is trained by {status.get('host')}"
             yield ev.RunStarted(
                 name,
                 job.number,
@@ -69,7 +71,7 @@ class Followed:
                 images,
                 run.record.get("max_inputs"),
                 threads=self._threads,
-                notes=[f"{name} is trained by {status.get('host')}"],
+                findings=[Finding("note", "trained-elsewhere", elsewhere)],
             )
         if state == "running" and images and images != self._images.get(name):
             self._images[name] = images

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from aelab.findings import Finding
 from aelab.train.clocked_modules import find_clocked
-from aelab.train.events import Warned
 from aelab.train.forward import ObjectiveLike
 from aelab.train.horizon import Horizon
 from aelab.train.progress import means_by_name
@@ -119,7 +119,7 @@ def _final_start(objective: ObjectiveLike, start: Mapping[str, float]) -> float:
 
 def worse_than_untrained(
     state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, float]
-) -> tuple[Warned, ...]:
+) -> tuple[Finding, ...]:
     """A warning at the end of a run that is worse than the untrained model.
 
     One cause is a sigmoid that saturated in the first steps. Models that grow are left out: their
@@ -132,10 +132,11 @@ def worse_than_untrained(
     if first <= 0 or min(terms["loss"], latest["loss"]) <= UNLEARNED * first:
         return ()
     return (
-        Warned(
-            "worse than before training",
-            f"the loss is {terms['loss']:.4g} in validation and {latest['loss']:.4g} in "
-            f"training; the untrained model's first batch had {first:.4g}",
+        Finding(
+            "warning",
+            "worse-than-untrained",
+            f"worse than before training: the loss is {terms['loss']:.4g} in validation and "
+            f"{latest['loss']:.4g} in training; the untrained model's first batch had {first:.4g}",
             "a lower learnrate, or gradient_clipping: {norm: 1}; a saturated output stays "
             "saturated",
         ),
