@@ -111,6 +111,7 @@ class Lab:
         threads: int | None = None,
         wait: bool = False,
         stop_hopeless: float | None = None,
+        budget: float | None = None,
         slurm: Array | None = None,
         ray: Cluster | None = None,
     ) -> Iterator[Event]:
@@ -135,6 +136,8 @@ class Lab:
             stop_hopeless: end a run whose chance of ending below the best finished run of the file
                 is under this (0.01 is 1 %). It keeps what it reached, and goes on when the file is
                 run without this.
+            budget: seconds for the whole file: rounds over the runs that may still be the best,
+                each twice as far. Every run keeps what it reached.
             slurm: train in tasks of a Slurm array instead; how to submit them.
             ray: train on a Ray cluster instead; where, and what a run needs.
 
@@ -154,6 +157,7 @@ class Lab:
             jobs,
             slurm,
             ray,
+            budget=budget,
         )
 
     def find(

@@ -67,3 +67,28 @@ def test_validations_tell_where_the_run_will_end(file: Path) -> None:
     ]
     assert not told[0] and not told[-1]  # too early, and nothing is left to tell
     assert all(words.startswith("will end ") for words in told[2:-1])
+
+
+def test_a_budget_is_spent_in_rounds_and_every_row_keeps_what_it_reached(file: Path) -> None:
+    text = file.read_text().replace("0.003, 0.00001", "0.003, 0.001, 0.00001")
+    file.write_text(text.replace("max_images: 3200", "max_images: 3_000_000"))
+    events = _run(file, budget=4.0)
+    rounds = [event for event in events if isinstance(event, ev.BudgetRound)]
+    assert [event.number for event in rounds] == list(range(1, len(rounds) + 1))
+    assert len(rounds[0].names) == 3
+    left = [event for event in events if isinstance(event, ev.RunStopped)]
+    assert len(left) == 3 and all("the budget is spent" in event.reason for event in left)
+    runs = lab.find_runs(runs=file.parent / "runs")
+    assert [run.state for run in runs] == ["interrupted"] * len(runs)
+    images = {event.name: event.images for event in left}
+    assert all(run.status["images"] == images[run.record["name"]] for run in runs)
+    again = _run(file, budget=2.0)
+    started = [event for event in again if isinstance(event, ev.RunStarted)]
+    assert [event.images for event in started] == [images[event.name] for event in started]
+    assert all(images.values())
+
+
+def test_a_large_budget_finishes_the_matrix(file: Path) -> None:
+    events = _run(file, budget=600.0)
+    end = events[-1]
+    assert isinstance(end, ev.MatrixFinished) and (end.finished, end.stopped) == (2, 0)

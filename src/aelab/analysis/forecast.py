@@ -55,23 +55,31 @@ class Prior(NamedTuple):
         fall: d log loss / d log area at the present point, and its spread.
         gain: how much log loss falls when the rate falls from its peak to 0, and its spread.
         noise: of a point, in log loss.
-        unforeseen: of the hold-out error, the part that counts whatever the fit.
+        unforeseen: of the hold-out error, what counts whatever the fit.
         sibling: spread of the factor by which a sibling's curve is stretched.
         recent: a point weighs as the part of the area up to it, to this power.
         trust: largest exponent with which hold-out errors decide about families.
         fitted: part of the points that families are fitted to before they predict the others.
         margin: part of the hold-out error that counts although nothing is extrapolated.
+        slowing: how much a curve counts that fell less than was predicted.
+        floor: hold-out errors below this are alike.
+        farthest: so many times the hold-out distance a hold-out error grows at most.
+        rise: how far the end may be above the present, in tenths and typical steps.
     """
 
-    fall: tuple[float, float] = (0.49, 0.12)
-    gain: tuple[float, float] = (0.04, 0.025)
+    fall: tuple[float, float] = (0.49, 0.25)
+    gain: tuple[float, float] = (0.04, 0.05)
     noise: float = 0.004
-    unforeseen: float = 0.24
-    sibling: float = 0.86
-    recent: float = 3.9
-    trust: float = 8.8
+    unforeseen: float = 0.1
+    floor: float = 0.02
+    sibling: float = 0.6
+    recent: float = 4.0
+    trust: float = 9.0
     fitted: float = 0.7
-    margin: float = 0.11
+    margin: float = 0.1
+    slowing: float = 0.5
+    farthest: float = 6.0
+    rise: float = 0.5
 
 
 class Known(NamedTuple):
@@ -96,10 +104,15 @@ class Known(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """The logarithm of the final loss: middle, and a spread that is still to be calibrated."""
+    """The logarithm of the final loss: middle, and spreads that are still to be calibrated."""
 
     middle: float
-    spread: float
+    below: float
+    above: float
+
+
+#: Of a forecast that tells nothing.
+NO_GUESS = Guess(0.0, 1.0, 1.0)
 
 
 def guess(known: Known, prior: Prior = Prior()) -> Guess:  # noqa: B008  (it is a constant)
@@ -112,24 +125,38 @@ def guess(known: Known, prior: Prior = Prior()) -> Guess:  # noqa: B008  (it is 
     weights = np.clip(known.area / known.area[-1], 0.02, None) ** prior.recent
     level = known.levels
     count = len(level)
-    fitted = min(max(2, math.ceil(prior.fitted * count)), count - 1)
     shares = np.full(len(design), 1.0)
-    missed = np.full(len(design), prior.unforeseen)
+    missed, ahead = prior.unforeseen, 1.0
     if count >= 4:
+        fitted = min(max(2, math.ceil(prior.fitted * count)), count - 1)
         early = _solve(design[:, :fitted], level[:fitted], weights[:fitted], means, widths, prior)
         errors = np.einsum("kni,ki->kn", design[:, fitted:], early) - level[fitted:]
-        missed = np.sqrt((errors**2).mean(1) + prior.unforeseen**2)
-        shares = (missed.min() / missed) ** min(2 * (count - fitted), prior.trust)
-    shares = shares / shares.sum()
+        shares = 1 / np.sqrt((errors**2).mean(1) + prior.floor**2)
+        shares = (shares / shares.max()) ** min(2 * (count - fitted), prior.trust)
+        shares = shares / shares.sum()
+        # A curve that fell less than was predicted will hardly fall much more.
+        felt = np.where(errors > 0, errors, prior.slowing * errors)
+        missed = math.sqrt(float(shares @ (felt**2).mean(1)) + prior.unforeseen**2)
+        ahead = math.log(known.area[-1] / max(known.area[fitted - 1], 1e-9))
+    else:
+        shares = shares / shares.sum()
     whole = _solve(design, level, weights, means, widths, prior)
     ends = np.einsum("ki,ki->k", future, whole)
     middle = float(shares @ ends)
     between = float(shares @ (ends - middle) ** 2)
-    reach = math.log(known.end_area / known.area[-1]) if known.area[-1] > 0 else 1.0
-    ahead = math.log(known.area[-1] / max(known.area[fitted - 1], 1e-9)) if count >= 4 else 1.0
-    unforeseen = float(shares @ missed) * (prior.margin + reach / max(ahead, 0.2))
+    reach = math.log(known.end_area / known.area[-1])
+    unforeseen = missed * (prior.margin + min(reach / max(ahead, 0.2), prior.farthest))
     redrawn = _redrawn(design, future, whole, level, weights, means, widths, shares, prior)
-    return Guess(middle, math.sqrt(between + redrawn + unforeseen**2))
+    below = math.sqrt(between + redrawn + unforeseen**2)
+    # The end is seldom far above the present, whatever the fits say.
+    rise = max(float(level[-1]) - middle, 0.0) + prior.rise * (0.1 + _roughness(level))
+    return Guess(middle, below, min(below, rise))
+
+
+def _roughness(level: Vector) -> float:
+    """Typical size of the steps of the newest half of a curve from one point to the next."""
+    steps = np.abs(np.diff(level[len(level) // 2 :]))
+    return float(np.median(steps)) if len(steps) else 0.1
 
 
 def _families(known: Known, prior: Prior) -> tuple[Vector, Vector, Vector, Vector]:
@@ -246,7 +273,7 @@ def known_curve(
 #: Chances for which the quantiles of the calibration stand.
 CHANCES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
-#: Part of a run seen -> quantiles of (final level - middle) / spread; between, they go over into
+#: Part of a run seen -> quantiles of `distance`(final level); between, they go over into
 #: each other along the logarithm of the part. Made by benchmarks/forecast/calibrate.py.
 QUANTILES: dict[float, tuple[float, ...]] = {
     0.05: (-3.0, -2.0, -1.28, -0.7, 0.0, 0.7, 1.28, 2.0, 3.0),
@@ -271,7 +298,7 @@ class Forecast:
         end: images at the end.
         share: part of the run that was seen, 0..1.
         points: points of the curve that were seen.
-        middle, spread: of the logarithm of the loss, before calibration.
+        guess: of the logarithm of the loss, before calibration.
     """
 
     reason: str = ""
@@ -281,8 +308,7 @@ class Forecast:
     end: int = 0
     share: float = 0.0
     points: int = 0
-    middle: float = 0.0
-    spread: float = 0.0
+    guess: Guess = NO_GUESS
 
     @property
     def is_told(self) -> bool:
@@ -308,7 +334,11 @@ class Forecast:
             return math.nan
         if target <= 0:
             return 0.0
-        return _chance((math.log(target) - self.middle) / self.spread, quantiles(self.share))
+        return _chance(distance(self.guess, math.log(target)), quantiles(self.share))
+
+    def ends(self, chances: Vector) -> Vector:
+        """The losses below which the run ends with these chances, 0.01..0.99."""
+        return levels(self.guess, np.interp(chances, CHANCES, quantiles(self.share)))
 
     def words(self, target: float | None = None) -> str:
         """The forecast as a sentence without its full stop.
@@ -346,30 +376,41 @@ def forecast(known: Known | None) -> Forecast:
     share = float(known.images[-1] / known.end)
     if share < LEAST_SHARE:
         return Forecast(f"only {100 * share:.0f} % of the run is seen")
-    middle, spread = guess(known)
-    at = quantiles(share)
-    low, loss, high = (
-        math.exp(middle + spread * float(at[CHANCES.index(chance)])) for chance in (0.1, 0.5, 0.9)
-    )
-    return Forecast("", loss, low, high, round(known.end), share, len(known.images), middle, spread)
+    guessed = guess(known)
+    at = quantiles(share)[[CHANCES.index(chance) for chance in (0.1, 0.5, 0.9)]]
+    low, loss, high = (float(end) for end in levels(guessed, at))
+    return Forecast("", loss, low, high, round(known.end), share, len(known.images), guessed)
+
+
+def levels(guessed: Guess, distances: Vector) -> Vector:
+    """Losses at these distances from the middle of a guess, in its spreads."""
+    spreads = np.where(distances < 0, guessed.below, guessed.above)
+    found: Vector = np.exp(guessed.middle + spreads * distances)
+    return found
+
+
+def distance(guessed: Guess, level: float) -> float:
+    """How far a level is from the middle of a guess, in its spreads."""
+    gap = level - guessed.middle
+    return gap / (guessed.below if gap < 0 else guessed.above)
 
 
 def quantiles(share: float) -> Vector:
-    """Of (final level - middle) / spread, at `CHANCES`, for the part of a run that was seen."""
+    """Of `distance`, at `CHANCES`, for the part of a run that was seen."""
     shares = sorted(QUANTILES)
     table = np.array([QUANTILES[known] for known in shares])
     logs = np.log(shares)
     return np.array([np.interp(math.log(share), logs, table[:, i]) for i in range(len(CHANCES))])
 
 
-def _chance(distance: float, at: Vector) -> float:
+def _chance(gap: float, at: Vector) -> float:
     """The chance of a smaller distance; beyond the outermost quantiles it falls exponentially."""
-    if distance < at[0]:
-        return CHANCES[0] * math.exp((distance - at[0]) / max(at[1] - at[0], 1e-6) * math.log(5))
-    if distance > at[-1]:
-        fall = (at[-1] - distance) / max(at[-1] - at[-2], 1e-6) * math.log(5)
+    if gap < at[0]:
+        return CHANCES[0] * math.exp((gap - at[0]) / max(at[1] - at[0], 1e-6) * math.log(5))
+    if gap > at[-1]:
+        fall = (at[-1] - gap) / max(at[-1] - at[-2], 1e-6) * math.log(5)
         return 1 - (1 - CHANCES[-1]) * math.exp(fall)
-    return float(np.interp(distance, at, CHANCES))
+    return float(np.interp(gap, at, CHANCES))
 
 
 def figures(*values: float) -> tuple[str, ...]:

@@ -154,6 +154,14 @@ def run(
             help="End a run whose chance of beating the best finished run is under this, as in 1%.",
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Spend this time, as in 30m or 2h, on the runs that may still be the best.",
+        ),
+    ] = None,
     slurm: Annotated[
         bool,
         typer.Option("--slurm", help="Train in a Slurm array; --jobs is its number of tasks."),
@@ -206,12 +214,32 @@ def run(
             threads=threads,
             wait=wait,
             stop_hopeless=_chance(stop_hopeless),
+            budget=_seconds(budget),
             slurm=_array(sbatch, _jobs(jobs)) if in_slurm else None,
             ray=_cluster(ray, _jobs(jobs), run_needs) if on_ray else None,
         )
         code = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or code:
         raise typer.Exit(stop.exit_code or code)
+
+
+def _seconds(given: str | None) -> float | None:
+    """`90s`, `30m`, `1.5h`, `2d` as seconds."""
+    if given is None:
+        return None
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+    text = given.strip().lower().removesuffix("in")  # 30min is 30m
+    try:
+        seconds = float(text[:-1]) * units[text[-1]]
+    except (IndexError, KeyError, ValueError):
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise ConfigError(
+            f"given {given}; possible: a time with its unit s, m, h or d",
+            where=Where(key="--budget"),
+            hint="type: --budget 30m",
+        )
+    return seconds
 
 
 def _chance(given: str | None) -> float | None:

@@ -216,7 +216,7 @@ def summary_text(event: ev.MatrixFinished) -> str:
     before = f" ({told})" if told else ""
     impossible = f" ({event.impossible} impossible)" if event.impossible else ""
     end = ", interrupted" if event.interrupted else ""
-    end = f", {event.stopped} stopped by forecast{end}" if event.stopped else end
+    end = f", {event.stopped} stopped early{end}" if event.stopped else end
     return (
         f"{event.finished} finished, {event.skipped} skipped{before}, "
         f"{event.failed} failed{impossible}{end}"
@@ -237,6 +237,11 @@ def outcome_text(event: ev.Event) -> str | None:
             return event.text
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
+        case ev.BudgetRound():
+            return (
+                f"round {event.number}: {len(event.names)} of {runs_text(event.unfinished)} "
+                f"go on, {duration(event.seconds_left)} left"
+            )
         case ev.RunStopped() if event.for_good:
             return f"  stopped {event.name} at {event.images:,} images: {event.reason}"
         case ev.MatrixFinished():

@@ -202,6 +202,23 @@ class RunStopped:
 
 
 @dataclass(frozen=True)
+class BudgetRound:
+    """A round of a matrix with a budget of time begins.
+
+    Attributes:
+        number: from 1.
+        names: the runs that have a turn, in order.
+        unfinished: runs that are not finished and can be trained.
+        seconds_left: of the budget.
+    """
+
+    number: int
+    names: list[str]
+    unfinished: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
 class MatrixFinished:
     """Last event: counts by outcome.
 
@@ -209,7 +226,7 @@ class MatrixFinished:
         impossible: how many of `failed` could not be built.
         failed_before: how many of `skipped` failed when they were tried.
         held: how many of `skipped` another process trains now.
-        stopped: runs that were ended because of their forecast.
+        stopped: runs that were left before their end, for their forecast or a spent budget.
     """
 
     finished: int
@@ -237,5 +254,6 @@ Event = (
     | RunErred
     | RunInterrupted
     | RunStopped
+    | BudgetRound
     | MatrixFinished
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -52,10 +52,21 @@ class Turn:
     Attributes:
         images: it is left at the first batch with so many images seen.
         until: or at this time, in seconds since 1970.
+        seconds: or after so many seconds of training and validating.
+        again: whether it had a turn in this command before, and so is not begun anew.
     """
 
     images: int | None = None
     until: float | None = None
+    seconds: float | None = None
+    again: bool = False
+
+    def begun(self) -> Turn:
+        """The same turn, which begins now."""
+        if self.seconds is None:
+            return self
+        end = time.time() + self.seconds
+        return replace(self, until=end if self.until is None else min(self.until, end))
 
     def is_over(self, images: int) -> bool:
         """Whether a run that has seen so many images is to be left now."""

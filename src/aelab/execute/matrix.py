@@ -51,6 +51,7 @@ def run_matrix(
     jobs: int | None = 1,
     slurm: Array | None = None,
     ray: Cluster | None = None,
+    budget: float | None = None,
 ) -> Iterator[Event]:
     """Trains the given runs; yields their events between a start and an end.
 
@@ -59,7 +60,14 @@ def run_matrix(
         jobs: runs at once; None chooses by free cores and memory.
         slurm: train in tasks of Slurm instead of on this machine; how to submit them.
         ray: train on a Ray cluster instead; where, and what a run needs.
+        budget: seconds for all of them together; None: until all are done.
     """
+    if budget is not None and (slurm is not None or ray is not None):
+        raise ConfigError(
+            "a budget is spent on this machine, in turns of its runs; a cluster has no turns",
+            where=Where(key="--budget"),
+            hint="leave out --slurm and --ray, or --budget",
+        )
     store = workspace.store
     options = replace(options, rivals=tuple(dict.fromkeys(spec.folder for spec in specs)))
     trained = trained_for(specs, [] if options.restart else begun(specs, store))
@@ -117,6 +125,13 @@ def run_matrix(
                 "is held by a lease instead"
             )
         yield from count.all(settled)
+        if budget is not None:
+            from aelab.execute.budget import spend
+
+            spent = spend(engine, own, waiting, store, budget, stop, at_once, workspace.trust)
+            yield from count.all(spent)
+            yield count.end(stop)
+            return
         events = _until_none_is_held(engine, waiting, workspace, options, stop)
         yield from count.all(_with_progress(events, waiting, at_once) if len(specs) > 1 else events)
         yield count.end(stop)

@@ -79,7 +79,9 @@ def train_run(
     """
     try:
         run = workspace.store.create(
-            first_record(spec, workspace.trust), spec_files(spec), restart=options.restart
+            first_record(spec, workspace.trust),
+            spec_files(spec),
+            restart=options.restart and not (turn and turn.again),
         )
         run.checkpoints()  # or it is not known whether it was begun
     except HeldError as error:
@@ -220,6 +222,7 @@ class _Session:
         self._begin_or_continue()
         self.outlook = Outlook(self.run, self.workspace.store, self.options.rivals)
         yield self._started(number)
+        self.turn = self.turn.begun()
         for event in fit(
             self.state,
             self.parts.objective,
