@@ -1,6 +1,6 @@
-"""Formulas as pure functions with one value an image, and `Objective`: named terms and weights.
+"""Loss formulas as pure functions with one value per image, and `Objective`: weighted terms.
 
-The room sees only a model's `types.Output`; it knows nothing of models, data and training.
+Formulas see only a model's `types.Output`; this room must not import models, data or training.
 """
 
 from __future__ import annotations

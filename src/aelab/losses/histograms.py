@@ -1,6 +1,6 @@
-"""Losses that compare how often values occur: the documents' one, a sound one, and local ones.
+"""Losses that compare histograms of pixel values: of documents, of whole images, of windows.
 
-All but the local ones forget where in the image a value is; none is enough to learn pictures from.
+All but the local one ignore where in the image a value is. None of them is sufficient alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aelab.errors import ConfigError, ShapeError, one_of
 from aelab.losses.reconstruction import Reduction, huber, l1, l2, per_image, same_shape
 from aelab.losses.soft_counts import check_bins, soft_counts, soft_histogram
 
-#: What two histograms can be compared by, where a name is wanted.
+#: Losses between two histograms, by name.
 DISTANCES: dict[str, Callable[..., Tensor]] = {"l1": l1, "l2": l2, "huber": huber}
 
 Metric = Literal["wasserstein", "l1"]
@@ -34,30 +34,31 @@ def histogram(
 ) -> Tensor:
     """Difference of the soft histograms of reconstruction and target, as in document 000.
 
-    One histogram an image and channel, over all pixels; see `soft_histogram` for its edges, where
-    half of the pixels that are exactly `min` or `max` are lost. Values of different `bins`
-    cannot be compared: raw counts shrink as 1 / bins.
+    One histogram per image and channel, over all pixels. At its ends pixels that are exactly `min`
+    or `max` count only half, see `soft_histogram`. Losses with different `bins` cannot be compared:
+    raw counts shrink as 1 / bins.
 
     Args:
         reconstruction, target: (B, C, H, W).
         bins, min, max, sigma: of `soft_histogram`.
         normalize: True divides both histograms by H * W. A number p divides *both* by 1e-7 plus the
             p-norm of the histogram of the *reconstruction*, which is not symmetric. False compares
-            raw counts, as the document did.
-        loss: `l1`, `l2`, `huber`, or a function (reconstruction, target) that gives (B,).
+            raw counts, as the document does.
+        loss: `l1`, `l2`, `huber`, or a function (reconstruction, target) -> (B,).
         reduction: over channels and bins.
 
     Returns:
-        (B,), at least 0; 0 where each channel holds the same values, in whatever places.
+        (B,), at least 0; 0 where each channel has the same values, at any places.
 
     Raises:
-        ConfigError: options that make no sense.
+        ConfigError: an invalid option.
         ShapeError: the shapes differ, or are not those of images.
 
     Source: document 000, 2023-12-08.
     """
     images(reconstruction, target)
     counts = [
+        # (B * C, H, W) rows -> (B, C, bins)
         soft_histogram(values.flatten(0, 1), bins, min, max, sigma).reshape(*values.shape[:2], bins)
         for values in (reconstruction, target)
     ]
@@ -79,33 +80,37 @@ def histogram_distance(
     softness: float = 0.5,
     metric: Metric = "wasserstein",
 ) -> Tensor:
-    """Distance of the distributions of values in each channel, every pixel counted once.
+    """Distance between the distributions of values in each channel; every pixel counts fully.
 
-    Three things differ from `histogram`. The walls of the bins have a width relative to the bins
-    (`softness` of one), so that more bins mean more detail. The outermost bins are open, so that
-    the shares of all bins add up to 1 whatever the values. And by default the shares are compared
-    by how far mass must be moved: width of a bin times the sum of |differences of the cumulative
-    shares|, plus by how much more the reconstruction lies outside of min..max. That has the unit of
-    the images, does not shrink with `bins`, is at most about `l1`, and pulls from every distance.
+    It differs from `histogram` in three ways:
+
+    - The softness of bin edges is relative to the bin width, so more bins mean more detail.
+    - The outermost bins are open, so the shares of all bins add up to 1 for any values.
+    - By default shares are compared by the distance that mass must move (Wasserstein): bin width
+      times the sum of |differences of the cumulative shares|, plus how much more the reconstruction
+      lies outside of min..max. This has the unit of the images, does not shrink with `bins`, is at
+      most about `l1`, and has a gradient at every distance.
 
     Args:
         reconstruction, target: (B, C, H, W).
         bins, min, max: bins of equal width between `min` and `max`.
-        softness: 1 / (steepness of a wall * width of a bin); above 0.
+        softness: 1 / (steepness of an edge * width of a bin); above 0.
         metric: `wasserstein`, or `l1`: half the sum of |differences of the shares|, 0..1.
 
     Returns:
         (B,), mean over channels; at least 0, and 0 for equal distributions.
 
     Raises:
-        ConfigError: options that make no sense.
+        ConfigError: an invalid option.
         ShapeError: the shapes differ, or are not those of images.
 
     Source: Rubner et al. 2000, The earth mover's distance as a metric for image retrieval; by
         cumulative histograms as in Villani 2003, Topics in optimal transportation, section 2.2.
     """
     images(reconstruction, target)
-    pair = [values.flatten(2).flatten(0, 1) for values in (reconstruction, target)]
+    pair = [
+        values.flatten(2).flatten(0, 1) for values in (reconstruction, target)
+    ]  # (B * C, H * W)
     distance = _distribution_distance(pair[0], pair[1], bins, min, max, softness, metric)
     return per_image(distance.reshape(target.shape[:2]))
 
@@ -120,9 +125,9 @@ def local_histogram(
     softness: float = 0.5,
     metric: Metric = "wasserstein",
 ) -> Tensor:
-    """`histogram_distance` in overlapping square windows: values may move inside of a window only.
+    """`histogram_distance` in overlapping square windows: values may move only within a window.
 
-    The windows of a size are half a window apart; the last ones end at the border, so every pixel
+    Windows are half a window apart; the last ones end at the border, so every pixel
     lies in at least one. A window larger than the image is the image.
 
     Args:
@@ -135,7 +140,7 @@ def local_histogram(
         (B,), at least 0.
 
     Raises:
-        ConfigError: no window, or options that make no sense.
+        ConfigError: no window, or an invalid option.
         ShapeError: the shapes differ, or are not those of images.
     """
     images(reconstruction, target)
@@ -144,14 +149,14 @@ def local_histogram(
     total = target.new_zeros(len(target))
     for side in windows:
         pair = [_windows(values, side) for values in (reconstruction, target)]
-        rows = [values.flatten(0, 1) for values in pair]
+        rows = [values.flatten(0, 1) for values in pair]  # (B * windows * C, pixels)
         distance = _distribution_distance(rows[0], rows[1], bins, min, max, softness, metric)
         total = total + per_image(distance.reshape(pair[1].shape[:2]))
     return total / len(windows)
 
 
 def images(reconstruction: Tensor, target: Tensor) -> None:
-    """Raises a `ShapeError` unless both are (B, C, H, W) of one shape, with pixels."""
+    """Raises a `ShapeError` unless both have the same shape (B, C, H, W), with pixels."""
     same_shape(reconstruction, target)
     if target.ndim != 4 or not target[:1].numel():
         raise ShapeError(
@@ -184,7 +189,7 @@ def _distance(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _distribution_distance(
     values: Tensor, wanted: Tensor, bins: int, low: float, high: float, softness: float, metric: str
 ) -> Tensor:
-    """(R, N) twice -> (R,); N may differ."""
+    """Distances between the rows of two tensors (R, N), (R, M) -> (R,)."""
     if metric not in ("wasserstein", "l1"):
         raise ConfigError(f"metric must be 'wasserstein' or 'l1', not {metric!r}")
     check_bins(bins, low, high, softness)
@@ -192,15 +197,17 @@ def _distribution_distance(
     difference = shares[0] - shares[1]
     if metric == "l1":
         return 0.5 * difference.abs().sum(-1)
+    # The 1-D Wasserstein distance is the L1 distance of the cumulative distributions.
     width = (high - low) / bins
     moved = width * difference[:, :-1].cumsum(-1).abs().sum(-1)
+    # Open bins do not see how far a value lies outside; this adds it.
     outside = [(low - values).relu().mean(-1) - (low - wanted).relu().mean(-1)]
     outside += [(values - high).relu().mean(-1) - (wanted - high).relu().mean(-1)]
     return moved + outside[0].abs() + outside[1].abs()
 
 
 def _shares(rows: Tensor, bins: int, low: float, high: float, softness: float) -> Tensor:
-    """Share of each bin in a row, (R, N) -> (R, bins); the outermost bins are open."""
+    """Share of values in each bin, (R, N) -> (R, bins); the outermost bins are open."""
     edges = torch.linspace(low, high, bins + 1, dtype=rows.dtype, device=rows.device)
     infinity = edges.new_full((1,), float("inf"))
     edges = torch.cat([-infinity, edges[1:-1], infinity])
@@ -208,13 +215,14 @@ def _shares(rows: Tensor, bins: int, low: float, high: float, softness: float) -
 
 
 def _windows(values: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) -> (B, windows * C, pixels of a window)."""
+    """Cuts images into windows: (B, C, H, W) -> (B, windows * C, pixels of a window)."""
     for axis in (2, 3):
         size = values.shape[axis]
         used = min(side, size)
-        count = -(-(size - used) // max(1, used // 2)) + 1
+        count = -(-(size - used) // max(1, used // 2)) + 1  # windows, half a window apart
         starts = [round(n * (size - used) / max(1, count - 1)) for n in range(count)]
         places = [start + offset for start in starts for offset in range(used)]
+        # Repeats the overlaps, so that windows become plain blocks in the reshape below.
         index = torch.tensor(places, device=values.device)
         values = values.index_select(axis, index)
     height, width = (min(side, size) for size in (values.shape[2], values.shape[3]))

@@ -1,6 +1,6 @@
-"""Formulas about the latent: KL divergences and statistics over a batch.
+"""Losses of the latent: KL divergences and statistics over a batch.
 
-Everywhere `log_std` is the natural logarithm of the standard deviation.
+In all of them `log_std` is the natural logarithm of the standard deviation.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def gaussian_kl(
         mean: (B, D), any real.
         log_std: (B, D), natural logarithm of the standard deviation (not of the variance).
         reduction: `sum` over the latent, or `mean` over it.
-        free_bits_nats: below this value (of one dimension of one image) a dimension is free: it
-            counts as this value and gets no gradient. The value reported is the one with the
-            floor.
+        free_bits_nats: lower limit of the KL of one dimension of one image. Below it the dimension
+            counts as this value and gets no gradient. The returned value includes the limit.
 
     Returns:
         (B,), nats per image (per dimension for `mean`); at least D * free_bits_nats.
@@ -40,24 +39,24 @@ def gaussian_kl(
         ShapeError: if the two shapes differ.
 
     Source: Kingma & Welling 2014, arXiv:1312.6114, appendix B; free bits: Kingma et al. 2016,
-        arXiv:1606.04934, section 2.3 (there of the batch's mean, here of each image, so that the
-        value does not depend on the batch).
+        arXiv:1606.04934, section 2.3 (there for the batch's mean; here for each image, so that
+        the value does not depend on the batch).
     """
     return _divergence(gaussian_kl_per_dim(mean, log_std), reduction, free_bits_nats)
 
 
 def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
-    """How far a batch of latents is from mean 0 and standard deviation `target_std`.
+    """Deviation of a batch of latents from mean 0 and standard deviation `target_std`.
 
     |target_std - mean over dimensions of the unbiased standard deviation over the batch| plus
-    |mean of all values|. Of a batch of one image only the second part.
+    |mean of all values|. For a batch of one image only the second part.
 
     Args:
         latent: (B, ...), any real.
-        target_std: the wished-for standard deviation.
+        target_std: the desired standard deviation.
 
     Returns:
-        (B,), the batch's value for each image; at least 0.
+        (B,), the value of the batch, repeated for each image; at least 0.
 
     Source: the documents' `TrainAutoencoderSpecial`.
     """
@@ -79,16 +78,16 @@ def kl_term(
     free_bits_nats: float = 0.0,
     group_size: int = 1,
 ) -> Tensor:
-    """The posterior's own divergence from its prior, as `gaussian_kl`; (B,) nats, at least 0.
+    """The divergence of the posterior from its prior, as `gaussian_kl`; (B,) nats, at least 0.
 
     Args:
         output: of the model.
         reduction: over the latent.
-        free_bits_nats: the floor of a group of dimensions, of each image.
-        group_size: dimensions that share a floor, neighbours in the latent; it must divide D.
+        free_bits_nats: lower limit of a group of dimensions of one image, as in `gaussian_kl`.
+        group_size: neighbouring dimensions that share one limit; must divide D.
 
     Raises:
-        ConfigError: the posterior knows no divergence, or `group_size` does not divide D.
+        ConfigError: the posterior has no divergence, or `group_size` does not divide D.
 
     Source: groups: Kingma et al. 2016, arXiv:1606.04934, section 2.3.
     """
@@ -178,12 +177,12 @@ def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:
 
 
 def commitment_term(output: Output) -> Tensor:
-    """How far the features are from the codebook's entries that replace them; (B,), at least 0.
+    """Squared distance of the features from their codebook entries; (B,), at least 0.
 
-    The mean over an image's numbers of (feature - entry)^2; its gradient reaches the features only.
+    The mean of (feature - entry)^2 over an image; its gradient reaches only the features.
 
     Raises:
-        ConfigError: the model's bottleneck has no such number.
+        ConfigError: the model's bottleneck has no commitment loss.
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, eq. 3, third term.
     """
@@ -197,7 +196,7 @@ def commitment_term(output: Output) -> Tensor:
 
 
 def iwae_bound_term(output: Output) -> Tensor:
-    """Minus the importance-weighted bound on the log-likelihood, -ln 1/K sum_k w_k; (B,) nats.
+    """The negative importance-weighted bound on the log-likelihood, -ln 1/K sum_k w_k; (B,) nats.
 
     Raises:
         ConfigError: the model gives no weights.
@@ -211,7 +210,7 @@ def iwae_bound_term(output: Output) -> Tensor:
             hint="use ImportanceWeightedAutoencoder, called with noise (B, K, D): at the mean code "
             "there is no bound; or take the term out of the objective",
         )
-    return math.log(weights.shape[1]) - torch.logsumexp(weights, 1)
+    return math.log(weights.shape[1]) - torch.logsumexp(weights, 1)  # weights: (B, K), ln w_k
 
 
 def _divergence(kl: Tensor, reduction: Literal["sum", "mean"], free_bits_nats: float) -> Tensor:

@@ -11,14 +11,14 @@ from aelab.losses.reconstruction import same_shape
 
 
 class PerceptualLoss(nn.Module):
-    """A loss between what a module makes of the reconstruction and of the target.
+    """A loss between the features of the reconstruction and of the target.
 
-    The module is frozen and in evaluation mode; it is no part of the autoencoder, and its
-    parameters are drawn with the run's seed. Any number of values an image will do.
+    The feature module is frozen and in evaluation mode. It is not part of the autoencoder, and its
+    parameters are drawn with the run's seed. Features may have any shape.
 
     Args:
-        model: module or function, (B, C, H, W) -> (B, ...); complex values have an `l1` only.
-        loss: name of any reconstruction loss that takes such values, or a function of two of them.
+        model: module or function, (B, C, H, W) -> (B, ...); complex features allow only `l1`.
+        loss: name of a reconstruction loss for such features, or a function of two tensors.
 
     Raises:
         ConfigError: unknown loss.
@@ -38,18 +38,18 @@ class PerceptualLoss(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
-        """Stays in evaluation mode: the yardstick must not change while it measures."""
+        """Stays in evaluation mode, because the features must not change during training."""
         return super().train(False)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """(B, C, H, W) twice -> (B,)."""
+        """The loss per image: (B, C, H, W) twice -> (B,)."""
         same_shape(reconstruction, target)
         features: Tensor = self.model(reconstruction)
         wanted: Tensor = self.model(target)
         return self.compare(features, wanted)
 
     def extra_repr(self) -> str:
-        """The settings, as one types them."""
+        """The settings, as written in a file."""
         loss = self.loss if isinstance(self.loss, str) else callable_name(self.loss)
         function = "" if isinstance(self.model, nn.Module) else f"{callable_name(self.model)}, "
         return f"{function}loss={loss!r}"

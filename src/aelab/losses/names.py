@@ -1,4 +1,4 @@
-"""From what a file says to a formula: names, aliases, functions of torch, one's own callables."""
+"""Finds the formula of a loss: by name or alias, among functions of torch, or a callable."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from aelab.parts import Table, by_name, reinstall
 
 Formula = Callable[..., Tensor]
 
-#: What a formula is given: (reconstruction, target), the model's output, or (output, target).
+#: Arguments of a formula: (reconstruction, target); the model's output; or (output, target).
 Kind = Literal["reconstruction", "penalty", "comparison"]
 
 #: (reconstruction, target) -> (B,).
@@ -71,9 +71,9 @@ RECONSTRUCTIONS: Table[Formula] = Table(
     ),
 )
 
-#: Output -> (B,), or a class whose objects are called so: its arguments are the term's options, and
-#: it may have `prepare(images)`, as in `COMPARISONS`. `kl` is the Gaussian one unless another
-#: stands in for it (`stand_ins`).
+#: Output -> (B,), or a class of such functions: its arguments are the term's options, and it may
+#: have `prepare(images)`, as in `COMPARISONS`. `kl` is the Gaussian one unless `stand_ins`
+#: replaces it.
 PENALTIES: Table[Formula | type[nn.Module]] = Table(
     "penalty",
     "aelab.penalties",
@@ -93,19 +93,19 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
     },
 )
 
-#: Formulas that compare whole outputs, `Output.details` above all: classes whose objects take
-#: (output, target) and give (B,). Options of a term are arguments of the class; an object with a
-#: method `prepare(images)` is told the training images before the first batch.
+#: Losses that compare whole outputs, usually `Output.details`: classes whose objects map
+#: (output, target) to (B,). Options of a term are arguments of the class. If the object has a
+#: method `prepare(images)`, it is called with the training images before the first batch.
 COMPARISONS: Table[type[nn.Module]] = Table("comparison loss", "aelab.comparisons", {})
 
-#: Options of every term, whatever its formula: how its weight or its goal changes while it trains.
+#: Options of every term, independent of its formula: how its weight or goal changes in training.
 TERM_OPTIONS = ("warmup_images", "warmup", "cycle_images", "capacity", "capacity_images")
 
-#: Penalties that hold the reconstruction too: the model has compared with the images itself.
+#: Penalties that include the reconstruction error, because the model compares with the images.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
 
-#: Least and greatest value of a target that a formula can be given; outside it finds no minimum, or
-#: means nothing. By usual name, and the names of torch's functions and classes.
+#: Least and greatest target value that a formula accepts; outside it has no minimum or no meaning.
+#: By usual name, and the names of torch's functions and classes.
 TARGET_RANGES: dict[str, tuple[float, float]] = {
     "bce": (0.0, 1.0),
     "bce_logits": (0.0, 1.0),
@@ -120,8 +120,8 @@ TARGET_RANGES: dict[str, tuple[float, float]] = {
     "PoissonNLLLoss": (0.0, math.inf),
 }
 
-#: Formulas whose constants are meant for images in 0..1; for others they are no errors, but weigh
-#: otherwise than published. A class of a loss says so by `of_unit_images = True`.
+#: Formulas whose constants are chosen for images in 0..1. Other ranges are allowed, but the weights
+#: then differ from the publication. A loss class declares this by `of_unit_images = True`.
 OF_UNIT_IMAGES = frozenset(
     {"ssim", "ms_ssim", "histogram", "histogram_distance", "local_histogram"}
 )
@@ -171,23 +171,23 @@ def torch_loss_classes() -> dict[str, type[nn.Module]]:
 
 
 def loss_names() -> list[str]:
-    """Every name that a term's formula may have."""
+    """All names that the formula of a term may have."""
     own = {*RECONSTRUCTIONS, *PENALTIES, *COMPARISONS, *ALIASES}
     return sorted({*own, *torch_losses(), *torch_loss_classes()})
 
 
 def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]:
-    """Looks a formula up.
+    """Finds a formula by name, or wraps a callable.
 
     Args:
         formula: a name of `loss_names()`, or a callable `(reconstruction, target) -> Tensor`.
 
     Returns:
-        Its usual name (`reconstruction` for a callable), the function (of a comparison: the class
-        that makes it), and its kind.
+        Its usual name (`reconstruction` for a callable), the function (for a comparison: its
+        class), and its kind.
 
     Raises:
-        ConfigError: unknown name; the message tells the nearest and all possible ones.
+        ConfigError: unknown name; the message suggests the closest and lists all names.
     """
     if not isinstance(formula, str):
         if not callable(formula):
@@ -214,7 +214,7 @@ def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]
 
 
 def kind_name(formula: str | Formula) -> str:
-    """What `TARGET_RANGES` calls a formula: its usual name, or that of a callable or its class."""
+    """The key of a formula in `TARGET_RANGES`: usual name, or name of the callable or class."""
     if isinstance(formula, str):
         return find_formula(formula)[0]
     if isinstance(formula, nn.Module):
@@ -224,9 +224,9 @@ def kind_name(formula: str | Formula) -> str:
 
 
 def mentions_unit_targets(formula: str | Formula) -> bool:
-    """Whether somebody's own function calls a formula by name whose targets are 0..1.
+    """Whether a custom function calls a formula whose targets must be in 0..1.
 
-    It may scale them before, so that this is a reason to say so and none to refuse.
+    The function may scale its targets first, so this is a reason for a note, not for an error.
     """
     code = getattr(formula, "__code__", None)
     # The restricted evaluator turns F.name into a call with the name as a constant.
@@ -236,10 +236,10 @@ def mentions_unit_targets(formula: str | Formula) -> bool:
 
 
 def find_reconstruction(name: str | Formula) -> Formula:
-    """The function (reconstruction, target) -> (B,) of a name, or of a function of such two.
+    """The function (reconstruction, target) -> (B,) for a name or a callable.
 
     Raises:
-        ConfigError: unknown name, or no formula of (reconstruction, target).
+        ConfigError: unknown name, or a formula with other arguments.
     """
     usual, function, kind = find_formula(name)
     if kind != "reconstruction":
@@ -257,7 +257,7 @@ def apply_torch_loss(
     reduction: Reduction = "mean",
     **options: Any,
 ) -> Tensor:
-    """A loss of `torch.nn.functional` as values per image."""
+    """Applies a loss of `torch.nn.functional`; returns values per image, (B,)."""
     same_shape(reconstruction, target)
     return per_image(function(reconstruction, target, reduction="none", **options), reduction)
 
@@ -265,12 +265,12 @@ def apply_torch_loss(
 def apply_callable(
     function: Formula, reconstruction: Tensor, target: Tensor, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Any callable as values per image; a single value for the batch counts for every image.
+    """Applies any callable; returns (B,). A single value is repeated for every image.
 
     Raises:
         ConfigError: the result is neither one value nor values per image.
     """
-    # Tensors that the function makes lie where its images lie.
+    # On a GPU, tensors that the function creates without `device=` must be there too.
     place = contextlib.nullcontext() if target.device.type == "cpu" else target.device
     with place:
         value = function(reconstruction, target)
@@ -292,12 +292,12 @@ def apply_callable(
 
 
 def callable_name(function: Formula) -> str:
-    """How a message calls a callable."""
+    """The name of a callable in messages."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raises a `ConfigError` for an option that the formula does not take."""
+    """Raises a `ConfigError` for an option that the formula does not have."""
     if isinstance(function, partial) and function.func is apply_torch_loss:
         function = function.args[0]
     taken = {"output", "reconstruction", "input", "target", "size_average", "reduce"}

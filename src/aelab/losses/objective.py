@@ -26,7 +26,7 @@ from aelab.losses.names import (
 from aelab.losses.sharing import sharing
 from aelab.types import Images, Output, TermSpec
 
-#: Columns of the metrics that a term may not be called like.
+#: Column names of the metrics table, which no term may have.
 RESERVED = frozenset(
     {
         *("loss", "loss_now", "loss_final", "images", "seconds", "epoch", "split", "learnrate"),
@@ -39,16 +39,16 @@ class Term:
     """One term: a formula with its options, a weight, and a warm-up.
 
     Args:
-        spec: the wish.
-        stand_ins: formula -> the one that is used in its place.
+        spec: name, formula, weight and options of the term.
+        stand_ins: formula -> the formula used instead.
 
     Attributes:
-        kind: what the formula is given.
-        target_range: (least, greatest) value of a target that makes sense; None: any.
-        of_unit_images: whether its constants are meant for images in 0..1.
+        kind: which arguments the formula takes, see `names.Kind`.
+        target_range: (least, greatest) valid target value; None: any.
+        of_unit_images: whether its constants are chosen for images in 0..1.
 
     Raises:
-        ConfigError: unknown formula or option, or a value that makes no sense.
+        ConfigError: unknown formula or option, or an invalid value.
     """
 
     def __init__(self, spec: TermSpec, *, stand_ins: Mapping[str, str] | None = None) -> None:
@@ -87,7 +87,7 @@ class Term:
 
     @property
     def sees_images(self) -> bool:
-        """Whether it, or the model for it, compares with the images."""
+        """Whether the term, or the model for it, compares with the images."""
         return self.kind != "penalty" or self.formula_name in WHOLE_BOUNDS
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
@@ -104,23 +104,23 @@ class Term:
         return self.function(output)
 
     def weight_at(self, images_seen: int | None) -> float:
-        """The weight after `images_seen` training images; None: the final one."""
+        """The weight after `images_seen` training images; None: the final weight."""
         return self.weight * self.course.share(images_seen)
 
     def cost(self, value: Tensor, images_seen: int | None) -> Tensor:
-        """What the value adds to the total before its weight; None: at the end of the run."""
+        """The unweighted contribution of a value to the total; None: at the end of the run."""
         goal = self.course.goal(images_seen)
         return value if goal is None else (value - goal).abs()
 
 
 class Objective(nn.Module):
-    """What is minimised: the sum of weight x value over named terms, for each image.
+    """The training objective: the sum of weight x value over named terms, for each image.
 
-    A module, so that `to(device)` moves formulas with parameters of their own; those are frozen.
+    An nn.Module, so that `to(device)` moves the parameters of formulas; they are frozen.
 
     Args:
         terms: at least one; names must differ.
-        stand_ins: formula -> the one that is used in its place.
+        stand_ins: formula -> the formula used instead.
 
     Attributes:
         names: of the terms, in order.
@@ -157,11 +157,11 @@ class Objective(nn.Module):
             ShapeError: reconstruction and target differ in shape.
             ConfigError: a term needs what this model's output does not have.
         """
-        with sharing():
+        with sharing():  # terms with the same features compute them once
             return {term.name: term(output, target) for term in self.terms}
 
     def prepare(self, images: Images) -> None:
-        """Tells the training images to the terms that ask for them, before the first batch."""
+        """Passes the training images to terms with a method `prepare`, before the first batch."""
         for module in self.modules_of_terms:
             prepare = getattr(module, "prepare", None)
             if prepare is not None:
@@ -169,26 +169,27 @@ class Objective(nn.Module):
 
     @property
     def bounds(self) -> tuple[str, ...]:
-        """Names of the terms that are bounds on a likelihood: they need the latent's noise."""
+        """Names of the terms that bound a likelihood; they need sampled latents."""
         return tuple(term.name for term in self.terms if term.formula_name in WHOLE_BOUNDS)
 
     @property
     def target_ranges(self) -> dict[str, tuple[float, float]]:
-        """Terms that cannot be given every target -> (least, greatest) value of one."""
+        """Terms that restrict their targets -> (least, greatest) target value."""
         return {
             term.name: term.target_range for term in self.terms if term.target_range is not None
         }
 
     @property
     def of_unit_images(self) -> tuple[str, ...]:
-        """Terms whose constants are meant for images in 0..1."""
+        """Names of the terms whose constants are chosen for images in 0..1."""
         return tuple(term.name for term in self.terms if term.of_unit_images)
 
     @property
     def reconstructions(self) -> dict[str, float]:
-        """The terms that compare with the images, and what a bad but sound picture may cost.
+        """The terms that compare with the images, by name, and their value for a bad image.
 
-        By name: 1 for means over pixels of 0..1, 10,000 for sums.
+        The value is 1 for means over pixels in 0..1, and 10,000 for sums. It serves as a scale
+        for detecting divergence.
         """
         sums = {
             term.name: term.options.get("reduction") == "sum" or term.formula_name in WHOLE_BOUNDS
@@ -210,15 +211,16 @@ class Objective(nn.Module):
         return {term.name: term.weight_at(images_seen) for term in self.terms}
 
     def final_total(self, values: Mapping[str, Tensor]) -> Tensor:
-        """`total` with the weights that every warm-up ends with: what a state is judged by."""
+        """`total` with the weights after every warm-up; the best state is chosen by it."""
         return self.total(values, None)
 
     def total(self, values: Mapping[str, Tensor], images_seen: int | None) -> Tensor:
-        """The weighted sum (B,) of the values of `forward`; None: with the final weights."""
+        """The weighted sum (B,) of the values of `forward`; `images_seen` None: final weights."""
         total: Tensor | None = None
         for term in self.terms:
             weight = term.weight_at(images_seen)
             value = term.cost(values[term.name], images_seen)
+            # A weight of 1 needs no multiplication: one kernel less in each batch.
             value = value if weight == 1.0 else value * weight
             total = value if total is None else total + value
         assert total is not None  # the constructor refuses an objective without terms
@@ -238,19 +240,19 @@ def make_objective(
     feature_loss_weight: float | None = None,
     perceptual_model: Any = None,
 ) -> Objective:
-    """The objective of a run from what the model wishes and the file says.
+    """The objective of a run, from the terms of the model and of the file.
 
     Args:
         model_terms: `model.terms`.
-        loss_function: the reconstruction, where neither model nor `objective` has one.
-        objective: the file's own terms, which replace the model's altogether: name -> weight, or
-            name -> {weight, formula, warmup_images, and the formula's options}. The formula is
-            the name's, or the model's term of the same name.
-        stand_ins: formula -> the one that is used in its place.
+        loss_function: the reconstruction loss, if neither model nor `objective` has one.
+        objective: terms of the file, which replace all terms of the model: name -> weight, or
+            name -> {weight, formula, warmup_images, and options of the formula}. Without
+            `formula` it is that of the model's term of this name, else the formula of this name.
+        stand_ins: formula -> the formula used instead.
         feature_loss_weight: adds the penalty `feature_statistics` with this weight.
-        perceptual_model: a module or function P. Then the reconstruction terms compare P of the
+        perceptual_model: a module or function P. The reconstruction terms then compare P of the
             reconstruction with P of the image, as terms called `perceptual`; the plain ones are
-            still logged, with weight 0. None: nothing of it.
+            still logged, with weight 0. None: no such terms.
 
     Raises:
         ConfigError: unknown term, formula or option; nothing compares with the images.
@@ -292,12 +294,12 @@ def _spec(name: str, wish: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
     else:
         options, weight = {}, wish
     if formula is name:
-        find_formula(name)
+        find_formula(name)  # raises for an unknown name
     return TermSpec(name, formula, number(weight, f"{name}: weight"), options)
 
 
 def _perceptual(specs: Sequence[TermSpec], model: Any) -> list[TermSpec]:
-    """Every reconstruction term with weight 0, and one over what `model` makes of the images."""
+    """Sets every reconstruction term to weight 0 and adds its perceptual version."""
     if not callable(model):
         raise ConfigError(
             f"perceptual_model must be a module, a function or None, not {model!r}",
@@ -319,7 +321,7 @@ def _perceptual(specs: Sequence[TermSpec], model: Any) -> list[TermSpec]:
 
 
 def _tidy(spec: TermSpec) -> TermSpec:
-    """Names an alias by its usual name."""
+    """Replaces an alias by its usual name."""
     if spec.name != spec.formula:
         return spec
     usual, _, _ = find_formula(spec.formula)

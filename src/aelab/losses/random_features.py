@@ -1,4 +1,4 @@
-"""A perceptual distance without anything to download: features of random convolutions."""
+"""A perceptual distance from random convolutions, without weights to download."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def random_features(
     kernel_size: int = 3,
     seed: int = 0,
 ) -> Tensor:
-    """Mean absolute difference of the features of a fixed random network, over all its layers.
+    """Mean absolute difference of the features of a fixed random network, over all layers.
 
-    Each layer is a convolution with orthonormal filters (as far as there are enough dimensions),
-    scaled to keep the variance, then GELU, then halving the image. Filters are drawn once from the
-    seed, the same on every device.
+    Each layer is a convolution with orthonormal filters (if there are enough dimensions), scaled to
+    keep the variance, then GELU, then halving of the image. Filters depend only on the seed, not on
+    the device.
 
     Args:
         reconstruction, target: (B, C, H, W); any C and size.
@@ -53,8 +53,8 @@ def random_features(
     filters = _filters(
         target.shape[1], tuple(widths), kernel_size, seed, target.device, target.dtype
     )
-    # Around 0, so that the border of zeros is grey and not black.
-    maps = torch.cat([reconstruction, target]) - 0.5
+    # Centred at 0, so that the zero padding is grey and not black.
+    maps = torch.cat([reconstruction, target]) - 0.5  # (2 B, C, H, W): one pass for both
     total = target.new_zeros(len(target))
     for layer, weight in enumerate(filters):
         if layer and min(maps.shape[2:]) > 1:
@@ -74,18 +74,18 @@ def _filters(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[Tensor, ...]:
-    """(width, channels before, kernel, kernel) of each layer."""
-    # NumPy's: the same everywhere, and no random operation where torch forbids one (vmap).
+    """The filters of each layer, (width, channels before, kernel, kernel)."""
+    # NumPy's generator: the same numbers everywhere, and allowed inside of torch.vmap.
     generator = np.random.default_rng(seed)
     found = []
     for width in widths:
         fan_in = channels * kernel * kernel
         drawn = generator.standard_normal((max(width, fan_in), min(width, fan_in)))
         orthonormal, triangle = np.linalg.qr(drawn)
-        # The signs make the decomposition unique, so that machines agree.
+        # QR is unique only up to signs: fixing them makes machines agree.
         orthonormal = orthonormal * np.sign(triangle.diagonal())
         rows = orthonormal.T if width <= fan_in else orthonormal
-        # GELU halves the variance of centred values, roughly: sqrt(2) keeps the size.
+        # GELU roughly halves the variance of centred values: sqrt(2) restores the scale.
         gain = 2**0.5 * max(1.0, width / fan_in) ** 0.5
         weight = torch.from_numpy(gain * rows.reshape(width, channels, kernel, kernel))
         found.append(weight.to(device=device, dtype=dtype))

@@ -1,8 +1,8 @@
-"""How far a reconstruction is from its target, one value an image.
+"""Losses between a reconstruction and its target, with one value per image.
 
 Every formula takes (reconstruction, target), both (B, ...), and `reduction`: `mean` over channels
-and pixels (the default, as in the documents) or `sum` over them; the mean over the batch is the
-caller's.
+and pixels (the default, as in the documents) or `sum` over them. The caller takes the mean over
+the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Reduction = Literal["mean", "sum"]
 
 
 def per_image(values: Tensor, reduction: Reduction = "mean") -> Tensor:
-    """Reduces (B, ...) over everything but the batch.
+    """Reduces (B, ...) over all axes but the batch.
 
     Returns:
         (B,), the mean or the sum of each image's values.
@@ -31,13 +31,13 @@ def per_image(values: Tensor, reduction: Reduction = "mean") -> Tensor:
         raise ConfigError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
     if values.ndim == 1:
         return values
-    # Not flatten(1): that copies a channels-last tensor.
+    # Not flatten(1): it would copy a channels-last tensor.
     axes = tuple(range(1, values.ndim))
     return values.mean(dim=axes) if reduction == "mean" else values.sum(dim=axes)
 
 
 def same_shape(reconstruction: Tensor, target: Tensor) -> None:
-    """Raises a `ShapeError` unless both shapes are equal (no silent broadcasting)."""
+    """Raises a `ShapeError` unless both shapes are equal; prevents silent broadcasting."""
     if reconstruction.shape != target.shape:
         raise ShapeError(
             f"the reconstruction is {tuple(reconstruction.shape)}, "
@@ -69,11 +69,11 @@ def l2(reconstruction: Tensor, target: Tensor, reduction: Reduction = "mean") ->
 def huber(
     reconstruction: Tensor, target: Tensor, reduction: Reduction = "mean", delta: float = 1.0
 ) -> Tensor:
-    """Half the squared error up to `delta`, then straight: delta (|r - t| - delta / 2).
+    """Half the squared error up to `delta`, then linear: delta (|r - t| - delta / 2).
 
     Args:
         delta: where the parabola becomes a line, in units of the images; above 0. Images in 0..1
-            rarely differ by 1, so that the default is nearly `l2 / 2`; 0.1 is a useful value.
+            rarely differ by 1, so the default is nearly `l2 / 2`; 0.1 is a useful value.
 
     Returns:
         (B,), at least 0.
@@ -90,10 +90,10 @@ def bce(
     """Binary cross-entropy -(t ln p + (1 - t) ln(1 - p)), p the reconstruction.
 
     Args:
-        reconstruction: probabilities; clamped to [margin, 1 - margin], and without gradient
-            outside: give the decoder `activation_last_layer="sigmoid"`.
-        target: 0..1; grey values are read as probabilities, so that the least possible value is
-            not 0 but the entropy of the target.
+        reconstruction: probabilities, clamped to [margin, 1 - margin]. Outside there is no
+            gradient, so give the decoder `activation_last_layer="sigmoid"`.
+        target: 0..1; grey values are read as probabilities, so the lowest possible value is not 0
+            but the entropy of the target.
         margin: of the clamp, above 0.
 
     Returns:
@@ -107,7 +107,7 @@ def bce(
 def bce_logits(reconstruction: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Binary cross-entropy of sigmoid(r), stable for every r: max(r, 0) - r t + ln(1 + exp(-|r|)).
 
-    For looking at them, such reconstructions must pass through a sigmoid first.
+    To show such reconstructions, apply a sigmoid first.
 
     Returns:
         (B,), nats; at least 0 for targets in 0..1.

@@ -1,4 +1,4 @@
-"""What several terms of an objective compute of the same batch, computed once."""
+"""Results that several terms of an objective need for the same batch, computed once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextvars import ContextVar
 
 from torch import Tensor
 
-#: What was computed of the batch at hand, only inside of `sharing`.
+#: Results for the current batch by key; None outside of `sharing`.
 _shared: ContextVar[dict[tuple[int, ...], Tensor] | None] = ContextVar("_shared", default=None)
 
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Inside, terms share what they compute by `once`."""
+    """Context manager: inside, calls of `once` with the same key share one result."""
     token = _shared.set({})
     try:
         yield
@@ -23,11 +23,11 @@ def sharing() -> Iterator[None]:
 
 
 def once(key: tuple[int, ...], compute: Callable[[], Tensor]) -> Tensor:
-    """`compute()`, or what it gave before under the same key inside of `sharing`.
+    """The result of `compute()`; inside of `sharing` it is computed once for each key.
 
     Args:
-        key: the `id` of everything that the result depends on.
-        compute: makes it.
+        key: the `id`s of all objects that the result depends on.
+        compute: returns the result.
     """
     shared = _shared.get()
     if shared is None:

@@ -1,6 +1,6 @@
-"""Filters of images as products of matrices: on a CPU ten times faster than a convolution.
+"""Image filters as matrix products: on a CPU ten times as fast as a convolution.
 
-A convolution of a single channel cannot use the matrix units that everything else runs on.
+A convolution with a single channel cannot use the fast matrix kernels.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Lines longer than twice this are cut into overlapping pieces, so that costs grow with the
-#: pixels and not with the side.
+#: Lines longer than twice this are cut into overlapping pieces, so that the cost per pixel does not
+#: grow with the length of a line.
 _PIECE = 64
 
 
 def slide(images: Tensor, down: Tensor, across: Tensor, *, padded: bool = False) -> Tensor:
-    """The correlation of images with the product of two lines of weights.
+    """Correlates images with a separable filter.
 
     Args:
         images: (..., H, W).
         down, across: (K,), (L,) weights along the columns and along the rows.
-        padded: K and L are odd, zeros lie around the image, and the result has its size;
-            otherwise only places where the window lies wholly inside.
+        padded: whether to pad with zeros, so that the result has the size of the image (K and L
+            must be odd); else only places where the window lies fully inside.
 
     Returns:
         (..., H, W), or (..., H - K + 1, W - L + 1).
@@ -33,7 +33,7 @@ def slide(images: Tensor, down: Tensor, across: Tensor, *, padded: bool = False)
 
 
 def sliding_matrix(weights: Tensor, size: int) -> Tensor:
-    """(size - K + 1, size): row i holds the K weights from column i on, zeros elsewhere."""
+    """The filter as a matrix, (size - K + 1, size): row i has the weights from column i on."""
     window = len(weights)
     places = torch.arange(size, device=weights.device)
     offset = places[None, :] - places[: size - window + 1, None]
@@ -44,9 +44,10 @@ def sliding_matrix(weights: Tensor, size: int) -> Tensor:
 def _along_columns(images: Tensor, weights: Tensor) -> Tensor:
     size, found, piece = _sizes(images.shape[-2], weights)
     if found <= 2 * piece:
-        return sliding_matrix(weights, size) @ images
+        return sliding_matrix(weights, size) @ images  # (..., H - K + 1, W)
     whole = -(-found // piece) * piece
     images = F.pad(images, (0, 0, 0, whole - found))
+    # (..., pieces, piece + K - 1, W): neighbours overlap by K - 1 lines
     pieces = images.unfold(-2, piece + len(weights) - 1, piece).transpose(-1, -2)
     filtered = sliding_matrix(weights, pieces.shape[-2]) @ pieces
     return filtered.flatten(-3, -2)[..., :found, :]
@@ -63,5 +64,5 @@ def _along_rows(images: Tensor, weights: Tensor) -> Tensor:
 
 
 def _sizes(size: int, weights: Tensor) -> tuple[int, int, int]:
-    """Of a line: its length, the number of places for the window, and the length of a piece."""
+    """The length of a line, the number of window places in it, and the length of a piece."""
     return size, size - len(weights) + 1, max(_PIECE, len(weights))

@@ -1,4 +1,4 @@
-"""Soft histograms of many rows of values, in memory for the rows and not for rows times bins."""
+"""Soft histograms of many rows of values; memory grows with the rows, not with rows x bins."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 from aelab.errors import ConfigError
 
-#: Intermediate numbers held at once: on a CPU what stays in its cache, else enough to keep busy.
+#: Intermediate numbers held at once: on a CPU as many as fit its cache, else enough for a GPU.
 _PIECE_CPU, _PIECE_ELSEWHERE = 2**18, 2**24
 
 
 def soft_histogram(
     values: Tensor, bins: int, min: float = 0.0, max: float = 1.0, sigma: float = 100.0
 ) -> Tensor:
-    """How many values of each row lie in each bin, with bins whose walls are sigmoids.
+    """Number of values of each row in each bin, with sigmoids as bin edges.
 
     h_k = sum over i of sigmoid(sigma (x_i - e_k)) - sigmoid(sigma (x_i - e_(k+1))), where e_k =
-    min + k (max - min) / bins. All bins together count sigmoid(sigma (x - min)) - sigmoid(sigma
-    (x - max)) of a value, so that one exactly at an end counts one half. Values outside fade out.
+    min + k (max - min) / bins. Summed over bins, a value counts sigmoid(sigma (x - min)) -
+    sigmoid(sigma (x - max)): one half if it is exactly `min` or `max`, and near 0 outside.
 
-    Memory: values and result, and a piece of fixed size; the backward pass computes it again.
+    Memory: values, result, and a piece of fixed size; the backward pass recomputes the sigmoids.
 
     Args:
-        values: (R, ...), each row a histogram; a single dimension is one row.
+        values: (R, ...), one histogram for each row; a 1-D tensor is one row.
         bins: number of bins of equal width between `min` and `max`.
-        sigma: steepness of the walls, in 1 / units of the values; not relative to the bins.
+        sigma: steepness of the edges, in 1 / units of the values; not relative to the bins.
 
     Returns:
         (R, bins), counts; at least 0, at most the number of values in a row.
@@ -45,7 +45,7 @@ def soft_histogram(
 
 
 def soft_counts(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
-    """Soft numbers of values between neighbouring edges, as in `soft_histogram`.
+    """Soft counts of values between neighbouring edges, as in `soft_histogram`.
 
     Args:
         rows: (R, N).
@@ -59,7 +59,7 @@ def soft_counts(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
 
 
 def check_bins(bins: int, min: float, max: float, sigma: float) -> None:
-    """Raises a `ConfigError` unless there is a bin, a range and a steepness."""
+    """Raises a `ConfigError` unless bins >= 1, min < max and sigma > 0."""
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
         raise ConfigError(f"a histogram needs bins >= 1, not {bins!r}")
     if not min < max:
@@ -71,7 +71,7 @@ def check_bins(bins: int, min: float, max: float, sigma: float) -> None:
 class _SoftCounts(torch.autograd.Function):
     """Differences of sigmoids at neighbouring edges, piece by piece, forward and backward.
 
-    Each edge is computed once for the two bins it parts: half the sigmoids of the formula.
+    Each edge is computed once for its two bins: half the sigmoids of the formula.
     """
 
     generate_vmap_rule = True
@@ -80,7 +80,7 @@ class _SoftCounts(torch.autograd.Function):
     def forward(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
         """(R, N), (E,) -> (R, E - 1)."""
         bins = edges.shape[0] - 1
-        # Written in place: small results between large pieces would fragment the heap.
+        # Written in place: allocating small results between large pieces fragments the heap.
         counts = rows.new_zeros(rows.shape[0], bins)
         for some, few in _pieces(rows, bins):
             walls = _walls(rows[some], edges[few.start : few.stop + 1], sigma)
@@ -89,7 +89,7 @@ class _SoftCounts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keeps the values, not the sigmoids."""
+        """Saves the values for `backward`, not the sigmoids, which are R x E x N."""
         rows, edges, ctx.sigma = inputs
         ctx.save_for_backward(rows, edges)
 
@@ -100,23 +100,24 @@ class _SoftCounts(torch.autograd.Function):
             return None, None, None
         rows, edges = ctx.saved_tensors
         nothing = torch.zeros_like(gradients[0][:, :1])
+        # An edge ends one bin and starts the next: the difference of their gradients, (R, E).
         of_edges = torch.cat([gradients[0], nothing], 1) - torch.cat([nothing, gradients[0]], 1)
         total = torch.zeros_like(rows)
         for some, few in _pieces(rows, len(edges)):
             walls = _walls(rows[some], edges[few], ctx.sigma)
             slope = walls.sub_(walls * walls)
-            total[some] += torch.bmm(of_edges[some, None, few], slope)[:, 0]
+            total[some] += torch.bmm(of_edges[some, None, few], slope)[:, 0]  # (R, 1, E) (R, E, N)
         return total.mul_(ctx.sigma), None, None
 
 
 def _walls(rows: Tensor, edges: Tensor, sigma: float) -> Tensor:
     """sigmoid(sigma (x - e)): (R, N), (E,) -> (R, E, N)."""
-    # Not sigma x - sigma e: the difference of two near numbers is exact, that of large ones is not.
+    # Subtract first: x - e is exact for close numbers; sigma x - sigma e is not.
     return (rows[:, None, :] - edges[:, None]).mul_(sigma).sigmoid_()
 
 
 def _pieces(rows: Tensor, num_edges: int) -> Iterator[tuple[slice, slice]]:
-    """Ranges of rows and of edges whose product stays small; at least one row and edge each."""
+    """Ranges of rows and of edges whose product stays small; at least one row and one edge."""
     limit = _PIECE_CPU if rows.device.type == "cpu" else _PIECE_ELSEWHERE
     num_rows, row = len(rows), max(1, rows.shape[1])
     edges = min(num_edges, max(1, limit // row))

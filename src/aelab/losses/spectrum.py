@@ -1,4 +1,4 @@
-"""Losses in the space of spatial frequencies, where blur is a missing part and not a small one."""
+"""Losses on spatial frequencies, where blur is a large error at high frequencies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aelab.losses.reconstruction import per_image
 def fft(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Mean modulus of the difference of the two spectra, phase included.
 
-    The transform is orthonormal: the mean of the *squared* moduli would be `l2` exactly. Without
-    the square, the many small differences at high frequencies count for more than in `l2`.
+    The transform is orthonormal: the mean of the *squared* moduli equals `l2`. Without the square,
+    the many small differences at high frequencies have more weight than in `l2`.
 
     Args:
         reconstruction, target: (B, C, H, W).
@@ -33,10 +33,10 @@ def fft(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 def focal_frequency(reconstruction: Tensor, target: Tensor, alpha: float = 1.0) -> Tensor:
-    """Squared difference of the spectra, weighted by how badly each frequency is met.
+    """Squared difference of the spectra, weighted by the error at each frequency.
 
-    The weight is |difference|^alpha divided by its maximum over the image's channel, taken as a
-    constant: frequencies that are already right lose their influence.
+    The weight is |difference|^alpha divided by its maximum over the channel, without gradient:
+    frequencies that are already right get little weight.
 
     Args:
         reconstruction, target: (B, C, H, W).
@@ -59,12 +59,12 @@ def focal_frequency(reconstruction: Tensor, target: Tensor, alpha: float = 1.0) 
     squared = difference.real.square() + difference.imag.square()
     weight = squared.detach() ** (alpha / 2)
     greatest = weight.amax(dim=(2, 3), keepdim=True)
-    # Equal images have no greatest difference; any divisor will do.
+    # For equal images all weights are 0; dividing by 1 avoids 0 / 0.
     weight = weight / torch.where(greatest > 0, greatest, torch.ones_like(greatest))
     return per_image(weight * squared)
 
 
 def _spectrum(values: Tensor) -> Tensor:
-    """(B, C, H, W) -> complex (B, C, H, W), orthonormal over the pixels."""
+    """The orthonormal 2-D spectrum: (B, C, H, W) -> complex (B, C, H, W)."""
     spectrum: Tensor = torch.fft.fft2(values.contiguous(), norm="ortho")
     return spectrum

@@ -1,7 +1,7 @@
-"""Numbers about a trained model that nothing was minimised for: `Subject` in, values out.
+"""Metrics of a trained model, besides its training loss: functions of a `Subject`.
 
-A metric is a function of a `Subject`; `METRICS` lists them. The formulas beside them work on
-tensors alone. The room knows nothing of runs and training; `lab.evaluate` stores what it finds.
+`METRICS` lists them. The other formulas of this room take only tensors. The room must not know
+runs or training; `lab.evaluate` stores the results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a linear code of the same length reaches: the floor that a network must beat."""
+"""PCA as a baseline: the error of a linear code of the same length."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class PCA(NamedTuple):
     """Principal components.
 
     Attributes:
-        mean: (P,).
+        mean: (P,) of the data.
         components: (D, P), orthonormal rows, the one of largest variance first.
-        variance: (D,) of the data along each.
+        variance: (D,), of the data along each component.
     """
 
     mean: Tensor
@@ -25,19 +25,19 @@ class PCA(NamedTuple):
     variance: Tensor
 
     def project(self, values: Tensor) -> Tensor:
-        """(N, P) -> (N, D)."""
+        """Codes of values: (N, P) -> (N, D)."""
         return (values - self.mean) @ self.components.T
 
     def restore(self, codes: Tensor) -> Tensor:
-        """(N, D) -> (N, P)."""
+        """Values of codes: (N, D) -> (N, P)."""
         return codes @ self.components + self.mean
 
 
 def fit_pca(values: Tensor, size: int) -> PCA:
-    """Principal components of (N, P) values; at most as many as N - 1 and P.
+    """The principal components of (N, P) values; at most N - 1 and at most P of them.
 
-    The sign of each is that its largest weight is positive, so that maps do not flip from one
-    machine to the next.
+    The sign of each component makes its largest weight positive, so that maps look the same on
+    every machine.
 
     Raises:
         ShapeError: fewer than two values.
@@ -46,9 +46,9 @@ def fit_pca(values: Tensor, size: int) -> PCA:
         raise ShapeError(f"PCA needs (N, P) values with N of at least 2, not {tuple(values.shape)}")
     values = values.double()
     mean = values.mean(0)
-    # The covariance is P x P: pixels are few here, images many.
+    # The (P, P) covariance, not an SVD of the (N, P) data: here images outnumber pixels.
     covariance = (values - mean).T @ (values - mean) / (len(values) - 1)
-    variance, vectors = torch.linalg.eigh(covariance)
+    variance, vectors = torch.linalg.eigh(covariance)  # ascending; columns are eigenvectors
     size = min(size, len(values) - 1, values.shape[1])
     components = vectors.flip(1)[:, :size].T
     largest = components.gather(1, components.abs().argmax(1, keepdim=True))
@@ -57,12 +57,11 @@ def fit_pca(values: Tensor, size: int) -> PCA:
 
 
 def pca_skill(subject: Subject) -> dict[str, float]:
-    """Reproduction error beside that of principal components with as many numbers.
+    """Reproduction error relative to that of PCA with a code of the same length.
 
-    `pca_l1`, `pca_l2`: mean errors of the held-out images through PCA of the training images with
-    the length of the latent, clamped to 0..1; `skill_l1`, `skill_l2`: 1 - error / PCA error: 0 no
-    better than a linear code, 1 perfect, below 0 worse. A latent as long as the image has no
-    skill to show: PCA is then perfect and the skill NaN.
+    `pca_l1`, `pca_l2`: mean errors of the held-out images, clamped to 0..1, for PCA of the training
+    images. `skill_l1`, `skill_l2`: 1 - error / PCA error: 0 is equal to a linear code, 1 perfect,
+    below 0 worse. For a latent as long as the image PCA is perfect, and the skill is NaN.
     """
     size = flat(subject.latents[:1]).shape[1]
     pca = fit_pca(flat(subject.train_images), size)

@@ -1,4 +1,4 @@
-"""Distances between two sets of images, by their features: fidelity and diversity."""
+"""Distances between two sets of images in feature space: fidelity and diversity."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aelab.posteriors import HasPrior
 
 
 def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
-    """Squared Frechet distance of two normal distributions with the features' moments.
+    """Squared Frechet distance of two normal distributions fitted to features (FID).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2).
 
     Args:
-        ours, theirs: (N, F), (M, F); few of them raise the value: compare equal numbers.
+        ours, theirs: (N, F), (M, F). Small sets increase the value: compare equal numbers.
 
     Returns:
         At least 0; in squared units of the features.
@@ -30,9 +30,10 @@ def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
     _comparable(ours, theirs)
     ours, theirs = ours.double(), theirs.double()
     size = ours.shape[1]
-    # `cov` of one feature is a number.
+    # For a single feature `cov` returns a scalar.
     first, second = (torch.cov(values.T).reshape(size, size) for values in (ours, theirs))
     root = _root(first)
+    # Symmetric, unlike S1 S2: eigvalsh applies, and the trace of the root is the same.
     both = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
     means = (ours.mean(0) - theirs.mean(0)).square().sum()
     distance: float = (means + first.trace() + second.trace() - 2 * both).item()
@@ -40,13 +41,13 @@ def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
 
 
 def kernel_distance(ours: Tensor, theirs: Tensor) -> float:
-    """Squared maximum mean discrepancy with the kernel (x y / F + 1)^3, without bias.
+    """Unbiased squared maximum mean discrepancy with the kernel (x y / F + 1)^3 (KID).
 
     Args:
         ours, theirs: (N, F), (M, F).
 
     Returns:
-        0 in expectation for equal distributions, and then as often below 0 as above.
+        An estimate with expectation 0 for equal distributions; it can be below 0.
 
     Source: Binkowski et al. 2018, arXiv:1801.01401, equation 4.
     """
@@ -54,26 +55,26 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> float:
     ours, theirs = ours.double(), theirs.double()
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        """(N, F), (M, F) -> (N, M)."""
+        """The kernel matrix: (N, F), (M, F) -> (N, M)."""
         return (a @ b.T / a.shape[1] + 1) ** 3
 
     def among(values: Tensor) -> Tensor:
-        """The mean over all pairs of different rows."""
-        k = kernel(values, values)
+        """The mean kernel over all pairs of different rows."""
+        k = kernel(values, values)  # without its diagonal the estimate is unbiased
         return (k.sum() - k.trace()) / (len(values) * (len(values) - 1))
 
     return (among(ours) + among(theirs) - 2 * kernel(ours, theirs).mean()).item()
 
 
 def precision_recall(ours: Tensor, theirs: Tensor, neighbours: int = 3) -> tuple[float, float]:
-    """How much of ours lies where theirs are (precision), and the other way round (recall).
+    """Share of our points within their set (precision), and the reverse (recall).
 
-    A point lies within a set if it is no farther from one of its points than that point's k-th
-    neighbour.
+    A point lies within a set if its distance to one of the set's points is at most the distance
+    of that point to its k-th neighbour.
 
     Args:
-        ours: (N, F) features of made images.
-        theirs: (M, F) of real ones.
+        ours: (N, F) features of generated images.
+        theirs: (M, F) features of real images.
         neighbours: k.
 
     Returns:
@@ -87,7 +88,7 @@ def precision_recall(ours: Tensor, theirs: Tensor, neighbours: int = 3) -> tuple
 
 
 def diversity(features: Tensor) -> float:
-    """Mean Euclidean distance of all pairs; 0 where all are the same."""
+    """Mean Euclidean distance of all pairs; 0 if all are the same."""
     count = len(features)
     if count < 2:
         return 0.0
@@ -97,21 +98,23 @@ def diversity(features: Tensor) -> float:
 def sample_quality(
     subject: Subject, sampler: str = "auto", count: int = 2000, seeds: int = 1
 ) -> dict[str, float]:
-    """New images of a sampler against held-out ones, by a feature net trained in place.
+    """Quality of sampled images against held-out ones, in the features of a net trained here.
 
-    `frechet`, `kernel` (distances), `precision`, `recall`, `diversity` (mean pairwise distance,
-    as a share of the held-out images'), `reproduction_frechet` (the same distance for the
-    reproductions: what no sampler can mend), `frechet_floor` (between two random halves of the
-    held-out images: what equal distributions give at half the number). With `features_accuracy`,
-    `features_chance` and `features_hash` (the first 6 hexadecimal digits as a number): values
-    compare only where the hash is the same.
+    The values:
+
+    - `frechet`, `kernel`: distances; `precision`, `recall`.
+    - `diversity`: mean pairwise distance, relative to that of the held-out images.
+    - `reproduction_frechet`: Frechet distance of the reproductions, which no sampler can improve.
+    - `frechet_floor`: between two random halves of the held-out images, so the value of equal
+      distributions at half the number of images.
+    - `features_accuracy`, `features_chance`, `features_hash` (first 6 hexadecimal digits as a
+      number): of the feature net. Values with different hashes cannot be compared.
 
     Args:
         subject: with training images.
-        sampler: of `SAMPLERS`; `auto` is `prior` where the posterior knows its prior, else
-            `gaussian`.
-        count: new images, and at most so many held-out ones, a random draw.
-        seeds: draws that are averaged.
+        sampler: of `SAMPLERS`; `auto` is `prior` if the posterior has one, else `gaussian`.
+        count: sampled images, and at most as many held-out ones, drawn at random.
+        seeds: number of draws to average.
     """
     net = train_features(subject)
     real = net.features(subject.images[:count])
@@ -128,7 +131,7 @@ def sample_quality(
             "diversity": diversity(made) / whole if whole else float("nan"),
         }
         values = {name: values[name] + value / seeds for name, value in found.items()}
-    # Shuffled again: images in drawn order hold their classes more evenly than a draw does.
+    # Shuffled again: the drawn order balances classes better than a random draw would.
     halves = real[torch.randperm(len(real), generator=keyed_generator(0, "halves"))]
     half = len(real) // 2
     values["frechet_floor"] = frechet_distance(halves[:half], halves[half : 2 * half])
@@ -138,7 +141,7 @@ def sample_quality(
 
 
 def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Tensor:
-    """(count, C, H, W) decoded draws of a sampler fitted to the training codes, not clamped.
+    """Decoded samples, (count, C, H, W), of a sampler fitted to the training codes; not clamped.
 
     Raises:
         UserError: an unknown sampler.
@@ -167,13 +170,14 @@ def _about(net: Trained) -> dict[str, float]:
 
 
 def _within(points: Tensor, others: Tensor, neighbours: int) -> float:
-    """Share of points inside of the balls around `others` up to their k-th neighbours."""
+    """Share of points within the balls around `others` that reach their k-th neighbours."""
     among = distances(others, others).fill_diagonal_(float("inf"))
     radius = among.kthvalue(min(neighbours, len(others) - 1), dim=1).values
     return (distances(points, others) <= radius).any(1).double().mean().item()
 
 
 def _root(covariance: Tensor) -> Tensor:
+    # The symmetric square root; rounding can make eigenvalues slightly negative.
     values, vectors = torch.linalg.eigh(covariance)
     root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return root

@@ -1,10 +1,10 @@
-"""A feature net for images of any size, trained in place in seconds: no weights from elsewhere.
+"""A feature net for images of any size, trained here in seconds, without downloaded weights.
 
-Distances between sets of images need features. The usual ones come from a net trained on
-photographs of 299 pixels and must be downloaded; those of small grey images say little there. This
-one is trained on the run's own training images: on their classes where they have labels, else on
-which way up an image is. Its accuracy and the hash of its weights go with every number, because
-numbers of different nets do not compare.
+Distances between sets of images need features. The usual ones come from a net for photographs of
+299 pixels; it must be downloaded, and its features mean little for small grey images. This net is
+trained on the run's training images: to classify them if they have labels, else to recognise by
+how much an image was rotated. Every result carries the net's accuracy and weight hash, because
+results of different nets cannot be compared.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _BATCH = 128
 
 
 class FeatureNet(nn.Module):
-    """Three strided convolutions, their mean and maximum over the image, a layer of features.
+    """Three convolutions, mean and maximum over the image, and a linear feature layer.
 
     Args:
         channels: C of the images.
-        classes: that it is trained to tell apart.
+        classes: number of classes to distinguish.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -43,27 +43,29 @@ class FeatureNet(nn.Module):
         self.classify = nn.Linear(FEATURES, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in 0..1 -> (B, 64), at least 0."""
-        maps = self.convolutions(images)
-        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+        """Features of images: (B, C, H, W) in 0..1 -> (B, 64), at least 0."""
+        maps = self.convolutions(images)  # (B, 96, H / 4, W / 4)
+        pooled = torch.cat(
+            [maps.mean((2, 3)), maps.amax((2, 3))], 1
+        )  # (B, 192), for any image size
         embedded: Tensor = F.relu(self.embed(pooled))
         return embedded
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, classes), logits."""
+        """Class logits: (B, C, H, W) -> (B, classes)."""
         logits: Tensor = self.classify(self.features(images))
         return logits
 
 
 class Trained(NamedTuple):
-    """A feature net and what a reader must know of it.
+    """A trained feature net and its quality.
 
     Attributes:
         net: in evaluation mode.
         task: `classes` or `rotations`.
-        accuracy: share of held-out images it gets right.
-        chance: what guessing gets right.
-        sha256: of its weights, hexadecimal.
+        accuracy: share of held-out images that it classifies correctly.
+        chance: accuracy of always guessing the most frequent class.
+        sha256: hash of its weights, hexadecimal.
     """
 
     net: FeatureNet
@@ -74,20 +76,20 @@ class Trained(NamedTuple):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), clamped to 0..1 -> (N, 64) float64."""
+        """Features of images, (N, C, H, W), clamped to 0..1 -> (N, 64) float64."""
         parts = [self.net.features(part.clamp(0, 1)) for part in torch.split(images, 250)]
         return torch.cat(parts).double()
 
 
 def train_features(subject: Subject, images: int = 20_000) -> Trained:
-    """The feature net of a subject's training images; the same data and seed give the same net.
+    """Trains the feature net of a subject; the same training images give the same net.
 
     Args:
-        subject: with training images; square ones if they are not of several classes.
-        images: seen in training.
+        subject: with training images; without several classes they must be square.
+        images: number of images to train on, with repetition.
 
     Raises:
-        ConfigError: neither several classes nor square images.
+        ConfigError: there are neither several classes nor square images.
 
     Source: rotations as a task: Gidaris et al. 2018, arXiv:1803.07728.
     """
@@ -106,7 +108,9 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
         net = FeatureNet(train.shape[1], classes)
     _train(net, train, labels, images, generator)
     if labels is not None and test_labels is not None:
-        known = torch.isin(test_labels, labels)  # a class that was never trained cannot be told
+        known = torch.isin(
+            test_labels, labels
+        )  # classes that the net was not trained on are left out
         held_out, test_labels = held_out[known], test_labels[known]
     inputs, wanted = _task(held_out[:2000], None if test_labels is None else test_labels[:2000],
                            generator)  # fmt: skip
@@ -122,7 +126,7 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
 
 
 def _tells_classes(subject: Subject) -> bool:
-    """Whether there are several classes to learn, and held-out images of one of them."""
+    """Whether there are several training classes, and held-out images of at least one."""
     if subject.labels is None or subject.train_labels is None:
         return False
     seen = torch.unique(subject.train_labels)
@@ -153,9 +157,9 @@ def _train(
 def _task(
     images: Tensor, labels: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Images and what is to be told of them: their class, or how often they were turned."""
+    """Inputs and targets of the classifier: images and classes, or rotated images and rotations."""
     if labels is not None:
         return images, labels
     turns = torch.randint(4, (len(images),), generator=generator)
-    turned = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
+    turned = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])  # (4, B, C, H, W)
     return turned[turns, torch.arange(len(images))], turns

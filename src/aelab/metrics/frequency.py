@@ -1,4 +1,4 @@
-"""Where in the spectrum a reconstruction is wrong: blur as a number for each spatial frequency."""
+"""Reconstruction error by spatial frequency, which measures blur."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from aelab.errors import ShapeError
 
 
 class FrequencyError(NamedTuple):
-    """Errors by spatial frequency, one number a ring of the spectrum, float64 on the CPU.
+    """Errors by spatial frequency: one number for each ring of the spectrum, float64 on the CPU.
 
     Attributes:
         frequency: (F,) mean radius of the ring, cycles per pixel: 0 is the mean of the image, 0.5
             the finest stripes along an axis; the corners reach 0.71.
-        error: (F,) squared error in the ring; all rings add up to the mean squared error.
-        target: (F,) mean square of the targets in the ring; all rings add up to that of the images.
-        reconstruction: (F,) the same of the reconstructions.
-        transfer: (F,) how much of the target's amplitude arrives: 1 all, 0 nothing (blur), above 1
-            exaggerated. The least-squares gain from target to reconstruction.
-        coherence: (F,) 0..1, how far the reconstruction follows the target up to that gain: near 0
-            it is invented detail, however strong.
+        error: (F,) squared error in the ring; all rings sum up to the mean squared error.
+        target: (F,) mean square of the targets in the ring; all rings sum up to that of the images.
+        reconstruction: (F,) mean square of the reconstructions in the ring.
+        transfer: (F,) least-squares gain from target to reconstruction: 1 is full amplitude, 0
+            nothing (blur), above 1 exaggerated.
+        coherence: (F,) 0..1, correlation of reconstruction and target in the ring. Near 0 the
+            detail is invented, however strong it is.
     """
 
     frequency: Tensor
@@ -34,25 +34,25 @@ class FrequencyError(NamedTuple):
 
     @property
     def relative(self) -> Tensor:
-        """(F,) error / target: 0 right, 1 as bad as leaving the ring out, above 1 worse."""
+        """(F,) error / target: 0 is exact, 1 as bad as leaving the ring out, above 1 worse."""
         return _ratio(self.error, self.target)
 
 
 def error_by_frequency(reconstruction: Tensor, target: Tensor) -> FrequencyError:
     """Splits the squared error of images into rings of the spectrum.
 
-    Rings are 1 / min(H, W) cycles per pixel wide, but the first holds frequency 0 only. Sums go
-    over images, channels and frequencies. Images are taken as periodic, without a window: a
-    step between opposite borders counts as detail, in the target as in the reconstruction.
+    Rings are 1 / min(H, W) cycles per pixel wide; the first contains only frequency 0. Images are
+    treated as periodic, without a window: a step between opposite borders counts as detail, in
+    target and reconstruction alike.
 
     Args:
-        reconstruction, target: (B, C, H, W); the reconstruction as the model gives it, not clamped.
+        reconstruction, target: (B, C, H, W); the reconstruction of the model, not clamped.
 
     Returns:
         F = about 0.71 min(H, W) + 1 rings.
 
     Raises:
-        ShapeError: the shapes differ, or hold no image.
+        ShapeError: the shapes differ, or there is no image.
 
     Source: Parseval's theorem; transfer and coherence as in Bendat & Piersol 2010, Random data,
         section 6.1.4 (single input, single output).
@@ -73,7 +73,9 @@ def error_by_frequency(reconstruction: Tensor, target: Tensor) -> FrequencyError
         "imaginary": (ours * wanted.conj()).imag.mean((0, 1)),
     }
     sums = {
-        name: torch.bincount(ring, values.flatten()) / pixels for name, values in numbers.items()
+        # bincount with weights sums the values of each ring.
+        name: torch.bincount(ring, values.flatten()) / pixels
+        for name, values in numbers.items()
     }
     both = sums["real"].square() + sums["imaginary"].square()
     return FrequencyError(
@@ -87,26 +89,26 @@ def error_by_frequency(reconstruction: Tensor, target: Tensor) -> FrequencyError
 
 
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Number of the ring and radius of each frequency, both (H * W,)."""
+    """The ring number and the radius of each frequency, both (H * W,)."""
     rows, columns = (torch.fft.fftfreq(size, dtype=torch.float64) for size in (height, width))
     radius = torch.hypot(rows[:, None], columns[None, :]).flatten()
     ring = (radius * min(height, width)).round().long().clamp(min=1)
     ring[0] = 0
-    # Long narrow images may leave a ring without a frequency; the rings that exist are numbered.
+    # In long narrow images some rings have no frequency; only the others are numbered.
     return torch.unique(ring, return_inverse=True)[1], radius
 
 
 def _spectrum(values: Tensor) -> Tensor:
-    """Orthonormal spectrum, complex128 (B, C, H, W) on the CPU."""
+    """The orthonormal spectrum, complex128 (B, C, H, W) on the CPU."""
     spectrum: Tensor = torch.fft.fft2(values.detach().cpu().double(), norm="ortho")
     return spectrum
 
 
 def _power(spectrum: Tensor) -> Tensor:
-    """(B, C, H, W) -> (H, W), mean over images and channels."""
+    """The power at each frequency, mean over images and channels: (B, C, H, W) -> (H, W)."""
     return (spectrum.real.square() + spectrum.imag.square()).mean((0, 1))
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below; NaN where there is nothing below."""
+    """above / below; NaN where the denominator is 0."""
     return torch.where(below > 0, above / below.clamp(min=1e-300), torch.nan)

@@ -1,4 +1,4 @@
-"""Log-likelihoods of Gaussian latents: the evidence bound, its parts, and a tighter estimate."""
+"""Log-likelihood estimates for models with a posterior: ELBO, its parts, and IWAE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject, flat, normal_of
 from aelab.posteriors import changed
 
-#: Formula of a reconstruction term -> how it takes pixels to be distributed.
+#: Formula of a reconstruction term -> distribution of pixels that it implies.
 _DISTRIBUTIONS: dict[str, Literal["bernoulli", "logits", "gaussian", "laplace"]] = {
     "bce": "bernoulli",
     "bce_logits": "logits",
@@ -27,7 +27,7 @@ ACTIVE_VARIANCE = 0.01
 
 
 class Observation(NamedTuple):
-    """How a pixel is distributed around its reconstruction.
+    """The distribution of a pixel given its reconstruction.
 
     Attributes:
         kind: `bernoulli` (the reconstruction is a probability), `logits` (its logit), `gaussian`,
@@ -41,7 +41,7 @@ class Observation(NamedTuple):
 
     @property
     def is_density(self) -> bool:
-        """Whether it gives a density over grey values instead of a probability of 0 and 1."""
+        """Whether it is a density over grey values, not a probability of 0 and 1."""
         return self.kind in ("gaussian", "laplace")
 
     def log_probability(self, reconstruction: Tensor, images: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Observation(NamedTuple):
         if self.kind == "logits":
             values = -F.binary_cross_entropy_with_logits(reconstruction, images, reduction="none")
         elif self.kind == "bernoulli":
-            # Sigmoids round to 0 and 1 in float32; without a margin one such pixel is -infinity.
+            # In float32 sigmoids round to exactly 0 or 1; one such pixel would give -infinity.
             p = reconstruction.clamp(1e-6, 1 - 1e-6)
             values = images * torch.log(p) + (1 - images) * torch.log1p(-p)
         elif self.kind == "gaussian":
@@ -62,18 +62,19 @@ class Observation(NamedTuple):
 
 
 def observation_of(subject: Subject) -> Observation:
-    """The distribution that the run's reconstruction term stands for.
+    """The distribution implied by the run's reconstruction term.
 
-    `l2` is a Gaussian and `l1` a Laplacian whose scale is the most likely one of the held-out
-    reproductions: a minimised mean error leaves it open. Where no term tells, a Gaussian.
+    `l2` means a Gaussian, `l1` a Laplacian. Their scale, which training leaves open, is the maximum
+    likelihood estimate on the held-out reproductions. Without a known term: a Gaussian.
 
     Raises:
-        ConfigError: the reproductions are perfect, so that no scale is the most likely one.
+        ConfigError: the reproductions are perfect, so the likelihood has no maximum.
     """
     known = [_DISTRIBUTIONS[name] for name in subject.formulas if name in _DISTRIBUTIONS]
     kind = known[0] if known else "gaussian"
     if kind in ("bernoulli", "logits"):
         return Observation(kind)
+    # Maximum likelihood: the root mean square for a Gaussian, the mean |error| for a Laplacian.
     error = subject.reconstructions - subject.images
     squared = error.square().mean().sqrt().item()
     scale = squared if kind == "gaussian" else error.abs().mean().item()
@@ -83,15 +84,16 @@ def observation_of(subject: Subject) -> Observation:
 
 
 def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
-    """The evidence lower bound of the held-out images and its parts, means over images.
+    """The evidence lower bound (ELBO) of the held-out images and its parts, means over images.
 
     `elbo_nats` = -`distortion_nats` - `rate_nats`; `bits_per_dim` is -elbo per pixel and channel.
-    With a density (`l1`, `l2`) that is of 8-bit grey values: 8 bits are added, as if the density
-    were constant within each of the 256 steps; `pixel_scale` is the scale taken. With `bce`, grey
-    images are no outcome of the distribution: then only differences between runs mean something.
+    With a density (`l1`, `l2`) it refers to 8-bit grey values: 8 bits are added, as if the density
+    were constant within each of the 256 steps; `pixel_scale` is the scale of the density. With
+    `bce`, grey values are not outcomes of the distribution: then only differences between runs
+    are meaningful.
 
     Args:
-        subject: whose posterior can be drawn from and knows its divergence.
+        subject: its posterior must have a divergence and allow drawing.
         samples: latents drawn for each image.
 
     Source: Kingma & Welling 2014, arXiv:1312.6114, equation 3.
@@ -116,14 +118,14 @@ def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
 def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, float]:
     """The importance-weighted estimate of the log-likelihood, ln 1/K sum_k p(x, z_k) / q(z_k | x).
 
-    A lower bound in expectation, closer the more samples; `iwae_std_error_nats` is that over
-    images. `iwae_elbo_nats` is the evidence bound of the same images with the same draws: never
-    above `iwae_nats`, while `elbo_nats` is over more images and may be.
+    A lower bound in expectation, tighter with more samples. `iwae_std_error_nats` is the standard
+    error over images. `iwae_elbo_nats` is the ELBO of the same images with the same draws; it is
+    never above `iwae_nats`. (`elbo_nats` covers more images and can be above it.)
 
     Args:
-        subject: whose posterior can be drawn from and knows its divergence.
+        subject: its posterior must have a divergence and allow drawing.
         samples: K; papers report 5000.
-        images: at most so many held-out images, a random draw.
+        images: at most this many held-out images, drawn at random.
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
     """
@@ -135,6 +137,7 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
     for index in range(samples):
         latent, log_ratio = _draw(subject, part, index, "iwae")
         likelihood = observation.log_probability(subject.decode(latent), subject.images[part])
+        # A running log-sum-exp: only (N,) numbers are kept, not (N, K).
         weights = torch.logaddexp(weights, likelihood.double() + log_ratio)
         bound += likelihood.double() + log_ratio
     values = weights - math.log(samples)
@@ -150,17 +153,17 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
 
 
 def latent_use(subject: Subject) -> dict[str, float]:
-    """How much of a Gaussian latent is used.
+    """How many dimensions of a latent carry information.
 
-    `active_units`: dimensions whose mean code varies over images with a variance above 0.01;
-    `kl_max_nats`, `kl_median_nats`: of the KL divergence of single dimensions, means over images;
-    `kl_dims_above_0.1`: dimensions that carry more than 0.1 nats.
+    `active_units`: number of dimensions whose mean code has a variance over images above 0.01.
+    `kl_max_nats`, `kl_median_nats`: over dimensions, of their KL divergence (mean over images).
+    `kl_dims_above_0.1`: number of dimensions with more than 0.1 nats.
 
     Source: active units: Burda et al. 2016, arXiv:1509.00519, section 5.2.
     """
     kl = kl_by_dimension(subject)
     mean = flat(subject.latents)
-    # One image does not tell what varies.
+    # A variance over images needs two of them.
     active = float(int((mean.var(0) > ACTIVE_VARIANCE).sum())) if len(mean) > 1 else math.nan
     return {
         "active_units": active,
@@ -172,13 +175,13 @@ def latent_use(subject: Subject) -> dict[str, float]:
 
 
 def kl_by_dimension(subject: Subject) -> Tensor:
-    """(D,) nats: the KL divergence of each latent dimension from the prior, mean over images."""
+    """The KL divergence of each latent dimension from the prior, (D,) nats, mean over images."""
     kl: Tensor = subject.posterior.kl()
     return kl.flatten(1).double().mean(0)
 
 
 def _draw(subject: Subject, part: slice, index: int, purpose: str) -> tuple[Tensor, Tensor]:
-    """Latents drawn from the posterior (B, D), and ln p(z) - ln q(z | x) of each, (B,) float64."""
+    """Samples of the posterior (B, D), and their ln p(z) - ln q(z | x), (B,) float64."""
     drawn: tuple[Tensor, Tensor] = changed(subject.posterior, lambda tensor: tensor[part]).draw(
         normal_of(subject.generator(purpose, index))
     )

@@ -1,4 +1,4 @@
-"""Codes of many dimensions as points of the plane."""
+"""Two-dimensional maps of codes: PCA, t-SNE and UMAP."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 from aelab.errors import MissingExtra, ShapeError
 from aelab.metrics.baseline import fit_pca
 
-#: How a map can be made.
+#: Names of the methods for a map.
 METHODS = ("pca", "tsne", "umap")
 
 
 def same_place(codes: Tensor) -> bool:
-    """Whether all of (N, D) codes are one point, up to what float32 can tell apart there."""
+    """Whether all (N, D) codes are one point, within the precision of float32."""
     values = codes.double()
     spread = (values - values.mean(0)).abs().amax() if values.numel() else torch.zeros(())
     return bool(spread <= 1e-7 * values.abs().amax()) if values.numel() else True
 
 
 def pca_map(codes: Tensor) -> tuple[Tensor, tuple[float, float]]:
-    """(N, D) -> (N, 2) along the two principal components, and their shares of the variance.
+    """The codes along two principal components, (N, D) -> (N, 2), and the shares of variance.
 
-    Where there are fewer than two (one image or two, one number, codes on a line), the missing ones
-    are 0; codes that are all the same are all in one place.
+    If there are fewer than two components (one or two images, one dimension, codes on a line), the
+    missing coordinates are 0. Codes that are all equal are all at 0.
     """
     points = torch.zeros(len(codes), 2)
     if len(codes) < 2 or same_place(codes):
@@ -40,11 +40,11 @@ def pca_map(codes: Tensor) -> tuple[Tensor, tuple[float, float]]:
 
 
 def tsne_map(codes: Tensor, seed: int, perplexity: float = 30.0) -> Tensor:
-    """(N, D) -> (N, 2) by t-SNE; starts from PCA, so that maps of like codes look alike.
+    """A t-SNE map, (N, D) -> (N, 2); starts from PCA, so that similar codes give similar maps.
 
     Args:
-        codes: N above 3; all in one place where they are all the same.
-        seed: of the random numbers.
+        codes: N above 3; codes that are all equal are all at 0.
+        seed: seed of t-SNE.
         perplexity: effective number of neighbours; at most (N - 1) / 3.
 
     Raises:
@@ -67,7 +67,7 @@ def tsne_map(codes: Tensor, seed: int, perplexity: float = 30.0) -> Tensor:
 
 
 def umap_map(codes: Tensor, seed: int, neighbours: int = 15) -> Tensor:
-    """(N, D) -> (N, 2) by UMAP.
+    """A UMAP map, (N, D) -> (N, 2).
 
     Raises:
         MissingExtra: umap-learn is not installed.
@@ -76,7 +76,7 @@ def umap_map(codes: Tensor, seed: int, neighbours: int = 15) -> Tensor:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its libraries, about versions to come
+            warnings.simplefilter("ignore")  # deprecation warnings of its libraries
             from umap import UMAP
     except ImportError:
         raise MissingExtra("a UMAP map", "umap-learn", "latents") from None
@@ -85,16 +85,16 @@ def umap_map(codes: Tensor, seed: int, neighbours: int = 15) -> Tensor:
     if values is None:
         return torch.zeros(len(codes), 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed means one thread, which is meant
+        warnings.simplefilter("ignore")  # it warns that a seed means one thread, which is intended
         method = UMAP(n_neighbors=min(neighbours, len(codes) - 1), random_state=seed, n_jobs=1)
         return torch.from_numpy(method.fit_transform(values.float().numpy())).float()
 
 
 def _moderate(codes: Tensor) -> Tensor | None:
-    """Codes about zero with a spread of 1, float64, as the libraries need them; None for one point.
+    """Codes with mean 0 and spread 1, float64; None if all codes are one point.
 
-    t-SNE divides its first positions by their deviation: of equal codes by 0, upon which its
-    compiled loop leaves its arrays and takes the process along. It also wants two numbers a code.
+    t-SNE divides its initial positions by their deviation. For equal codes that is 0, and its
+    compiled loop then writes out of bounds and crashes the process. It also needs two dimensions.
     """
     if same_place(codes):
         return None

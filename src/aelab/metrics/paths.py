@@ -1,4 +1,4 @@
-"""Ways through the latent: between two codes, and along one dimension."""
+"""Paths through the latent space: between two codes, and along one dimension."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from aelab.errors import ShapeError
 
 
 def linear_path(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """(steps, D): start + t (end - start), t from 0 to 1 with both ends."""
+    """A straight path, (steps, D): start + t (end - start), t from 0 to 1, both ends included."""
     _same(start, end, steps)
     t = torch.linspace(0, 1, steps)[:, None]
     return start + t * (end - start)
 
 
 def spherical_path(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """(steps, D): along the great circle, lengths in proportion, both ends included.
+    """A path along the great circle, (steps, D), both ends included.
 
-    Codes of a high-dimensional normal distribution lie near a sphere; the straight line between
-    two of them passes inside it, where no code is. Where the two point the same or opposite ways,
-    the straight line.
+    Codes of a high-dimensional normal distribution lie near a sphere. The straight line between two
+    of them passes inside of it, where there are no codes. If both codes have the same or opposite
+    directions, the path is the straight line.
 
     Source: Shoemake 1985, Animating rotation with quaternion curves; White 2016, arXiv:1609.04468.
     """
@@ -28,7 +28,7 @@ def spherical_path(start: Tensor, end: Tensor, steps: int) -> Tensor:
     lengths = start.norm(), end.norm()
     cosine = (start @ end / (lengths[0] * lengths[1]).clamp(min=1e-12)).clamp(-1, 1)
     angle = torch.arccos(cosine)
-    if angle.sin() < 1e-4:
+    if angle.sin() < 1e-4:  # the weights below divide by it
         return linear_path(start, end, steps)
     t = torch.linspace(0, 1, steps)[:, None]
     weights = torch.sin((1 - t) * angle) / angle.sin(), torch.sin(t * angle) / angle.sin()
@@ -36,7 +36,7 @@ def spherical_path(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 
 def traversal(code: Tensor, dimension: int, values: Tensor) -> Tensor:
-    """(len(values), D): `code` with one dimension set to each value."""
+    """Copies of `code`, (len(values), D), with one dimension set to each value."""
     path = code.expand(len(values), -1).clone()
     path[:, dimension] = values
     return path

@@ -1,4 +1,4 @@
-"""How good reproductions are, in units that compare across runs and losses."""
+"""Quality of reproductions, in units that can be compared across runs and losses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from aelab.metrics.subject import Subject
 
 
 def psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of images in 0..1: -10 log10 of the mean squared error.
+    """Peak signal-to-noise ratio for images in 0..1: -10 log10 of the mean squared error.
 
     Args:
         reconstruction, target: (B, C, H, W); the reconstruction is not clamped here.
 
     Returns:
-        (B,) decibel; 0 where every pixel is wrong by 1, infinite where they are equal.
+        (B,) decibels; 0 where every pixel is wrong by 1, infinite where they are equal.
 
     Raises:
         ShapeError: the shapes differ.
@@ -31,17 +31,17 @@ def psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 def reproduction(subject: Subject) -> dict[str, float]:
-    """Errors of the held-out reproductions, clamped to 0..1 as one sees them; means over images.
+    """Errors of the held-out reproductions, clamped to 0..1 as displayed; means over images.
 
-    `l1` and `l2` in units of the images, `psnr_db` (of the mean squared error of all images: the
-    mean of each image's PSNR is ruled by the easiest ones), `ssim` as similarity, 1 is equal.
+    `l1` and `l2` in units of the images. `psnr_db` of the mean squared error over all images,
+    because the easiest images dominate the mean of their PSNRs. `ssim` as similarity, 1 is equal.
 
     Source: SSIM: Wang et al. 2004, see `losses.ssim`.
     """
     shown, target = subject.reconstructions.clamp(0, 1), subject.images
     difference = shown - target
     l2 = difference.square().mean()
-    similar = [
+    similar = [  # in chunks: SSIM holds five filtered copies of its images
         1 - ssim(ours, wanted)
         for ours, wanted in zip(torch.split(shown, 500), torch.split(target, 500), strict=True)
     ]

@@ -1,6 +1,6 @@
-"""Where new latents come from: the prior, or a distribution fitted to the codes of real images.
+"""Samplers of new latents: the prior, or a distribution fitted to the codes of real images.
 
-A plain autoencoder has no prior: what its codes are distributed like must be learned afterwards.
+A plain autoencoder has no prior, so the distribution of its codes must be fitted after training.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Normal:
 
 
 def fit_prior(latents: Tensor, generator: torch.Generator) -> Normal:
-    """N(0, 1) in as many dimensions; nothing is fitted."""
+    """The standard normal distribution with as many dimensions; nothing is fitted."""
     size = latents.shape[1]
     return Normal(torch.zeros(size), torch.eye(size))
 
@@ -60,8 +60,8 @@ def fit_prior(latents: Tensor, generator: torch.Generator) -> Normal:
 def fit_gaussian(latents: Tensor, generator: torch.Generator) -> Normal:
     """The normal distribution with mean and covariance of the codes (N, D).
 
-    A thousandth of the mean variance is added to each variance, so that dimensions that never move
-    do not make the covariance singular.
+    A thousandth of the mean variance is added to each variance, so that constant dimensions do not
+    make the covariance singular.
     """
     values = _checked(latents).double()
     covariance = torch.cov(values.T).reshape(values.shape[1], values.shape[1])
@@ -74,8 +74,8 @@ class Mixture:
     """A mixture of normal distributions, as scikit-learn fitted it.
 
     Args:
-        mixture: a `sklearn.mixture.GaussianMixture` with full covariances, fitted to codes that
-            were moved by `mean` and divided by `scale`.
+        mixture: a `sklearn.mixture.GaussianMixture` with full covariances, fitted to
+            (codes - `mean`) / `scale`.
         mean: (D,).
         scale: a number.
     """
@@ -108,7 +108,7 @@ def fit_mixture(latents: Tensor, generator: torch.Generator, components: int = 1
     Args:
         latents: (N, D), N at least `components`.
         generator: its seed starts the fit.
-        components: how many; fewer where there are fewer different codes.
+        components: number of normals; fewer if there are fewer different codes.
 
     Raises:
         MissingExtra: scikit-learn is not installed.
@@ -119,7 +119,7 @@ def fit_mixture(latents: Tensor, generator: torch.Generator, components: int = 1
         raise MissingExtra("the sampler 'mixture'", "scikit-learn", "latents") from None
     values = _checked(latents).double()
     mean = values.mean(0)
-    # About zero and of spread 1: its own thousandth below is then a thousandth at any scale.
+    # Mean 0 and spread 1, so that `reg_covar` below is relative to the scale of the codes.
     scale = (values - mean).square().mean().sqrt().clamp(min=1e-12).item()
     moved = ((values - mean) / scale).float().numpy()
     mixture = GaussianMixture(
@@ -129,17 +129,17 @@ def fit_mixture(latents: Tensor, generator: torch.Generator, components: int = 1
         random_state=generator.initial_seed() % 2**32,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it could go on: the fit is good enough long before
+        warnings.simplefilter("ignore")  # convergence warnings; the fit is good enough before
         fitted = mixture.fit(moved.astype("float64"))
     return Mixture(fitted, mean, scale)
 
 
 class Flow(nn.Module):
-    """A small normalising flow: affine couplings over halves of the standardised code.
+    """A small normalising flow: affine couplings between halves of the standardised code.
 
     Args:
         mean, std: (D,) of the codes.
-        layers: couplings; every one changes half of the dimensions.
+        layers: number of couplings; each changes half of the dimensions.
         hidden: width of their networks.
 
     Source: Dinh et al. 2017, arXiv:1605.08803, section 3.
@@ -157,6 +157,7 @@ class Flow(nn.Module):
         self._half = size // 2
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        # A new permutation before each coupling, so that each changes other dimensions.
         orders = [torch.randperm(size, generator=generator) for _ in range(layers)]
         self.register_buffer("orders", torch.stack(orders))
         self.couplings = nn.ModuleList(
@@ -172,13 +173,14 @@ class Flow(nn.Module):
         for parameter in self.parameters():
             bound = 1 / math.sqrt(parameter.shape[-1])
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        # Zero last layers: the flow starts as the identity.
         for coupling in self.couplings:
             assert isinstance(coupling, nn.Sequential)
             nn.init.zeros_(coupling[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(coupling[-1].bias)  # type: ignore[arg-type]
 
     def to_noise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) codes -> standard normal noise (N, D), and ln |det| of the map, (N,)."""
+        """Maps codes (N, D) to standard normal noise (N, D); with ln |det| of the map, (N,)."""
         values = (latents - self.mean) / self.std
         determinant = -self.std.log().sum().expand(len(latents))
         for order, coupling in zip(self.orders, self.couplings, strict=True):
@@ -212,8 +214,8 @@ class Flow(nn.Module):
         return normal + determinant
 
     def _scale_and_shift(self, coupling: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Log scale within (-2, 2), and shift, of the changed half."""
-        # One dimension has no other half to look at: its coupling sees a constant.
+        """Log scale within (-2, 2), and shift, for the changed half."""
+        # A single dimension has no other half: its coupling gets a constant.
         raw = coupling(kept if self._half else torch.ones(len(kept), 1))
         scale, shift = raw.chunk(2, dim=1)
         return 2 * torch.tanh(scale / 2), shift
@@ -226,13 +228,13 @@ def fit_flow(
     hidden: int = 128,
     steps: int = 1500,
 ) -> Flow:
-    """A normalising flow of the codes (N, D), by maximum likelihood; some ten seconds on a CPU.
+    """A normalising flow fitted to codes (N, D) by maximum likelihood; ten seconds on a CPU.
 
     Args:
         latents: (N, D).
-        generator: weights and batches are drawn from it.
+        generator: source of the weights and batches.
         layers, hidden: of `Flow`.
-        steps: of Adam, with 256 codes each and a rate that falls from 0.002 to 0 along a cosine.
+        steps: of Adam, with 256 codes each and a learning rate from 0.002 to 0 along a cosine.
     """
     values = _checked(latents)
     mean, std = values.double().mean(0), values.double().std(0)
@@ -266,7 +268,7 @@ SAMPLERS: Table[Callable[..., Sampler]] = Table(
 
 
 def nearest(images: Tensor, train_images: Tensor) -> tuple[Tensor, Tensor]:
-    """For each image the most similar training image, by Euclidean distance of pixels.
+    """The most similar training image of each image, by Euclidean distance of pixels.
 
     Args:
         images: (N, C, H, W); clamped to 0..1.

@@ -1,4 +1,4 @@
-"""How well classes lie apart: in the latent, and for comparison in the pixels."""
+"""How well classes are separated in the latent, compared with the pixels."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject, flat, need_finite
 from aelab.ops.nearest import nearest_rows
 
-#: Classes that are told one by one, at most.
+#: Single classes are reported only if there are at most this many.
 MOST_CLASSES = 20
 
 
 def knn_classes(train: Tensor, train_labels: Tensor, test: Tensor, neighbours: int = 5) -> Tensor:
-    """The class of most of the nearest training points of each test point, (N,) int64.
+    """The majority class among the nearest training points of each test point, (N,) int64.
 
-    Ties go to the class of the nearest point among those tied.
+    Ties are decided by the nearest point among the tied classes.
 
     Args:
         train, test: (M, D), (N, D); Euclidean distance.
         train_labels: (M,) int64.
-        neighbours: how many vote.
+        neighbours: number of votes.
     """
     neighbours = min(neighbours, len(train))
-    # Less than one vote altogether, more the nearer: decides ties only.
+    # At most half a vote, more for nearer points: this decides only ties.
     nearer = torch.linspace(0.5 / neighbours, 0, neighbours, dtype=torch.float64)
     order = nearest_rows(test, train, neighbours).rows
     classes = []
     for part in torch.split(order, 500):
-        votes = F.one_hot(train_labels[part], int(train_labels.max()) + 1).double()
+        votes = F.one_hot(
+            train_labels[part], int(train_labels.max()) + 1
+        ).double()  # (B, k, classes)
         counted = votes.sum(1) + (votes * nearer[None, :, None]).amax(1)
         classes.append(counted.argmax(1))
     return torch.cat(classes)
@@ -39,7 +41,7 @@ def knn_classes(train: Tensor, train_labels: Tensor, test: Tensor, neighbours: i
 def knn_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, neighbours: int = 5
 ) -> float:
-    """Share of test points whose class is that of most of their nearest training points, 0..1.
+    """Share of test points that k nearest neighbours classify correctly, 0..1.
 
     Args:
         train, train_labels, test, neighbours: as of `knn_classes`.
@@ -56,15 +58,15 @@ def linear_probe_accuracy(
     test_labels: Tensor,
     weight_decay: float = 1e-4,
 ) -> float:
-    """Share of test points that a multinomial logistic regression gets right.
+    """Share of test points that a multinomial logistic regression classifies correctly.
 
-    Inputs are brought to mean 0 and standard deviation 1, dimensions that never move to 0; L-BFGS,
+    Inputs are scaled to mean 0 and standard deviation 1, constant dimensions to 0. L-BFGS with
     at most 100 iterations.
 
     Args:
         train, test: (M, D), (N, D).
         train_labels, test_labels: (M,), (N,) int64.
-        weight_decay: half of it times the squared weights is added to the mean loss.
+        weight_decay: adds weight_decay / 2 times the squared weights to the mean loss.
 
     Returns:
         0..1.
@@ -72,7 +74,7 @@ def linear_probe_accuracy(
     Source: Alain & Bengio 2016, arXiv:1610.01644.
     """
     mean, std = train.double().mean(0), train.double().std(0, correction=0)
-    # Relative to the others and to rounding: codes may be tiny, or far from zero.
+    # Thresholds relative to the other dimensions and to rounding: codes may be tiny or far from 0.
     moves = std > torch.maximum(1e-6 * std.max(), 1e-7 * mean.abs())
     scale = torch.where(moves, 1 / std, 0.0)
     inputs, held_out = (((values - mean) * scale).float() for values in (train, test))
@@ -82,7 +84,7 @@ def linear_probe_accuracy(
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        """Of the probe as it is, with its gradient."""
+        """The current loss of the probe; also computes its gradient."""
         optimizer.zero_grad()
         fit = F.cross_entropy(inputs @ weight.T + bias, train_labels)
         value: Tensor = fit + 0.5 * weight_decay * weight.square().sum()
@@ -98,15 +100,15 @@ def linear_probe_accuracy(
 def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     """Accuracy of simple classifiers on the latent, and on the pixels.
 
-    `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe;
-    all 0..1, fitted on training images, counted on held-out ones. Latents are mean codes. Only the
-    latent where the numbers of images are no brightness. Classes are matched by name between
-    the sides; `knn_latent.NAME` is the share of that class's held-out images, of up to 20 classes.
-    Held-out images of a class without a training image are left out: nobody could name it.
+    `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe.
+    All are 0..1, fitted on training images and counted on held-out ones. Latents are mean codes.
+    Pixels are used only if they are brightness. Classes are matched by name between the two sets.
+    `knn_latent.NAME`: accuracy for one class, if there are at most 20. Held-out images of a class
+    without training images are left out.
 
     Raises:
-        ConfigError: all training images are of one class, none of the held-out images is of a class
-            of theirs, or codes are no numbers.
+        ConfigError: there is only one training class, no held-out image is of a training class,
+            or codes are not finite.
     """
     assert subject.labels is not None and subject.train_labels is not None
     labels, train_labels = subject.labels.long(), subject.train_labels.long()

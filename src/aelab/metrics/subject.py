@@ -1,4 +1,4 @@
-"""A trained model and its images: what every metric and figure looks at, computed once."""
+"""A trained model and its images, as metrics and figures use them; outputs are computed once."""
 
 from __future__ import annotations
 
@@ -22,32 +22,31 @@ from aelab.types import Images, Output
 
 
 class Subject:
-    """What is measured: a model in evaluation mode, held-out and perhaps training images.
+    """The input of metrics: a model in evaluation mode, held-out and optionally training images.
 
-    Everything is computed when it is first asked for, in chunks, without noise and without
-    gradients, and kept on the CPU.
+    Everything is computed at first use, in chunks, without noise and without gradients, and is
+    kept on the CPU.
 
-    Images stand in the order of `ops.subset.draw_order`, not in that of their sets: whoever takes
-    the first n of `images` or `train_images` takes a random draw, spread over the classes, the same
-    for every measure and every run on the set. Pictures for people are at `shown`.
+    Images are in the order of `ops.subset.draw_order`, not in that of their sets. So the first n
+    of `images` or `train_images` are a random draw, balanced over classes, and the same for every
+    metric and every run on the set. `shown` is the order for figures.
 
     Args:
-        model: keeps the contract of `types.Model`.
-        validation: held-out images; their random changes are applied only where they alter the
-            shape, drawn once.
-        train: training images; None where there are none, metrics that need them then say so.
-        formulas: names of the objective's terms, which tell how pixels are distributed around a
-            reconstruction: `bce` is a Bernoulli, `l2` a Gaussian.
-        seed: keys every random number.
-        limit: at most so many held-out images, drawn at random.
-        train_limit: at most so many training images, drawn at random.
+        model: follows the interface `types.Model`.
+        validation: held-out images; their random changes are applied only if they alter the
+            shape, with fixed random numbers.
+        train: training images, or None; metrics that need them then raise.
+        formulas: names of the objective's terms. They imply the distribution of pixels given a
+            reconstruction: `bce` a Bernoulli, `l2` a Gaussian.
+        seed: key of all random numbers.
+        limit: at most this many held-out images, drawn at random.
+        train_limit: at most this many training images, drawn at random.
         chunk_images: images in one pass.
-        device: where the model is.
-        every_class: for pictures: a class that the draw missed has an image among the held-out
-            ones.
+        device: device of the model.
+        every_class: for figures: add an image of each class that the draw missed.
 
     Raises:
-        DataError: no held-out image.
+        DataError: there is no held-out image.
     """
 
     def __init__(
@@ -86,21 +85,21 @@ class Subject:
 
     @property
     def medium(self) -> Medium:
-        """What the images are made of."""
+        """The medium of the images, see `aelab.medium`."""
         return self._validation.medium
 
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:
-        """Random numbers of this run for one purpose, on the CPU."""
+        """A generator of this run's random numbers for one purpose, on the CPU."""
         return keyed_generator(self.seed, purpose, index)
 
     @property
     def heldout_total(self) -> int:
-        """How many held-out images there are, of which `images` may be a part."""
+        """Number of held-out images in the set; `images` may be only a part of them."""
         return len(self._validation)
 
     @property
     def train_total(self) -> int:
-        """How many training images there are, of which `train_images` may be a part."""
+        """Number of training images in the set; `train_images` may be only a part of them."""
         return 0 if self._train is None else len(self._train)
 
     @cached_property
@@ -133,15 +132,15 @@ class Subject:
 
     @property
     def labels(self) -> Tensor | None:
-        """(N,) int64 of the held-out images, None where the set has none."""
+        """The labels of the held-out images, (N,) int64; None if the set has none."""
         labels = self._classes.labels[-1]
         return None if labels is None else labels[self._rows]
 
     @cached_property
     def shown(self) -> Tensor:
-        """(N,) int64, numbers in `images` by which pictures are chosen: one of each class in turn.
+        """Order of `images` for figures, (N,) int64: one of each class in turn.
 
-        The first so many of them are what a sheet of so many pictures shows.
+        A figure of n images shows the first n of them.
         """
         return show_order(len(self._rows), self.labels)
 
@@ -150,7 +149,7 @@ class Subject:
         """(M, C, H, W) training images, float32 0..1, without augmentation.
 
         Raises:
-            DataError: there are none.
+            DataError: the subject has no training images.
         """
         if self._train is None:
             raise DataError("there are no training images", hint="add a train_set to the file")
@@ -158,7 +157,7 @@ class Subject:
 
     @property
     def train_labels(self) -> Tensor | None:
-        """(M,) int64 of the training images, None where the set has none."""
+        """The labels of the training images, (M,) int64; None if the set has none."""
         labels = None if self._train is None else self._classes.labels[0]
         return None if labels is None else labels[self._train_rows]
 
@@ -169,34 +168,34 @@ class Subject:
 
     @property
     def reconstructions(self) -> Tensor:
-        """(N, C, H, W) of the held-out images, in 0..1, not clamped."""
+        """Reconstructions of the held-out images, (N, C, H, W) in 0..1, not clamped."""
         return self.output.reconstruction
 
     @property
     def latents(self) -> Tensor:
-        """(N, ...) what the decoder was given for the held-out images: mean codes."""
+        """Mean codes of the held-out images, (N, ...), as given to the decoder."""
         return self.output.latent
 
     @property
     def posterior(self) -> Posterior:
-        """Of the held-out images' latents, see `aelab.posteriors`."""
+        """The posterior of the held-out images, see `aelab.posteriors`."""
         return self.output.posterior
 
     @cached_property
     def train_output(self) -> Output:
-        """As `output`, of the training images."""
+        """As `output`, for the training images."""
         return self.run(self.train_images)
 
     @property
     def train_latents(self) -> Tensor:
-        """(M, ...) mean codes of the training images."""
+        """Mean codes of the training images, (M, ...)."""
         return self.train_output.latent
 
     @torch.no_grad()
     def run(self, images: Tensor) -> Output:
         """The model's output for (N, C, H, W) in 0..1, chunk by chunk, on the CPU.
 
-        A model of another range is given that, and its reconstructions are brought to 0..1.
+        For a model of another range, images and reconstructions are converted.
         """
         parts = [
             _on_cpu(self.model(self._given(part))) for part in torch.split(images, self._chunk)
@@ -205,21 +204,21 @@ class Subject:
             to_unit(torch.cat([part.reconstruction for part in parts]), self._value_range),
             torch.cat([part.latent for part in parts]),
             joined(part.posterior for part in parts),
-        )  # without logits, which take 95 times the memory of what they say
+        )  # without `details`: logits of characters need 95 times the memory of the characters
 
     def encode(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in 0..1 -> mean codes (N, ...), on the CPU."""
+        """Mean codes of images: (N, C, H, W) in 0..1 -> (N, ...), on the CPU."""
         given = from_unit(images, self._value_range)
         return self._chunked(self.model.encode, given)  # type: ignore[arg-type]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(N, D) or (N, *latent shape) -> images (N, C, H, W) in 0..1, not clamped, on the CPU."""
+        """Decodes latents (N, D) or (N, *latent shape): (N, C, H, W) in 0..1, not clamped."""
         shaped = latents.reshape(len(latents), *self.latents.shape[1:])
         made = self._chunked(self.model.decode, shaped)  # type: ignore[arg-type]
         return to_unit(made, self._value_range)
 
     def _given(self, images: Tensor) -> Tensor:
-        """A copy of images in 0..1 as the model is given them, where it is."""
+        """Images in 0..1 as model input: a copy in its range and on its device."""
         return from_unit(images, self._value_range).to(self.device, copy=True)
 
     @torch.no_grad()
@@ -231,24 +230,24 @@ class Subject:
 
 
 def normal_of(generator: torch.Generator) -> Callable[[tuple[int, ...]], Tensor]:
-    """A function of a shape that draws standard normal numbers from `generator`."""
+    """A function that draws standard normal numbers of a given shape from `generator`."""
     return lambda shape: torch.randn(shape, generator=generator)
 
 
 def flat(latents: Tensor) -> Tensor:
-    """(N, ...) -> (N, D) float32."""
+    """Flattens latents, (N, ...) -> (N, D) float32."""
     return latents.reshape(len(latents), -1).float()
 
 
 def need_finite(values: Tensor, what: str) -> None:
-    """Refuses values that are infinite or not a number.
+    """Checks that all values are finite.
 
     Args:
         values: (N, ...).
-        what: N of what, in words.
+        what: name of the values, for the message.
 
     Raises:
-        ConfigError: naming how many of them.
+        ConfigError: some are not; the message has their number.
     """
     bad = int((~torch.isfinite(values)).flatten(1).any(1).sum())
     if bad:

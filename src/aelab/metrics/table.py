@@ -1,4 +1,4 @@
-"""What a metric is: a function of a `Subject`, and what it needs and costs."""
+"""The type of a metric: a function of a `Subject`, its requirements and its cost."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject
 from aelab.posteriors import CanDraw, HasDivergence
 
-#: What a subject may lack: a posterior with a divergence that latents can be drawn from, labels of
-#: both sets, training images.
+#: Requirements of a metric: a posterior with a divergence from which latents can be drawn, labels
+#: of both sets, training images.
 Need = Literal["posterior", "labels", "train"]
 
 
 class Metric(NamedTuple):
-    """One entry of `METRICS`.
+    """An entry of `METRICS`.
 
     Attributes:
         function: `(subject, **options) -> {key: value}`; keys name their unit where they have one.
         summary: one sentence for `aelab evaluate --list`.
-        needs: what the subject must have.
-        cost: `cheap` ones are measured unless others are asked for.
-        needs_extra: name of the extra that must be installed, empty for none.
-        part: name of the argument that says over how many held-out images at most it is taken;
-            empty where it is over all of the subject's.
-        part_is: which of its values that concerns, in words; empty for all of them.
-        medium: name of the medium that the images must be of, see `aelab.medium`; empty for any.
+        needs: requirements on the subject.
+        cost: `cheap` metrics are measured by default, `slow` ones on request.
+        needs_extra: name of the extra that must be installed; empty for none.
+        part: name of the argument that limits the number of held-out images; empty if the metric
+            always uses all of the subject's.
+        part_is: which of its values the limit concerns, in words; empty for all of them.
+        medium: name of the required medium of the images, see `aelab.medium`; empty for any.
     """
 
     function: Callable[..., dict[str, float]]
@@ -40,7 +40,7 @@ class Metric(NamedTuple):
     medium: str = ""
 
     def images(self, subject: Subject, options: Mapping[str, Any]) -> int:
-        """Over how many of a subject's held-out images it is taken, the first in drawn order."""
+        """Number of a subject's held-out images that it uses; the first in drawn order."""
         available = len(subject.images)
         if not self.part:
             return available
@@ -56,22 +56,22 @@ _WORDS: dict[Need, str] = {
 
 
 def lacking(subject: Subject, metric: Metric) -> str:
-    """What the subject has not got for a metric, in words; empty if it can be measured."""
+    """What the subject lacks for a metric, in words; empty if it can be measured."""
     return lacking_needs(subject, metric.needs, metric.medium)
 
 
 def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") -> str:
-    """What the subject has not got of `needs`, in words; empty if nothing is missing.
+    """Which of `needs` the subject lacks, in words; empty if nothing is missing.
 
     Args:
-        medium: name of the one that its images must be of; empty for any.
+        medium: name of the required medium of its images; empty for any.
     """
     has: dict[Need, bool] = {
         "labels": subject.labels is not None
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
     }
-    if "posterior" in needs:  # only known once the images have passed the model
+    if "posterior" in needs:  # its type is known only after running the model
         has["posterior"] = isinstance(subject.posterior, HasDivergence) and isinstance(
             subject.posterior, CanDraw
         )
@@ -82,7 +82,7 @@ def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") ->
 
 
 def measure(subject: Subject, metric: Metric, **options: Any) -> dict[str, float]:
-    """The metric's values.
+    """Measures a metric on a subject; returns its values by name.
 
     Raises:
         ConfigError: the subject lacks what the metric needs.

@@ -1,4 +1,4 @@
-"""Pure tensor functions that several rooms need: resize, crops, keyed random numbers.
+"""Pure tensor functions used by several rooms: resize, crops, keyed random numbers.
 
-Knows errors and types; must not know data sets, models or runs.
+May import errors and types; must not know data sets, models or runs.
 """

@@ -1,4 +1,4 @@
-"""Images of a resident set as a model sees them: as little as possible is moved as floats."""
+"""Random changes of images that lie in memory as bytes; floats are made as late as possible."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def changed_batch(
 ) -> Tensor:
     """The chosen images after all random changes.
 
-    The numbers are those of gathering, converting to float, and applying each change in turn; but
-    crops, shifts and flips at the beginning work on bytes, and a crop takes only its window out of
-    the set: 30 times quicker for 32-pixel windows of 128-pixel images.
+    Equal to gathering, converting to float, and applying each change in turn. But crops, shifts and
+    flips at the start work on bytes, and a crop reads only its window from the set: 30 times as
+    fast for 32-pixel windows of 128-pixel images.
 
-    A change says so by attributes: `moves_only = True` if it moves pixels and computes nothing, and
-    then it may have `gather(pixels, index, generator)`, which takes its batch out of the whole set.
+    A change declares this by attributes: `moves_only = True` if it only moves pixels. It may then
+    have `gather(pixels, index, generator)`, which reads its batch directly from the whole set.
 
     Args:
         pixels: (N, C, H, W), uint8 0..255 or float.
         index: (B,) int64.
         changes: random changes in order.
-        generator: all are drawn from it, one after the other.
+        generator: source of all their random numbers.
 
     Returns:
         (B, C, height, width) float32, 0..1 for uint8 pixels.
@@ -40,7 +40,7 @@ def changed_batch(
         batch = gather(pixels, index, generator)
         del rest[0]
     else:
-        batch = pixels[index]
+        batch = pixels[index]  # (B, C, H, W)
     while rest and getattr(rest[0], "moves_only", False):
         batch = rest.pop(0)(batch, generator)
     batch = batch.float().mul_(1 / 255) if batch.dtype == torch.uint8 else batch.float()
@@ -50,14 +50,14 @@ def changed_batch(
 
 
 def chosen_images(images: Images, rows: Tensor) -> Tensor:
-    """(n, C, H, W) float32: some images of a set, of shape and range as a model is given them.
+    """(n, C, H, W) float32: some images of a set, in the shape and range of the model's input.
 
-    The set's random changes are applied only where they alter the shape, or the range
-    of values, drawn always alike.
+    The set's random changes are applied only if they alter the shape or the range of values; then
+    with fixed random numbers.
 
     Args:
         images: the set.
-        rows: (n,) int64, which of them; `ops.subset` draws such as stand for all.
+        rows: (n,) int64, the chosen rows; `ops.subset` draws representative ones.
     """
     ranged = any(getattr(change, "sets_range", False) for change in images.augment)
     if tuple(images.pixels.shape[1:]) == images.shape and not ranged:
@@ -66,5 +66,5 @@ def chosen_images(images: Images, rows: Tensor) -> Tensor:
 
 
 def floats(pixels: Tensor) -> Tensor:
-    """Bytes as float32 in 0..1; floats as they are."""
+    """uint8 pixels as float32 in 0..1; float pixels as float32, unscaled."""
     return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()

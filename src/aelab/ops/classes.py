@@ -1,7 +1,7 @@
-"""Classes of several sets under one numbering: matched by their names, else by their numbers.
+"""One numbering for the classes of several sets, matched by name, else by number.
 
-Every set numbers its own classes: train/ and val/ folders that do not hold the same subfolders give
-one class two numbers.
+Each set numbers its own classes. If train/ and val/ folders have different subfolders, the same
+class has two numbers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Classes(NamedTuple):
     """Labels of several sets in one numbering.
 
     Attributes:
-        labels: one entry a set: (N,) int64 from 0 up, or None where it has no labels.
-        names: by number.
+        labels: one entry for each set: (N,) int64 from 0, or None where it has no labels.
+        names: of the classes, by number.
     """
 
     labels: tuple[Tensor | None, ...]
@@ -28,10 +28,10 @@ class Classes(NamedTuple):
 
 
 def class_numbers(labels: Tensor | None) -> Tensor | None:
-    """(N,) int64 of labels that are classes; None where there are none.
+    """Labels as class numbers, (N,) int64; None if they are missing or not classes.
 
-    One whole number an image is a class, in whatever type; several numbers an image, or fractions,
-    are something else (targets, one-hot codes), and no classes.
+    One whole number per image is a class, in any numeric type. Several numbers per image, or
+    fractions, are something else (targets, one-hot codes).
     """
     if labels is None or labels.numel() != len(labels):
         return None
@@ -44,9 +44,9 @@ def class_numbers(labels: Tensor | None) -> Tensor | None:
 def common_classes(sets: Sequence[Images]) -> Classes:
     """One numbering for the classes of all sets.
 
-    Where every labelled set has names, equal names are one class: first those of the first set in
-    its order, then new ones. Otherwise equal numbers are one class, in ascending order, and those
-    that nobody uses are left out: labels may be any whole numbers.
+    If every labelled set has names, equal names are one class: first those of the first set in
+    its order, then new ones. Otherwise equal numbers are one class, in ascending order; unused
+    numbers are left out, because labels may be any whole numbers.
     """
     labelled = [images for images in sets if class_numbers(images.labels) is not None]
     known: dict[str | int, str]
@@ -62,10 +62,11 @@ def common_classes(sets: Sequence[Images]) -> Classes:
     place = {key: number for number, key in enumerate(known)}
 
     def renumbered(images: Images) -> Tensor | None:
-        """(N,) of one set, None where it has no labels."""
+        """The new labels (N,) of one set; None where it has none."""
         numbers = class_numbers(images.labels)
         if numbers is None:
             return None
+        # Only the distinct labels go through Python; `where` (N,) maps them back to images.
         values, where = torch.unique(numbers, return_inverse=True)
         keys = [_name(images, n) if by_name else n for n in values.tolist()]
         return torch.tensor([place[key] for key in keys], dtype=torch.int64)[where]

@@ -1,7 +1,7 @@
-"""Crops, shifts and flips of whole batches, each image with its own draw.
+"""Crops, shifts and flips of whole batches, each image with its own random numbers.
 
-All take a generator and none keeps one. Numbers are drawn on the generator's device: with a CPU
-generator no GPU is waited for.
+All take a generator and none stores one. Numbers are drawn on the generator's device; a CPU
+generator never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def crop_at(
     size: tuple[int, int],
     index: Tensor | None = None,
 ) -> Tensor:
-    """One window of each image, or of the images that `index` chooses.
+    """Cuts one window out of each image, or of the images that `index` selects.
 
     Args:
         images: (N, C, H, W), any type.
         tops: (B,) int64, first row of each window.
         lefts: (B,) int64, first column.
         size: (height, width) of the windows.
-        index: (B,) int64, which images; all in order if left out.
+        index: (B,) int64, the selected images; None: all, in order.
 
     Returns:
         (B, C, height, width), a copy.
@@ -38,13 +38,14 @@ def crop_at(
     device = images.device
     if index is None:
         index = _lines(1, 0, count, 1, device)
+    # Offsets into the flat tensor: row * W + column, plus image * C * H * W.
     places = torch.add(lefts, tops, alpha=columns).to(device, non_blocking=True)
     first = torch.add(places, index.to(device), alpha=channels * rows * columns)
     lines = _lines(channels, rows * columns, height, columns, device)
-    # Whole lines out of the view of all lines of that width: a third of the time of an indexed
-    # copy of windows, a sixth of that of a flat gather.
+    # `every` is a view of all lines of this width, at any offset; index_select copies whole lines.
+    # This takes a third of the time of an indexed copy of windows, a sixth of a flat gather.
     flat = images.contiguous().view(-1)
-    every = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
+    every = flat.as_strided((flat.numel() - width + 1, width), (1, 1))  # rows overlap
     chosen = every.index_select(0, (first[:, None] + lines).view(-1))
     return chosen.view(-1, channels, height, width)
 
@@ -52,7 +53,7 @@ def crop_at(
 def random_crop(
     images: Tensor, size: tuple[int, int], generator: Generator, index: Tensor | None = None
 ) -> Tensor:
-    """A window at a random place of each image, or of the images that `index` (B,) chooses.
+    """A window at a random place of each image, or of the images that `index` (B,) selects.
 
     Returns:
         (B, C, height, width).
@@ -74,7 +75,7 @@ def random_crop(
 
 
 def random_shift(images: Tensor, pixels: int, generator: Generator) -> Tensor:
-    """Each image moved by up to `pixels` in both directions; what comes in is black."""
+    """Each image shifted by up to `pixels` along both axes; the uncovered border is black."""
     if pixels == 0:
         return images
     size = images.shape[-2], images.shape[-1]
@@ -82,19 +83,19 @@ def random_shift(images: Tensor, pixels: int, generator: Generator) -> Tensor:
 
 
 def random_flip(images: Tensor, horizontal: float, vertical: float, generator: Generator) -> Tensor:
-    """Each image mirrored left-right with probability `horizontal`, upside-down with `vertical`."""
+    """Mirrors each image left-right with probability `horizontal`, top-bottom with `vertical`."""
     device, (count, channels, height, width) = images.device, images.shape
     chances = torch.rand(2, count, generator=generator, device=generator.device)
     mirrored = (chances[0] < horizontal).to(device, non_blocking=True)
     turned = (chances[1] < vertical).to(device, non_blocking=True)
-    # Lines are chosen among the images and their mirrored copies, from below where turned: one
-    # copy for both flips, and no question that a GPU would have to be waited for.
+    # Lines are selected from the images and their mirrored copies, bottom to top if flipped
+    # vertically: one copy for both flips, and no branch on data that would wait for a GPU.
     first = _lines(1, 0, count, channels * height, device)
     if horizontal > 0:
         images = torch.cat([images, images.flip(3)])
         first = torch.add(first, mirrored, alpha=count * channels * height)
-    chosen = first[:, None] + _lines(channels, height, height, 1, device)
-    if vertical > 0:  # what is added makes a line count from below
+    chosen = first[:, None] + _lines(channels, height, height, 1, device)  # (B, C * H) line numbers
+    if vertical > 0:  # adding H - 1 - 2 row turns line `row` into line H - 1 - row
         turn = turned[:, None] * _lines(channels, 0, height, -2, device, height - 1)
         chosen += turn
     flat = images.contiguous().view(-1, width)
@@ -105,30 +106,30 @@ def random_flip(images: Tensor, horizontal: float, vertical: float, generator: G
 def _lines(
     planes: int, plane_step: int, lines: int, step: int, device: torch.device, start: int = 0
 ) -> Tensor:
-    """(planes * lines,) where each line of each plane starts; small, and asked for every batch."""
+    """Start offset of each line of each plane, (planes * lines,); cached, as batches repeat it."""
     first = torch.arange(planes, device=device)[:, None] * plane_step + start
     return (first + torch.arange(lines, device=device) * step).view(-1)
 
 
 def crop_window(outer: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the middle that `center_crop` takes of images of size `outer`.
+    """The window (top, left, height, width) that `center_crop` cuts from images of size `outer`.
 
     Args:
         outer: (H, W).
-        inner: (height, width), at most as large.
+        inner: (height, width), at most `outer`.
     """
     (height, width), (rows, columns) = inner, outer
     return round((rows - height) / 2), round((columns - width) / 2), height, width
 
 
 def center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle (..., height, width) window; what lies outside small images is black."""
+    """The central window (..., height, width); smaller images are padded with black."""
     height, width = size
     top, left = (images.shape[-2] - height) / 2, (images.shape[-1] - width) / 2
     if top < 0 or left < 0:
         down, right = max(0, height - images.shape[-2]), max(0, width - images.shape[-1])
         images = F.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
         return center_crop(images, size)
-    # Rounded half to even, as torchvision's center_crop.
+    # Python rounds half to even, as torchvision's center_crop does.
     row, column = round(top), round(left)
     return images[..., row : row + height, column : column + width]

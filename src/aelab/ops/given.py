@@ -1,4 +1,4 @@
-"""What people hand over as images: `Images`, tensors, arrays, data sets of the lab and of torch."""
+"""Conversion to `Images`, from tensors, arrays, and data sets of the lab and of torch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def as_images(given: Any, name: str) -> Images:
     Args:
         given: `Images`; a tensor or numpy array (N, C, H, W); a data set of the lab; or anything
             with a length whose items are tensors (C, H, W), or pairs of one and a label.
-        name: how messages call it.
+        name: used in messages.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: `given` is none of these.
     """
     if isinstance(given, Images):
         return given
@@ -43,7 +43,7 @@ def as_images(given: Any, name: str) -> Images:
 
 
 def _stacked(given: Any, name: str) -> Images:
-    """The items of a torch Dataset, read once."""
+    """`Images` of the items of a torch Dataset; reads each item once."""
     try:
         items = [given[row] for row in range(len(given))]
     except TypeError as error:

@@ -1,6 +1,6 @@
-"""One look at a set of images as it comes in: is it finite, in range, constant, of the right kind?
+"""Checks of image sets before use: finite, in range, not constant, of the right shape and type.
 
-Facts are taken of whole tensors, in pieces of some megabytes, once for each set of a process.
+Statistics cover whole tensors, in pieces of some megabytes, and are cached per set and process.
 Nothing here changes a pixel.
 """
 
@@ -22,32 +22,32 @@ from aelab.ops.random import keyed_generator
 from aelab.ops.value_range import UNIT, limits, range_words
 from aelab.types import Augment, Images
 
-#: Bytes that are looked at in one piece.
+#: Bytes that are checked in one piece.
 PIECE = 16 << 20
 #: Images that random changes are tried on.
 TRIED = 32
-#: Values that are beyond their range by less than this share of it are rounding, or a filter's
-#: overshoot (bicubic, Lanczos) of a pixel or two.
+#: Values outside of their range by less than this share of it are accepted: rounding, or the
+#: overshoot of a filter (bicubic, Lanczos).
 TOLERANCE = 0.02
-#: Undeclared values beyond 0..1 by more than this are of another unit: refused, not noted.
+#: Undeclared values beyond 0..1 by more than this have another unit: an error, not a note.
 FAR = 8.0
 #: Share of the training classes that a validation set may lack without a note.
 FEW_CLASSES = 0.05
-#: What somebody forgot to divide by, the smallest that fits.
+#: Likely divisors of unscaled images (8 and 16 bit); the smallest that fits is suggested.
 _UNITS = (255, 65_535)
-#: Facts that are remembered; a set's are a few numbers.
+#: Cached results at most; each is a few numbers, or the hashes of a set.
 _MOST_KNOWN = 256
 _KNOWN: OrderedDict[Hashable, Any] = OrderedDict()
 
 
 @dataclass(frozen=True)
 class Values:
-    """The values of some images as a model is given them.
+    """The range of values of some images, as model input.
 
     Attributes:
-        low, high: of those that are finite; NaN where none is.
-        bad_images: how many images have a value that is not finite.
-        first_bad: number of the first of them, None where there is none.
+        low, high: of the finite values; NaN if there are none.
+        bad_images: number of images with a value that is not finite.
+        first_bad: index of the first of them, or None.
         bad_value: `NaN` or `infinity`, of the first of them.
     """
 
@@ -59,7 +59,7 @@ class Values:
 
 
 def remembered(key: Hashable, make: Callable[[], Any]) -> Any:
-    """What `make()` gave for this key before, or gives now."""
+    """The cached result of `make()` for this key; calls it if there is none."""
     if key not in _KNOWN:
         _KNOWN[key] = make()
         if len(_KNOWN) > _MOST_KNOWN:
@@ -69,7 +69,7 @@ def remembered(key: Hashable, make: Callable[[], Any]) -> Any:
 
 
 def row_pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """(first row, rows) of some megabytes each."""
+    """Splits pixels into (first row, rows) of some megabytes each."""
     row = max(1, pixels[:1].numel() * pixels.element_size())
     size = max(1, PIECE // row)
     for start in range(0, len(pixels), size):
@@ -77,14 +77,14 @@ def row_pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def values_of(pixels: Tensor) -> Values:
-    """The values of (N, ...) images; bytes count as 0..1."""
+    """The range of values of (N, ...) images; uint8 counts as 0..1."""
     low, high, bad, first, value = math.inf, -math.inf, 0, None, ""
     for start, part in row_pieces(pixels):
         if part.is_complex() or part.numel() == 0:
             continue
         if part.dtype in (torch.uint16, torch.uint32, torch.uint64):
-            part = part.to(torch.int64)  # torch finds no minimum of these
-        least, most = (float(v) for v in torch.aminmax(part))  # NaN is handed on
+            part = part.to(torch.int64)  # torch has no aminmax for these types
+        least, most = (float(v) for v in torch.aminmax(part))  # NaN if any value is NaN
         if not (math.isfinite(least) and math.isfinite(most)):
             good = torch.isfinite(part)
             rows = (~good).flatten(1).any(1).nonzero()[:, 0]
@@ -104,7 +104,7 @@ def values_of(pixels: Tensor) -> Values:
 
 
 def values_of_set(images: Images) -> Values:
-    """`values_of` the pixels of a set; remembered where its content has a hash."""
+    """`values_of` the pixels of a set; cached if the set has a content hash."""
     if not images.content_sha256:
         return values_of(images.pixels)
     found: Values = remembered(("values", images.content_sha256), lambda: values_of(images.pixels))
@@ -112,7 +112,7 @@ def values_of_set(images: Images) -> Values:
 
 
 def tried(images: Images, further: Sequence[Augment] = ()) -> Tensor:
-    """Some images, evenly spaced, after the set's random changes and `further` ones.
+    """Some images, evenly spaced, after the set's random changes and `further` changes.
 
     Returns:
         (at most 32, C, H, W) float32.
@@ -124,17 +124,17 @@ def tried(images: Images, further: Sequence[Augment] = ()) -> Tensor:
 
 
 def made_images(shape: Sequence[int]) -> Images:
-    """Two images of (C, H, W) that stand for any: noise, each with black and white in it."""
+    """Two sample images (C, H, W) for checks without data: noise that includes 0 and 1."""
     pixels = torch.rand(2, *shape, generator=keyed_generator(0, "made"))
     pixels.view(2, -1)[:, 0], pixels.view(2, -1)[:, -1] = 0.0, 1.0
     return Images(pixels)
 
 
 def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> list[Finding]:
-    """What is wrong with changes of the input, tried on some images of a set.
+    """Problems of input transforms, tried on some images of a set.
 
     Raises:
-        AelabError: a function of the lab, or one that fails on an image.
+        AelabError: raised by a transform of the lab on these images.
     """
     if not changes:
         return []
@@ -160,10 +160,10 @@ def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> lis
 
 
 def findings_in_images(images: Images, name: str) -> list[Finding]:
-    """What is wrong or odd with one set.
+    """Problems and notes about one set.
 
     Args:
-        name: how messages call it, for instance `train_set`.
+        name: used in messages, for instance `train_set`.
     """
     pixels = images.pixels
     shape_problem = _shape_problem(pixels, name)
@@ -183,10 +183,10 @@ def findings_in_images(images: Images, name: str) -> list[Finding]:
 def loss_findings(
     images: Images, name: str, ranges: Mapping[str, tuple[float, float]], level: str = "problem"
 ) -> list[Finding]:
-    """Terms of the objective that mean nothing for the values of a set.
+    """Terms of the objective that do not accept the values of a set.
 
     Args:
-        ranges: term -> (least, greatest) value of a target that it can be given.
+        ranges: term -> (least, greatest) target value that it accepts.
         level: of the findings, `problem` or `note`.
     """
     if not ranges:
@@ -211,7 +211,7 @@ def loss_findings(
 def noisy_target_findings(
     name: str, ranges: Mapping[str, tuple[float, float]], noise: float
 ) -> list[Finding]:
-    """Terms that mean nothing once noise is in their target too, as in the old trainer."""
+    """Terms that do not accept targets with noise; the old trainer adds noise to targets too."""
     return [
         Finding(
             "problem",
@@ -226,7 +226,7 @@ def noisy_target_findings(
 
 
 def seen_values(images: Images) -> Values:
-    """The values as a model is given them: after random changes, if there are any."""
+    """The range of values of the model's input, including random changes if there are any."""
     before = values_of_set(images)
     if not images.augment:
         return before
@@ -238,7 +238,7 @@ def seen_values(images: Images) -> Values:
 
 
 def overlap_findings(train: Images, validation: Images, names: tuple[str, str]) -> list[Finding]:
-    """Validation images that are training images too, byte for byte."""
+    """A note about validation images that are also training images, value for value."""
     ours, theirs = names
     if train.content_sha256 and train.content_sha256 == validation.content_sha256:
         return [same_set(names)]
@@ -257,7 +257,7 @@ def overlap_findings(train: Images, validation: Images, names: tuple[str, str]) 
 
 
 def same_set(names: tuple[str, str]) -> Finding:
-    """The note of a validation set that is the training set."""
+    """The note for a validation set that equals the training set."""
     return Finding(
         "note",
         "data-overlap",
@@ -268,20 +268,21 @@ def same_set(names: tuple[str, str]) -> Finding:
 
 
 def shared_images(train: Images, validation: Images) -> tuple[int, int]:
-    """How many validation images are training images too, and the number of the first."""
+    """Number of validation images that are also training images, and the index of the first."""
 
     def count() -> tuple[int, int]:
-        """The same, not remembered."""
+        """The same, without the cache."""
         if train.pixels.shape[1:] != validation.pixels.shape[1:]:
             return 0, -1
         same_type = train.pixels.dtype == validation.pixels.dtype
         ours, theirs = _hashes(train, same_type), _hashes(validation, same_type)
+        # Sort and binary search: N log N, where comparing all pairs would be N * M.
         ordered, places = ours.sort()
         at = torch.searchsorted(ordered, theirs).clamp(max=len(ordered) - 1)
         rows = (ordered[at] == theirs).nonzero()[:, 0]
         if not len(rows):
             return 0, -1
-        # Two images may share a hash by chance; what is told is compared value by value.
+        # Different images may share a hash by chance, so matches are compared value by value.
         kept = []
         for part in torch.split(rows, 4096):
             left = floats(train.pixels[places[at[part]]]).flatten(1)
@@ -297,10 +298,10 @@ def shared_images(train: Images, validation: Images) -> tuple[int, int]:
 
 
 def _hashes(images: Images, as_stored: bool) -> Tensor:
-    """(N,) int64, equal for equal images."""
+    """Hashes of the images, (N,) int64; equal images have equal hashes."""
 
     def make() -> Tensor:
-        """The same, not remembered."""
+        """The same, without the cache."""
         return torch.cat(
             [
                 row_hashes(part if as_stored else floats(part))
@@ -315,7 +316,7 @@ def _hashes(images: Images, as_stored: bool) -> Tensor:
 
 
 def row_hashes(rows: Tensor) -> Tensor:
-    """(N, ...) -> (N,) int64: a sum of the rows' words times odd random numbers, modulo 2^64."""
+    """Hashes of rows, (N, ...) -> (N,) int64: 8-byte words times odd random numbers, mod 2^64."""
     flat = rows.contiguous().view(len(rows), -1)
     flat = flat.view(torch.uint8) if flat.dtype != torch.bool else flat.to(torch.uint8)
     missing = -flat.shape[1] % 8
@@ -329,14 +330,14 @@ def row_hashes(rows: Tensor) -> Tensor:
 
 
 def label_findings(train: Images, validation: Images, names: tuple[str, str]) -> list[Finding]:
-    """Classes that only one of the two sides has."""
+    """Notes about classes that only one of the two sets has."""
     if train.labels is None or validation.labels is None:
         return []
     named = bool(train.label_names and validation.label_names)
     ours, theirs = _classes(train, named), _classes(validation, named)
     found = []
     missing = ours - theirs
-    if len(missing) < FEW_CLASSES * len(ours):  # of hundreds, a small side need not have each
+    if len(missing) < FEW_CLASSES * len(ours):  # a small set need not have all of many classes
         missing = set()
     for only, name, other in ((theirs - ours, *names[::-1]), (missing, *names)):
         if only:
@@ -354,7 +355,7 @@ def label_findings(train: Images, validation: Images, names: tuple[str, str]) ->
 
 
 def pair_findings(train: Images, validation: Images, names: tuple[str, str]) -> list[Finding]:
-    """What is wrong or odd between a training and a validation set."""
+    """Problems and notes about a training set together with a validation set."""
     ours, theirs = names
     found = []
     if train.shape != validation.shape:
@@ -377,7 +378,7 @@ def pair_findings(train: Images, validation: Images, names: tuple[str, str]) -> 
 
 
 def shapes_differ(ours: Sequence[int], theirs: Sequence[int], names: tuple[str, str]) -> Finding:
-    """The problem of two sets whose images have different shapes."""
+    """The problem for two sets whose images have different shapes."""
     first, second = ("x".join(map(str, shape)) for shape in (ours, theirs))
     return Finding(
         "problem",
@@ -391,6 +392,7 @@ def _shape_problem(pixels: Tensor, name: str) -> Finding | None:
     shape = tuple(pixels.shape)
     if pixels.ndim == 4 and min(shape) > 0 and not pixels.is_complex():
         height, width = shape[1:3]
+        # (N, H, W, C): the last axis is 3 or 4 while the "height and width" axes are larger.
         last_is_channels = min(height, width) > 4 and (
             shape[3] in (3, 4) or (shape[3] == 1 and height == width)
         )
@@ -436,17 +438,17 @@ def _not_finite(values: Values, images: Images, name: str) -> list[Finding]:
 
 
 def refuse_not_finite(images: Images, name: str) -> None:
-    """Raise for a set with a pixel that is not finite.
+    """Checks that every pixel of a set is finite.
 
     Raises:
-        DataError: naming the image.
+        DataError: names the first image that is not.
     """
     for found in _not_finite(values_of_set(images), images, name):
         raise DataError(found.message, hint=found.way_out)
 
 
 def image_name(images: Images, row: int) -> str:
-    """` (cat.png)` where the set knows its files, else nothing."""
+    """` (cat.png)` if the set has file names, else an empty text."""
     files = images.facts.get("files") or ()
     return f" ({files[row]})" if row < len(files) else ""
 
@@ -534,7 +536,7 @@ def _constant(images: Images, values: Values, name: str) -> list[Finding]:
 
 
 def all_equal(pixels: Tensor) -> bool:
-    """Whether all images are the same; the first two usually tell."""
+    """Whether all images are the same. Compares the first two first, which usually differ."""
     if len(pixels) > 1 and not torch.equal(pixels[0], pixels[1]):
         return False
     return all(bool((part == pixels[:1]).all()) for _, part in row_pieces(pixels))
@@ -558,7 +560,7 @@ def _labels(images: Images, name: str) -> list[Finding]:
 
 
 def _classes(images: Images, named: bool) -> set[str]:
-    """The classes of which a set has an image, by name where both sides have names."""
+    """The classes that occur in a set, by name if both sets have names."""
     names = images.label_names
     numbers: list[int] = [] if images.labels is None else torch.unique(images.labels).tolist()
     return {repr(names[n]) if named and 0 <= n < len(names) else str(n) for n in numbers}

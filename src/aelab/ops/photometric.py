@@ -1,7 +1,7 @@
-"""Brightness, contrast and colour of whole batches, each image by its own factor; turns and slants.
+"""Brightness, contrast, colour, rotation and perspective of batches, with one factor per image.
 
-All take float images. Those that change colours give what Pillow's functions of the same names
-give, without its rounding to 8 bit, clamped to 0..1.
+All take float images. The colour functions equal Pillow's functions of the same names, without
+rounding to 8 bit, clamped to 0..1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aelab.ops.color import convert_channels
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Each image times its factor: 0 is black, 1 changes nothing.
+    """Multiplies each image by its factor: 0 is black, 1 changes nothing.
 
     Args:
         images: (B, C, H, W) float in 0..1.
@@ -29,7 +29,7 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Each image's distance from its mean grey value times its factor: 0 is that grey everywhere.
+    """Scales each image's difference from its mean grey value: 0 is that grey everywhere.
 
     Args:
         images: (B, C, H, W) float in 0..1; 1 or 3 channels.
@@ -45,10 +45,10 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Each pixel's distance from its own grey value times the image's factor: 0 is a grey image.
+    """Scales each pixel's difference from its own grey value: 0 is a grey image.
 
     Args:
-        images: (B, C, H, W) float in 0..1; grey images come back as they are.
+        images: (B, C, H, W) float in 0..1; grey images are returned unchanged.
         factor: (B,), at least 0.
 
     Returns:
@@ -62,7 +62,9 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Each channel's darkest pixel to 0 and its brightest to 1; a constant channel stays.
+    """Stretches each channel so that its darkest pixel is 0 and its brightest 1.
+
+    A constant channel stays unchanged.
 
     Args:
         images: (B, C, H, W) float in 0..1.
@@ -80,14 +82,14 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned counter-clockwise about its middle, nearest pixels, black coming in.
+    """Rotates each image counter-clockwise about its centre; nearest pixels, black outside.
 
     Args:
         images: (B, C, H, W), any type.
         degrees: (B,) float.
 
     Returns:
-        (B, C, H, W) of the same type; corners that turn out are lost.
+        (B, C, H, W) of the same type; corners that leave the frame are lost.
 
     Source: Pillow, Image.rotate with NEAREST and without `expand`.
     """
@@ -97,7 +99,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     cosine, sine = torch.cos(angle), torch.sin(angle)
     down = (torch.arange(height, device=device) + 0.5 - height / 2)[None, :, None]
     right = (torch.arange(width, device=device) + 0.5 - width / 2)[None, None, :]
-    # Where each pixel of the result comes from; rows count downwards.
+    # Source column and row of each pixel of the result, (B, H, W); rows count downwards.
     column = torch.floor(right * cosine - down * sine + width / 2).long()
     row = torch.floor(right * sine + down * cosine + height / 2).long()
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)  # (B, H, W)
@@ -108,7 +110,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def projection(start: Tensor, end: Tensor) -> Tensor:
-    """The map that takes each `end` corner to its `start` corner.
+    """Coefficients of the projective map from each `end` corner to its `start` corner.
 
     Args:
         start, end: (B, 4, 2), corners as (x, y).
@@ -125,25 +127,25 @@ def projection(start: Tensor, end: Tensor) -> Tensor:
     for_x = torch.cat((end, ones, zeros, zero, -x * end), dim=-1)
     for_y = torch.cat((zeros, zero, end, ones, -y * end), dim=-1)
     equations = torch.cat((for_x, for_y), dim=1)  # (B, 8, 8)
-    # Corners that meet leave no exact solution; least squares gives the nearest.
+    # If two corners coincide there is no exact solution; least squares gives the closest.
     solution: Tensor = torch.linalg.lstsq(equations, torch.cat((x, y), dim=1), driver="gelsd")[0]
     return solution[..., 0]
 
 
 def perspective(images: Tensor, start: Tensor, end: Tensor, mode: str, fill: Tensor) -> Tensor:
-    """Each image with its four `start` corners moved to `end`.
+    """Warps each image so that its four `start` corners move to `end`.
 
     Args:
         images: (B, C, H, W) float.
         start, end: (B, 4, 2) pixels as (x, y), counted from 0.
         mode: `bilinear` or `nearest`.
-        fill: (C,), what comes in from outside.
+        fill: (C,), colour outside of the image.
 
     Returns:
         (B, C, H, W).
 
-    Source: torchvision 0.28, `functional.perspective`: the projection of the corners' numbers is
-        applied to the centres of pixels, which lie half a pixel further.
+    Source: torchvision 0.28, `functional.perspective`: the projection of the corner coordinates is
+        applied to pixel centres, which lie half a pixel further.
     """
     height, width = images.shape[-2:]
     a, b, c, d, e, f, g, h = (
@@ -151,17 +153,19 @@ def perspective(images: Tensor, start: Tensor, end: Tensor, mode: str, fill: Ten
     )
     x = torch.arange(width, device=images.device)[None, None, :] + 0.5
     y = torch.arange(height, device=images.device)[None, :, None] + 0.5
-    below = g * x + h * y + 1.0
+    below = g * x + h * y + 1.0  # the denominator, (B, H, W)
     column, row = (a * x + b * y + c) / below, (d * x + e * y + f) / below
     grid = torch.stack((column / (0.5 * width) - 1.0, row / (0.5 * height) - 1.0), dim=-1)
-    grid = torch.nan_to_num(grid, nan=2.0, posinf=2.0, neginf=-2.0)  # the horizon: outside
+    # On the horizon the denominator is 0: 2 lies outside of grid_sample's -1..1.
+    grid = torch.nan_to_num(grid, nan=2.0, posinf=2.0, neginf=-2.0)
+    # A channel of ones is warped along: it says where the result lies inside of the image.
     both = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
     moved = F.grid_sample(both, grid.to(images.dtype), mode, "zeros", align_corners=False)
     inside, moved = moved[:, -1:], moved[:, :-1]
     outside = fill.to(images).view(1, -1, 1, 1)
     if mode == "nearest":
         return torch.where(inside < 0.5, outside, moved)
-    # Beside the border a bilinear value already holds its share of black: only the rest is filled.
+    # At the border bilinear values are mixed with black already; only the rest is filled.
     return moved * inside + (1.0 - inside) * outside
 
 

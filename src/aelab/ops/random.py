@@ -1,10 +1,10 @@
 """Keyed random numbers: every draw is a function of (seed, purpose, index), so no state is stored.
 
-`index` is usually the number of images seen. A run that stops and goes on reseeds to the same
-numbers; a slice of a stack of runs draws what the single run draws.
+`index` is usually the number of images seen. A run that is stopped and continued draws the same
+numbers; so does a run that trains in a stack of runs.
 
-torch's CPU generator ignores seed bits above 32 (`seed << 32 | step` repeats itself), therefore
-the key is mixed down to 32 well-distributed bits first. Values are pinned by tests: for ever.
+torch's CPU generator ignores seed bits above 32 (`seed << 32 | step` repeats itself), so the key
+is hashed to 32 well-distributed bits first. Tests fix the values: they must never change.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _MASK = 0xFFFFFFFF
 
 
 def keyed_seed(seed: int, purpose: str, index: int = 0) -> int:
-    """A well-mixed 32-bit seed for one draw.
+    """The 32-bit seed of one draw, a hash of its key.
 
     Args:
-        seed: the seed of the run; any integer (its low 64 bits count).
-        purpose: what is drawn, for instance `latent`; different words give unrelated numbers.
-        index: which draw of that purpose, usually the images seen (its low 64 bits count).
+        seed: the seed of the run; any integer (its low 64 bits are used).
+        purpose: name of the draw, for instance `latent`; different names give independent numbers.
+        index: number of the draw, usually the images seen (its low 64 bits are used).
 
     Returns:
         0 .. 2**32 - 1, the same on every machine and version.
@@ -63,10 +63,10 @@ def keyed_generator(
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of `n` images in one epoch.
+    """The shuffled order of `n` images in one epoch.
 
     Returns:
-        (n,) int64 on the CPU, each of 0 .. n-1 once.
+        (n,) int64 on the CPU, a permutation of 0 .. n-1.
     """
     return torch.randperm(n, generator=keyed_generator(seed, "order", epoch))
 

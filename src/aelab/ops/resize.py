@@ -1,16 +1,16 @@
-"""Resizing whole image tensors at once, each filter under one exact name.
+"""Resizing of image tensors, with one exact name for each filter.
 
-The filter decides how hard a data set is (docs/results/compare-datasets.md), so the name is part of
-a run's configuration, and a filter means the same thing on every machine:
+The filter changes how hard a data set is (docs/results/compare-datasets.md). So its name is part of
+a run's configuration, and it gives the same pixels on every machine:
 
-    nearest           index floor(i * in / out), as torch and torchvision do on tensors (the
-                      documents' tool); the picture moves by up to half a pixel
+    nearest           index floor(i * in / out), as torch and torchvision on tensors (and the
+                      documents' tool); shifts the image by up to half a pixel
     nearest-exact     index floor((i + .5) * in / out) in torch's single precision
-    pillow-nearest    the same in Pillow's double precision: other pixels where a centre is a tie
+    pillow-nearest    the same in Pillow's double precision; differs where a centre is a tie
     area              mean over the covered pixels, torch's adaptive mean
     box, bilinear, hamming, bicubic, lanczos
-                      Pillow's filters, antialiased, width first; on uint8 equal to Pillow bit for
-                      bit where both sides change by one factor. Else Pillow 13 often takes the
+                      Pillow's filters, antialiased, width first; on uint8 bit-identical to Pillow
+                      if both sides change by the same factor. Else Pillow 13 often resizes the
                       height first, which rounds and clamps differently
 """
 
@@ -39,13 +39,13 @@ ResizeFilter = Literal[
     "lanczos",
 ]
 
-#: Numbers held at once in double precision while resizing: 2 MB, so that they stay in a cache.
+#: Numbers held at once in double precision while resizing: 2 MB, which fits into a CPU cache.
 _CHUNK_ELEMENTS = 1 << 18
 
-#: Numbers of one product at most; a single large picture is taken in parts. 32 MB.
+#: Numbers in one product at most (32 MB); a single larger image is resized in parts.
 _PASS_ELEMENTS = 1 << 22
 
-#: Weights of one pass at most (512 MB), and the most that are remembered.
+#: Weights of one pass at most (512 MB), and at most in the cache.
 _MOST_WEIGHTS, _KEPT_WEIGHTS = 1 << 26, 1 << 20
 
 #: A part of the result: top, left, height, width.
@@ -59,10 +59,10 @@ _ONE = float(1 << 22)
 
 
 def filter_name(interpolation: bool | str) -> ResizeFilter:
-    """The exact filter behind the old flag: True is `bilinear`, False is `nearest`.
+    """The exact filter name; for the old flag True is `bilinear`, False is `nearest`.
 
     Raises:
-        DataError: if a word is not the name of a filter.
+        DataError: there is no filter of this name.
     """
     if isinstance(interpolation, bool):
         return "bilinear" if interpolation else "nearest"
@@ -82,19 +82,19 @@ def resize(
     antialias: bool = True,
     window: Window | None = None,
 ) -> Tensor:
-    """Images at another size.
+    """Resizes images.
 
     Args:
         pixels: (..., H, W), uint8 0..255 or float of any range.
-        size: (height, width) wanted.
+        size: (height, width) of the result.
         filter: see `FILTERS`; True is `bilinear`, False is `nearest`.
-        antialias: False leaves the filter's width at one source pixel when shrinking.
-        window: make only this part of the result, (top, left, height, width): the same pixels in
-            far less memory where the whole is large.
+        antialias: False keeps the filter's width at one source pixel when shrinking.
+        window: compute only this part of the result, (top, left, height, width): the same pixels
+            with far less memory if the whole is large.
 
     Returns:
-        (..., height, width) of the same dtype; `pixels` itself where the size fits already. A float
-        result stays within the range of its input (bicubic and lanczos would overshoot).
+        (..., height, width) of the same dtype; `pixels` itself if it has this size already. A float
+        result is clamped to the range of its input (bicubic and lanczos would overshoot).
 
     Raises:
         ShapeError: if a size is below 1.
@@ -113,7 +113,7 @@ def _resized(
     window: Window | None,
     clamp: bool = True,
 ) -> Tensor:
-    """See `resize`; without `clamp` floats may overshoot."""
+    """As `resize`; without `clamp` float results may overshoot."""
     height, width = size
     if height < 1 or width < 1 or pixels.shape[-1] < 1 or pixels.shape[-2] < 1:
         raise ShapeError(f"cannot resize {tuple(pixels.shape)} to {tuple(size)}: sizes start at 1")
@@ -122,7 +122,7 @@ def _resized(
         if not pixels.numel():
             return pixels.new_empty((*pixels.shape[:-2], rows, columns))
         return pixels if window is None else pixels[..., top : top + rows, left : left + columns]
-    flat = pixels.reshape(-1, *pixels.shape[-2:])
+    flat = pixels.reshape(-1, *pixels.shape[-2:])  # (planes, H, W)
     step = _chunk_planes(flat.shape[-2:], (rows, columns))
     part = range(top, top + rows), range(left, left + columns)
     made: Tensor | None = None
@@ -153,16 +153,16 @@ def whole_chunks(shape: tuple[int, ...], size: tuple[int, int]) -> int:
 def resize_rgba(
     pixels: Tensor, size: tuple[int, int], filter: str, window: Window | None = None
 ) -> Tensor:
-    """Images with alpha at another size: colours weigh by their alpha.
+    """Resizes images with alpha; colours are weighted by their alpha.
 
-    So the invisible colour of a transparent pixel does not shine through at the edge of a sprite.
+    Otherwise the invisible colour of transparent pixels would show at the edge of a sprite.
 
     Args:
         pixels: (..., 4, H, W) uint8 or float of 0..1, colours not multiplied by alpha.
         size, filter, window: as for `resize`.
 
     Returns:
-        (..., 4, height, width) of the same dtype; where nothing is visible the colour is black.
+        (..., 4, height, width) of the same dtype; fully transparent pixels are black.
     """
     if filter in _NEAREST or tuple(pixels.shape[-2:]) == tuple(size):
         return resize(pixels, size, filter, window=window)
@@ -170,7 +170,7 @@ def resize_rgba(
     alpha = pixels[..., 3:, :, :].double() / white
     colour = pixels[..., :3, :, :].double() / white
     weighed = torch.cat([colour * alpha, alpha], -3)
-    # Clamped only after the division: colour and alpha overshoot alike.
+    # Clamped only after the division: colour and alpha overshoot in the same way.
     made = _resized(weighed, size, filter_name(filter), True, window, clamp=False)
     alpha = made[..., 3:, :, :]
     colour = torch.where(alpha > 0.5 / 255, made[..., :3, :, :] / alpha.clamp(min=1e-9), 0.0)
@@ -179,9 +179,10 @@ def resize_rgba(
 
 
 def nearest_index(inner: int, outer: int, filter: str) -> Tensor:
-    """Which of `inner` source pixels each of `outer` pixels takes; (outer,) int64."""
+    """Source index, of `inner` pixels, for each of `outer` pixels; (outer,) int64."""
     if filter == "pillow-nearest":
         return torch.tensor(_pillow_nearest(inner, outer))
+    # Asks torch itself, so that the rounding is exactly its own.
     line = torch.arange(inner, dtype=torch.float32)[None, None]
     return F.interpolate(line, outer, mode=filter)[0, 0].long()
 
@@ -202,7 +203,7 @@ def _resize_planes(
     count, inner_height, inner_width = planes.shape
     # Rows first: both passes are then one large product each, without strided copies of doubles.
     source = planes.transpose(0, 1).reshape(-1, inner_width)  # (H * N, W)
-    if size[1] == inner_width:  # Pillow leaves out a pass that changes nothing
+    if size[1] == inner_width:  # Pillow skips a pass that changes nothing
         rows = source[:, right.start : right.stop].double().clamp_(low, high)
     else:
         across = _shares(inner_width, size[1], filter, antialias, whole, right)
@@ -221,7 +222,7 @@ def _resize_planes(
 
 
 def _area(planes: Tensor, size: tuple[int, int], part: _Part) -> Tensor:
-    """torch's adaptive mean, or a part of it; where all of it is large only that part is made."""
+    """torch's adaptive mean, cut to `part`; of a large result only that part is computed."""
     down, right = part
     if size[0] * size[1] <= _PASS_ELEMENTS:
         made = F.interpolate(planes[:, None], size, mode="area")[:, 0]
@@ -236,12 +237,12 @@ def _area(planes: Tensor, size: tuple[int, int], part: _Part) -> Tensor:
 
 
 def _covered(place: int, inner: int, outer: int) -> tuple[int, int]:
-    """First and last + 1 of the source pixels of one pixel of `area`."""
+    """The source pixels (first, last + 1) that one pixel of `area` averages."""
     return place * inner // outer, -(-(place + 1) * inner // outer)
 
 
 def _product(left: Tensor, right: Tensor, low: float, high: float, whole: bool) -> Tensor:
-    """One pass, rounded and clamped as Pillow does it between the passes.
+    """One pass of a resize, rounded and clamped as Pillow does between its passes.
 
     Whole numbers times weights of 1 / 2**22 are exact in double precision.
     """
@@ -257,16 +258,17 @@ def _product(left: Tensor, right: Tensor, low: float, high: float, whole: bool) 
 def _shares(
     inner: int, outer: int, filter: str, antialias: bool, whole: bool, part: range
 ) -> Tensor:
-    """(inner, len(part)) float64: each source pixel's share; rounded to 1 / 2**22 if `whole`.
+    """Resize weights, (inner, len(part)) float64; rounded to 1 / 2**22 if `whole`.
 
     Raises:
-        ShapeError: they alone would take more memory than a picture of reasonable size can ask for.
+        ShapeError: the weights alone would need more than 512 MB.
     """
     if inner * len(part) > _MOST_WEIGHTS:
         raise ShapeError(
             f"resizing a side of {inner:,} pixels to {len(part):,} needs too much memory",
             hint="cut such pictures into parts, or shrink them before",
         )
+    # Large matrices bypass the cache.
     make = _weights if inner * len(part) <= _KEPT_WEIGHTS else _weights.__wrapped__
     return make(inner, outer, filter, antialias, whole, part.start, part.stop)
 
@@ -275,7 +277,7 @@ def _shares(
 def _weights(
     inner: int, outer: int, filter: str, antialias: bool, whole: bool, first: int, last: int
 ) -> Tensor:
-    """Columns `first` to `last` of the (inner, outer) matrix; see `_shares`."""
+    """Columns `first` to `last` of the (inner, outer) weight matrix; see `_shares`."""
     shape, support = _SHAPES[filter]
     scale = inner / outer
     spread = max(scale, 1.0) if antialias else 1.0
@@ -289,13 +291,14 @@ def _weights(
         total = math.fsum(values) or 1.0
         for row, value in enumerate(values, top):
             share = value / total
+            # Pillow rounds half away from zero here.
             fixed = int(share * _ONE + math.copysign(0.5, share)) / _ONE
             matrix[row, column - first] = fixed if whole else share
     return matrix
 
 
 def _pillow_nearest(inner: int, outer: int) -> list[int]:
-    """Pillow adds the step up instead of multiplying, which decides the ties."""
+    """Pillow's nearest indices. Pillow sums up the step instead of multiplying: ties differ."""
     step = inner / outer
     place = step * 0.5
     index = []

@@ -1,6 +1,6 @@
-"""Images looked up between their pixels, on any window: what an enlargement is compared with.
+"""Interpolation of images on any window: the baseline for enlargements by an implicit decoder.
 
-Places are those of an implicit decoder: -1 is the centre of the first pixel, 1 that of the last.
+Coordinates are those of such a decoder: -1 is the centre of the first pixel, 1 that of the last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Lookup = Literal["nearest", "bicubic"]
 
 
 class Region(NamedTuple):
-    """A window of a picture; the outermost pixels of a render have their centres on its edges."""
+    """A window of an image; the outermost pixels of a render have their centres on its edges."""
 
     x0: float = -1.0
     y0: float = -1.0
@@ -24,25 +24,25 @@ class Region(NamedTuple):
     y1: float = 1.0
 
 
-#: From the first pixel's centre to the last one's.
+#: From the centre of the first pixel to that of the last.
 FULL = Region()
 
 
 def same_borders(inner: tuple[int, int], outer: tuple[int, int]) -> Region:
-    """The region that makes `outer` pixels cover the very area that `inner` pixels cover.
+    """The region in which `outer` pixels cover the same area as `inner` pixels.
 
-    A picture of twice the size has its first pixel's centre a quarter pixel further out: with
-    `FULL` its grid would not lie on that of a true larger original, nor on that of a resize filter.
+    In an image of twice the size the first pixel's centre lies a quarter pixel further out. With
+    `FULL` its grid would not match that of a real larger original, nor that of a resize filter.
 
     Args:
-        inner: (height, width) of the small picture, each at least 2.
+        inner: (height, width) of the small image, each at least 2.
         outer: (height, width) of the large one.
 
     Returns:
-        `FULL` exactly where the sizes are equal.
+        The region; exactly `FULL` where the sizes are equal.
 
     Raises:
-        ShapeError: a side of one pixel has no scale.
+        ShapeError: a side has only one pixel.
     """
     if min(inner) < 2:
         raise ShapeError(f"a picture of {inner[1]}x{inner[0]} pixels has no scale to enlarge by")
@@ -55,16 +55,16 @@ def same_borders(inner: tuple[int, int], outer: tuple[int, int]) -> Region:
 def look_up(
     images: Tensor, size: tuple[int, int], region: Region = FULL, filter: Lookup = "bicubic"
 ) -> Tensor:
-    """Images on another grid; beyond the border its pixels go on.
+    """Interpolates images on another grid; outside, the border pixels continue.
 
     Args:
         images: (B, C, H, W) float.
         size: (height, width) of the result.
-        region: what it shows; `same_borders` gives what `ops.resize` gives.
+        region: the shown window; with `same_borders` the result matches `ops.resize`.
         filter: `nearest`, or `bicubic` (Keys' cubic with a = -0.5, as Pillow's).
 
     Returns:
-        (B, C, height, width), within 0..1 where the images are: an overshoot is clamped to the
+        (B, C, height, width), within 0..1 if the images are: an overshoot is clamped to the
         range of each image.
 
     Source: Keys 1981, Cubic convolution interpolation for digital image processing, equation 15.
@@ -72,16 +72,16 @@ def look_up(
     height, width = images.shape[-2:]
     rows = _shares(height, size[0], region.y0, region.y1, filter).to(images)
     columns = _shares(width, size[1], region.x0, region.x1, filter).to(images)
-    result = rows @ images @ columns.T
+    result = rows @ images @ columns.T  # separable: (h, H) (B, C, H, W) (W, w)
     low = images.amin(dim=(1, 2, 3), keepdim=True)
     high = images.amax(dim=(1, 2, 3), keepdim=True)
     return result.clamp(low, high)
 
 
 def _shares(inner: int, outer: int, first: float, last: float, filter: Lookup) -> Tensor:
-    """(outer, inner) float64: each source pixel's share in each pixel of the result; rows sum to 1.
+    """Interpolation weights, (outer, inner) float64; rows sum to 1.
 
-    A share that falls beyond the border goes to the outermost pixel.
+    A weight outside of the image goes to the nearest border pixel.
     """
     centres = torch.linspace(first, last, outer, dtype=torch.float64)
     places = (centres + 1) / 2 * (inner - 1)  # in source pixels, 0 the centre of the first
@@ -98,7 +98,7 @@ def _shares(inner: int, outer: int, first: float, last: float, filter: Lookup) -
 
 
 def _keys(distance: Tensor) -> Tensor:
-    """Keys' cubic, a = -0.5."""
+    """Keys' cubic kernel with a = -0.5."""
     x = distance.abs()
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

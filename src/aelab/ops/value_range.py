@@ -1,7 +1,7 @@
-"""What black and white are in a set of images, and the way from there to 0..1 and back.
+"""The values of black and white in a set of images, and conversion to 0..1 and back.
 
-A model learns images as they are given, -1..1 for instance. Whatever measures or draws them wants
-0..1, and calls `to_unit`.
+A model is trained on images in their own range, -1..1 for instance. Measures and figures need
+0..1, and call `to_unit`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 from aelab.errors import DataError, ShapeError
 from aelab.types import Bound, ValueRange
 
-#: What measures and pictures expect.
+#: The range that measures and figures expect.
 UNIT: ValueRange = (0.0, 1.0)
 
 
 def to_unit(images: Tensor, value_range: ValueRange) -> Tensor:
-    """(B, C, H, W) in `value_range` -> the same in 0..1, not clamped; 0..1 comes back as it is."""
+    """Converts (B, C, H, W) images from `value_range` to 0..1, without clamping."""
     if value_range == UNIT:
         return images
     low, high = (_column(bound, images) for bound in value_range)
@@ -27,7 +27,7 @@ def to_unit(images: Tensor, value_range: ValueRange) -> Tensor:
 
 
 def from_unit(images: Tensor, value_range: ValueRange) -> Tensor:
-    """(B, C, H, W) in 0..1 -> the same in `value_range`, as a model is given it."""
+    """Converts (B, C, H, W) images from 0..1 to `value_range`, the range of the model."""
     if value_range == UNIT:
         return images
     low, high = (_column(bound, images) for bound in value_range)
@@ -35,11 +35,11 @@ def from_unit(images: Tensor, value_range: ValueRange) -> Tensor:
 
 
 def as_given(images: Tensor, value_range: ValueRange) -> Tensor:
-    """Images as a model is given them: bytes brought to its range, floats as they are.
+    """Images as model input: uint8 is converted to its range, floats are returned unchanged.
 
     Raises:
-        ShapeError: no (B, C, H, W) images.
-        DataError: whole numbers that are no bytes, or floats of another unit.
+        ShapeError: the images are not (B, C, H, W).
+        DataError: whole numbers that are not uint8, or floats far outside of the range.
     """
     if images.ndim != 4:
         raise ShapeError(
@@ -61,9 +61,9 @@ def as_given(images: Tensor, value_range: ValueRange) -> Tensor:
 
 
 def guessed_range(pixels: Tensor) -> ValueRange:
-    """-1..1 for floats between -1 and 1 of which some are clearly negative, else 0..1.
+    """The likely range: -1..1 for floats within -1..1 with clearly negative values, else 0..1.
 
-    Who scales images by a function of their own means nearly always one of the two.
+    Custom scaling functions nearly always use one of the two.
     """
     if not pixels.is_floating_point() or pixels.numel() == 0:
         return UNIT
@@ -72,7 +72,7 @@ def guessed_range(pixels: Tensor) -> ValueRange:
 
 
 def affine(value_range: ValueRange, mean: Sequence[float], std: Sequence[float]) -> ValueRange:
-    """The range after (images - mean) / std a channel; one number where all channels agree."""
+    """The range after (images - mean) / std per channel; one number where all channels agree."""
     low, high = (_shifted(bound, mean, std) for bound in value_range)
     return low, high
 
@@ -84,7 +84,7 @@ def limits(value_range: ValueRange) -> tuple[float, float]:
 
 
 def range_words(value_range: ValueRange) -> str:
-    """`-1..1`; of several channels the widest."""
+    """The range in words, `-1..1`; the widest over channels."""
     low, high = limits(value_range)
     return f"{low:.4g}..{high:.4g}"
 
