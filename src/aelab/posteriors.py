@@ -13,6 +13,7 @@ A bottleneck of one's own returns a named tuple of its own with the methods that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -140,6 +141,103 @@ class LearnedCodePosterior(NamedTuple):
         return {"": self.index}
 
 
+class BinaryPosterior(NamedTuple):
+    """The choices of a quantizer of signs.
+
+    Attributes:
+        index: (B, n) int64, the entry chosen for each of an image's n vectors.
+        commitment: (B,), mean squared distance of the features from the entries chosen.
+        code_entropy: (B,) nats a vector, how unsure the choices are, less how varied those of the
+            batch are; at least minus the logarithm of the codebook's size times the weight of that.
+    """
+
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    commitment: Tensor
+    code_entropy: Tensor
+
+    def choices(self) -> Mapping[str, Tensor]:
+        """The only codebook's choices."""
+        return {"": self.index}
+
+
+class CodesPosterior(NamedTuple):
+    """The choices of Q codebooks for the same n vectors.
+
+    Attributes:
+        choice: (B, n, Q) int64, the entry of each codebook.
+        commitment: (B,), mean over the codebooks; 0 where they know none.
+        code_entropy: (B,) nats, likewise.
+    """
+
+    choice: Tensor
+    commitment: Tensor
+    code_entropy: Tensor
+
+    def choices(self) -> Mapping[str, Tensor]:
+        """Number of a codebook, from 1 -> its choices (B, n)."""
+        return {str(number + 1): row for number, row in enumerate(self.choice.unbind(2))}
+
+
+class CategoricalPosterior(NamedTuple):
+    """V independent variables of K classes, with uniform priors.
+
+    Attributes:
+        log_p: (B, V, K), natural logarithm of the probabilities.
+    """
+
+    log_p: Tensor
+
+    def kl(self) -> Tensor:
+        """(B, V) nats, ln K minus the entropy; at least 0."""
+        return categorical_kl(self.log_p)
+
+    def draw(self, normal: Normal) -> tuple[Tensor, Tensor]:
+        """A one-hot latent (B, V K), and ln p(z) - ln q(z | x), (B,) float64 nats."""
+        return categorical_draw(self.log_p, normal)
+
+    def draw_prior(self, count: int, normal: Normal) -> Tensor:
+        """(count, V K) one-hot latents of equally likely classes."""
+        return uniform_one_hot((count, *self.log_p.shape[1:]), normal)
+
+    def choices(self) -> Mapping[str, Tensor]:
+        """Number of a variable, from 1 -> its likeliest class (B, 1)."""
+        likeliest = self.log_p.argmax(2)  # (B, V)
+        return {str(v + 1): likeliest[:, v : v + 1] for v in range(likeliest.shape[1])}
+
+
+class JointPosterior(NamedTuple):
+    """A diagonal Gaussian beside categories.
+
+    Attributes:
+        mean, log_std: (B, D), as in `GaussianPosterior`.
+        log_p: (B, V, K), as in `CategoricalPosterior`.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    log_p: Tensor
+
+    def kl(self) -> Tensor:
+        """(B, D + V) nats."""
+        gaussian = gaussian_kl_per_dim(self.mean, self.log_std)
+        return torch.cat([gaussian, categorical_kl(self.log_p)], 1)
+
+    def draw(self, normal: Normal) -> tuple[Tensor, Tensor]:
+        """A latent (B, D + V K), and ln p(z) - ln q(z | x), (B,) float64 nats."""
+        smooth, ratio = gaussian_draw(self.mean, self.log_std, normal)
+        jumping, more = categorical_draw(self.log_p, normal)
+        return torch.cat([smooth, jumping], 1), ratio + more
+
+    def draw_prior(self, count: int, normal: Normal) -> Tensor:
+        """(count, D + V K) latents of both priors."""
+        smooth = normal((count, self.mean.shape[1]))
+        return torch.cat([smooth, uniform_one_hot((count, *self.log_p.shape[1:]), normal)], 1)
+
+    def choices(self) -> Mapping[str, Tensor]:
+        """Number of a variable, from 1 -> its likeliest class (B, 1)."""
+        return CategoricalPosterior(self.log_p).choices()
+
+
 #: Any named tuple of tensors.
 Posterior = Any
 
@@ -194,3 +292,26 @@ def gaussian_draw(mean: Tensor, log_std: Tensor, normal: Normal) -> tuple[Tensor
     latent = mean + log_std.exp() * noise
     ratio = 0.5 * noise.double().square() + log_std.double() - 0.5 * latent.double().square()
     return latent, ratio.sum(1)
+
+
+def categorical_kl(log_p: Tensor) -> Tensor:
+    """(B, V, K) log probabilities -> (B, V) nats, the divergence from equally likely classes."""
+    # clamp: the sum of rounded numbers may come out a little below 0
+    return (math.log(log_p.shape[-1]) + (log_p.exp() * log_p).sum(-1)).clamp(min=0)
+
+
+def categorical_draw(log_p: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
+    """(B, V, K) -> one-hot (B, V K) drawn from it, and ln p(z) - ln q(z | x), (B,) float64."""
+    log_p = log_p.float()
+    log_phi = torch.special.log_ndtr(normal(tuple(log_p.shape))).clamp(max=-1e-7)
+    chosen = (log_p - torch.log(-log_phi)).argmax(-1, keepdim=True)  # the Gumbel-max trick
+    one_hot = torch.zeros_like(log_p).scatter(-1, chosen, 1.0)
+    log_q = log_p.gather(-1, chosen)[..., 0].double()  # (B, V)
+    return one_hot.flatten(1), (-math.log(log_p.shape[-1]) - log_q).sum(1)
+
+
+def uniform_one_hot(shape: tuple[int, ...], normal: Normal) -> Tensor:
+    """(count, V, K) -> (count, V K) one-hot latents of equally likely classes."""
+    noise = normal(shape)
+    chosen = noise.argmax(-1, keepdim=True)  # the largest of K equal draws is any of them
+    return torch.zeros_like(noise).scatter(-1, chosen, 1.0).flatten(1)

@@ -20,6 +20,7 @@ from aelab.errors import ConfigError, ShapeError
 from aelab.losses import PENALTIES, RECONSTRUCTIONS
 from aelab.losses.names import TARGET_RANGES
 from aelab.posteriors import (
+    BinaryPosterior,
     Deterministic,
     GaussianPosterior,
     ImportancePosterior,
@@ -183,6 +184,10 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
     "commitment": (
         [numbers(3).square()],
         lambda commitment: LearnedCodePosterior(torch.zeros(3, 4).long(), commitment),
+    ),
+    "code_entropy": (
+        [numbers(3)],
+        lambda entropy: BinaryPosterior(torch.zeros(3, 4).long(), torch.zeros(3), entropy),
     ),
     "iwae_bound": (
         [*gaussian(), numbers(3, 5, seed=2)],

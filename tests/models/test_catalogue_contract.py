@@ -260,6 +260,21 @@ CASES: dict[str, Case] = {
     "vq of a map": Case(feature_map(lambda: m.VQ(16, 4)), "VQ"),
     "fsq": Case(lambda shape: mlp(shape, bottleneck=m.FSQ((8, 5, 5, 5))), "FSQ"),
     "fsq of a map": Case(feature_map(lambda: m.FSQ((8, 5))), "FSQ"),
+    "residual vq": Case(
+        feature_map(lambda: m.Residual([m.VQ(8, 4), m.VQ(8, 4), m.FSQ((3, 3, 3, 3))])), "Residual"
+    ),
+    "grouped": Case(
+        feature_map(lambda: m.Grouped([m.Residual([m.VQ(8, 4), m.VQ(4, 4)]), m.LFQ(4)])), "Grouped"
+    ),
+    "lfq": Case(lambda shape: mlp(shape, bottleneck=m.LFQ(4)), "LFQ"),
+    "bsq of a map": Case(feature_map(lambda: m.BSQ(4)), "BSQ"),
+    "top k": Case(lambda shape: mlp(shape, bottleneck=m.TopK(3)), "TopK"),
+    "batch top k": Case(lambda shape: mlp(shape, bottleneck=m.BatchTopK(3)), "BatchTopK"),
+    "categorical": Case(lambda shape: mlp(shape, bottleneck=m.Categorical(8, 2, 4)), "Categorical"),
+    "joint": Case(
+        lambda shape: mlp(shape, bottleneck=m.GaussianAndCategorical(8, 4, 2, 2)),
+        "GaussianAndCategorical",
+    ),
     "sim vq": Case(feature_map(lambda: m.SimVQ(16, 4)), "SimVQ"),
     "residual": Case(
         lambda shape: m.EncoderDecoder(

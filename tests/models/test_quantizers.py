@@ -262,8 +262,8 @@ def test_features_that_cannot_be_cut_are_named(make):
         (lambda: VQ(codebook_size=0), "at least 1, not 0 and 8"),
         (lambda: VQ(decay=1.0), "below 1, not 1.0"),
         (lambda: VQ(dead_below=-0.1), "not 0.99 and -0.1"),
-        (lambda: FSQ((8, 2)), r"at least 3 levels, not \(8, 2\)"),
-        (lambda: FSQ(()), "at least 3 levels"),
+        (lambda: FSQ((8, 1)), r"at least 2 levels, not \(8, 1\)"),
+        (lambda: FSQ(()), "at least 2 levels"),
     ],
 )
 def test_settings_without_sense_are_refused(make, message):

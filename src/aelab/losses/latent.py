@@ -195,6 +195,27 @@ def commitment_term(output: Output) -> Tensor:
     return commitment
 
 
+def code_entropy_term(output: Output) -> Tensor:
+    """How unsure a quantizer of signs is of its choices, less how varied the batch's choices are.
+
+    Returns:
+        (B,) nats a vector; at least -100, and minus the logarithm of the codebook's size where all
+        entries are used alike and every choice is sure.
+
+    Raises:
+        ConfigError: the model's bottleneck has no such number.
+
+    Source: Yu et al. 2023, arXiv:2310.05737, equation 5 (MAGVIT-v2).
+    """
+    entropy: Tensor | None = getattr(output.posterior, "code_entropy", None)
+    if entropy is None:
+        raise ConfigError(
+            "the term code_entropy needs a quantizer of signs, and this model has none",
+            hint="use the bottleneck LFQ or BSQ, or take the term out of the objective",
+        )
+    return entropy
+
+
 def iwae_bound_term(output: Output) -> Tensor:
     """The negative importance-weighted bound on the log-likelihood, -ln 1/K sum_k w_k; (B,) nats.
 

@@ -21,6 +21,7 @@ from aelab.losses.aggregate import (
 )
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
+    code_entropy_term,
     commitment_term,
     feature_statistics_term,
     iwae_bound_term,
@@ -81,6 +82,7 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
         "kl": kl_term,
         "gaussian_kl": kl_term,
         "commitment": commitment_term,
+        "code_entropy": code_entropy_term,
         "iwae_bound": iwae_bound_term,
         "feature_statistics": feature_statistics_term,
         "latent_l1": latent_l1_term,

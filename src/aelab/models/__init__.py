@@ -34,8 +34,11 @@ from aelab.models.autoencoders import (
     EncoderDecoder,
     VariationalAutoencoder,
 )
+from aelab.models.binary_codes import BSQ, LFQ
 from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity, VariationalEncoder
+from aelab.models.categorical import Categorical, GaussianAndCategorical
+from aelab.models.combined_quantizers import Grouped, Residual
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.dry_run import asks_for_values
@@ -68,6 +71,7 @@ from aelab.models.reshaping import (
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
 from aelab.models.resnet import PretrainedResNet18, ResNet18
 from aelab.models.sim_vq import SimVQ
+from aelab.models.sparse_codes import BatchTopK, TopK
 from aelab.parts import Table, by_name
 
 #: The parts of this room by name. A class says in `block_attributes` what a block may read of the
@@ -89,11 +93,19 @@ _PARTS: dict[str, Any] = by_name(
     ResNet18,
     VariationalEncoder,
     # bottlenecks
+    BSQ,
+    BatchTopK,
+    Categorical,
     FSQ,
     Gaussian,
+    GaussianAndCategorical,
     GaussianMap,
+    Grouped,
     Identity,
+    LFQ,
+    Residual,
     SimVQ,
+    TopK,
     VQ,
     # decoders
     DecoderConv2d,

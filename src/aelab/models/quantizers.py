@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class VQ(nn.Module):
             entries; 0 wishes for none.
         decay: of the moving averages in one step, 0..1.
         dead_below: an entry used less than this share of the mean use is replaced; 0 for never.
+        cosine: vectors and entries are brought to length 1, so that directions are compared.
+        gradient: what reaches the features: `straight_through`, that of the latent unchanged, or
+            `rotation`, turned and scaled as the vector is to become its entry.
+        start: the first entries: `batch`, vectors of the first batch, or `kmeans`, means of
+            clusters of them.
 
     Attributes:
         codebook: (K, dims), the entries.
@@ -56,7 +61,9 @@ class VQ(nn.Module):
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, eq. 1 to 3 and appendix A.1; smoothing of
         the counts as in Sonnet's VectorQuantizerEMA; replacing unused entries: Dhariwal et al.
-        2020, arXiv:2005.00341, section 3.1.
+        2020, arXiv:2005.00341, section 3.1; cosine: Yu et al. 2022, arXiv:2110.04627, section 3.2;
+        rotation: Fifty et al. 2024, arXiv:2410.06424, section 4; k-means: Lancucki et al. 2020,
+        arXiv:2005.08520.
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
@@ -77,6 +84,9 @@ class VQ(nn.Module):
         commitment_weight: float = 0.25,
         decay: float = 0.99,
         dead_below: float = 0.1,
+        cosine: bool = False,
+        gradient: Literal["straight_through", "rotation"] = "straight_through",
+        start: Literal["batch", "kmeans"] = "batch",
     ) -> None:
         super().__init__()
         if int(codebook_size) < 1 or int(dims) < 1:
@@ -88,12 +98,22 @@ class VQ(nn.Module):
                 "VQ: decay and dead_below must be at least 0 and below 1, "
                 f"not {decay} and {dead_below}"
             )
+        for name, given, possible in (
+            ("gradient", gradient, ("straight_through", "rotation")),
+            ("start", start, ("batch", "kmeans")),
+        ):
+            if given not in possible:
+                raise ConfigError(f"VQ: {name} is {given!r}; possible: {', '.join(possible)}")
+        self.cosine, self.gradient, self.start = bool(cosine), gradient, start
         self.codebook_size, self.dims = int(codebook_size), int(dims)
         self.codebooks = {"": self.codebook_size}
         self.decay, self.dead_below = float(decay), float(dead_below)
         self.terms = commitment_terms(commitment_weight)
         entries = (self.codebook_size, self.dims)
-        self.register_buffer("codebook", torch.randn(entries))
+        start_entries = torch.randn(entries)
+        if self.cosine:
+            start_entries = nn.functional.normalize(start_entries, dim=1)
+        self.register_buffer("codebook", start_entries)
         self.register_buffer("mean_counts", torch.ones(self.codebook_size))
         self.register_buffer("mean_sums", torch.zeros(entries))
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
@@ -110,12 +130,15 @@ class VQ(nn.Module):
         The latent's gradient goes to the features unchanged (straight-through).
         """
         vectors = to_vectors(features, self.dims, "VQ").float()  # (B, n, dims)
+        if self.cosine:
+            vectors = nn.functional.normalize(vectors, dim=-1)
         index = nearest_entries(vectors, self.codebook)
         if self.training:
             self._remember(vectors.detach(), index)
         entries = self.codebook[index]
         commitment = (vectors - entries).square().mean(dim=(1, 2))
-        latent = straight_through(vectors, entries)
+        towards = rotated if self.gradient == "rotation" else straight_through
+        latent = towards(vectors, entries)
         return from_vectors(latent, features.shape), LearnedCodePosterior(index, commitment)
 
     def lookup(self, index: Tensor) -> Tensor:
@@ -139,6 +162,8 @@ class VQ(nn.Module):
         # far from all of them.
         middle = mean_sums.sum(dim=0) / total.clamp(min=_SMOOTHING)
         entries = middle + (mean_sums - mean_counts[:, None] * middle) / smooth[:, None]
+        if self.cosine:
+            entries = nn.functional.normalize(entries, dim=1)
         known = seen > 0  # no training images since the last call: everything stays
         for name, value in (
             ("mean_counts", mean_counts),
@@ -158,7 +183,11 @@ class VQ(nn.Module):
         with in_full_precision(flat):
             self.sums += chosen.T @ flat  # not index_add_, whose order is open on a GPU
         places = torch.arange(self.codebook_size, device=flat.device) * _STRIDE % len(flat)
-        self.candidates.copy_(flat[places])
+        candidates = flat[places]
+        if self.start == "kmeans":  # used by the first step alone; later ones revive single entries
+            means = _cluster_means(flat, candidates)
+            candidates = torch.where(self.num_steps == 0, means, candidates)
+        self.candidates.copy_(candidates)
 
     def extra_repr(self) -> str:
         """Sizes, for `print(model)`."""
@@ -173,15 +202,16 @@ class FSQ(nn.Module):
     about unit scale, as after `nn.LayerNorm`: far smaller ones are all rounded to 0.
 
     Args:
-        levels: number of levels of each number of a vector, at least 3 each; the paper recommends
-            (8, 6, 5) for about 2^8 entries, (8, 5, 5, 5) for 2^10, (7, 5, 5, 5, 5) for 2^12.
+        levels: number of levels of each number of a vector, at least 2 each; the paper recommends
+            (8, 6, 5) for about 2^8 entries, (8, 5, 5, 5) for 2^10, (7, 5, 5, 5, 5) for 2^12. Two
+            levels are -1 and 1, the signs.
 
     Attributes:
         codebook_size: product of the levels.
         dims: numbers in a vector.
 
     Raises:
-        ConfigError: fewer than 3 levels.
+        ConfigError: fewer than 2 levels.
         ShapeError: in `forward`, if features cannot be cut into vectors of `dims`.
 
     Source: Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and appendix A.1; the shift of even
@@ -200,8 +230,8 @@ class FSQ(nn.Module):
     def __init__(self, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
         super().__init__()
         self.levels = tuple(int(count) for count in levels)
-        if not self.levels or min(self.levels) < 3:
-            raise ConfigError(f"FSQ: every number needs at least 3 levels, not {self.levels}")
+        if not self.levels or min(self.levels) < 2:
+            raise ConfigError(f"FSQ: every number needs at least 2 levels, not {self.levels}")
         self.dims, self.codebook_size = len(self.levels), math.prod(self.levels)
         self.codebooks = {"": self.codebook_size}
         counts = torch.tensor(self.levels, dtype=torch.float32)
@@ -221,19 +251,25 @@ class FSQ(nn.Module):
         half = self.counts.div(2, rounding_mode="floor")
         bounded = self._bound(vectors)
         rounded = bounded.detach().round()  # -half..half for odd counts, -half..half-1 for even
-        index = ((rounded + half).long() * self.steps).sum(dim=-1)
+        if 2 in self.levels:  # their grid is -1, 1, without a level at 0
+            signs = torch.where(vectors.detach() > 0, 1.0, -1.0)
+            rounded = torch.where(self.counts == 2, signs, rounded)
+        digits = torch.where(self.counts == 2, rounded > 0, rounded + half)
+        index = (digits.long() * self.steps).sum(dim=-1)
         latent = straight_through(bounded, rounded) / half
         return from_vectors(latent, features.shape), CodePosterior(index)
 
     def lookup(self, index: Tensor) -> Tensor:
         """Index (B, n), 0..K-1 -> entries (B, n, dims), -1..1."""
         half = self.counts.div(2, rounding_mode="floor")
-        return (index[..., None] // self.steps % self.counts.long() - half) / half
+        digits = index[..., None] // self.steps % self.counts.long()
+        return torch.where(self.counts == 2, 2.0 * digits - 1, (digits - half) / half)
 
     def _bound(self, vectors: Tensor) -> Tensor:
         """The paper's f: a bounded curve whose rounding has `levels` values, 0 at 0."""
         half_range = (self.counts - 1) * (1 + 1e-3) / 2
-        offset = torch.where(self.counts % 2 == 0, 0.5, 0.0)
+        half_range = torch.where(self.counts == 2, 1.0, half_range)
+        offset = torch.where((self.counts % 2 == 0) & (self.counts > 2), 0.5, 0.0)
         return torch.tanh(vectors + torch.atanh(offset / half_range)) * half_range - offset
 
     def extra_repr(self) -> str:
@@ -291,6 +327,37 @@ def in_full_precision(values: Tensor) -> contextlib.AbstractContextManager[Any]:
     if values.is_meta:  # computes nothing, and autocast does not know the device
         return contextlib.nullcontext()
     return torch.autocast(values.device.type, enabled=False)
+
+
+def rotated(vectors: Tensor, entries: Tensor) -> Tensor:
+    """The value of `entries`; the gradient is turned and scaled as each vector is to its entry.
+
+    Args:
+        vectors, entries: (B, n, dims).
+
+    Source: Fifty et al. 2024, arXiv:2410.06424, equation 3: the rotation, as two reflections, and
+        the ratio of lengths are constants.
+    """
+    before, after = vectors.detach(), entries.detach()
+    length = before.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    unit, goal = before / length, nn.functional.normalize(after, dim=-1)
+    middle = nn.functional.normalize(unit + goal, dim=-1)
+    along = (vectors * middle).sum(-1, keepdim=True)
+    turned = vectors - 2 * along * middle + 2 * (vectors * unit).sum(-1, keepdim=True) * goal
+    turned = turned * after.norm(dim=-1, keepdim=True) / length
+    return straight_through(turned, after)  # the value to the last bit
+
+
+def _cluster_means(vectors: Tensor, begin: Tensor, rounds: int = 10) -> Tensor:
+    """Lloyd's k-means over (m, d) from the entries (K, d); an empty cluster keeps its own."""
+    means = begin
+    for _ in range(rounds):
+        chosen = nn.functional.one_hot(nearest_entries(vectors[None], means)[0], len(begin))
+        counts = chosen.sum(0)[:, None]  # (K, 1)
+        with in_full_precision(vectors):
+            sums = chosen.to(vectors.dtype).T @ vectors
+        means = torch.where(counts > 0, sums / counts.clamp(min=1), means)
+    return means
 
 
 def straight_through(continuous: Tensor, quantized: Tensor) -> Tensor:

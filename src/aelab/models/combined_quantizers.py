@@ -1,0 +1,191 @@
+"""Quantizers made of quantizers: one after the other, or each for a group of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, ShapeError
+from aelab.models.shapes import shape_words
+from aelab.posteriors import CodesPosterior
+from aelab.types import TermSpec
+
+
+class _Several(nn.Module):
+    """The quantizers, their codebooks by number, and their terms, each once."""
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset({"quantizers"})
+
+    noise_shape: tuple[int, ...] | None = None
+
+    def __init__(self, quantizers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        if not quantizers:
+            raise ConfigError(f"{owner}: give at least one quantizer, for instance [VQ(64, 4)] * 3")
+        for part in quantizers:
+            if not getattr(part, "codebooks", None):
+                raise ConfigError(
+                    f"{owner}: {type(part).__name__} is no quantizer",
+                    hint="possible: VQ, SimVQ, FSQ, LFQ, BSQ, Residual, Grouped",
+                )
+        if len({id(part) for part in quantizers}) < len(quantizers):
+            raise ConfigError(
+                f"{owner}: the same quantizer stands in the list twice, so that both would move "
+                "one codebook",
+                hint=f"write each, for instance {owner}([VQ(64, 4), VQ(64, 4)])",
+            )
+        self.quantizers = nn.ModuleList(quantizers)
+        sizes = [size for part in quantizers for size in _codebooks(part).values()]
+        #: Names of codebooks are their numbers, from 1.
+        self.codebooks = {str(number): size for number, size in enumerate(sizes, 1)}
+        terms = [term for part in quantizers for term in getattr(part, "terms", ())]
+        self.terms: tuple[TermSpec, ...] = tuple({term.name: term for term in terms}.values())
+
+    def after_step(self) -> None:
+        """Training calls it after every step of the optimiser; codebooks move then."""
+        for part in self.quantizers:
+            follow: Callable[[], None] | None = getattr(part, "after_step", None)
+            if follow is not None:
+                follow()
+
+
+class Residual(_Several):
+    """Residual quantization: each quantizer is given what the ones before it left over.
+
+    The latent is the sum of the entries they choose. With `VQ` this is residual VQ, with `FSQ` and
+    `LFQ` residual FSQ and residual LFQ. The entries of `FSQ` and `LFQ` are fixed, while the errors
+    that are left become smaller from level to level; `scale` makes up for that.
+
+    Args:
+        quantizers: at least one, each a part of its own; of any kind.
+        scale: level i, from 0, works on its input divided by `scale ** i`, and its entries are
+            multiplied by that. None: 1 for learned codebooks, 1/4 for `FSQ`, `LFQ`, `BSQ`.
+
+    Attributes:
+        codebooks: number of the level -> entries.
+
+    Raises:
+        ConfigError: no quantizer, one that is none, the same one twice, a scale not above 0.
+
+    Source: Zeghidour et al. 2021, arXiv:2107.03312, algorithm 1 (SoundStream); Lee et al. 2022,
+        arXiv:2203.01941, section 3.1 (RQ-VAE).
+    """
+
+    def __init__(self, quantizers: Sequence[nn.Module], scale: float | None = None) -> None:
+        super().__init__(quantizers)
+        if scale is not None and scale <= 0:
+            raise ConfigError(f"Residual: scale is {scale}; it must be above 0")
+        self.scales = [
+            (_LEFT_OVER if scale is None and not hasattr(part, "codebook") and _fixed(part)
+             else scale or 1.0) ** level
+            for level, part in enumerate(quantizers)
+        ]  # fmt: skip
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, CodesPosterior]:
+        """Features (B, ...) -> latent of the same shape, and the choices of all levels.
+
+        The gradient of the latent is that of the features (each level is straight-through).
+        """
+        left, latent = features, torch.zeros_like(features)
+        found: list[CodesPosterior] = []
+        for part, scale in zip(self.quantizers, self.scales, strict=True):
+            chosen, posterior = part(left / scale, None)
+            chosen = chosen * scale
+            found.append(_as_codes(posterior))
+            latent = latent + chosen
+            # Without gradient: what is left depends on the features only through their values.
+            left = left - chosen.detach()
+        # The levels' straight-through gradients add up to more than the features' own.
+        latent = latent.detach() + (features - features.detach())
+        return latent, _joined_codes(found)
+
+
+class Grouped(_Several):
+    """Product quantization: features are cut into equal groups, each with a quantizer of its own.
+
+    Feature maps are cut along their channels, others along the last axis. Groups of `Residual` are
+    grouped residual quantizers.
+
+    Args:
+        quantizers: at least one, each a part of its own; all must cut an image into as many
+            vectors.
+
+    Attributes:
+        codebooks: number of the codebook -> entries, group by group.
+
+    Raises:
+        ConfigError: no quantizer, one that is none, the same one twice.
+        ShapeError: in `forward`, if the features cannot be cut into equal groups.
+
+    Source: Jegou et al. 2011, IEEE TPAMI 33(1), section 2.2; Yang et al. 2023, arXiv:2305.02765
+        (groups of residual quantizers).
+    """
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, CodesPosterior]:
+        """Features (B, ...) -> latent of the same shape, and the choices of all groups."""
+        axis = 1 if features.ndim == 4 else -1
+        count = len(self.quantizers)
+        if features.shape[axis] % count:
+            what = "channels" if features.ndim == 4 else "numbers"
+            raise ShapeError(
+                f"Grouped: features of {shape_words(features.shape[1:])} have "
+                f"{features.shape[axis]} {what}, which cannot be cut into {count} equal groups",
+                hint=f"let the encoder give a multiple of {count} {what}",
+            )
+        groups = features.chunk(count, axis)
+        made = [part(group, None) for part, group in zip(self.quantizers, groups, strict=True)]
+        latent = torch.cat([latent for latent, _ in made], axis)
+        return latent, _joined_codes([_as_codes(posterior) for _, posterior in made])
+
+
+#: Share of the scale that rounding to fixed levels leaves over, about.
+_LEFT_OVER = 0.25
+
+
+def _fixed(part: nn.Module) -> bool:
+    """Whether the entries are fixed, so that they do not follow the scale of their input."""
+    return not any(True for _ in part.parameters()) and "mean_sums" not in dict(
+        part.named_buffers()
+    )
+
+
+def _codebooks(part: nn.Module) -> Mapping[str, int]:
+    found: Mapping[str, int] = part.codebooks  # type: ignore[assignment]
+    return found
+
+
+def _as_codes(posterior: object) -> CodesPosterior:
+    """Any posterior of choices in the form that several are joined in."""
+    if isinstance(posterior, CodesPosterior):
+        return posterior
+    choices = list(posterior.choices().values())  # type: ignore[attr-defined]
+    index = torch.stack(choices, 2)  # (B, n, Q)
+    none = index.new_zeros(len(index), dtype=torch.float32)
+    return CodesPosterior(
+        index,
+        getattr(posterior, "commitment", none),
+        getattr(posterior, "code_entropy", none),
+    )
+
+
+def _joined_codes(found: Sequence[CodesPosterior]) -> CodesPosterior:
+    """Levels or groups side by side; a penalty is the mean over them, whatever their number."""
+    if len({codes.choice.shape[1] for codes in found}) > 1:
+        counts = ", ".join(str(codes.choice.shape[1]) for codes in found)
+        raise ShapeError(
+            f"quantizers side by side must cut an image into as many vectors, not {counts}",
+            hint="give all of them the same dims",
+        )
+    return CodesPosterior(
+        torch.cat([codes.choice for codes in found], 2),
+        torch.stack([codes.commitment for codes in found]).mean(0),
+        torch.stack([codes.code_entropy for codes in found]).mean(0),
+    )
