@@ -34,13 +34,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aelab.inspect import count_parameters
 from aelab.losses import make_objective
 from aelab.models import (
     DecoderConv2d,
     EncoderConv2d,
     VariationalAutoencoder,
     VariationalEncoder,
-    count_parameters,
 )
 from aelab.train import FitSettings, fit, keep_freed_memory, make_state
 from aelab.types import Images

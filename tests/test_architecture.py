@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "errors": set(),
     "findings": set(),
     "parts": set(),
-    "paths": set(),
     "settings": set(),
     "schedule_forms": set(),
     "posteriors": set(),
@@ -40,6 +39,7 @@ MAY_IMPORT = {
     "data": {"medium", "types", "ops", "files"},
     "pretrained": {"data", "files"},
     "models": {"medium", "posteriors", "types", "ops", "pretrained"},
+    "inspect": {"models", "types"},
     "losses": {"medium", "posteriors", "types", "ops"},
     "metrics": {"medium", "posteriors", "types", "ops", "losses"},
     "train": {"medium", "posteriors", "types", "ops", "arguments", "schedule_forms"},
@@ -51,14 +51,15 @@ MAY_IMPORT = {
     "tensor_pictures": {"medium", "types", "ops", "report"},
     "assembly": {
         "config", "runs", "data", "pretrained", "models", "losses", "train", "ops", "catalogue",
-        "types", "medium",
+        "types", "medium", "inspect",
     },
     "doctor": {
         "assembly", "config", "runs", "data", "models", "train", "types", "outputs", "posteriors",
+        "inspect",
     },
     "execute": {
         "assembly", "config", "data", "runs", "models", "train", "ops", "analysis", "report",
-        "types", "_version", "tensor_pictures", "medium",
+        "types", "_version", "tensor_pictures", "medium", "inspect",
     },
     "study": {
         "assembly", "config", "runs", "data", "models", "losses", "metrics", "train", "ops",
@@ -77,7 +78,7 @@ WINGS = ("ascii", "founding")
 MAY_IMPORT |= {wing: set(MAY_IMPORT) for wing in WINGS}
 
 #: rooms that every room may import.
-OPEN = ("errors", "findings", "hardware", "parts", "paths", "preparation", "roots", "settings")
+OPEN = ("errors", "findings", "hardware", "parts", "preparation", "roots", "settings")
 
 #: rooms side by side: none of them knows another.
 SIDE_BY_SIDE = ("doctor", "execute", "study")
@@ -138,6 +139,13 @@ def test_a_room_imports_only_what_the_table_allows() -> None:
         forbidden = _imported_rooms(path) - MAY_IMPORT[room] - {room, *OPEN}
         wrong += [f"{path.relative_to(SOURCE)} imports {other}" for other in sorted(forbidden)]
     assert not wrong, wrong
+
+
+def test_the_map_of_rooms_in_the_documents_names_each_room() -> None:
+    text = (SOURCE.parents[1] / "docs" / "index.md").read_text("utf-8").split("## Rooms")[1]
+    first_cells = re.findall(r"^\| (`.*?) \|", text, re.M)
+    named = [name for cell in first_cells for name in re.findall(r"`(\w+)(?:\.py)?`", cell)]
+    assert sorted(named) == sorted(MAY_IMPORT.keys() - {"__init__", "__main__", "_version"})
 
 
 def test_there_are_no_relative_imports() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aelab import roots
 from aelab.errors import AelabError, UserError
-from aelab.paths import real
+from aelab.roots import real
 from aelab.runs.atomic import write_bytes
 
 _MARK = rb"aelab ([0-9a-f]{32})"

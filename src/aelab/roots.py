@@ -3,6 +3,10 @@
 A block of an experiment file may name paths. Unless the caller is Python itself, reading is allowed
 only under the experiment's folder, `AELAB_DATA`, the cache and folders given on the command line.
 Symbolic links are resolved first, so that a link cannot lead out.
+
+`Path.resolve` raises a RuntimeError for a link that leads to itself, `Path.expanduser` for a user
+that there is not. `real` and `from_home` leave such a path as it is, and whoever opens it says that
+there is no file.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from pathlib import Path
 import platformdirs
 
 from aelab.errors import DataError
-from aelab.paths import from_home, real
 
 
 @dataclass(frozen=True)
@@ -192,3 +195,19 @@ def find(
         if place.is_file():
             return allowed_path(place), places
     return None, places
+
+
+def real(path: str | os.PathLike[str]) -> Path:
+    """The absolute path with its links followed, as far as they lead somewhere."""
+    return Path(os.path.realpath(path))
+
+
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` and `~user` replaced, where there is such a home folder."""
+    return Path(os.path.expanduser(path))
+
+
+def lies_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether a path, its links followed, is below a folder; one that is a loop is nowhere."""
+    place = real(path)
+    return real(folder) in place.parents and not place.is_symlink()

@@ -58,7 +58,7 @@ class TermSpec(NamedTuple):
 
 @runtime_checkable
 class Model(Protocol):
-    """What training needs of a model. Any `nn.Module` is adapted by `models.as_model`.
+    """What training needs of a model. Any `nn.Module` is adapted by `inspect.as_model`.
 
     `noise_shape` is the shape of one image's noise, None where the model needs none.
     `terms` are the terms the model wishes for; empty lets the file's `loss_function` decide.

@@ -13,9 +13,7 @@ from aelab import catalogue, roots
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ConfigError, DataError, RefusedError
 from aelab.founding.resnet import resnet18_open
-from aelab.models import (
-    harmless_probes,
-)
+from aelab.inspect import harmless_probes
 
 
 @pytest.fixture

@@ -13,11 +13,8 @@ from aelab import catalogue
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ShapeError
 from aelab.founding.dalle import DalleEncoder, DalleManifoldAutoencoder
-from aelab.models import (
-    SpaceToDepthPool,
-    count_parameters,
-    model_facts,
-)
+from aelab.inspect import count_parameters, model_facts
+from aelab.models import SpaceToDepthPool
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,8 @@ from aelab.founding.stacked import (
     SymmetricConv2d,
     SymmetricLinear,
 )
-from aelab.models import (
-    EncoderConv2d,
-    count_parameters,
-    model_facts,
-)
+from aelab.inspect import count_parameters, model_facts
+from aelab.models import EncoderConv2d
 
 SHAPE = (3, 14, 12)
 

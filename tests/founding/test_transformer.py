@@ -10,12 +10,8 @@ from torch import nn
 
 from aelab.errors import ConfigError, ShapeError
 from aelab.founding.transformer import TransformerAutoencoder, TransformerDecoder
-from aelab.models import (
-    EncoderDecoder,
-    EncoderMLP,
-    count_parameters,
-    model_notes,
-)
+from aelab.inspect import count_parameters, model_notes
+from aelab.models import EncoderDecoder, EncoderMLP
 
 MNIST = (1, 28, 28)
 

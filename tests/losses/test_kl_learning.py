@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from aelab.losses import gaussian_kl, make_objective
-from aelab.models import DecoderMLP, EncoderMLP, VariationalAutoencoder, VariationalEncoder
+from aelab.models import (
+    DecoderMLP,
+    EncoderMLP,
+    VariationalAutoencoder,
+    VariationalEncoder,
+)
 
 SHAPE = (1, 16, 16)
 

@@ -25,6 +25,7 @@ from aelab.ascii.models.characters import (
 from aelab.ascii.models.presets import ascii_autoencoder_2022
 from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ShapeError
+from aelab.inspect import count_parameters, model_facts
 from aelab.models import MODELS
 from aelab.types import Model, Output
 
@@ -368,7 +369,7 @@ def try_shape(case: Case, shape: Shape) -> str | None:
             model = case.build(shape)
             output = model(torch.empty(2, *shape))
         if output.reconstruction.shape != (2, *shape):
-            m.model_facts(model, shape)  # says so
+            model_facts(model, shape)  # says so
     except ShapeError as error:
         return str(error)
     assert output.reconstruction.shape == (2, *shape)
@@ -471,7 +472,7 @@ def test_the_order_of_pixels_in_memory_changes_nothing(name: str, shape: Shape) 
     model, images = build(name, shape).eval(), inputs(name, shape)
     with torch.no_grad():
         plain = answer(model(images))
-        m.prepare_layout(model, channels_last=True)
+        model.to(memory_format=torch.channels_last)
         fast = answer(model(images.to(memory_format=torch.channels_last)))
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
@@ -488,6 +489,6 @@ def test_a_model_is_its_state_and_has_the_same_parameters_on_meta(name: str, sha
     assert torch.equal(one.reconstruction, other.reconstruction)
     with torch.device("meta"):
         empty = CASES[name].build(shape)
-    assert m.count_parameters(empty) == m.count_parameters(first)
+    assert count_parameters(empty) == count_parameters(first)
     kept = [value for module in first.modules() for value in vars(module).values()]
     assert not any(isinstance(value, torch.Tensor) for value in kept)

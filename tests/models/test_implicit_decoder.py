@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.inspect import count_parameters, model_facts
 from aelab.models import (
     EncoderDecoder,
     EncoderMLP,
@@ -19,11 +20,9 @@ from aelab.models import (
     LinearPositions,
     SinePositions,
     anti_aliased_decoder,
-    count_parameters,
     fast_implicit_decoder,
     film_decoder,
     fourier_decoder,
-    model_facts,
     siren_decoder,
 )
 

@@ -23,6 +23,7 @@ from aelab.founding.transformer import (
     TransformerDecoder,
     TransformerEncoder,
 )
+from aelab.inspect import as_model, count_parameters, model_facts, try_model
 from aelab.losses import make_objective
 from aelab.models import (
     FSQ,
@@ -50,13 +51,8 @@ from aelab.models import (
     ResNet18,
     VariationalAutoencoder,
     VariationalEncoder,
-    as_model,
-    count_parameters,
     fast_implicit_decoder,
-    model_facts,
-    prepare_layout,
     small_image_ae,
-    try_model,
 )
 
 
@@ -234,12 +230,11 @@ def test_the_memory_format_does_not_change_the_function(preset):
     images = torch.rand(2, 3, 8, 8)
     plain = model(images).reconstruction
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    prepare_layout(model, channels_last=True)
+    model.to(memory_format=torch.channels_last)
     fast = model(images.to(memory_format=torch.channels_last)).reconstruction
     torch.testing.assert_close(plain, fast)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state[name])
-    assert prepare_layout(model, channels_last=False) is model
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from aelab.errors import ConfigError, ShapeError
-from aelab.models import PatchTransformerAutoencoder, model_facts
+from aelab.inspect import model_facts
+from aelab.models import PatchTransformerAutoencoder
 from aelab.models.attention import Attention, Positions, make_blocks, sincos
 from aelab.models.patches import JoinPatches, SplitPatches, patch_grid
 

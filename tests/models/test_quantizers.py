@@ -12,6 +12,7 @@ import vector_quantize_pytorch as reference
 from torch.func import functional_call, stack_module_state
 
 from aelab.errors import ConfigError, MissingExtra, ShapeError
+from aelab.inspect import model_facts
 from aelab.models import (
     FSQ,
     VQ,
@@ -20,7 +21,6 @@ from aelab.models import (
     DecoderMLP,
     EncoderMLP,
     SimVQ,
-    model_facts,
 )
 from aelab.models.quantizers import nearest_entries
 from aelab.types import TermSpec

@@ -9,14 +9,11 @@ from torch.func import functional_call, stack_module_state
 
 from aelab import types
 from aelab.errors import ConfigError, ShapeError
+from aelab.inspect import as_model, count_parameters, model_facts
 from aelab.models import (
     DecoderResidual,
     EncoderDecoder,
     EncoderResidual,
-    as_model,
-    count_parameters,
-    model_facts,
-    prepare_layout,
     small_image_ae,
 )
 from aelab.models.residual import PER_IMAGE_NORMS, PixelNorm, halved_sizes, make_per_image_norm
@@ -113,7 +110,7 @@ def test_the_memory_layout_does_not_change_the_preset() -> None:
     awake(model)
     images = torch.rand(2, 3, 14, 14)
     plain = model(images).reconstruction
-    prepare_layout(model)
+    model.to(memory_format=torch.channels_last)
     fast = model(images.to(memory_format=torch.channels_last)).reconstruction
     torch.testing.assert_close(plain, fast, atol=1e-5, rtol=1e-4)
 

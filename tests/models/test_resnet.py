@@ -15,15 +15,13 @@ from torch.nn import functional
 from aelab import pretrained
 from aelab.errors import ConfigError, DataError, ShapeError
 from aelab.founding.resnet import resnet18_open
+from aelab.inspect import count_parameters, harmless_probes, model_facts
 from aelab.models import (
     DecoderMLP,
     EncoderDecoder,
     PretrainedResNet18,
     ResNet18,
-    count_parameters,
-    model_facts,
 )
-from aelab.models.probing import harmless_probes
 
 
 def _published_form() -> dict[str, Tensor]:

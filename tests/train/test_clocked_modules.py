@@ -12,11 +12,7 @@ from torch import Tensor, nn
 
 from aelab.founding.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.losses import make_objective
-from aelab.models import (
-    Autoencoder,
-    EncoderDecoder,
-    Identity,
-)
+from aelab.models import Autoencoder, EncoderDecoder, Identity
 from aelab.train import (
     Choice,
     FitSettings,

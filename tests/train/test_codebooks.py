@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from aelab.losses import make_objective
-from aelab.models import FSQ, VQ, Autoencoder, DecoderMLP, EncoderMLP
+from aelab.models import (
+    FSQ,
+    VQ,
+    Autoencoder,
+    DecoderMLP,
+    EncoderMLP,
+)
 from aelab.train import VALIDATIONS, State, Task, evaluate, fit, make_state, step
 from aelab.train.tally import codebook_facts
 from aelab.types import Images

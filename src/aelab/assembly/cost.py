@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aelab.models import model_facts
+from aelab.inspect import model_facts
 from aelab.train import set_clock
 from aelab.train.clocked_modules import find_clocked
 from aelab.train.horizon import NEVER

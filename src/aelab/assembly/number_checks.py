@@ -11,8 +11,7 @@ from aelab.assembly.parts import Parts
 from aelab.config import RunSpec
 from aelab.errors import Where
 from aelab.findings import Finding
-from aelab.models import bounded_output, refused_batch
-from aelab.models.adapting import Adapted
+from aelab.inspect import Adapted, bounded_output, refused_batch
 from aelab.ops.look import TOLERANCE
 from aelab.ops.value_range import UNIT, limits, range_words
 from aelab.train.optimizers import usual_learnrate
@@ -21,7 +20,7 @@ from aelab.train.validation import validation_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from aelab.models.adapting import Trial
+    from aelab.inspect import Trial
     from aelab.train import FitSettings
     from aelab.types import Images
 

@@ -23,9 +23,9 @@ from aelab.data.transforms import flat_transforms
 from aelab.errors import AelabError, ConfigError, Mistakes, Where, did_you_mean, one_of
 from aelab.findings import Finding
 from aelab.hardware import asked_threads
+from aelab.inspect import as_model, harmless_probes
 from aelab.losses import make_objective
 from aelab.medium import medium_of
-from aelab.models import as_model, harmless_probes
 from aelab.settings import FitSettings
 
 if TYPE_CHECKING:

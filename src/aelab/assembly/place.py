@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import platformdirs
 
 from aelab.errors import StoreError
-from aelab.paths import from_home, real
-from aelab.roots import Roots
+from aelab.roots import Roots, from_home, real
 from aelab.runs.atomic import to_json
 from aelab.runs.files import LARGEST_TEXT, read, read_json
 

@@ -13,7 +13,7 @@ from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.config.load import option_of
 from aelab.errors import ConfigError, RefusedError, StoreError, Where
-from aelab.paths import lies_inside
+from aelab.roots import lies_inside
 from aelab.runs.checkpoints import Checkpoint
 from aelab.runs.record import Run
 from aelab.runs.store import Store

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aelab.paths import real
-from aelab.roots import Roots
+from aelab.roots import Roots, real
 from aelab.runs.find import RUNS
 from aelab.runs.store import Store
 

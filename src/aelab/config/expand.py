@@ -34,7 +34,7 @@ from aelab.config.substitute import Substitution, unquoted
 from aelab.config.twins import with_twins
 from aelab.errors import AelabError, ConfigError, Problems, RefusedError, Where, shown, visible
 from aelab.findings import Finding
-from aelab.paths import real
+from aelab.roots import real
 from aelab.settings import MOST_RUNS, RULES, Settings, first_name, setting_of
 
 

@@ -13,7 +13,7 @@ from aelab.config.identity import text_behind
 from aelab.config.matrix import is_variable
 from aelab.errors import Where
 from aelab.findings import Finding
-from aelab.paths import real
+from aelab.roots import real
 from aelab.settings import Settings
 
 

@@ -14,7 +14,7 @@ from aelab.config.document import Entry, Text, Tree, YamlMapping, old_booleans, 
 from aelab.config.settings import with_settings_names
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
 from aelab.findings import Finding
-from aelab.paths import real
+from aelab.roots import real
 from aelab.settings import setting_of
 
 EXTENDS = "$extends"

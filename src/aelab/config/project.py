@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aelab.paths import real
+from aelab.roots import real
 
 #: Never taken from a project: torch itself would break if the blocks had another one.
 _LIBRARIES = frozenset({"torch", "torchvision", "math"})

@@ -33,7 +33,7 @@ from aelab.ops.look import findings_in_images
 from aelab.ops.resize import resize as resize_pixels
 from aelab.ops.subset import show_order
 from aelab.parts import Table
-from aelab.paths import from_home, real
+from aelab.roots import from_home, real
 from aelab.types import Images
 
 #: Images that costly statistics look at, evenly spaced over the set.

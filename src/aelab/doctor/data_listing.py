@@ -11,7 +11,7 @@ from aelab.assembly.workspace import Workspace
 from aelab.data import overview
 from aelab.errors import DataError
 from aelab.outputs import made_by_aelab, refuse_to_replace, write_output
-from aelab.paths import from_home, real
+from aelab.roots import from_home, real
 
 
 def list_data(workspace: Workspace) -> dict[str, Any]:

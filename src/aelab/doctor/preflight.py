@@ -32,13 +32,13 @@ from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
 from aelab.findings import Finding, below_problems, of_errors
 from aelab.hardware import asked_threads
-from aelab.models import asks_for_values, model_facts, try_model
+from aelab.inspect import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
 from aelab.train import choose_threads
 from aelab.train.machine import prepared_process
 
 if TYPE_CHECKING:
-    from aelab.models.adapting import Trial
+    from aelab.inspect import Trial
     from aelab.train import FitSettings
     from aelab.types import Images, Output
 

@@ -23,7 +23,7 @@ from aelab.assembly.parts import fit_settings, located
 from aelab.config import RunSpec
 from aelab.config.identity import with_first_names
 from aelab.findings import Finding, stored_findings
-from aelab.models import model_facts, try_anywhere
+from aelab.inspect import model_facts, try_anywhere
 from aelab.runs.record import Run
 from aelab.settings import first_name
 

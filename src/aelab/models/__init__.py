@@ -15,20 +15,6 @@ from aelab.models.activations import (
     make_activation,
     make_normalization,
 )
-from aelab.models.adapting import (
-    Adapted,
-    ModelFacts,
-    Trial,
-    as_model,
-    bounded_output,
-    count_parameters,
-    model_facts,
-    model_notes,
-    prepare_layout,
-    refused_batch,
-    try_anywhere,
-    try_model,
-)
 from aelab.models.autoencoders import (
     Autoencoder,
     EncoderDecoder,
@@ -41,7 +27,6 @@ from aelab.models.categorical import Categorical, GaussianAndCategorical
 from aelab.models.combined_quantizers import Grouped, Residual
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
-from aelab.models.dry_run import asks_for_values
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
@@ -58,7 +43,6 @@ from aelab.models.patch_transformer import (
     PatchTransformerAutoencoder,
 )
 from aelab.models.presets import small_image_ae
-from aelab.models.probing import harmless_probes
 from aelab.models.quantizers import FSQ, VQ
 from aelab.models.reshaping import (
     DepthToSpace,
@@ -145,21 +129,7 @@ __all__ = [
     "MODELS",
     "NORMALIZATIONS",
     "Activation",
-    "Adapted",
-    "ModelFacts",
-    "Trial",
-    "as_model",
-    "asks_for_values",
-    "bounded_output",
-    "count_parameters",
-    "harmless_probes",
     "make_activation",
     "make_normalization",
-    "model_facts",
-    "model_notes",
-    "prepare_layout",
-    "refused_batch",
-    "try_anywhere",
-    "try_model",
     *_PARTS,
 ]

@@ -27,7 +27,7 @@ from torch import Tensor
 from aelab import roots
 from aelab.errors import ConfigError, DataError, did_you_mean, one_of
 from aelab.files import read_file
-from aelab.paths import from_home, real
+from aelab.roots import from_home, real
 
 _SECONDS = 60
 _SUFFIXES = (".pth", ".pt", ".safetensors")

@@ -17,7 +17,7 @@ from typing import Any
 
 from aelab.config.slugs import DEEPEST
 from aelab.errors import StoreError
-from aelab.paths import lies_inside
+from aelab.roots import lies_inside
 from aelab.runs.atomic import explain
 
 #: Bytes that a file of its kind can have at most; ours are far smaller.

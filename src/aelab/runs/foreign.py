@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError, visible
-from aelab.paths import lies_inside
+from aelab.roots import lies_inside
 from aelab.runs.files import walk
 
 #: Larger whole numbers are nobody's; some things that show numbers fail on them.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError, visible
-from aelab.paths import lies_inside
+from aelab.roots import lies_inside
 from aelab.runs.atomic import (
     explain,
     make_folder,

@@ -17,7 +17,7 @@ from typing import Any
 
 from aelab.config.slugs import DEEPEST, FOLDERS_OF_SYSTEMS
 from aelab.errors import StoreError, did_you_mean
-from aelab.paths import real
+from aelab.roots import real
 from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
 from aelab.runs.checkpoints import Checkpoint, delete_checkpoint
 from aelab.runs.files import is_folder, remove_tree

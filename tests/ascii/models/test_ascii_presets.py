@@ -14,7 +14,8 @@ from aelab.ascii.models.characters import CharacterAutoencoder, GumbelSoftmax, S
 from aelab.ascii.models.presets import NETWORKS, WISHES, ascii_autoencoder_2022
 from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ConfigError, ShapeError
-from aelab.models import GaussianMap, model_facts, model_notes
+from aelab.inspect import model_facts, model_notes
+from aelab.models import GaussianMap
 
 #: Commit, D, parameters of encoder and decoder: section 6.3 of the specification.
 COUNTS = [

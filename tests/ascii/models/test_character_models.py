@@ -19,6 +19,7 @@ from aelab.ascii.models.characters import (
     Softmax,
 )
 from aelab.errors import ConfigError, DataError, ShapeError
+from aelab.inspect import count_parameters, model_facts
 from aelab.medium import PIXELS, medium_of
 from aelab.models import (
     Autoencoder,
@@ -27,8 +28,6 @@ from aelab.models import (
     EncoderConv2d,
     EncoderMLP,
     Identity,
-    count_parameters,
-    model_facts,
 )
 from aelab.train.clocked_modules import set_clock
 

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from aelab.data import DATASETS
 from aelab.errors import AelabError, ConfigError, DataError
+from aelab.inspect import as_model
 from aelab.losses import make_objective
-from aelab.models import as_model
 from aelab.train import FitSettings, evaluate, fit, make_state
 from aelab.types import Images
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aelab import roots
 from aelab.data.base import Source, file_stamp
-from aelab.paths import real
+from aelab.roots import real
 
 #: Names that are told on a screen, and that a record keeps, for each reason.
 TOLD, KEPT = 5, 100

@@ -28,7 +28,7 @@ from aelab.execute.engines.followed import Followed, begin_again
 from aelab.execute.engines.ray_task import Outcome, Place
 from aelab.execute.jobs import Job, Options, Rehearsal
 from aelab.execute.stop import SIGNALS, StopRequest
-from aelab.paths import real
+from aelab.roots import real
 from aelab.runs.checkpoints import Checkpoint
 
 #: Seconds between two looks at the files, and at whether the cluster can hold a run at all.

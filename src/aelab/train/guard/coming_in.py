@@ -18,7 +18,7 @@ from aelab.types import Images
 
 Sets = list[tuple[int, Images]]
 
-_AS_MODEL = "wrap it: aelab.models.as_model(module)"
+_AS_MODEL = "wrap it: aelab.inspect.as_model(module)"
 
 
 def as_sets(given: Any, name: str) -> Sets:

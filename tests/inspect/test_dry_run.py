@@ -10,18 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from aelab.errors import ShapeError
 from aelab.founding.overnight import VariationalAutoencoderConv
 from aelab.founding.transformer import TransformerAutoencoder
+from aelab.inspect import as_model, model_facts, model_notes, try_model
+from aelab.inspect.dry_run import DryRun
 from aelab.models import (
     DecoderMLP,
     EncoderMLP,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
     VariationalEncoder,
-    as_model,
-    model_facts,
-    model_notes,
-    try_model,
 )
-from aelab.models.dry_run import DryRun
 
 SHAPE = (1, 12, 12)
 MODELS = {

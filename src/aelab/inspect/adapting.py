@@ -1,0 +1,162 @@
+"""Any `nn.Module` as a model, and what can be said of it without data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError
+from aelab.findings import Finding
+from aelab.inspect.trials import Trial, try_anywhere
+from aelab.types import Output, TermSpec
+
+
+class Adapted(nn.Module):
+    """A module that returns a tensor, dressed as a model.
+
+    Args:
+        module: images (B, C, H, W) to a tensor of the same shape, or to a tuple that starts with
+            it, or to an `Output`. Its `encode`/`decode` methods or `encoder`/`decoder` children
+            are used where there are any.
+    """
+
+    noise_shape: tuple[int, ...] | None = None
+    terms: tuple[TermSpec, ...] = ()
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        """(B, C, H, W) -> the module's `Output`, or one with an empty latent; `noise` is unused."""
+        result = self.module(images)
+        if isinstance(result, Output):
+            return result
+        if isinstance(result, (tuple, list)):
+            result = result[0]
+        if not isinstance(result, Tensor):
+            raise ConfigError(
+                f"the model {type(self.module).__name__} must return a tensor, or a tuple that "
+                f"starts with one, not {type(result).__name__}"
+            )
+        # Which inner tensor is the latent is not known; an empty one says so.
+        return Output(result, result.reshape(result.shape[0], -1)[:, :0])
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The latent, by the module's own `encode` or `encoder`."""
+        latent: Tensor = self._own("encode", "encoder")(images)
+        return latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images, by the module's own `decode` or `decoder`."""
+        images: Tensor = self._own("decode", "decoder")(latent)
+        return images
+
+    def _own(self, method: str, child: str) -> Any:
+        function = getattr(self.module, method, None) or getattr(self.module, child, None)
+        if function is None:
+            raise ConfigError(
+                f"the model {type(self.module).__name__} has neither {method}() nor {child}",
+                hint="build it as EncoderDecoder(encoder, decoder)",
+            )
+        return function
+
+
+def as_model(module: nn.Module, shape: Sequence[int] | None = None) -> nn.Module:
+    """`module` itself if it keeps the contract of `types.Model`, else wrapped in `Adapted`.
+
+    Args:
+        module: any module of images to images.
+        shape: (C, H, W); if given, the model is tried with images of this shape on the meta
+            device, which computes nothing.
+
+    Raises:
+        ConfigError: `module` is no `nn.Module`.
+        ShapeError: the model does not return images of `shape`.
+    """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"a model must be an nn.Module, not {type(module).__name__}",
+            hint="the last line of the block must be the model",
+        )
+    wanted = ("noise_shape", "terms", "encode", "decode")
+    model = module if all(hasattr(module, name) for name in wanted) else Adapted(module)
+    if shape is not None:
+        model_facts(model, shape)
+    return model
+
+
+class ModelFacts(NamedTuple):
+    """What can be said of a model without computing.
+
+    Attributes:
+        latent_shape: of one image, () where the model does not tell.
+        flops_per_image: of one forward pass as in training, multiplication and addition counted
+            as two; a training step costs about three times as much.
+        parameters: `count_parameters`.
+        findings: `model_notes`.
+    """
+
+    latent_shape: tuple[int, ...]
+    flops_per_image: int
+    parameters: dict[str, int]
+    findings: tuple[Finding, ...] = ()
+
+
+def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = None) -> ModelFacts:
+    """What is known of the model with images of `shape` (C, H, W).
+
+    Args:
+        trial: of `try_model`, where that was done before.
+
+    Raises:
+        ShapeError: the model cannot process such images, or returns another shape.
+    """
+    trial = trial or try_anywhere(model, shape)
+    latent_shape = tuple(trial.output.latent.shape[1:])
+    return ModelFacts(
+        latent_shape if math.prod(latent_shape) else (),
+        trial.flops // len(trial.images),
+        count_parameters(model),
+        model_notes(model),
+    )
+
+
+def model_notes(model: nn.Module) -> tuple[Finding, ...]:
+    """What a reader of the results must know of the model: every module's `note`, each once.
+
+    A module says it by an attribute `note: str`, of the class or of the instance.
+    """
+    notes = (getattr(module, "note", None) for module in model.modules())
+    texts = dict.fromkeys(note for note in notes if isinstance(note, str) and note)
+    return tuple(Finding("note", "model-note", text) for text in texts)
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Numbers that training may change or that are frozen, each tensor once.
+
+    Returns:
+        `model`, `encoder` (with reading and bottleneck) and `decoder`; 0 where there is no such
+        part.
+        Where encoder and decoder share weights, they sum to more than `model`.
+    """
+    inner = model.module if isinstance(model, Adapted) else model
+    encoder = [getattr(inner, name, None) for name in ("reading", "encoder", "bottleneck")]
+    return {
+        "model": _count([model]),
+        "encoder": _count(encoder),
+        "decoder": _count([getattr(inner, "decoder", None)]),
+    }
+
+
+def _count(modules: Sequence[Any]) -> int:
+    parameters = {
+        id(parameter): parameter.numel()
+        for module in modules
+        if isinstance(module, nn.Module)
+        for parameter in module.parameters()
+    }
+    return sum(parameters.values())

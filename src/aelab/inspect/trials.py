@@ -1,0 +1,206 @@
+"""Trying a model with a few images, without leaving traces in it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from aelab.errors import AelabError, ShapeError
+from aelab.inspect.dry_run import DryRun, asks_for_values, count_outputs, failing_layer
+from aelab.models.reshaping import DepthToSpace, Reshape, UnflattenPixels
+from aelab.models.shapes import image_shape, shape_words
+from aelab.types import Output
+
+_FITTING = "encoder and decoder must be built for the shape of the train_set"
+
+
+class Trial(NamedTuple):
+    """What a model made of two images on the meta device.
+
+    Attributes:
+        images: (2, C, H, W), and `output` for them; an objective can be tried with both.
+        flops: of this forward pass, multiplication and addition counted as two; with the noise of
+            training, as some models decode several latents then.
+        activations: numbers that the innermost layers gave.
+    """
+
+    images: Tensor
+    output: Output
+    flops: int
+    activations: int
+
+
+def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> Trial:
+    """Runs the model in evaluation mode on the meta device, where nothing is computed.
+
+    Args:
+        model: on any device; it is left as it is.
+        shape: (C, H, W) of the images.
+        device: `cpu` for models that need the values of their images, which are then random.
+
+    Raises:
+        ShapeError: the model cannot process such images, or returns another shape.
+    """
+    shape = image_shape(shape, "the images")
+    there = _is_on_meta(model) and device == "meta"
+    trial = model if there else copy.deepcopy(model).to(device)
+    images = (torch.empty if device == "meta" else torch.rand)(2, *shape, device=device)
+    noise_shape = getattr(model, "noise_shape", None)
+    noise = () if noise_shape is None else (torch.randn(2, *noise_shape, device=device),)
+    counter = DryRun()
+    try:
+        with torch.no_grad(), _evaluating(trial), counter:
+            output, activations = count_outputs(trial, lambda: trial(images, *noise))
+    except AelabError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        with torch.no_grad(), _evaluating(trial):
+            layer = failing_layer(trial, lambda: trial(images, *noise))
+        raise ShapeError(
+            f"the model cannot process {shape_words(shape)} images: "
+            f"{layer}{str(error).splitlines()[0]}",
+            hint=_FITTING,
+        ) from error
+    if output.reconstruction.shape != images.shape:
+        raise ShapeError(
+            f"the model makes {shape_words(output.reconstruction.shape[1:])} of "
+            f"{shape_words(shape)} images",
+            hint=_FITTING,
+        )
+    return Trial(images, output, counter.flops, activations)
+
+
+#: Activations that bound what they give.
+_BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
+    nn.Sigmoid: (0.0, 1.0),
+    nn.Hardsigmoid: (0.0, 1.0),
+    nn.Tanh: (-1.0, 1.0),
+    nn.Softsign: (-1.0, 1.0),
+    nn.ReLU: (0.0, math.inf),
+    nn.Softplus: (0.0, math.inf),
+    nn.ReLU6: (0.0, 6.0),
+}
+_SHAPES_ONLY = (
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Identity,
+    nn.PixelShuffle,
+    Reshape,
+    UnflattenPixels,
+    DepthToSpace,
+)
+
+
+def bounded_output(
+    model: nn.Module, shape: Sequence[int]
+) -> tuple[str, tuple[float, float]] | None:
+    """The activation that a model's images come from, and what it can give; None: nothing bounds.
+
+    Args:
+        model: on any device.
+        shape: (C, H, W) of the images.
+    """
+    trial = copy.deepcopy(model).to("meta")
+    called: list[nn.Module] = []
+    leaves = [module for module in trial.modules() if not list(module.children())]
+    for leaf in leaves:
+        leaf.register_forward_hook(lambda module, *_: called.append(module))
+    try:
+        with torch.no_grad(), _evaluating(trial):
+            trial(torch.empty(2, *shape, device="meta"))
+    except Exception:  # a model that needs values, which there are none of here
+        return None
+    last = next((m for m in reversed(called) if not isinstance(m, _SHAPES_ONLY)), None)
+    if last is None or type(last) not in _BOUNDED:
+        return None
+    return type(last).__name__, _BOUNDED[type(last)]
+
+
+def refused_batch(model: nn.Module, shape: Sequence[int], size: int) -> str:
+    """Which layer refuses a training batch of `size` images for its statistics; empty for none.
+
+    Normalisations by the batch (`BatchNorm1d`, `BatchNorm2d` on maps of one pixel) need more than
+    one value a channel. Tried in training mode on the meta device; the model is left as it is.
+
+    Args:
+        model: on any device.
+        shape: (C, H, W) of the images.
+        size: B.
+    """
+    trial = copy.deepcopy(model).to("meta")
+    images = torch.empty(size, *shape, device="meta")
+    noise_shape = getattr(model, "noise_shape", None)
+    noise = () if noise_shape is None else (torch.empty(size, *noise_shape, device="meta"),)
+    trial.train()
+    with torch.no_grad():
+        try:
+            trial(images, *noise)
+        except ValueError as error:
+            if "Expected more than 1" in str(error):
+                layer = failing_layer(trial, lambda: trial(images, *noise))
+                return layer.removeprefix("in ").removesuffix(": ") or "the model"
+        except Exception:  # training may need values, which there are none of here
+            return ""
+    return ""
+
+
+def _is_on_meta(model: nn.Module) -> bool:
+    """Whether nothing of the model has values, so that a trial cannot change it."""
+    return all(t.is_meta for t in (*model.parameters(), *model.buffers()))
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards each module's own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def try_anywhere(model: nn.Module, shape: Sequence[int]) -> Trial:
+    """`try_model` on the meta device; of a model that needs values of images, on the CPU."""
+    try:
+        return try_model(model, shape)
+    except Exception as error:
+        if _is_on_meta(model) or not asks_for_values(error):
+            raise
+    return try_model(model, shape, "cpu")
+
+
+@contextlib.contextmanager
+def harmless_probes() -> Iterator[None]:
+    """While this holds, forward passes leave the running statistics of normalisations as they were.
+
+    Old files find a shape by sending an empty batch through an encoder that is in training mode.
+    That would mix the statistics of this batch into the (pretrained) ones. Values computed
+    meanwhile are those of training mode; afterwards every buffer is what it was.
+    """
+    kept: list[tuple[Tensor, Tensor]] = []
+    seen: set[nn.Module] = set()
+
+    def keep(module: nn.Module, inputs: Any) -> None:
+        """Copies the buffers of a normalisation when it is first used."""
+        if isinstance(module, _NormBase) and module not in seen:
+            seen.add(module)
+            kept.extend((buffer, buffer.clone()) for buffer in module.buffers())
+
+    hook = register_module_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()
+        with torch.no_grad():
+            for buffer, before in kept:
+                buffer.copy_(before)
