@@ -31,7 +31,7 @@ from aelab.types import Output
 SHAPES = [(1, 1, 8, 8), (3, 3, 7, 13), (2, 3, 33, 32), (2, 1, 1, 3)]
 
 #: Those whose least value is that of the target itself: 0 for a target of 0 and 1 alone.
-ENTROPIES = {"bce", "bce_logits"}
+ENTROPIES = {"bce", "bce_logits", "gaussian_nll", "optimal_gaussian_nll", "continuous_bernoulli"}
 
 #: Options without which a formula, as intended, is not the gradient of its value.
 WITH_A_GRADIENT = {"focal_frequency": {"alpha": 0}}  # the weight of a frequency is a constant

@@ -142,3 +142,30 @@ def test_feature_statistics_are_those_of_the_special_trainer():
     torch.testing.assert_close(feature_statistics(latent[:1]), latent[0].mean().abs()[None])
     with pytest.raises(ConfigError, match="needs a latent"):
         feature_statistics(torch.rand(2, 0))
+
+
+def test_likelihoods_are_those_of_torch():
+    r, t = pair()
+    found = RECONSTRUCTIONS["gaussian_nll"](r, t, std=0.3)
+    torch.testing.assert_close(found, -Normal(r, 0.3).log_prob(t).flatten(1).sum(1))
+    found = RECONSTRUCTIONS["continuous_bernoulli"](r, t)
+    theirs = torch.distributions.ContinuousBernoulli(r.clamp(1e-4, 1 - 1e-4))
+    torch.testing.assert_close(found, -theirs.log_prob(t).flatten(1).sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_optimal_variance_is_the_best_of_all():
+    r, t = pair()
+    best = RECONSTRUCTIONS["optimal_gaussian_nll"](r, t)
+    tried = torch.stack(
+        [RECONSTRUCTIONS["gaussian_nll"](r, t, std=std / 1000) for std in range(100, 900)]
+    )
+    torch.testing.assert_close(best, tried.min(0).values, rtol=1e-4, atol=1e-2)
+
+
+def test_smooth_errors_are_a_parabola_near_zero_and_a_line_far_away():
+    x = torch.tensor([[1e-4], [0.5], [30.0]], dtype=torch.float64)
+    zero = torch.zeros_like(x)
+    exact = torch.log(torch.cosh(x))[:, 0]
+    torch.testing.assert_close(RECONSTRUCTIONS["log_cosh"](x, zero), exact, rtol=1e-6, atol=0)
+    found = RECONSTRUCTIONS["charbonnier"](x, zero, epsilon=1e-2)
+    torch.testing.assert_close(found, (x.square() + 1e-4).sqrt()[:, 0] - 1e-2)

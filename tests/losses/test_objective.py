@@ -232,3 +232,11 @@ def test_an_objective_can_be_tried_on_the_meta_device(name):
         0,
     )
     assert objective.total(values, 0).shape == (4,)
+
+
+def test_likelihoods_in_nats_are_known_as_sums() -> None:
+    terms = Objective(
+        [TermSpec("l2", "l2"), TermSpec("nll", "optimal_gaussian_nll"),
+         TermSpec("mean", "gaussian_nll", 1.0, {"reduction": "mean"})]
+    )  # fmt: skip
+    assert terms.reconstructions == {"l2": 1.0, "nll": 1e4, "mean": 1.0}

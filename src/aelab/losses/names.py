@@ -30,6 +30,13 @@ from aelab.losses.latent import (
     latent_l1_term,
     latent_l2_term,
 )
+from aelab.losses.likelihoods import (
+    charbonnier,
+    continuous_bernoulli,
+    gaussian_nll,
+    log_cosh,
+    optimal_gaussian_nll,
+)
 from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import (
     Reduction,
@@ -60,6 +67,11 @@ RECONSTRUCTIONS: Table[Formula] = Table(
         bce,
         bce_logits,
         huber,
+        log_cosh,
+        charbonnier,
+        gaussian_nll,
+        optimal_gaussian_nll,
+        continuous_bernoulli,
         histogram,
         histogram_distance,
         local_histogram,
@@ -112,6 +124,7 @@ TARGET_RANGES: dict[str, tuple[float, float]] = {
     "bce": (0.0, 1.0),
     "bce_logits": (0.0, 1.0),
     "iwae_bound": (0.0, 1.0),
+    "continuous_bernoulli": (0.0, 1.0),
     "BCELoss": (0.0, 1.0),
     "BCEWithLogitsLoss": (0.0, 1.0),
     "multilabel_soft_margin_loss": (0.0, 1.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -84,6 +85,12 @@ class Term:
         self.module = formula if isinstance(formula, nn.Module) else None
         if isinstance(function, type) and issubclass(function, nn.Module):
             self.function = self.module = function(**options)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether values are sums over pixels, by the option `reduction` or the formula's default."""
+        reduction = inspect.signature(self.function).parameters.get("reduction")
+        return reduction is not None and reduction.default == "sum"
 
     @property
     def sees_images(self) -> bool:
@@ -192,7 +199,7 @@ class Objective(nn.Module):
         for detecting divergence.
         """
         sums = {
-            term.name: term.options.get("reduction") == "sum" or term.formula_name in WHOLE_BOUNDS
+            term.name: term.is_sum or term.formula_name in WHOLE_BOUNDS
             for term in self.terms
             if term.sees_images
         }
