@@ -88,7 +88,7 @@ class Term:
 
     @property
     def is_sum(self) -> bool:
-        """Whether values are sums over pixels, by the option `reduction` or the formula's default."""
+        """Whether values are sums over pixels, by the option `reduction` or its default."""
         reduction = inspect.signature(self.function).parameters.get("reduction")
         return reduction is not None and reduction.default == "sum"
 
