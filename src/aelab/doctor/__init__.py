@@ -1,1 +1,1 @@
-"""What can be known before training: the runs of a file, what is wrong with them, their cost."""
+"""Checks before training: the runs of a file, their problems, their cost."""

@@ -1,4 +1,4 @@
-"""`aelab data`: what sets there are, and what one looks like."""
+"""`aelab data`: lists data sets, and shows one of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aelab.roots import from_home, real
 
 
 def list_data(workspace: Workspace) -> dict[str, Any]:
-    """`{"datasets": [{name, status, description}, ...]}`."""
+    """The known data sets: `{"datasets": [{name, status, description}, ...]}`."""
     with allowed.using(workspace.data):
         return {"datasets": overview.list_datasets()}
 
@@ -31,10 +31,10 @@ def show_data(
     """Statistics of one set; writes its contact sheet, or the comparison of resize filters.
 
     Raises:
-        DataError: unknown set, missing or corrupt files, or `out` is no PNG.
-        UserError: `out` is what is read, or a file that aelab did not make.
+        DataError: unknown set, missing or corrupt files, or `out` does not end in .png.
+        UserError: `out` is one of the input files, or a file that aelab did not make.
     """
-    given = from_home(name)  # who types a path may read it
+    given = from_home(name)  # a path typed by the user may be read
     out = out or _default_name(given, "contact-sheet" if resize is None else "filters")
     if out.suffix.lower() != ".png":
         raise DataError(
@@ -52,12 +52,12 @@ def show_data(
 
 
 def _lies_in(out: Path, folder: Path) -> bool:
-    """Whether a file that is there is one of those in a folder that is read; not our own sheet."""
+    """Whether `out` is an existing file of the folder that is read, and not made by aelab."""
     inside = folder.is_dir() and real(folder) in real(out).parents
     return inside and out.exists() and not made_by_aelab(out)
 
 
 def _default_name(given: Path, what: str) -> Path:
-    """In the working folder; of `mnist:validation` and `sheet.png` what can be a file's name."""
+    """Default output file in the working folder; `mnist:validation` becomes a valid file name."""
     name = real(given).name if given.name in ("", "..") else given.stem
     return Path(f"{name or 'data'}-{what}.png".replace(":", "-"))

@@ -1,4 +1,4 @@
-"""The runs that an experiment file means, or every mistake in it."""
+"""The runs of an experiment file, or every mistake in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def specs_of(
 
     Args:
         file: experiment file.
-        workspace: whether blocks are evaluated as plain Python, and what they may read.
+        workspace: decides whether blocks are plain Python, and what they may read.
         only: glob that a run's name must match.
         changes: top-level keys that replace the file's.
 
@@ -51,7 +51,7 @@ def specs_of(
 
 
 def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> float:
-    """See `preflight.refuse_if_nothing_can_run`: torch is imported when it is called.
+    """Calls `preflight.refuse_if_nothing_can_run`; imports torch only then.
 
     Raises:
         Problems: each mistake once.
@@ -64,7 +64,10 @@ def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) ->
 def _beside_unknown_keys(
     problems: Problems, path: Path, workspace: Workspace, changes: Mapping[str, Any]
 ) -> list[AelabError]:
-    """What else is wrong with every run of a file whose only mistakes so far are unknown keys."""
+    """Further mistakes of a file whose only mistakes so far are unknown keys.
+
+    The file is loaded again without these keys, so that all mistakes are reported at once.
+    """
     unknown = [error for error in problems.errors if isinstance(error, config.UnknownKey)]
     if len(unknown) < len(problems.errors):
         return []

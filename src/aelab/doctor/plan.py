@@ -1,4 +1,4 @@
-"""What a run will cost, told before anything is trained."""
+"""The cost of runs, estimated before training."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ STEP_PER_FORWARD = 3.0
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run of a file, as far as it can be known without training.
+    """The facts about one run of a file that are known without training.
 
     Attributes:
         name: resolved experiment name.
         matrix: the run's matrix values.
-        parameters: {model, encoder, decoder}; empty where the model could not be built.
+        parameters: {model, encoder, decoder}; empty if the model could not be built.
         shape: (C, H, W) of the images.
-        latent_shape: of one image's latent; empty where the model does not tell.
-        flops_per_image: of one forward pass, multiplication and addition counted as two.
-        images: images to be seen; None where only a loss ends the run.
-        estimated_seconds: of training here, one run at a time, validation not counted.
+        latent_shape: of one image's latent; empty if unknown.
+        flops_per_image: of one forward pass; a multiplication and an addition count as two.
+        images: images to train on; None where only a loss ends the run.
+        estimated_seconds: of training on this machine, one run at a time, without validation.
         estimated_memory_mb: weights, gradients, optimiser and one batch of activations.
-        findings: its problems, why it cannot be trained; what is wrong or odd; what a reader of
-            its results must know.
-        same_as: name of the run that is trained in its place, because nothing mentions what they
-            differ in; empty for a run that is trained itself.
+        findings: problems that prevent training, warnings, and notes for readers of the results.
+        same_as: name of the run that is trained instead, because the two differ only in values
+            that nothing uses; empty for a run that is trained itself.
     """
 
     name: str
@@ -49,7 +48,7 @@ class RunPlan:
 
     @property
     def problems(self) -> list[str]:
-        """Why this run cannot be trained; empty when it can."""
+        """Reasons why this run cannot be trained; empty if it can."""
         return [str(found) for found in at_level("problem", self.findings)]
 
     @property
@@ -60,12 +59,12 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every selected run of a file.
+    """The plans of all selected runs of a file.
 
     Attributes:
         file: as given.
         runs: in the order of the file.
-        findings: warnings and notes, each once, with how many of the possible runs it concerns.
+        findings: warnings and notes, each once, with the number of runs if not all have it.
     """
 
     file: str
@@ -79,22 +78,23 @@ class Plan:
 
     @property
     def problems(self) -> list[str]:
-        """Every problem once, in the order of the runs."""
+        """All different problems, in the order of the runs."""
         return list(dict.fromkeys(text for run in self.runs for text in run.problems))
 
 
 def training_flops_per_second(device: torch.device) -> float:
-    """What this machine makes of a small convolution, forward and backward.
+    """Speed of this machine for a small convolution, forward and backward, in FLOP per second.
 
-    The best of several short trials: others on the machine make a trial slower, never faster.
+    The best of several short trials: other processes only make a trial slower.
     """
     layer = nn.Conv2d(24, 32, 3, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(32, 24, 26, 26, device=device).to(memory_format=torch.channels_last)
     images.requires_grad_(True)
+    # 2 per multiply-add, 32 images, 24 -> 32 channels, 3x3 kernel, 24x24 output pixels.
     flops = STEP_PER_FORWARD * 2 * 32 * 24 * 9 * 24 * 24 * 32
 
     def seconds() -> float:
-        """Seconds of one forward and backward pass, the device's own work waited for."""
+        """Seconds of one forward and backward pass; waits for the device."""
         start = time.perf_counter()
         layer(images).sum().backward()
         if device.type == "cuda":

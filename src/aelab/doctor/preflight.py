@@ -1,4 +1,4 @@
-"""`aelab check`: everything that can be known of a file's runs without training them."""
+"""`aelab check`: builds and tries the runs of a file without training them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from aelab.types import Images, Output
 
 
-#: Words of a block that may be the value of a name: not the `seed` of `seed=1`.
+#: Words in a block that may refer to a variable; not `seed` in `seed=1`.
 _READ_NAME = re.compile(r"\b[^\W\d]\w*\b(?!\s*=[^=])")
 
 
 def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan:
-    """Builds each run on the meta device and says what it costs or why it is impossible."""
+    """Builds each run on the meta device; returns its cost, or why it is impossible."""
     device = choose_device("cpu")
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
@@ -67,9 +67,9 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
 
 
 def _kind(spec: RunSpec, workspace: Workspace) -> str:
-    """A text that is equal for runs with equal plans: they differ in seed and name at most.
+    """A key that is equal for runs with equal plans, which differ at most in seed and name.
 
-    Under trust a block may look up anything, so that every run is looked at.
+    Trusted blocks are plain Python and may use any variable, so each run has its own key.
     """
     if workspace.trust:
         return spec.folder
@@ -82,7 +82,7 @@ def _kind(spec: RunSpec, workspace: Workspace) -> str:
 
 
 def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding]:
-    """What runs are told besides their text, each once, with how many of the possible it is."""
+    """Warnings and notes of the runs, each once, with the number of runs if not all have it."""
     count: dict[Finding, int] = {}
     for spec, plan in zip(specs, plans, strict=True):
         for found in below_problems(plan.findings):
@@ -98,9 +98,9 @@ def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding
 
 
 def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> float:
-    """Raises what is wrong when no run can be trained at all; stops at the first that can.
+    """Raises the mistakes if none of the runs can be trained; stops at the first that can.
 
-    A mistake in every run is a mistake of the file: it is told before a directory is made.
+    A mistake in every run is a mistake of the file: it is reported before a folder is made.
 
     Returns:
         MB that the first run that can be trained needs, see `RunPlan.estimated_memory_mb`.
@@ -122,21 +122,21 @@ def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) ->
 
 def _plan(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
     found = Mistakes()
-    # The last resort: what nobody foresaw is this run's problem, and the others are still told.
+    # Also catches unexpected errors: they are this run's problem, and the others are still planned.
     with found.collected(), users_code(spec, Where(spec.file)):
         return _costs(spec, speed, reader, workspace)
     return _impossible(spec, of_errors(found.errors))
 
 
 def _built(spec: RunSpec, workspace: Workspace) -> Parts:
-    """The parts on the meta device; a run that goes on needs no files of weights."""
+    """The parts on the meta device; a continued run needs no files of weights."""
     return build(spec, workspace, meta=True, restored=is_begun(spec, workspace.store))
 
 
 def _tried(
     spec: RunSpec, reader: Reader, workspace: Workspace
 ) -> tuple[Parts, tuple[int, int, int], Trial]:
-    """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another."""
+    """Parts, (C, H, W) and the model's trial; raises all mistakes that are independent."""
     mistakes, parts, shape = Mistakes(), None, None
     with mistakes.collected():
         parts = _built(spec, workspace)
@@ -166,10 +166,10 @@ def _tried(
 def _look_at_data(
     spec: RunSpec, parts: Parts, reader: Reader, settings: FitSettings, mistakes: Mistakes
 ) -> None:
-    """What is wrong with the sets, as far as a moment tells; `parts.findings` afterwards."""
+    """Checks the sets that can be read quickly; stores the results in `parts.findings`."""
 
     def read(entries: Sequence[Scheduled]) -> list[Images | None]:
-        """The images that are quickly read."""
+        """The images of sets that can be read quickly; None for others."""
         sets: list[Images | None] = []
         for entry in entries:
             sets.append(None)
@@ -186,10 +186,10 @@ def _look_at_data(
 def _trial(
     spec: RunSpec, parts: Parts, shape: tuple[int, int, int], real: Callable[[], Parts]
 ) -> Trial:
-    """Model and objective tried with two images: on the meta device, where nothing is computed.
+    """Tries model and objective with two images on the meta device, which computes nothing.
 
-    What needs real values (`.item()`, `if loss > 1`) is right and cannot be tried there; it is
-    tried with the parts that `real` builds on the CPU, as the run will.
+    Code that needs real values (`.item()`, `if loss > 1`) is valid but fails there. Then the parts
+    that `real` builds on the CPU are tried instead.
     """
     try:
         return _tried_on(spec, parts, shape, "meta")
@@ -215,7 +215,7 @@ def _tried_on(spec: RunSpec, parts: Parts, shape: tuple[int, int, int], device: 
     return trial
 
 
-#: What to do about a loss that no gradient comes back from.
+#: Hint for a loss without gradient.
 NO_GRADIENT = (
     "round, argmax, comparisons, detach and item() end the gradient; compute the loss from the "
     "reconstruction itself"
@@ -223,13 +223,13 @@ NO_GRADIENT = (
 
 
 def _with_gradients(output: Output) -> Output:
-    """The same output, each tensor of numbers a leaf that gradients reach."""
+    """A copy of the output in which each float tensor is a leaf with gradient."""
 
     def leaf(value: Any) -> Any:
-        """A tensor of real numbers with gradient; anything else as it is."""
+        """A float tensor as a leaf with gradient; anything else unchanged."""
         if isinstance(value, Tensor) and value.is_floating_point():
             return value.detach().clone().requires_grad_()
-        if isinstance(value, dict):  # of models that write
+        if isinstance(value, dict):  # `Output.details`
             return {name: leaf(item) for name, item in value.items()}
         return changed(value, leaf) if isinstance(value, tuple) else value
 
@@ -237,7 +237,7 @@ def _with_gradients(output: Output) -> Output:
 
 
 def _real(spec: RunSpec, workspace: Workspace) -> Parts:
-    """The parts on the CPU, with values."""
+    """The parts on the CPU, with real values."""
     begun = is_begun(spec, workspace.store)
     return build(spec, replace(workspace, device="cpu"), restored=begun)
 
@@ -271,7 +271,7 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
 
 
 def _verified_shape(parts: Parts) -> tuple[int, int, int]:
-    """(C, H, W) of the training images; files are looked for, pixels are not read."""
+    """(C, H, W) of the training images; checks that files exist, does not read pixels."""
     for entry in [*parts.train, *parts.validation]:
         with located(entry.where):
             entry.dataset.verify()

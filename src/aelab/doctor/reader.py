@@ -1,4 +1,4 @@
-"""Reading images for `check`: what takes a moment, and no more."""
+"""Reads the images of small sets for `check`, within a time limit."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from aelab.data import MEMORY
 if TYPE_CHECKING:
     from aelab.types import Images
 
-#: Seconds that `check` reads a set for, by estimate; of bytes there is less to find out.
+#: Estimated seconds of reading, at most, for one set; less for uint8, which has fewer faults.
 READ_SECONDS = 3.0
 READ_BYTES_SECONDS = 0.3
-#: Seconds that one `check` reads sets for in all.
+#: Estimated seconds of reading, at most, for all sets of one `check`.
 READ_IN_ALL = 10.0
 
 
 class Reader:
-    """Reads for `check` what takes a moment, and no more.
+    """Reads sets for `check` while the time limit allows.
 
     Attributes:
-        left: seconds that reading may still take, by estimate.
+        left: estimated seconds that are left for reading.
     """
 
     def __init__(self) -> None:
         self.left = READ_IN_ALL
 
     def read(self, entry: Scheduled) -> Images | None:
-        """The images of a set if they are quickly read, else None.
+        """The images of a set if they are cached or can be read quickly, else None.
 
         Raises:
             DataError: they cannot be read, or a function fails on one of them.

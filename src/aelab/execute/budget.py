@@ -1,7 +1,7 @@
-"""A given time spent on a matrix: rounds over the rows that are still undecided.
+"""Trains a matrix within a time budget, in rounds over the rows that may still be the best.
 
-`analysis.spending` says who goes on; here rows are trained in turns, from their stored states. A
-row that is left keeps everything, and the same command, or one without a budget, goes on with it.
+`analysis.spending` chooses the rows; here they are trained in turns, from their stored states. A
+row that is paused keeps everything. The same command, or one without a budget, continues it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aelab.report.outlook import outlooks
 from aelab.runs.record import Run, holds_a_run
 from aelab.runs.store import Store
 
-#: A turn takes at least so long, or this part of the budget over all rows: each costs a start.
+#: Least seconds of a turn, or this share of the budget per row: each turn has a start-up cost.
 LEAST_SECONDS, LEAST_PART = 10.0, 0.25
 
 
@@ -39,17 +39,17 @@ def spend(
     at_once: int = 1,
     trust: bool = False,
 ) -> Iterator[ev.Event]:
-    """Trains jobs for so many seconds; yields their events and, at the end, what each is left at.
+    """Trains jobs within a time budget; yields their events and, at the end, the state of each.
 
     Args:
         engine: where they are trained.
-        specs: all runs of the matrix; finished ones are what others have to beat.
-        jobs: those that can be trained.
+        specs: all runs of the matrix; the others are compared with the finished ones.
+        jobs: the runs that can be trained.
         store: their folder.
         seconds: the budget.
-        stop: true once somebody asked to stop.
-        at_once: jobs trained at the same time.
-        trust: as the runs are stored.
+        stop: true once a stop was requested.
+        at_once: number of parallel jobs.
+        trust: whether the runs are trusted, as stored in their records.
     """
     deadline = time.time() + seconds
     rows = _Rows(specs, jobs, store, trust)
@@ -65,13 +65,13 @@ def spend(
         yield ev.BudgetRound(number, [specs[turn.row].name for turn in turns], open_rows, left)
         yield from rows.train(engine, turns, deadline)
         if not rows.moved:
-            break  # nobody gets on: others hold the runs, or the time is over
+            break  # no progress: other processes hold the runs, or the time is over
     if not stop:
         yield from rows.left()
 
 
 class _Rows:
-    """The runs of a matrix, as they are told to `analysis.spending`."""
+    """The runs of a matrix, in the form that `analysis.spending` uses."""
 
     def __init__(
         self, specs: Sequence[RunSpec], jobs: Sequence[Job], store: Store, trust: bool
@@ -87,7 +87,7 @@ class _Rows:
         self.moved = False
 
     def now(self) -> list[Row]:
-        """How far every run is."""
+        """The current state of every run."""
         runs = [self._run(spec) for spec in self._specs]
         there = [run for run in runs if run is not None]
         ahead = outlooks(there)
@@ -121,7 +121,7 @@ class _Rows:
     def train(
         self, engine: Engine, turns: Sequence[NextTurn], deadline: float
     ) -> Iterator[ev.Event]:
-        """One round."""
+        """Trains the turns of one round; yields their events."""
         todo = []
         for next_turn in turns:
             name = self._specs[next_turn.row].name
@@ -141,7 +141,7 @@ class _Rows:
                         self._out.add(name)
                         self.moved = True
                     else:
-                        continue  # it goes on: told at the end
+                        continue  # it will continue: reported at the end
                 case ev.RunFinished(name=name, images=images):
                     self._measure(name, images, started)
                     self.moved = True
@@ -151,7 +151,7 @@ class _Rows:
             yield event
 
     def left(self) -> Iterator[ev.Event]:
-        """What every row that is not finished was left at, and what is thought of it."""
+        """One event for each unfinished row: its images and its forecast."""
         rows = self.now()
         for spec, row, chance in zip(self._specs, rows, chances(rows), strict=True):
             if row.is_done:
@@ -162,7 +162,7 @@ class _Rows:
             yield ev.RunStopped(spec.name, row.images, f"the budget is spent: {told}")
 
     def _measure(self, name: str, images: int, started: dict[str, tuple[float, int]]) -> None:
-        """Images per second by the clock, with validations and the start of the turn."""
+        """Measures images per second of wall time, with validations and the start of the turn."""
         if name in started:
             began, before = started[name]
             passed = time.monotonic() - began
@@ -176,7 +176,7 @@ class _Rows:
         return None
 
     def _end(self, spec: RunSpec, run: Run | None) -> int:
-        """Images at the end; 1 of a run of epochs that has not begun, as nobody knows yet."""
+        """Images at the end of a run; 1 if it ends by epochs and has not started, so is unknown."""
         if run is not None and (end := plan_of(run).end):
             return end
         return spec.settings.fit.max_images or 1

@@ -1,8 +1,8 @@
-"""How long a matrix still takes, corrected with every event.
+"""Estimates the remaining time of a matrix, updated with every event.
 
-What a run in training needs is known from its own speed. A run that waits is taken to need as long
-as the known runs that have the most matrix values in common with it. The waiting runs are then
-handed to whoever is free first, as the engine does.
+For a run in training it uses the run's own speed. A waiting run is assumed to take as long as those
+known runs that share the most matrix values with it. The waiting runs are then assigned to the
+first free place, as the engine does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aelab.execute.jobs import Job
 
 @dataclass
 class _Known:
-    """A run of this session: when it began here, and what is known of its end."""
+    """A run of this session: its start, and the estimate of its end."""
 
     spec: RunSpec
     began: float
@@ -28,11 +28,11 @@ class _Known:
 
 
 class Estimate:
-    """The time left of a matrix.
+    """The remaining time of a matrix.
 
     Args:
         jobs: runs to train.
-        at_once: how many are trained at the same time.
+        at_once: number of parallel runs.
         now: a clock in seconds.
     """
 
@@ -47,17 +47,17 @@ class Estimate:
 
     @property
     def done(self) -> int:
-        """Runs that are over."""
+        """Number of runs that have ended."""
         running = sum(known.took is None for known in self._known.values())
         return self.total - len(self._waiting) - running
 
     @property
     def images_per_second(self) -> float:
-        """Of all runs in training."""
+        """Speed of all runs in training together."""
         return sum(known.rate for known in self._known.values() if known.took is None)
 
     def note(self, event: ev.Event) -> None:
-        """Takes in what happened."""
+        """Updates the estimate with an event."""
         match event:
             case ev.RunStarted(name=name):
                 spec = self._waiting.pop(name, None)
@@ -66,7 +66,7 @@ class Estimate:
             case ev.RunProgress(name=name) if name in self._known:
                 known = self._known[name]
                 known.rate = event.images_per_second
-                # By its own clock, in which validations do not count: those of this session do.
+                # The run's own estimate excludes validations: scale by wall time / training time.
                 passed, share = self._now() - known.began, _share_of_training(event)
                 slower = max(1.0, passed / share) if share > 0 else 1.0
                 left = event.seconds_left
@@ -89,7 +89,7 @@ class Estimate:
                     self._waiting[name] = self._known.pop(name).spec
 
     def seconds_left(self) -> float | None:
-        """An estimate for all runs; None while nothing is known."""
+        """Estimated seconds until all runs have ended; None while nothing is known."""
         ends = []
         for known in self._known.values():
             if known.took is None:
@@ -108,7 +108,7 @@ class Estimate:
         return max(busy, default=0.0)
 
     def _guess(self, spec: RunSpec) -> float | None:
-        """Seconds of a whole run like this one."""
+        """Seconds of a whole run, from the most similar known runs."""
         whole = {
             name: known.took
             if known.took is not None
@@ -125,10 +125,10 @@ class Estimate:
 
 
 def _share_of_training(event: ev.RunProgress) -> float:
-    """Seconds of pure training up to now; of a continued run those before count too."""
+    """Seconds of pure training so far; for a continued run including earlier sessions."""
     return event.images / event.images_per_second if event.images_per_second else 0.0
 
 
 def _alike(one: RunSpec, other: RunSpec) -> int:
-    """How many matrix values two runs have in common."""
+    """Number of matrix values that two runs have in common."""
     return sum(repr(value) == repr(other.matrix.get(key)) for key, value in one.matrix.items())

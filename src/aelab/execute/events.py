@@ -1,4 +1,4 @@
-"""What happens while a matrix runs, as plain records for whoever draws or counts them."""
+"""Events of a running matrix, as plain records for displays and counters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aelab.findings import Finding
 
 @dataclass(frozen=True)
 class MatrixStarted:
-    """First event: what is going to happen.
+    """First event: the runs of the matrix.
 
     Attributes:
         names: every selected run, in order.
@@ -23,13 +23,13 @@ class MatrixStarted:
 
 @dataclass(frozen=True)
 class MatrixProgress:
-    """How far all runs together are; told at most once a second.
+    """Progress of all runs together; at most once a second.
 
     Attributes:
-        done: runs that need no more training: finished, failed or skipped.
+        done: runs without further training: finished, failed or skipped.
         total: all runs of the matrix.
-        seconds_left: an estimate for the whole matrix; None where nothing is known yet.
-        images_per_second: of all runs that are trained now.
+        seconds_left: an estimate for the whole matrix; None if unknown.
+        images_per_second: of all runs in training together.
     """
 
     done: int
@@ -56,11 +56,11 @@ class Told:
 
 @dataclass(frozen=True)
 class RunRetried:
-    """A run's worker process died, or lacked memory; the run is tried once more.
+    """A run's worker process died or ran out of memory; the run is retried once.
 
     Attributes:
         reason: what happened to the worker.
-        jobs: runs at once from now on.
+        jobs: number of parallel runs from now on.
     """
 
     name: str
@@ -70,7 +70,7 @@ class RunRetried:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins or continues at `images`.
+    """A run starts, or continues at `images`.
 
     Attributes:
         findings: what is odd or must be known about this run; those of the whole file were told
@@ -92,8 +92,8 @@ class RunProgress:
 
     Attributes:
         loss: mean training loss since the last log point.
-        images_per_second: of training, validation not counted.
-        seconds_left: until `max_images`, None where no end is set.
+        images_per_second: of training, without validation.
+        seconds_left: until `max_images`; None if that is not set.
     """
 
     name: str
@@ -110,8 +110,8 @@ class RunValidated:
 
     Attributes:
         text: of a run that writes, an example beside its original; empty where none was stored.
-        findings: what is wrong with the run since now, although every number is finite.
-        forecast: where it will end, as a sentence; empty where that cannot be told yet.
+        findings: new problems of the run, although every number is finite.
+        forecast: the predicted final loss, as a sentence; empty if it cannot be predicted yet.
     """
 
     name: str
@@ -145,8 +145,8 @@ class RunSkipped:
     """A run that was not trained now, and why.
 
     Attributes:
-        failed_before: it failed, or was impossible, when it was tried.
-        held: another process trains it now.
+        failed_before: whether it failed, or was impossible, in an earlier attempt.
+        held: whether another process trains it now.
     """
 
     name: str
@@ -157,7 +157,7 @@ class RunSkipped:
 
 @dataclass(frozen=True)
 class RunAwaited:
-    """Another process trains a run; it is waited for, or taken over where that process ends."""
+    """Another process trains a run: this one waits, and takes over if that process ends."""
 
     name: str
     reason: str
@@ -165,11 +165,11 @@ class RunAwaited:
 
 @dataclass(frozen=True)
 class RunErred:
-    """A run that failed; the matrix goes on.
+    """A run that failed; the matrix continues.
 
     Attributes:
-        impossible: its text asks for what cannot be built, so that trying again is no use.
-        no_memory: the machine's memory was used up.
+        impossible: whether its text cannot be built, so that a retry is useless.
+        no_memory: whether the machine ran out of memory.
     """
 
     name: str
@@ -188,11 +188,11 @@ class RunInterrupted:
 
 @dataclass(frozen=True)
 class RunStopped:
-    """A run that was ended before its time, and not by the user; everything is saved.
+    """A run that was ended early, but not by the user; everything is saved.
 
     Attributes:
-        reason: `chance 1 % of ending below 0.018`, or why it goes on later.
-        for_good: whether nobody goes on with it in this matrix.
+        reason: `chance 1 % of ending below 0.018`, or why it continues later.
+        for_good: whether it is not continued in this matrix.
     """
 
     name: str
@@ -203,11 +203,11 @@ class RunStopped:
 
 @dataclass(frozen=True)
 class BudgetRound:
-    """A round of a matrix with a budget of time begins.
+    """A round of a matrix with a time budget starts.
 
     Attributes:
         number: from 1.
-        names: the runs that have a turn, in order.
+        names: the runs that are trained in this round, in order.
         unfinished: runs that are not finished and can be trained.
         seconds_left: of the budget.
     """
@@ -220,13 +220,13 @@ class BudgetRound:
 
 @dataclass(frozen=True)
 class MatrixFinished:
-    """Last event: counts by outcome.
+    """Last event: numbers of runs by outcome.
 
     Attributes:
-        impossible: how many of `failed` could not be built.
-        failed_before: how many of `skipped` failed when they were tried.
-        held: how many of `skipped` another process trains now.
-        stopped: runs that were left before their end, for their forecast or a spent budget.
+        impossible: number of `failed` runs that could not be built.
+        failed_before: number of `skipped` runs that had failed before.
+        held: number of `skipped` runs that another process trains now.
+        stopped: runs that were ended early, because of their forecast or the budget.
     """
 
     finished: int

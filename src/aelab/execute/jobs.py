@@ -1,7 +1,7 @@
-"""What is to be trained, before anything that needs torch: jobs, options, and what is done already.
+"""Jobs, options, and which runs are done already; needs no torch.
 
-A job is plain data, texts and numbers: it can be handed to another process or machine. The run's
-directory, made from it, is all that comes back besides the events.
+A job is plain data, texts and numbers, so it can be sent to another process or machine. The
+results are events and the run's directory.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from aelab.errors import AelabError, Problems, StoreError
 from aelab.execute.events import Event
 from aelab.runs.record import Run
 
-#: Taken names that are told one by one.
+#: Name conflicts that are listed in a message, at most.
 MOST_CONFLICTS = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller decides besides the file and the workspace.
+    """Options of the caller, besides file and workspace.
 
     Attributes:
-        restart: throw stored results away.
-        retry_failed: begin failed runs again.
-        threads: CPU threads of a run; None chooses by free cores.
-        wait: wait for runs that other processes train, and train those that these leave.
-        stop_hopeless: end a run whose chance of ending below the best finished run of its matrix
-            is under this, 0..1; None ends none.
-        rivals: folders of the runs of the matrix, which a run is compared with.
+        restart: delete stored results and start anew.
+        retry_failed: try failed runs again.
+        threads: CPU threads of a run; None: chosen by free cores.
+        wait: wait for runs that other processes train, and train those that they leave unfinished.
+        stop_hopeless: end a run early if its chance to end below the best finished run of its
+            matrix is under this, 0..1; None: never.
+        rivals: folders of the runs of the matrix, for this comparison.
     """
 
     restart: bool = False
@@ -47,13 +47,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Turn:
-    """How far a run is trained before others have their turn.
+    """How far a run is trained before other runs continue.
 
     Attributes:
-        images: it is left at the first batch with so many images seen.
-        until: or at this time, in seconds since 1970.
-        seconds: or after so many seconds of training and validating.
-        again: whether it had a turn in this command before, and so is not begun anew.
+        images: it pauses at the first batch with this many images seen.
+        until: it pauses at this time, in seconds since 1970.
+        seconds: or after this many seconds of training and validation.
+        again: whether it had a turn in this command before, so that `restart` does not apply.
     """
 
     images: int | None = None
@@ -62,14 +62,14 @@ class Turn:
     again: bool = False
 
     def begun(self) -> Turn:
-        """The same turn, which begins now."""
+        """The same turn, starting now: `seconds` becomes a time in `until`."""
         if self.seconds is None:
             return self
         end = time.time() + self.seconds
         return replace(self, until=end if self.until is None else min(self.until, end))
 
     def is_over(self, images: int) -> bool:
-        """Whether a run that has seen so many images is to be left now."""
+        """Whether a run with this many images seen pauses now."""
         if self.images is not None and images >= self.images:
             return True
         return self.until is not None and time.time() >= self.until
@@ -80,9 +80,9 @@ class Job:
     """One run to train.
 
     Attributes:
-        spec: its text.
-        number: its place in the matrix, from 1.
-        turn: how far it is trained now; None: to its end.
+        spec: its resolved text.
+        number: its position in the matrix, from 1.
+        turn: how far to train now; None: to the end.
     """
 
     spec: RunSpec
@@ -90,26 +90,26 @@ class Job:
     turn: Turn | None = None
 
 
-#: Raises what is wrong with every one of some runs, before a directory is made; else gives the MB
-#: that the first of them that can be trained needs for its model and a batch.
+#: Raises the mistakes if none of some runs can be built, before a directory is made. Otherwise it
+#: returns the MB that the first good run needs for its model and a batch.
 Rehearsal = Callable[[Sequence[RunSpec], Workspace], float]
 
 
 class Engine(Protocol):
-    """Where runs are trained: a context manager around these two calls, in this order."""
+    """The interface of an engine: a context manager around these two calls, in this order."""
 
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
-        """Looks whether any of these runs can be built; nothing where none is given.
+        """Checks that at least one of these runs can be built; without runs checks the device.
 
         Raises:
-            Problems: none can; each mistake once.
+            Problems: none can be built; each mistake once.
             ConfigError: there is no such device.
         """
 
     def train(self, jobs: Sequence[Job]) -> Iterator[Event]:
-        """Trains each run into its directory, and yields what happens.
+        """Trains each run into its directory, and yields events.
 
-        A run that fails is an event. What concerns every run, such as a full disk, is raised.
+        A failed run is an event. Errors that concern every run, such as a full disk, are raised.
         """
 
     def __enter__(self) -> Self: ...
@@ -123,7 +123,7 @@ class Engine(Protocol):
 
 
 def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
-    """What is known of a run from its text alone."""
+    """The record of a run as known from its text alone."""
     return {
         "name": spec.name,
         "folder": spec.folder,
@@ -144,10 +144,10 @@ def first_record(spec: RunSpec, trust: bool) -> dict[str, Any]:
 def stored_runs(
     specs: Sequence[RunSpec], workspace: Workspace, options: Options
 ) -> dict[str, Run]:  # fmt: skip
-    """The stored runs of these specs by folder; none of them where all begin anew.
+    """The stored runs of these specs by folder; empty with `restart`.
 
     Raises:
-        Problems: each folder that holds another run.
+        Problems: folders that contain another run.
     """
     errors: list[AelabError] = []
     found: dict[str, Run] = {}
@@ -168,7 +168,7 @@ def stored_runs(
 
 
 def skip_reason(run: Run, options: Options) -> str:
-    """Why a stored run is not trained now; empty when it is."""
+    """Why a stored run is not trained now; empty if it is."""
     if run.state == "finished":
         return "finished already"
     if run.state == "failed" and not options.retry_failed:

@@ -1,7 +1,6 @@
-"""The runs of a file: which of them are to be trained, and where.
+"""Trains the runs of a file: selects the unfinished ones and chooses an engine for them.
 
-What is finished already is told from the stored files alone, without torch. An engine trains the
-others.
+Finished runs are recognised by their stored files alone, without torch.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from aelab.execute.twins import begun, same_run
 from aelab.runs.locks import why_no_locks
 from aelab.runs.store import Store
 
-#: What may be a device; whether it is there, torch alone knows.
+#: Names of devices; whether a device exists, only torch knows.
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-#: Memory that a worker with a small model needs, in MB: no more workers are started than have it.
-#: Once the models can be built, fewer runs are trained at once where they need more.
+#: Memory of a worker with a small model, in MB; it limits the number of workers. Once the models
+#: are built and need more, fewer runs are trained at a time.
 WORKER_MB = 600.0
 #: Seconds between two estimates.
 _ESTIMATE_SECONDS = 1.0
@@ -53,14 +52,14 @@ def run_matrix(
     ray: Cluster | None = None,
     budget: float | None = None,
 ) -> Iterator[Event]:
-    """Trains the given runs; yields their events between a start and an end.
+    """Trains the given runs; yields a start event, their events, and an end event.
 
     Args:
-        rehearsal: looks whether runs can be built, before a directory is made.
+        rehearsal: checks whether runs can be built, before a directory is made.
         jobs: runs at once; None chooses by free cores and memory.
-        slurm: train in tasks of Slurm instead of on this machine; how to submit them.
+        slurm: how to submit; trains in tasks of Slurm instead of on this machine.
         ray: train on a Ray cluster instead; where, and what a run needs.
-        budget: seconds for all of them together; None: until all are done.
+        budget: seconds for all runs together; None: until all are done.
     """
     if budget is not None and (slurm is not None or ray is not None):
         raise ConfigError(
@@ -87,7 +86,7 @@ def run_matrix(
     count = _Count()
     started = ev.MatrixStarted([spec.name for spec in specs], common_findings(specs))
     if not waiting:
-        if not _DEVICE.fullmatch(workspace.device):  # a slip is told although nothing is computed
+        if not _DEVICE.fullmatch(workspace.device):  # report a typo although nothing is computed
             from aelab.assembly.parts import choose_device
 
             choose_device(workspace.device)
@@ -112,7 +111,7 @@ def run_matrix(
                 else Pool(workspace, options, stop, rehearsal, at_once, room_mb)
             )
             held.enter_context(engine)
-        # Where one could be built before, a mistake is one of its own run.
+        # If one run could be built before, a mistake concerns one run: its event reports it.
         built_before = any(run.state == "finished" for run in stored.values())
         engine.rehearse([] if built_before else [job.spec for job in waiting])
         if isinstance(engine, Pool):
@@ -144,9 +143,9 @@ def _until_none_is_held(
     options: Options,
     stop: StopRequest,
 ) -> Iterator[Event]:
-    """Trains the jobs; looks again at those that another process held, as that may have ended.
+    """Trains the jobs, then tries again those that another process held.
 
-    Without `wait` it looks once more, when everything else is done.
+    Without `wait` there is one second attempt, after everything else is done.
     """
     by_name, awaited, looked = {job.spec.name: job for job in jobs}, set[str](), False
     todo = list(jobs)
@@ -172,7 +171,7 @@ def _until_none_is_held(
             if not options.wait:
                 break
         if options.wait and not stop:
-            todo += [by_name[event.name] for event in held]  # looked at again after the others
+            todo += [by_name[event.name] for event in held]  # tried again after the others
         else:
             yield from held
 
@@ -182,7 +181,7 @@ def _awaited(event: ev.RunSkipped) -> ev.RunAwaited:
 
 
 def _is_held(store: Store, job: Job) -> bool:
-    """Whether another process seems to train this run still."""
+    """Whether another process seems to train this run."""
     try:
         return store.open(job.spec.folder).seems_held()
     except StoreError:
@@ -190,14 +189,14 @@ def _is_held(store: Store, job: Job) -> bool:
 
 
 class _Count:
-    """What became of the runs, by outcome."""
+    """Counts the runs by outcome."""
 
     def __init__(self) -> None:
         self._by_kind = dict.fromkeys((ev.RunFinished, ev.RunSkipped, ev.RunErred), 0)
         self._impossible = self._failed_before = self._held = self._stopped = 0
 
     def all(self, events: Sequence[Event] | Iterator[Event]) -> Iterator[Event]:
-        """The same events, counted."""
+        """Yields the same events, and counts them."""
         for event in events:
             if type(event) in self._by_kind:
                 self._by_kind[type(event)] += 1
@@ -225,7 +224,7 @@ class _Count:
 def _with_progress(
     events: Iterator[Event], jobs: Sequence[Job], at_once: int
 ) -> Iterator[Event]:  # fmt: skip
-    """The same events, and now and then how far all of them are."""
+    """Yields the same events, and from time to time the progress of all runs."""
     estimate, told = Estimate(jobs, at_once), float("-inf")
     for event in events:
         estimate.note(event)

@@ -1,4 +1,4 @@
-"""Out of memory, in words: what the machine said is no help, and one can lower something."""
+"""Out-of-memory errors: recognises them, and says which settings to lower."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aelab.errors import RunFailed
 if TYPE_CHECKING:
     from aelab.config import RunSpec
 
-#: What torch says where the CPU's memory is used up; it has no class of its own for that.
+#: Texts of torch's errors for lack of CPU memory; they have no class of their own.
 _SAID = ("alloc_cpu", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is a lack of memory on the CPU or another device."""
+    """Whether an error, or one of its causes, is a lack of memory on the CPU or another device."""
     seen = 0
     while error is not None and seen < 10:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -29,12 +29,12 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -> RunFailed:
-    """The same as a failure of the run that says what to lower.
+    """The error as a `RunFailed` that names the settings to lower.
 
     Args:
         error: as raised.
         spec: of the run.
-        parameters: of its model; None where it was not built yet.
+        parameters: of its model; None if it was not built yet.
     """
     keys = spec.settings.fit
     where = "the GPU" if "CUDA" in str(error) else "this machine"

@@ -1,4 +1,4 @@
-"""Where a run in training is going: told at each validation, and a reason to end it early."""
+"""The forecast of a run in training, at each validation, and whether to end the run early."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LEAST_SEEN = 0.1
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen of a run after a validation.
+    """The forecast of a run after a validation.
 
     Attributes:
         forecast: of its end.
-        best: the lowest loss among finished runs that it compares with; None without any.
-        words: both as a sentence; empty where nothing can be told yet.
+        best: the lowest loss among comparable finished runs; None if there are none.
+        words: both as a sentence; empty if there is no forecast yet.
     """
 
     forecast: Forecast
@@ -41,14 +41,14 @@ class Look:
 
     @property
     def chance(self) -> float | None:
-        """Of ending below `best`, 0..1; None where it cannot be told."""
+        """The chance of ending below `best`, 0..1; None if unknown."""
         if self.best is None or not self.forecast.is_told:
             return None
         return self.forecast.chance_below(self.best)
 
 
 class Outlook:
-    """Looks ahead for one run of a matrix.
+    """Makes forecasts for one run of a matrix.
 
     Args:
         run: in training here.
@@ -62,10 +62,10 @@ class Outlook:
         self._finished: list[Run] = []
         self._siblings: list[Curve] = []
         self._plan = plan_of(run)
-        self._seen = of_validation(run)  # what it has when it continues
+        self._seen = of_validation(run)  # stored validations, if it is continued
 
     def look(self, images: int, loss: float) -> Look:
-        """The forecast after a validation, and what it has to beat."""
+        """The forecast after a validation, and the best finished loss."""
         self._seen.x.append(images)
         self._seen.y.append(loss)
         self._find_finished()

@@ -1,4 +1,4 @@
-"""What a run directory says about itself: `run.json`, `environment.json`, `calls.json`."""
+"""The files that describe a run: `run.json`, `environment.json`, `calls.json`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OF_DATA = ("train_set", "validation_set", "globals.")
 
 
 def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> dict[str, Any]:
-    """What is known once model and data are there."""
+    """The part of a run's record that needs the built model and the loaded data."""
     shape = train[0][1].shape
     set_to_end(parts.model, fit_settings(spec, parts), len(train[0][1]))
     trial = try_anywhere(parts.model, shape)
@@ -78,13 +78,13 @@ def final_record(spec: RunSpec, parts: Parts, train: Sets, validation: Sets) -> 
 
 
 def _samples(model: nn.Module) -> dict[str, int]:
-    """Latents an image, of which a bound is made: bounds of other numbers are others."""
+    """Samples per image of a likelihood bound; bounds of different numbers cannot be compared."""
     samples = getattr(model, "samples", None)
     return {"samples": samples} if isinstance(samples, int) else {}
 
 
 def _drawn_anew(validation: Sets, spec: RunSpec) -> dict[str, list[str]]:
-    """How held-out images are changed at random, beyond what their hash tells."""
+    """Random changes of the held-out images, which their hash does not cover."""
     changes = [repr(change) for _, images in validation for change in images.augment]
     if changes and spec.settings.fit.freeze_validation_set:
         changes.append("once")
@@ -92,7 +92,7 @@ def _drawn_anew(validation: Sets, spec: RunSpec) -> dict[str, list[str]]:
 
 
 def _own_functions(spec: RunSpec, parts: Parts) -> dict[str, list[str]]:
-    """The text of a loss that the file itself defines: its name alone tells no two apart."""
+    """The text of a loss that the file itself defines; its name alone does not identify it."""
     if all(
         term.formula_name != "reconstruction" and not term.module for term in parts.objective.terms
     ):
@@ -102,9 +102,9 @@ def _own_functions(spec: RunSpec, parts: Parts) -> dict[str, list[str]]:
 
 
 def _weights_of_losses(parts: Parts) -> dict[str, str]:
-    """A hash of the weights that the loss itself has, such as a network that sees features.
+    """A hash of the weights of the loss itself, such as those of a feature network.
 
-    Drawn in a block they depend on the seed and on all that was drawn before, such as the model's.
+    If a block draws them, they depend on the seed and on earlier draws, such as those of the model.
     """
     modules = [t.module for t in parts.objective.terms if t.module and t.kind != "comparison"]
     weights = [tensor for module in modules for tensor in module.parameters()]
@@ -115,7 +115,7 @@ def _weights_of_losses(parts: Parts) -> dict[str, str]:
 
 
 def _of_validations(spec: RunSpec, validation: Sets) -> dict[str, Any]:
-    """How the inputs of a validation differ from its targets, and over how many images it is."""
+    """How validation inputs differ from their targets, and the number of images if limited."""
     judged = len(validation[-1][1]) if validation else 0
     settings, found = spec.settings.fit, []
     if "input_transforms" in spec.blocks:
@@ -134,18 +134,18 @@ def _is_drawn(sets: Sets) -> bool:
 
 
 def _range(value_range: ValueRange) -> dict[str, Any]:
-    """What black and white are, where that is not 0 and 1."""
+    """The values of black and white, if they are not 0 and 1."""
     return {} if tuple(value_range) == (0.0, 1.0) else {"value_range": value_range}
 
 
 def note_findings(run: Run, validated: Validated) -> list[Finding]:
-    """Keeps the findings of a validation in the run's record, one of a code.
+    """Stores the findings of a validation in the run's record, one for each code.
 
-    Each says from when to when it was seen, so that a fault of the beginning is told from one that
-    stayed; figures are those of the latest.
+    Each has the first and last image count at which it was seen, so that an early problem can be
+    distinguished from a lasting one; its numbers are the latest.
 
     Returns:
-        Those that the run has not had before.
+        The findings that are new for this run.
     """
     if not validated.findings:
         return []
@@ -163,13 +163,13 @@ def note_findings(run: Run, validated: Validated) -> list[Finding]:
 
 
 def store_findings(run: Run, findings: Sequence[Finding]) -> None:
-    """Replaces the findings of a run's record, and the `notes` that earlier versions kept."""
+    """Replaces the findings of a run's record, and the `notes` of earlier versions."""
     old: dict[str, Any] = {"notes": []} if run.record.get("notes") else {}
     run.update_record(findings=as_entries(findings), **old)
 
 
 def as_entries(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Findings as `run.json` keeps them, each once."""
+    """Findings as stored in `run.json`, each once."""
     return [found.as_json() for found in dict.fromkeys(findings)]
 
 
@@ -179,21 +179,21 @@ def _provenance(sets: Sets) -> list[dict[str, Any]]:
 
 
 def _content(sets: Sets) -> str:
-    """A hash of all pixels of a schedule of sets."""
+    """A hash of all pixels of the sets with their first epochs."""
     return _hash([[epoch, images.content_sha256] for epoch, images in sets])
 
 
 def effect(spec: RunSpec, parts: Parts, data: Any, *, drawn_anew: bool = False) -> str:
-    """A hash of all that decides the result but seed and names: equal hash, equal experiment.
+    """A hash of everything that determines the result except seed and names.
 
-    Two runs with equal effect whose matrix values differ show that the differing setting changed
-    nothing, such as an interpolation where nothing was resized.
+    Equal hash means equal experiment. If two runs with different matrix values have the same hash,
+    the setting had no effect, such as an interpolation where nothing was resized.
 
     Args:
-        spec: the run's text, of which all but the data sets counts as it is.
-        parts: made of it.
-        data: hashes of the images, which count in place of the text that made them.
-        drawn_anew: whether images change at random: then that text counts too.
+        spec: the run's text; all of it counts except the data sets.
+        parts: built from it.
+        data: hashes of the images, used instead of the text of the data sets.
+        drawn_anew: whether images have random changes; then the text of the sets counts too.
     """
     settings = with_first_names(spec.settings, spec.blocks)
     for key in ("seed", "trials"):
@@ -211,7 +211,7 @@ def _compression(shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> dict[
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for whoever wants to know years later. No user or host name."""
+    """Versions and machine, to reproduce the run later. Contains no user or host name."""
     packages = ("torch", "numpy", "pillow", "safetensors", "RestrictedPython")
     return {
         "aelab": __version__,

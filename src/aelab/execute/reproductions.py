@@ -1,4 +1,4 @@
-"""Reproductions while a run trains: always the same sixteen images of each set, of all classes."""
+"""Reproductions during training: the same sixteen images of each set, from all classes."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from aelab.runs.record import Run
 from aelab.tensor_pictures import png, reproduce, row
 from aelab.types import Images
 
-#: How many images of each set are shown.
+#: Number of images of each set.
 COUNT = 16
 
-#: Pictures are kept at images seen that grow by this factor: some thirty of a run, however long.
+#: Factor between the image counts at which pictures are stored: about thirty for any run length.
 SPACING = 1.5
 
 
 class Reproductions:
-    """Writes `images/<set>-originals.png` once, `images/<set>-<images>.png` ever more rarely.
+    """Writes `images/<set>-originals.png` once, then `images/<set>-<images>.png` ever more rarely.
 
-    Of a medium that has texts also `text/<set>-originals.txt`, and `text/<set>-<images>.txt`:
+    For a medium with texts also `text/<set>-originals.txt` and `text/<set>-<images>.txt`, with
     originals and reproductions side by side.
 
     Args:
         run: where to write.
-        sets: the images by name, `train` and `heldout`; sixteen of each are shown, without
-            augmentation, one of each class in turn: the same ones for all runs on a set, so that
-            runs and times can be compared picture by picture. A run that was begun with others
-            keeps them.
+        sets: the images by name, `train` and `heldout`. Sixteen of each are shown, without
+            augmentation, one of each class in turn. They are the same for all runs on a set, so
+            that runs and times can be compared. A run that started with other images keeps them.
 
     Attributes:
-        shown: which rows of each set.
+        shown: the chosen rows of each set.
         example: the first held-out (else training) text beside its latest reproduction; empty
-            where images have no text, or nothing was written yet.
+            if images have no text, or nothing was written yet.
     """
 
     def __init__(self, run: Run, sets: dict[str, Images]) -> None:
@@ -51,7 +50,7 @@ class Reproductions:
         self.example = ""
 
     def originals(self) -> None:
-        """Writes the originals, and into the record which images they are."""
+        """Writes the originals, and records which images they are."""
         self._run.update_record(shown=self.shown)
         for name, sample in self._samples.items():
             medium = self._media[name]
@@ -62,15 +61,15 @@ class Reproductions:
                 self._run.write_bytes(f"text/{name}-originals.txt", _file_of(blocks))
 
     def _unit(self, name: str) -> Tensor:
-        """(n, C, H, W) in 0..1, the shown images of a set."""
+        """The shown images of a set, (n, C, H, W) in 0..1."""
         return to_unit(self._samples[name], self._ranges[name])
 
     def due(self, images: int) -> bool:
-        """Whether pictures are wanted at this many images seen."""
+        """Whether pictures are due at this many images seen."""
         return images >= self._next_images
 
     def write(self, model: nn.Module, images: int) -> None:
-        """Writes what the model makes of each set now, in evaluation mode, without noise."""
+        """Writes the current reproductions of each set, in evaluation mode, without noise."""
         for name in self._samples:
             sample, medium = self._unit(name), self._media[name]
             shown = reproduce(model, sample, self._ranges[name])
@@ -82,17 +81,17 @@ class Reproductions:
         self._next_images = max(1, int(images * SPACING))
 
     def skip_to(self, images: int) -> None:
-        """After a run is continued: the next picture comes when it would have without the stop."""
+        """For a continued run: schedules the next picture as if the run had not been stopped."""
         names = (path.stem.rpartition("-")[2] for path in self._run.path.glob("images/*-*.png"))
         drawn = [int(number) for number in names if number.isdecimal() and int(number) <= images]
         self._next_images = max(1, int(max(drawn) * SPACING)) if drawn else 0
 
 
 def shown_rows(run: Run, name: str, images: Images) -> Tensor:
-    """(n,) int64: which images of a set a run shows.
+    """The rows of a set that a run shows, (n,) int64.
 
-    Those it began with, where it stored some: they are noted in its record. Runs of earlier
-    versions have no such note; theirs are the first images.
+    If the run has stored pictures, the rows in its record. Runs of earlier versions have no such
+    record; they show the first images.
     """
     count = min(COUNT, len(images))
     if (run.path / "images" / f"{name}-originals.png").exists():
@@ -103,7 +102,7 @@ def shown_rows(run: Run, name: str, images: Images) -> Tensor:
 
 
 def shown_sets(train: Sets, validation: Sets) -> dict[str, Images]:
-    """What is shown by name: the first set of each kind."""
+    """The first training and the first validation set, by name."""
     named = {"train": train, "heldout": validation}
     return {name: sets[0][1] for name, sets in named.items() if sets}
 

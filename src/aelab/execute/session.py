@@ -1,7 +1,6 @@
-"""One run from its text to its directory: build, continue or begin, train, store.
+"""Trains one run: builds it from its text, continues or starts it, and stores it in its directory.
 
-The order is the sentence of the house: a run trains a model on data under an objective, and leaves
-a directory. Everything that is written goes through `aelab.runs`.
+All files are written through `aelab.runs`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ from aelab.train import (
     set_clock,
 )
 
-#: At most about this much training is lost to a power cut.
+#: Longest training time, about, that a power cut can lose.
 SAVE_EVERY_SECONDS = 60.0
 
 
@@ -69,13 +68,13 @@ def train_run(
     number: int,
     turn: Turn | None = None,
 ) -> Iterator[ev.Event]:
-    """Trains one run, or continues it, or says why not; yields what happens.
+    """Trains, continues or skips one run; yields its events.
 
-    A failure of this run is an event, not an exception; only what concerns every run (a full disk,
-    an unwritable folder) is raised.
+    A failure of this run is an event, not an exception. Errors that concern every run (a full
+    disk, a read-only folder) are raised.
 
     Args:
-        turn: how far it is trained now; None: to its end.
+        turn: how far to train now; None: to the end.
     """
     try:
         run = workspace.store.create(
@@ -83,7 +82,7 @@ def train_run(
             spec_files(spec),
             restart=options.restart and not (turn and turn.again),
         )
-        run.checkpoints()  # or it is not known whether it was begun
+        run.checkpoints()  # raises if unreadable: then it is unknown whether the run was started
     except HeldError as error:
         yield ev.RunSkipped(spec.name, error.message, held=True)
         return
@@ -116,14 +115,14 @@ def train_run(
             yield from _Session(spec, workspace, run, options, stop, turn).train(number)
         except Exception as error:
             if concerns_every_run(error):
-                with contextlib.suppress(StoreError):  # there may be no room for this either
+                with contextlib.suppress(StoreError):  # a full disk may refuse this too
                     run.set_status("interrupted", error=error_entry(error))
-                raise  # as a full disk does
+                raise
             yield _failed(run, spec, error)
 
 
 def spec_files(spec: RunSpec) -> dict[str, Any]:
-    """The files that every run directory begins with."""
+    """The files that every run directory gets at its creation."""
     return {
         "experiment.yml": spec.text,
         "resolved.yml": spec.resolved_text,
@@ -147,14 +146,14 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     if isinstance(error, ConfigError | ShapeError) and not (error.where and error.where.file):
         error.where = key_of_error(error, spec)
     message = str(error) if mine else in_words(error)
-    with contextlib.suppress(StoreError):  # what failed may be the writing itself
-        # What the system refused may be allowed next time: then the same command goes on.
+    with contextlib.suppress(StoreError):  # the failure may be that of writing
+        # A system error may be gone next time: "interrupted" lets the same command continue.
         refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
         run.set_status("interrupted" if refused else "failed", error=error_entry(error))
         run.log(message if mine else traceback.format_exc())
     if not mine:
         message += f" (details: {run.path}/log.txt)"
-    # The text as it stands cannot be built: found before the first image, and not by the data.
+    # "Impossible": an error of the text, found before the first image.
     impossible = isinstance(error, ConfigError | ShapeError | Problems) and not run.status.get(
         "images"
     )
@@ -162,7 +161,7 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
 
 
 def error_entry(error: Exception) -> dict[str, str]:
-    """An error as `status.json` keeps it; what to do about it is apart."""
+    """An error as stored in `status.json`, with its hint separate."""
     if not isinstance(error, AelabError):
         return {"type": type(error).__name__, "message": f"{error}", "hint": "", "code": "failed"}
     message = error.where.before(error.message) if error.where else error.message
@@ -177,18 +176,18 @@ def _counts(data: dict[str, Any], kind: str) -> str:
 
 
 class _Session:
-    """The moving parts of one run in training: whoever has one has a run that is ready to train.
+    """One run that is built and ready to train.
 
     Args:
-        spec: its text.
-        workspace: where runs are, what may be read, and the device.
+        spec: its resolved text.
+        workspace: folder of runs, folders that may be read, and the device.
         run: its directory, locked by the caller.
         options: of the caller.
-        stop: asked between batches.
-        turn: how far it is trained now.
+        stop: checked between batches.
+        turn: how far to train now.
 
     Raises:
-        AelabError: something is wrong with the text, the images, or both together.
+        AelabError: the text or the images are wrong, or do not fit each other.
     """
 
     def __init__(
@@ -202,7 +201,7 @@ class _Session:
     ) -> None:
         self.spec, self.workspace, self.run, self.stop = spec, workspace, run, stop
         self.turn, self.options = turn or Turn(), options
-        self.hopeless: dict[str, Any] | None = None  # why it is ended before its time
+        self.hopeless: dict[str, Any] | None = None  # why it is ended early
         self.parts = parts = build(
             spec, workspace, calls=stored_calls(run), restored=bool(run.checkpoints())
         )
@@ -218,7 +217,7 @@ class _Session:
         self._saved_at = time.monotonic()
 
     def train(self, number: int) -> Iterator[ev.Event]:
-        """Trains the run to its end, and turns the loop's events into files and our events."""
+        """Trains the run; converts the loop's events into files and matrix events."""
         self._begin_or_continue()
         self.outlook = Outlook(self.run, self.workspace.store, self.options.rivals)
         yield self._started(number)
@@ -254,7 +253,7 @@ class _Session:
         return bool(self.stop or self.hopeless) or self.turn.is_over(self.state.clock.images)
 
     def _handle(self, event: Any) -> ev.Event | None:
-        """Stores what an event of the loop says; returns what the caller shall see of it."""
+        """Stores an event of the loop; returns the event for the caller, if there is one."""
         match event:
             case Logged():
                 return self._logged(event)
@@ -270,16 +269,16 @@ class _Session:
         raise AssertionError(f"unknown event {event!r}")
 
     def _settle_record(self) -> None:
-        """Writes what is known once model and data are there, and refuses changed data."""
+        """Writes the record of model and data; raises if data of a continued run has changed."""
         record = final_record(self.spec, self.parts, self.train_sets, self.validation_sets)
         before = self.run.record.get("data") or {}
         if self.run.checkpoint("latest") is not None:
-            # What it began with; a file of weights may be gone or exchanged meanwhile.
+            # Its original notes: a file of pretrained weights may be missing or changed now.
             before_it = stored_findings(self.run.record)
             record["findings"] = as_entries(before_it) if before_it else record["findings"]
             record |= {"notes": []} if self.run.record.get("notes") else {}
             for kind, words in (("train", "training"), ("validation", "validation")):
-                key = f"{kind}_content"  # the pixels; where they lie and what is said may change
+                key = f"{kind}_content"  # the pixels; paths and provenance may change
                 if key in before and before[key] != record["data"][key]:
                     raise StoreError(
                         f"the {words} images of {self.run.folder} have changed since it was "
@@ -309,7 +308,7 @@ class _Session:
         return True
 
     def _start_from_other_run(self) -> None:
-        """`load: RUN[@images]`: the weights of a kept checkpoint, everything else afresh."""
+        """`load: RUN[@images]`: loads the weights of a stored checkpoint, nothing else of it."""
         if not self.spec.settings.load:
             return
 

@@ -1,6 +1,6 @@
-"""Stopping politely: the first signal asks the loop to save, the second ends at once.
+"""Stop requests: the first signal makes the loop save and stop, the second ends at once.
 
-Listened to are Ctrl-C, SIGTERM, SIGHUP (the terminal or the connection was closed) and SIGUSR1
+The signals are Ctrl-C, SIGTERM, SIGHUP (the terminal or the connection was closed) and SIGUSR1
 (batch systems send it before they end a job).
 """
 
@@ -13,7 +13,7 @@ import stat
 import threading
 from types import FrameType
 
-#: What asks a run to save and stop; systems without one of them lack it.
+#: Signals that ask a run to save and stop, as far as the system has them.
 SIGNALS = tuple(
     number
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -22,9 +22,9 @@ SIGNALS = tuple(
 
 
 class StopRequest:
-    """True in a condition once somebody asked to stop; a context manager that listens to signals.
+    """A flag that is true once a stop was requested; as a context manager it handles signals.
 
-    Works outside the main thread too, where it hears no signals and only `ask` sets it.
+    Outside the main thread it gets no signals; there only `ask` sets it.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing was asked, else 128 + the signal: 130 for Ctrl-C, 143 for SIGTERM, ..."""
+        """0 without a request, else 128 + the signal: 130 for Ctrl-C, 143 for SIGTERM, ..."""
         return 0 if self._signal is None else 128 + self._signal
 
     def ask(self, signal_number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-        """Asks to stop; asked twice, raises KeyboardInterrupt where the program stands."""
+        """Requests a stop; the second call raises KeyboardInterrupt, which ends at once."""
         if self._signal is not None:
             raise KeyboardInterrupt
         self._signal = signal_number
@@ -61,7 +61,7 @@ class StopRequest:
 
 
 def _leave_the_terminal() -> None:
-    """Output to a terminal that is gone would be an error, in the middle of saving."""
+    """Sends output to nowhere: writing to a closed terminal would raise while a run is saved."""
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
             if stat.S_ISCHR(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""Which of several runs that are the same run is trained, and what is said of the others."""
+"""Runs with different names that are the same run: which of them is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aelab.runs.store import Store
 
 
 def begun(specs: Iterable[RunSpec], store: Store) -> list[str]:
-    """Folders of runs with twins that exist already, finished ones first, then the furthest."""
+    """Folders of stored runs that have twins: finished ones first, then by images seen."""
     found = []
     for spec in specs:
         if spec.same and (run := _stored(spec, store)) is not None:
@@ -22,13 +22,13 @@ def begun(specs: Iterable[RunSpec], store: Store) -> list[str]:
 
 
 def same_run(spec: RunSpec, first: RunSpec, store: Store, *, restart: bool) -> str:
-    """Why a run is not trained: another one is the same; empty where it is to be trained.
+    """Why a run is not trained: it is the same as another one; empty if it is trained.
 
     Args:
         spec: the run.
-        first: what is trained for it, of the selected runs; perhaps itself.
-        store: where a twin may be finished that is not selected.
-        restart: what is stored does not count.
+        first: the selected run that is trained for it; may be itself.
+        store: may contain a finished twin that is not selected.
+        restart: whether to ignore stored runs.
     """
     other: RunSpec | Twin | None = None if first is spec else first
     if other is None and not restart and _stored(spec, store) is None:
@@ -42,7 +42,7 @@ def same_run(spec: RunSpec, first: RunSpec, store: Store, *, restart: bool) -> s
 
 
 def _stored(spec: RunSpec, store: Store, folder: str = "") -> Run | None:
-    """The run of this identity in its own or another folder."""
+    """The stored run with this identity, in its own or another folder; None if there is none."""
     folder = folder or spec.folder
     try:
         run = Run.at(store.path_of(folder), folder)

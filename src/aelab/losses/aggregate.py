@@ -1,8 +1,8 @@
 """Penalties on the latents of a whole batch: distances of their distribution from the prior.
 
-Each gives the batch's value to every image, as `feature_statistics` does: the weight of a term
-means the same at every batch size. The estimates are better the larger the batch; a micro-batch is
-estimated by itself.
+Each returns the value of the batch for every image, as `feature_statistics` does, so a weight has
+the same meaning at every batch size. Larger batches give better estimates; each micro-batch is
+estimated separately.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aelab.errors import ConfigError, one_of
 from aelab.posteriors import CanDraw, HasPrior
 from aelab.types import Images, Output
 
-#: Multiples of the kernel's width; the sum over scales is sensitive near and far (WAE, appendix).
+#: Multiples of the kernel width. Their sum has a gradient at small and large distances (WAE, app.).
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -30,7 +30,7 @@ def mmd_term(
 ) -> Tensor:
     """Maximum mean discrepancy of the batch's latents from the prior, squared, summed over scales.
 
-    The unbiased estimate, which may lie somewhat below 0 where the two distributions are equal.
+    The unbiased estimate, which can be slightly below 0 if the two distributions are equal.
 
     Args:
         output: its latent is (B, ...); the prior is the posterior's, or the normal distribution.
@@ -101,13 +101,13 @@ def sliced_wasserstein_term(output: Output, projections: int = 50) -> Tensor:
 def dip_term(
     output: Output, kind: Literal[1, 2] = 1, off_diagonal: float = 10.0, diagonal: float = 100.0
 ) -> Tensor:
-    """How far the covariance of the latent over a batch is from the identity (DIP-VAE).
+    """Distance of the covariance of the latent over a batch from the identity (DIP-VAE).
 
     off_diagonal * sum_{i != j} C_ij^2 + diagonal * sum_i (C_ii - 1)^2.
 
     Args:
         output: of a model with a Gaussian latent (`mean`, and for kind 2 `log_std`).
-        kind: 1, C is the covariance of the means; 2, that of the latents: the mean variance of the
+        kind: 1: C is the covariance of the means; 2: that of the latents: the mean variance of the
             posteriors is added to its diagonal.
         off_diagonal, diagonal: the two weights.
 
@@ -134,16 +134,16 @@ def dip_term(
 class TotalCorrelation(nn.Module):
     """Total correlation of the latent, KL(q(z) || prod_d q(z_d)), estimated from the batch.
 
-    beta-TC-VAE is `objective: {..., kl: 1, total_correlation: beta - 1}`: the KL holds the total
-    correlation once already.
+    beta-TC-VAE is `objective: {..., kl: 1, total_correlation: beta - 1}`, because the KL already
+    contains the total correlation once.
 
     Args:
-        dataset_size: N, images in the training set; None: asked of the training set.
+        dataset_size: N, images in the training set; None: its actual size.
         estimator: `weighted`, minibatch-weighted sampling; `stratified`, minibatch-stratified
             sampling, which needs a batch of at least two.
 
     Attributes:
-        prepare: is given the training images before the first batch.
+        prepare: called with the training images before the first batch.
 
     Returns:
         Called with an output, (B,) nats: ln q(z) - sum_d ln q(z_d) of each image's latent.
@@ -170,7 +170,7 @@ class TotalCorrelation(nn.Module):
         self.estimator = estimator
 
     def prepare(self, images: Images) -> None:
-        """Takes the number of training images, where none was given."""
+        """Sets the number of training images, unless it was given."""
         if self.dataset_size is None:
             self.dataset_size = len(images)
 
@@ -181,7 +181,7 @@ class TotalCorrelation(nn.Module):
         count = len(latents)
         size = max(count, self.dataset_size or count)
         # ln q(z_i | image j), for each dimension: (B, B, D). Memory is B * B * D floats.
-        apart = (latents[:, None] - mean) * torch.exp(-log_std)
+        apart = (latents[:, None] - mean) * torch.exp(-log_std)  # (B, B, D), in standard deviations
         log_q = -0.5 * apart.square() - log_std - 0.5 * math.log(2 * math.pi)
         weights = self._log_weights(count, size, latents)  # (B, B)
         joint = torch.logsumexp(log_q.sum(2) + weights, 1)  # (B,), ln q(z)
@@ -189,7 +189,7 @@ class TotalCorrelation(nn.Module):
         return joint - single.sum(1)
 
     def _log_weights(self, count: int, size: int, like: Tensor) -> Tensor:
-        """(B, B): the logarithm of the weight of image j in the estimate for image i."""
+        """Log weight of image j in the estimate for image i, (B, B)."""
         if self.estimator == "weighted" or count < 2:
             return like.new_full((count, count), -math.log(count * size))
         # Chen et al., appendix C.2: the image itself 1/N, one other (N - M) / (N M), others 1/M.
@@ -202,7 +202,7 @@ class TotalCorrelation(nn.Module):
 
 
 def _latents(output: Output, term: str) -> Tensor:
-    """(B, D) numbers of the latent."""
+    """The latent as (B, D) numbers; raises if it is none."""
     latents = output.latent.flatten(1)
     if latents.shape[1] == 0 or not latents.is_floating_point():
         raise ConfigError(
@@ -225,7 +225,7 @@ def _gaussian(output: Output, term: str) -> tuple[Tensor, Tensor]:
 
 
 def _prior(output: Output, latents: Tensor) -> Tensor:
-    """(B, D) draws of the posterior's own prior, or of the standard normal."""
+    """Samples (B, D) of the posterior's prior, or of the standard normal."""
     if isinstance(output.posterior, HasPrior) and isinstance(output.posterior, CanDraw):
         drawn: Tensor = output.posterior.draw_prior(
             len(latents), lambda shape: _normal(shape, latents)
@@ -235,10 +235,10 @@ def _prior(output: Output, latents: Tensor) -> Tensor:
 
 
 def _normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normal numbers where `like` is.
+    """Standard normal numbers, on the device of `like`.
 
-    While training from the default generator, which is reseeded for each batch; elsewhere the
-    same numbers each time, so that two validations of one model agree.
+    In training from the default generator, which is reseeded for each batch; otherwise the same
+    numbers each time, so that two validations of one model agree.
     """
     if torch.is_grad_enabled():
         return torch.randn(shape, dtype=like.dtype, device=like.device)
@@ -251,7 +251,7 @@ _FIXED = 2026
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(n, D), (m, D) -> (n, m). Not by `torch.cdist`: its gradient at equal points is NaN."""
+    """Squared distances, (n, D), (m, D) -> (n, m). `torch.cdist` has gradient NaN at distance 0."""
     norms = a.square().sum(1)[:, None] + b.square().sum(1)
     return (norms - 2 * a @ b.T).clamp(min=0)
 

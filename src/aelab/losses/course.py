@@ -1,4 +1,4 @@
-"""How the weight of a term, and the value it is held at, change while a run trains."""
+"""Schedules of a loss term: how its weight and its target value change during training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ WARMUPS = ("linear", "cosine")
 
 @dataclass(frozen=True)
 class Course:
-    """The course of one term by the images seen.
+    """The schedule of one term, by images seen.
 
     Attributes:
-        warmup_images: the weight rises from 0 to its full value in that many images; 0: at once.
+        warmup_images: the weight rises from 0 to its full value over this many images; 0: no rise.
         warmup: the form of the rise, `linear` or `cosine`.
-        cycle_images: the rise begins anew after that many; 0: never.
-        capacity: the value the term is held at, |value - capacity|, in its unit; None: as low as
-            it gets.
-        capacity_images: the capacity itself rises linearly from 0 in that many images.
+        cycle_images: the rise restarts after this many images; 0: never.
+        capacity: target value of the term, |value - capacity|, in its unit; None: it is minimised.
+        capacity_images: the capacity itself rises linearly from 0 over this many images.
 
     Source: cycles: Fu et al. 2019, arXiv:1903.10145; capacity: Burgess et al. 2018,
         arXiv:1804.03599, equation 8.
@@ -35,10 +34,10 @@ class Course:
 
     @classmethod
     def of(cls, name: str, options: dict[str, Any]) -> Course:
-        """Takes the options of a course out of those of the term called `name`.
+        """Makes a schedule from the options of the term `name`, and removes them from `options`.
 
         Raises:
-            ConfigError: a value that makes no sense.
+            ConfigError: an invalid value.
         """
         given: dict[str, Any] = {}
         for key in ("warmup_images", "cycle_images", "capacity_images", "capacity"):
@@ -66,7 +65,7 @@ class Course:
         return course
 
     def share(self, images_seen: int | None) -> float:
-        """The share of the full weight, 0..1; None: at the end, where every rise is over."""
+        """The share of the full weight, 0..1; None: at the end of the run, which is 1."""
         if images_seen is None or not self.warmup_images:
             return 1.0
         begun = images_seen % self.cycle_images if self.cycle_images else images_seen
@@ -76,13 +75,13 @@ class Course:
         return share if self.warmup == "linear" else 0.5 - 0.5 * math.cos(math.pi * share)
 
     def goal(self, images_seen: int | None) -> float | None:
-        """The value the term is held at; None: as low as it gets."""
+        """The target value of the term; None: it is minimised."""
         if self.capacity is None or images_seen is None or images_seen >= self.capacity_images:
             return self.capacity
         return self.capacity * images_seen / self.capacity_images
 
     def stated(self) -> dict[str, Any]:
-        """What differs from a constant weight, for one line in words."""
+        """The options that differ from a constant weight, for messages."""
         plain = Course()
         found = {key: value for key, value in vars(self).items() if value != getattr(plain, key)}
         return {k: int(v) if isinstance(v, float) and v.is_integer() else v
@@ -93,7 +92,7 @@ def number(value: Any, what: str) -> float:
     """`value` as a float.
 
     Raises:
-        ConfigError: it is no number; `what` is named.
+        ConfigError: it is not a number; the message names `what`.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{what} must be a number, not {value!r}")

@@ -111,7 +111,7 @@ def kl_term(
 
 
 def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -> Tensor:
-    """Sum or mean of |z| over the latent: few dimensions of an image are used; (B,), at least 0.
+    """Sum or mean of |z| over the latent, which makes codes sparse; (B,), at least 0.
 
     Raises:
         ConfigError: the model gives no latent of numbers.
@@ -122,7 +122,7 @@ def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -
 
 
 def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """Half of the sum, or of the mean, of z^2 over the latent; (B,), at least 0.
+    """Half of the sum or mean of z^2 over the latent; (B,), at least 0.
 
     Raises:
         ConfigError: the model gives no latent of numbers.
@@ -133,7 +133,7 @@ def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") ->
 
 
 def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -> Tensor:
-    """KL divergence of rarely active units from how active they are on average over the batch.
+    """KL divergence between a target activity of units and their mean activity over the batch.
 
     sum_d r ln(r / a_d) + (1 - r) ln((1 - r) / (1 - a_d)), with a_d the mean activity of dimension d
     over the batch and r the target.
@@ -141,7 +141,7 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
     Args:
         output: of the model.
         target: r, the share of images for which a unit should be active, above 0 and below 1.
-        sigmoid: the activity is sigmoid(z); without, z itself, which must lie in 0..1.
+        sigmoid: whether the activity is sigmoid(z), else z itself, which must be in 0..1.
 
     Returns:
         (B,) nats, the batch's value for each image; at least 0.
@@ -162,7 +162,7 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
 
 
 def _numbers(output: Output, term: str) -> Tensor:
-    """The latent (B, ...), where it is one of numbers."""
+    """The latent (B, ...); raises if it has no numbers."""
     if output.latent[0].numel() == 0 or not output.latent.is_floating_point():
         raise ConfigError(
             f"the term {term} needs a latent of numbers, and this model does not give one",

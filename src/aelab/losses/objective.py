@@ -206,7 +206,7 @@ class Objective(nn.Module):
         return {name: 1e4 if is_sum else 1.0 for name, is_sum in sums.items()}
 
     def is_final(self, images_seen: int | None) -> bool:
-        """Whether weights and goals are those that the run ends with."""
+        """Whether weights and target values have reached those of the run's end."""
         return all(
             term.course.share(images_seen) == term.course.share(None)
             and term.course.goal(images_seen) == term.course.goal(None)

@@ -1,1 +1,1 @@
-"""What can be asked of a stored run: `reopen.reopen_run` gives it with its trained model."""
+"""Evaluation and figures of stored runs; `reopen.reopen_run` opens one with its model."""

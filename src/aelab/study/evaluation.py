@@ -1,4 +1,4 @@
-"""Stored runs measured on their held-out images, the numbers kept beside them."""
+"""Evaluates stored runs on their held-out images, and stores the results with the runs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evaluated:
-    """What was measured of one run.
+    """The evaluation of one run.
 
     Attributes:
-        run: which.
-        images: seen by the evaluated state.
-        heldout_images: how many images it was measured with at most: a keyed random draw, spread
-            over the classes, and the same for all runs on the same set.
-        heldout_total: how many there are.
-        train_images, train_total: the same of the training images; 0 where no metric needed them.
-        parts: metric -> over how many of the held-out images it was taken, where that is fewer.
+        run: the run.
+        images: training images seen by the evaluated state.
+        heldout_images: held-out images used, at most: a keyed random draw, balanced over classes,
+            and the same for all runs on a set.
+        heldout_total: held-out images in the set.
+        train_images, train_total: the same for training images; 0 if no metric needed them.
+        parts: metric -> number of held-out images, where it used fewer.
         values: key -> number, over all metrics.
         skipped: metric -> why it could not be measured.
         seconds: metric -> time it took.
-        problem: why the whole run could not be evaluated, empty if it was.
+        problem: why the run could not be evaluated at all; empty if it was.
     """
 
     run: Run
@@ -50,7 +50,7 @@ class Evaluated:
 
 
 def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]:
-    """The metrics meant: those named, else the cheap ones, or all.
+    """The selected metrics: those named, else all or the cheap ones.
 
     Raises:
         UserError: an unknown name.
@@ -67,7 +67,7 @@ def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]
 
 
 def metrics_there_are() -> list[dict[str, str]]:
-    """Every metric: `metric`, `cost`, `needs` and `what`, in words."""
+    """Rows for a table of all metrics: `metric`, `cost`, `needs` and `what`, in words."""
     return [
         {
             "metric": name,
@@ -91,11 +91,11 @@ def subject_of(
 
     Args:
         opened: the run.
-        limit: at most so many held-out images, drawn at random.
-        train_limit: at most so many training images, drawn at random; with 0 their set is
-            not even loaded.
+        limit: at most this many held-out images, drawn at random.
+        train_limit: at most this many training images, drawn at random; with 0 their set is not
+            loaded.
         chunk_images: images in one pass.
-        every_class: of `Subject`, for pictures.
+        every_class: see `Subject`, for figures.
 
     Raises:
         DataError: the run has no validation set.
@@ -129,10 +129,10 @@ def evaluate_run(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     asked: bool = True,
 ) -> Evaluated:
-    """Measures one reopened run and stores what was found beside it.
+    """Measures one reopened run and stores the results with it.
 
-    Unless they were `asked` for by name, metrics of a medium that is not the run's and not pixels
-    are silent: most users have none such, and notes below each table would tell them nothing.
+    Unless metrics were `asked` for by name, those of another medium than the run's (and than
+    pixels) are left out without a note: most users have no such runs.
     """
     subject = subject_of(opened, limit=limit)
     found = Evaluated(opened.run, opened.images, len(subject.images), subject.heldout_total)
@@ -149,7 +149,7 @@ def evaluate_run(
         began = time.perf_counter()
         try:
             values = METRICS[name].function(subject, **given)
-        except (ConfigError, ShapeError) as error:  # of this measure: the others go on
+        except (ConfigError, ShapeError) as error:  # concerns this metric only
             found.skipped[name] = error.message
             entries[name] = {"skipped": error.message}
             continue
@@ -178,7 +178,7 @@ def evaluate_run(
 
 
 def taken_over(found: Sequence[Evaluated]) -> list[str]:
-    """Which images the numbers are of, in sentences; equal ones of several runs once."""
+    """Sentences about which images the numbers cover; equal ones of several runs once."""
     lines: dict[str, None] = {}
     for entry in found:
         if not entry.values:

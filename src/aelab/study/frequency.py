@@ -1,4 +1,4 @@
-"""Stored runs on their held-out images: which spatial frequencies they get wrong."""
+"""Errors of stored runs by spatial frequency, on their held-out images."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """One run's errors.
+    """The errors of one run.
 
     Attributes:
         run: which.
         l1, l2, ssim: means over the held-out images; `ssim` as similarity, 1 is equal.
-        by_frequency: the squared error, ring by ring.
-        images, total: over how many of how many held-out images, a random draw.
+        by_frequency: the squared error by spatial frequency.
+        images, total: number of held-out images used (drawn at random), and in the set.
     """
 
     run: Run
@@ -49,14 +49,14 @@ def frequency_errors(
     state: str = "latest",
     limit: int = 1_000,
 ) -> list[Measured]:
-    """Errors of stored runs on images drawn from their own validation sets, in evaluation mode.
+    """Errors of stored runs on images from their validation sets, in evaluation mode.
 
     Args:
         sources: experiment files, run folders or globs; empty means every stored run.
-        workspace: where they are; `runs/` if left out.
+        workspace: folder of the runs; `runs/` by default.
         only: glob that a run's name must match.
         state: `latest`, `best`, or images seen.
-        limit: at most so many images a run.
+        limit: at most this many images per run.
 
     Raises:
         UserError: no such run.
@@ -71,7 +71,7 @@ def frequency_errors(
 
 
 def frequency_figure(measured: Sequence[Measured]) -> Figure:
-    """Error and transfer over spatial frequency, a line a run; see `report.frequency.figure`."""
+    """A figure of error and transfer by spatial frequency, one line for each run."""
     _, names = labels([entry.run for entry in measured])
     lines = [
         Lines(
@@ -86,7 +86,7 @@ def frequency_figure(measured: Sequence[Measured]) -> Figure:
 
 
 def _measure(opened: OpenedRun, limit: int) -> Measured:
-    # In small pieces: an implicit decoder needs much memory for each image.
+    # Small chunks: an implicit decoder needs much memory for each image.
     subject = subject_of(opened, limit=limit, train_limit=0, chunk_images=64)
     output, target = subject.reconstructions, subject.images
     return Measured(

@@ -1,4 +1,4 @@
-"""Measures and figures of many stored runs; one that cannot be opened does not end the others."""
+"""Metrics and figures of many stored runs; a run that cannot be opened does not end the rest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate_runs(
     options: Mapping[str, Mapping[str, Any]] | None,
     asked: bool,
 ) -> Iterator[Evaluated]:
-    """Measures each run at one state, see `evaluation.evaluate_run`; failures are `problem`s."""
+    """Measures each run, see `evaluation.evaluate_run`; a failure becomes `Evaluated.problem`."""
     for entry in found:
         try:
             if isinstance(entry, BrokenRun):
@@ -41,7 +41,7 @@ def evaluate_runs(
             yield measured
         except AelabError as error:
             yield Evaluated(entry, problem=str(error))
-        except Exception as error:  # of torch, for a run that somebody else made
+        except Exception as error:  # any error of torch, as the run may come from elsewhere
             yield Evaluated(entry, problem=in_words(error))
 
 
@@ -55,7 +55,7 @@ def draw_figure(
     limit: int,
     force: bool,
 ) -> Path:
-    """One figure of one run, see `Lab.figure`; a model is opened only where the figure needs it."""
+    """Draws a figure of one run, see `Lab.figure`; loads the model only if the figure needs it."""
     target = None if out is None else Path(out)
     with replacing(force):
         if target is not None:
@@ -79,7 +79,7 @@ def draw_figure_together(
     force: bool,
     left_out: list[str] | None,
 ) -> Path:
-    """One sheet of several runs, see `Lab.figure_together`."""
+    """Draws one sheet of several runs, see `Lab.figure_together`."""
     store = workspace.store
     sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
     references: dict[str, tuple[Run, str]] = {}
@@ -104,13 +104,13 @@ def draw_figure_together(
 
 
 def draw_figures(found: Iterable[Run], workspace: Workspace, *, limit: int) -> Iterator[str]:
-    """Every figure that takes seconds, of every run; a line a run, see `Lab.figures`."""
+    """Draws the cheap figures of every run; yields one line per run, see `Lab.figures`."""
     for entry in found:
         try:
             if isinstance(entry, BrokenRun):
                 raise entry.problem
             written, failed = draw_cheap(reopen_run(entry.folder, workspace), limit)
-        except Exception as error:  # one run, whoever made it, does not end the others
+        except Exception as error:  # a broken run must not end the others
             words = str(error) if isinstance(error, AelabError) else in_words(error)
             yield f"{entry.folder}: {words}"
             continue

@@ -1,4 +1,4 @@
-"""A stored run with its trained model, and everything to do with it."""
+"""A stored run with its trained model: encode, decode, sample, evaluate, draw, render, write."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 
 
 class Written(Protocol):
-    """A text that a model wrote."""
+    """A text that a model has generated."""
 
     @property
     def written(self) -> list[str]:
-        """Its lines."""
+        """The lines of the text."""
 
     def beside(self) -> list[str]:
         """The model's input and its output side by side, line by line."""
 
 
 class Writer(Protocol):
-    """What makes texts with a model of one medium."""
+    """The interface of a writer, which generates texts with models of one medium."""
 
     def art(self, opened: OpenedRun, source: Path, **options: Any) -> Written:
-        """A file through the model of a run."""
+        """Encodes and decodes a file with the model of a run."""
 
     def frames(self, opened: OpenedRun, ends: tuple[Path, Path], **options: Any) -> list[list[str]]:
-        """Texts on the way from one file to another, through the latent."""
+        """Texts decoded along a latent path from one file to another."""
 
     def save(self, shown: Sequence[list[str]], out: Path) -> Path:
-        """One text, or frames, as a file."""
+        """Writes one text, or frames, to a file."""
 
 
-#: Name of a medium -> what writes texts with models of it.
+#: Name of a medium -> its writer.
 WRITERS: Table[Writer] = Table("writer", "aelab.writers", {})
 
 
@@ -64,15 +64,15 @@ WRITERS: Table[Writer] = Table("writer", "aelab.writers", {})
 class OpenedRun:
     """One stored run with its model, in evaluation mode; `Lab.open` returns it.
 
-    Images are (B, C, H, W): inputs are bytes or floats in `value_range`, outputs floats in it.
+    Images are (B, C, H, W): inputs are uint8, or floats in `value_range`; outputs are such floats.
 
     Attributes:
         run: its directory.
-        spec: its text, resolved.
-        parts: the trained model, the objective, and the data sets, whose pixels are not read yet.
-        reading: folders that its data may be read from, and where its relative paths start.
-        images: training images that the model had seen.
-        state: which state it is: `best`, `latest`, or images seen.
+        spec: its resolved text.
+        parts: the trained model, the objective, and the data sets (pixels are not read yet).
+        reading: folders that may be read, and the base of relative paths.
+        images: training images that the model has seen.
+        state: `best`, `latest`, or images seen.
     """
 
     run: Run
@@ -89,29 +89,29 @@ class OpenedRun:
 
     @property
     def value_range(self) -> ValueRange:
-        """Values of black and white for the model; 0 and 1 unless its data set says otherwise."""
+        """Values of black and white for the model; 0 and 1 unless its data set declares others."""
         return recorded_range(self.run.record)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the latents (B, ...) that the decoder gets: mean codes."""
+        """Encodes images (B, C, H, W) to mean codes (B, ...), the input of the decoder."""
         latent: Tensor = self.model.encode(self._given(images))  # type: ignore[operator]
         return latent
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, ...) as from `encode` -> images (B, C, H, W), not clamped."""
+        """Decodes latents (B, ...) of `encode` to images (B, C, H, W), not clamped."""
         images: Tensor = self.model.decode(latents.to(self.parts.device))  # type: ignore[operator]
         return images
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) through encoder and decoder, not clamped."""
+        """Reconstructions of images, (B, C, H, W) -> (B, C, H, W), not clamped."""
         reconstruction: Tensor = self.model(self._given(images)).reconstruction
         return reconstruction
 
     def sample(self, count: int = 16, sampler: str = "auto") -> Tensor:
-        """New images (count, C, H, W), not clamped.
+        """Sampled images (count, C, H, W), not clamped.
 
         Args:
             count: number of images.
@@ -152,7 +152,7 @@ class OpenedRun:
         limit: int = 10_000,
         force: bool = False,
     ) -> Path:
-        """Draws a picture of the model and returns its file; arguments as of `Lab.figure`."""
+        """Draws a figure of the model and returns its file; arguments as for `Lab.figure`."""
         with replacing(force):
             return draw_of_run(name, self, None if out is None else Path(out), options or {}, limit)
 
@@ -167,17 +167,17 @@ class OpenedRun:
         truth: bool | str = False,
         force: bool = False,
     ) -> Rendered:
-        """Images of the run at any size, beside enlargements of its reconstructions.
+        """Renders images at any size, next to enlargements of the reconstructions.
 
         Args:
-            sizes: `64` (width), `"96x64"` (width x height) or `"2x"`; 2x and 4x if left out.
+            sizes: `64` (width), `"96x64"` (width x height) or `"2x"`; by default 2x and 4x.
             zoom: x0, y0, x1, y1 of the window to show: -1 is the centre of the image's first
-                pixel, 1 that of its last; None for the whole picture, border to border.
+                pixel, 1 that of its last; None: the whole image, border to border.
             images: number of images; default 8, or 200 for scores.
             split: images of the `validation` set or of `train`.
             out: folder for the PNG sheets.
-            truth: score the renders against larger originals: True takes the run's own set with a
-                larger shape in its globals, a text is an expression that gives a set.
+            truth: score the renders against larger originals: True uses the run's own set with a
+                larger shape in its globals; a text is an expression for a data set.
             force: replace files of these names that aelab did not make.
 
         Returns:
@@ -200,20 +200,20 @@ class OpenedRun:
         force: bool = False,
         **options: Any,
     ) -> Any:
-        """A picture or a text as what the run writes, by encoding and decoding it.
+        """Encodes and decodes an image or a text with a model that outputs text.
 
         Args:
-            source: a picture in any format of Pillow, or a text.
-            out: a file whose ending says what is written; None writes nothing.
-            beside: write the model's input beside its output into `out`.
+            source: an image in any format of Pillow, or a text file.
+            out: output file; its suffix selects the format. None: no file.
+            beside: whether `out` contains the model's input beside its output.
             force: replace a file `out` that aelab did not make; never `source`.
             options: of the writer of the run's medium, for instance `AsciiWriter.art`.
 
         Returns:
-            What the writer makes: its input and what the model writes.
+            The result of the writer: the model's input and output.
 
         Raises:
-            UserError: no such file, neither picture nor text, or the run paints pictures.
+            UserError: no such file, neither image nor text, or the run does not output text.
         """
         writer = self._writer()
         with replacing(force):
@@ -233,16 +233,16 @@ class OpenedRun:
         force: bool = False,
         **options: Any,
     ) -> list[list[str]]:
-        """Texts on the way from one picture or text to another, through the latent.
+        """Texts decoded along a latent path from one image or text to another.
 
         Args:
             first, second: files as for `write`.
-            out: a file whose ending says what is written; None writes nothing.
+            out: output file; its suffix selects the format. None: no file.
             force: as for `write`.
             options: of the writer of the run's medium, for instance `AsciiWriter.frames`.
 
         Returns:
-            Each frame's lines.
+            The lines of each frame.
 
         Raises:
             UserError: as for `write`.

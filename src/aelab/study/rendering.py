@@ -1,4 +1,4 @@
-"""`aelab render`: a run's images at any size, beside enlargements that need no model."""
+"""`aelab render`: renders images of a run at any size, next to plain enlargements."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation"]
 
-#: Images of a sheet; images rendered at once.
+#: Images of a sheet, and images rendered at a time.
 SHOWN, BATCH = 8, 16
-#: A sheet's images are drawn at least this wide.
+#: Least width of the images of a sheet, in pixels.
 LEAST_WIDTH = 96
-#: Height and width of the largest render.
+#: Largest height and width of a render.
 LARGEST = 8192
 
 _SIZE = re.compile(r"(\d+)(?:x(\d+))?")
@@ -44,16 +44,16 @@ _SIZE = re.compile(r"(\d+)(?:x(\d+))?")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be rendered.
+    """Arguments of a rendering.
 
     Attributes:
-        sizes: N or WxH, as text or numbers; empty for 2 and 4 times the size of the images.
-        zoom: window in the decoder's coordinates, None for the whole picture.
-        images: how many; None for 8 of a sheet, 200 to be scored.
+        sizes: N or WxH, as text or numbers; empty: 2 and 4 times the size of the images.
+        zoom: window in the decoder's coordinates; None: the whole image.
+        images: number of images; None: 8 on a sheet, 200 for scores.
         split: `train` or `validation`.
-        out: folder of what is written.
-        truth: also score against larger originals: True takes them from the run's own set written
-            at larger size, a text is an expression that gives a set.
+        out: output folder.
+        truth: also score against larger originals: True uses the run's own set at a larger size; a
+            text is an expression for a data set.
     """
 
     sizes: tuple[str | int, ...] = ()
@@ -66,11 +66,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, and what it is worth.
+    """The written files and the scores of a rendering.
 
     Attributes:
-        files: pictures, and `truth.csv` where something was scored.
-        scores: one a size, where larger originals were given.
+        files: images, and `truth.csv` if there are scores.
+        scores: one for each size, if larger originals were given.
     """
 
     files: tuple[Path, ...]
@@ -78,12 +78,12 @@ class Rendered:
 
 
 class Renderer(NamedTuple):
-    """The part of a model that makes images of any size.
+    """The part of a model that renders images at any size.
 
     Attributes:
         default_shape: (H, W) of the model's images.
         render: (latent (B, ...), (H, W), region) -> (B, C, H, W).
-        value_range: what black and white are for the model.
+        value_range: values of black and white for the model.
     """
 
     default_shape: tuple[int, int]
@@ -92,11 +92,11 @@ class Renderer(NamedTuple):
 
 
 def render_run(opened: OpenedRun, request: Request) -> Rendered:
-    """Writes one sheet a size: originals, enlargements of the reconstruction, and the render.
+    """Writes one sheet for each size: originals, enlarged reconstructions, and the render.
 
     Raises:
-        ConfigError: the run's decoder has a fixed grid.
-        UserError: impossible sizes, zoom or number of images.
+        ConfigError: the run's decoder has a fixed output size.
+        UserError: invalid sizes, zoom or number of images.
     """
     decoder = renderer(opened, request)
     images = _images(opened, request.split)
@@ -112,11 +112,11 @@ def render_run(opened: OpenedRun, request: Request) -> Rendered:
 
 
 def renderer(opened: OpenedRun, request: Request) -> Renderer:
-    """How the decoder of a run renders any size, for a request that makes sense.
+    """The renderer of a run's decoder; also checks the request.
 
     Raises:
-        ConfigError: its grid is fixed; the message says which decoders can.
-        UserError: an impossible split or number of images, or a window that is to be scored.
+        ConfigError: its output size is fixed; the message lists decoders that can render.
+        UserError: an invalid split or number of images, or a window together with scores.
     """
     model = opened.parts.model
     decoder: Any = getattr(getattr(model, "module", model), "decoder", None)
@@ -131,7 +131,7 @@ def renderer(opened: OpenedRun, request: Request) -> Renderer:
         )
 
     def render(latent: Tensor, size: tuple[int, int], region: Region) -> Tensor:
-        """(B, ...) -> (B, C, *size) of that region."""
+        """Renders the region: (B, ...) -> (B, C, *size)."""
         images: Tensor = decoder.render(before(latent), size, tuple(region))
         return images
 
@@ -141,7 +141,7 @@ def renderer(opened: OpenedRun, request: Request) -> Renderer:
 
 
 def _able() -> set[str]:
-    """The names of the decoders that render any size, and of the functions that make them."""
+    """The names of decoders that render any size, and of functions that return one."""
     able = {name for name, part in MODELS.items() if _can_render(part)}
     made = {
         name: getattr(part, "__annotations__", {}).get("return") for name, part in MODELS.items()
@@ -157,7 +157,7 @@ def _can_render(part: object) -> bool:
 def encode_and_render(
     model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
 ) -> Tensor:
-    """(B, C, H, W) 0..1 encoded and rendered: (B, C, *size), clamped to 0..1, on the CPU."""
+    """Encodes images (B, C, H, W) in 0..1, renders (B, C, *size), clamped to 0..1, on the CPU."""
     device = next(model.parameters()).device
     parts = []
     for batch in torch.split(images, BATCH):
@@ -169,7 +169,7 @@ def encode_and_render(
 
 
 def reconstruct(model: nn.Module, images: Tensor, value_range: ValueRange) -> Tensor:
-    """(B, C, H, W) 0..1 through the model, clamped to 0..1, on the CPU."""
+    """Reconstructions of (B, C, H, W) images in 0..1, clamped to 0..1, on the CPU."""
     batches = torch.split(images, BATCH)
     return torch.cat([reproduce(model, batch, value_range) for batch in batches])
 
@@ -189,7 +189,7 @@ def _lines(
 
 
 def write_sheet(request: Request, opened: OpenedRun, title: str, lines: Sequence[SheetRow]) -> Path:
-    """One PNG file in the folder asked for, named after the run."""
+    """Writes a sheet as PNG into the output folder, named after the run."""
     width = lines[0].images[0].width
     content = sheet(lines, scale=max(1, -(-LEAST_WIDTH // width)))
     path = request.out / f"{opened.run.folder.replace('/', '_')}-{title}.png"
@@ -197,21 +197,21 @@ def write_sheet(request: Request, opened: OpenedRun, title: str, lines: Sequence
 
 
 def sizes_or(request: Request) -> tuple[str | int, ...]:
-    """The sizes asked for; 2 and 4 times the images' own where none are."""
+    """The requested sizes; by default 2 and 4 times the size of the images."""
     return request.sizes or ("2x", "4x")
 
 
 def size_of(text: str | int, shape: tuple[int, int], zoom: Region | None = None) -> tuple[int, int]:
-    """(height, width) of a render.
+    """The size (height, width) of a render, from its text.
 
     Args:
-        text: `64` (its width; the height follows the aspect), `96x64` (width x height), or `2x`
-            (so many times the images' own size).
+        text: `64` (width; the height follows from the aspect), `96x64` (width x height), or `2x`
+            (multiple of the images' size).
         shape: (H, W) of the model's images.
-        zoom: the window shown, whose aspect counts.
+        zoom: the window shown, whose aspect is used.
 
     Raises:
-        UserError: no size, or more than 8,192 pixels a side.
+        UserError: not a size, or a side of more than 8,192 pixels.
     """
     written = str(text).strip().lower()
     times = re.fullmatch(r"(\d+)x", written)
@@ -258,7 +258,7 @@ def region_of(text: str | Sequence[float]) -> Region:
 
 
 def _refuse(request: Request) -> None:
-    """Mistakes that need no data to be seen."""
+    """Raises for mistakes in a request that can be found without data."""
     if request.split not in ("train", "validation"):
         raise UserError(f"no split '{request.split}'; possible: train, validation")
     if request.images is not None and request.images < 1:
@@ -269,7 +269,7 @@ def _refuse(request: Request) -> None:
 
 
 def _images(opened: OpenedRun, split: Split) -> Images:
-    """The run's first training or validation set, its random changes applied once."""
+    """The run's first training or validation set, with its random changes applied once."""
     sets = opened.parts.train if split == "train" else opened.parts.validation
     if not sets:
         raise UserError(f"run {opened.run.folder} has no {split} set", hint="--split train")

@@ -1,4 +1,4 @@
-"""A stored run as a living model again."""
+"""Rebuilds the trained model of a stored run."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 def take_bytes(model: nn.Module, value_range: ValueRange) -> None:
-    """Lets `model(...)` and `model.encode` take images as a set holds them: uint8, or floats.
+    """Makes `model(...)` and `model.encode` accept uint8 images as well as floats.
 
-    Bytes are brought to what the model learned as black and white; floats must be in it already.
+    uint8 is converted to the value range of the model; floats must be in it already.
     """
     encode = model.encode
 
     def of_bytes(images: Tensor) -> Tensor:
-        """The latent of (B, C, H, W), uint8 or float."""
+        """The latent of images (B, C, H, W), uint8 or float."""
         return encode(as_given(images, value_range))  # type: ignore[operator,no-any-return]
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What the model is called with, its images as floats."""
+        """The arguments of the model, with its images converted to floats."""
         return (as_given(inputs[0], value_range), *inputs[1:]) if inputs else inputs
 
     model.encode = of_bytes  # type: ignore[assignment]
@@ -45,16 +45,16 @@ def take_bytes(model: nn.Module, value_range: ValueRange) -> None:
 
 
 def reopen_run(reference: str, workspace: Workspace) -> OpenedRun:
-    """A stored run with its trained model, and with all that its text describes.
+    """Opens a stored run with its trained model, objective and data sets.
 
-    Its text is evaluated again under the restriction it was made with; arguments that the text
-    leaves out come from the run's own record, so later defaults do not change it. Data whose paths
-    are relative to the experiment file are looked for where that file stood when the run was
-    trained (see `assembly.place`), then below the folders of the workspace.
+    Its text is evaluated again under the same restriction as at training. Arguments that the text
+    leaves out come from the run's record, so later defaults do not change it. Data with paths
+    relative to the experiment file are searched in the folder of that file at training (see
+    `assembly.place`), then in the folders of the workspace.
 
     Args:
         reference: RUN, RUN@best, RUN@latest or RUN@images; RUN alone means the best state.
-        workspace: where it is, what it may read, and the device.
+        workspace: folder of runs, folders that may be read, and the device.
 
     Raises:
         StoreError: no such run or state, or it needs `trust`.
@@ -94,7 +94,7 @@ def reopen_run(reference: str, workspace: Workspace) -> OpenedRun:
 
 @contextlib.contextmanager
 def _told_where_modules_were(reading: Roots) -> Iterator[None]:
-    """A module that lay beside the experiment file is not found without that folder."""
+    """Context manager: adds a hint about folders to errors about modules that are not found."""
     try:
         yield
     except (ConfigError, Problems) as error:

@@ -1,4 +1,4 @@
-"""Is the extra resolution real? Renders against larger originals, and against plain bicubic.
+"""Scores renders against larger originals, and compares them with bicubic enlargements.
 
 larger originals -> mean over pixels -> small originals -> encode -> render at the larger size
 """
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from aelab.config.blocks import Scope
     from aelab.study.opened import OpenedRun
 
-#: Images that are scored unless told otherwise.
+#: Images that are scored by default.
 SCORED = 200
-#: Errors below this are rounding: 100 dB.
+#: Errors below this count as rounding; it limits the PSNR to 100 dB.
 LEAST_L2 = 1e-10
 
-#: What is compared: the decoder's render, and the enlargements that know as much, or more.
+#: Compared images: the render, and enlargements that use the same or more information.
 RENDER = "render"
 OF_RECONSTRUCTION = "bicubic of the reconstruction"
 OF_ORIGINAL = "bicubic of the small original"
@@ -59,25 +59,25 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Errors:
-    """What one kind of picture misses; each (B,), mean over channels and pixels of an image."""
+    """Errors of one kind of image; each (B,), mean over channels and pixels."""
 
     l1: Tensor
     l2: Tensor
 
     @property
     def psnr(self) -> Tensor:
-        """(B,), dB, for values of 0..1; at most 100."""
+        """PSNR, (B,) dB, for values in 0..1; at most 100."""
         return -10 * self.l2.clamp(min=LEAST_L2).log10()
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One size against the true originals of that size.
+    """Scores at one size against the originals of that size.
 
     Attributes:
         size: (height, width).
-        errors: kind of picture (see `PICTURES`) -> its errors.
-        total: how many images the set has, of which these may be a draw; 0 where it is not known.
+        errors: kind of image (see `PICTURES`) -> its errors.
+        total: images in the set, of which these may be a draw; 0 if unknown.
     """
 
     size: Size
@@ -85,16 +85,16 @@ class Scores:
     total: int = 0
 
     def wins_over(self, other: str) -> float:
-        """Share of the images, 0..1, whose render has a lower L2 than the other picture."""
+        """Share of images, 0..1, whose render has a lower L2 than the other kind."""
         return float((self.errors[RENDER].l2 < self.errors[other].l2).float().mean())
 
 
 def score_run(opened: OpenedRun, request: Request) -> Rendered:
-    """Renders at each size beside the true originals: sheets, `truth.csv`, and the scores.
+    """Scores renders at each size against larger originals; writes sheets and `truth.csv`.
 
     Raises:
-        ConfigError: the run's decoder has a fixed grid.
-        UserError: impossible sizes or number of images.
+        ConfigError: the run's decoder has a fixed output size.
+        UserError: invalid sizes or number of images.
     """
     decoder = renderer(opened, request)
     count = request.images or SCORED
@@ -122,7 +122,7 @@ def score_run(opened: OpenedRun, request: Request) -> Rendered:
 
 
 def errors(pictures: Tensor, true: Tensor) -> Errors:
-    """(B, C, H, W) each -> L1 and L2 of each image."""
+    """L1 and L2 of each image; both arguments (B, C, H, W)."""
     off = pictures - true
     return Errors(off.abs().mean(dim=(1, 2, 3)), off.square().mean(dim=(1, 2, 3)))
 
@@ -130,14 +130,14 @@ def errors(pictures: Tensor, true: Tensor) -> Errors:
 def larger_originals(
     opened: OpenedRun, shape: Size, request: Request, count: int
 ) -> tuple[Tensor, list[Size], int]:
-    """True originals, (B, C, H, W) in 0..1, the sizes they can be compared at, how many there are.
+    """Larger originals (B, C, H, W) in 0..1, the sizes to compare at, and the size of their set.
 
-    Of more than are wanted a random draw, spread over the classes; the first few of them, one of
-    each class in turn, are what a sheet shows.
+    If the set has more than `count`, they are a random draw, balanced over classes. The first of
+    them, one of each class in turn, are shown on a sheet.
 
     Raises:
-        ShapeError: sizes that are no multiples of the small one, or do not divide the largest.
-        DataError: the set is stored no larger than the run has it.
+        ShapeError: sizes that are not multiples of the small one, or do not divide the largest.
+        DataError: the stored images are not larger than those of the run.
     """
     channels = int(opened.run.record["shape"][0])
     if isinstance(request.truth, str):
@@ -174,7 +174,7 @@ def _times(shape: Size) -> list[Size]:
 
 
 def _fits(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
-    """Whether the large size is a whole multiple of the small one, the same in both directions."""
+    """Whether the large size is the same whole multiple of the small one in both directions."""
     times = large[0] // small[0]
     return times >= 1 and (small[0] * times, small[1] * times) == tuple(large)
 
@@ -182,7 +182,7 @@ def _fits(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
 def _written_larger(
     opened: OpenedRun, request: Request, shape: tuple[int, int, int], sizes: list[Size]
 ) -> Dataset:
-    """The run's own set with its shape in `globals` made larger: the largest that is no fake."""
+    """The run's own set with a larger shape in `globals`; the largest that needs no enlargement."""
     refused = None
     for size in sorted(sizes, reverse=True)[: 1 if request.sizes else None]:
         dataset = _with_shape(opened, request, shape, (shape[0], *size))
@@ -197,12 +197,12 @@ def _written_larger(
 
 
 def enlargement(dataset: Dataset) -> str | None:
-    """The first step of a description that makes its images larger than they were stored.
+    """The first step of a data set that enlarges images beyond their stored size.
 
-    Headers of picture files are read, no pixels.
+    Reads headers of image files, no pixels.
 
     Returns:
-        For instance `rpg: 32x32 to 64x64`; None where every image is at least as large as wanted.
+        For instance `rpg: 32x32 to 64x64`; None if every stored image is large enough.
     """
     height, width = dataset.item_shape()[-2:]
     source, before = dataset.source, dataset.before
@@ -219,7 +219,7 @@ def enlargement(dataset: Dataset) -> str | None:
 def _with_shape(
     opened: OpenedRun, request: Request, shape: tuple[int, ...], wanted: tuple[int, ...]
 ) -> Dataset:
-    """The data set's block evaluated with another value of the global that holds the shape."""
+    """Evaluates the block of the data set with another value of the global that has the shape."""
     scope, found = _scope(opened), False
     for key, block in opened.spec.blocks.items():
         if key.startswith("globals."):
@@ -239,7 +239,7 @@ def _with_shape(
 
 
 def _evaluated(opened: OpenedRun, text: str) -> Dataset:
-    """A data set by an expression, with the names that the run's own blocks have."""
+    """The data set of an expression, which may use the names of the run's blocks."""
     scope = _scope(opened)
     for key, block in opened.spec.blocks.items():
         if key.startswith("globals."):
@@ -256,14 +256,14 @@ def _dataset(scope: Scope, block: Block) -> Dataset:
 
 
 def _scope(opened: OpenedRun) -> Scope:
-    """The names of the run's blocks; what they may read is what the run itself may."""
+    """The scope of the run's blocks, which may read the same folders as the run."""
     names = catalogue.names(reading=opened.reading)
     trust = bool(opened.run.record.get("trust"))
     return opened.spec.scope(names, catalogue.attributes(), trust=trust)
 
 
 def scores_table(scores: tuple[Scores, ...]) -> str:
-    """Mean and standard deviation over the images as Markdown, one row a size and picture."""
+    """A Markdown table of means and standard deviations, one row for each size and kind."""
     rows = ["| size | picture | PSNR, dB | L2 | L1 | the render is better |",
             "|:--|:--|--:|--:|--:|--:|"]  # fmt: skip
     for score in scores:
@@ -284,7 +284,7 @@ def _spread(values: Tensor, digits: int) -> str:
 
 
 def _csv(scores: list[Scores]) -> str:
-    """One row an image, size and picture."""
+    """A CSV table with one row for each image, size and kind."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["size", "picture", "image", "psnr_db", "l2", "l1"])

@@ -1,4 +1,4 @@
-"""Where the runs of a matrix are trained. An engine takes jobs and gives events.
+"""Engines train the runs of a matrix: they take jobs and yield events.
 
 inline.Inline    in this process, one after the other
 pool.Pool        in worker processes of this machine, several at once

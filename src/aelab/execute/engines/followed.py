@@ -1,4 +1,4 @@
-"""Runs that are trained elsewhere, told from the files that they leave in the shared folder."""
+"""Follows runs that are trained elsewhere, by the files that they write to the shared folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TAIL_BYTES = 16_384
 
 
 class Followed:
-    """Some runs, and what was told of each.
+    """Runs that are trained elsewhere, and which events were reported of each.
 
     Args:
-        jobs: whose ends count.
-        store: the folder of the runs, shared with whoever trains them.
-        begun: when the jobs were placed, in seconds since 1970: an older failure is no end.
+        jobs: the runs to follow.
+        store: the folder of the runs, shared with the processes that train them.
+        begun: when the jobs were placed, in seconds since 1970; older failures are ignored.
         threads: of each run.
     """
 
@@ -44,15 +44,15 @@ class Followed:
 
     @property
     def reached(self) -> tuple[int, int]:
-        """Runs that are left and images seen of all: when it does not change, nothing happens."""
+        """Number of runs left, and sum of their images: unchanged if there is no progress."""
         return len(self._jobs), sum(self._images.values())
 
     def forget(self, name: str) -> bool:
-        """Tells no more of a run whose end is known otherwise; whether it had not ended before."""
+        """Stops following a run whose end is known otherwise; returns whether it was followed."""
         return self._jobs.pop(name, None) is not None
 
     def look(self) -> Iterator[ev.Event]:
-        """What has happened since the last look."""
+        """Yields the events since the last call."""
         for name, job in list(self._jobs.items()):
             with contextlib.suppress(StoreError):
                 path = self._store.path_of(job.spec.folder)
@@ -102,7 +102,7 @@ class Followed:
 
 
 def begin_again(job: Job, store: Store, options: Options) -> None:
-    """What `--restart` and `--retry-failed` ask for, once, and not wherever the run is placed.
+    """Applies `--restart` and `--retry-failed` once, before a run is placed on any machine.
 
     Raises:
         StoreError: another process trains the run.
@@ -119,7 +119,7 @@ def begin_again(job: Job, store: Store, options: Options) -> None:
 
 
 def _last_row(path: Path) -> dict[str, Any]:
-    """The last whole training row of a file that somebody may be writing."""
+    """The last complete training row of a metrics file that may be being written."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))

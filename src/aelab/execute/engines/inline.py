@@ -18,10 +18,10 @@ class Inline:
     """An engine without other processes.
 
     Attributes:
-        workspace: where runs are, what may be read, and the device.
+        workspace: folder of runs, folders that may be read, and the device.
         options: of the caller.
         stop: asked between batches and between runs.
-        rehearsal: looks whether runs can be built.
+        rehearsal: checks whether runs can be built.
     """
 
     workspace: Workspace
@@ -52,4 +52,4 @@ class Inline:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """There is nothing to give back."""
+        """Does nothing: there are no resources to release."""

@@ -1,7 +1,7 @@
 """Training in worker processes of this machine: several runs at once, each on its own cores.
 
-Workers live as long as there is work, so torch is imported once in each; this process needs no
-torch. Jobs are plain data, results are run directories; only events come back (see `worker`).
+Workers stay alive while there is work, so each imports torch only once; this process does not need
+torch. Jobs are plain data, results are run directories; only events are sent back (see `worker`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from aelab.execute.jobs import Job, Options, Rehearsal
 from aelab.execute.stop import StopRequest
 from aelab.hardware import allocator_environment, is_there, machine_mark, process_mark
 
-#: Seconds between two looks at whether somebody asked to stop.
+#: Seconds between two checks of the stop request.
 _LOOK_SECONDS = 0.2
-#: Seconds that workers may take to save their runs where nobody waits for events any more.
+#: Seconds that workers may take to save their runs when the pool closes.
 _FAREWELL_SECONDS = 20.0
-#: Events after which a worker has no run in its hands.
+#: Events that end a worker's run.
 _ENDS = (ev.RunErred, ev.RunFinished, ev.RunSkipped, ev.RunStopped)
-#: What a worker takes besides model, batch and data: Python, torch, buffers; measured, rounded up.
+#: Memory of a worker besides model, batch and data (Python, torch, buffers): measured, rounded up.
 BASE_MB = 450.0
-#: Runs of a matrix, at even distances, whose models are built to estimate their memory.
+#: Number of evenly spaced runs of a matrix whose models are built to estimate their memory.
 SAMPLED = 8
-#: Lines of a worker's last words that are kept for the message of its death.
+#: Last lines of a worker's output that are kept for the message if it dies.
 _LAST_LINES = 12
 _START = "from aelab.execute.engines.worker import main; main()"
 
@@ -53,15 +53,15 @@ class Pool:
 
     Args:
         workspace: where runs are, what may be read, and the device.
-        options: of the caller; `threads` of each run, 1 where it says nothing.
-        stop: once it is asked, every worker saves its run and ends.
-        rehearsal: looks whether runs can be built; a function of a module, as it is sent.
+        options: of the caller; `threads` of each run, 1 by default.
+        stop: once requested, every worker saves its run and ends.
+        rehearsal: checks whether runs can be built; a module-level function, because it is pickled.
         count: workers, at least 1.
         room_mb: memory that all may use together: fewer runs are trained at once where their models
             need more. None: the caller has said how many.
 
     Attributes:
-        jobs: runs at once; fewer after a worker died.
+        jobs: number of parallel runs; reduced after a worker dies.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Pool:
     # --- the engine
 
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
-        """See `Engine`; the first worker does it, some runs at a time, as one is enough."""
+        """See `Engine`. The first worker tries growing groups of runs; one good run is enough."""
         errors: dict[str, AelabError] = {}
         some, start = 1, 0
         while True:
@@ -158,7 +158,7 @@ class Pool:
         return _Worker(self._setup, self._heard, self._threads)
 
     def _hand_out(self, waiting: deque[tuple[Job, Options]]) -> None:
-        """Gives every free worker a job, as far as there are jobs, and more may run at once."""
+        """Gives free workers the waiting jobs, up to `self.jobs` at a time; ends spare workers."""
         busy = sum(worker.job is not None for worker in self._workers)
         while waiting and busy < self.jobs:
             free = next((worker for worker in self._workers if worker.is_free), None)
@@ -168,7 +168,7 @@ class Pool:
             free.job = waiting.popleft()
             free.order("train", *free.job)
             busy += 1
-        # Whoever will not be needed again gives its memory back.
+        # Workers that are no longer needed end, to free their memory.
         spare = [worker for worker in self._workers if worker.is_free]
         needed = min(self.jobs - busy, len(waiting)) if self.jobs > busy else 0
         for worker in spare[needed:]:
@@ -202,7 +202,7 @@ class Pool:
         return needs
 
     def _messages(self) -> Iterator[tuple[_Worker, tuple[Any, ...]]]:
-        """What workers have said since; waits a moment for the first."""
+        """Yields the messages of workers since the last call; waits a moment for the first."""
         try:
             yield self._heard.get(timeout=_LOOK_SECONDS)
             while True:
@@ -215,12 +215,12 @@ class Pool:
     def _handled(
         self, worker: _Worker, message: tuple[Any, ...], waiting: deque[tuple[Job, Options]]
     ) -> Iterator[ev.Event]:
-        """What the caller shall see of one message."""
+        """Handles one message; yields the events for the caller."""
         match message:
             case ("event", ev.RunErred(no_memory=True)) if self._may_retry(worker):
                 yield self._retry(worker, "out of memory", waiting, retry_failed=True)
             case ("event", ev.RunInterrupted()) if not self._stop:
-                pass  # somebody ended this worker alone: its end, which follows, is handled
+                pass  # only this worker was ended from outside; "gone" follows and is handled
             case ("event", event):
                 if isinstance(event, _ENDS):
                     worker.is_told = True
@@ -239,7 +239,7 @@ class Pool:
     def _lost(
         self, worker: _Worker, waiting: deque[tuple[Job, Options]]
     ) -> Iterator[ev.Event]:  # fmt: skip
-        """A worker has ended; with a run in its hands that was nobody's wish."""
+        """Handles the end of a worker; if it had a run, this was unexpected."""
         code = worker.ended()
         self._workers.remove(worker)
         worker.end(0)  # closes its streams
@@ -265,7 +265,7 @@ class Pool:
         yield ev.RunErred(spec.name, f"{message}\n  {hint}")
 
     def _may_retry(self, worker: _Worker) -> bool:
-        """Whether a run that lacked memory had neighbours, and was not tried again before."""
+        """Whether to retry a run without memory: only if others ran beside it, and only once."""
         neighbours = sum(other.job is not None for other in self._workers) > 1
         return bool(worker.job and neighbours and worker.job[0].spec.name not in self._retried)
 
@@ -277,13 +277,13 @@ class Pool:
         *,
         retry_failed: bool = False,
     ) -> ev.RunRetried:
-        """Puts the run of a worker first in the line, for fewer runs at once."""
+        """Puts the run of a worker first in the queue, and reduces the number of parallel runs."""
         assert worker.job
         job, options = worker.job
         worker.job = None
         self._retried.add(job.spec.name)
         self.jobs = max(1, self.jobs - 1)
-        # What it has saved so far is kept: it was begun anew already.
+        # `restart` was done already: the state saved since is kept.
         again = replace(options, restart=False, retry_failed=options.retry_failed or retry_failed)
         waiting.appendleft((job, again))
         return ev.RunRetried(job.spec.name, reason, self.jobs)
@@ -291,12 +291,12 @@ class Pool:
 
 @dataclass(eq=False)
 class _Worker:
-    """One process, and the threads that hear what it says.
+    """One process, and the threads that read its output.
 
     Attributes:
-        job: what it trains now.
-        is_told: whether the end of that run was told.
-        is_gone: no more orders for it.
+        job: the run that it trains now.
+        is_told: whether the end of that run was reported.
+        is_gone: whether it gets no more orders.
     """
 
     setup: Setup
@@ -335,7 +335,7 @@ class _Worker:
         return self.job is None and not self.is_gone
 
     def order(self, *message: Any) -> None:
-        """Sends an order; a process that has died is heard of otherwise."""
+        """Sends an order. Errors are ignored: the reading thread notices a dead process."""
         if self.is_gone and message[0] != "stop":
             return
         order = message if message[0] != "begin" else ("begin", message[1])
@@ -350,7 +350,7 @@ class _Worker:
         self.is_gone = True
 
     def end(self, seconds: float, *, kill: bool = False) -> None:
-        """Ends the process: at once, or when its run is saved, or after so many seconds."""
+        """Ends the process: at once with `kill`, else when its run is saved or the time is over."""
         self.is_gone = True
         if kill:
             self.process.kill()
@@ -377,7 +377,7 @@ class _Worker:
         return code
 
     def last_words(self) -> str:
-        """The end of what it wrote."""
+        """The end of its error output, in one line."""
         return visible(" | ".join(line for line in self.lines if line.strip())[-400:])
 
     def _hear(self, stream: IO[bytes]) -> None:
@@ -401,7 +401,7 @@ def _raise(message: tuple[Any, ...]) -> None:
 
 
 def _words_of(code: int) -> str:
-    """What an exit code says: `signal 9 (SIGKILL)`, `exit code 1`."""
+    """An exit code in words: `signal 9 (SIGKILL)`, `exit code 1`."""
     if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):
@@ -417,7 +417,7 @@ def _images(store: Any, spec: RunSpec) -> int:
 
 
 def _note_failure(store: Any, spec: RunSpec, message: str, hint: str) -> None:
-    """What a process that died could not write itself."""
+    """Records the failure of a process that died before it could record it itself."""
     with contextlib.suppress(StoreError):
         run = store.open(spec.folder)
         with run.lock():
@@ -430,7 +430,7 @@ def _note_failure(store: Any, spec: RunSpec, message: str, hint: str) -> None:
 
 
 def _make_shelf() -> Path:
-    """A folder of this user alone for data sets; removes those of processes that were killed."""
+    """Makes a private folder for shared data sets; removes those of processes that were killed."""
     root, here = Path(tempfile.gettempdir()), machine_mark()
     with contextlib.suppress(OSError):
         for path in root.glob("aelab-data-*"):

@@ -1,7 +1,7 @@
 """Training on a Ray cluster: each run is a task of one worker, on a shared folder of runs.
 
-Ray only places the runs. What they leave is read from the folder, as with Slurm, so a lost node, or
-the loss of this process, costs the time since the last saved state of the runs in training.
+Ray only places the runs. Their results are read from the folder, as with Slurm. So the loss of a
+node, or of this process, costs only the training since the last saved state.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from aelab.runs.checkpoints import Checkpoint
 
 #: Seconds between two looks at the files, and at whether the cluster can hold a run at all.
 LOOK_SECONDS, FIT_SECONDS = 1.0, 30.0
-#: How often a run may be lost in a row without a later state.
+#: A run fails after this many losses in a row without a newer saved state.
 MOST_LOSSES = 3
-#: Seconds in which a lost node's processes must free a run, and between two tries to take it over.
+#: Seconds in which processes of a lost node must release a run, and between attempts to take it.
 FREED_SECONDS, AGAIN_SECONDS = 180.0, 5.0
 #: Seconds that workers may take to save their runs.
 FAREWELL_SECONDS = 60.0
@@ -68,10 +68,10 @@ class Cluster:
 
     @classmethod
     def of(cls, address: str, runs: int | None = None, needs: Sequence[str] = ()) -> Cluster:
-        """The same from what a caller types: `["gpu=0.25 cpu=2", "memory=4G"]`.
+        """A cluster from the options as typed: `["gpu=0.25 cpu=2", "memory=4G"]`.
 
         Raises:
-            UserError: a word is no NAME=NUMBER.
+            UserError: a word is not NAME=NUMBER.
         """
         found: dict[str, float] = {}
         for word in (word for text in needs for word in text.replace(",", " ").split()):
@@ -88,7 +88,7 @@ class Cluster:
         return cls(address, runs, cpu, gpu, None if memory is None else int(memory), found)
 
     def needs(self, threads: int, factor: float = 1.0) -> dict[str, float]:
-        """What Ray sets aside for a run, by Ray's names; `factor` times the cores."""
+        """The resources that Ray reserves for a run, by Ray's names; cores times `factor`."""
         cpu = (threads if self.cpu is None else self.cpu) * factor
         found = {"CPU": cpu, "GPU": self.gpu, "memory": float(self.memory or 0), **self.others}
         return {name: number for name, number in found.items() if number}
@@ -96,13 +96,13 @@ class Cluster:
 
 @dataclass
 class _Placed:
-    """A run that Ray has.
+    """A run that was submitted to Ray.
 
     Attributes:
-        losses: how often it was lost since it last stored a later state.
+        losses: how often it was lost since its last newer state.
         images: of its stored state when it was placed.
-        factor: of the cores that are set aside for it.
-        held_since: when another process was first found to hold it; None: it was not.
+        factor: multiplies the cores that are reserved for it.
+        held_since: when another process was first found to hold it; None: never.
     """
 
     job: Job
@@ -116,11 +116,11 @@ class Ray:
     """An engine whose workers are those of a Ray cluster.
 
     Args:
-        workspace: whose folder of runs every node must see under the same path.
+        workspace: its folder of runs must have the same path on every node.
         options: of the caller; `threads` of each run, 1 where it says nothing.
-        stop: once it is asked, every run is saved.
-        rehearsal: looks whether runs can be built, on this machine.
-        cluster: where, and what a run needs.
+        stop: once requested, every run is saved.
+        rehearsal: checks on this machine whether runs can be built.
+        cluster: address, and resources of a run.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Ray:
     # --- the engine
 
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
-        """See `Engine`: here, because a mistake should not wait for a node."""
+        """See `Engine`. Runs on this machine, so that mistakes do not wait for a node."""
         if specs:
             self._rehearsal(specs, self._workspace)
 
@@ -207,7 +207,7 @@ class Ray:
             MissingExtra: Ray is not installed.
             UserError: there is no such cluster.
         """
-        # Ray takes SIGTERM for itself while it is imported and begun.
+        # Importing and starting Ray replaces the signal handlers; they are restored below.
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
@@ -234,7 +234,7 @@ class Ray:
             for number, handler in handlers.items():
                 with contextlib.suppress(ValueError, TypeError):  # another thread than the first
                     signal.signal(number, handler)
-        # A lost run is placed again by us, where it can be told, and is not begun anew twice.
+        # No retries by Ray: a lost run is submitted again by us, with a message.
         self._task = ray.remote(max_retries=0)(ray_task.train)
 
     def _nodes(self) -> list[dict[str, Any]]:
@@ -250,7 +250,7 @@ class Ray:
         return ", ".join(parts)
 
     def room(self) -> int:
-        """Runs that the cluster has room for now, at most as many as may be at once."""
+        """Number of runs that fit on the cluster now, limited by the option."""
         needs = self._cluster.needs(self._threads)
         nodes = [node["Resources"] for node in self._nodes()]
         slots = sum(
@@ -259,7 +259,7 @@ class Ray:
         return max(1, min(slots, self._cluster.runs or slots))
 
     def _told_if_too_large(self) -> Iterator[ev.Event]:
-        """A word where no node could ever hold a run: a cluster that grows may, later."""
+        """A note if no node has the resources of a run. Not an error: the cluster may grow."""
         needs = self._cluster.needs(self._threads)
         nodes = [node["Resources"] for node in self._nodes()]
         if any(all(node.get(k, 0) >= v for k, v in needs.items()) for node in nodes):
@@ -268,7 +268,7 @@ class Ray:
         yield ev.Told(f"  waiting: no node of the cluster has what one run needs ({wanted})")
 
     def _tidy(self) -> None:
-        """Lets every node remove its copies of data sets."""
+        """Removes the copies of data sets on every node."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         task = self._ray.remote(num_cpus=0, max_retries=0)(ray_task.tidy)
@@ -283,7 +283,7 @@ class Ray:
     # --- runs
 
     def _place(self, waiting: deque[_Placed]) -> None:
-        """Hands over as many runs as there may be at once; Ray starts them where there is room."""
+        """Submits as many runs as the option allows; Ray starts them where there is room."""
         now = time.monotonic()
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
@@ -305,7 +305,7 @@ class Ray:
             options["memory"] = memory
         if needs:
             options["resources"] = needs
-        # Once begun again, it is continued, wherever it is placed.
+        # `begin_again` has applied these options: from now on the run is only continued.
         own = replace(self._options, restart=False, retry_failed=False, threads=self._threads)
         return self._task.options(**options).remote(self._everywhere(), placed.job, own)
 
@@ -328,7 +328,7 @@ class Ray:
         )
 
     def _ended(self, followed: Followed, waiting: deque[_Placed]) -> Iterator[ev.Event]:
-        """What has become of runs since; waits a moment."""
+        """Yields the events of runs that have ended; waits a moment."""
         if not self._active:
             time.sleep(min(LOOK_SECONDS, 0.2))
             return
@@ -349,14 +349,14 @@ class Ray:
     def _told(
         self, placed: _Placed, outcome: Outcome, followed: Followed, waiting: deque[_Placed]
     ) -> Iterator[ev.Event]:
-        """The end of a run that its worker has reached itself."""
+        """Handles the end of a run that its worker reported."""
         event, name = outcome.event, placed.job.spec.name
         match event:
             case ev.RunInterrupted() if not self._stop:
                 yield from self._lost(placed, None, followed, waiting)
                 return
             case ev.RunSkipped(held=True) if placed.losses and not self._stop:
-                # Processes of a node that Ray has given up may still train it for a while.
+                # Processes of a node that Ray counts as lost may still train it for a while.
                 now = time.monotonic()
                 placed.held_since = placed.held_since or now
                 if now < placed.held_since + FREED_SECONDS:
@@ -373,7 +373,7 @@ class Ray:
         followed: Followed,
         waiting: deque[_Placed],
     ) -> Iterator[ev.Event]:
-        """The worker or the node of a run is gone: it is placed again, while it gets on."""
+        """Handles the loss of a worker or node: submits the run again, if it made progress."""
         yield from followed.look()
         name = placed.job.spec.name
         if name not in {job.spec.name for job in followed.left}:
@@ -399,13 +399,13 @@ class Ray:
         yield ev.RunRetried(name, reason, at_once)
 
     def _largest_factor(self) -> float:
-        """The cores of the largest node over those of a run."""
+        """The cores of the largest node divided by those of a run."""
         cores = self._cluster.needs(self._threads).get("CPU", 0)
         most = max((node["Resources"].get("CPU", 0) for node in self._nodes()), default=0)
         return max(1.0, most / cores) if cores else 1.0
 
     def _abandoned(self, followed: Followed) -> Iterator[ev.Event]:
-        """Runs whose workers have not saved them in time: what they saved before is kept."""
+        """Ends runs that were not saved in time; their earlier saved states are kept."""
         left = list(self._active.values())
         self._cancel(force=True)
         for placed in left:
@@ -432,7 +432,7 @@ class Ray:
             self._wait_for_save(placed)
 
     def _cancel(self, *, force: bool = False) -> None:
-        """Asks all runs to be saved, or ends them."""
+        """Asks all workers to save their runs and end; with `force` ends them at once."""
         for reference in self._active:
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference, force=force)
@@ -441,7 +441,7 @@ class Ray:
 
 
 def _words_of(error: Exception | None) -> str:
-    """Why a worker is gone, in one line."""
+    """The reason of a lost worker, in one line."""
     if error is None:
         return "its worker was asked to end"
     first = next((line for line in str(error).splitlines() if line.strip()), "")

@@ -1,6 +1,6 @@
-"""What a worker of a Ray cluster does: it trains one run into the shared folder.
+"""The task of a worker of a Ray cluster: trains one run into the shared folder.
 
-Ray keeps the process for the next run, so torch is imported once in each. Both directions are
+Ray reuses the process for the next run, so each imports torch only once. Arguments and results are
 plain data; the run's directory is the result.
 """
 
@@ -28,22 +28,22 @@ from aelab.execute.jobs import Job, Options
 from aelab.execute.stop import StopRequest
 from aelab.hardware import machine_mark, process_mark
 
-#: Seconds until a file that another machine made must be seen: network file systems are late.
+#: Seconds to wait for a file of another machine: network file systems have delays.
 _SEEN_SECONDS = 60.0
-#: What an end of a run is told by.
+#: Events that end a run.
 _ENDS = (ev.RunFinished, ev.RunErred, ev.RunSkipped, ev.RunInterrupted, ev.RunStopped)
 
 
 @dataclass(frozen=True)
 class Place:
-    """What holds for all runs of a command, wherever they are trained.
+    """The settings of a command that all its runs need, on any machine.
 
     Attributes:
-        workspace: with absolute paths, which every node has.
-        folder: where the command was typed.
-        mark: a file in the folder of the runs, by which a node sees that it shares it.
+        workspace: with absolute paths, which must exist on every node.
+        folder: working folder of the command.
+        mark: a file in the folder of the runs; a node that sees it shares the folder.
         environment: variables of the command that runs depend on.
-        command: what the user typed, which runs remember.
+        command: as typed by the user; runs store it.
         token: hexadecimal, of this command alone.
         version: of aelab.
     """
@@ -59,12 +59,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """The result of training one run.
 
     Attributes:
-        event: its end; None where it has none.
-        error: what concerns every run.
-        fault: the traceback of a fault in aelab.
+        event: the event of its end, or None.
+        error: an error that concerns every run.
+        fault: the traceback of an unexpected error in aelab.
     """
 
     event: ev.Event | None = None
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def train(place: Place, job: Job, options: Options) -> Outcome:
-    """Trains one run in this process, or continues it. Raises nothing."""
+    """Trains or continues one run in this process. Never raises."""
     argv = sys.argv[:]
     try:
         _enter(place)
@@ -95,15 +95,15 @@ def train(place: Place, job: Job, options: Options) -> Outcome:
 
 
 def tidy(token: str) -> None:
-    """Removes the copies of data sets that this node has kept for a command."""
+    """Removes the copies of data sets of a command on this node."""
     shutil.rmtree(_shelf(token), ignore_errors=True)
 
 
 def _enter(place: Place) -> None:
-    """Makes this process one of the command.
+    """Sets working folder and environment of the command in this process.
 
     Raises:
-        UserError: this machine lacks what all must have.
+        UserError: this machine has another version, or does not share the folder.
     """
     host = platform.node()
     if place.version != __version__:
@@ -129,7 +129,7 @@ def _enter(place: Place) -> None:
 
 @contextlib.contextmanager
 def _saving_when_asked() -> Iterator[StopRequest]:
-    """Ray cancels with an interrupt, and ends workers with SIGTERM: both save the run first."""
+    """Context manager: on SIGINT (Ray cancels) or SIGTERM (Ray ends workers) the run is saved."""
     stop, before = StopRequest(), {}
 
     def ask(number: int, frame: object) -> None:
@@ -147,10 +147,10 @@ def _saving_when_asked() -> Iterator[StopRequest]:
 
 
 def _shelf(token: str) -> Path:
-    """This node's folder for one copy of each data set.
+    """The folder of this node with one copy of each data set.
 
-    All workers of a node are children of one process of Ray, so it counts as the owner: what a
-    killed command leaves is removed after that process has ended, as `pool` does.
+    All workers of a node are children of one Ray process, which counts as the owner. After its end
+    the remains of a killed command are removed, as `pool` does.
     """
     owner = os.getppid()
     mark = process_mark(owner) or "x"

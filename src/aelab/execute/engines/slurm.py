@@ -1,8 +1,8 @@
 """Training in the tasks of a Slurm array: the same command on other machines, on a shared folder.
 
-One batch script is submitted; each of its tasks is an `aelab run` of the same file that takes
-whichever runs nobody else trains. So a task that is lost costs nothing but the time since its last
-saved state: another one takes its run over, or the next array does.
+One batch script is submitted. Each of its tasks is an `aelab run` of the same file that trains runs
+which no other task holds. So a lost task costs only the training since its last saved state:
+another task, or the next array, takes its run over.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from aelab.execute.engines.followed import Followed, begin_again
 from aelab.execute.jobs import Job, Options, Rehearsal
 from aelab.execute.stop import StopRequest
 
-#: Seconds between two looks at the files, and between two questions to Slurm.
+#: Seconds between two checks of the files, and between two queries of Slurm.
 LOOK_SECONDS, ASK_SECONDS = 2.0, 15.0
-#: Arrays in a row without an image more, after which the runs that are left count as failed.
+#: After this many arrays in a row without progress the remaining runs count as failed.
 MOST_ARRAYS = 3
-#: Seconds after the end of an array in which the last files may still come.
+#: Seconds after the end of an array in which its last files may still arrive.
 _LATE_SECONDS = 5.0
 #: Options of `run` that are for the command that submits, and whether a value follows.
 _OURS = {"--slurm": False, "--sbatch": True, "--jobs": True, "-j": True, "--threads": True,
@@ -39,12 +39,12 @@ _OURS = {"--slurm": False, "--sbatch": True, "--jobs": True, "-j": True, "--thre
 
 @dataclass(frozen=True)
 class Array:
-    """How to submit.
+    """How to submit a Slurm array.
 
     Attributes:
         options: of `sbatch`, as typed: `--partition=gpu`, `--time=4:00:00`.
-        command: the words after `aelab` that train the file; without those of the submission.
-        tasks: at once; None: one for each run.
+        command: arguments of `aelab` that train the file, without those of the submission.
+        tasks: number of parallel tasks; None: one for each run.
     """
 
     options: tuple[str, ...]
@@ -56,10 +56,10 @@ class Slurm:
     """An engine whose workers are the tasks of Slurm arrays.
 
     Args:
-        workspace: whose folder of runs every node must see under the same path.
+        workspace: its folder of runs must have the same path on every node.
         options: of the caller; `threads` are the CPUs of a task.
-        stop: once it is asked, the array is cancelled; its runs are saved.
-        rehearsal: looks whether runs can be built, on this machine.
+        stop: once requested, the array is cancelled; its runs are saved.
+        rehearsal: checks on this machine whether runs can be built.
         array: how to submit.
     """
 
@@ -76,7 +76,7 @@ class Slurm:
         self._submitted: list[str] = []
 
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
-        """See `Engine`: here, because a mistake should not wait in a queue."""
+        """See `Engine`. Runs on this machine, so that mistakes are found without queueing."""
         if specs:
             self._rehearsal(specs, self._workspace)
 
@@ -90,7 +90,7 @@ class Slurm:
             number, log = self._submit(len(followed.left))
             yield ev.Told(f"  submitted to Slurm as job {number}; its output: {log}")
             yield from self._until_over(number, followed)
-            # A task whose time was up has saved its run: the next array goes on from there.
+            # A task at its time limit has saved its run: the next array continues it.
             fruitless = fruitless + 1 if followed.reached == before else 0
             before = followed.reached
         yield from followed.look()
@@ -105,7 +105,7 @@ class Slurm:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # Whoever closes the terminal has left; the queue is not theirs to empty.
+        # SIGHUP (129): the terminal was closed. The submitted jobs keep running.
         left_alone = self._stop.exit_code == 129
         for number in [] if left_alone else self._submitted:
             _call(["scancel", number], may_fail=True)
@@ -131,7 +131,7 @@ class Slurm:
                 _call(["scancel", number], may_fail=True)
 
     def _submit(self, runs: int) -> tuple[str, Path]:
-        """The number of the job, and the files of its output."""
+        """Submits an array; returns the job number and the output files."""
         folder = self._log_folder
         folder.mkdir(parents=True, exist_ok=True)
         output = folder / "%A-%a.txt"
@@ -166,12 +166,12 @@ class Slurm:
         )
 
     def _is_queued(self, number: str) -> bool:
-        """Whether a task waits or works; a job that Slurm has forgotten is over."""
+        """Whether a task of the job waits or runs; a job unknown to Slurm has ended."""
         return bool(_call(["squeue", "-h", "-j", number, "-o", "%T"], may_fail=True).strip())
 
 
 def command_of(words: Sequence[str]) -> tuple[str, ...]:
-    """The words of a command line that its tasks repeat: without those of the submission."""
+    """The arguments that the tasks repeat: the command line without the submission's options."""
     kept, skip = [], False
     for word in words:
         name, _, value = word.partition("=")
@@ -185,10 +185,10 @@ def command_of(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _call(command: list[str], *, given: str | None = None, may_fail: bool = False) -> str:
-    """What one of Slurm's programs says.
+    """Runs one of Slurm's programs; returns its output.
 
     Raises:
-        UserError: it is not installed, or refuses.
+        UserError: it is not installed, or fails.
     """
     try:
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)

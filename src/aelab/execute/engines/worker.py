@@ -1,4 +1,4 @@
-"""A worker process: it trains the runs that the pool sends, one at a time, until there are no more.
+"""A worker process: trains the runs that the pool sends, one at a time.
 
 Both directions are pickled tuples of plain data, one kind of message each:
 
@@ -7,9 +7,8 @@ Both directions are pickled tuples of plain data, one kind of message each:
     worker -> pool   ("event", event), ("needs", MB), ("done",), ("raised", error),
                      ("fault", traceback)
 
-The end of the first stream without "end" means that the pool is gone, however it went: the worker
-then saves its run and ends, so that no process is left over. What a run prints goes to the standard
-error.
+If the first stream ends without "end", the pool process has died. The worker then saves its run and
+ends, so that no process is left over. Output of a run goes to standard error.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ GRACE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Setup:
-    """What holds for all jobs.
+    """The settings for all jobs.
 
     Attributes:
-        workspace: where runs are, what may be read, and the device.
-        rehearsal: looks whether runs can be built.
-        shelf: folder in which all workers keep one copy of each data set.
-        command: what the user typed, which runs remember.
+        workspace: folder of runs, folders that may be read, and the device.
+        rehearsal: checks whether runs can be built.
+        shelf: folder with one copy of each data set, shared by all workers.
+        command: as typed by the user; runs store it.
     """
 
     workspace: Workspace
@@ -55,8 +54,8 @@ class Setup:
 
 
 def main() -> None:
-    """The whole life of a worker; never returns."""
-    # Ctrl-C and the end of the terminal reach every process of the command: the pool tells us.
+    """Runs the worker until its end; never returns."""
+    # Ctrl-C and SIGHUP reach every process of the command; here the pool sends "stop" instead.
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", None)):
         if number is not None:
             signal.signal(number, signal.SIG_IGN)
@@ -69,14 +68,14 @@ def main() -> None:
         worker.say("fault", traceback.format_exc())
     finally:
         worker.out.flush()
-        os._exit(code)  # neither the thread that listens nor torch needs a farewell
+        os._exit(code)  # without waiting for the listening thread or torch's cleanup
 
 
 class _Worker:
     def __init__(self) -> None:
         self.out: IO[bytes] = os.fdopen(os.dup(1), "wb")
         self._in: IO[bytes] = os.fdopen(os.dup(0), "rb")
-        # What the code of a file prints must not come between the messages.
+        # Output of the user's code must not mix with the messages on stdout.
         os.dup2(2, 1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         self.stop = StopRequest()
@@ -89,7 +88,7 @@ class _Worker:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def say(self, *message: Any) -> None:
-        """Sends one message; a pool that is gone hears nothing."""
+        """Sends one message; if the pool is gone, asks the run to stop."""
         try:
             with self._saying:
                 pickle.dump(message, self.out)
@@ -98,7 +97,7 @@ class _Worker:
             self._ask()
 
     def work(self) -> None:
-        """Carries out orders until there are no more."""
+        """Executes orders until there are no more."""
         from aelab.data.shared import sharing_sets
         from aelab.execute.session import train_run
 
@@ -137,7 +136,7 @@ class _Worker:
             self._orders.put(None)
 
     def _listen(self) -> None:
-        """Hears orders while a run is trained; the end of them is the end of the pool."""
+        """Reads orders while a run is trained; a broken stream means the end of the pool."""
         try:
             while True:
                 order = pickle.load(self._in)
@@ -150,7 +149,8 @@ class _Worker:
                     self._orders.put(order)
         except (EOFError, OSError, pickle.UnpicklingError):
             self._ask()
-            shutil.rmtree(self._setup.shelf, ignore_errors=True)  # what is mapped stays readable
+            # Mapped files stay readable after they are removed.
+            shutil.rmtree(self._setup.shelf, ignore_errors=True)
             time.sleep(GRACE_SECONDS)
             os._exit(1)
 

@@ -1,7 +1,7 @@
-"""Pictures of a trained model by name: `FIGURES` says which, `figure` draws one of a stored run.
+"""Figures of a trained model by name: `FIGURES` lists them, `drawn_figure` draws one.
 
-A figure is made from a `Subject` and drawn by functions of `report`; it comes as the bytes of a
-file. Figures of several runs stand in `several_runs`.
+A figure is made from a `Subject` and drawn by functions of `report`; the result is the bytes of a
+file. Figures of several runs are in `several_runs`.
 """
 
 from __future__ import annotations

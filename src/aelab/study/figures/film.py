@@ -1,4 +1,4 @@
-"""The stored reproductions of a run as a moving picture: how it learned."""
+"""An animation of the stored reproductions of a run, over the course of training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from aelab.report.pictures import image_width, open_row, originals, steps
 if TYPE_CHECKING:
     from aelab.runs.record import Run
 
-#: Milliseconds a picture stays; the last stays ten times as long.
+#: Milliseconds of one frame; the last one stays ten times as long.
 FRAME_MS = 250
-#: Kinds of films, which are also the endings of their names.
+#: Kinds of animation, which are also the file suffixes.
 KINDS = ("webp", "gif", "mp4")
 SPLITS = ("heldout", "train")
-#: Images of the row that are shown, and the least height they are drawn with.
+#: Images of a row that are shown, and their least height in pixels.
 SHOWN, LEAST_PIXELS = 8, 64
 
 
 def frames(run: Run, split: str = "heldout", count: int = SHOWN) -> list[Image.Image]:
-    """One picture for each stored moment: originals above, reproductions below, images seen.
+    """One frame for each stored image count: originals above, reproductions below.
 
     Raises:
         UserError: no reproductions are stored.
@@ -93,7 +93,7 @@ def _mp4(pictures: list[Image.Image]) -> bytes:
     except ImportError:
         raise MissingExtra("a film as mp4", "av", "video") from None
     buffer = io.BytesIO()
-    # Even sizes are what the usual players take.
+    # H.264 with yuv420p needs even sizes.
     width, height = (size - size % 2 for size in pictures[0].size)
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=1000 // FRAME_MS)

@@ -1,4 +1,4 @@
-"""Where held-out images lie in the latent, and how codes are distributed."""
+"""Maps of codes in the latent space, and distributions of codes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aelab.metrics import Subject
 
 
-#: Whose codes a map shows, the options of `of`.
+#: Values of the option `of`: the images whose codes a map shows.
 OF = ("heldout", "train", "all")
 
 
@@ -39,13 +39,13 @@ def latent_map(
     count: int = 2000,
     of: str = "heldout",
 ) -> Any:
-    """Mean codes of images as points of the plane.
+    """A map of the mean codes of images in two dimensions.
 
     Args:
         method: `pca`, `tsne` or `umap`.
-        mark: `labels` (colours by class), `thumbnails` (the images themselves), `auto`: labels
-            where the set has them.
-        count: at most so many images, a random draw.
+        mark: `labels` (colours by class), `thumbnails` (the images themselves), or `auto`: labels
+            if the set has them.
+        count: at most this many images, drawn at random.
         of: `heldout` images, `train` images, or `all` of both.
     """
     if mark not in ("auto", "labels", "thumbnails"):
@@ -64,10 +64,10 @@ def latent_map(
 def chosen_codes(
     subject: Subject, of: str, count: int
 ) -> tuple[Tensor, Tensor, Tensor | None, str]:
-    """Images (N, C, H, W), their mean codes (N, D), their labels (N,), and how many of how many.
+    """Images (N, C, H, W), mean codes (N, D), labels (N,), and the number of images in words.
 
     Raises:
-        UserError: an unknown side, or no training images.
+        UserError: an unknown value of `of`, or no training images.
     """
     if of not in OF:
         hint = f"possible: {one_of(OF)}"
@@ -79,7 +79,7 @@ def chosen_codes(
         "train": subject.train_total,
         "all": subject.heldout_total + subject.train_total,
     }[of]
-    # Each side by its share of all images; both stand in drawn order.
+    # Each set in proportion to its size; both are in drawn order.
     held_out = {"heldout": count, "train": 0, "all": -(-count * subject.heldout_total // total)}[of]
     parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
     if held_out:
@@ -104,7 +104,7 @@ def chosen_codes(
 
 
 def code_histogram(subject: Subject) -> Figure:
-    """The mean codes of all dimensions together, beside the prior N(0, 1)."""
+    """A histogram of the mean codes, all dimensions together, with the prior N(0, 1)."""
     codes = flat(subject.latents)
     need_finite(codes, "codes")
     values = codes.double()
@@ -115,21 +115,21 @@ def code_histogram(subject: Subject) -> Figure:
 
 
 def kl_bars(subject: Subject) -> Figure:
-    """The KL divergence of every latent dimension from the prior, largest first."""
+    """A bar chart of the KL divergence of every latent dimension, largest first."""
     kl = kl_by_dimension(subject)
     title = f"{kl.sum().item():.4g} nats per image, {int((kl > 0.1).sum())} of {len(kl)} above 0.1"
     return sorted_bars(kl.numpy(), title, ("dimension, by rank", "KL divergence (nats)"))
 
 
 def frequency(subject: Subject) -> Figure:
-    """Squared error by spatial frequency, and what arrives of the amplitude."""
+    """Squared error and transferred amplitude by spatial frequency."""
     found = error_by_frequency(subject.reconstructions, subject.images)
     numbers = found.frequency.tolist(), found.relative.tolist(), found.transfer.tolist()
     return spectra_figure([Lines("this run", *numbers)])
 
 
 def place(codes: Tensor, method: str, seed: int) -> tuple[Tensor, str, tuple[str, str]]:
-    """(N, D) -> points (N, 2), how, in words, and what stands at the axes.
+    """Maps codes (N, D) to points (N, 2); returns also the method in words and the axis labels.
 
     Raises:
         UserError: an unknown method.

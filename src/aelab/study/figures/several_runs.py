@@ -1,4 +1,4 @@
-"""Figures of several runs: one row of images a run, so that the eye compares settings."""
+"""Figures of several runs, with one row of images for each, to compare settings by eye."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def reproductions_row(subject: Subject, count: int = 12) -> Tensor:
-    """Held-out images as the run makes them, one of each class in turn.
+    """Reproductions of held-out images, one of each class in turn.
 
     Args:
         count: images a row.
@@ -37,7 +37,7 @@ def reproductions_row(subject: Subject, count: int = 12) -> Tensor:
 
 
 def samples_row(subject: Subject, sampler: str = "auto", count: int = 12) -> Tensor:
-    """New images; runs with equal latents and equal seeds decode the same draws of the prior.
+    """Sampled images; runs with equal latent shapes and seeds decode the same draws of the prior.
 
     Args:
         sampler: as of the figure `sample`.
@@ -47,11 +47,11 @@ def samples_row(subject: Subject, sampler: str = "auto", count: int = 12) -> Ten
 
 
 def interpolation_row(subject: Subject, steps: int = 12, pair: int = 0) -> Tensor:
-    """Straight from one held-out image to another of another class, through the mean codes.
+    """A linear interpolation between the codes of two held-out images of different classes.
 
     Args:
         steps: images a row, both ends included.
-        pair: which of the pairs.
+        pair: index of the pair.
     """
     pairs = pairs_of(subject, pair + 1)
     if not pairs:
@@ -61,7 +61,7 @@ def interpolation_row(subject: Subject, steps: int = 12, pair: int = 0) -> Tenso
     return subject.decode(linear_path(codes[first], codes[second], steps))
 
 
-#: Figures that can show several runs; those of one run with the same names show more of it.
+#: Figures of several runs; for a single run the figure of the same name shows more.
 TOGETHER: dict[str, Callable[..., Tensor]] = {
     "reproductions": reproductions_row,
     "interpolation": interpolation_row,
@@ -78,20 +78,20 @@ def draw_together(
     limit: int,
     left_out: list[str] | None = None,
 ) -> Path:
-    """One sheet of several runs, see `Lab.figure_together`.
+    """Draws one sheet of several runs, see `Lab.figure_together`.
 
     Args:
         name: of `TOGETHER`.
-        references: the run, and RUN or RUN@state as it is opened.
+        references: runs, each with its reference, RUN or RUN@state.
         open_run: opens a reference.
         out: file to write.
         options: keyword arguments of the figure.
-        limit: at most so many held-out images.
-        left_out: runs that cannot be opened are named here; left out, that is raised.
+        limit: at most this many held-out images.
+        left_out: filled with messages about runs that cannot be opened; None: raise instead.
 
     Raises:
-        AelabError: no run at all can be opened.
-        UserError: no such figure, or not of several runs; no such option.
+        AelabError: none of the runs can be opened.
+        UserError: no such figure of several runs, or no such option.
         DataError: the runs were validated with images of different sizes.
     """
     if name not in TOGETHER:

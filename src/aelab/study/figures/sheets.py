@@ -1,4 +1,4 @@
-"""Sheets of images: reproductions, ways through the latent, draws and samples."""
+"""Sheets of images: reproductions, paths through the latent space, draws and samples."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from aelab.tensor_pictures import picture_line
 if TYPE_CHECKING:
     from aelab.metrics import Subject
 
-#: Rows of a sheet are drawn with images at least this high.
+#: Least height of the images of a sheet, in pixels.
 LEAST_PIXELS = 48
 
 
 def reproductions(subject: Subject, count: int = 8) -> bytes:
-    """The worst, the middle and the best held-out reproductions.
+    """The worst, median and best held-out reproductions.
 
-    Judged by squared error, or by what else their medium's error is.
+    Ordered by squared error, or by the error of their medium.
 
     Args:
         count: images a row.
@@ -47,11 +47,11 @@ def reproductions(subject: Subject, count: int = 8) -> bytes:
 
 
 def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str = "both") -> bytes:
-    """From one held-out image to another through the latent.
+    """Interpolations between held-out images through the latent space.
 
     Args:
         steps: images a row, both ends included.
-        pairs: rows; of different classes where labels are known.
+        pairs: rows; of different classes if there are labels.
         path: `linear`, `spherical` or `both`.
     """
     kinds = {"linear": linear_path, "spherical": spherical_path}
@@ -82,17 +82,17 @@ def interpolation(subject: Subject, steps: int = 10, pairs: int = 6, path: str =
 def traversals(
     subject: Subject, dimensions: int = 12, steps: int = 9, width: float = 3.0, image: int = 0
 ) -> bytes:
-    """One held-out image, one dimension of its code changed a row.
+    """Variations of one held-out image; each row changes one dimension of its code.
 
-    Rows are ordered by what a dimension tells: its KL divergence from the prior, or where there is
-    no posterior, the variance of the code. Values go `width` standard deviations of the codes to
-    both sides of their mean.
+    Rows are ordered by the dimension's KL divergence from the prior, or without a posterior by the
+    variance of the codes. Values range over `width` standard deviations of the codes on both sides
+    of their mean.
 
     Args:
         dimensions: rows.
         steps: images a row.
         width: in standard deviations.
-        image: which of the held-out images that figures show.
+        image: index of the image among those that figures show.
     """
     codes = flat(subject.latents)
     diverges = isinstance(subject.posterior, HasDivergence)
@@ -111,7 +111,7 @@ def traversals(
 
 
 def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes:
-    """A few held-out images and what draws from their posteriors decode to.
+    """A few held-out images and the decoded samples of their posteriors.
 
     Args:
         images: rows.
@@ -130,13 +130,13 @@ def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes
 def samples(
     subject: Subject, sampler: str = "auto", count: int = 40, nearest: bool = True
 ) -> bytes:
-    """New images: latents drawn from a sampler and decoded, the nearest training image below each.
+    """Decoded samples, with the nearest training image below each.
 
     Args:
         sampler: `prior`, `gaussian`, `mixture`, `flow`; `auto` is `prior` with a Gaussian
             posterior, else `gaussian`.
-        count: how many, ten a row.
-        nearest: show the nearest training images.
+        count: number of images, ten in a row.
+        nearest: whether to show the nearest training images.
     """
     shown = draw_images(subject, sampler, count)
     lines: list[SheetRow] = []
@@ -153,13 +153,13 @@ def samples(
 
 
 def nearest_training_images(subject: Subject, images: Tensor) -> Tensor:
-    """(N, C, H, W) the most similar training image of each."""
+    """The most similar training image of each image, (N, C, H, W)."""
     train = subject.train_images
     return train[subject.medium.nearest(images, train)]
 
 
 def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
-    """(count, D) latents from the posterior of one held-out image."""
+    """Samples of the posterior of one held-out image, (count, D)."""
     repeated = changed(
         subject.posterior, lambda tensor: tensor[index].expand(count, *tensor.shape[1:])
     )
@@ -168,7 +168,7 @@ def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
 
 
 def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
-    """Numbers of held-out images to go between; of different classes where labels are known."""
+    """Pairs of held-out images (by index) to interpolate; of different classes if labelled."""
     labels, found = subject.labels, list[tuple[int, int]]()
     free = subject.shown.tolist()
     while len(found) < count and len(free) >= 2:
@@ -181,6 +181,6 @@ def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
 
 
 def scale_of(subject: Subject) -> int:
-    """How many pixels a pixel becomes, so that small images can be seen."""
+    """Integer factor that enlarges small images to at least `LEAST_PIXELS`."""
     height = subject.images.shape[-2] * subject.medium.cell[0]
     return max(1, -(-LEAST_PIXELS // height))

@@ -1,4 +1,4 @@
-"""Figures of stored runs, written where the report finds them."""
+"""Draws figures of stored runs into the folder where the report finds them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from aelab.runs.record import Run
     from aelab.study.opened import OpenedRun
 
-#: Below a run's directory.
+#: Name of the subfolder in a run's directory.
 FOLDER = "figures"
 
 
 def draw_of_run(
     name: str, opened: OpenedRun, out: Path | None, options: Mapping[str, Any], limit: int
 ) -> Path:
-    """One figure of an opened run, written into its `figures` folder or to `out`.
+    """Draws one figure of an opened run into its `figures` folder or to `out`.
 
     Args:
         name: of `FIGURES`.
         opened: the run.
-        out: None for the folder where the report finds it.
+        out: None: the folder where the report finds it.
         options: keyword arguments of the figure.
-        limit: at most so many held-out images.
+        limit: at most this many held-out images.
 
     Raises:
         UserError: no such figure or option, the run lacks what it needs, or `out` is refused.
@@ -47,7 +47,7 @@ def draw_of_run(
 
 
 def draw_of_files(name: str, run: Run, out: Path | None, options: Mapping[str, Any]) -> Path:
-    """As `draw_of_run`, for a figure that needs the stored files only."""
+    """As `draw_of_run`, for a figure that needs only the stored files."""
     if out is not None:
         refuse_to_replace(out)
     ending = "" if out is None else out.suffix.lower().removeprefix(".")
@@ -57,7 +57,7 @@ def draw_of_files(name: str, run: Run, out: Path | None, options: Mapping[str, A
 
 
 def draw_cheap(opened: OpenedRun, limit: int) -> tuple[list[Path], dict[str, str]]:
-    """Every figure that takes seconds, of one run.
+    """Draws every cheap figure of one run.
 
     Returns:
         The files written, and figure -> why it could not be drawn.
@@ -82,10 +82,10 @@ def draw_cheap(opened: OpenedRun, limit: int) -> tuple[list[Path], dict[str, str
 
 
 def write_figure(run: Run, name: str, drawn: FigureFile, out: Path | None) -> Path:
-    """Into the run's `figures` folder, or where it is wanted.
+    """Writes a figure into the run's `figures` folder, or to `out`.
 
     Raises:
-        UserError: the system refuses, or the name's ending is of another kind.
+        UserError: the file cannot be written, or has another suffix.
     """
     if out is None:
         return run.write_bytes(f"{FOLDER}/{name}{drawn.suffix}", drawn.content)
@@ -93,10 +93,10 @@ def write_figure(run: Run, name: str, drawn: FigureFile, out: Path | None) -> Pa
 
 
 def write_figure_file(drawn: FigureFile, out: Path) -> Path:
-    """Into any file; folders on the way are made.
+    """Writes a figure to a file; creates its folders.
 
     Raises:
-        UserError: the system refuses, or the name's ending is of another kind.
+        UserError: the file cannot be written, or has another suffix.
     """
     if out.suffix.lower() != drawn.suffix:
         hint = f"type: --out {out.with_suffix(drawn.suffix)}"

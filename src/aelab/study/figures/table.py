@@ -1,4 +1,4 @@
-"""The table of figures, and drawing one."""
+"""The table of figures, and a function that draws one."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class Figure(NamedTuple):
-    """One entry of `FIGURES`.
+    """An entry of `FIGURES`.
 
     Attributes:
-        make: `(subject, **options)`, or `(run, **options)` where `of_run`; gives the bytes of a
+        make: `(subject, **options)`, or `(run, **options)` if `of_run`; returns the bytes of a
             file, a Pillow image or a matplotlib figure.
         summary: one sentence for `aelab figure --list`.
-        needs: what the subject must have.
-        medium: name of the medium that its images must be of; empty for any.
-        cost: `cheap` ones are drawn by `aelab report --figures`.
-        of_run: needs the stored files only, no model.
+        needs: requirements on the subject.
+        medium: name of the required medium of its images; empty for any.
+        cost: `cheap` figures are drawn by `aelab report --figures`.
+        of_run: whether it needs only the stored files, no model.
     """
 
     make: Callable[..., Any]
@@ -40,13 +40,13 @@ class Figure(NamedTuple):
 
 
 class FigureFile(NamedTuple):
-    """A finished figure: the bytes of a file, and the ending of its name."""
+    """A finished figure: the bytes of a file, and its suffix."""
 
     content: bytes
     suffix: str
 
 
-#: Options of figures that say how many; `image` and `pair` count from 0.
+#: Options of figures that are counts, at least 1; `image` and `pair` are indices from 0.
 _COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 
@@ -80,7 +80,7 @@ def find_figure(name: str) -> Figure:
     """A figure by name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none of this name.
     """
     if name not in FIGURES:
         raise UserError(
@@ -98,7 +98,7 @@ def drawn_figure(
 
     Args:
         name: of `FIGURES`.
-        source: a subject; the run itself for figures `of_run`.
+        source: a subject, or the run itself for figures `of_run`.
         options: keyword arguments of the figure.
 
     Raises:
@@ -115,7 +115,7 @@ def drawn_figure(
 
 
 def _finished(made: Any, kind: str) -> FigureFile:
-    """The bytes of whatever a figure gave."""
+    """The result of a figure function (bytes, Pillow image or matplotlib figure) as a file."""
     if isinstance(made, bytes):
         is_png = made.startswith(b"\x89PNG")
         return FigureFile(made, ".png" if is_png else f".{kind}")
@@ -128,10 +128,10 @@ def _finished(made: Any, kind: str) -> FigureFile:
 
 
 def figure_options(name: str, make: Callable[..., Any], given: dict[str, Any]) -> None:
-    """Unknown names are refused; texts from a command line become what the defaults are.
+    """Checks the names of options, and converts texts to the types of the defaults, in place.
 
     Raises:
-        UserError: an unknown option, or a value of another kind.
+        UserError: an unknown option, or a value of another type.
     """
     parameters = list(inspect.signature(make).parameters.values())[1:]
     kinds = {parameter.name: type(parameter.default) for parameter in parameters}
