@@ -39,7 +39,7 @@ FEWEST_POINTS = 2
 MOST_POINTS = 48
 
 #: Curves made by the block bootstrap.
-REDRAWN = 24
+REDRAWN = 12
 
 #: So many curves of finished runs are looked at.
 MOST_SIBLINGS = 12
@@ -434,6 +434,25 @@ def run_forecast(run: Run, finished: Sequence[Run] = ()) -> Forecast:
     """
     plan = plan_of(run)
     return forecast_of(plan, of_validation(run), siblings_of(plan, finished))
+
+
+def longer(run: Run) -> Forecast:
+    """Where a finished run would end after twice its images, under a schedule twice as long.
+
+    Its whole curve is the first half of the area under that schedule, which ends at the same rate.
+
+    Raises:
+        StoreError: if the metrics are damaged.
+    """
+    plan, seen = plan_of(run), of_validation(run)
+    if plan.end is None or plan.factor is None or not seen.x:
+        return Forecast("its end or its schedule is not known")
+    if not all(math.isfinite(loss) and loss > 0 for loss in seen.y):
+        return Forecast("losses of 0 and below cannot be extrapolated")
+    known = known_curve(seen.x, seen.y, end=seen.x[-1] + 1, factor=plan.factor)
+    if known is None:
+        return Forecast("too few validations")
+    return forecast(known._replace(end=2 * known.end, end_area=2 * known.end_area))
 
 
 def forecast_of(plan: Plan, seen: Curve, siblings: Sequence[Curve] = ()) -> Forecast:

@@ -20,6 +20,7 @@ from aelab.errors import UserError, visible
 from aelab.outputs import write_output
 from aelab.report import contents, series, texts
 from aelab.report.figures import embedded_figures
+from aelab.report.learning import learning
 from aelab.report.tables import OF_LOSS
 from aelab.runs.record import Run
 
@@ -98,6 +99,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         exact=data["exact"],
         which_pictures=contents.which_pictures(ordered),
         texts=texts.of_page(ordered),
+        learning=learning(ordered),
         figures=figures,
         figures_left_out=figures_left_out,
         about=data["runs"],

@@ -1,0 +1,89 @@
+"""The report's answer to "why look at everything so often?": passes, and who still learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aelab.analysis.forecast import Forecast, longer
+from aelab.analysis.passes import run_passes
+from aelab.errors import DataError, StoreError
+from aelab.report.pictures import image_width, open_row, originals, steps
+from aelab.report.series import labels
+from aelab.runs.record import Run
+
+#: An image still learns if its error falls by this part between the last two moments.
+LEARNS = 0.01
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What is told of one run.
+
+    Attributes:
+        number: position of the run.
+        name: as in the table.
+        sentences: in order.
+    """
+
+    number: int
+    name: str
+    sentences: list[str]
+
+
+def learning(runs: Sequence[Run]) -> list[Learning]:
+    """Of each run that has passed over its data at least twice, what the passes brought."""
+    found = []
+    for number, (run, name) in enumerate(zip(runs, labels(runs)[1], strict=True)):
+        try:
+            passes = run_passes(run)
+            ahead = longer(run) if run.state == "finished" else Forecast("not finished")
+        except StoreError:  # the table tells about the damage
+            continue
+        if passes is None:
+            continue
+        sentences = passes.words()
+        if (still := still_learning(run)) is not None:
+            improving, count, since = still
+            sentences.append(
+                f"{improving} of {count} shown held-out images still improved since {since:,} "
+                "images."
+            )
+        if ahead.is_told:
+            sentences.append(f"Twice as many images would end near {ahead.interval}.")
+        found.append(Learning(number, name, sentences))
+    return found
+
+
+def still_learning(run: Run) -> tuple[int, int, int] | None:
+    """How many of the shown held-out images still improve, of how many, since how many images.
+
+    The mean absolute error of each stored reproduction is compared with that at a moment before,
+    a quarter of the run ago or more: pictures are stored ever more rarely. None without two.
+    """
+    first, stored = originals(run, "heldout"), steps(run, "heldout")
+    if first is None or len(stored) < 2:
+        return None
+    last = max(stored)
+    before = [moment for moment in stored if 0 < moment <= 0.75 * last]
+    if not before:
+        return None
+    try:
+        width = image_width(run, open_row(first).size)
+        told, then, now = (
+            np.asarray(open_row(path).convert("RGB"), dtype=float)
+            for path in (first, stored[before[-1]], stored[last])
+        )
+    except (DataError, OSError):
+        return None
+    if not told.shape == then.shape == now.shape:
+        return None
+    count = told.shape[1] // width
+    errors = [
+        np.abs(shown - told)[:, : count * width].reshape(len(told), count, -1).mean((0, 2))
+        for shown in (then, now)
+    ]
+    improved = int((errors[1] < (1 - LEARNS) * errors[0]).sum())
+    return improved, count, before[-1]
