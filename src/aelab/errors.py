@@ -224,7 +224,15 @@ class RunFailed(AelabError):
 
 
 class DivergedError(RunFailed):
-    """Training made a loss or a weight infinite, not a number, or meaningless."""
+    """Training made a loss or a weight infinite, not a number, or meaningless.
+
+    Attributes:
+        what: was noticed, in a few words.
+        incident: all that is known about it, as plain data; None where it was not looked for.
+    """
+
+    what: str = ""
+    incident: dict[str, Any] | None = None
 
     code = "diverged"
 

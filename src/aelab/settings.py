@@ -74,6 +74,29 @@ class Clipping(NamedTuple):
     norm: float | None = None
 
 
+NanAction = Literal["stop", "skip", "rollback"]
+NAN_ACTIONS: tuple[NanAction, ...] = ("stop", "skip", "rollback")
+
+
+class OnNan(NamedTuple):
+    """What a run does when its numbers end: `stop`, `{rollback: {lower_lr: 0.3, times: 5}}`.
+
+    Attributes:
+        action: `stop` ends the run as failed; `skip` leaves out the batch that did it; `rollback`
+            goes back to the latest good state and changes what follows.
+        times: so often at most; then the run fails.
+        lower_lr: with `rollback`: the learning rate is multiplied by this, to the end of the run.
+        clip: with `rollback`: from there on the norm of the gradient is clipped to this.
+        float32: with `rollback`: from there on the model computes in float32.
+    """
+
+    action: NanAction = "stop"
+    times: int = 5
+    lower_lr: float = 0.3
+    clip: float | None = None
+    float32: bool = False
+
+
 LegacyOption = Literal["kl", "validation"]
 LEGACY_OPTIONS: tuple[LegacyOption, ...] = ("kl", "validation")
 
@@ -417,6 +440,69 @@ _CLIPPING = _Kind(
     },
 )
 
+_LOWER = _number(above=0, below=1)
+#: Entries of `on_nan` by action, each with its rule.
+_OF_ACTIONS: dict[str, dict[str, _Kind]] = {
+    "stop": {},
+    "skip": {"times": _whole()},
+    "rollback": {"times": _whole(), "lower_lr": _LOWER, "clip": _ABOVE_0, "float32": _truth()},
+}
+
+
+def _read_on_nan(given: Any) -> OnNan:
+    if isinstance(given, OnNan):
+        known = _OF_ACTIONS.get(given.action, {})
+        named = {key: value for key, value in given._asdict().items() if key in known}
+        given = {given.action: {k: v for k, v in named.items() if v is not None}}
+    if isinstance(given, str):
+        given = {given: {}}
+    if not isinstance(given, Mapping) or len(given) != 1:
+        raise NotPossible
+    ((action, entries),) = given.items()
+    if action not in NAN_ACTIONS:
+        near = did_you_mean(str(action), NAN_ACTIONS)
+        raise NotPossible(f"{one_of(NAN_ACTIONS)}{near}", given=action)
+    if not isinstance(entries or {}, Mapping):
+        raise NotPossible("a mapping such as {times: 3}", given=entries, path=(action,))
+    rules, read = _OF_ACTIONS[action], {}
+    for key, value in (entries or {}).items():
+        if key not in rules:
+            words = f"the entries {one_of(rules)}" if rules else "nothing"
+            near = did_you_mean(str(key), rules)
+            raise NotPossible(f"{words}{near}", given=key, path=(action, str(key)))
+        try:
+            read[key] = rules[key].read(value)
+        except NotPossible as error:
+            words = error.words or rules[key].possible
+            raise NotPossible(words, given=value, path=(action, key)) from None
+    return OnNan(action, **read)
+
+
+_ON_NAN = _Kind(
+    "stop, skip, rollback, or {rollback: {times: 5, lower_lr: 0.3, clip: 1.0, float32: true}}",
+    _read_on_nan,
+    {
+        "anyOf": [
+            {"enum": list(NAN_ACTIONS)},
+            *(
+                {
+                    "type": "object",
+                    "properties": {
+                        action: {
+                            "type": ["object", "null"],
+                            "properties": {key: dict(kind.schema) for key, kind in kinds.items()},
+                            "additionalProperties": False,
+                        }
+                    },
+                    "required": [action],
+                    "additionalProperties": False,
+                }
+                for action, kinds in _OF_ACTIONS.items()
+            ),
+        ]
+    },
+)
+
 _WEIGHT = _number()
 
 
@@ -607,6 +693,14 @@ class FitSettings:
     )
     gradient_clipping: Clipping | None = _setting(
         _CLIPPING, "a number (each value), `{norm: 1.0}` or `{value: 0.5}`", example="{norm: 1.0}"
+    )
+    on_nan: OnNan = _setting(
+        _ON_NAN,
+        "when a number is infinite, not a number, or far too large: `stop`, `skip` that batch, or "
+        "`rollback` (entries `lower_lr`, `clip`, `float32`, `times`)",
+        example="{rollback: {lower_lr: 0.3, clip: 1.0, times: 5}}",
+        default=OnNan(),
+        told="`stop`",
     )
     gradient_accumulation: int = _setting(
         _COUNT, "batches per optimiser step", example="4", default=1

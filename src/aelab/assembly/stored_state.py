@@ -62,10 +62,10 @@ def is_begun(spec: RunSpec, store: Store) -> bool:
 
 
 def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] | None:
-    """The state with the most images that can be read, its tensors file and its numbers.
+    """The latest state that can be read, its tensors file and its numbers.
 
-    Damaged states are noted in the run's log and passed over: an older one costs some training,
-    none of the results.
+    `latest` need not have the most images: `on_nan: rollback` goes back. Damaged states are noted
+    in the run's log and passed over: an older one costs some training, none of the results.
 
     Returns:
         None where the run has no state yet.
@@ -80,8 +80,7 @@ def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] 
             states.append((checkpoint.images, checkpoint))
         except StoreError as error:
             damage = error
-    # Of equal ones `latest`, whose copies may be missing.
-    order = sorted(states, key=lambda state: (state[0], state[1].name == "latest"), reverse=True)
+    order = sorted(states, key=lambda state: (state[1].name == "latest", state[0]), reverse=True)
     for _, checkpoint in order:
         try:
             tensors, numbers = checkpoint.read()

@@ -235,6 +235,8 @@ def outcome_text(event: ev.Event) -> str | None:
             return f"  trying {event.name} again ({event.reason}); from now on {at_once}"
         case ev.Told():
             return event.text
+        case ev.RunMended():
+            return f"  {event.name}: {event.text}"
         case ev.RunInterrupted():
             return f"  stopped {event.name} at {event.images:,} images; everything is saved"
         case ev.BudgetRound():
@@ -317,6 +319,8 @@ class LiveScreen:
                 self._progress.print(f"✓ {event.name}  {_finished(event)}", markup=False)
                 if event.text:
                     self._print_example(event)
+            case ev.RunMended():
+                self._progress.print(outcome_text(event) or "", markup=False, style="yellow")
             case ev.RunErred():
                 self._end(event.name)
                 text = failure_text(event, self._said)

@@ -17,7 +17,7 @@ from typing import Any
 
 from aelab.config.blocks import Block, ParsedBlock
 from aelab.config.settings import BLOCK_KEYS, Stated
-from aelab.settings import RULES, RULES_OF_FIT, Choice, Clipping, Settings, first_name
+from aelab.settings import RULES, RULES_OF_FIT, Choice, Clipping, OnNan, Settings, first_name
 
 #: Raised when the meaning of a file or of a run directory changes.
 FORMAT_VERSION = 1
@@ -33,6 +33,9 @@ NOT_PART_OF_IT = frozenset(
         "trainer",
     }
 )
+
+#: Settings that came after the first stored runs: at their defaults they enter no hash.
+_LATER = {"on_nan": OnNan()}
 
 #: Parts of a syntax tree that say nothing about what it computes.
 _SILENT = frozenset({"ctx", "type_comment", "kind", "type_ignores", "type_params"})
@@ -59,7 +62,7 @@ def identity(
         "format": FORMAT_VERSION,
         "seed": seed,
         "max_inputs": stated.settings.fit.max_images,
-        "settings": {name: plain[name] for name in map(first_name, counted)},
+        "settings": {name: plain[name] for name in map(first_name, counted) if name in plain},
         "variables": {key: value for key, value in variables.items() if key in used},
         "blocks": {first_name(key): canonical_block(block) for key, block in blocks.items()},
     }
@@ -81,7 +84,9 @@ def with_first_names(
     for name, rule in RULES.items():
         if rule.is_key:
             owner = settings.fit if name in RULES_OF_FIT else settings
-            found[first_name(name)] = _plain(getattr(owner, name))
+            value = getattr(owner, name)
+            if name not in _LATER or value != _LATER[name]:
+                found[first_name(name)] = _plain(value)
     for name in (*BLOCK_KEYS, "loss_function"):
         block = (blocks or {}).get(name)
         if block is not None:
@@ -94,7 +99,7 @@ def with_first_names(
 def _plain(value: Any) -> Any:
     """Plain data as JSON holds it; what it cannot hold (infinity, NaN) is None."""
     match value:
-        case Choice() | Clipping():
+        case Choice() | Clipping() | OnNan():
             return _plain(value._asdict())
         case dict():
             return {_key(key): _plain(item) for key, item in value.items()}

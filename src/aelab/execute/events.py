@@ -124,6 +124,19 @@ class RunValidated:
 
 
 @dataclass(frozen=True)
+class RunMended:
+    """A run whose numbers ended, or whose memory, and that goes on from `images`.
+
+    Attributes:
+        text: what happened and what was done.
+    """
+
+    name: str
+    images: int
+    text: str
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """A run is done; `reason` says why it ended there.
 
@@ -248,6 +261,7 @@ Event = (
     | RunStarted
     | RunProgress
     | RunValidated
+    | RunMended
     | RunFinished
     | RunSkipped
     | RunAwaited

@@ -28,8 +28,17 @@ from aelab.assembly.stored_state import (
 )
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec, mistake_of, passes_through
-from aelab.errors import AelabError, ConfigError, Problems, ShapeError, StoreError, in_words
+from aelab.errors import (
+    AelabError,
+    ConfigError,
+    DivergedError,
+    Problems,
+    ShapeError,
+    StoreError,
+    in_words,
+)
 from aelab.execute import events as ev
+from aelab.execute.incidents import note_incident, note_mending
 from aelab.execute.jobs import Options, Turn, first_record, skip_reason
 from aelab.execute.memory import is_out_of_memory, out_of_memory
 from aelab.execute.outlook import Outlook, hopeless
@@ -49,6 +58,7 @@ from aelab.train import (
     CheckpointDue,
     Finished,
     Logged,
+    Mended,
     Validated,
     fit,
     load_weights,
@@ -151,6 +161,8 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
         refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
         run.set_status("interrupted" if refused else "failed", error=error_entry(error))
         run.log(message if mine else traceback.format_exc())
+        if isinstance(error, DivergedError):
+            note_incident(run, error)
     if not mine:
         message += f" (details: {run.path}/log.txt)"
     # "Impossible": an error of the text, found before the first image.
@@ -262,6 +274,8 @@ class _Session:
             case CheckpointDue():
                 self._save()
                 return None
+            case Mended():
+                return self._mended(event)
             case Finished(reason="stopped"):
                 return self._interrupted()
             case Finished():
@@ -392,12 +406,35 @@ class _Session:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self._save()
 
-    def _save(self, best: bool = False) -> None:
+    def _mended(self, event: Mended) -> ev.RunMended:
+        """Notes what was done, and forgets what came after the state that training goes on from.
 
+        In this order a death at any moment leaves either the old state or the new one, and the
+        page is written again by whoever meets the failure again.
+        """
+        offset = self.run.offset_at(event.images)
+        text = note_mending(self.run, event, len(self.state.interventions))
+        self._save(offset=offset)
+        self.run.truncate_metrics(offset)
+        self._status(0.0)
+        self.run.log(text)
+        return ev.RunMended(self.spec.name, event.images, text)
+
+    def _save(self, best: bool = False, offset: int | None = None) -> None:
+        """Stores the state.
+
+        Args:
+            offset: of a state that was gone back to: length of the metrics that belong to it.
+        """
         tensors, numbers = self.state.stored()
         keep = self.spec.settings.keep_checkpoints
         self.run.save_checkpoint(
-            self.state.clock.images, safetensors.torch.save(tensors), numbers, best=best, keep=keep
+            self.state.clock.images,
+            safetensors.torch.save(tensors),
+            numbers,
+            best=best,
+            keep=keep,
+            offset=offset,
         )
         self._saved_at = time.monotonic()
 

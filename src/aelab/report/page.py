@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -20,6 +21,7 @@ from aelab.errors import UserError, visible
 from aelab.outputs import write_output
 from aelab.report import contents, series, texts
 from aelab.report.figures import embedded_figures
+from aelab.report.incidents import INCIDENT_PAGE, incident_words
 from aelab.report.learning import learning
 from aelab.report.tables import OF_LOSS
 from aelab.runs.record import Run
@@ -44,7 +46,7 @@ def page(
         UserError: without any run.
         UserError: if the file cannot be written, or one is there that aelab did not make.
     """
-    html = render_page(runs, title=title, now=now or moment())
+    html = render_page(runs, title=title, now=now or moment(), folder=path.parent)
     return write_output(path, html)
 
 
@@ -65,8 +67,14 @@ def moment() -> datetime:
         ) from error
 
 
-def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None) -> str:
-    """The report as text; arguments as in `page`."""
+def render_page(
+    runs: Sequence[Run], *, now: datetime, title: str | None = None, folder: Path | None = None
+) -> str:
+    """The report as text; arguments as in `page`.
+
+    Args:
+        folder: where it will lie: the pages of incidents are linked from there.
+    """
     if not runs:
         raise UserError("a report needs at least one run", hint="aelab ls lists the runs")
     ordered, sheet, merged = contents.in_table_order(runs)
@@ -103,7 +111,7 @@ def render_page(runs: Sequence[Run], *, now: datetime, title: str | None = None)
         figures=figures,
         figures_left_out=figures_left_out,
         about=data["runs"],
-        details=[_details(run) for run in ordered],
+        details=[_details(run, folder or Path()) for run in ordered],
         sources=contents.all_data(ordered),
         environments=contents.environments(ordered),
     )
@@ -141,7 +149,7 @@ def _title(runs: Sequence[Run]) -> str:
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
-def _details(run: Run) -> dict[str, Any]:
+def _details(run: Run, folder: Path) -> dict[str, Any]:
     """What is unfolded for one run."""
     record, error = run.record, run.status.get("error") or {}
     facts = {
@@ -160,5 +168,9 @@ def _details(run: Run) -> dict[str, Any]:
         "facts": {k: series.value_text(v) for k, v in facts.items() if v not in (None, "", [])},
         "error": " ".join(str(error[k]) for k in ("type", "message") if error.get(k)),
         "hint": str(error.get("hint") or ""),
+        "incident": incident_words(run),
+        "incident_page": quote(
+            os.path.relpath(run.path / INCIDENT_PAGE, folder).replace("\\", "/")
+        ),
         "resolved": visible(run.read_text("resolved.yml") or run.read_text("experiment.yml") or ""),
     }

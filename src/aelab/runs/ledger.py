@@ -65,6 +65,29 @@ def settled_length(path: Path) -> int:
         os.close(descriptor)
 
 
+def length_up_to(path: Path, images: int, *, home: Path | None = None) -> int:
+    """The file's length in bytes without the rows at its end that are of more than `images` images.
+
+    Raises:
+        StoreError: if the file is unreadable.
+    """
+    try:
+        data = read(path, home or path.parent, LARGEST_METRICS)
+    except FileNotFoundError:
+        return 0
+    end = data.rfind(b"\n") + 1
+    while end:
+        start = data.rfind(b"\n", 0, end - 1) + 1
+        try:
+            row = json.loads(data[start:end])
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(row, dict) or int(row.get("images") or 0) <= images:
+            break
+        end = start
+    return end
+
+
 def truncate_rows(path: Path, length: int) -> None:
     """Forget everything after the first `length` bytes: rows younger than a checkpoint.
 

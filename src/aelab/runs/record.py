@@ -44,7 +44,13 @@ from aelab.runs.files import (
     walk,
 )
 from aelab.runs.foreign import checked_record, checked_status, refuse_links
-from aelab.runs.ledger import append_rows, read_rows, settled_length, truncate_rows
+from aelab.runs.ledger import (
+    append_rows,
+    length_up_to,
+    read_rows,
+    settled_length,
+    truncate_rows,
+)
 from aelab.runs.locks import Lease, Taken, held
 from aelab.runs.status import (
     BEAT_SECONDS,
@@ -408,6 +414,10 @@ class Run:
         """Length of `metrics.jsonl` in bytes once it is safely on the disk."""
         return settled_length(self.path / "metrics.jsonl")
 
+    def offset_at(self, images: int) -> int:
+        """Length of `metrics.jsonl` in bytes up to the rows of so many images."""
+        return length_up_to(self.path / "metrics.jsonl", images, home=self.path)
+
     def truncate_metrics(self, offset: int) -> None:
         """Forget the rows after `offset` bytes."""
         truncate_rows(self.path / "metrics.jsonl", offset)
@@ -430,6 +440,7 @@ class Run:
         *,
         best: bool = False,
         keep: str | int = "best+latest",
+        offset: int | None = None,
     ) -> Checkpoint:
         """Write the state as `latest`, and as `best` and under its images where asked for.
 
@@ -441,6 +452,7 @@ class Run:
             numbers: what JSON can hold.
             best: whether it is the best so far.
             keep: `keep_checkpoints` of the experiment, see `checkpoints.superfluous`.
+            offset: of a state that was gone back to: length of the metrics that belong to it.
 
         Raises:
             StoreError: if the system refuses; the older states are then unharmed.
@@ -449,7 +461,9 @@ class Run:
         kept = {entry.images for entry in self.checkpoints() if entry.name.startswith("images-")}
         unwanted = superfluous({*kept, images}, keep)
         self._refuse_if_lost()
-        latest = save_checkpoint(folder, "latest", images, tensors, numbers, self.metrics_offset())
+        settled = self.metrics_offset()
+        length = settled if offset is None else offset
+        latest = save_checkpoint(folder, "latest", images, tensors, numbers, length)
         if best:
             copy_checkpoint(latest, "best")
         if images not in unwanted:

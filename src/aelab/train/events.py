@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from aelab.errors import DivergedError
 from aelab.findings import Finding
+from aelab.train.guard.mending import Intervention
 
 
 @dataclass(frozen=True)
@@ -75,4 +77,21 @@ class Failed:
     run: int
 
 
-Event = Logged | Validated | CheckpointDue | Finished | Failed
+@dataclass(frozen=True)
+class Mended:
+    """Numbers ended, and `on_nan` went on: the state is at `images` again.
+
+    Everything that was told of later images is void: rows and states of it are to be forgotten.
+
+    Attributes:
+        done: what was done.
+        report: all that is known about it, as plain data.
+    """
+
+    images: int
+    done: Intervention
+    report: dict[str, Any]
+    run: int = 0
+
+
+Event = Logged | Validated | CheckpointDue | Finished | Failed | Mended

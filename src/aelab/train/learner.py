@@ -20,6 +20,7 @@ from aelab.train.clocked_modules import find_clocked
 from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_gradient
 from aelab.train.guard.coming_in import refuse_no_model
 from aelab.train.guard.finite import floating_buffers, non_finite_names
+from aelab.train.guard.mending import UNCHANGED, Change
 from aelab.train.machine import choose_bfloat16, choose_threads
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
@@ -98,6 +99,7 @@ class SoloLearner:
         threads: CPU threads; the same number is needed to continue bit for bit.
         ema_since: for a model that grows: weight name -> step of its first gradient.
         ema_warms_up: whether the EMA decay rises to its final value; False in earlier versions.
+        change: differences from the settings after a failure; the loop sets it before each batch.
     """
 
     model: nn.Module
@@ -111,6 +113,7 @@ class SoloLearner:
     threads: int = field(default=1, metadata=_STORED)
     ema_since: dict[str, int] = field(default_factory=dict, metadata=_STORED)
     ema_warms_up: bool = field(default=True, metadata=_STORED)
+    change: Change = UNCHANGED
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -120,7 +123,7 @@ class SoloLearner:
     @property
     def learnrate(self) -> float:
         """The learning rate of the first parameter group, at the latest batch."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self.optimizer.param_groups[0]["lr"]) * self.change.factor
 
     @property
     def members(self) -> Sequence[SoloLearner]:
@@ -174,7 +177,9 @@ class SoloLearner:
             nn.utils.clip_grad_value_(parameters, clipping.value)
         if clipping is not None and clipping.norm is not None:
             nn.utils.clip_grad_norm_(parameters, clipping.norm)
-        self.optimizer.step()
+        if self.change.clip is not None:
+            nn.utils.clip_grad_norm_(parameters, self.change.clip)
+        self._step()
         number = clock.steps + 1  # of this step, from 1
         if self.ema is not None and self.ema_warms_up:
             self._note_late_weights(number)
@@ -184,6 +189,22 @@ class SoloLearner:
             follow()
         if self.ema is not None and settings.ema_decay is not None:
             self._average(self.ema, settings.ema_decay, number)
+
+    def _step(self) -> None:
+        """The optimiser's step, at a lower learning rate where one is in force.
+
+        The groups keep the schedule's own: schedulers of torch make the next one of it.
+        """
+        factor = self.change.factor
+        if factor == 1.0:
+            self.optimizer.step()
+            return
+        scheduled = [group["lr"] for group in self.optimizer.param_groups]
+        for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.step()
+        for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate
 
     def _note_late_weights(self, number: int) -> None:
         """Records, for a model that grows, the step at which each weight got its first gradient."""
@@ -212,6 +233,16 @@ class SoloLearner:
         """Names and buffers of the trained model, without those that were infinite at the start."""
         found = floating_buffers(self.model)
         return [(name, buffer) for name, buffer in found if name not in self.unwatched]
+
+    def slots(self) -> list[tuple[str, Tensor]]:
+        """What the optimiser remembers of each weight, such as averages of its gradients."""
+        names = self._trained_names()
+        return [
+            (f"{key} of {names[parameter]}", value)
+            for parameter, slots in self.optimizer.state.items()
+            for key, value in slots.items()
+            if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
+        ]
 
     def finite(self) -> Tensor:
         """(1,) bool on the device: see `Learner.finite`."""

@@ -26,6 +26,7 @@ from aelab.train.guard.coming_in import as_sets, refuse_wrong, small_batches_tol
 from aelab.train.guard.diagnosis import Evidence
 from aelab.train.guard.explosion import worse_than_untrained
 from aelab.train.guard.guard import Guard, Reading
+from aelab.train.guard.mending import change_at, is_skipped
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
@@ -57,7 +58,8 @@ def fit(
 
     Yields:
         `Logged`, `Validated`, `CheckpointDue` (in this order at one image count), `Finished`, each
-        once for every run; `Failed` for a run that diverges while others continue.
+        once for every run; `Failed` for a run that diverges while others continue; `Mended` where
+        `on_nan` went back to an earlier image count.
 
     Raises:
         DataError: a wrong set: pixels not finite or not in 0..1, or channels last.
@@ -93,12 +95,16 @@ def fit(
             state,
             run,
             tasks[run],
-            lambda: training_batch(state, run, tasks[run], sets.at(clock.epoch), draws[run]),
+            lambda: next_batch(state, run, tasks[run], sets.at(clock.epoch), draws[run]),
             lambda: sets.at(clock.epoch),
             lambda: None if held_out is None else held_out.at(clock.epoch),
         )
 
-    guard = Guard([evidence(run) for run in going], goal.end)
+    def make_step() -> None:
+        """The next step of all runs."""
+        train_batch(state, tasks, sets.at(clock.epoch), draws, guard.before_batch)
+
+    guard = Guard([evidence(run) for run in going], goal.end, make_step)
 
     def left_out(failures: dict[int, DivergedError]) -> Iterator[Failed]:
         """Ends the runs that failed; raises the error of the last remaining run."""
@@ -109,50 +115,61 @@ def fit(
             state.learner.retire(run)
             yield Failed(clock.images, error, run)
 
+    def told() -> Iterator[Event]:
+        """The events that are due at this image count; a run that is over leaves `going`."""
+        # Order: log, validate, look for failures, checkpoint, stop or finish, keep the state.
+        is_over = all(finish_reason(state, run, tasks[run].settings) for run in going)
+        if log_due(state, shared, final=is_over):
+            readings = read_window(state, guard)
+            yield from left_out(guard.failures(going, readings))
+            yield from logged(state, tasks, going, readings)
+        is_validated = held_out is not None and validation_due(clock, shared, final=is_over)
+        if held_out is not None and is_validated:
+            found = [validate(state, run, tasks[run], held_out, guard, goal) for run in going]
+            failures = {v.run: v.error for v in found if isinstance(v, Failed)}
+            yield from left_out(failures)
+            clock.note_validated()
+            for event in found:
+                if isinstance(event, Validated):
+                    findings = (*remarks.pop(event.run, ()), *event.findings)
+                    yield replace(event, findings=findings)
+        reasons = {run: finish_reason(state, run, tasks[run].settings) for run in going}
+        yield from left_out({
+            run: error
+            for run, reason in reasons.items()
+            if (is_validated or reason)
+            and (error := guard.hopeless(run, is_over=reason is not None))
+        })  # fmt: skip
+        if checkpoint_due(clock, shared):
+            yield from left_out(guard.failures(going))
+            clock.note_checkpointed()
+            for run in going:
+                yield CheckpointDue(clock.images, run)
+        if not all(reasons[run] for run in going) and should_stop():
+            yield from left_out(guard.failures(run for run in going if not reasons[run]))
+            reasons = {run: reasons[run] or "stopped" for run in going}
+        for run in [run for run in going if reasons[run]]:
+            going.remove(run)
+            state.learner.retire(run)
+            yield Finished(clock.images, str(reasons[run]), run)
+        if going and guard.keep_due():
+            yield from left_out(guard.failures(going))
+            guard.keep()
+
     with (
         prepared_process(first.threads, first.device, shared.deterministic),
         small_batches_told([len(images) for _, images in given], shared),
     ):
         while True:
-            # Order: log, validate, look for failures, checkpoint, stop or finish, then one batch.
-            is_over = all(finish_reason(state, run, tasks[run].settings) for run in going)
-            if log_due(state, shared, final=is_over):
-                readings = read_window(state, guard)
-                yield from left_out(guard.failures(going, readings))
-                yield from logged(state, tasks, going, readings)
-            is_validated = held_out is not None and validation_due(clock, shared, final=is_over)
-            if held_out is not None and is_validated:
-                found = [validate(state, run, tasks[run], held_out, guard, goal) for run in going]
-                failures = {v.run: v.error for v in found if isinstance(v, Failed)}
-                yield from left_out(failures)
-                clock.note_validated()
-                for event in found:
-                    if isinstance(event, Validated):
-                        findings = (*remarks.pop(event.run, ()), *event.findings)
-                        yield replace(event, findings=findings)
-            reasons = {run: finish_reason(state, run, tasks[run].settings) for run in going}
-            yield from left_out({
-                run: error
-                for run, reason in reasons.items()
-                if (is_validated or reason)
-                and (error := guard.hopeless(run, is_over=reason is not None))
-            })  # fmt: skip
-            if checkpoint_due(clock, shared):
-                yield from left_out(guard.failures(going))
-                clock.note_checkpointed()
-                for run in going:
-                    yield CheckpointDue(clock.images, run)
-            if not all(reasons[run] for run in going) and should_stop():
-                yield from left_out(guard.failures(run for run in going if not reasons[run]))
-                reasons = {run: reasons[run] or "stopped" for run in going}
-            for run in [run for run in going if reasons[run]]:
-                going.remove(run)
-                state.learner.retire(run)
-                yield Finished(clock.images, str(reasons[run]), run)
+            try:
+                yield from told()
+            except DivergedError as error:
+                yield guard.mend(error)
+                continue
             if not going:
                 return
             started = time.perf_counter()
-            train_batch(state, tasks, sets.at(clock.epoch), draws, guard.before_batch)
+            make_step()
             clock.seconds += time.perf_counter() - started
 
 
@@ -175,6 +192,12 @@ def _tasks(
     count = len(state.learner.members)
     objectives = list(objective) if isinstance(objective, Sequence) else [objective] * count
     of_runs = [settings] * count if isinstance(settings, FitSettings) else list(settings)
+    if count > 1 and of_runs[0].on_nan.action != "stop":
+        raise ConfigError(
+            f"on_nan: {of_runs[0].on_nan.action} goes back in time, which runs that train "
+            "together cannot do one by one",
+            hint="train these runs one by one, or leave on_nan out",
+        )
     if not len(objectives) == len(of_runs) == count:
         raise ConfigError(
             f"{count} runs train together, given are {len(objectives)} objectives and "
@@ -212,12 +235,15 @@ def train_batch(
     cut = [training_batch(state, run, task, batches, draws[run]) for run, task in enumerate(tasks)]
     # For dropout, keyed by images as all draws. One seed is enough: stacked models cannot have it.
     draws[0].reseed_default(clock.images)
+    change = change_at(state.interventions, clock.images)
     for member in members:
         member.schedule.before_batch(clock.images)
+        member.change, member.bfloat16 = change, member.bfloat16 and not change.float32
     before()
     size = len(cut[0][1])
     is_last = clock.images_in_epoch + tasks[0].settings.batch_size >= len(batches)
-    step(state, tasks, cut, ends_epoch=is_last)
+    if not is_skipped(state.interventions, clock.images):
+        step(state, tasks, cut, ends_epoch=is_last)
     clock.count_batch(size, ends_epoch=is_last)
     state.note_start()
     if clock.steps:  # torch warns if a scheduler steps before the optimiser's first step
@@ -241,6 +267,15 @@ def step(
     losses = state.learner.update(tasks, batches, clock, apply=due or ends_epoch)
     state.window.add(losses, size)
     clock.count_gradients(size, applied=due or ends_epoch)
+
+
+def next_batch(
+    state: State, run: int, task: Task, batches: Batches, draws: Draws
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`training_batch`, and random numbers of the model's own as in that step."""
+    batch = training_batch(state, run, task, batches, draws)
+    draws.reseed_default(state.clock.images)
+    return batch
 
 
 def training_batch(
@@ -342,6 +377,9 @@ def validate(
     warnings = warnings_of(state, run, task, images, found)
     loss, settled = terms["loss"], is_settled(state, run, held_out, goal)
     out_of_hand = guard.out_of_hand(run, terms)
+    error = guard.failed_by_far(run, out_of_hand)
+    if error is not None:
+        return Failed(clock.images, error, run)
     is_judged = settled and not out_of_hand
     if is_judged and finish_reason(state, run, task.settings) is not None:
         warnings = (*warnings, *worse_than_untrained(state, run, task.objective, terms))

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from aelab.errors import StoreError
 from aelab.settings import FitSettings
 from aelab.train.clock import Clock
+from aelab.train.guard.mending import Intervention, from_json
+from aelab.train.guard.ring import Kept, Ring
 from aelab.train.learner import Learner, copy_on_cpu, make_learner
 from aelab.train.progress import Progress, Window, means_by_name
 
@@ -35,6 +37,8 @@ class State:
         window: losses since the last log.
         first_batch: names and (K, 1 + T) means of the first batch while they are still on the
             device; afterwards they are in `progress`.
+        interventions: what was done against numbers that ended, in order.
+        ring: the last good states, where `on_nan` may go back to them.
     """
 
     learner: Learner
@@ -42,6 +46,8 @@ class State:
     progress: list[Progress] = field(default_factory=list)
     window: Window = field(default_factory=Window)
     first_batch: tuple[list[str], Tensor] | None = None
+    interventions: list[Intervention] = field(default_factory=list)
+    ring: Ring = field(default_factory=Ring)
 
     def __post_init__(self) -> None:
         missing = len(self.learner.members) - len(self.progress)
@@ -76,7 +82,37 @@ class State:
             tensors["window"] = copy_on_cpu(self.window.sums[run])
         numbers |= {"format": FORMAT, **asdict(self.clock), **asdict(self.progress[run])}
         numbers |= {"window_images": self.window.images, "window_terms": list(self.window.terms)}
+        if self.interventions:
+            numbers["interventions"] = [each.as_json() for each in self.interventions]
+        if self.ring.states:
+            more, numbers["ring"] = self._stored_ring()
+            tensors |= more
         return tensors, numbers
+
+    def _stored_ring(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """The last good states, as `stored` gives them: a run that continues can go back too."""
+        present, ring, self.ring = self.snapshot(), self.ring, Ring()
+        tensors: dict[str, Tensor] = {}
+        entries = []
+        for place, kept in enumerate(ring.states):
+            self.restore(kept.snapshot)
+            own, numbers = self.stored()
+            tensors |= {f"ring{place}.{name}": tensor for name, tensor in own.items()}
+            entries.append({**kept._asdict(), "snapshot": numbers})
+        self.restore(present)
+        self.ring = ring
+        return tensors, entries
+
+    def _load_ring(
+        self, tensors: Mapping[str, Tensor], entries: list[dict[str, Any]]
+    ) -> list[Kept]:
+        states = []
+        for place, entry in enumerate(entries):
+            mark = f"ring{place}."
+            own = {n.removeprefix(mark): t for n, t in tensors.items() if n.startswith(mark)}
+            self.load(own, entry["snapshot"])
+            states.append(Kept(**{**entry, "snapshot": self.snapshot()}))
+        return states
 
     def snapshot(self) -> Any:
         """A copy of the whole state on the device; `restore` accepts it any number of times."""
@@ -105,6 +141,7 @@ class State:
                 f"the checkpoint has format {numbers.get('format')}; this version reads {FORMAT}",
                 hint="install the version that wrote it, or start again with --restart",
             )
+        states = self._load_ring(tensors, numbers.get("ring", []))
         (member,) = self.learner.members  # a stack is loaded run by run before it is stacked
         member.load(tensors, numbers)
         numbers = {**_EARLIER, **numbers}
@@ -114,6 +151,8 @@ class State:
         if "window" in tensors:
             self.window.sums = tensors["window"][None].to(member.device)
         self.first_batch = None
+        self.interventions = from_json(numbers.get("interventions", []))
+        self.ring = Ring(states)
 
 
 def make_state(

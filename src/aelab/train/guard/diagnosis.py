@@ -181,39 +181,44 @@ def raised_learnrate(peak: float, images: int, settings: FitSettings) -> str:
 def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
     """The first non-finite result in training mode and in evaluation mode; None: all finite."""
     member, seen = evidence.state.learner.members[evidence.run], evidence.state.clock.images
-    (objective, settings), evaluated = evidence.task, member.evaluated_model
     batch = evidence.training()
+    in_training = quietly(
+        lambda: find_origin(
+            member.model,
+            evidence.task.objective,
+            [batch],
+            seen,
+            training=True,
+            bfloat16=member.bfloat16,
+        )
+    )
+    return in_training, origin_in_evaluation(evidence)
+
+
+def origin_in_evaluation(evidence: Evidence) -> Origin | None:
+    """Where the model breaks in evaluation mode, as it is now."""
+    member, seen = evidence.state.learner.members[evidence.run], evidence.state.clock.images
+    (objective, settings), evaluated = evidence.task, member.evaluated_model
 
     def held_out() -> Iterable[Batch]:
         """Held-out batches, or the training batch where there are none."""
         images = evidence.held_out()
         if images is None:
             # As in a validation: the latent is its mean, except for a bound, which needs noise.
+            batch = evidence.training()
             noise = batch[2] if getattr(objective, "bounds", ()) else None
             return [(batch[0], batch[1], noise)]
         return held_out_batches(evaluated, objective, images, settings, seen)
 
-    return (
-        quietly(
-            lambda: find_origin(
-                member.model,
-                objective,
-                [batch],
-                seen,
-                training=True,
-                bfloat16=member.bfloat16,
-            )
-        ),
-        quietly(
-            lambda: find_origin(
-                evaluated,
-                objective,
-                held_out(),
-                seen,
-                training=False,
-                bfloat16=member.bfloat16,
-            )
-        ),
+    return quietly(
+        lambda: find_origin(
+            evaluated,
+            objective,
+            held_out(),
+            seen,
+            training=False,
+            bfloat16=member.bfloat16,
+        )
     )
 
 

@@ -1,21 +1,33 @@
 """Checks, called by the loop, whether losses and weights of its runs are finite and plausible.
 
-It changes neither weights nor clock. It returns which run failed and why; the loop decides what to
-do about it.
+It returns which run failed and why. Where the settings have `on_nan`, it also keeps the latest
+good states, and `mend` goes back to one of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from aelab.errors import DivergedError
-from aelab.train.guard.diagnosis import Evidence, broken_tensors, explained, raised_learnrate
-from aelab.train.guard.explosion import hopeless, look
+from aelab.train.events import Mended
+from aelab.train.guard.diagnosis import (
+    Evidence,
+    broken_data,
+    broken_tensors,
+    explained,
+    origin_in_evaluation,
+    raised_learnrate,
+)
+from aelab.train.guard.explosion import exploded, hopeless, look
+from aelab.train.guard.finite import tensor_words
+from aelab.train.guard.mending import Change, Intervention, change_at, in_force, is_skipped
+from aelab.train.guard.replay import Found, broken_slots, look_again, named_growth, norms_of
+from aelab.train.guard.ring import Kept
 from aelab.train.horizon import Horizon
 from aelab.train.optimizers import usual_learnrate
 
@@ -47,16 +59,20 @@ class Guard:
     Attributes:
         evidence: one for each run.
         end: the counters of the runs at their end.
+        repeat: makes the next training step.
         peaks: highest learning rates, one for each run.
     """
 
     evidence: Sequence[Evidence]
     end: Horizon
+    repeat: Callable[[], None]
     peaks: list[Peak] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.state = self.evidence[0].state
         self.peaks = [Peak() for _ in self.evidence]
+        self.policy = self.evidence[0].task.settings.on_nan
+        self.goes_on = self.policy.action != "stop"
 
     def before_batch(self) -> None:
         """Records the highest learning rates, for the message of a run that diverges."""
@@ -90,10 +106,119 @@ class Guard:
             readings: of this moment; None: read now, which waits for the device.
         """
         readings = self.read() if readings is None else readings
+        broken = {run: readings[run].broken or self._far_off(run, readings[run]) for run in runs}
+        return {run: self._diverged(run, "training", what) for run, what in broken.items() if what}
+
+    def _far_off(self, run: int, reading: Reading) -> str:
+        """What is finite and much too large; looked for where something is done about it."""
+        if not self.goes_on:
+            return ""
+        words = exploded(self.state, run, self.evidence[run].task.objective, reading.means)
+        if words:
+            return words
+        slots = broken_slots(self.state.learner.members[run])
+        if slots:  # the weights stay as they are from now on
+            return tensor_words("a number of the optimiser", slots)
+        tensors = self._watched(run)
+        sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+        return self.state.ring.grown(norms_of(tensors), sizes)
+
+    def _watched(self, run: int) -> dict[str, torch.Tensor]:
+        """Weights and buffers by name, empty ones left out."""
+        member = self.state.learner.members[run]
+        found = [*member.model.named_parameters(), *member.watched_buffers()]
+        return {name: tensor.detach() for name, tensor in found if tensor.numel()}
+
+    def keep_due(self) -> bool:
+        """Whether the state of this moment is to be kept, should it be sound."""
+        clock = self.state.clock
+        validated = clock.validated_at == clock.images
+        return self.goes_on and self.state.ring.is_due(clock.batches, validated=validated)
+
+    def keep(self) -> None:
+        """Keeps the state of this moment, which is known to be sound."""
+        clock, norms = self.state.clock, norms_of(self._watched(0))
+        kept = Kept(clock.images, clock.batches, norms, self.state.snapshot())
+        self.state.ring.add(kept)
+
+    def mend(self, error: DivergedError) -> Mended:
+        """Goes back to a good state and changes what follows, as `on_nan` asks for.
+
+        Raises:
+            DivergedError: nothing is to be done, nothing can be done, or it was done too often;
+                with the same cause.
+        """
+        if not self.goes_on or not self.state.ring.states:
+            raise error
+        evidence, found_at = self.evidence[0], self.state.clock.images
+        words, ways = broken_data(evidence)
+        if words:  # going back does not repair images
+            raise DivergedError("; ".join([error.message, *words]), hint="; ".join(ways))
+        found = look_again(
+            evidence,
+            self.state.ring,
+            self.repeat,
+            origin_in_evaluation(evidence),
+            error.what,
+        )
+        refused = self._refused(found)
+        if refused:
+            told = "; ".join(filter(None, [error.message, found.words, found.in_float64, refused]))
+            raised = DivergedError(told, hint=error.hint)
+            raised.incident = self._report(error, found, None)
+            raise raised
+        progress = self.state.progress[0]
+        best = progress.best_loss, progress.best_images
+        done = self._intervention(found, found_at)
+        # The best state is on the disk, and is not to be replaced by a worse one.
+        progress.best_loss, progress.best_images = best
+        self.state.interventions.append(done)
+        return Mended(self.state.clock.images, done, self._report(error, found, done))
+
+    def _refused(self, found: Found) -> str:
+        """Why nothing can be done; empty where something can."""
+        done, policy = self.state.interventions, self.policy
+        if len(done) >= policy.times:
+            return f"on_nan: {policy.action} acted {len(done)} times already"
+        if policy.action == "skip" and found.images is None:
+            return "no single batch did it, so that none can be skipped; rollback goes on"
+        if policy.action == "skip" and is_skipped(done, found.images or 0):
+            return "that batch was skipped already"
+        return ""
+
+    def _intervention(self, found: Found, found_at: int) -> Intervention:
+        """What is done; the training then stands at the state that it goes on from."""
+        state, policy, ring = self.state, self.policy, self.state.ring
+        before = change_at(state.interventions, found_at)
+        if policy.action == "skip":
+            assert found.images is not None
+            state.restore(ring.newest.snapshot)
+            return Intervention("skip", found.images, found_at, found.short, before)
+        rollbacks = [each for each in in_force(state.interventions) if each.action == "rollback"]
+        kept = ring.go_back(rollbacks[-1].images if rollbacks else None)
+        state.restore(kept.snapshot)
+        change = Change(
+            before.factor * policy.lower_lr, policy.clip, before.float32 or policy.float32
+        )
+        return Intervention("rollback", kept.images, found_at, found.short, change)
+
+    def _report(
+        self, error: DivergedError, found: Found, done: Intervention | None
+    ) -> dict[str, Any]:
+        """Everything that is known, as plain data for the page of an incident."""
         return {
-            run: self._diverged(run, "training", readings[run].broken)
-            for run in runs
-            if readings[run].broken
+            "noticed": error.message,
+            "cause": found.short,
+            "where": found.words,
+            "first_bad_batch_at": found.images,
+            "in_float64": found.in_float64,
+            "half_precision": found.half,
+            "moved": found.moved,
+            "grown": [list(row) for row in named_growth(found.moved)],
+            "learnrate_raised": self._raised_learnrate(0),
+            "advice": error.hint,
+            "done": None if done is None else done.as_json(),
+            "done_in_words": "the run ended as failed" if done is None else done.words(),
         }
 
     def failed_validation(self, run: int, terms: dict[str, float]) -> DivergedError | None:
@@ -104,6 +229,10 @@ class Guard:
     def out_of_hand(self, run: int, terms: dict[str, float]) -> str:
         """The term of this validation that is far too high, or empty; see `explosion.look`."""
         return look(self.state, run, self.evidence[run].task.objective, terms)
+
+    def failed_by_far(self, run: int, what: str) -> DivergedError | None:
+        """The error of a validation that is out of hand, where something is done about it."""
+        return self._diverged(run, "validation", what) if what and self.goes_on else None
 
     def hopeless(self, run: int, *, is_over: bool) -> DivergedError | None:
         """The error of a run whose losses are finite but far too high, or None.
@@ -116,11 +245,13 @@ class Guard:
         if not what:
             return None
         rise = self._raised_learnrate(run)
-        return DivergedError(
+        error = DivergedError(
             f"training diverged without a NaN: at {self.state.clock.images:,} images {what}"
             + (f"; {rise}" if rise else ""),
             hint=self._way_out(run),
         )
+        error.what = what
+        return error
 
     def _diverged(self, run: int, where: str, what: str) -> DivergedError:
         clock, progress = self.state.clock, self.state.progress[run]
@@ -133,6 +264,9 @@ class Guard:
             f"{what}; {last}",
             hint=self._way_out(run),
         )
+        error.what = what
+        if self.goes_on:
+            return error  # `mend` looks for the cause, step by step
         return explained(error, self.evidence[run], self._raised_learnrate(run))
 
     def _raised_learnrate(self, run: int) -> str:

@@ -31,6 +31,7 @@ class Origin(NamedTuple):
         largest: largest magnitude in the operation's inputs.
         half: whether its result has half precision (float16).
         value: `NaN` or `infinity`.
+        backward: whether it is a gradient, made of finite gradients and finite numbers.
     """
 
     layer: str | None
@@ -39,6 +40,7 @@ class Origin(NamedTuple):
     largest: float
     half: bool
     value: str
+    backward: bool = False
 
     def words(self) -> str:
         """`'decoder.3' (Conv2d) gives infinity from finite input (convolution, ...)`."""
@@ -46,7 +48,18 @@ class Origin(NamedTuple):
         detail = f"{self.operation} of numbers up to {self.largest:.3g}" if self.operation else ""
         if self.half:
             detail += f", beyond {LARGEST_HALF:,}, the largest number of half precision"
-        return f"{place} gives {self.value} from finite input" + (f" ({detail})" if detail else "")
+        given = "finite input"
+        if self.backward:
+            place, given = f"the gradient of {place}", "finite gradients"
+        told = f" ({detail})" if detail else ""
+        return f"{place} gives {self.value} from {given}{told}"
+
+    def short(self) -> str:
+        """`'decoder.7' overflowed`, `the gradient of 'decoder.7' became NaN`."""
+        place = "the objective" if self.layer is None else f"'{self.layer}'"
+        place = place if self.layer != "" else "the model's own code"
+        end = "overflowed" if self.value == "infinity" else f"became {self.value}"
+        return f"the gradient of {place} {end}" if self.backward else f"{place} {end}"
 
 
 @torch.no_grad()
@@ -88,18 +101,51 @@ def find_origin(
     return None
 
 
+def find_in_step(
+    model: nn.Module,
+    objective: ObjectiveLike,
+    batch: Batch,
+    images_seen: int,
+    *,
+    bfloat16: bool = False,
+) -> Origin | None:
+    """The origin in one step of training, forward and then backward; None: all is finite.
+
+    Mode and buffers are as before afterwards; the gradients are those of this batch alone.
+    """
+    model.zero_grad(set_to_none=True)
+    with mode_of(model, training=True), _Watch(model, backward=True) as watch:
+        output, _, total = forward(
+            model, objective, *batch, images_seen=images_seen, bfloat16=bfloat16
+        )
+        if not is_finite([total, output.reconstruction]):
+            return watch.origin()
+        (total.sum() / len(batch[1])).backward()  # type: ignore[no-untyped-call]
+    bad = [n for n, p in model.named_parameters() if p.grad is not None and not is_finite(p.grad)]
+    return watch.origin_of_gradient(bad[0]) if bad else None
+
+
 class _Watch(TorchDispatchMode):
     """Context manager: records layers and operations with finite input and a non-finite result.
 
     Layers decide, in the order in which they end; operations only add detail about the first such
     layer. An operation alone is no fault: attention adds masks of -inf inside of sound layers.
+
+    Args:
+        backward: record gradients too. A layer's backward pass begins where the gradient of its
+            output arrives.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, backward: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._names = {module: name for name, module in model.named_modules()}
+        self._kinds = {name: type(module).__name__ for module, name in self._names.items()}
         self._inside: list[str] = []
         self._paused = False
+        self._backward = backward
+        self._arrived: list[str] = []
+        self._hooked: set[int] = set()
+        self._gradients: list[Origin] = []
         self._layers: list[tuple[str, str, str]] = []
         self._operations: list[tuple[str | None, Origin]] = []
 
@@ -125,6 +171,14 @@ class _Watch(TorchDispatchMode):
         self._paused = True
         if not is_finite(output) and is_finite([inputs, named]):
             self._layers.append((layer, type(module).__name__, value_words(output)))
+        if self._backward:
+            for tensor in tensors_in(output):
+                # An output is that of the innermost layer that made it: this one ends first.
+                if tensor.requires_grad and id(tensor) not in self._hooked:
+                    self._hooked.add(id(tensor))
+                    tensor.register_hook(  # type: ignore[no-untyped-call]
+                        lambda gradient, at=layer: self._arrived.append(at)
+                    )
         self._paused = False
 
     def __torch_dispatch__(
@@ -140,16 +194,34 @@ class _Watch(TorchDispatchMode):
         given = list(tensors_in([args, kwargs or {}]))
         good, largest = is_finite(given), 0.0
         if good:  # before an operation in place has changed it
-            largest = max((float(t.abs().max()) for t in given if t.numel()), default=0.0)
+            largest = max((float(t.detach().abs().max()) for t in given if t.numel()), default=0.0)
         result = func(*args, **(kwargs or {}))
         if given and good and not is_finite(result):
             inside = self._inside[-1] if self._inside else None
             name = func._overloadpacket.__name__.strip("_").replace("to_copy", "conversion")
             half = any(t.dtype == torch.float16 for t in tensors_in(result))
-            self._operations.append(
-                (inside, Origin(inside, "", name, largest, half, value_words(result)))
-            )
+            origin = Origin(inside, "", name, largest, half, value_words(result))
+            if self._backward and not self._inside and self._arrived:
+                layer = self._arrived[-1]
+                kind = self._kinds[layer]
+                self._gradients.append(origin._replace(layer=layer, kind=kind, backward=True))
+            else:
+                self._operations.append((inside, origin))
         return result
+
+    def origin_of_gradient(self, parameter: str) -> Origin:
+        """What is to blame for a gradient that is not finite.
+
+        Args:
+            parameter: the first weight whose gradient is not.
+        """
+        if self._gradients:
+            return self._gradients[0]
+        outside = [found for inside, found in self._operations if inside is None]
+        if outside:  # before any layer's output had a gradient: the objective
+            return outside[0]._replace(backward=True)
+        layer = parameter.rpartition(".")[0]
+        return Origin(layer, self._kinds.get(layer, ""), "", 0.0, False, "NaN", True)
 
     def origin(self) -> Origin:
         """The first faulty layer, after the pass; with its first faulty operation if known."""

@@ -1,0 +1,56 @@
+"""What a run leaves of numbers that ended: `incident.json`, `incident.html`, and one note."""
+
+from __future__ import annotations
+
+from aelab.errors import DivergedError
+from aelab.execute.record import store_findings
+from aelab.findings import Finding, stored_findings
+from aelab.report.incidents import INCIDENT_DATA, INCIDENT_PAGE, incident_page, read_incidents
+from aelab.runs.record import Run
+from aelab.train import Mended
+from aelab.train.guard.mending import summary
+
+#: The code of the one finding that tells what was done; the newest replaces it.
+MENDED = "numbers-ended"
+
+
+def note_mending(run: Run, event: Mended, number: int) -> str:
+    """Writes an incident that the run survived.
+
+    Args:
+        run: whose.
+        event: what happened.
+        number: which intervention of the run it is, from 1.
+
+    Returns:
+        What was done, in words.
+    """
+    dropped = [row for row in run.metrics() if row.get("images", 0) > event.images]
+    report = {**event.report, "rows_dropped": dropped[-50:]}
+    # A death after this leaves a page of what then happens again, word for word.
+    before = [entry for entry in read_incidents(run) if entry.get("done")][: number - 1]
+    _write(run, [*before, report])
+    words = summary(len(before) + 1, event.done)
+    found = Finding("note", MENDED, words, f"see {INCIDENT_PAGE} in the run's folder", seen=None)
+    kept = [other for other in stored_findings(run.record) if other.code != MENDED]
+    store_findings(run, [*kept, found])
+    return event.done.words()
+
+
+def note_incident(run: Run, error: DivergedError) -> None:
+    """Writes an incident that ended the run."""
+    report = error.incident or {
+        "noticed": error.message,
+        "cause": error.message.partition("; ")[0],
+        "advice": error.hint,
+        "done": None,
+        "done_in_words": "the run ended as failed",
+    }
+    before = [entry for entry in read_incidents(run) if entry.get("done")]
+    _write(run, [*before, report])
+
+
+def _write(run: Run, incidents: list[dict[str, Any]]) -> None:
+    run.write_json(INCIDENT_DATA, {"format": 1, "incidents": incidents})
+    name = str(run.record.get("name") or run.folder)
+    run.write_bytes(INCIDENT_PAGE, incident_page(name, incidents).encode(errors="replace"))

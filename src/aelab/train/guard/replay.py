@@ -1,0 +1,280 @@
+"""The steps from the latest good state to a failure, once more and slowly: which one broke, where.
+
+Random numbers are keyed by images seen, so the steps are the same ones, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aelab.train.forward import Batch, forward
+from aelab.train.guard.diagnosis import Evidence, broken_tensors
+from aelab.train.guard.finite import is_finite, non_finite_names, tensors_in
+from aelab.train.guard.nonfinite import LARGEST_HALF, Origin, find_in_step, quietly
+from aelab.train.guard.ring import Ring
+from aelab.train.learner import SoloLearner
+
+#: Layers and weights that are named.
+MOST_NAMED = 5
+#: The largest number of float32 and of bfloat16.
+LARGEST_FLOAT = 3.4028234663852886e38
+
+
+@dataclass(frozen=True)
+class Found:
+    """What looking again gave.
+
+    Attributes:
+        images: seen before the first step that broke; None: no step of training did.
+        short: the cause in a few words: `'decoder.7' overflowed`.
+        words: the same with the operation and its numbers.
+        in_float64: what the same step gives in float64.
+        moved: what the kept states and the last one before the failure were, oldest first; plain
+            data for `incident.json`.
+        half: whether half precision was left by its largest number.
+    """
+
+    images: int | None
+    short: str
+    words: str
+    in_float64: str = ""
+    moved: list[dict[str, Any]] = field(default_factory=list)
+    half: bool = False
+
+
+def look_again(
+    evidence: Evidence,
+    ring: Ring,
+    repeat: Callable[[], None],
+    in_evaluation: Origin | None,
+    said: str,
+) -> Found:
+    """Goes back to the newest state of the ring and repeats the steps to the failure.
+
+    The training stands anywhere afterwards; the caller restores a state.
+
+    Args:
+        evidence: of the run, at its failure.
+        ring: with at least one state.
+        repeat: makes the step that the clock stands at.
+        in_evaluation: where evaluation mode broke, if it did.
+        said: what was noticed, for a failure that no step shows.
+    """
+    state, until = evidence.state, evidence.state.clock.images
+    state.restore(ring.newest.snapshot)
+    before = state.snapshot()
+    while state.clock.images < until:
+        before = state.snapshot()
+        repeat()
+        if _is_sound(evidence):
+            continue
+        state.restore(before)
+        images = state.clock.images
+        short, words, half = _cause_of_step(evidence, repeat)
+        state.restore(before)
+        told = _in_float64(evidence)
+        return Found(images, short, words, told, _moved(evidence, ring, before), half)
+    last = _moved(evidence, ring, before)
+    if in_evaluation is not None:
+        state.restore(before)
+        short = f"{in_evaluation.short()} in evaluation mode"
+        words = f"in evaluation mode {in_evaluation.words()}; in training mode all is finite"
+        return Found(None, short, words, "", last, in_evaluation.half)
+    return Found(None, said, f"{said}; every number was finite", "", last)
+
+
+def _is_sound(evidence: Evidence) -> bool:
+    """Losses since the last log, weights, buffers and the optimiser's memory are finite."""
+    window = evidence.state.window
+    member = evidence.state.learner.members[evidence.run]
+    sums = [] if window.sums is None else [window.sums]
+    # The norm of very large numbers is infinite too, so that one looks again.
+    weights = bool(member.finite().all()) or not broken_tensors(member)
+    return is_finite(sums) and weights and not broken_slots(member)
+
+
+def _cause_of_step(evidence: Evidence, repeat: Callable[[], None]) -> tuple[str, str, bool]:
+    """In a few words, in more, and whether half precision is to blame."""
+    state, task = evidence.state, evidence.task
+    member = state.learner.members[evidence.run]
+    batch, before = evidence.training(), state.snapshot()
+    origin = quietly(
+        lambda: find_in_step(
+            member.model, task.objective, batch, state.clock.images, bfloat16=member.bfloat16
+        )
+    )
+    if origin is not None:
+        return origin.short(), origin.words(), origin.half
+    gradients = [p.grad.detach() for p in member.model.parameters() if p.grad is not None]
+    largest = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
+    state.restore(before)
+    repeat()
+    names = non_finite_names(member.model.named_parameters())
+    names += non_finite_names(member.watched_buffers())
+    names += broken_slots(member)
+    layer = names[0] if names else "a weight"
+    return (
+        f"'{layer}' overflowed in the optimiser's step",
+        f"loss and gradients are finite (up to {largest:.3g}); after the optimiser's step with a "
+        f"learning rate of {member.learnrate:g} '{layer}' is not"
+        + (f", nor are {len(names) - 1} others" if len(names) > 1 else ""),
+        False,
+    )
+
+
+def _in_float64(evidence: Evidence) -> str:
+    """What the step gives with 53 bits and an exponent of 11; empty where it cannot be tried."""
+    member, task = evidence.state.learner.members[evidence.run], evidence.task
+    try:
+        model = copy.deepcopy(member.model).double()
+        objective = copy.deepcopy(task.objective)
+        for part in (
+            (objective, *vars(objective).values()) if hasattr(objective, "__dict__") else ()
+        ):
+            if isinstance(part, nn.Module):
+                part.double()
+        batch: Batch = tuple(  # type: ignore[assignment]
+            t.double() if isinstance(t, Tensor) and t.is_floating_point() else t
+            for t in evidence.training()
+        )
+        _, _, total = forward(model, objective, *batch, images_seen=evidence.state.clock.images)
+        total.mean().backward()  # type: ignore[no-untyped-call]
+        total = total.detach()
+    except Exception as error:  # a device without float64, or code of the user's that needs float32
+        return f"the step could not be repeated in float64 ({type(error).__name__})"
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if not is_finite([total, *gradients]):
+        return "in float64 the same step is not finite either: precision is not the cause"
+    most = max([float(total.abs().max()), *(float(g.detach().abs().max()) for g in gradients)])
+    words = f"in float64 the same step is finite: loss {float(total.mean()):.4g}"
+    if most > LARGEST_FLOAT:
+        return f"{words}, numbers up to {most:.3g}, beyond {LARGEST_FLOAT:.2g}, the largest float32"
+    return f"{words}, largest gradient or loss {most:.3g}: a matter of precision or of range"
+
+
+def _moved(evidence: Evidence, ring: Ring, last: Any) -> list[dict[str, Any]]:
+    """What the kept states and the last one before the failure were, oldest first."""
+    state, rows = evidence.state, []
+    snapshots = [kept.snapshot for kept in ring.states]
+    if not any(last is snapshot for snapshot in snapshots):
+        snapshots.append(last)
+    for snapshot in snapshots:
+        state.restore(snapshot)
+        with _Largest(state.learner.members[evidence.run].model) as largest:
+            rows.append(_measured(evidence, largest))
+    unique = {row["images"]: row for row in rows}
+    return [unique[images] for images in sorted(unique)]
+
+
+def _measured(evidence: Evidence, largest: _Largest) -> dict[str, Any]:
+    """One state, measured on the batch that it would train on next."""
+    state = evidence.state
+    member = state.learner.members[evidence.run]
+    row: dict[str, Any] = {"images": state.clock.images, "learnrate": member.learnrate}
+    member.model.train()
+    member.model.zero_grad(set_to_none=True)
+    try:
+        _, _, total = forward(
+            member.model,
+            evidence.task.objective,
+            *evidence.training(),
+            images_seen=state.clock.images,
+            bfloat16=member.bfloat16,
+        )
+        total.mean().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        row["note"] = f"one more batch raises {type(error).__name__}"
+    else:
+        row["loss"] = float(total.detach().mean())
+        row["gradient_norm"] = _norm([p.grad for p in member.model.parameters()])
+    row["largest_output"] = largest.most()
+    row["largest_in_half"] = row["largest_output"][1] > LARGEST_HALF
+    norms = {name: _norm([p]) for name, p in member.model.named_parameters()}
+    row["weight_norms"] = norms
+    return row
+
+
+def _norm(tensors: list[Any]) -> float:
+    squares = [float(t.detach().double().square().sum()) for t in tensors if t is not None]
+    return float(sum(squares) ** 0.5)
+
+
+def _reach(tensor: Tensor) -> float:
+    """The largest magnitude; NaN counts as infinite."""
+    return float(tensor.detach().abs().nan_to_num(nan=float("inf"), posinf=float("inf")).max())
+
+
+class _Largest:
+    """Notes, inside of `with`, the largest number that each layer gives."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._found: dict[str, float] = {}
+
+    def __enter__(self) -> _Largest:
+        self._hooks = [
+            module.register_forward_hook(self._noting(name))
+            for name, module in self._model.named_modules()
+            if not list(module.children())
+        ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _noting(self, name: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: object, output: object) -> None:
+            """The largest magnitude of this layer's output."""
+            found = [_reach(tensor) for tensor in tensors_in(output) if tensor.numel()]
+            self._found[name] = max([self._found.get(name, 0.0), *found])
+
+        return note
+
+    def most(self) -> tuple[str, float]:
+        """The layer with the largest number, and that number."""
+        if not self._found:
+            return "", 0.0
+        name = max(self._found, key=lambda name: self._found[name])
+        return name, self._found[name]
+
+
+def named_growth(moved: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """The weights whose norm grew most from the oldest row to the newest: name, then, now."""
+    if len(moved) < 2:
+        return []
+    first, last = moved[0]["weight_norms"], moved[-1]["weight_norms"]
+
+    def ratio(name: str) -> float:
+        """How many times as large; NaN counts as more than anything."""
+        grown = last[name] / (first.get(name, 0.0) + 1e-12)
+        return float("inf") if grown != grown else float(grown)
+
+    names = sorted(last, key=ratio, reverse=True)[:MOST_NAMED]
+    return [(name, first.get(name, 0.0), last[name]) for name in names]
+
+
+def broken_slots(member: SoloLearner) -> list[str]:
+    """What the optimiser remembers that is not finite: squares overflow first of all.
+
+    Adam then divides by infinity: the weights stay as they are, and nothing else shows it.
+    """
+    slots = dict(member.slots())
+    bad = [name for name, norm in norms_of(slots).items() if not math.isfinite(norm)]
+    return non_finite_names((name, slots[name]) for name in bad)
+
+
+def norms_of(tensors: dict[str, Tensor]) -> dict[str, float]:
+    """The norm of each tensor, in one transfer from the device."""
+    if not tensors:
+        return {}
+    found = torch._foreach_norm(list(tensors.values()))
+    stacked = torch.stack([norm.float() for norm in found]).tolist()
+    return dict(zip(tensors, stacked, strict=True))
