@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aelab.errors import DivergedError
 from aelab.execute.record import store_findings
 from aelab.findings import Finding, stored_findings
