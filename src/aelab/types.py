@@ -120,6 +120,8 @@ class Images:
             `aelab.medium`.
         value_range: what black and white are in float images as a model is given them, after
             `augment`; bytes are given as 0..1. `ops.value_range` brings images to 0..1 by it.
+        file_names: N names, one an image, of the files that they are from; () where no image is
+            from a file of its own. A tile has the name of its sheet and its number.
     """
 
     pixels: Tensor
@@ -130,6 +132,7 @@ class Images:
     facts: Mapping[str, Any] = field(default_factory=dict)
     medium: Medium = PIXELS
     value_range: ValueRange = (0.0, 1.0)
+    file_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Whoever has a numpy array means it as a tensor; batches and measures need one.
@@ -154,6 +157,18 @@ class Images:
         source: a class keeps its number where this part of the set has no image of it.
         """
         return tuple(str(name) for name in self.facts.get("label_names") or ())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """N names, one an image, of its class: its number where it has no name; () without labels.
+
+        Labels that are no whole numbers are no classes.
+        """
+        labels, names = self.labels, self.label_names
+        if labels is None or labels.numel() != len(labels) or labels.is_floating_point():
+            return ()
+        numbers = labels.reshape(-1).tolist()
+        return tuple(names[n] if 0 <= n < len(names) else str(n) for n in numbers)
 
     @property
     def shape(self) -> tuple[int, int, int]:

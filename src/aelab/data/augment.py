@@ -296,6 +296,7 @@ def freeze_images(images: Images, seed: int = 0) -> Images:
         facts={**images.facts, "memory_mapped": mapped, "frozen_seed": seed},
         medium=images.medium,
         value_range=images.value_range,
+        file_names=images.file_names,
     )
     return replace(frozen, augment=())
 

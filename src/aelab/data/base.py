@@ -243,10 +243,12 @@ def make_images(
     sha256: str | None = None,
     medium: Medium = PIXELS,
     value_range: ValueRange = UNIT,
+    file_names: Sequence[str] = (),
 ) -> Images:
     """`Images` with the hash of their content; `sha256` spares computing a known one.
 
     `medium`: what the pixels number. `value_range`: what black and white are, see `Images`.
+    `file_names`: one an image.
 
     Raises:
         DataError: if there are no images.
@@ -266,6 +268,7 @@ def make_images(
         facts=dict(facts or {}),
         medium=medium,
         value_range=value_range,
+        file_names=tuple(file_names),
     )
 
 

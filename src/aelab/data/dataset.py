@@ -143,6 +143,16 @@ class Dataset(Operations, Description):
             return self.source.is_bytes()
         return self.changes[-1].is_bytes_after(self.before)
 
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The file of each image, () where there are none; loads the set."""
+        return self.load().file_names
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each image's class, () without labels; loads the set."""
+        return self.load().class_names
+
     def verify(self) -> None:
         """Raise DataError if files are missing or a function uses a name that is not defined."""
         if self.before is None:

@@ -151,6 +151,7 @@ class PerSample(Change):
             facts={**images.facts, "memory_mapped": mapped},
             medium=images.medium,
             value_range=self._range_after(images.value_range, pixels, before.name),
+            file_names=images.file_names,
         )
 
     def _range_after(self, given: ValueRange, pixels: Tensor, name: str) -> ValueRange:

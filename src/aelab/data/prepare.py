@@ -111,6 +111,7 @@ class ToShape(Change):
             facts=facts,
             medium=images.medium,
             value_range=self.normalize_between or images.value_range,
+            file_names=images.file_names,
         )
 
     def _of(self, images: Images) -> BatchResize:

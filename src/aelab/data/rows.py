@@ -176,7 +176,14 @@ def take_rows(images: Images, rows: slice | Tensor) -> Images:
         facts={**images.facts, "memory_mapped": mapped},
         medium=images.medium,
         value_range=images.value_range,
+        file_names=_names_of(images.file_names, rows),
     )
+
+
+def _names_of(names: tuple[str, ...], rows: slice | Tensor) -> tuple[str, ...]:
+    if not names or isinstance(rows, slice):
+        return names[rows] if isinstance(rows, slice) else ()
+    return tuple(names[row] for row in rows.tolist())
 
 
 def _check_whole(change: Rows, method: str, field: str, least: int) -> None:

@@ -125,10 +125,12 @@ class AsciiArtFiles(FilesBelow):
             folder = file.parent.relative_to(root).as_posix()
             inner = file.stem if len(parts) > 1 else ""
             label = "/".join(part for part in (folder, inner) if part not in ("", "."))
-            for part in parts:
+            name = file.relative_to(root).as_posix()
+            for number, part in enumerate(parts):
                 lines = sieve.lines(part)
                 if lines is not None:
-                    yield Picture(lines, label or root.name)
+                    own = name if len(parts) == 1 else f"{name}#{number}"
+                    yield Picture(lines, label or root.name, own)
 
 
 def read_text(file: Path) -> str:
@@ -192,7 +194,13 @@ def grids_as_images(
     sha256 = content_sha256(pixels)
     entry = Provenance(name, source, len(pixels), sha256, sieve.told())
     return make_images(
-        pixels, labels=labels, provenance=[entry], facts=facts, sha256=sha256, medium=Characters()
+        pixels,
+        labels=labels,
+        provenance=[entry],
+        facts=facts,
+        sha256=sha256,
+        medium=Characters(),
+        file_names=[picture.file for picture in pictures],
     )
 
 

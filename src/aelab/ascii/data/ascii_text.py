@@ -43,10 +43,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture that was kept, and where it comes from."""
+    """One picture that was kept, and where it comes from: its label, and the name of its file."""
 
     lines: Lines
     label: str
+    file: str = field(default="", compare=False)
 
 
 @dataclass

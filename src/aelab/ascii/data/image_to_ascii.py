@@ -94,7 +94,12 @@ class ImageToAscii(Source):
         ]
         facts = {**images.facts, "memory_mapped": False, "inverted": invert}
         return make_images(
-            pixels, labels=images.labels, provenance=provenance, facts=facts, medium=Characters()
+            pixels,
+            labels=images.labels,
+            provenance=provenance,
+            facts=facts,
+            medium=Characters(),
+            file_names=images.file_names,
         )
 
     def _written(self, images: Images, invert: bool) -> Tensor:

@@ -112,7 +112,10 @@ class Atlas(Source):
         }
         facts |= {"label_names": label_names} if label_names else {}
         facts |= {"alpha": True} if self.alpha else {}
-        return make_images(tiles[cells], labels=labels, provenance=[source], facts=facts)
+        named = [f"{self.path.name}#{cell}" for cell in cells.tolist()]
+        return make_images(
+            tiles[cells], labels=labels, provenance=[source], facts=facts, file_names=named
+        )
 
     def _is_on_black(self) -> bool:
         return not self.alpha and self.background == BLACK

@@ -170,8 +170,21 @@ class Folder(FilesBelow):
         if names:
             facts["label_names"] = names
         return make_images(
-            read.pixels, labels=labels, provenance=[source], facts=facts, sha256=read.sha256
+            read.pixels,
+            labels=labels,
+            provenance=[source],
+            facts=facts,
+            sha256=read.sha256,
+            file_names=self._names(read.rows),
         )
+
+    def _names(self, rows: list[int]) -> list[str]:
+        """The file of each image below the folder; of all frames of a film also their number."""
+        names = [self._named(str(file)) for file in self.files()]
+        if self.frames == "first":
+            return [names[row] for row in rows]
+        first: dict[int, int] = {}
+        return [f"{names[row]}#{i - first.setdefault(row, i)}" for i, row in enumerate(rows)]
 
     def _animated_note(self, animated: list[str]) -> str:
         if not animated:

@@ -120,7 +120,16 @@ class Interleaved(Source):
             facts=facts,
             medium=self.medium,
             value_range=ranges.pop(),
+            file_names=self._file_names(loaded, order),
         )
+
+    @staticmethod
+    def _file_names(sets: Sequence[Images], order: Tensor) -> list[str]:
+        """Those of all sets in turn; an empty name for an image that has none."""
+        if not any(images.file_names for images in sets):
+            return []
+        names = [name for images in sets for name in images.file_names or [""] * len(images)]
+        return [names[row] for row in order.tolist()]
 
     @staticmethod
     def _labels(sets: Sequence[Images]) -> tuple[Tensor | None, list[str]]:
