@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -58,6 +59,18 @@ def show_progress(
             for event in events:
                 screen.show(event)
                 yield event
+    finally:
+        screen.close()
+
+
+@contextmanager
+def showing_progress() -> Iterator[None]:
+    """Shows on stderr how far work on images is, where that takes over two seconds."""
+    console = Console(stderr=True)
+    screen: Screen = LiveScreen(console) if console.is_terminal else PlainScreen()
+    try:
+        with lab.preparing(screen.prepare):
+            yield
     finally:
         screen.close()
 

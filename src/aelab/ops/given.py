@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def picture_pixels(picture: Image.Image) -> Tensor:
 
 def _channels_first(values: np.ndarray[Any, Any]) -> Tensor:
     """(N, H, W, C) or (N, H, W) as (N, C, H, W); anything else as it is."""
-    tensor = torch.as_tensor(values.copy())  # a later change of the array must not change the images
+    tensor = torch.as_tensor(values.copy())  # a later change of it must not reach us
     if tensor.ndim == 3:
         return tensor[:, None]
     if tensor.ndim == 4 and tensor.shape[3] in _CHANNELS and tensor.shape[1] not in _CHANNELS:

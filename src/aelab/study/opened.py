@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from aelab.errors import UserError
 from aelab.medium import medium_of
 from aelab.metrics.distances import draw_images
 from aelab.ops.value_range import as_given, from_unit
-from aelab.outputs import refuse_to_replace, replacing
+from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
+from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
 from aelab.study.figures.stored import draw_of_run
+from aelab.study.inputs import Reading, inputs_of, through
 from aelab.study.rendering import Rendered, Request, region_of, render_run
 from aelab.study.superresolution_score import score_run
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from aelab.metrics import Subject
     from aelab.roots import Roots
     from aelab.runs.record import Run
-    from aelab.types import ValueRange
+    from aelab.types import Images, ValueRange
 
 
 class Written(Protocol):
@@ -93,10 +96,62 @@ class OpenedRun:
         return recorded_range(self.run.record)
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Encodes images (B, C, H, W) to mean codes (B, ...), the input of the decoder."""
-        latent: Tensor = self.model.encode(self._given(images))  # type: ignore[operator]
+    def encode(
+        self,
+        images: Any,
+        *,
+        out: str | Path | None = None,
+        skip_corrupt: bool = False,
+        background: str = "black",
+        force: bool = False,
+    ) -> Tensor:
+        """Encodes images to mean codes (B, ...), the input of the decoder.
+
+        Args:
+            images: a tensor (B, C, H, W), or anything else that `inputs` takes: the path of a
+                folder, a data set, Pillow pictures, an array, a torch Dataset.
+            out: also write file names, classes and codes, as `.csv`, `.npz` or `.parquet`; see
+                `study.codes.codes_file`.
+            skip_corrupt, background: as for `inputs`.
+            force: replace a file `out` that aelab did not make.
+
+        Raises:
+            UserError, DataError: `images` cannot be read, or `out` cannot be written.
+        """
+        encode: Any = self.model.encode
+        if isinstance(images, Tensor) and out is None:
+            latent: Tensor = encode(self._given(images))
+            return latent
+        with replacing(force):
+            if out is not None:
+                refuse_ending(Path(out))
+                refuse_to_replace(Path(out), inputs=_paths(images))
+            given = self.inputs(images, skip_corrupt=skip_corrupt, background=background)
+            latent = through(self, given, encode, "encoding")
+            if out is not None:
+                content = codes_file(Path(out), given, latent)
+                write_output(Path(out), content, inputs=_paths(images))
         return latent
+
+    def inputs(
+        self, images: Any, *, skip_corrupt: bool = False, background: str = "black"
+    ) -> Images:
+        """Images as the run takes them: its size and medium, with their file and class names.
+
+        Args:
+            images: `train` or `validation` for the run's own sets; the path of a folder or a
+                picture; the name of a data set as for `aelab data`; an expression as in an
+                experiment file; a data set, Pillow pictures, a list of paths, a tensor, an
+                array, or a torch Dataset.
+            skip_corrupt: leave unreadable files of a folder out.
+            background: colour behind transparent pixels; without effect where the run keeps them.
+
+        Raises:
+            UserError, DataError: there is nothing such, or it cannot be read.
+            ConfigError, ShapeError: it is not what the run takes.
+        """
+        with functions_of(self.spec):
+            return inputs_of(self, images, Reading(skip_corrupt, background))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -105,9 +160,18 @@ class OpenedRun:
         return images
 
     @torch.no_grad()
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """Reconstructions of images, (B, C, H, W) -> (B, C, H, W), not clamped."""
-        reconstruction: Tensor = self.model(self._given(images)).reconstruction
+    def reconstruct(self, images: Any) -> Tensor:
+        """Reconstructions of images, (B, C, H, W) in `value_range`, not clamped.
+
+        Args:
+            images: a tensor (B, C, H, W), or anything else that `inputs` takes.
+        """
+        if isinstance(images, Tensor):
+            return self._reconstruct(self._given(images))
+        return through(self, self.inputs(images), self._reconstruct, "reconstructing")
+
+    def _reconstruct(self, given: Tensor) -> Tensor:
+        reconstruction: Tensor = self.model(given).reconstruction
         return reconstruction
 
     def sample(self, count: int = 16, sampler: str = "auto") -> Tensor:
@@ -268,3 +332,8 @@ class OpenedRun:
 
     def _given(self, images: Tensor) -> Tensor:
         return as_given(images, self.value_range).to(self.parts.device)
+
+
+def _paths(*given: Any) -> list[str | os.PathLike[str]]:
+    """Those of some images that are read from a path."""
+    return [each for each in given if isinstance(each, str | os.PathLike)]

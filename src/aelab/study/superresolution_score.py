@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aelab import catalogue
-from aelab.config.blocks import Block, evaluate_block
-from aelab.data import Dataset, freeze_images
+from aelab.config.blocks import evaluate_block
+from aelab.data import freeze_images
 from aelab.data.rows import take_rows
-from aelab.errors import ConfigError, DataError, ShapeError, UserError, Where
+from aelab.errors import ConfigError, DataError, ShapeError
 from aelab.ops.augmented import floats
 from aelab.ops.color import convert_channels
 from aelab.ops.resize import resize
@@ -27,6 +26,7 @@ from aelab.ops.sampling import look_up, same_borders
 from aelab.ops.subset import DRAWN, draw_order, said, show_order
 from aelab.ops.value_range import to_unit
 from aelab.outputs import write_output
+from aelab.study.inputs import described_set, scope_of, set_of_block
 from aelab.study.rendering import (
     SHOWN,
     Rendered,
@@ -40,7 +40,7 @@ from aelab.study.rendering import (
 from aelab.tensor_pictures import picture_line
 
 if TYPE_CHECKING:
-    from aelab.config.blocks import Scope
+    from aelab.data import Dataset
     from aelab.study.opened import OpenedRun
 
 #: Images that are scored by default.
@@ -141,7 +141,7 @@ def larger_originals(
     """
     channels = int(opened.run.record["shape"][0])
     if isinstance(request.truth, str):
-        dataset = _evaluated(opened, request.truth)
+        dataset = described_set(opened, request.truth, "--truth-set")
         sizes = _sizes(request, shape) or [s for s in _times(shape) if _fits(s, dataset.shape[1:])]
         sizes = sizes or [(dataset.shape[1], dataset.shape[2])]
     else:
@@ -220,14 +220,14 @@ def _with_shape(
     opened: OpenedRun, request: Request, shape: tuple[int, ...], wanted: tuple[int, ...]
 ) -> Dataset:
     """Evaluates the block of the data set with another value of the global that has the shape."""
-    scope, found = _scope(opened), False
+    scope, found = scope_of(opened), False
     for key, block in opened.spec.blocks.items():
         if key.startswith("globals."):
             value = evaluate_block(block, scope)
             if isinstance(value, (tuple, list)) and tuple(value) == shape:
                 value, found = wanted, True
             scope.define(key.removeprefix("globals."), value)
-    dataset = _dataset(scope, opened.spec.blocks[f"{request.split}_set"])
+    dataset = set_of_block(scope, opened.spec.blocks[f"{request.split}_set"])
     if not found or dataset.shape != wanted:
         raise ConfigError(
             f"run {opened.run.folder}: its {request.split}_set does not use a global with the "
@@ -236,30 +236,6 @@ def _with_shape(
             "'kali_dataset((1, 128, 128), size=200)'",
         )
     return dataset
-
-
-def _evaluated(opened: OpenedRun, text: str) -> Dataset:
-    """The data set of an expression, which may use the names of the run's blocks."""
-    scope = _scope(opened)
-    for key, block in opened.spec.blocks.items():
-        if key.startswith("globals."):
-            scope.define(key.removeprefix("globals."), evaluate_block(block, scope))
-    return _dataset(scope, Block(text, Where(key="--truth-set")))
-
-
-def _dataset(scope: Scope, block: Block) -> Dataset:
-    with torch.device("cpu"):
-        dataset = evaluate_block(block, scope)
-    if not isinstance(dataset, Dataset):
-        raise UserError(f"{block.where}: must be a data set, not {type(dataset).__name__}")
-    return dataset
-
-
-def _scope(opened: OpenedRun) -> Scope:
-    """The scope of the run's blocks, which may read the same folders as the run."""
-    names = catalogue.names(reading=opened.reading)
-    trust = bool(opened.run.record.get("trust"))
-    return opened.spec.scope(names, catalogue.attributes(), trust=trust)
 
 
 def scores_table(scores: tuple[Scores, ...]) -> str:

@@ -1,0 +1,231 @@
+"""Images that a stored run is used with, whatever they come as, in the run's own size and range."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aelab import catalogue
+from aelab.assembly.parts import located
+from aelab.config.blocks import Block, evaluate_block
+from aelab.data import Dataset, image_folder_dataset
+from aelab.data.base import make_images
+from aelab.data.overview import PATH_READERS, named
+from aelab.data.sources.background import background_of
+from aelab.data.sources.decode import EXTENSIONS, decode
+from aelab.data.sources.folder import fit_picture
+from aelab.errors import DataError, ShapeError, UserError, Where
+from aelab.medium import PIXELS, medium_of
+from aelab.ops.augmented import chosen_images
+from aelab.ops.given import as_images, picture_pixels
+from aelab.ops.look import refuse_not_finite
+from aelab.ops.resize import filter_name
+from aelab.ops.value_range import as_given, from_unit, to_unit
+from aelab.paths import from_home, real
+from aelab.preparation import track
+from aelab.types import Images
+
+if TYPE_CHECKING:
+    from aelab.config.blocks import Scope
+    from aelab.study.opened import OpenedRun
+
+#: Images that go through a model at once.
+BATCH = 256
+#: Words for the run's own sets.
+OWN = ("train", "validation")
+
+
+class Reading(NamedTuple):
+    """How pictures of a folder are read.
+
+    Attributes:
+        skip_corrupt: leave unreadable files out.
+        background: colour behind transparent pixels, for models without transparency.
+    """
+
+    skip_corrupt: bool = False
+    background: str = "black"
+
+
+def inputs_of(opened: OpenedRun, given: Any, reading: Reading) -> Images:
+    """`given` as images of the run's size.
+
+    Args:
+        opened: the run.
+        given: `train` or `validation` for the run's own sets; the path of a folder or a picture;
+            a data set by its name (`mnist:validation`), by another path of `aelab data`, or by an
+            expression (`mnist_dataset().limit(100)`); a data set of the lab; a Pillow picture;
+            a list of pictures or paths; a tensor, an array, or a torch Dataset, whose floats are
+            in the run's `value_range`. Folders, pictures and data sets are brought to the run's
+            size; pictures of other proportions lose their sides.
+        reading: of folders and pictures.
+
+    Raises:
+        DataError, UserError: nothing is there, or it cannot be read.
+        ConfigError: it is of another medium than the run's.
+        ShapeError: images of another size in an array or a torch Dataset.
+    """
+    shape = tuple(int(size) for size in opened.run.record["shape"])
+    pictures = _pictures(given, reading, keep_alpha=shape[0] == 4)
+    if pictures is not None:
+        images = _fitted(pictures, shape, reading)
+    elif isinstance(given, str | os.PathLike):
+        images = _named(opened, os.fspath(given), shape, reading)
+    elif isinstance(given, Dataset):
+        images = _at(given, shape).load()
+    else:
+        images = as_images(given, "images")
+        if not isinstance(given, Images):
+            images = replace(images, medium=medium_of(opened.model),
+                             value_range=opened.value_range)  # fmt: skip
+    images.medium.refuse_model(medium_of(opened.model))
+    if images.shape != shape:
+        raise ShapeError(
+            f"run {opened.run.folder} takes images of {_size(shape)}, these are of "
+            f"{_size(images.shape)}",
+            hint="bring them to that size first; folders, pictures and data sets of the lab are "
+            "resized",
+        )
+    refuse_not_finite(images, "images")
+    return images
+
+
+def through(
+    opened: OpenedRun, images: Images, function: Callable[[Tensor], Tensor], what: str
+) -> Tensor:
+    """A function of the model over all images, batch by batch.
+
+    Args:
+        opened: the run.
+        images: from `inputs_of`.
+        function: of a batch as the model is given it, on its device.
+        what: a few words for whoever waits, such as `encoding`.
+
+    Returns:
+        (N, ...) on the CPU.
+    """
+    parts = []
+    with torch.no_grad():
+        batches = torch.split(torch.arange(len(images)), BATCH)
+        for rows in track(batches, what, len(images), len):
+            unit = to_unit(chosen_images(images, rows), images.value_range)
+            batch = as_given(from_unit(unit, opened.value_range), opened.value_range)
+            parts.append(function(batch.to(opened.parts.device, copy=True)).cpu())
+    return torch.cat(parts)
+
+
+def unit_images(images: Images) -> Tensor:
+    """(N, C, H, W) float32 in 0..1."""
+    return to_unit(chosen_images(images, torch.arange(len(images))), images.value_range)
+
+
+def names_of(images: Images) -> list[str]:
+    """The file of each image, its number where it has none."""
+    names = images.file_names or [""] * len(images)
+    return [name or str(number) for number, name in enumerate(names)]
+
+
+def described_set(opened: OpenedRun, text: str, option: str) -> Dataset:
+    """A data set by an expression, with the names that the run's own blocks have.
+
+    Args:
+        opened: the run.
+        text: the expression.
+        option: where it was typed, for messages.
+    """
+    scope = scope_of(opened)
+    for key, block in opened.spec.blocks.items():
+        if key.startswith("globals."):
+            scope.define(key.removeprefix("globals."), evaluate_block(block, scope))
+    return set_of_block(scope, Block(text, Where(key=option)))
+
+
+def set_of_block(scope: Scope, block: Block) -> Dataset:
+    """The data set that a block describes.
+
+    Raises:
+        UserError: it describes something else.
+    """
+    with torch.device("cpu"):
+        dataset = evaluate_block(block, scope)
+    if not isinstance(dataset, Dataset):
+        raise UserError(f"{block.where}: must be a data set, not {type(dataset).__name__}")
+    return dataset
+
+
+def scope_of(opened: OpenedRun) -> Scope:
+    """The names of the run's blocks; what they may read is what the run itself may."""
+    names = catalogue.names(reading=opened.reading)
+    trust = bool(opened.run.record.get("trust"))
+    return opened.spec.scope(names, catalogue.attributes(), trust=trust)
+
+
+def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: Reading) -> Images:
+    """The run's own set, a path, a name, or an expression."""
+    if text in OWN:
+        own = opened.parts.train if text == "train" else opened.parts.validation
+        if not own:
+            raise DataError(
+                f"run {opened.run.folder} has no {text} set",
+                hint=f"type the other one, or ./{text} for a folder of that name",
+            )
+        with located(own[-1].where):
+            return own[-1].dataset.load()
+    path = from_home(text)
+    if not path.exists() and "(" in text:
+        return _at(described_set(opened, text, "images"), shape).load()
+    readers = PATH_READERS.values() if path.exists() else ()
+    if path.is_dir() and not any(reader.reads(path) for reader in readers):
+        read: dict[str, Any] = {"skip_corrupt": reading.skip_corrupt}
+        if shape[0] != 4:
+            read["background"] = reading.background
+        place = os.fspath(real(path))
+        if medium_of(opened.model) == PIXELS:
+            return image_folder_dataset(place, shape, **read).load()  # type: ignore[arg-type]
+        return image_folder_dataset(place, **read).load()
+    return _at(named(text), shape).load()
+
+
+def _at(dataset: Dataset, shape: tuple[int, ...]) -> Dataset:
+    if dataset.shape == shape or not dataset.medium.allows("resize"):
+        return dataset
+    return dataset.resize(shape)
+
+
+def _pictures(given: Any, reading: Reading, *, keep_alpha: bool) -> list[tuple[str, Tensor]] | None:
+    """Name and pixels (C, H, W) of single pictures; None where something else is given."""
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes) and len(given):
+        found = [_pictures(each, reading, keep_alpha=keep_alpha) for each in given]
+        if all(each is not None for each in found):
+            return [picture for each in found if each is not None for picture in each]
+        return None
+    if isinstance(given, Image.Image):
+        return [("", picture_pixels(given))]
+    if isinstance(given, str | os.PathLike):
+        path = from_home(given)
+        if path.is_file() and path.suffix.lower() in EXTENSIONS:
+            behind = background_of(reading.background)
+            return [(path.name, next(decode(real(path), background=behind, alpha=keep_alpha)))]
+    return None
+
+
+def _fitted(pictures: list[tuple[str, Tensor]], shape: tuple[int, ...], reading: Reading) -> Images:
+    """Single pictures at one size: scaled, and cropped where their proportions differ."""
+    size = (shape[0], shape[1], shape[2])
+    behind = background_of(reading.background)
+    pixels = [
+        fit_picture(picture[None], size, filter_name(True), "crop", behind)
+        for _, picture in pictures
+    ]
+    names = [name for name, _ in pictures]
+    return make_images(torch.cat(pixels), file_names=names if any(names) else ())
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
