@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aelab.data import Dataset, TensorDataset, image_folder_dataset
+from aelab.data import Dataset, TensorDataset
+from aelab.data.sources.folder import image_folder_dataset
 from aelab.errors import AelabError, ConfigError, MissingExtra, ShapeError, UserError
 from aelab.lab import Lab
 from aelab.study.opened import OpenedRun

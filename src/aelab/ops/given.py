@@ -81,7 +81,7 @@ def _stacked(given: Any, name: str) -> Images:
     except TypeError as error:
         raise ConfigError(f"{name}: {kind}: {error}", hint=_POSSIBLE) from error
     pairs = [item if isinstance(item, tuple | list) else (item,) for item in items]
-    first = [_pixels(pair[0]) if pair else None for pair in pairs]
+    first: list[Any] = [_pixels(pair[0]) if pair else None for pair in pairs]
     shapes = {tuple(image.shape) if isinstance(image, Tensor) else type(image) for image in first}
     many = isinstance(given, list | tuple) and any(getattr(i, "ndim", 3) != 3 for i in first)
     if len(shapes) != 1 or not isinstance(first[0], Tensor) or many:

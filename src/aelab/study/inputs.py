@@ -14,12 +14,12 @@ from torch import Tensor
 from aelab import catalogue
 from aelab.assembly.parts import located
 from aelab.config.blocks import Block, evaluate_block
-from aelab.data import Dataset, image_folder_dataset
+from aelab.data import Dataset
 from aelab.data.base import make_images
 from aelab.data.overview import PATH_READERS, named
 from aelab.data.sources.background import background_of
 from aelab.data.sources.decode import EXTENSIONS, decode
-from aelab.data.sources.folder import fit_picture
+from aelab.data.sources.folder import fit_picture, image_folder_dataset
 from aelab.errors import DataError, ShapeError, UserError, Where
 from aelab.medium import PIXELS, medium_of
 from aelab.ops.augmented import chosen_images
@@ -27,8 +27,8 @@ from aelab.ops.given import as_images, picture_pixels
 from aelab.ops.look import refuse_not_finite
 from aelab.ops.resize import filter_name
 from aelab.ops.value_range import as_given, from_unit, to_unit
-from aelab.paths import from_home, real
 from aelab.preparation import track
+from aelab.roots import from_home, real
 from aelab.types import Images
 
 if TYPE_CHECKING:
