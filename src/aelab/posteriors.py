@@ -6,6 +6,7 @@ asks which kind it is; penalties, metrics and figures ask for what it can do:
     kl()            how far it is from the prior, (B, D) nats     -> `HasDivergence`
     draw(normal)    a latent, and ln p(z) - ln q(z | x)           -> `CanDraw`
     draw_prior(count, normal)    latents of its prior             -> `HasPrior`
+    sampled_kl()    the same at the latent that was drawn, (B,) nats -> `HasSampledDivergence`
     choices()       entries of codebooks, by the codebook's name  -> `HasChoices`
 
 A bottleneck of one's own returns a named tuple of its own with the methods that make sense for it.
@@ -48,6 +49,14 @@ class HasPrior(Protocol):
 
     def draw_prior(self, count: int, normal: Normal) -> Tensor:
         """(count, D) latents of the prior."""
+
+
+@runtime_checkable
+class HasSampledDivergence(Protocol):
+    """A posterior whose divergence is known at the drawn latent alone: an unbiased estimate."""
+
+    def sampled_kl(self) -> Tensor:
+        """(B,) nats, ln q(z | x) - ln p(z) at the output's latent; a sample may lie below 0."""
 
 
 @runtime_checkable
@@ -176,6 +185,73 @@ class CodesPosterior(NamedTuple):
     def choices(self) -> Mapping[str, Tensor]:
         """Number of a codebook, from 1 -> its choices (B, n)."""
         return {str(number + 1): row for number, row in enumerate(self.choice.unbind(2))}
+
+
+class MixturePriorPosterior(NamedTuple):
+    """A diagonal Gaussian, with a mixture of K Gaussians as its prior.
+
+    Attributes:
+        mean, log_std: (B, D), as in `GaussianPosterior`.
+        latent: (B, D), what was drawn; the mean without noise.
+        prior_mean, prior_log_std: (B, K, D), the same for every image.
+        prior_log_weight: (B, K), natural logarithms that sum to 1 as weights.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    latent: Tensor
+    prior_mean: Tensor
+    prior_log_std: Tensor
+    prior_log_weight: Tensor
+
+    def sampled_kl(self) -> Tensor:
+        """(B,) nats at the latent that was drawn."""
+        return self._log_q(self.latent) - self._log_prior(self.latent)
+
+    def draw(self, normal: Normal) -> tuple[Tensor, Tensor]:
+        """A latent (B, D), and ln p(z) - ln q(z | x), (B,) float64 nats."""
+        latent = self.mean + self.log_std.exp() * normal(tuple(self.mean.shape))
+        return latent, (self._log_prior(latent) - self._log_q(latent)).double()
+
+    def draw_prior(self, count: int, normal: Normal) -> Tensor:
+        """(count, D) latents of the mixture."""
+        mean, log_std = self.prior_mean[0], self.prior_log_std[0]  # (K, D)
+        uniform = torch.special.ndtr(normal((count, 1)))
+        ends = self.prior_log_weight[0].exp().cumsum(0)  # (K,)
+        chosen = (uniform > ends).sum(1).clamp(max=len(ends) - 1)
+        noise = normal((count, mean.shape[1]))
+        return mean[chosen] + log_std[chosen].exp() * noise
+
+    def _log_q(self, latent: Tensor) -> Tensor:
+        return _log_normal(latent, self.mean, self.log_std).sum(1)
+
+    def _log_prior(self, latent: Tensor) -> Tensor:
+        log_p = _log_normal(latent[:, None], self.prior_mean, self.prior_log_std).sum(2)  # (B, K)
+        return torch.logsumexp(log_p + self.prior_log_weight, 1)
+
+
+class FlowPosterior(NamedTuple):
+    """A diagonal Gaussian that went through invertible layers; the prior is the standard normal.
+
+    Attributes:
+        mean, log_std: (B, D), of the Gaussian before the layers.
+        latent: (B, D), after them.
+        log_q: (B,) nats, the logarithm of its density.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    latent: Tensor
+    log_q: Tensor
+
+    def sampled_kl(self) -> Tensor:
+        """(B,) nats at the latent that was drawn."""
+        zero = torch.zeros_like(self.latent)
+        return self.log_q - _log_normal(self.latent, zero, zero).sum(1)
+
+    def draw_prior(self, count: int, normal: Normal) -> Tensor:
+        """(count, D) standard normal latents."""
+        return normal((count, self.latent.shape[1]))
 
 
 class CategoricalPosterior(NamedTuple):
@@ -315,3 +391,9 @@ def uniform_one_hot(shape: tuple[int, ...], normal: Normal) -> Tensor:
     noise = normal(shape)
     chosen = noise.argmax(-1, keepdim=True)  # the largest of K equal draws is any of them
     return torch.zeros_like(noise).scatter(-1, chosen, 1.0).flatten(1)
+
+
+def _log_normal(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """ln N(value; mean, exp(log_std)^2), number by number."""
+    apart = (value - mean) * torch.exp(-log_std)
+    return -0.5 * apart.square() - log_std - 0.5 * math.log(2 * math.pi)

@@ -22,6 +22,7 @@ from aelab.losses.names import TARGET_RANGES
 from aelab.posteriors import (
     BinaryPosterior,
     Deterministic,
+    FlowPosterior,
     GaussianPosterior,
     ImportancePosterior,
     LearnedCodePosterior,
@@ -184,6 +185,10 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
     "commitment": (
         [numbers(3).square()],
         lambda commitment: LearnedCodePosterior(torch.zeros(3, 4).long(), commitment),
+    ),
+    "sampled_kl": (
+        [*gaussian(), numbers(3, 4, seed=2), numbers(3, seed=3)],
+        FlowPosterior,
     ),
     "code_entropy": (
         [numbers(3)],

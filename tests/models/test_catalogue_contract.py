@@ -271,6 +271,32 @@ CASES: dict[str, Case] = {
     "bsq of a map": Case(feature_map(lambda: m.BSQ(4)), "BSQ"),
     "top k": Case(lambda shape: mlp(shape, bottleneck=m.TopK(3)), "TopK"),
     "batch top k": Case(lambda shape: mlp(shape, bottleneck=m.BatchTopK(3)), "BatchTopK"),
+    "mixture prior": Case(
+        lambda shape: mlp(shape, bottleneck=m.MixturePrior(8, 8, 3)), "MixturePrior"
+    ),
+    "vamp prior": Case(
+        lambda shape: m.VampPriorAutoencoder(
+            m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),
+            m.DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+            shape,
+            components=3,
+        ),
+        "VampPriorAutoencoder",
+    ),
+    "planar flow": Case(lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8)), "FlowGaussian"),
+    "autoregressive flow": Case(
+        lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "autoregressive", 16)),
+        "FlowGaussian",
+    ),
+    "groups of importance weights": Case(
+        lambda shape: m.ImportanceWeightedAutoencoder(
+            m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),
+            m.DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+            samples=3,
+            groups=2,
+        ),
+        "ImportanceWeightedAutoencoder",
+    ),
     "categorical": Case(lambda shape: mlp(shape, bottleneck=m.Categorical(8, 2, 4)), "Categorical"),
     "joint": Case(
         lambda shape: mlp(shape, bottleneck=m.GaussianAndCategorical(8, 4, 2, 2)),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aelab.errors import ConfigError
 from aelab.losses.reconstruction import per_image
-from aelab.posteriors import HasDivergence, gaussian_kl_per_dim
+from aelab.posteriors import HasDivergence, HasSampledDivergence, gaussian_kl_per_dim
 from aelab.types import Output
 
 
@@ -108,6 +108,25 @@ def kl_term(
         if reduction == "mean":  # of the dimensions, as without groups
             return _divergence(kl, "sum", free_bits_nats) / dims
     return _divergence(kl, reduction, free_bits_nats)
+
+
+def sampled_kl_term(output: Output) -> Tensor:
+    """ln q(z | x) - ln p(z) at the latent that was drawn: the divergence on average over draws.
+
+    For priors and posteriors without a closed form. Validation draws keyed noise for it.
+
+    Returns:
+        (B,) nats; at least -1000000, since a single draw may lie below 0.
+
+    Raises:
+        ConfigError: the posterior does not know it.
+    """
+    if not isinstance(output.posterior, HasSampledDivergence):
+        raise ConfigError(
+            "the term sampled_kl needs a latent with a learned prior or a flow",
+            hint="use MixturePrior, VampPriorAutoencoder or FlowGaussian, or the term kl",
+        )
+    return output.posterior.sampled_kl()
 
 
 def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -> Tensor:
@@ -222,7 +241,8 @@ def iwae_bound_term(output: Output) -> Tensor:
     Raises:
         ConfigError: the model gives no weights.
 
-    Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8; groups: Rainforth et al. 2018,
+        arXiv:1802.04537, equation 15 (MIWAE).
     """
     weights: Tensor | None = getattr(output.posterior, "log_weight", None)
     if weights is None:
@@ -231,7 +251,9 @@ def iwae_bound_term(output: Output) -> Tensor:
             hint="use ImportanceWeightedAutoencoder, called with noise (B, K, D): at the mean code "
             "there is no bound; or take the term out of the objective",
         )
-    return math.log(weights.shape[1]) - torch.logsumexp(weights, 1)  # weights: (B, K), ln w_k
+    # weights: ln w_k, (B, K), or in groups (B, M, K)
+    bound = math.log(weights.shape[-1]) - torch.logsumexp(weights, -1)
+    return bound if bound.ndim == 1 else bound.mean(1)
 
 
 def _divergence(kl: Tensor, reduction: Literal["sum", "mean"], free_bits_nats: float) -> Tensor:

@@ -29,6 +29,7 @@ from aelab.losses.latent import (
     kl_term,
     latent_l1_term,
     latent_l2_term,
+    sampled_kl_term,
 )
 from aelab.losses.likelihoods import (
     charbonnier,
@@ -93,6 +94,7 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
     {
         "kl": kl_term,
         "gaussian_kl": kl_term,
+        "sampled_kl": sampled_kl_term,
         "commitment": commitment_term,
         "code_entropy": code_entropy_term,
         "iwae_bound": iwae_bound_term,
@@ -117,6 +119,8 @@ TERM_OPTIONS = ("warmup_images", "warmup", "cycle_images", "capacity", "capacity
 
 #: Penalties that include the reconstruction error, because the model compares with the images.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
+#: Penalties that are right on average over drawn latents only: validation draws noise for them.
+OF_DRAWN_LATENTS = WHOLE_BOUNDS | {"sampled_kl"}
 
 #: Least and greatest target value that a formula accepts; outside it has no minimum or no meaning.
 #: By usual name, and the names of torch's functions and classes.

@@ -14,6 +14,7 @@ from aelab.losses.course import Course, number
 from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
     COMPARISONS,
+    OF_DRAWN_LATENTS,
     OF_UNIT_IMAGES,
     TARGET_RANGES,
     TERM_OPTIONS,
@@ -177,7 +178,7 @@ class Objective(nn.Module):
     @property
     def bounds(self) -> tuple[str, ...]:
         """Names of the terms that bound a likelihood; they need sampled latents."""
-        return tuple(term.name for term in self.terms if term.formula_name in WHOLE_BOUNDS)
+        return tuple(term.name for term in self.terms if term.formula_name in OF_DRAWN_LATENTS)
 
     @property
     def target_ranges(self) -> dict[str, tuple[float, float]]:

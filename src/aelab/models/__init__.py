@@ -28,6 +28,7 @@ from aelab.models.combined_quantizers import Grouped, Residual
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
+from aelab.models.flows import FlowGaussian
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
     anti_aliased_decoder,
@@ -43,6 +44,7 @@ from aelab.models.patch_transformer import (
     PatchTransformerAutoencoder,
 )
 from aelab.models.presets import small_image_ae
+from aelab.models.priors import MixturePrior, VampPriorAutoencoder
 from aelab.models.quantizers import FSQ, VQ
 from aelab.models.reshaping import (
     DepthToSpace,
@@ -66,6 +68,7 @@ _PARTS: dict[str, Any] = by_name(
     EncoderDecoder,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
+    VampPriorAutoencoder,
     VariationalAutoencoder,
     small_image_ae,
     # encoders
@@ -81,12 +84,14 @@ _PARTS: dict[str, Any] = by_name(
     BatchTopK,
     Categorical,
     FSQ,
+    FlowGaussian,
     Gaussian,
     GaussianAndCategorical,
     GaussianMap,
     Grouped,
     Identity,
     LFQ,
+    MixturePrior,
     Residual,
     SimVQ,
     TopK,

@@ -22,18 +22,23 @@ class ImportanceWeightedAutoencoder(Autoencoder):
     Args:
         encoder: a `VariationalEncoder`.
         decoder: latent to probabilities in 0..1: give it `activation_last_layer="sigmoid"`.
-        samples: latents an image, K; the decoder works K times.
+        samples: latents an image, K; the decoder works K times for each group.
+        groups: M; the bound is the mean of M bounds of K latents each, whose gradient for the
+            encoder is less noisy (MIWAE).
 
     Attributes:
-        noise_shape: (K, D).
+        noise_shape: (M * K, D).
 
     Raises:
         ConfigError: `encoder` has no Gaussian bottleneck, or fewer than one sample.
 
-    Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8; groups: Rainforth et al. 2018,
+        arXiv:1802.04537, equation 15.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, samples: int = 50) -> None:
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, samples: int = 50, groups: int = 1
+    ) -> None:
         if not isinstance(encoder, VariationalEncoder) or not isinstance(
             encoder.bottleneck, Gaussian
         ):
@@ -42,14 +47,15 @@ class ImportanceWeightedAutoencoder(Autoencoder):
                 f"not {type(encoder).__name__}",
                 hint="write VariationalEncoder(encoder, encoder_dims, latent_dims)",
             )
-        if samples < 1:
-            raise ConfigError(
-                f"ImportanceWeightedAutoencoder: samples = {samples}; possible: 1, 2.."
-            )
+        for name, count in (("samples", samples), ("groups", groups)):
+            if count < 1:
+                raise ConfigError(
+                    f"ImportanceWeightedAutoencoder: {name} = {count}; possible: 1, 2.."
+                )
         terms = (TermSpec("iwae_bound", "iwae_bound"),)
         super().__init__(encoder.encoder, encoder.bottleneck, decoder, terms)
-        self.samples = int(samples)
-        self.noise_shape = (self.samples, encoder.bottleneck.latent_dims)
+        self.samples, self.groups = int(samples), int(groups)
+        self.noise_shape = (self.groups * self.samples, encoder.bottleneck.latent_dims)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """(B, C, H, W) in 0..1, and noise (B, K, D) or None.
@@ -69,6 +75,8 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         ratio = 0.5 * noise.square() + log_std[:, None] - 0.5 * latent.square()
         weight = likelihood + ratio.sum(2)
         shown = decoded.view(*noise.shape[:2], *decoded.shape[1:])[:, 0]
+        if self.groups > 1:
+            weight = weight.view(len(weight), self.groups, -1)
         return Output(shown, latent[:, 0], ImportancePosterior(mean, log_std, weight))
 
 

@@ -1,0 +1,125 @@
+"""Learned priors and flows against numbers that do not come from their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from aelab.errors import ConfigError
+from aelab.losses import make_objective
+from aelab.losses.latent import iwae_bound_term
+from aelab.models import (
+    DecoderMLP,
+    EncoderMLP,
+    FlowGaussian,
+    ImportanceWeightedAutoencoder,
+    MixturePrior,
+    VampPriorAutoencoder,
+    VariationalEncoder,
+)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_the_divergence_from_a_mixture_is_that_of_torch() -> None:
+    bottleneck = MixturePrior(6, 3, components=4)
+    torch.nn.init.normal_(bottleneck.prior_logits)
+    torch.nn.init.normal_(bottleneck.prior_log_std, std=0.3)
+    latent, posterior = bottleneck(torch.randn(5, 6), torch.randn(5, 3))
+    prior = MixtureSameFamily(
+        Categorical(logits=bottleneck.prior_logits),
+        Independent(Normal(bottleneck.prior_mean, bottleneck.prior_log_std.exp()), 1),
+    )
+    q = Independent(Normal(posterior.mean, posterior.log_std.exp()), 1)
+    torch.testing.assert_close(
+        posterior.sampled_kl(), q.log_prob(latent) - prior.log_prob(latent), rtol=1e-4, atol=1e-4
+    )
+    drawn, ratio = posterior.draw(torch.randn)
+    torch.testing.assert_close(
+        ratio, (prior.log_prob(drawn) - q.log_prob(drawn)).double(), rtol=1e-4, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_latents_of_a_mixture_have_its_mean_and_spread() -> None:
+    bottleneck = MixturePrior(6, 2, components=2)
+    bottleneck.prior_mean.copy_(torch.tensor([[-3.0, 0.0], [3.0, 1.0]]))
+    bottleneck.prior_logits.copy_(torch.tensor([0.25, 0.75]).log())
+    _, posterior = bottleneck(torch.randn(5, 6))
+    drawn = posterior.draw_prior(20_000, torch.randn)
+    torch.testing.assert_close(drawn.mean(0), torch.tensor([1.5, 0.75]), atol=0.1, rtol=0)
+    assert float((drawn[:, 0] < 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_one_standard_component_is_the_ordinary_divergence_on_average() -> None:
+    bottleneck = MixturePrior(6, 3, components=1)
+    torch.nn.init.zeros_(bottleneck.prior_mean)
+    features = torch.randn(1, 6).expand(40_000, 6)
+    _, posterior = bottleneck(features, torch.randn(40_000, 3))
+    mean, log_std = posterior.mean[:1], posterior.log_std[:1]
+    exact = 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum()
+    torch.testing.assert_close(posterior.sampled_kl().mean(), exact, rtol=0.03, atol=0.01)
+
+
+def test_pseudo_images_are_encoded_as_images_are() -> None:
+    shape = (1, 6, 6)
+    model = VampPriorAutoencoder(
+        VariationalEncoder(EncoderMLP(shape, 8), 8, 4),
+        DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+        shape,
+        components=5,
+    )
+    output = model(torch.rand(3, *shape), torch.randn(3, 4))
+    codes = model.encode(model.pseudo_images.sigmoid())
+    torch.testing.assert_close(output.posterior.prior_mean[1], codes)
+    assert output.posterior.draw_prior(7, torch.randn).shape == (7, 4)
+    objective = make_objective(model.terms)
+    assert objective.bounds == ("sampled_kl",) and objective.names == ("bce", "sampled_kl")
+    objective.total(objective(output, torch.rand(3, *shape), 0), 0).sum().backward()
+    assert model.pseudo_images.grad is not None and model.pseudo_images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", ["planar", "radial", "autoregressive"])
+def test_the_determinant_of_a_flow_is_that_of_its_jacobian(kind: str) -> None:
+    bottleneck = FlowGaussian(6, 4, layers=3, kind=kind, hidden=9).double()
+    for parameter in bottleneck.flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    features = torch.randn(1, 6, dtype=torch.float64)
+    noise = torch.randn(1, 4, dtype=torch.float64)
+    _, posterior = bottleneck(features, noise)
+
+    def of(noise: Tensor) -> Tensor:
+        latent: Tensor = bottleneck(features, noise[None])[0][0]
+        return latent
+
+    jacobian = torch.autograd.functional.jacobian(of, noise[0])
+    log_q = Normal(0, 1).log_prob(noise).sum() - torch.linalg.slogdet(jacobian)[1]
+    torch.testing.assert_close(posterior.log_q[0], log_q, rtol=1e-6, atol=1e-8)
+    expected = log_q - Normal(0, 1).log_prob(posterior.latent).sum()
+    torch.testing.assert_close(posterior.sampled_kl()[0], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_a_flow_of_another_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'spline'; possible: at least 1 of planar, radial"):
+        FlowGaussian(6, 4, kind="spline")
+
+
+def test_groups_of_importance_weights_are_bounds_side_by_side() -> None:
+    shape = (1, 6, 6)
+    parts = (
+        VariationalEncoder(EncoderMLP(shape, 8), 8, 4),
+        DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+    )
+    grouped = ImportanceWeightedAutoencoder(*parts, samples=3, groups=2)
+    alone = ImportanceWeightedAutoencoder(*parts, samples=3)
+    images, noise = torch.rand(2, *shape).round(), torch.randn(2, 6, 4)
+    bounds = [iwae_bound_term(alone(images, noise[:, part])) for part in (slice(3), slice(3, 6))]
+    torch.testing.assert_close(iwae_bound_term(grouped(images, noise)), torch.stack(bounds).mean(0))
+    assert math.prod(grouped.noise_shape) == 24
