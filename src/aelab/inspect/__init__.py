@@ -1,7 +1,7 @@
-"""What can be known of any `nn.Module` before it is trained: shapes, costs, and whether it fits.
+"""Facts about any `nn.Module` before training: shapes, costs, and whether it fits the images.
 
-`adapting` makes a model of any module and counts it, `trials` tries it with a few images,
-`dry_run` counts what it computes. Nothing here changes a model.
+`adapting` wraps a module as a model and counts its parameters, `trials` runs it on a few images,
+`dry_run` counts its operations. Nothing here changes a model.
 """
 
 from __future__ import annotations

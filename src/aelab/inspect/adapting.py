@@ -1,4 +1,4 @@
-"""Any `nn.Module` as a model, and what can be said of it without data."""
+"""Adapts any `nn.Module` to the model interface; parameter counts and facts without data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aelab.types import Output, TermSpec
 
 
 class Adapted(nn.Module):
-    """A module that returns a tensor, dressed as a model.
+    """Wraps a module that returns a tensor into the model interface.
 
     Args:
-        module: images (B, C, H, W) to a tensor of the same shape, or to a tuple that starts with
-            it, or to an `Output`. Its `encode`/`decode` methods or `encoder`/`decoder` children
-            are used where there are any.
+        module: maps images (B, C, H, W) to a tensor of the same shape, to a tuple that starts with
+            it, or to an `Output`. Its methods `encode`/`decode` or children `encoder`/`decoder`
+            are used if it has them.
     """
 
     noise_shape: tuple[int, ...] | None = None
@@ -42,16 +42,16 @@ class Adapted(nn.Module):
                 f"the model {type(self.module).__name__} must return a tensor, or a tuple that "
                 f"starts with one, not {type(result).__name__}"
             )
-        # Which inner tensor is the latent is not known; an empty one says so.
+        # It is unknown which inner tensor is the latent: return an empty one, (B, 0).
         return Output(result, result.reshape(result.shape[0], -1)[:, :0])
 
     def encode(self, images: Tensor) -> Tensor:
-        """The latent, by the module's own `encode` or `encoder`."""
+        """The latent, by the module's `encode` or `encoder`."""
         latent: Tensor = self._own("encode", "encoder")(images)
         return latent
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Images, by the module's own `decode` or `decoder`."""
+        """Images, by the module's `decode` or `decoder`."""
         images: Tensor = self._own("decode", "decoder")(latent)
         return images
 
@@ -66,15 +66,15 @@ class Adapted(nn.Module):
 
 
 def as_model(module: nn.Module, shape: Sequence[int] | None = None) -> nn.Module:
-    """`module` itself if it keeps the contract of `types.Model`, else wrapped in `Adapted`.
+    """`module` itself if it has the interface of `types.Model`, else wrapped in `Adapted`.
 
     Args:
-        module: any module of images to images.
+        module: any module that maps images to images.
         shape: (C, H, W); if given, the model is tried with images of this shape on the meta
             device, which computes nothing.
 
     Raises:
-        ConfigError: `module` is no `nn.Module`.
+        ConfigError: `module` is not an `nn.Module`.
         ShapeError: the model does not return images of `shape`.
     """
     if not isinstance(module, nn.Module):
@@ -90,12 +90,12 @@ def as_model(module: nn.Module, shape: Sequence[int] | None = None) -> nn.Module
 
 
 class ModelFacts(NamedTuple):
-    """What can be said of a model without computing.
+    """Facts about a model that need no computation.
 
     Attributes:
-        latent_shape: of one image, () where the model does not tell.
-        flops_per_image: of one forward pass as in training, multiplication and addition counted
-            as two; a training step costs about three times as much.
+        latent_shape: of one image; () if unknown.
+        flops_per_image: of one forward pass as in training; a multiplication and an addition
+            count as two. A training step costs about three times as much.
         parameters: `count_parameters`.
         findings: `model_notes`.
     """
@@ -107,10 +107,10 @@ class ModelFacts(NamedTuple):
 
 
 def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = None) -> ModelFacts:
-    """What is known of the model with images of `shape` (C, H, W).
+    """The facts about a model for images of `shape` (C, H, W).
 
     Args:
-        trial: of `try_model`, where that was done before.
+        trial: result of `try_model`, if there is one already.
 
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
@@ -126,9 +126,9 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
 
 
 def model_notes(model: nn.Module) -> tuple[Finding, ...]:
-    """What a reader of the results must know of the model: every module's `note`, each once.
+    """Notes of a model for readers of its results: the `note` of every module, each once.
 
-    A module says it by an attribute `note: str`, of the class or of the instance.
+    A module has an attribute `note: str`, of the class or of the instance.
     """
     notes = (getattr(module, "note", None) for module in model.modules())
     texts = dict.fromkeys(note for note in notes if isinstance(note, str) and note)
@@ -136,12 +136,11 @@ def model_notes(model: nn.Module) -> tuple[Finding, ...]:
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Numbers that training may change or that are frozen, each tensor once.
+    """Counts parameters, trained or frozen, each tensor once.
 
     Returns:
-        `model`, `encoder` (with reading and bottleneck) and `decoder`; 0 where there is no such
-        part.
-        Where encoder and decoder share weights, they sum to more than `model`.
+        `model`, `encoder` (with reading and bottleneck) and `decoder`; 0 for a missing part. If
+        encoder and decoder share weights, their sum is larger than `model`.
     """
     inner = model.module if isinstance(model, Adapted) else model
     encoder = [getattr(inner, name, None) for name in ("reading", "encoder", "bottleneck")]

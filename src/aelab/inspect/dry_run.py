@@ -1,4 +1,4 @@
-"""Counting what a model computes, on the meta device, without computing it."""
+"""Counts the operations of a model on the meta device, without computing them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from aelab.errors import in_words
 #: (shape, stride, dtype) of a result.
 _Kind = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
-#: What operations gave before, by operation and kinds of arguments: results, and whether they are
-#: a sequence. The runs of a matrix repeat each other's layers, and torch works out shapes on the
-#: meta device in Python, at 0.1 ms an operation: remembering makes a check five times faster.
+#: Cache: operation and kinds of its arguments -> kinds of its results, and whether they are a
+#: sequence. The runs of a matrix have mostly equal layers, and torch infers shapes on the meta
+#: device in Python, at 0.1 ms per operation. The cache makes a check five times as fast.
 _SEEN: dict[Hashable, tuple[list[_Kind], bool]] = {}
-#: More would be a program that never repeats itself.
+#: Limit of the cache, for programs that never repeat an operation.
 _MOST_SEEN = 20_000
 
 
 class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the FLOPs of what happens inside of `with`; no gradients are recorded.
+    """Context manager that counts the FLOPs of the operations inside; records no gradients.
 
     Attributes:
-        flops: so far, multiplication and addition counted as two; convolutions, matrix products
+        flops: so far; a multiplication and an addition count as two. Convolutions, matrix products
             and attention, as in `torch.utils.flop_counter`.
     """
 
@@ -43,7 +43,7 @@ class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """One operation: what is known of it from before, or its own result."""
+        """Runs one operation, or takes its result from the cache, and counts its FLOPs."""
         kwargs = kwargs or {}
         formula = flop_registry.get(func._overloadpacket)
         if formula is None:
@@ -57,18 +57,18 @@ class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-#: What torch says when something asks for the values of tensors that have none.
+#: Text in torch's errors when code reads values of meta tensors, which have none.
 _ASKS_FOR_VALUES = re.compile(r"(?<![a-z])meta(?![a-z])", re.IGNORECASE)
 
 
 def asks_for_values(error: BaseException) -> bool:
-    """Whether code failed only because tensors of the meta device hold no values."""
+    """Whether code failed only because meta tensors have no values."""
     causes = (error, error.__cause__, error.__context__)
     return any(_ASKS_FOR_VALUES.search(in_words(cause)) for cause in causes if cause)
 
 
 def count_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
-    """What `run()` returns, and how many numbers the innermost layers of `model` gave meanwhile."""
+    """The result of `run()`, and the total size of the outputs of the innermost layers."""
     numbers = 0
 
     def count(module: nn.Module, inputs: object, output: object) -> None:
@@ -86,15 +86,15 @@ def count_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
 
 
 def failing_layer(model: nn.Module, run: Callable[[], Any]) -> str:
-    """Which layer `run()` ends in: `in encoder.1 (Linear): `; empty where no layer is to blame."""
+    """The layer in which `run()` fails: `in encoder.1 (Linear): `; empty if it is in no layer."""
     entered: list[str] = []
     hooks = []
     for name, module in model.named_modules():
         if module is model:
             continue
-        told = f"in {name} ({type(module).__name__}): "
+        text = f"in {name} ({type(module).__name__}): "
         hooks += [
-            module.register_forward_pre_hook(lambda *_, told=told: entered.append(told)),
+            module.register_forward_pre_hook(lambda *_, text=text: entered.append(text)),
             module.register_forward_hook(lambda *_: entered.__delitem__(-1)),
         ]
     try:
@@ -108,7 +108,7 @@ def failing_layer(model: nn.Module, run: Callable[[], Any]) -> str:
 
 
 def _result(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The operation's result, made from memory where its like has been seen."""
+    """The result of an operation, from the cache if an equal one was seen."""
     key = None if func._schema.is_mutable else _key((func, *args, *sorted(kwargs.items())))
     if key is not None and key in _SEEN:
         kinds, many = _SEEN[key]
@@ -125,12 +125,12 @@ def _result(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether shape, stride and type are all there is to say of a value."""
+    """Whether a value is fully described by shape, stride and type: a plain meta tensor."""
     return type(value) in (Tensor, nn.Parameter) and value.device.type == "meta"
 
 
 def _key(value: Any) -> Hashable | None:
-    """A value's kind, so that equal keys give equal kinds of results; None where it has none."""
+    """The kind of a value as cache key; None if it cannot be a key."""
     if isinstance(value, Tensor):
         return (tuple(value.shape), value.stride(), value.dtype) if _is_plain(value) else None
     if isinstance(value, tuple | list):
@@ -140,4 +140,4 @@ def _key(value: Any) -> Hashable | None:
         hash(value)
     except TypeError:
         return None
-    return (type(value), value)  # 1, 1.0 and True are equal and give different types
+    return (type(value), value)  # with its type: 1, 1.0 and True are equal as keys

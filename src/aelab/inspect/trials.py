@@ -1,4 +1,4 @@
-"""Trying a model with a few images, without leaving traces in it."""
+"""Runs a model on a few images, without changing its mode or buffers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FITTING = "encoder and decoder must be built for the shape of the train_set"
 
 
 class Trial(NamedTuple):
-    """What a model made of two images on the meta device.
+    """The result of running a model on two images on the meta device.
 
     Attributes:
-        images: (2, C, H, W), and `output` for them; an objective can be tried with both.
-        flops: of this forward pass, multiplication and addition counted as two; with the noise of
-            training, as some models decode several latents then.
-        activations: numbers that the innermost layers gave.
+        images, output: images (2, C, H, W) and their output; an objective can be tried with both.
+        flops: of this forward pass; a multiplication and an addition count as two. With noise as
+            in training, because some models then decode several latents per image.
+        activations: total size of the outputs of the innermost layers.
     """
 
     images: Tensor
@@ -39,12 +39,12 @@ class Trial(NamedTuple):
 
 
 def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> Trial:
-    """Runs the model in evaluation mode on the meta device, where nothing is computed.
+    """Runs the model in evaluation mode on the meta device, which computes nothing.
 
     Args:
-        model: on any device; it is left as it is.
+        model: on any device; it is not changed.
         shape: (C, H, W) of the images.
-        device: `cpu` for models that need the values of their images, which are then random.
+        device: `cpu` for models that need real values; images are then random.
 
     Raises:
         ShapeError: the model cannot process such images, or returns another shape.
@@ -78,7 +78,7 @@ def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> T
     return Trial(images, output, counter.flops, activations)
 
 
-#: Activations that bound what they give.
+#: Activations with bounded output.
 _BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
     nn.Sigmoid: (0.0, 1.0),
     nn.Hardsigmoid: (0.0, 1.0),
@@ -102,7 +102,7 @@ _SHAPES_ONLY = (
 def bounded_output(
     model: nn.Module, shape: Sequence[int]
 ) -> tuple[str, tuple[float, float]] | None:
-    """The activation that a model's images come from, and what it can give; None: nothing bounds.
+    """The name and range of the activation that bounds a model's output; None: it is unbounded.
 
     Args:
         model: on any device.
@@ -116,7 +116,7 @@ def bounded_output(
     try:
         with torch.no_grad(), _evaluating(trial):
             trial(torch.empty(2, *shape, device="meta"))
-    except Exception:  # a model that needs values, which there are none of here
+    except Exception:  # the model needs real values, which the meta device does not have
         return None
     last = next((m for m in reversed(called) if not isinstance(m, _SHAPES_ONLY)), None)
     if last is None or type(last) not in _BOUNDED:
@@ -125,10 +125,10 @@ def bounded_output(
 
 
 def refused_batch(model: nn.Module, shape: Sequence[int], size: int) -> str:
-    """Which layer refuses a training batch of `size` images for its statistics; empty for none.
+    """The layer that rejects a training batch of `size` images; empty if none does.
 
-    Normalisations by the batch (`BatchNorm1d`, `BatchNorm2d` on maps of one pixel) need more than
-    one value a channel. Tried in training mode on the meta device; the model is left as it is.
+    Batch normalisation (`BatchNorm1d`, `BatchNorm2d` on maps of one pixel) needs more than one
+    value per channel. Tried in training mode on the meta device; the model is not changed.
 
     Args:
         model: on any device.
@@ -147,19 +147,19 @@ def refused_batch(model: nn.Module, shape: Sequence[int], size: int) -> str:
             if "Expected more than 1" in str(error):
                 layer = failing_layer(trial, lambda: trial(images, *noise))
                 return layer.removeprefix("in ").removesuffix(": ") or "the model"
-        except Exception:  # training may need values, which there are none of here
+        except Exception:  # training may need real values, which the meta device does not have
             return ""
     return ""
 
 
 def _is_on_meta(model: nn.Module) -> bool:
-    """Whether nothing of the model has values, so that a trial cannot change it."""
+    """Whether the whole model is on the meta device, so that a trial cannot change its values."""
     return all(t.is_meta for t in (*model.parameters(), *model.buffers()))
 
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode again."""
+    """Context manager: evaluation mode; restores each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -170,7 +170,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def try_anywhere(model: nn.Module, shape: Sequence[int]) -> Trial:
-    """`try_model` on the meta device; of a model that needs values of images, on the CPU."""
+    """`try_model` on the meta device; on the CPU for a model that needs real values."""
     try:
         return try_model(model, shape)
     except Exception as error:
@@ -181,11 +181,11 @@ def try_anywhere(model: nn.Module, shape: Sequence[int]) -> Trial:
 
 @contextlib.contextmanager
 def harmless_probes() -> Iterator[None]:
-    """While this holds, forward passes leave the running statistics of normalisations as they were.
+    """Context manager: restores the running statistics of normalisations after forward passes.
 
-    Old files find a shape by sending an empty batch through an encoder that is in training mode.
-    That would mix the statistics of this batch into the (pretrained) ones. Values computed
-    meanwhile are those of training mode; afterwards every buffer is what it was.
+    Old files find a shape by passing an empty batch through an encoder in training mode. This would
+    mix the statistics of that batch into the (pretrained) ones. Inside, values are those of
+    training mode; afterwards all buffers are restored.
     """
     kept: list[tuple[Tensor, Tensor]] = []
     seen: set[nn.Module] = set()

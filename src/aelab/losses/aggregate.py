@@ -18,7 +18,7 @@ from aelab.errors import ConfigError, one_of
 from aelab.posteriors import CanDraw, HasPrior
 from aelab.types import Images, Output
 
-#: Multiples of the kernel width. Their sum has a gradient at small and large distances (WAE, app.).
+#: Multiples of the kernel width; their sum has a gradient at small and large distances (WAE).
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 

@@ -215,14 +215,14 @@ def commitment_term(output: Output) -> Tensor:
 
 
 def code_entropy_term(output: Output) -> Tensor:
-    """How unsure a quantizer of signs is of its choices, less how varied the batch's choices are.
+    """Entropy of single choices of a sign quantizer, minus the entropy of the batch's choices.
 
     Returns:
-        (B,) nats a vector; at least -100, and minus the logarithm of the codebook's size where all
-        entries are used alike and every choice is sure.
+        (B,) nats per vector; at least -100. It is minus the logarithm of the codebook size if all
+        entries are used equally and every choice is certain.
 
     Raises:
-        ConfigError: the model's bottleneck has no such number.
+        ConfigError: the model's bottleneck has no such value.
 
     Source: Yu et al. 2023, arXiv:2310.05737, equation 5 (MAGVIT-v2).
     """

@@ -1,4 +1,4 @@
-"""Reconstructions as negative log-likelihoods, and error measures between l1 and l2."""
+"""Reconstruction losses: negative log-likelihoods, and smooth losses between l1 and l2."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from aelab.errors import ConfigError
 from aelab.losses.reconstruction import Reduction, per_image, same_shape
 
-#: Standard deviation of rounding to one of 256 levels: a Gaussian cannot know pixels better.
+#: Standard deviation of the rounding error with 256 levels: lower limit of a pixel's deviation.
 _ROUNDING = 1 / (255 * math.sqrt(12))
 
 
 def log_cosh(reconstruction: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
-    """ln cosh(r - t): half the squared error where it is small, the absolute error where large.
+    """ln cosh(r - t): half the squared error for small errors, the absolute error for large ones.
 
     Returns:
         (B,), at least 0.
@@ -25,7 +25,7 @@ def log_cosh(reconstruction: Tensor, target: Tensor, reduction: Reduction = "mea
     """
     same_shape(reconstruction, target)
     apart = reconstruction - target
-    # |x| + softplus(-2 |x|) - ln 2 does not overflow, but loses small x: there the series.
+    # |x| + softplus(-2 |x|) - ln 2 does not overflow, but is inexact for small x: there a series.
     size = apart.abs()
     large = size + F.softplus(-2 * size) - math.log(2)
     small = apart.square() / 2 - apart.pow(4) / 12
@@ -40,7 +40,7 @@ def charbonnier(
     Args:
         reconstruction, target: (B, ...).
         reduction: over channels and pixels.
-        epsilon: where it turns from a parabola into a line, in units of the images; above 0.
+        epsilon: error at which the parabola becomes a line, in units of the images; above 0.
 
     Returns:
         (B,), at least 0.
@@ -51,7 +51,7 @@ def charbonnier(
     if epsilon <= 0:
         raise ConfigError(f"charbonnier: epsilon is {epsilon}; it must be above 0")
     apart = reconstruction - target
-    # (sqrt(x^2 + e^2) - e), written so that small errors do not cancel
+    # sqrt(x^2 + e^2) - e, in a form without cancellation for small x
     root = torch.sqrt(apart.square() + epsilon**2)
     return per_image(apart.square() / (root + epsilon), reduction)
 
@@ -59,7 +59,7 @@ def charbonnier(
 def gaussian_nll(
     reconstruction: Tensor, target: Tensor, reduction: Reduction = "sum", std: float = 0.1
 ) -> Tensor:
-    """Negative log-likelihood of a Gaussian of one fixed standard deviation around each pixel.
+    """Negative log-likelihood of a Gaussian with one fixed standard deviation for all pixels.
 
     (r - t)^2 / (2 std^2) + ln(std) + ln(2 pi) / 2.
 
@@ -81,11 +81,11 @@ def gaussian_nll(
 def optimal_gaussian_nll(
     reconstruction: Tensor, target: Tensor, reduction: Reduction = "sum"
 ) -> Tensor:
-    """Negative log-likelihood of a Gaussian whose variance is the best for each image.
+    """Negative log-likelihood of a Gaussian with the optimal variance for each image.
 
-    The best variance is the image's mean squared error, so that the value is
-    (ln(2 pi mse) + 1) / 2 a pixel: the weight of the KL against the error needs no tuning. The
-    variance is at least that of rounding to 256 levels.
+    The optimal variance is the image's mean squared error, so the value is (ln(2 pi mse) + 1) / 2
+    per pixel. The weight of the KL then needs no tuning. The variance is at least that of rounding
+    to 256 levels.
 
     Returns:
         (B,) nats of a density, so that it may lie below 0; at least -10000000.
@@ -101,7 +101,7 @@ def optimal_gaussian_nll(
 def continuous_bernoulli(
     reconstruction: Tensor, target: Tensor, reduction: Reduction = "sum", margin: float = 1e-4
 ) -> Tensor:
-    """Negative log-likelihood of grey values in 0..1: `bce` less the logarithm of its normaliser.
+    """Negative log-likelihood of grey values in 0..1: `bce` minus the log of its normaliser.
 
     Args:
         reconstruction: the parameter, in 0..1, clamped to [margin, 1 - margin]; it is not the mean

@@ -1,7 +1,7 @@
 """Encoders, bottlenecks and decoders, and the `Autoencoder` that composes them.
 
-A model returns `types.Output`, takes its noise from outside and keeps no tensors on itself.
-The room knows nothing of losses, data and training; a model only names the terms it wishes for.
+A model returns `types.Output`, takes its noise as an argument and stores no intermediate tensors.
+This room must not import losses, data or training; a model only lists its default loss terms.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ from aelab.models.sim_vq import SimVQ
 from aelab.models.sparse_codes import BatchTopK, TopK
 from aelab.parts import Table, by_name
 
-#: The parts of this room by name. A class says in `block_attributes` what a block may read of the
-#: objects it makes, beyond calling them.
+#: The parts of this room by name. `block_attributes` of a class lists the attributes of its objects
+#: that a block may read.
 _PARTS: dict[str, Any] = by_name(
     # whole models
     Autoencoder,
@@ -107,7 +107,7 @@ _PARTS: dict[str, Any] = by_name(
     film_decoder,
     fourier_decoder,
     siren_decoder,
-    # what they are built of
+    # building blocks
     Conv2dBlock,
     DepthToSpace,
     FlattenPixels,
@@ -125,7 +125,7 @@ _PARTS: dict[str, Any] = by_name(
 #: Every part that a file may name.
 MODELS: Table[Any] = Table("model part", "aelab.parts", _PARTS)
 
-#: Functions and modules that blocks call beside the models they build.
+#: Other functions and modules that blocks may call.
 HELPERS: Table[Any] = Table("helper", "aelab.helpers", {})
 
 __all__ = [

@@ -12,7 +12,7 @@ from aelab.errors import ConfigError, did_you_mean, one_of
 
 Activation = nn.Module | type[nn.Module] | str | Callable[[Tensor], Tensor] | None
 
-# They need arguments, or change the number of channels.
+# Not available by name: these need arguments, or change the number of channels.
 _NEED_MORE = frozenset(
     {"GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "Threshold"}
 )
@@ -31,15 +31,15 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "atan": torch.atan,
 }
 
-#: Every activation that may be asked for by name (letter case does not matter).
+#: Every activation that a file may name (letter case does not matter).
 ACTIVATIONS: tuple[str, ...] = tuple(sorted({*_CLASSES, *_FUNCTIONS, "none"}))
 
-# Their backward pass needs the result only, so that they may overwrite what a layer produced.
+# Their backward pass needs only the result, so they may overwrite the layer's output.
 _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
 
 
 class Function(nn.Module):
-    """A plain function of one tensor as a module.
+    """Wraps a function of one tensor as a module.
 
     Args:
         function: applied to the input; its name is shown in the printed model.
@@ -59,12 +59,12 @@ class Function(nn.Module):
 
 
 def make_activation(activation: Activation, *, in_place: bool = False) -> nn.Module | None:
-    """A module from a name, class, module or function; None and `"none"` give None.
+    """Makes an activation module from a name, class, module or function; None and `"none"`: None.
 
     Args:
-        activation: a module is used as it is; a name is looked up in `ACTIVATIONS`.
-        in_place: overwrite the input where that is safe for the gradient; saves one copy of the
-            feature map. Only for inputs that nobody else reads, such as a layer's output.
+        activation: a module is used unchanged; a name is looked up in `ACTIVATIONS`.
+        in_place: whether to overwrite the input where this is safe for the gradient; saves one
+            copy of the feature map. Only for inputs without other uses, such as a layer's output.
 
     Raises:
         ConfigError: unknown name, or a class that needs arguments.
@@ -112,7 +112,7 @@ _NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
     "rmsnorm": nn.RMSNorm,
 }
 
-#: Every normalisation that may be asked for by name (letter case does not matter).
+#: Every normalisation that a file may name (letter case does not matter).
 NORMALIZATIONS: tuple[str, ...] = tuple(sorted({*_NORMALIZATIONS, "none"}))
 
 

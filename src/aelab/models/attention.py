@@ -1,4 +1,4 @@
-"""Attention between tokens, pre-norm blocks, and codes of positions."""
+"""Attention between tokens, pre-norm transformer blocks, and position codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aelab.models.activations import Activation, make_activation, make_normaliza
 
 
 def refuse_heads(num_hidden: int, num_heads: int, owner: str) -> None:
-    """Raises ShapeError unless `num_heads` divides `num_hidden`; `owner` is named in it."""
+    """Raises a ShapeError that names `owner`, unless `num_heads` divides `num_hidden`."""
     if num_heads < 1 or num_hidden < 1 or num_hidden % num_heads:
         possible = [n for n in range(1, max(1, num_hidden) + 1) if num_hidden % n == 0]
         raise ShapeError(
@@ -23,12 +23,12 @@ def refuse_heads(num_hidden: int, num_heads: int, owner: str) -> None:
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention of queries over tokens, in several heads.
+    """Multi-head scaled dot-product attention of queries over tokens.
 
     Args:
         num_hidden: width of a token.
         num_heads: divides `num_hidden`.
-        dropout: probability on the weights of attention, 0..1; in training mode only.
+        dropout: probability on the attention weights, 0..1; in training mode only.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
@@ -41,17 +41,20 @@ class Attention(nn.Module):
         self.out = nn.Linear(num_hidden, num_hidden)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """(B, Q, hidden), (B, N, hidden) -> (B, Q, hidden)."""
+        """Queries (B, Q, hidden) and tokens (B, N, hidden) -> (B, Q, hidden)."""
         query = self._heads(self.query(queries))  # (B, heads, Q, hidden / heads)
         key, value = (self._heads(part) for part in self.key_value(tokens).chunk(2, dim=-1))
+        # Not written out: the fused kernel does not store the (Q, N) weights.
         mixed = F.scaled_dot_product_attention(
             query, key, value, dropout_p=self.dropout if self.training else 0.0
         )
+        # (B, heads, Q, hidden / heads) -> (B, Q, hidden)
         result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return result
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, count, width = x.shape
+        # (B, N, hidden) -> (B, heads, N, hidden / heads)
         return x.view(batch, count, self.num_heads, width // self.num_heads).transpose(1, 2)
 
 
@@ -106,11 +109,11 @@ def make_blocks(
     normalization: str,
     activation: Activation,
 ) -> nn.Sequential:
-    """`num_layers` blocks and a last normalisation, initialised so that deep stacks train.
+    """`num_layers` transformer blocks and a final normalisation, initialised for deep stacks.
 
-    Linear layers begin Xavier-uniform with zero bias; the last of each branch is divided by
-    sqrt(2 num_layers), so that the sum of all branches has the size of one, however many there are.
-    `mlp_dim` None is 4 `num_hidden`.
+    Linear layers start Xavier-uniform with zero bias. The last layer of each branch is divided by
+    sqrt(2 num_layers), so that the sum of all branches keeps the same scale for any depth.
+    `mlp_dim` None means 4 `num_hidden`.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
@@ -128,7 +131,7 @@ def make_blocks(
 
 
 def start_linear(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases in every linear layer of `module`."""
+    """Initialises every linear layer of `module`: Xavier-uniform weights, zero biases."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -136,7 +139,7 @@ def start_linear(module: nn.Module) -> None:
 
 
 class Positions(nn.Module):
-    """A code for each place of a grid.
+    """A position code for each cell of a grid.
 
     Args:
         rows, columns: of the grid.
@@ -160,14 +163,14 @@ class Positions(nn.Module):
             self.codes = nn.Parameter(0.02 * torch.randn(rows * columns, num_hidden))
 
     def forward(self) -> Tensor:
-        """(N, hidden), row by row."""
+        """The codes, (N, hidden), row by row."""
         return self.codes
 
 
 def sincos(rows: int, columns: int, num_hidden: int) -> Tensor:
-    """(rows * columns, num_hidden): sines and cosines of the row, then of the column, -1..1.
+    """Position codes (rows * columns, num_hidden), -1..1: sines and cosines of row, then column.
 
-    Wavelengths grow geometrically from 2 pi to 2 pi * 10,000 places; where four does not divide
+    Wavelengths grow geometrically from 2 pi to 2 pi * 10,000 cells. If four does not divide
     `num_hidden`, the last numbers are 0.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, once for each axis.
@@ -175,6 +178,6 @@ def sincos(rows: int, columns: int, num_hidden: int) -> Tensor:
     num = num_hidden // 4
     rates = 10_000.0 ** (-torch.arange(num) / max(1, num))
     down = (torch.arange(rows)[:, None] * rates).repeat_interleave(columns, 0)  # (N, num)
-    right = (torch.arange(columns)[:, None] * rates).repeat(rows, 1)
+    right = (torch.arange(columns)[:, None] * rates).repeat(rows, 1)  # (N, num)
     codes = torch.cat([down.sin(), down.cos(), right.sin(), right.cos()], dim=1)
     return F.pad(codes, (0, num_hidden - 4 * num))

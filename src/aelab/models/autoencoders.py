@@ -1,4 +1,4 @@
-"""`Autoencoder` composes encoder, bottleneck and decoder; two usual ways to do so have names."""
+"""`Autoencoder`: encoder, bottleneck and decoder; with a plain and a variational version."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from aelab.types import Output, TermSpec
 
 
 class Autoencoder(nn.Module):
-    """Encoder, bottleneck and decoder, orthogonal parts.
+    """A model composed of encoder, bottleneck and decoder, which can be chosen independently.
 
     Args:
-        encoder: images (B, C, H, W) to features.
-        bottleneck: (features, noise) to (latent, posterior): `Identity`, `Gaussian`, ...
-        decoder: latent to images (B, C, H, W).
-        terms: what the model wishes its objective to be, besides what the bottleneck wishes;
-            without a reconstruction among them the file decides on that.
+        encoder: maps images (B, C, H, W) to features.
+        bottleneck: maps (features, noise) to (latent, posterior): `Identity`, `Gaussian`, ...
+        decoder: maps the latent to images (B, C, H, W).
+        terms: default loss terms of the model, in addition to those of the bottleneck. If none of
+            them is a reconstruction loss, the file chooses one.
 
     Attributes:
-        noise_shape: shape of one image's noise, None where the bottleneck needs none.
-        codebooks: name -> entries of each codebook that the posterior chooses from; empty where it
-            chooses from none.
+        noise_shape: shape of one image's noise; None if the bottleneck needs none.
+        codebooks: name -> number of entries of each codebook; empty if there is none.
     """
 
-    # The restricted evaluator reads this of every part: what a block may touch of its objects.
+    # For the restricted evaluator: the attributes of an object that a block may read.
     block_attributes: ClassVar[frozenset[str]] = frozenset(
         {"bottleneck", "decode", "decoder", "encode", "encoder", "noise_shape"}
     )
@@ -51,29 +50,29 @@ class Autoencoder(nn.Module):
         self.codebooks: Mapping[str, int] = getattr(bottleneck, "codebooks", {})
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """(B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
+        """Images (B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
         latent, posterior = self.bottleneck(self.encoder(images), noise)
         return Output(self.decoder(latent), latent, posterior)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The mean code, (B, D)."""
+        """Mean codes of images, (B, D)."""
         latent: Tensor = self.bottleneck(self.encoder(images), None)[0]
         return latent
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Images (B, C, H, W), nominally 0..1, not clamped."""
+        """Images (B, C, H, W) of latents, nominally 0..1, not clamped."""
         images: Tensor = self.decoder(latent)
         return images
 
     def after_step(self) -> None:
-        """Training calls it after every step of the optimiser; a codebook moves then."""
+        """Called after every optimiser step; updates a learned codebook."""
         follow = getattr(self.bottleneck, "after_step", None)
         if follow is not None:
             follow()
 
 
 def _refuse_other_bottleneck(bottleneck: nn.Module) -> None:
-    """Raises a `ConfigError` for a module that cannot be called as a bottleneck is."""
+    """Raises a `ConfigError` for a module that does not take (features, noise)."""
     try:
         inspect.signature(bottleneck.forward).bind("features", "noise")
     except TypeError:
@@ -83,17 +82,17 @@ def _refuse_other_bottleneck(bottleneck: nn.Module) -> None:
             hint=f"a bottleneck returns (latent, posterior) and may leave the noise unused; put "
             f"{name} at the end of the encoder instead, with the bottleneck Identity()",
         ) from None
-    except ValueError:  # a forward without a signature
+    except ValueError:  # its forward has no readable signature
         return
 
 
 class EncoderDecoder(Autoencoder):
-    """A plain autoencoder; the file's `loss_function` decides how it is trained.
+    """A plain autoencoder, trained with the file's `loss_function`.
 
     Args:
-        encoder: images to the latent. A `VariationalEncoder` brings its bottleneck with it; the
-            code is then sampled, but nothing keeps its distribution near the prior.
-        decoder: latent to images.
+        encoder: maps images to the latent. With a `VariationalEncoder` its bottleneck is used: the
+            code is sampled, but without a KL term, so it need not stay near the prior.
+        decoder: maps the latent to images.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -104,11 +103,11 @@ class EncoderDecoder(Autoencoder):
 
 
 class VariationalAutoencoder(Autoencoder):
-    """A Gaussian code, a reconstruction term and a KL term.
+    """An autoencoder with a Gaussian latent, a reconstruction term and a KL term.
 
-    The reconstruction is a mean over channels and pixels, the KL a sum over the latent in nats, so
-    the beta of a per-image evidence bound is `kl_loss_weight * C * H * W`: with weight 1 the
-    KL collapses the code. Use about `0.1 / (C * H * W)`.
+    The reconstruction is a mean over channels and pixels; the KL is a sum over the latent in nats.
+    So the beta of a per-image evidence bound is `kl_loss_weight * C * H * W`. With weight 1 the
+    posterior collapses; use about `0.1 / (C * H * W)`.
 
     Args:
         encoder: a `VariationalEncoder`.
@@ -116,8 +115,8 @@ class VariationalAutoencoder(Autoencoder):
         reconstruction_loss: name or function known to `losses`.
         reconstruction_loss_weight: factor of the reconstruction in the total.
         kl_loss_weight: factor of the KL in the total.
-        kl: `gaussian` for the penalty `gaussian_kl`; likewise every other penalty whose name ends
-            in `_kl`. None to let the settings of the file decide.
+        kl: `gaussian` selects the penalty `gaussian_kl`; the same for other penalties whose names
+            end in `_kl`. None: the settings of the file decide.
 
     Raises:
         ConfigError: `encoder` has no Gaussian bottleneck.
@@ -150,7 +149,7 @@ def variational_terms(
     kl_loss_weight: float,
     kl: str | None,
 ) -> tuple[TermSpec, ...]:
-    """The wished-for terms of a variational autoencoder: reconstruction and `kl`."""
+    """The default loss terms of a variational autoencoder: reconstruction and `kl`."""
     name = reconstruction_loss if isinstance(reconstruction_loss, str) else "reconstruction"
     return (
         TermSpec(name, reconstruction_loss, float(reconstruction_loss_weight)),

@@ -1,4 +1,4 @@
-"""Quantizers without a table: the signs of the features are the code."""
+"""Quantizers without a codebook table: the code is the signs of the features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aelab.types import TermSpec
 
 
 class _Signs(nn.Module):
-    """Signs of vectors of `dims` numbers; a subclass says how they are prepared and scaled."""
+    """Quantizes vectors of `dims` numbers to their signs; subclasses prepare and scale them."""
 
     block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
 
@@ -27,7 +27,7 @@ class _Signs(nn.Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        if not 1 <= int(dims) <= 62:  # an index is a number of 63 bits
+        if not 1 <= int(dims) <= 62:  # an index is an int64
             raise ConfigError(f"{owner}: dims is {dims}; possible: 1..62")
         if sharpness <= 0 or diversity < 0:
             raise ConfigError(
@@ -52,13 +52,13 @@ class _Signs(nn.Module):
         """Features (B, ...) -> latent of the same shape, index (B, n) and penalties (B,)."""
         vectors = self._before(to_vectors(features, self.dims, type(self).__name__).float())
         size = self._size()
-        bits = vectors.detach() > 0  # (B, n, dims)
+        bits = vectors.detach() > 0  # (B, n, dims), bool
         entries = torch.where(bits, size, -size)
         index = (bits * self.powers).sum(-1)  # (B, n)
-        # P(bit = 1) of a softmax over the entries at -sharpness * distance^2: the cross terms are
-        # 4 * size * feature apart, and the bits are independent (BSQ, equation 10).
+        # Logits of the bits in a softmax over entries with logits -sharpness * distance^2. The
+        # bits are independent, because the distance is a sum over them (BSQ, equation 10).
         logits = 4 * self.sharpness * size * vectors
-        certain = _bernoulli_entropy(logits).sum(-1).mean(1)  # (B,) nats a vector
+        certain = _bernoulli_entropy(logits).sum(-1).mean(1)  # (B,) nats per vector
         share = logits.sigmoid().mean((0, 1))  # (dims,): use of each bit over the batch
         varied = _entropy_of(share).sum()
         entropy = certain - self.diversity * varied
@@ -83,24 +83,24 @@ class _Signs(nn.Module):
 
 
 class LFQ(_Signs):
-    """Lookup-free quantization: each number becomes its sign, so that `dims` bits are an entry.
+    """Lookup-free quantization: each number becomes its sign; an entry has `dims` bits.
 
-    Nothing is learned and nothing is searched. The term `code_entropy` makes single choices sure
-    and all choices together varied; with independent bits both are sums over the bits.
+    There is no codebook to learn or to search. The term `code_entropy` lowers the entropy of each
+    choice and raises that of all choices together; bits are independent, so both are sums of bits.
 
     Args:
-        dims: bits of an entry; features are cut into vectors of so many, in the way of `VQ`.
-        entropy_weight: of the term `code_entropy`; 0 leaves it out. The default suits a
-            reconstruction that is a mean over pixels of 0..1.
-        diversity: weight of the variety of all choices against the sureness of single ones.
-        sharpness: inverse temperature of the choice in that term.
+        dims: bits of an entry; features are split into vectors of `dims` numbers, as in `VQ`.
+        entropy_weight: of the term `code_entropy`; 0: no such term. The default fits a
+            reconstruction loss that is a mean over pixels in 0..1.
+        diversity: weight of the entropy of all choices, relative to that of single choices.
+        sharpness: inverse temperature of the choices in that term.
 
     Attributes:
         codebook_size: 2^dims.
 
     Raises:
-        ConfigError: an option that makes no sense.
-        ShapeError: in `forward`, if features cannot be cut into vectors of `dims`.
+        ConfigError: an invalid option.
+        ShapeError: in `forward`, if features cannot be split into vectors of `dims`.
 
     Source: Yu et al. 2023, arXiv:2310.05737, section 3.2 (MAGVIT-v2).
     """
@@ -116,21 +116,21 @@ class LFQ(_Signs):
 
 
 class BSQ(_Signs):
-    """Binary spherical quantization: vectors are brought to length 1, then to the nearest corner.
+    """Binary spherical quantization: vectors are scaled to length 1, then to the nearest corner.
 
     Args:
-        dims: bits of an entry; features are cut into vectors of so many, in the way of `VQ`.
-        entropy_weight: of the term `code_entropy`; 0 leaves it out. The default suits a
-            reconstruction that is a mean over pixels of 0..1.
-        diversity: weight of the variety of all choices against the sureness of single ones.
-        sharpness: inverse temperature of the choice in that term.
+        dims: bits of an entry; features are split into vectors of `dims` numbers, as in `VQ`.
+        entropy_weight: of the term `code_entropy`; 0: no such term. The default fits a
+            reconstruction loss that is a mean over pixels in 0..1.
+        diversity: weight of the entropy of all choices, relative to that of single choices.
+        sharpness: inverse temperature of the choices in that term.
 
     Attributes:
         codebook_size: 2^dims.
 
     Raises:
-        ConfigError: an option that makes no sense.
-        ShapeError: in `forward`, if features cannot be cut into vectors of `dims`.
+        ConfigError: an invalid option.
+        ShapeError: in `forward`, if features cannot be split into vectors of `dims`.
 
     Source: Zhao et al. 2024, arXiv:2406.07548, section 3.
     """
@@ -148,16 +148,16 @@ class BSQ(_Signs):
         return F.normalize(vectors, dim=-1)
 
     def _size(self) -> float:
-        return 1 / math.sqrt(self.dims)  # corners of the cube lie on the unit sphere
+        return 1 / math.sqrt(self.dims)  # so that the corners of the cube lie on the unit sphere
 
 
 def _bernoulli_entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of a coin of probability sigmoid(logits), of the same shape."""
-    # softplus(x) - x sigmoid(x), which is even in x.
+    """Entropy of Bernoulli variables with the given logits, in nats, of the same shape."""
+    # softplus(x) - x sigmoid(x): equal to -p ln p - (1 - p) ln(1 - p), and stable for large |x|.
     return F.softplus(logits) - logits * logits.sigmoid()
 
 
 def _entropy_of(share: Tensor) -> Tensor:
-    """Entropy in nats of coins of these probabilities."""
+    """Entropy of Bernoulli variables with the given probabilities, in nats."""
     p = share.clamp(1e-6, 1 - 1e-6)
     return -(p * p.log() + (1 - p) * torch.log1p(-p))

@@ -1,4 +1,4 @@
-"""`Conv2dBlock`: a plain stack of convolutions, forward or transposed."""
+"""`Conv2dBlock`: a stack of convolutions, normal or transposed."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from aelab.models.shapes import conv_size, conv_transpose_size, per_layer, shape
 class Conv2dBlock(nn.Module):
     """`len(channels) - 1` unpadded convolutions, each followed by its activation.
 
-    After every convolution but the last come batch normalisation and channel dropout, where asked
-    for; after the last comes the pooling. With `space_to_depth` every convolution is followed by
-    `SpaceToDepth` (the next one sees four times the channels); transposed, every one is preceded
-    by `DepthToSpace`.
+    Optional batch normalisation and channel dropout follow every convolution but the last; optional
+    pooling follows the last. With `space_to_depth` every convolution is followed by `SpaceToDepth`
+    (the next one has four times the input channels); a transposed one is preceded by
+    `DepthToSpace`.
 
     Args:
-        channels: of the input and of every layer's output; at least two numbers.
-        kernel_size: one integer, or one a layer.
-        stride: one integer, or one a layer; transposed layers pad their output by `stride - 1`
-            unless `output_shape` says what is to come out.
-        groups: one integer, or one a layer.
-        pool_kernel_size: size and stride of a pooling after the last layer; 0 for none.
+        channels: of the input and of each layer's output; at least two numbers.
+        kernel_size: one integer, or one per layer.
+        stride: one integer, or one per layer; transposed layers pad their output by `stride - 1`
+            unless `output_shape` is given.
+        groups: one integer, or one per layer.
+        pool_kernel_size: size and stride of the pooling after the last layer; 0: none.
         pool_type: `max` or `avg`.
-        act_fn: one activation shared by all layers: name, class, module or None.
-        act_last_layer: True: `act_fn` after the last layer too; False or None: nothing;
-            else an activation of its own.
-        bias: of every convolution.
-        transpose: transposed convolutions instead.
-        batch_norm: batch normalisation after every layer but the last.
-        space_to_depth: halve (transposed: double) height and width at every layer.
+        act_fn: activation of all layers: name, class, module or None.
+        act_last_layer: True: `act_fn` after the last layer too; False or None: no activation;
+            else the activation of the last layer.
+        bias: whether convolutions have a bias.
+        transpose: whether convolutions are transposed.
+        batch_norm: whether batch normalisation follows every layer but the last.
+        space_to_depth: whether each layer halves (transposed: doubles) height and width.
         dropout: probability of dropping a channel after every layer but the last, 0..1.
-        cheap: each convolution as a depthwise one followed by a 1x1 one.
-        output_shape: (H, W) or (C, H, W) that a transposed block must give, from the input that
-            `get_input_shape` tells for it; strides then divide any size.
+        cheap: whether each convolution is a depthwise one followed by a 1x1 one.
+        output_shape: (H, W) or (C, H, W) of the output of a transposed block, for an input of
+            `get_input_shape(output_shape)`; sizes then need not be multiples of the strides.
 
     Raises:
         ConfigError: `output_shape` for a block that is not transposed.
-        ShapeError: wrong numbers of channels, kernels, strides or groups; and from the
-            `get_..._shape` methods where an image does not fit.
+        ShapeError: wrong numbers of channels, kernels, strides or groups; also from the
+            `get_..._shape` methods if an image does not fit.
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
@@ -94,12 +94,12 @@ class Conv2dBlock(nn.Module):
         self.layers = nn.Sequential(*self._make_layers())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the shape that `get_output_shape` tells."""
+        """(B, C, H, W) -> the shape of `get_output_shape`."""
         features: Tensor = self.layers(x)
         return features
 
     def get_output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """(C, H, W) that comes out for an input of (H, W) or (C, H, W).
+        """The output shape (C, H, W) for an input of (H, W) or (C, H, W).
 
         Raises:
             ShapeError: the input does not fit; the message names the layer and the sizes.
@@ -123,7 +123,7 @@ class Conv2dBlock(nn.Module):
         return self.num_output_channels, height, width
 
     def get_input_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """(C, H, W) that the transposed block makes of an output of (H, W) or (C, H, W)."""
+        """The input shape (C, H, W) that gives an output of (H, W) or (C, H, W)."""
         height, width = (int(size) for size in shape[-2:])
         for index in reversed(range(self.num_layers)):
             height, width = self._layer_output(index, height, width, transpose=not self.transpose)
@@ -132,14 +132,14 @@ class Conv2dBlock(nn.Module):
     def create_transposed(
         self, act_last_layer: bool | Activation = None, output_shape: Sequence[int] | None = None
     ) -> Conv2dBlock:
-        """A block of fresh weights that goes the way back: everything reversed, transpose flipped.
+        """A new block in the reverse direction: layers reversed, `transpose` flipped, new weights.
 
         Args:
             act_last_layer: as in the constructor; None keeps this block's setting.
-            output_shape: as in the constructor: the images that this block was given.
+            output_shape: as in the constructor: the shape of this block's input images.
 
         Raises:
-            ConfigError: a block with pooling has no way back.
+            ConfigError: a block with pooling cannot be reversed.
         """
         if self.pool_kernel_size:
             raise ConfigError(
@@ -164,12 +164,12 @@ class Conv2dBlock(nn.Module):
 
     @property
     def num_input_channels(self) -> int:
-        """Channels that `forward` takes."""
+        """Input channels of `forward`."""
         return self.channels[0] * (4 if self.space_to_depth and self.transpose else 1)
 
     @property
     def num_output_channels(self) -> int:
-        """Channels that `forward` gives."""
+        """Output channels of `forward`."""
         return self.channels[-1] * (4 if self.space_to_depth and not self.transpose else 1)
 
     def _make_layers(self) -> list[nn.Module]:
@@ -196,8 +196,10 @@ class Conv2dBlock(nn.Module):
     def _make_convolutions(self, index: int) -> list[nn.Module]:
         width_in = self.channels[index]
         width_out = self.channels[index + 1]
+        # SpaceToDepth of the layer before has multiplied the channels by 4.
         if self.space_to_depth and not self.transpose and index > 0:
             width_in *= 4
+        # DepthToSpace of the next layer will divide them by 4.
         if self.space_to_depth and self.transpose and index < self.num_layers - 1:
             width_out *= 4
         kernel_size, stride, groups = (
@@ -210,6 +212,7 @@ class Conv2dBlock(nn.Module):
                 f"Conv2dBlock: layer {index + 1} ({width_in} -> {width_out} channels) cannot be "
                 f"split into {groups} groups"
             )
+        # `cheap`: one group per channel (depthwise), then a 1x1 convolution mixes the channels.
         inner_out, inner_groups = (width_in, width_in) if self.cheap else (width_out, groups)
         first: nn.Module
         if self.transpose:
@@ -272,7 +275,7 @@ class Conv2dBlock(nn.Module):
         return sizes[0] // 2, sizes[1] // 2
 
     def _padding_for(self, shape: Sequence[int]) -> list[tuple[int, int]]:
-        """The output padding of every layer with which the last one gives exactly `shape`."""
+        """The output padding of every layer for an output of exactly `shape`."""
         if not self.transpose:
             raise ConfigError(
                 "Conv2dBlock: output_shape is for a transposed block",
@@ -282,6 +285,7 @@ class Conv2dBlock(nn.Module):
         padding: list[tuple[int, int]] = []
         for index in reversed(range(self.num_layers)):
             kernel_size, stride = self.kernel_size[index], self.stride[index]
+            # The rows and columns that the forward convolution would drop by rounding down.
             padding.insert(0, ((height - kernel_size) % stride, (width - kernel_size) % stride))
             height, width = self._layer_output(index, height, width, transpose=False)
         return padding

@@ -1,7 +1,7 @@
-"""Bottlenecks: from the encoder's features to the latent that the decoder is given.
+"""Bottlenecks: map the encoder's features to the latent, the input of the decoder.
 
 A bottleneck is called with (features, noise) and returns (latent, posterior). `noise_shape` is the
-shape of one image's noise, or None; noise None gives the latent's mean.
+shape of one image's noise, or None. Without noise the latent is its mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aelab.posteriors import Deterministic, GaussianPosterior
 
 
 class Identity(nn.Module):
-    """The features are the latent: a plain autoencoder."""
+    """Uses the features as latent, for a plain autoencoder."""
 
     noise_shape: tuple[int, ...] | None = None
 
@@ -30,26 +30,26 @@ class Identity(nn.Module):
     def forward(
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Deterministic]:
-        """Features of any shape -> the same as latent, and no posterior."""
+        """Features of any shape -> the same tensor as latent, and no posterior."""
         return features, Deterministic()
 
 
 class Gaussian(nn.Module):
-    """A diagonal Gaussian: latent = mean + exp(log_std) * noise.
+    """A diagonal Gaussian latent: mean + exp(log_std) * noise.
 
-    `log_std` is the natural logarithm of the standard deviation (not of the variance), here and
-    in every formula of `losses`.
+    `log_std` is the natural logarithm of the standard deviation (not of the variance), as
+    in all formulas of `losses`.
 
     Args:
-        num_features: of one image after flattening.
+        num_features: size of one image's features after flattening.
         latent_dims: D.
-        log_variance: the second linear layer gives the logarithm of the variance, as in most
-            people's code; `log_std` is half of it. With weights halved it is the same function,
-            but an optimiser moves it half as fast.
+        log_variance: whether the second linear layer outputs the logarithm of the variance, as in
+            most other code; `log_std` is half of it. The same function with weights twice as
+            large, but an optimiser changes it half as fast.
 
     Attributes:
-        linear_mu: features to the mean.
-        linear_sigma: features to the logarithm of the standard deviation, or of the variance.
+        linear_mu: maps features to the mean.
+        linear_sigma: maps features to the logarithm of the standard deviation (or variance).
 
     Raises:
         ShapeError: in `forward`, if the features have another size.
@@ -73,7 +73,7 @@ class Gaussian(nn.Module):
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, GaussianPosterior]:
         """Features (B, ...), noise (B, D) or None -> latent (B, D), and mean and log_std (B, D)."""
-        features = features.reshape(features.shape[0], -1)
+        features = features.reshape(features.shape[0], -1)  # (B, num_features)
         if features.shape[1] != self.num_features:
             raise ShapeError(
                 f"Gaussian: the encoder gives {features.shape[1]} numbers per image, "
@@ -88,16 +88,16 @@ class Gaussian(nn.Module):
 
 
 class GaussianMap(nn.Module):
-    """`Gaussian` at every pixel of a feature map, with the same weights; the latent is flat.
+    """`Gaussian` at every pixel of a feature map, with shared weights; the latent is flat.
 
     Args:
         shape: (C, h, w) of the features.
-        channels: numbers a pixel of the map, so that D is `channels * h * w`.
-        log_std: where `log_std` begins. With 0, as in `Gaussian`, the latent is mostly noise until
-            the means have grown.
+        channels: latent numbers per pixel of the map; D is `channels * h * w`.
+        log_std: initial value of `log_std`. With 0, as in `Gaussian`, the latent is mostly noise
+            until the means have grown.
 
     Attributes:
-        shape: (channels, h, w) of the latent as a map, which `UnflattenPixels` makes of it.
+        shape: (channels, h, w) of the latent as a map, for `UnflattenPixels`.
 
     Raises:
         ShapeError: in `forward`, if the features have another shape.
@@ -129,20 +129,20 @@ class GaussianMap(nn.Module):
                 f"but {shape_words(self.features_shape)} were declared",
                 hint=f"use {tuple(features.shape[1:])} as shape",
             )
-        mean = self.flatten(self.linear_mu(features))
-        log_std = self.flatten(self.linear_sigma(features))
+        mean = self.flatten(self.linear_mu(features))  # (B, D), pixel by pixel
+        log_std = self.flatten(self.linear_sigma(features))  # (B, D)
         latent = mean if noise is None else mean + torch.exp(log_std) * noise
         return latent, GaussianPosterior(mean, log_std)
 
 
 class VariationalEncoder(nn.Module):
-    """An encoder with a Gaussian bottleneck, as `VariationalAutoencoder` takes it.
+    """An encoder with a Gaussian bottleneck, for `VariationalAutoencoder`.
 
-    Called alone it returns the latent, without noise: its mean.
+    Called directly it returns the latent; without noise this is the mean.
 
     Args:
-        encoder: any module of images to features.
-        encoder_dims: numbers that `encoder` gives for one image.
+        encoder: any module that maps images to features.
+        encoder_dims: size of the encoder's features for one image.
         latent_dims: D.
 
     Source: the documents' `VariationalEncoder`: mu = linear(h), sigma = exp(linear(h)).
@@ -156,6 +156,6 @@ class VariationalEncoder(nn.Module):
         self.bottleneck = Gaussian(encoder_dims, latent_dims)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(B, C, H, W), noise (B, D) or None -> latent (B, D)."""
+        """Images (B, C, H, W), noise (B, D) or None -> latent (B, D)."""
         latent: Tensor = self.bottleneck(self.encoder(images), noise)[0]
         return latent

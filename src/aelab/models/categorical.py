@@ -1,4 +1,4 @@
-"""Bottlenecks of categories: one-hot latents by the Gumbel-softmax relaxation."""
+"""Bottlenecks with categorical latents: one-hot vectors, relaxed by the Gumbel-softmax."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aelab.posteriors import CategoricalPosterior, JointPosterior
 
 
 class Categorical(nn.Module):
-    """Categories as the latent: V variables of K classes, relaxed by the Gumbel-softmax.
+    """A categorical latent: V variables of K classes, relaxed by the Gumbel-softmax.
 
-    The latent is (B, V * K): a point near one corner of each variable's simplex, or without noise
-    its mean, the probabilities. The prior is uniform.
+    The latent is (B, V * K): nearly one-hot for each variable, or without noise its mean, the
+    probabilities. The prior is uniform.
 
     Args:
         num_features: of one image after flattening.
         variables: V.
         classes: K, at least 2.
-        temperature: of the relaxation, above 0; small: near one-hot, with a noisier gradient.
+        temperature: of the relaxation, above 0; smaller: closer to one-hot, but noisier gradients.
 
     Attributes:
         latent_dims: V * K.
@@ -71,7 +71,7 @@ class Categorical(nn.Module):
         if noise is None:
             return log_p.exp().flatten(1), CategoricalPosterior(log_p)
         gumbel = gumbel_of(noise).view_as(log_p)
-        latent = ((log_p + gumbel) / self.temperature).softmax(-1)
+        latent = ((log_p + gumbel) / self.temperature).softmax(-1)  # (B, V, K)
         return latent.flatten(1), CategoricalPosterior(log_p)
 
     def extra_repr(self) -> str:
@@ -80,7 +80,7 @@ class Categorical(nn.Module):
 
 
 class GaussianAndCategorical(nn.Module):
-    """A Gaussian latent beside categories: what varies smoothly, and what jumps.
+    """A Gaussian and a categorical latent, for continuous and discrete factors.
 
     The latent is (B, D + V * K), the Gaussian part first.
 
@@ -131,7 +131,7 @@ class GaussianAndCategorical(nn.Module):
 
 
 def gumbel_of(normal: Tensor) -> Tensor:
-    """Standard normal numbers as Gumbel ones: -ln(-ln Phi(x)), by the inverse distribution."""
-    # ln Phi without cancellation far below 0, and not quite 0 far above it.
+    """Converts standard normal numbers to Gumbel distributed ones: -ln(-ln Phi(x))."""
+    # ln Phi(x): log_ndtr is accurate for very negative x; the clamp keeps it below 0 for large x.
     log_phi = torch.special.log_ndtr(normal).clamp(max=-1e-7)
     return -torch.log(-log_phi)

@@ -1,4 +1,4 @@
-"""Quantizers made of quantizers: one after the other, or each for a group of channels."""
+"""Combinations of quantizers: in sequence (residual), or for groups of channels (product)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aelab.types import TermSpec
 
 
 class _Several(nn.Module):
-    """The quantizers, their codebooks by number, and their terms, each once."""
+    """Base class: holds the quantizers, their codebooks by number, and their different terms."""
 
     block_attributes: ClassVar[frozenset[str]] = frozenset({"quantizers"})
 
@@ -46,7 +46,7 @@ class _Several(nn.Module):
         self.terms: tuple[TermSpec, ...] = tuple({term.name: term for term in terms}.values())
 
     def after_step(self) -> None:
-        """Training calls it after every step of the optimiser; codebooks move then."""
+        """Called after every optimiser step; updates learned codebooks."""
         for part in self.quantizers:
             follow: Callable[[], None] | None = getattr(part, "after_step", None)
             if follow is not None:
@@ -54,22 +54,22 @@ class _Several(nn.Module):
 
 
 class Residual(_Several):
-    """Residual quantization: each quantizer is given what the ones before it left over.
+    """Residual quantization: each quantizer gets the error left by the ones before it.
 
-    The latent is the sum of the entries they choose. With `VQ` this is residual VQ, with `FSQ` and
-    `LFQ` residual FSQ and residual LFQ. The entries of `FSQ` and `LFQ` are fixed, while the errors
-    that are left become smaller from level to level; `scale` makes up for that.
+    The latent is the sum of the chosen entries. With `VQ` this is residual VQ, with `FSQ` and `LFQ`
+    residual FSQ and LFQ. Their entries are fixed while the remaining error shrinks from level to
+    level; `scale` compensates for this.
 
     Args:
-        quantizers: at least one, each a part of its own; of any kind.
-        scale: level i, from 0, works on its input divided by `scale ** i`, and its entries are
-            multiplied by that. None: 1 for learned codebooks, 1/4 for `FSQ`, `LFQ`, `BSQ`.
+        quantizers: at least one, of any kind; each a separate object.
+        scale: level i, from 0, divides its input by `scale ** i` and multiplies its entries by it.
+            None: 1 for learned codebooks, 1/4 for `FSQ`, `LFQ`, `BSQ`.
 
     Attributes:
-        codebooks: number of the level -> entries.
+        codebooks: number of the level -> number of entries.
 
     Raises:
-        ConfigError: no quantizer, one that is none, the same one twice, a scale not above 0.
+        ConfigError: no quantizer, another module, the same object twice, or a scale not above 0.
 
     Source: Zeghidour et al. 2021, arXiv:2107.03312, algorithm 1 (SoundStream); Lee et al. 2022,
         arXiv:2203.01941, section 3.1 (RQ-VAE).
@@ -99,29 +99,29 @@ class Residual(_Several):
             chosen = chosen * scale
             found.append(_as_codes(posterior))
             latent = latent + chosen
-            # Without gradient: what is left depends on the features only through their values.
+            # Without gradient: each level is trained for the error that it actually gets.
             left = left - chosen.detach()
-        # The levels' straight-through gradients add up to more than the features' own.
+        # One straight-through gradient in total: those of the levels would add up.
         latent = latent.detach() + (features - features.detach())
         return latent, _joined_codes(found)
 
 
 class Grouped(_Several):
-    """Product quantization: features are cut into equal groups, each with a quantizer of its own.
+    """Product quantization: features are split into equal groups, each with its own quantizer.
 
-    Feature maps are cut along their channels, others along the last axis. Groups of `Residual` are
-    grouped residual quantizers.
+    Feature maps are split along their channels, others along the last axis. With `Residual` in each
+    group this is grouped residual quantization.
 
     Args:
-        quantizers: at least one, each a part of its own; all must cut an image into as many
-            vectors.
+        quantizers: at least one, each a separate object; all must split an image into the same
+            number of vectors.
 
     Attributes:
-        codebooks: number of the codebook -> entries, group by group.
+        codebooks: number of the codebook -> number of entries, group by group.
 
     Raises:
-        ConfigError: no quantizer, one that is none, the same one twice.
-        ShapeError: in `forward`, if the features cannot be cut into equal groups.
+        ConfigError: no quantizer, another module, or the same object twice.
+        ShapeError: in `forward`, if the features cannot be split into equal groups.
 
     Source: Jegou et al. 2011, IEEE TPAMI 33(1), section 2.2; Yang et al. 2023, arXiv:2305.02765
         (groups of residual quantizers).
@@ -146,12 +146,12 @@ class Grouped(_Several):
         return latent, _joined_codes([_as_codes(posterior) for _, posterior in made])
 
 
-#: Share of the scale that rounding to fixed levels leaves over, about.
+#: Default `scale` of fixed entries: about the ratio of the rounding error to its input.
 _LEFT_OVER = 0.25
 
 
 def _fixed(part: nn.Module) -> bool:
-    """Whether the entries are fixed, so that they do not follow the scale of their input."""
+    """Whether the entries are fixed, so that they do not adapt to the scale of their input."""
     return not any(True for _ in part.parameters()) and "mean_sums" not in dict(
         part.named_buffers()
     )
@@ -163,7 +163,7 @@ def _codebooks(part: nn.Module) -> Mapping[str, int]:
 
 
 def _as_codes(posterior: object) -> CodesPosterior:
-    """Any posterior of choices in the form that several are joined in."""
+    """Converts any posterior with choices to a `CodesPosterior`."""
     if isinstance(posterior, CodesPosterior):
         return posterior
     choices = list(posterior.choices().values())  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ def _as_codes(posterior: object) -> CodesPosterior:
 
 
 def _joined_codes(found: Sequence[CodesPosterior]) -> CodesPosterior:
-    """Levels or groups side by side; a penalty is the mean over them, whatever their number."""
+    """Joins the choices of levels or groups; penalties are means over them."""
     if len({codes.choice.shape[1] for codes in found}) > 1:
         counts = ", ".join(str(codes.choice.shape[1]) for codes in found)
         raise ShapeError(

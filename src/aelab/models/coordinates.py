@@ -1,4 +1,4 @@
-"""Positions of pixels, and codes of positions: what an implicit decoder is asked with."""
+"""Pixel positions and position codes, the inputs of an implicit decoder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aelab.errors import ConfigError, ShapeError
 #: (x0, y0, x1, y1): centres of the first and the last pixel of a rendered grid.
 Region = tuple[float, float, float, float]
 
-#: The whole picture: -1..1 over the pixel centres of the default grid, ends included.
+#: The whole image: -1..1 over the pixel centres of the default grid, ends included.
 WHOLE: Region = (-1.0, -1.0, 1.0, 1.0)
 
-#: How the average over a pixel's area is approximated; None asks at its centre only.
+#: How the average over a pixel's area is approximated; None: only its centre is evaluated.
 AntiAlias = Literal["box", "gaussian"] | None
 
 
 def pixel_positions(shape: tuple[int, int], region: Region, like: Tensor) -> Tensor:  # (H*W, 2)
-    """Centres of the pixels of a grid, row by row.
+    """The centres of the pixels of a grid, row by row.
 
     Args:
         shape: (H, W).
-        region: between which corners, ends included; an axis of one pixel takes the first.
-        like: gives device and type.
+        region: opposite corners, ends included; with one pixel along an axis its first corner.
+        like: tensor with the device and type of the result.
 
     Returns:
         (H*W, 2), x then y.
@@ -36,22 +36,24 @@ def pixel_positions(shape: tuple[int, int], region: Region, like: Tensor) -> Ten
     options = {"device": like.device, "dtype": like.dtype}
     x = torch.linspace(x0, x1, shape[1], **options)  # type: ignore[call-overload]
     y = torch.linspace(y0, y1, shape[0], **options)  # type: ignore[call-overload]
+    # (H, W, 2): x varies along the columns, y along the rows
     grid = torch.stack((x.expand(shape[0], -1), y[:, None].expand(-1, shape[1])), dim=-1)
     return grid.reshape(-1, 2)
 
 
 def pixel_size(shape: tuple[int, int], region: Region) -> tuple[float, float]:
-    """(width, height) of one pixel of the grid, in the region's units; at least two pixels assumed.
+    """The size (width, height) of one pixel of the grid, in the region's units.
 
-    Negative where the region runs backwards; the filters are even, so that it does not matter.
+    Negative if the region is reversed; the filters are even functions, so this does no harm.
     """
     x0, y0, x1, y1 = region
     return (x1 - x0) / max(shape[1] - 1, 1), (y1 - y0) / max(shape[0] - 1, 1)
 
 
 def attenuation(frequencies: Tensor, size: tuple[float, float], anti_alias: AntiAlias) -> Tensor:
-    """What averaging over a pixel leaves of waves: the mean of sin(w.p + c) over the pixel, divided
-    by the sine at its centre.
+    """The factors by which averaging over a pixel weakens waves.
+
+    A factor is the mean of sin(w.p + c) over the pixel, divided by the sine at its centre.
 
     Args:
         frequencies: (K, 2), radians per unit of position.
@@ -78,13 +80,13 @@ class PositionCode(nn.Module):
 
     Args:
         frequencies: (K, 2), radians per unit of position.
-        positions: begin with x and y themselves.
-        cosines: end with the cosines.
-        anti_alias: attenuate each wave by what the area of a pixel leaves of it.
-        persistent: store the frequencies with the weights, because they were drawn at random.
+        positions: whether the code starts with x and y.
+        cosines: whether it ends with the cosines.
+        anti_alias: how to attenuate waves by the area of a pixel, see `attenuation`.
+        persistent: whether to store the frequencies with the weights, for random frequencies.
 
     Attributes:
-        num_features: numbers a position.
+        num_features: size of the code of one position.
 
     Raises:
         ConfigError: unknown `anti_alias`.
@@ -109,8 +111,8 @@ class PositionCode(nn.Module):
         self.num_features = 2 * positions + len(frequencies) * (1 + cosines)
 
     def forward(self, positions: Tensor, size: tuple[float, float]) -> Tensor:
-        """(P, 2) and the (width, height) of a pixel -> (P, num_features)."""
-        # No matrix product: autocast would round the angles to 8 bits.
+        """Positions (P, 2) and the size (width, height) of a pixel -> codes (P, num_features)."""
+        # Not a matrix product: autocast would compute it in bfloat16, with 8 bits of precision.
         angles = (positions[:, None, :] * self.frequencies).sum(dim=2)  # (P, K)
         waves = [angles.sin(), angles.cos()] if self.cosines else [angles.sin()]
         if self.anti_alias is not None:
@@ -127,11 +129,11 @@ class PositionCode(nn.Module):
 
 
 class SinePositions(PositionCode):
-    """The documents' code: [x, y], sin(f x), sin(f y) for each f, then the cosines likewise.
+    """The position code of the documents: [x, y], sin(f x), sin(f y) for each f, then cosines.
 
     Args:
-        freqs: f, radians per unit; the picture is 2 units wide.
-        cosines: False for the code of November 2023, which had sines only.
+        freqs: f, radians per unit; the image is 2 units wide.
+        cosines: False for the code of November 2023, which had only sines.
         anti_alias: as in `PositionCode`.
     """
 
@@ -151,14 +153,14 @@ class SinePositions(PositionCode):
 
 
 class FourierPositions(PositionCode):
-    """Random Fourier features: sines and cosines in all directions, not along the axes only.
+    """Random Fourier features: sines and cosines in random directions, not only along the axes.
 
     Args:
-        num_frequencies: K; 2 K numbers a position.
-        scale: standard deviation of the frequencies in cycles per picture along each axis. The
-            highest a grid can show is half its pixels: 16 for 32 pixels. Large values make noise
-            between the pixels that were trained.
-        seed: of the drawing; the frequencies are stored with the weights.
+        num_frequencies: K; a code has 2 K numbers.
+        scale: standard deviation of the frequencies in cycles per image along each axis. The
+            highest that a grid can show is half its pixels: 16 for 32 pixels. Large values cause
+            noise between the trained pixels.
+        seed: of the random frequencies, which are stored with the weights.
         anti_alias: as in `PositionCode`.
 
     Raises:
@@ -180,7 +182,7 @@ class FourierPositions(PositionCode):
                 "FourierPositions: num_frequencies must be at least 1 and scale above 0, "
                 f"not {num_frequencies} and {scale}"
             )
-        here = torch.empty(0).device  # the meta device too
+        here = torch.empty(0).device  # the default device, which may be meta
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(num_frequencies, 2, generator=generator, device="cpu")
         super().__init__(
@@ -193,10 +195,10 @@ class FourierPositions(PositionCode):
 
 
 class LinearPositions(PositionCode):
-    """x and y as they are: for networks whose activations make the waves (SIREN).
+    """x and y without a code, for networks with sines as activations (SIREN).
 
     Args:
-        anti_alias: attenuates the waves of a first layer of sines; refused for other activations.
+        anti_alias: attenuates the sines of the first layer; an error for other activations.
     """
 
     def __init__(self, anti_alias: AntiAlias = None) -> None:
@@ -212,11 +214,11 @@ POSITIONS: dict[str, Callable[[Sequence[float], AntiAlias], PositionCode]] = {
 
 
 def bilinear_weights(positions: Tensor, cells: tuple[int, int]) -> Tensor:
-    """Shares of the cells of a coarse grid in each position, whose product interpolates it.
+    """Weights of bilinear interpolation from the cells of a coarse grid to positions.
 
     Args:
-        positions: (P, 2), x and y; beyond -1..1 the border's value holds.
-        cells: (rows, columns) of the coarse grid, whose outer centres lie on -1 and 1.
+        positions: (P, 2), x and y; outside of -1..1 the border value is used.
+        cells: (rows, columns) of the coarse grid; its outer centres are at -1 and 1.
 
     Returns:
         (P, rows*columns), each row at least 0 with sum 1; at most four are not 0.
@@ -225,13 +227,13 @@ def bilinear_weights(positions: Tensor, cells: tuple[int, int]) -> Tensor:
     for axis, count in ((1, cells[0]), (0, cells[1])):
         place = (positions[:, axis].clamp(-1, 1) + 1) * ((count - 1) / 2)  # 0..count-1
         centres = torch.arange(count, device=positions.device, dtype=positions.dtype)
-        shares.append((1 - (place[:, None] - centres).abs()).clamp(min=0))
+        shares.append((1 - (place[:, None] - centres).abs()).clamp(min=0))  # (P, count), tents
     rows, columns = shares
     return (rows[:, :, None] * columns[:, None, :]).flatten(1)
 
 
 def checked_size(shape: Sequence[int], owner: str) -> tuple[int, int]:
-    """(H, W) as checked integers; `owner` is named in the message.
+    """(H, W) as checked integers; messages name `owner`.
 
     Raises:
         ShapeError: unless `shape` holds two positive integers.

@@ -1,4 +1,4 @@
-"""Decoders: a latent (B, D) to images (B, C, H, W)."""
+"""Decoders: map a latent (B, D) to images (B, C, H, W)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class DecoderConv2d(nn.Module):
     Args:
         shape: (C, H, W) of the images.
         code_size: D, length of the latent.
-        kernel_size, stride, groups: one integer, or one a layer.
+        kernel_size, stride, groups: one integer, or one per layer.
         channels: of each transposed convolution's *input*, first layer first.
         activation: between the transposed convolutions.
         activation_last_layer: after the last one; None leaves the output unbounded.
         space_to_depth: as in `Conv2dBlock`.
-        legacy_linear: leave out the activations between the layers. The published comparison of
-            data sets (November 2023) was made with a decoder that had this bug.
+        legacy_linear: whether to leave out the activations between the layers. The published
+            comparison of data sets (November 2023) used a decoder with this bug.
 
     Attributes:
-        linear: latent to the first feature map, pixel by pixel.
+        linear: maps the latent to the first feature map, pixel by pixel.
         convolution: the transposed `Conv2dBlock`.
         encoded_shape: (C, H, W) of the first feature map.
 
@@ -76,6 +76,7 @@ class DecoderConv2d(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Latent (B, D) -> images (B, C, H, W)."""
+        # (B, D) -> (B, H*W*C) -> (B, C, H, W) of `encoded_shape` -> images
         images: Tensor = self.convolution(self.unflatten(self.linear(latent)))
         return images
 

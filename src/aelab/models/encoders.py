@@ -1,4 +1,4 @@
-"""Encoders: images (B, C, H, W) to features (B, D)."""
+"""Encoders: map images (B, C, H, W) to features (B, D)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class EncoderConv2d(nn.Module):
     Args:
         shape: (C, H, W) of the images.
         code_size: D, length of the result.
-        kernel_size, stride, groups: one integer, or one a layer.
+        kernel_size, stride, groups: one integer, or one per layer.
         channels: of each convolution's output.
         act_fn: activation after every convolution.
         space_to_depth, dropout, batch_norm, cheap: as in `Conv2dBlock`.
 
     Attributes:
         convolution: the `Conv2dBlock`.
-        linear: features of the last convolution, pixel by pixel, to the code.
+        linear: maps the features of the last convolution, pixel by pixel, to the code.
         encoded_shape: (C, H, W) after the convolutions.
 
     Raises:
@@ -74,6 +74,7 @@ class EncoderConv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> features (B, D)."""
+        # (B, C, H, W) of `encoded_shape` -> (B, H*W*C) -> (B, D)
         features: Tensor = self.linear(self.flatten(self.convolution(images)))
         return features
 
@@ -84,7 +85,7 @@ class EncoderMLP(nn.Module):
     Args:
         shape: (C, H, W) of the images.
         code_size: D, length of the result.
-        hidden: width of each hidden layer; empty for a single linear map.
+        hidden: width of each hidden layer; empty: a single linear map.
         act_fn: activation after every hidden layer.
         normalization: `bn1d`, `layernorm`, `rms` or None, before each activation.
         dropout: probability after each hidden activation, 0..1.

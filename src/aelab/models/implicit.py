@@ -1,4 +1,4 @@
-"""`ImageManifoldDecoder`: an implicit picture, from position and latent to colour."""
+"""`ImageManifoldDecoder`: an implicit decoder, which maps position and latent to colour."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ from aelab.models.implicit_inputs import PixelInputs, PositionShare, make_mixing
 from aelab.models.implicit_layers import PixelBlock, Sine, Statistics
 from aelab.models.shapes import shape_words
 
-# Numbers in the widest activation of one pass. On a CPU 2 MB, measured best at widths 64 to 256
-# (benchmarks/records.md): one image alone pays for its calls, sixteen leave the cache.
+# Numbers in the widest activation of one pass. On a CPU 2 MB was fastest at widths 64 to 256
+# (benchmarks/records.md): with one image the overhead of calls dominates, sixteen exceed the cache.
 _CPU_NUMBERS = 1 << 19
-# Elsewhere it only bounds the memory of `render`.
+# On other devices it only limits the memory of `render`.
 _DEVICE_NUMBERS = 1 << 27
 
 
 class ImageManifoldDecoder(nn.Module):
-    """Residual blocks of linear layers from position and latent to colour, one pixel at a time.
+    """A network of residual linear layers that maps position and latent to the colour of a pixel.
 
-    With its default settings it is the documents' decoder: concat(latent, position code) ->
-    linear, activation -> blocks -> linear, `activation_out`. In training every block's
-    normalisation sees the pixels of one image, whatever the batch; running averages follow
-    image by image and serve in evaluation.
+    With its default settings it is the decoder of the documents: concat(latent, position code) ->
+    linear, activation -> blocks -> linear, `activation_out`. In training each block normalises
+    over the pixels of one image, independent of the batch; running averages are updated image by
+    image and used in evaluation.
 
     Args:
         num_input_channels: D, length of the latent.
         num_output_channels: C.
         num_hidden: width of the first block.
         num_blocks: residual blocks.
-        num_layers_per_block: linear layers of each.
-        concat_residual: append a block's result to its input instead of adding it, which doubles
-            the width of all that follows; one bool or one a block.
-        pos_embedding_freqs: f of the position code, radians per unit; the picture is 2 wide.
-        batch_norm: begin each block with `normalization`.
-        default_shape: (H, W) that `forward` renders; None: to be given at each call.
+        num_layers_per_block: linear layers of each block.
+        concat_residual: whether to append a block's result to its input instead of adding it,
+            which doubles the width of all following blocks; one bool, or one per block.
+        pos_embedding_freqs: f of the position code, radians per unit; the image is 2 units wide.
+        batch_norm: whether each block starts with `normalization`.
+        default_shape: (H, W) that `forward` renders; None: must be given at each call.
         activation: after every hidden layer; `siren` for sines with their own initial weights.
         activation_out: after the last layer.
-        cross_attention: the position asks, the latent answers, and the answer is joined with the
-            position. All rows of the latent are equal, so that the answer is the same linear map of
-            the latent at every position, whatever is asked; it is computed as such.
+        cross_attention: attention with the position as query and the latent as keys and values, as
+            in the documents. All rows of the latent are equal, so the result is the same linear map
+            of the latent for every query; it is computed as this map.
         cross_attention_heads: must divide D.
-        pos_embedding: `sin_cos`; `sin` for the code up to 10 November 2023; `linear` for x and y
-            alone; or a `PositionCode` of your own, such as `FourierPositions()`.
-        anti_alias: `box` or `gaussian`: waves of the position code weakened by what averaging
-            over a pixel of the rendered grid leaves of them. A `PositionCode` brings its own.
-        mixing: how the latent enters: `concat` (as further inputs of the first layer), `film`
-            (scales and shifts every layer of the blocks), `grid` (a coarse feature map made of
-            the latent, interpolated at the position); one or several.
+        pos_embedding: `sin_cos`; `sin` for the code until 10 November 2023; `linear` for x and y
+            alone; or a `PositionCode`, such as `FourierPositions()`.
+        anti_alias: `box` or `gaussian`: weakens waves of the position code as averaging over a
+            pixel of the rendered grid would. A `PositionCode` has its own setting.
+        mixing: how the latent enters: `concat` (as inputs of the first layer), `film` (scales and
+            shifts every layer of the blocks), `grid` (a coarse feature map computed from the
+            latent and interpolated at the position); one or several.
         grid_shape: (rows, columns) of that feature map.
-        grid_channels: its features.
+        grid_channels: number of its features.
         normalization: `image`, or `layer` or `rms` over the features of each pixel, which do not
-            depend on the other pixels and so on the size rendered.
-        residual: False leaves the identity paths out.
+            depend on other pixels, and so not on the rendered size.
+        residual: False removes the identity paths.
         statistics: of `image` normalisation in evaluation: `running` averages as in the documents,
             or those of the `image` itself on the default grid.
-        chunk: images per pass; None is as many as stay in the cache on a CPU (4 of 32x32 at width
-            128), and the whole batch elsewhere. It changes nothing but the time.
+        chunk: images per pass; None: as many as fit into the cache of a CPU (4 of 32x32 at width
+            128), or the whole batch on other devices. Affects only speed and memory.
 
     Attributes:
         default_shape: (H, W) or None.
-        inputs: the first layer, where position and latent meet.
-        blocks: of `PixelBlock`.
-        linear_out: to the colours.
+        inputs: the first layer, which combines position and latent.
+        blocks: list of `PixelBlock`.
+        linear_out: last layer, to the colours.
 
     Raises:
-        ConfigError: settings that do not go together.
-        ShapeError: wrong number of `concat_residual`, or a shape that is none.
+        ConfigError: settings that cannot be combined.
+        ShapeError: wrong number of `concat_residual`, or an invalid shape.
 
     Source: documents 001 and 003; Stanley 2007, doi:10.1007/s10710-007-9028-8 (pictures as
     functions of position); Perez et al. 2018, arXiv:1709.07871 (film); Chen et al. 2021,
@@ -155,10 +155,10 @@ class ImageManifoldDecoder(nn.Module):
         Args:
             latent: of the encoder.
             shape: (H, W) instead of `default_shape`. In training the statistics are then those of
-                this grid, as in the documents; see `render`.
+                this grid, as in the documents; compare `render`.
 
         Raises:
-            ShapeError: no shape, or a latent of another length.
+            ShapeError: there is no shape, or the latent has another length.
         """
         if latent.ndim == 1:
             return self.forward(latent[None], shape)[0]
@@ -167,7 +167,7 @@ class ImageManifoldDecoder(nn.Module):
         is_own = self.has_image_norm and (self.training or self.statistics == "image")
         if is_own and not self.training and size != self.default_shape:
             return self.render(latent, size)
-        share = self._share(size)
+        share = self._share(size)  # computed once for all images of the batch
         images = []
         for some in torch.split(latent, self._images_a_pass(latent, size)):
             statistics = Statistics("own" if is_own else "running", update=self.training)
@@ -177,24 +177,23 @@ class ImageManifoldDecoder(nn.Module):
     def render(
         self, latent: Tensor, shape: Sequence[int], region: Region = WHOLE
     ) -> Tensor:  # (B, C, H, W)
-        """Images of any size, of any part of the picture or beyond it, in bounded memory.
+        """Renders images at any size, of any region, with limited memory.
 
-        Statistics that belong to the image are taken on the default grid whatever is rendered (and
-        are constants to the gradient), so that a pixel does not depend on which others are asked
-        for. Nothing is stored, in training neither. At `default_shape` and the whole region it
-        equals `forward`.
+        Statistics of an image are always taken on the default grid (without gradient), so that a
+        pixel does not depend on which others are rendered. No buffer changes, not even in
+        training. At `default_shape` and the whole region the result equals `forward`.
 
         Args:
             latent: (B, D).
             shape: (H, W).
-            region: (x0, y0, x1, y1) between the centres of the corner pixels, in coordinates that
+            region: (x0, y0, x1, y1), centres of the corner pixels, in coordinates that
                 are -1..1 over the pixel centres of the default grid.
 
         Returns:
             (B, C, H, W).
 
         Raises:
-            ShapeError: a shape that is none, or statistics to be taken and no `default_shape`.
+            ShapeError: an invalid shape, or `default_shape` is missing and needed for statistics.
         """
         self._check(latent)
         size = _size(shape)
@@ -205,6 +204,7 @@ class ImageManifoldDecoder(nn.Module):
         share = self._share(default)
         images = []
         for some in torch.split(latent, self._images_a_pass(latent, default)):
+            # First pass: statistics on the default grid. Second pass: render with them.
             own = Statistics("own")
             with torch.no_grad():
                 self._colours(some, share, own)
@@ -214,11 +214,11 @@ class ImageManifoldDecoder(nn.Module):
 
     @property
     def has_image_norm(self) -> bool:
-        """Whether any layer's result depends on all pixels of the image."""
+        """Whether any layer normalises over all pixels of an image."""
         return any(block.has_image_norm for block in self._blocks())
 
     def extra_repr(self) -> str:
-        """What the printed parts do not show."""
+        """Settings that the printed children do not show."""
         return (
             f"default_shape={self.default_shape}, mixing={self.mixing}, "
             f"statistics={self.statistics}, chunk={self.chunk}"
@@ -228,7 +228,7 @@ class ImageManifoldDecoder(nn.Module):
         self, latent: Tensor, size: tuple[int, int], region: Region, statistics: Statistics
     ) -> Tensor:
         like, pixel = self.linear_out.weight, pixel_size(size, region)
-        positions = pixel_positions(size, region, like)
+        positions = pixel_positions(size, region, like)  # (H * W, 2), rendered in bands of pixels
         bands = []
         numbers = _CPU_NUMBERS if latent.device.type == "cpu" else _DEVICE_NUMBERS
         for band in torch.split(positions, max(numbers // (self.width * len(latent)), 1)):
@@ -241,14 +241,14 @@ class ImageManifoldDecoder(nn.Module):
         return self.inputs.of_positions(positions, pixel_size(size, WHOLE))
 
     def _colours(self, latent: Tensor, share: PositionShare, statistics: Statistics) -> Tensor:
-        """(B, D) -> (B, C, P)."""
+        """Colours of P positions: latents (B, D) -> (B, C, P)."""
         x = self.inputs(latent, share)  # (P, B, F)
         modulation = None if self.modulation is None else self.modulation(latent)
         start = 0
         for index, block in enumerate(self._blocks()):
             own = None
             if modulation is not None:
-                own = modulation[:, start : start + block.num_modulations]
+                own = modulation[:, start : start + block.num_modulations]  # this block's (B, ...)
                 start += block.num_modulations
             x = block(x, statistics, index, own)
         colours: Tensor = self.act_out(self.linear_out(x))  # (P, B, C)
@@ -260,11 +260,11 @@ class ImageManifoldDecoder(nn.Module):
     def _make_modulation(self) -> nn.Linear:
         count = sum(block.num_modulations for block in self._blocks())
         modulation = nn.Linear(self.num_input_channels, count)
-        nn.init.zeros_(modulation.bias)  # a latent of zeros changes nothing
+        nn.init.zeros_(modulation.bias)  # a zero latent gives gain 1 and shift 0
         return modulation
 
     def _initialise_sines(self) -> None:
-        # The first layer has done it for itself.
+        # The first layer initialises itself.
         sine = self.inputs.activation
         if not isinstance(sine, Sine):
             return
@@ -309,7 +309,7 @@ class ImageManifoldDecoder(nn.Module):
 
 
 def _new_name(name: str) -> str:
-    """A parameter's name here from its name in weights of the documents' decoder."""
+    """Converts a parameter name of the documents' decoder to the name used here."""
     parts = name.removeprefix("pos_to_color.").split(".")
     if parts[0] == "resblocks":  # resblock_1.layers.layer_1.linear.weight
         block = int(parts[1].removeprefix("resblock_")) - 1

@@ -1,4 +1,4 @@
-"""The first layer of an implicit decoder: how position and latent meet."""
+"""The first layer of an implicit decoder, which combines position and latent."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from aelab.models.coordinates import (
 )
 from aelab.models.implicit_layers import Sine, make_pixel_activation
 
-#: How the latent may enter; several may be combined.
+#: Ways in which the latent enters; several can be combined.
 MIXINGS = ("concat", "film", "grid")
 
 
 class PositionShare(NamedTuple):
-    """What the positions of a pass contribute, the same for all images.
+    """The contribution of the positions of a pass, which is the same for all images.
 
     Attributes:
-        hidden: (P, F), of the first layer's inputs to its activation.
-        cells: (P, rows*columns), shares of the coarse grid's cells; None without `grid`.
-        left: (F,), what a pixel leaves of each first sine; None without anti-aliasing of sines.
+        hidden: (P, F), the positions' part of the first layer, before its activation.
+        cells: (P, rows*columns), interpolation weights of the coarse grid; None without `grid`.
+        left: (F,), anti-aliasing factors of the first layer's sines, or None.
     """
 
     hidden: Tensor
@@ -38,23 +38,24 @@ class PositionShare(NamedTuple):
 
 
 class PixelInputs(nn.Module):
-    """linear(concat(latent, position code, grid features)) and its activation, in shares.
+    """linear(concat(latent, position code, grid features)) and its activation, by parts.
 
-    The latent's share is computed once an image, the positions' once a pass.
+    A linear map of a concatenation is a sum of linear maps. The latent's part is computed once per
+    image, that of the positions once per pass, instead of for every pixel of every image.
 
     Args:
         latent_dims: D.
         num_hidden: F.
         positions: the position code.
-        mixing: of `MIXINGS`; `film` does not concern this layer.
+        mixing: of `MIXINGS`; `film` does not affect this layer.
         cells: (rows, columns) of the coarse grid.
         grid_channels: features of each of its cells.
         activation: after the layer.
-        attention_heads: of the documents' cross-attention in front of it, which has no activation
-            behind it; 0 for none.
+        attention_heads: of the documents' cross-attention before the layer, which then has no
+            activation; 0: no attention.
 
     Attributes:
-        linear: its columns are latent, position code, grid features.
+        linear: its input columns are latent, position code, grid features, in this order.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class PixelInputs(nn.Module):
             )
 
     def of_positions(self, positions: Tensor, size: tuple[float, float]) -> PositionShare:
-        """(P, 2) and a pixel's (width, height) -> what they contribute to every image."""
+        """The contribution of positions (P, 2), with the size (width, height) of a pixel."""
         _, weight, _ = torch.split(self.linear.weight, self.widths, dim=1)  # (F, E)
         hidden = F.linear(self.positions(positions, size), weight, self.linear.bias)
         cells = None if self.grid is None else bilinear_weights(positions, self.cells)
@@ -110,13 +111,13 @@ class PixelInputs(nn.Module):
         return PositionShare(hidden, cells, left)
 
     def forward(self, latent: Tensor, share: PositionShare) -> Tensor:
-        """(B, D) and the positions' share -> (P, B, F)."""
+        """Latents (B, D) and the contribution of P positions -> (P, B, F)."""
         of_latent, _, of_grid = torch.split(self.linear.weight, self.widths, dim=1)
         hidden = share.hidden[:, None]  # (P, 1, F)
         if self.widths[0]:
             hidden = hidden + F.linear(self._attend(latent), of_latent)  # (P, B, F)
         if self.grid is not None and share.cells is not None:
-            features = self.grid(latent).view(len(latent), -1, self.widths[2])
+            features = self.grid(latent).view(len(latent), -1, self.widths[2])  # (B, cells, G)
             cells = features.transpose(0, 1).flatten(1)  # (cells, B*G)
             here = (share.cells @ cells).view(-1, len(latent), self.widths[2])  # (P, B, G)
             hidden = hidden + F.linear(here, of_grid)
@@ -127,8 +128,8 @@ class PixelInputs(nn.Module):
         return pixels
 
     def _attend(self, latent: Tensor) -> Tensor:
-        # All keys are equal, so are their weights, and they sum to one: the answer is the value.
-        # Queries and keys have weights, as in the documents, and no effect.
+        # All keys are equal, so all weights are equal, with sum 1: the result is the value itself.
+        # Query and key layers exist only because the documents have them; they have no effect.
         if self.cross_atn is None:
             return latent
         size = latent.shape[1]
@@ -151,7 +152,7 @@ def make_mixing(mixing: str | Sequence[str], *, with_attention: bool) -> tuple[s
     """The names in `mixing`, checked.
 
     Raises:
-        ConfigError: none, an unknown one, or attention whose answer goes nowhere.
+        ConfigError: no name, an unknown one, or attention without `concat`, where it has no effect.
     """
     names = (mixing,) if isinstance(mixing, str) else tuple(mixing)
     for name in names:

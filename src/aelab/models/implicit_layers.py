@@ -1,7 +1,7 @@
 """Layers of an implicit decoder: per-image normalisation, sines, residual blocks.
 
-Activations are (P, B, F): pixels, images, features. Pixels come first, because then the statistics
-of every image over its pixels are those of one batch normalisation with B*F channels.
+Activations are (P, B, F): pixels, images, features. Pixels come first, so that the statistics of
+each image over its pixels are those of one batch normalisation with B*F channels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from aelab.models.activations import Activation, make_activation
 
 @dataclass
 class Statistics:
-    """Where the normalisations of one pass take mean and variance from.
+    """The source of mean and variance of the normalisations in one pass.
 
     Attributes:
         source: `running`: the stored averages; `own`: each image's pixels of this pass, appended
             to `values`; `given`: `values`, in the order of the layers.
-        update: let the running averages follow (with `own`).
+        update: whether to update the running averages (with `own`).
         values: mean and biased variance of each normalisation, (B, F).
     """
 
@@ -35,16 +35,16 @@ class Statistics:
 
 
 class ImageNorm(nn.Module):
-    """Normalises each feature over the pixels of one image, with running averages beside it.
+    """Normalises each feature over the pixels of one image, and keeps running averages.
 
-    It equals `torch.nn.BatchNorm1d` that is shown the pixels of one image after the other:
-    the running averages move once an image, in the order of the batch. Parameters and buffers have
-    the names of `BatchNorm1d`.
+    It equals a `torch.nn.BatchNorm1d` that is called with the pixels of one image after the other:
+    the running averages are updated once per image, in the order of the batch. Parameters and
+    buffers have the names of `BatchNorm1d`.
 
     Args:
         num_features: F.
         eps: added to the variance.
-        momentum: share of one image in the running averages.
+        momentum: weight of one image in the running averages.
 
     Source: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1, with an image's pixels as batch;
     Ulyanov et al. 2016, arXiv:1607.08022 (instance normalisation).
@@ -64,10 +64,10 @@ class ImageNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
     def forward(self, x: Tensor, statistics: Statistics, index: int) -> Tensor:
-        """(P, B, F) -> the same shape; `index` is this layer's place in `statistics.values`.
+        """(P, B, F) -> the same shape; `index`: position of this layer in `statistics.values`.
 
         Raises:
-            ShapeError: one pixel only, where its own statistics are asked for.
+            ShapeError: the image has only one pixel, and its own statistics are needed.
         """
         pixels, images, _ = x.shape
         flat = x.reshape(pixels, -1)  # (P, B*F)
@@ -83,7 +83,8 @@ class ImageNorm(nn.Module):
                 "ImageNorm: an image of one pixel has no variance",
                 hint="use batch_norm=False, or larger images",
             )
-        # With momentum 1 the "running" averages are this pass's own, without a second reading.
+        # With momentum 1 batch_norm writes this pass's statistics to `mean` and `var`: no second
+        # pass over the data is needed.
         mean, var = torch.zeros_like(weight), torch.zeros_like(weight)
         y = F.batch_norm(flat, mean, var, weight, bias, True, 1.0, self.eps)
         mean, var = mean.view(images, -1), var.view(images, -1)  # var is the unbiased one
@@ -94,7 +95,7 @@ class ImageNorm(nn.Module):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, var: Tensor) -> None:
-        # r <- (1 - m) r + m x_i for i = 1..B is (1 - m)^B r + sum of m (1 - m)^(B - i) x_i.
+        # r <- (1 - m) r + m x_i for i = 1..B gives (1 - m)^B r + sum of m (1 - m)^(B - i) x_i.
         images = len(mean)
         if images == 1:
             self.running_mean.lerp_(mean[0], self.momentum)
@@ -103,7 +104,7 @@ class ImageNorm(nn.Module):
             age = torch.arange(images - 1, -1, -1, device=mean.device, dtype=mean.dtype)
             share = self.momentum * (1 - self.momentum) ** age[:, None]  # (B, 1)
             kept = (1 - self.momentum) ** images
-            # No matrix product: autocast would round the statistics to 8 bits.
+            # Not a matrix product: autocast would compute it in bfloat16, with 8 bits.
             self.running_mean.mul_(kept).add_((share * mean).sum(dim=0))
             self.running_var.mul_(kept).add_((share * var).sum(dim=0))
         self.num_batches_tracked += images
@@ -114,7 +115,7 @@ class ImageNorm(nn.Module):
 
 
 class FeatureNorm(nn.Module):
-    """Normalises the features of each pixel by itself, so that the grid does not matter.
+    """Normalises over the features of each pixel, so that the grid has no influence.
 
     Args:
         kind: `layer` or `rms`.
@@ -131,7 +132,7 @@ class FeatureNorm(nn.Module):
         return y
 
 
-#: What a block may begin with: the documents' normalisation per image, or one per pixel.
+#: Normalisations at the start of a block: per image as in the documents, or per pixel.
 PIXEL_NORMALIZATIONS = ("image", "layer", "rms")
 
 
@@ -150,7 +151,7 @@ def make_pixel_norm(name: str, num_features: int) -> ImageNorm | FeatureNorm:
 
 
 class Sine(nn.Module):
-    """sin(frequency * x), with the initial weights it needs.
+    """sin(frequency * x), and the initialisation of weights that it needs.
 
     Args:
         frequency: omega_0; 30 in the paper.
@@ -167,11 +168,11 @@ class Sine(nn.Module):
         return torch.sin(self.frequency * x)
 
     def initialise(self, weight: Tensor, is_first: bool = False) -> None:
-        """Draws weights (out, in) so that every layer's input to the sine keeps variance 1.
+        """Draws weights (out, in) so that the input of the sine has variance 1 in every layer.
 
         Args:
             weight: changed in place.
-            is_first: its inputs are positions: uniform within 1 / in instead.
+            is_first: whether its inputs are positions; then weights are uniform within 1 / in.
         """
         num_inputs = weight.shape[1]
         bound = 1 / num_inputs if is_first else math.sqrt(6 / num_inputs) / self.frequency
@@ -191,7 +192,7 @@ def make_pixel_activation(activation: Activation, in_place: bool = True) -> nn.M
 
 
 class PixelBlock(nn.Module):
-    """A normalisation and some linear layers with their activations, beside an identity path.
+    """A normalisation and linear layers with activations, with an identity path.
 
     Args:
         num_hidden: F of the input.
@@ -202,7 +203,7 @@ class PixelBlock(nn.Module):
 
     Attributes:
         num_outputs: F of the output.
-        num_modulations: numbers that modulate all layers for one image.
+        num_modulations: size of the modulation of all layers for one image.
 
     Source: He et al. 2016, arXiv:1512.03385 (add); the documents (concat).
     """
@@ -234,11 +235,11 @@ class PixelBlock(nn.Module):
         Args:
             x: activations.
             statistics, index: as in `ImageNorm`.
-            modulation: (B, num_modulations): for each layer what is added to a gain of 1, and a
-                shift.
+            modulation: (B, num_modulations): for each layer gain - 1, and shift; or None.
         """
         changes = None
         if modulation is not None:
+            # (B, layers, [gain, shift], F), unbound over layers
             changes = modulation.view(len(modulation), len(self.linears), 2, -1).unbind(1)
         y = x if self.norm is None else self.norm(x, statistics, index)
         for number, (linear, activation) in enumerate(
@@ -261,7 +262,7 @@ class PixelBlock(nn.Module):
 
 
 def modulated(linear: nn.Linear, x: Tensor, modulation: Tensor) -> Tensor:
-    """A linear layer whose outputs are scaled and shifted for each image: (1 + g) (W x + b) + s.
+    """A linear layer with outputs scaled and shifted for each image: (1 + g) (W x + b) + s.
 
     Args:
         linear: F_in to F.
@@ -276,6 +277,7 @@ def modulated(linear: nn.Linear, x: Tensor, modulation: Tensor) -> Tensor:
     gain, shift = 1 + modulation[:, 0], modulation[:, 1]  # (B, F)
     if len(modulation) > 1:
         return torch.addcmul(shift, linear(x), gain)
-    # One image: scaling the weights costs F*F numbers instead of P*F, twice more backwards.
+    # For one image scale the weights, F*F numbers, instead of the outputs, P*F numbers; the
+    # saving is twice as large in the backward pass.
     weight = linear.weight * gain.T
     return F.linear(x, weight, torch.addcmul(shift, linear.bias, gain)[0])

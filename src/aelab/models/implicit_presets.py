@@ -1,6 +1,6 @@
-"""Implicit decoders of the literature and of our own: settings of `ImageManifoldDecoder`.
+"""Implicit decoders from papers and our own: presets of `ImageManifoldDecoder`.
 
-All take (shape, code_size) first, as the other decoders do, and can `render` any size.
+All take (shape, code_size) first, like the other decoders, and can `render` any size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fourier_decoder(
     activation_out: Activation = "sigmoid",
     chunk: int | None = None,
 ) -> ImageManifoldDecoder:
-    """Random Fourier features of the position instead of two frequencies along the axes.
+    """An implicit decoder with random Fourier features as position code.
 
     Args:
         shape: (C, H, W) of the default grid.
@@ -65,7 +65,7 @@ def siren_decoder(
     activation_out: Activation = "sigmoid",
     chunk: int | None = None,
 ) -> ImageManifoldDecoder:
-    """Sines as activations, the weights drawn for them; no normalisation, no identity paths.
+    """An implicit decoder with sine activations (SIREN); no normalisation, no identity paths.
 
     Args:
         shape: (C, H, W) of the default grid.
@@ -74,7 +74,7 @@ def siren_decoder(
         num_layers: hidden layers after the first.
         mixing: as in `ImageManifoldDecoder`; `film` gives the layers of pi-GAN (Chan et al. 2021,
             arXiv:2012.00926).
-        anti_alias: weakens the first layer's sines by what a pixel's area leaves of them.
+        anti_alias: weakens the sines of the first layer as averaging over a pixel would.
         activation_out, chunk: as in `ImageManifoldDecoder`.
 
     Source: Sitzmann et al. 2020, arXiv:2006.09661.
@@ -108,7 +108,7 @@ def film_decoder(
     activation_out: Activation = "sigmoid",
     chunk: int | None = None,
 ) -> ImageManifoldDecoder:
-    """The latent scales and shifts every hidden layer, besides entering the first one.
+    """An implicit decoder in which the latent also scales and shifts every hidden layer (FiLM).
 
     Args:
         shape: (C, H, W) of the default grid.
@@ -142,18 +142,19 @@ def anti_aliased_decoder(
     activation_out: Activation = "sigmoid",
     chunk: int | None = None,
 ) -> ImageManifoldDecoder:
-    """Octaves of waves, each weakened by what the area of a rendered pixel leaves of it.
+    """An implicit decoder with an anti-aliased position code in octaves.
 
-    Waves that the grid cannot show vanish from the code instead of appearing as others, and one
-    decoder can be trained on several sizes, since it is told the size of its pixels. Trained on
-    one size alone it has never seen the stronger waves of a finer grid.
+    Each wave is weakened as averaging over a rendered pixel would, so waves beyond the grid's
+    resolution vanish instead of causing aliasing. The code depends on the pixel size, so one
+    decoder can be trained on several sizes. Trained on only one size, it has not learned the
+    stronger waves of a finer grid.
 
     Args:
         shape: (C, H, W) of the default grid.
         code_size: D.
-        num_octaves: waves of pi/2 * 2^k radians per unit for k below it: a quarter of a cycle to
-            both sides of the centre, and its multiples. 6 octaves end at 50, a little beyond what
-            32 pixels can show.
+        num_octaves: number of waves, with pi/2 * 2^k radians per unit for k = 0, 1, ... The first
+            has a quarter of a cycle on each side of the centre. 6 octaves end at 50 radians per
+            unit, slightly above the highest that 32 pixels can show.
         num_hidden, num_blocks, num_layers_per_block, anti_alias, activation_out, chunk: as in
             `ImageManifoldDecoder`; the normalisation is over the features of a pixel.
 
@@ -183,19 +184,19 @@ def fast_implicit_decoder(
     activation_out: Activation = "sigmoid",
     chunk: int | None = None,
 ) -> ImageManifoldDecoder:
-    """A small network per pixel on a coarse feature map made of the latent: for CPU budgets.
+    """A fast implicit decoder for CPUs: a small network on an interpolated feature map.
 
-    What is global happens once an image, in one linear layer from the latent to the map; the
-    network asked at each pixel only has to be local, and can be narrow.
+    Global structure is computed once per image, by one linear layer from the latent to a coarse
+    feature map. The network for each pixel only adds local detail and can be narrow.
 
     Args:
         shape: (C, H, W) of the default grid.
         code_size: D.
         num_hidden: width of every layer.
-        num_layers: residual blocks of one layer each.
+        num_layers: number of residual blocks, with one layer each.
         grid_shape, grid_channels: of the feature map.
         pos_embedding_freqs, activation, activation_out, chunk: as in `ImageManifoldDecoder`; the
-            backward pass of `gelu` alone would be a fifth of the time.
+            backward pass of `gelu` alone would take a fifth of the time.
 
     Source: ours; the feature map read at the position is Chen et al. 2021, arXiv:2012.09161.
     """
@@ -228,7 +229,7 @@ def _layer_normalized(
     chunk: int | None,
     mixing: str | Sequence[str] = "concat",
 ) -> ImageManifoldDecoder:
-    """Normalised over the features of a pixel; `sizes` are width, blocks, layers of a block."""
+    """A decoder with normalisation per pixel; `sizes`: width, blocks, layers per block."""
     channels, height, width = image_shape(shape, owner)
     return ImageManifoldDecoder(
         code_size,

@@ -1,4 +1,4 @@
-"""The importance-weighted autoencoder: a variational one trained on a tighter bound."""
+"""The importance-weighted autoencoder (IWAE), trained on a tighter bound than a VAE."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aelab.types import Output, TermSpec
 
 
 class ImportanceWeightedAutoencoder(Autoencoder):
-    """Several latents an image, weighted by how well they explain it; for binary images.
+    """A variational autoencoder with several weighted latents per image (IWAE); for binary images.
 
-    The objective is the term `iwae_bound`: minus the logarithm of the mean importance weight, in
-    nats an image: at least the negative log-likelihood in expectation. One sample makes it the
-    ordinary evidence bound. Validation draws K latents an image too, from keyed noise.
+    The objective is the term `iwae_bound`: the negative logarithm of the mean importance weight, in
+    nats per image. In expectation it is at least the negative log-likelihood; with one sample it is
+    the ordinary evidence bound. Validation also draws K latents per image, from keyed noise.
 
     Args:
         encoder: a `VariationalEncoder`.
-        decoder: latent to probabilities in 0..1: give it `activation_last_layer="sigmoid"`.
-        samples: latents an image, K; the decoder works K times for each group.
-        groups: M; the bound is the mean of M bounds of K latents each, whose gradient for the
-            encoder is less noisy (MIWAE).
+        decoder: maps latents to probabilities in 0..1: use `activation_last_layer="sigmoid"`.
+        samples: K, latents per image; the decoder runs K times per image and group.
+        groups: M; the bound is the mean of M bounds with K latents each, which gives the encoder
+            a less noisy gradient (MIWAE).
 
     Attributes:
         noise_shape: (M * K, D).
@@ -58,20 +58,21 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         self.noise_shape = (self.groups * self.samples, encoder.bottleneck.latent_dims)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """(B, C, H, W) in 0..1, and noise (B, K, D) or None.
+        """Images (B, C, H, W) in 0..1, and noise (B, K, D) or None -> `Output`.
 
         The reconstruction is that of the first latent. Posterior: `mean`, `log_std`, and
         `log_weight` (B, K): ln p(image, latent) - ln q(latent | image), nats. Without noise there
-        is none: at the mean code ln p(image | mean) minus the KL divergence bounds nothing.
+        are no weights, because the value at the mean code is not a bound.
         """
         mean, posterior = self.bottleneck(self.encoder(images), None)
         log_std = posterior.log_std
         if noise is None:
             return Output(self.decoder(mean), mean, posterior)
-        latent = mean[:, None] + log_std.exp()[:, None] * noise
-        decoded = self.decoder(latent.flatten(0, 1))
+        latent = mean[:, None] + log_std.exp()[:, None] * noise  # (B, K, D)
+        decoded = self.decoder(latent.flatten(0, 1))  # (B * K, C, H, W)
         target = images.repeat_interleave(noise.shape[1], 0)
-        likelihood = _log_bernoulli(decoded, target).view(noise.shape[:2])
+        likelihood = _log_bernoulli(decoded, target).view(noise.shape[:2])  # (B, K)
+        # ln p(z) - ln q(z | x) of each dimension, (B, K, D); the constants 0.5 ln(2 pi) cancel.
         ratio = 0.5 * noise.square() + log_std[:, None] - 0.5 * latent.square()
         weight = likelihood + ratio.sum(2)
         shown = decoded.view(*noise.shape[:2], *decoded.shape[1:])[:, 0]
@@ -81,6 +82,6 @@ class ImportanceWeightedAutoencoder(Autoencoder):
 
 
 def _log_bernoulli(probability: Tensor, images: Tensor) -> Tensor:
-    """ln p of each image, (B,)."""
-    p = probability.clamp(1e-6, 1 - 1e-6)
+    """ln p(image | probability), (B,)."""
+    p = probability.clamp(1e-6, 1 - 1e-6)  # sigmoids reach exactly 0 and 1 in float32
     return (images * torch.log(p) + (1 - images) * torch.log1p(-p)).flatten(1).sum(1)

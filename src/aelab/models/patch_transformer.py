@@ -1,4 +1,4 @@
-"""A transformer autoencoder whose tokens are the patches of an image."""
+"""A transformer autoencoder with the patches of an image as tokens."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from aelab.models.attention import (
 from aelab.models.autoencoders import EncoderDecoder
 from aelab.models.patches import JoinPatches, PatchGrid, Size, SplitPatches, patch_grid
 
-#: Of the last layer's weights, that they begin with. With 1, L1 on MNIST stays at the best constant
-#: picture (0.12) for all of 60,000 images; with 0.002 it is at 0.054 after 20,000.
+#: Factor on the initial weights of the last layer. With 1, L1 on MNIST stays at that of the best
+#: constant image (0.12) for 60,000 images; with 0.002 it is 0.054 after 20,000.
 FIRST_PIXELS = 0.002
-#: Tokens that read the image, or carry the latent, with `head="attention"`.
+#: Number of summary tokens with `head="attention"`.
 NUM_SUMMARIES = 8
 HEADS = ("flatten", "attention")
 
 
 class EncoderPatchTransformer(nn.Module):
-    """Patches with positions, pre-norm blocks, and a head to the code.
+    """An encoder of patches with positions, pre-norm transformer blocks, and a head to the code.
 
     Args:
         shape: (C, H, W) of the images, any size; odd ones are padded with zeros.
         code_size: D, length of the result.
         patch_size: side of a patch in pixels, or (height, width).
-        stride: pixels from patch to patch, at most `patch_size`; None for `patch_size`.
+        stride: pixels between patches, at most `patch_size`; None: `patch_size`.
         num_layers: blocks.
         num_hidden: width of a token.
-        num_heads: of each attention; divides `num_hidden`.
-        mlp_dim: width between the two linear layers of a block; None for 4 `num_hidden`.
+        num_heads: of each attention; must divide `num_hidden`.
+        mlp_dim: width between the two linear layers of a block; None: 4 `num_hidden`.
         dropout: probability, 0..1; in training mode only.
         positions: `sincos` or `learned`.
-        head: `flatten` (one linear layer over all tokens) or `attention` (learned queries read the
-            tokens, then one linear layer: its size does not grow with the image).
+        head: `flatten` (one linear layer over all tokens) or `attention` (learned queries attend to
+            the tokens, then one linear layer, whose size does not depend on the image size).
         normalization: `layernorm` or `rms`.
         activation: of the blocks.
 
@@ -90,23 +90,24 @@ class EncoderPatchTransformer(nn.Module):
             self.head = _Summarised(num_hidden, num_heads, self.code_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> features (B, D); images do not see each other."""
+        """(B, C, H, W) -> features (B, D); images of a batch do not affect each other."""
+        # (B, C, H, W) -> tokens (B, N, hidden) -> (B, D)
         features: Tensor = self.head(self.blocks(self.patches(images) + self.positions()))
         return features
 
 
 class DecoderPatchTransformer(nn.Module):
-    """One token for each place, conditioned on the latent; pre-norm blocks; patches overlap-added.
+    """A decoder with one token per patch, pre-norm transformer blocks, and overlap-added patches.
 
     Args:
-        head: `flatten` (one linear layer gives every place its own token) or `attention` (a few
-            tokens made of the latent, which every place mixes in its own learned way).
+        head: `flatten` (one linear layer computes the token of every patch) or `attention` (a few
+            tokens are computed from the latent; each patch has its own learned mixture of them).
         shape, code_size, ...: as in `EncoderPatchTransformer`.
 
     Raises:
         ShapeError, ConfigError: as in `EncoderPatchTransformer`.
 
-    Source: He et al. 2022, arXiv:2111.06377, section 3 (a decoder with a token at every place).
+    Source: He et al. 2022, arXiv:2111.06377, section 3 (a decoder with one token per patch).
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
@@ -143,9 +144,9 @@ class DecoderPatchTransformer(nn.Module):
         )
         self.patches = JoinPatches(grid, num_hidden)
         start_linear(self.patches)
-        with (
-            torch.no_grad()
-        ):  # begin near black: noise must first be unlearned, at the latent's cost
+        # Start near black: otherwise training first removes random patterns, and the latent suffers
+        # from it.
+        with torch.no_grad():
             self.patches.linear.weight.mul_(FIRST_PIXELS)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -156,13 +157,13 @@ class DecoderPatchTransformer(nn.Module):
 
 
 class PatchTransformerAutoencoder(EncoderDecoder):
-    """`EncoderPatchTransformer` and `DecoderPatchTransformer` of equal settings.
+    """`EncoderPatchTransformer` and `DecoderPatchTransformer` with equal settings.
 
-    It takes the arguments of `TransformerAutoencoder`, any patch, any stride up to it and any
-    image size. Its tokens are patches: an image's reconstruction depends on no other image.
+    It has the arguments of `TransformerAutoencoder`, and allows any patch size, stride up to it,
+    and image size. Its tokens are patches, so a reconstruction does not depend on other images.
 
     Args:
-        shape, code_size, ...: as in `EncoderPatchTransformer`; `num_layers` for each half.
+        shape, code_size, ...: as in `EncoderPatchTransformer`; `num_layers` for each of the two.
 
     Raises:
         ShapeError, ConfigError: as in `EncoderPatchTransformer`.
@@ -192,7 +193,7 @@ class PatchTransformerAutoencoder(EncoderDecoder):
 
 
 class _Flattened(nn.Module):
-    """One linear layer over all tokens."""
+    """A head with one linear layer over all tokens."""
 
     def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
         super().__init__()
@@ -206,7 +207,7 @@ class _Flattened(nn.Module):
 
 
 class _Spread(nn.Module):
-    """The way back of `_Flattened`: one linear layer gives every place its token."""
+    """The inverse of `_Flattened`: one linear layer computes the token of every patch."""
 
     def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
         super().__init__()
@@ -221,7 +222,7 @@ class _Spread(nn.Module):
 
 
 class _Summarised(nn.Module):
-    """Learned queries read the tokens; one linear layer joins what they found."""
+    """A head in which learned queries attend to the tokens, followed by one linear layer."""
 
     def __init__(self, num_hidden: int, num_heads: int, code_size: int) -> None:
         super().__init__()
@@ -238,10 +239,10 @@ class _Summarised(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """A few tokens made of the latent, which every place mixes in its own learned way.
+    """A few tokens computed from the latent; each patch has its own learned mixture of them.
 
-    Not by attention: it begins as a mean, the same at every place, and stays long on the plateau of
-    the best constant picture.
+    Not by attention: that starts as a mean, equal for every patch, and training stays long at the
+    loss of the best constant image.
     """
 
     def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
@@ -254,7 +255,7 @@ class _Mixed(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """(B, D) -> (B, N, hidden)."""
         carriers: Tensor = self.linear(latent)
-        return self.mix @ carriers.reshape(len(latent), *self.shape)
+        return self.mix @ carriers.reshape(len(latent), *self.shape)  # (N, S) @ (B, S, hidden)
 
 
 def _checked_grid(

@@ -1,4 +1,4 @@
-"""Images as overlapping patches, and patches as images: any patch, stride and size."""
+"""Conversion of images to overlapping patches and back, for any patch size, stride and size."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def pair(size: Size) -> tuple[int, int]:
 
 
 class PatchGrid(NamedTuple):
-    """Where the patches of an image lie; the image is padded until they cover it.
+    """The positions of the patches of an image, which is padded so that they cover it.
 
     Attributes:
         shape: (C, H, W) of the images.
         patch: (height, width) of a patch, pixels.
-        stride: (down, right) from patch to patch, pixels; at most the patch.
+        stride: (down, right) between patches, pixels; at most the patch size.
         rows, columns: number of patches.
     """
 
@@ -40,7 +40,7 @@ class PatchGrid(NamedTuple):
 
     @property
     def num_patches(self) -> int:
-        """N."""
+        """N, the number of patches."""
         return self.rows * self.columns
 
     @property
@@ -50,7 +50,7 @@ class PatchGrid(NamedTuple):
 
     @property
     def padded(self) -> tuple[int, int]:
-        """(height, width) that the patches cover."""
+        """The size (height, width) that the patches cover."""
         counts = (self.rows, self.columns)
         sizes = zip(counts, self.patch, self.stride, strict=True)
         height, width = ((count - 1) * step + patch for count, patch, step in sizes)
@@ -58,7 +58,7 @@ class PatchGrid(NamedTuple):
 
     @property
     def padding(self) -> tuple[int, int, int, int]:
-        """Pixels added (left, right, top, bottom), the odd one right and below."""
+        """Padding (left, right, top, bottom) in pixels; an odd one goes right and below."""
         down, right = self.padded[0] - self.shape[1], self.padded[1] - self.shape[2]
         return right // 2, right - right // 2, down // 2, down - down // 2
 
@@ -66,15 +66,15 @@ class PatchGrid(NamedTuple):
 def patch_grid(
     shape: Sequence[int], patch_size: Size, stride: Size | None, owner: str
 ) -> PatchGrid:
-    """The fewest patches that cover an image of `shape`; `owner` is named in messages.
+    """The smallest grid of patches that covers an image of `shape`; messages name `owner`.
 
     Args:
-        shape: (C, H, W) of the images, any size; it may be smaller than a patch.
+        shape: (C, H, W) of the images, of any size, even smaller than a patch.
         patch_size: pixels, at least 1.
-        stride: pixels, 1 to `patch_size`; None for `patch_size`.
+        stride: pixels, 1 to `patch_size`; None: `patch_size`.
 
     Raises:
-        ShapeError: the stride would leave pixels out, or a size is below 1.
+        ShapeError: the stride would skip pixels, or a size is below 1.
     """
     shape, patch = image_shape(shape, owner), pair(patch_size)
     steps = patch if stride is None else pair(stride)
@@ -90,7 +90,7 @@ def patch_grid(
 
 
 class SplitPatches(nn.Module):
-    """Images to tokens: zero padding to the grid, then one linear map of each patch.
+    """Converts images to tokens: zero padding to the grid, then one linear map of each patch.
 
     Args:
         grid: where the patches lie.
@@ -100,6 +100,7 @@ class SplitPatches(nn.Module):
     def __init__(self, grid: PatchGrid, num_hidden: int) -> None:
         super().__init__()
         self.padding = grid.padding
+        # A convolution with the patches' stride is this linear map, without a copy of patches.
         self.linear = nn.Conv2d(grid.shape[0], num_hidden, grid.patch, grid.stride)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -109,15 +110,15 @@ class SplitPatches(nn.Module):
 
 
 class JoinPatches(nn.Module):
-    """Tokens to images: a linear map to pixels, overlap-add over the count, cropped to the image.
+    """Converts tokens to images: a linear map to pixels, mean of overlapping patches, cropping.
 
     Args:
         grid: where the patches lie.
         num_hidden: width of a token.
 
     Attributes:
-        share: (1, 1, H', W'), 1 / number of patches that cover a pixel: with it the mean of all
-            that is said of a pixel is taken, and equal patches give back the image they came from.
+        share: (1, 1, H', W'), 1 / number of patches that cover a pixel. So each pixel is the mean
+            over its patches, and the patches of an image give back this image.
     """
 
     share: Tensor
@@ -138,6 +139,7 @@ class JoinPatches(nn.Module):
     def fold(self, patches: Tensor) -> Tensor:
         """Patches (B, N, C*h*w), in the order of `torch.nn.Unfold` -> images (B, C, H, W)."""
         grid = self.grid
+        # fold takes (B, C*h*w, N), and adds up overlapping patches.
         added = F.fold(patches.transpose(1, 2), grid.padded, grid.patch, stride=grid.stride)
         left, _, top, _ = grid.padding
         _, height, width = grid.shape
@@ -145,7 +147,7 @@ class JoinPatches(nn.Module):
 
 
 def _cover(count: int, patch: int, stride: int) -> Tensor:
-    """(size,): how many of `count` patches in a row lie over each pixel."""
+    """Number of patches over each pixel of a line with `count` patches, (size,)."""
     cover = torch.zeros((count - 1) * stride + patch)
     for start in range(0, count * stride, stride):
         cover[start : start + patch] += 1

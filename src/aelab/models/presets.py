@@ -1,4 +1,4 @@
-"""Whole models that proved themselves: functions that return an `Autoencoder`."""
+"""Recommended models: functions that return an `Autoencoder`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def small_image_ae(
     act_fn: Activation = "relu",
     activation_last_layer: Activation = "sigmoid",
 ) -> Autoencoder:
-    """The autoencoder that needed the fewest images in the race of architectures on MNIST.
+    """The autoencoder that needed the fewest images in the comparison of architectures on MNIST.
 
     Train it with `optimizer: {Muon: {convolutions: true}}`, batches of 32, `learnrate: 0.01` and
-    `scheduler: WarmupCosine`. What it reaches is in docs/results/architecture-race.md.
+    `scheduler: WarmupCosine`. Results are in docs/results/architecture-race.md.
 
     Args:
         shape: (C, H, W) of the images, of any size, values 0..1.
         code_size: D, length of the latent.
-        channels: of each stage from the image on; the decoder has them the other way round.
-        encoder_blocks, decoder_blocks: residual blocks of each stage, in the order of each part.
-        hidden: of the encoder's head; the decoder mirrors it.
+        channels: of each stage, starting at the image; the decoder has them reversed.
+        encoder_blocks, decoder_blocks: residual blocks per stage, in the order of each part.
+        hidden: of the encoder's head; the decoder has them reversed.
         norm, act_fn: of both, as in `EncoderResidual`.
         activation_last_layer: of the image; None leaves it unbounded.
     """

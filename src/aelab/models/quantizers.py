@@ -1,7 +1,7 @@
-"""Quantizing bottlenecks: the latent is made of entries of a finite codebook.
+"""Quantizing bottlenecks: the latent consists of entries of a finite codebook.
 
-They are called like every bottleneck, (features, noise) -> (latent, posterior), take no noise, and
-their posterior holds `index` (B, n) int64, the entry chosen for each of an image's n vectors.
+They have the interface of a bottleneck, (features, noise) -> (latent, posterior), and use no noise.
+Their posterior has `index` (B, n) int64, the entry chosen for each of an image's n vectors.
 `codebooks` says how many entries each codebook has; a bottleneck with one calls it ``.
 """
 
@@ -20,31 +20,31 @@ from aelab.models.shapes import shape_words
 from aelab.posteriors import CodePosterior, LearnedCodePosterior
 from aelab.types import TermSpec
 
-#: Step between the vectors of a batch that are remembered; a prime, so that it shares no factor
-#: with the positions of an image and candidates come from all of them.
+#: Step between the vectors of a batch that are kept as candidates. A prime: it shares no factor
+#: with the number of positions in an image, so candidates come from all positions.
 _STRIDE = 7919
-#: Keeps the entries of unused clusters finite.
+#: Added to the counts, so that unused entries stay finite.
 _SMOOTHING = 1e-5
 
 
 class VQ(nn.Module):
     """Vector quantization: each vector is replaced by the nearest entry of a learned codebook.
 
-    The entries are moving averages of the vectors assigned to them; no gradient reaches them. They
-    move in `after_step`, once for each step of the optimiser, however many pieces its batch was
-    cut into. The first step sets all of them to vectors of its batch; later an entry that is
-    hardly used is set to a vector of the batch at hand. Nothing in this depends on chance.
+    The entries are moving averages of the vectors assigned to them; they get no gradient. They are
+    updated in `after_step`, once per optimiser step, even if its batch is computed in parts. The
+    first step sets all of them to vectors of its batch. Later an entry that is hardly used is
+    replaced by a vector of the current batch. All of this is deterministic.
 
-    Features (B, D) are cut into D / dims vectors; tokens (B, T, D) likewise; feature maps
-    (B, C, H, W) into C / dims vectors at each pixel.
+    Features (B, D) and tokens (B, T, D) are split into vectors of `dims` along the last axis,
+    feature maps (B, C, H, W) along the channels of each pixel.
 
     Args:
         codebook_size: K, number of entries.
         dims: numbers in an entry.
-        commitment_weight: of the wished-for term `commitment`, which keeps vectors near their
-            entries; 0 wishes for none.
-        decay: of the moving averages in one step, 0..1.
-        dead_below: an entry used less than this share of the mean use is replaced; 0 for never.
+        commitment_weight: of the default loss term `commitment`, which keeps vectors near their
+            entries; 0: no such term.
+        decay: of the moving averages per step, 0..1.
+        dead_below: an entry used less than this share of the mean use is replaced; 0: never.
         cosine: vectors and entries are brought to length 1, so that directions are compared.
         gradient: what reaches the features: `straight_through`, that of the latent unchanged, or
             `rotation`, turned and scaled as the vector is to become its entry.
@@ -56,7 +56,7 @@ class VQ(nn.Module):
         codebook_size, dims: as given.
 
     Raises:
-        ConfigError: a size below 1, a decay or share outside 0..1.
+        ConfigError: a size below 1, or a decay or share outside of 0..1.
         ShapeError: in `forward`, if features cannot be cut into vectors of `dims`.
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, eq. 1 to 3 and appendix A.1; smoothing of
@@ -117,7 +117,7 @@ class VQ(nn.Module):
         self.register_buffer("mean_counts", torch.ones(self.codebook_size))
         self.register_buffer("mean_sums", torch.zeros(entries))
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
-        # What this step's pieces have shown so far; stored, so that a run may stop between them.
+        # Sums over the parts of the current step. Buffers, so that a run can stop between parts.
         self.register_buffer("counts", torch.zeros(self.codebook_size))
         self.register_buffer("sums", torch.zeros(entries))
         self.register_buffer("candidates", torch.zeros(entries))
@@ -127,44 +127,45 @@ class VQ(nn.Module):
     ) -> tuple[Tensor, LearnedCodePosterior]:
         """Features (B, ...) -> latent of the same shape, and commitment (B,) and index (B, n).
 
-        The latent's gradient goes to the features unchanged (straight-through).
+        The gradient of the latent is passed to the features unchanged (straight-through).
         """
         vectors = to_vectors(features, self.dims, "VQ").float()  # (B, n, dims)
         if self.cosine:
             vectors = nn.functional.normalize(vectors, dim=-1)
-        index = nearest_entries(vectors, self.codebook)
+        index = nearest_entries(vectors, self.codebook)  # (B, n)
         if self.training:
             self._remember(vectors.detach(), index)
-        entries = self.codebook[index]
+        entries = self.codebook[index]  # (B, n, dims)
         commitment = (vectors - entries).square().mean(dim=(1, 2))
         towards = rotated if self.gradient == "rotation" else straight_through
         latent = towards(vectors, entries)
         return from_vectors(latent, features.shape), LearnedCodePosterior(index, commitment)
 
     def lookup(self, index: Tensor) -> Tensor:
-        """Index (B, n), 0..K-1 -> entries (B, n, dims)."""
+        """Entries of the codebook: index (B, n), 0..K-1 -> (B, n, dims)."""
         return self.codebook[index]
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Moves the entries by what the training images since the last call have shown."""
+        """Updates the entries with the training images since the last call."""
         first = self.num_steps == 0
         seen = self.counts.sum()
         mean_counts = self.decay * self.mean_counts + (1 - self.decay) * self.counts
         mean_sums = self.decay * self.mean_sums + (1 - self.decay) * self.sums
+        # Everything below uses torch.where, not `if`: a branch on data would wait for the GPU.
         uniform = torch.where(first, seen, mean_counts.sum()) / self.codebook_size
         dead = (mean_counts < self.dead_below * uniform) | first
         mean_counts = torch.where(dead, uniform, mean_counts)
         mean_sums = torch.where(dead[:, None], self.candidates * uniform, mean_sums)
         total = mean_counts.sum()
         smooth = (mean_counts + _SMOOTHING) / (total + self.codebook_size * _SMOOTHING) * total
-        # Smoothing draws hardly used entries to the mean of the vectors, not to zero, which may be
+        # Smoothing pulls rarely used entries to the mean of the vectors. Not to zero, which may be
         # far from all of them.
         middle = mean_sums.sum(dim=0) / total.clamp(min=_SMOOTHING)
         entries = middle + (mean_sums - mean_counts[:, None] * middle) / smooth[:, None]
         if self.cosine:
             entries = nn.functional.normalize(entries, dim=1)
-        known = seen > 0  # no training images since the last call: everything stays
+        known = seen > 0  # without training images since the last call nothing changes
         for name, value in (
             ("mean_counts", mean_counts),
             ("mean_sums", mean_sums),
@@ -178,10 +179,11 @@ class VQ(nn.Module):
 
     def _remember(self, vectors: Tensor, index: Tensor) -> None:
         flat = vectors.reshape(-1, self.dims)  # (B n, dims)
+        # (B n, K)
         chosen = nn.functional.one_hot(index.reshape(-1), self.codebook_size).to(flat.dtype)
         self.counts += chosen.sum(dim=0)
         with in_full_precision(flat):
-            self.sums += chosen.T @ flat  # not index_add_, whose order is open on a GPU
+            self.sums += chosen.T @ flat  # not index_add_, which is not deterministic on a GPU
         places = torch.arange(self.codebook_size, device=flat.device) * _STRIDE % len(flat)
         candidates = flat[places]
         if self.start == "kmeans":  # used by the first step alone; later ones revive single entries
@@ -195,14 +197,14 @@ class VQ(nn.Module):
 
 
 class FSQ(nn.Module):
-    """Finite scalar quantization: every number is rounded to one of a few levels in -1..1.
+    """Finite scalar quantization: rounds every number to one of a few levels in -1..1.
 
-    The codebook is the product of the levels, so that nothing is learned and nothing can die.
-    Features are cut into vectors of `len(levels)` numbers, in the way of `VQ`. They should begin at
-    about unit scale, as after `nn.LayerNorm`: far smaller ones are all rounded to 0.
+    The codebook is the product of the levels: nothing is learned, and no entry can become unused.
+    Features are split into vectors of `len(levels)` numbers, as in `VQ`. They should start at about
+    unit scale, as after `nn.LayerNorm`: much smaller ones are all rounded to 0.
 
     Args:
-        levels: number of levels of each number of a vector, at least 2 each; the paper recommends
+        levels: number of levels for each number of a vector, at least 2; the paper recommends
             (8, 6, 5) for about 2^8 entries, (8, 5, 5, 5) for 2^10, (7, 5, 5, 5, 5) for 2^12. Two
             levels are -1 and 1, the signs.
 
@@ -237,7 +239,7 @@ class FSQ(nn.Module):
         counts = torch.tensor(self.levels, dtype=torch.float32)
         steps = [math.prod(self.levels[:position]) for position in range(self.dims)]
         self.register_buffer("counts", counts, persistent=False)
-        #: By how much the index grows with each number's level.
+        #: Place values: the index is the sum of level * step over the numbers of a vector.
         self.register_buffer("steps", torch.tensor(steps), persistent=False)
 
     def forward(
@@ -245,7 +247,7 @@ class FSQ(nn.Module):
     ) -> tuple[Tensor, CodePosterior]:
         """Features (B, ...) -> latent of the same shape in -1..1, and index (B, n).
 
-        The gradient of rounding is that of the rounded number (straight-through).
+        Rounding passes the gradient unchanged (straight-through).
         """
         vectors = to_vectors(features, self.dims, "FSQ").float()  # (B, n, dims)
         half = self.counts.div(2, rounding_mode="floor")
@@ -260,13 +262,13 @@ class FSQ(nn.Module):
         return from_vectors(latent, features.shape), CodePosterior(index)
 
     def lookup(self, index: Tensor) -> Tensor:
-        """Index (B, n), 0..K-1 -> entries (B, n, dims), -1..1."""
+        """Entries of the codebook: index (B, n), 0..K-1 -> (B, n, dims), -1..1."""
         half = self.counts.div(2, rounding_mode="floor")
         digits = index[..., None] // self.steps % self.counts.long()
         return torch.where(self.counts == 2, 2.0 * digits - 1, (digits - half) / half)
 
     def _bound(self, vectors: Tensor) -> Tensor:
-        """The paper's f: a bounded curve whose rounding has `levels` values, 0 at 0."""
+        """The function f of the paper: bounded, 0 at 0, and with `levels` values after rounding."""
         half_range = (self.counts - 1) * (1 + 1e-3) / 2
         half_range = torch.where(self.counts == 2, 1.0, half_range)
         offset = torch.where((self.counts % 2 == 0) & (self.counts > 2), 0.5, 0.0)
@@ -278,19 +280,19 @@ class FSQ(nn.Module):
 
 
 def commitment_terms(weight: float) -> tuple[TermSpec, ...]:
-    """The wish for a penalty `commitment`; none for weight 0."""
+    """The default loss term `commitment`; none for weight 0."""
     return (TermSpec("commitment", "commitment", float(weight)),) if weight else ()
 
 
 def to_vectors(features: Tensor, dims: int, owner: str) -> Tensor:
-    """Cuts each image's features, (B, ...) or (B, C, H, W), into vectors (B, n, dims).
+    """Splits each image's features, (B, ...) or (B, C, H, W), into vectors (B, n, dims).
 
-    Feature maps are cut pixel by pixel, others along the last axis. `from_vectors` is the inverse.
+    Feature maps are split pixel by pixel, others along the last axis. The inverse: `from_vectors`.
 
     Raises:
-        ShapeError: the last axis (channels, for a feature map) is no multiple of `dims`.
+        ShapeError: the last axis (channels, for a feature map) is not a multiple of `dims`.
     """
-    last = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
+    last = features.permute(0, 2, 3, 1) if features.ndim == 4 else features  # (B, H, W, C)
     if features.ndim < 2 or last.shape[-1] % dims:
         what = "channels" if features.ndim == 4 else "numbers"
         raise ShapeError(
@@ -302,7 +304,7 @@ def to_vectors(features: Tensor, dims: int, owner: str) -> Tensor:
 
 
 def from_vectors(vectors: Tensor, shape: torch.Size) -> Tensor:
-    """(B, n, dims) -> the shape of the features that `to_vectors` was given."""
+    """The inverse of `to_vectors`: (B, n, dims) -> `shape`, the shape of the features."""
     if len(shape) != 4:
         return vectors.reshape(shape)
     batch, channels, height, width = shape
@@ -311,9 +313,9 @@ def from_vectors(vectors: Tensor, shape: torch.Size) -> Tensor:
 
 @torch.no_grad()
 def nearest_entries(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """The entry at the least Euclidean distance; (B, n, d) and (K, d) -> (B, n) int64, 0..K-1."""
-    # |v - e|^2 without |v|^2, which is the same for every entry. Seen from the middle of the
-    # entries: far from zero e.e and v.e are large, and what they differ by is rounded away.
+    """Index of the nearest entry, (B, n, d) and (K, d) -> (B, n) int64; Euclidean distance."""
+    # |v - e|^2 without |v|^2, which is equal for all entries. The mean of the entries is subtracted
+    # first: far from zero e.e and v.e are large, and their difference would be lost in rounding.
     middle = codebook.mean(dim=0)
     entries = codebook - middle
     with in_full_precision(vectors):
@@ -323,8 +325,8 @@ def nearest_entries(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 
 def in_full_precision(values: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Products of float32 tensors stay float32 within, whatever surrounds them."""
-    if values.is_meta:  # computes nothing, and autocast does not know the device
+    """Context manager: products of float32 tensors stay float32, even under autocast."""
+    if values.is_meta:  # computes nothing; autocast does not support this device
         return contextlib.nullcontext()
     return torch.autocast(values.device.type, enabled=False)
 
@@ -361,7 +363,7 @@ def _cluster_means(vectors: Tensor, begin: Tensor, rounds: int = 10) -> Tensor:
 
 
 def straight_through(continuous: Tensor, quantized: Tensor) -> Tensor:
-    """The value of `quantized`, to the last bit, with the gradient of `continuous`.
+    """The exact value of `quantized`, with the gradient of `continuous`.
 
     Source: Bengio et al. 2013, arXiv:1308.3432.
     """

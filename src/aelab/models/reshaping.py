@@ -1,4 +1,4 @@
-"""Parts that move numbers around without computing anything."""
+"""Modules that reshape tensors without computing anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aelab.models.shapes import shape_words
 
 
 class Reshape(nn.Module):
-    """Gives every image's numbers the stated shape, in row-major order.
+    """Reshapes each image's numbers, in row-major order.
 
     Args:
         shape: (C, H, W) or any other shape without the batch axis.
@@ -32,11 +32,11 @@ class Reshape(nn.Module):
 
 
 class FlattenPixels(nn.Module):
-    """(B, C, H, W) -> (B, H*W*C), pixel by pixel.
+    """Flattens images pixel by pixel: (B, C, H, W) -> (B, H*W*C).
 
-    Pixel by pixel and not channel by channel, because convolutions are fastest in the
-    channels-last memory format, where this order is free; the order is the same in every memory
-    format, so a stored model means the same on every machine.
+    Not channel by channel: convolutions are fastest in the channels-last memory format, in which
+    this order needs no copy. The order is the same in every memory format, so a stored model gives
+    the same results on every machine.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class FlattenPixels(nn.Module):
 
 
 class UnflattenPixels(nn.Module):
-    """(B, H*W*C) -> (B, C, H, W), the inverse of `FlattenPixels`.
+    """The inverse of `FlattenPixels`: (B, H*W*C) -> (B, C, H, W).
 
     Args:
         shape: (C, H, W).
@@ -61,7 +61,7 @@ class UnflattenPixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H*W*C) -> (B, C, H, W)."""
         x = x.reshape(x.shape[0], self.height, self.width, self.channels)
-        return x.permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2)  # a channels-last view, no copy
 
     def extra_repr(self) -> str:
         """The shape, for `print(model)`."""
@@ -69,10 +69,10 @@ class UnflattenPixels(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """(B, C, H, W) -> (B, 4C, H/2, W/2): every 2x2 square becomes four blocks of C channels.
+    """Moves 2x2 squares of pixels to channels: (B, C, H, W) -> (B, 4C, H/2, W/2).
 
-    The blocks hold the pixels of (row, column) parity (0,0), (1,0), (0,1), (1,1), in this order
-    (`torch.nn.PixelUnshuffle` interleaves them by channel instead).
+    The four blocks of C channels are the pixels with (row, column) parity (0,0), (1,0), (0,1),
+    (1,1), in this order (`torch.nn.PixelUnshuffle` interleaves them by channel instead).
 
     Raises:
         ShapeError: in `forward`, if height or width is odd.
@@ -92,10 +92,10 @@ class SpaceToDepth(nn.Module):
 
 
 class DepthToSpace(nn.Module):
-    """(B, 4C, H, W) -> (B, C, 2H, 2W), the exact inverse of `SpaceToDepth`.
+    """The exact inverse of `SpaceToDepth`: (B, 4C, H, W) -> (B, C, 2H, 2W).
 
     Raises:
-        ShapeError: in `forward`, if the channels are no multiple of four.
+        ShapeError: in `forward`, if the number of channels is not a multiple of four.
     """
 
     def __init__(self) -> None:
@@ -106,13 +106,13 @@ class DepthToSpace(nn.Module):
         batch, channels, height, width = x.shape
         if channels % 4:
             raise ShapeError(f"DepthToSpace needs a multiple of 4 channels, not {channels}")
-        x = x.reshape(batch, 2, 2, channels // 4, height, width)
+        x = x.reshape(batch, 2, 2, channels // 4, height, width)  # (B, column, row parity, C, H, W)
         x = x.permute(0, 3, 4, 2, 5, 1)  # (B, C, H, row parity, W, column parity)
         return x.reshape(batch, channels // 4, 2 * height, 2 * width)
 
 
 class SpaceToDepthPool(nn.Module):
-    """Halves height and width by `SpaceToDepth` and mixes back to the same number of channels.
+    """Halves height and width by `SpaceToDepth`, then a 1x1 convolution restores the channels.
 
     Args:
         channels: of input and output.

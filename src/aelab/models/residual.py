@@ -1,7 +1,7 @@
-"""Residual encoder and decoder: stride-2 convolutions, pre-norm blocks, a head of two layers.
+"""Residual encoder and decoder: stride-2 convolutions, pre-norm blocks, and a linear head.
 
-Any image size fits: a stride-2 convolution halves rounding up, and the way back crops what is one
-row or column too many.
+Any image size is possible: a stride-2 convolution rounds halves up, and the decoder crops the extra
+row or column.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from aelab.models.activations import Activation, make_activation
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
 from aelab.models.shapes import image_shape
 
-#: What the weights that make an unbounded image are multiplied with at the start: nearly black.
+#: Factor on the initial weights of an unbounded last layer, so that the first output is near black.
 UNBOUNDED_START = 0.1
 
 
 class PixelNorm(nn.Module):
-    """Normalises the channels of every pixel by itself, with one learned factor a channel.
+    """Normalises over the channels of each pixel, with one learned factor per channel.
 
     Args:
         channels: C.
-        centered: subtract the mean of the channels first and learn an offset (LayerNorm); without,
-            only the root mean square is brought to 1 (RMSNorm).
+        centered: True: subtract the mean of the channels first and learn an offset (LayerNorm);
+            False: only scale the root mean square to 1 (RMSNorm).
 
     Source: Ba et al. 2016, arXiv:1607.06450; Zhang & Sennrich 2019, arXiv:1910.07467.
     """
@@ -40,19 +40,20 @@ class PixelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
+        # (B, H, W, C): torch's norms work on the last axis.
         normed: Tensor = self.norm(x.permute(0, 2, 3, 1))
         return normed.permute(0, 3, 1, 2)
 
 
-#: Normalisations within one image, so that no image depends on its batch.
+#: Normalisations within one image, so that an image does not depend on its batch.
 PER_IMAGE_NORMS = ("group", "layer", "rms", "none")
 
 
 def make_per_image_norm(name: str | None, channels: int) -> nn.Module:
-    """One of `PER_IMAGE_NORMS` over feature maps of `channels`; None is `none`.
+    """A normalisation of `PER_IMAGE_NORMS` for feature maps of `channels`; None is `none`.
 
     `group` normalises groups of at most 16 channels over the whole map (Wu & He 2018,
-    arXiv:1803.08494), `layer` and `rms` every pixel by itself (`PixelNorm`).
+    arXiv:1803.08494), `layer` and `rms` the channels of each pixel (`PixelNorm`).
 
     Raises:
         ConfigError: unknown name.
@@ -71,10 +72,10 @@ def make_per_image_norm(name: str | None, channels: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(conv(norm(x)))); the last convolution starts at 0, so the block as identity.
+    """x + conv(act(conv(norm(x)))); starts as the identity, as its last convolution starts at 0.
 
     Args:
-        channels: of input, output and in between.
+        channels: of input, output and hidden layer.
         kernel_size: odd.
         norm: one of `PER_IMAGE_NORMS`.
         act_fn: between the convolutions.
@@ -106,7 +107,7 @@ class ResidualBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-    """A transposed convolution of stride 2, cut to the size that was halved on the way in.
+    """A transposed convolution of stride 2, cropped to a given size.
 
     Args:
         channels_in, channels_out: of the feature maps.
@@ -119,7 +120,7 @@ class Upsample(nn.Module):
         self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C', H, W)."""
+        """(B, C, h, w) -> (B, C', H, W), the given size."""
         doubled: Tensor = self.convolution(x)
         return doubled[..., : self.size[0], : self.size[1]]
 
@@ -130,14 +131,14 @@ class Upsample(nn.Module):
 
 @torch.no_grad()
 def keep_variance(part: nn.Module) -> None:
-    """Redraws the first weights so that signals keep their size from layer to layer; biases 0.
+    """Initialises weights so that signals keep their variance from layer to layer; biases are 0.
 
-    With torch's own, which shrink a signal by sqrt(6) a layer with ReLU, images hardly differ in
-    the latent, and training with a high rate may end at the mean image. The last convolutions of
-    blocks stay 0.
+    With torch's initialisation and ReLU a signal shrinks by sqrt(6) per layer. Images then hardly
+    differ in the latent, and training with a high learning rate may end at the mean image. The last
+    convolutions of blocks stay 0.
 
     Source: He et al. 2015, arXiv:1502.01852, equation 10; a transposed convolution of kernel 4 and
-    stride 2 sums 4 weights a channel.
+    stride 2 sums 4 weights per channel.
     """
     for module in part.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -153,7 +154,7 @@ def keep_variance(part: nn.Module) -> None:
 
 
 def halved_sizes(shape: Sequence[int], num_halvings: int) -> list[tuple[int, int]]:
-    """(H, W) before and after each of the stride-2 convolutions; halves are rounded up."""
+    """The sizes (H, W) before and after each stride-2 convolution; halves are rounded up."""
     sizes = [(int(shape[-2]), int(shape[-1]))]
     for _ in range(num_halvings):
         height, width = sizes[-1]
@@ -162,14 +163,14 @@ def halved_sizes(shape: Sequence[int], num_halvings: int) -> list[tuple[int, int
 
 
 class EncoderResidual(nn.Module):
-    """Stride-2 convolutions with residual blocks behind each, and a head of linear layers.
+    """An encoder of stride-2 convolutions, each followed by residual blocks, and a linear head.
 
     Args:
         shape: (C, H, W) of the images, of any size.
         code_size: D, length of the result.
-        channels: of each stage's output; every stage halves height and width, rounding up.
-        blocks: residual blocks a stage; one integer, or one a stage.
-        hidden: widths of the head between feature map and code; empty for one linear map.
+        channels: of each stage's output; each stage halves height and width, rounding up.
+        blocks: residual blocks per stage; one integer, or one per stage.
+        hidden: widths of the head between feature map and code; empty: one linear map.
         kernel_size: of the convolutions, odd.
         norm: `rms`, `layer` or `group`, all within one image, or `none`.
         act_fn: in the blocks, and between the layers of the head.
@@ -216,8 +217,8 @@ class DecoderResidual(nn.Module):
     Args:
         shape: (C, H, W) of the images, of any size.
         code_size: D, length of the latent.
-        channels: of each stage's *input*, first stage first; every stage doubles height and width.
-        blocks: residual blocks before each doubling; one integer, or one a stage.
+        channels: of each stage's *input*, first stage first; each stage doubles height and width.
+        blocks: residual blocks before each doubling; one integer, or one per stage.
         hidden: widths of the head between latent and feature map.
         kernel_size, norm, act_fn: as in `EncoderResidual`.
         activation_last_layer: after the last convolution; None leaves the output unbounded.
@@ -275,7 +276,7 @@ def halving_stages(
     norm: str | None = "rms",
     act_fn: Activation = "relu",
 ) -> nn.Sequential:
-    """Stride-2 convolutions with residual blocks behind each; `stages` as of `check_stages`.
+    """Stride-2 convolutions, each followed by residual blocks; `stages` as from `check_stages`.
 
     (B, channels, H, W) -> (B, width of the last stage, ...), of the last of `halved_sizes`.
     """
@@ -295,9 +296,9 @@ def doubling_stages(
     norm: str | None = "rms",
     act_fn: Activation = "relu",
 ) -> nn.Sequential:
-    """Residual blocks, a norm and an `Upsample`, for each stage; `stages` as of `check_stages`.
+    """Residual blocks, a norm and an `Upsample` for each stage; `stages` as from `check_stages`.
 
-    (B, width of the first stage, h, w) -> (B, channels, H, W); `sizes` are (H, W) behind each.
+    (B, width of the first stage, h, w) -> (B, channels, H, W); `sizes`: (H, W) after each stage.
     """
     layers: list[nn.Module] = []
     afterwards = [*(width for width, _ in stages[1:]), channels]
@@ -328,7 +329,7 @@ def check_stages(
 
 
 def _head(widths: Sequence[int], act_fn: Activation) -> nn.Sequential:
-    """Linear layers with an activation between them."""
+    """Linear layers with activations between them, none after the last."""
     layers: list[nn.Module] = []
     for width_in, width_out in itertools.pairwise(widths):
         layers += [

@@ -1,4 +1,4 @@
-"""ResNet-18: the trunk with torchvision's names of parameters, and encoders made of it."""
+"""ResNet-18 with torchvision's parameter names, and an encoder that uses it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aelab.models.reshaping import FlattenPixels
 from aelab.models.shapes import image_shape
 from aelab.parts import reads_files
 
-#: Which feature map is given back.
+#: The stage whose feature map is returned.
 Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 #: Channels of the four stages.
@@ -28,10 +28,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that also takes a batch with one value a channel.
+    """Batch normalisation that also accepts a batch with one value per channel.
 
-    Such a batch (the last image of an epoch, at 1x1) has no statistics of its own; the running ones
-    are used for it, where torch refuses.
+    Such a batch (the last image of an epoch, at 1x1) has no variance, and torch raises. Here the
+    running statistics are used for it.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ShortcutBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut.
+    """Two 3x3 convolutions with a shortcut.
 
     Args:
         channels_in, channels: of input and output.
@@ -73,14 +73,14 @@ class ShortcutBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """The convolutions of ResNet-18, for images of any size, with random weights.
+    """The convolutional part of ResNet-18, for images of any size, with random weights.
 
     Args:
-        stage: the last one; later ones are not built.
-        head: keep the classifier `fc`, frozen and unused, so that the parameters are those of the
-            published network (11,689,512).
+        stage: the last stage; later ones are not built.
+        head: whether to keep the classifier `fc`, frozen and unused, so that the number of
+            parameters is that of the published network (11,689,512).
 
-    Names and shapes of the parameters are torchvision's and timm's, so their files fit.
+    Names and shapes of the parameters are those of torchvision and timm, so their files fit.
     Source: He et al. 2016, arXiv:1512.03385, table 1; initial weights: He et al. 2015,
     arXiv:1502.01852, by the number of outputs.
     """
@@ -125,7 +125,7 @@ class ResNet18(nn.Module):
     def get_output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """(C, H, W) of the features for images of (C, H, W)."""
         _, height, width = image_shape(shape, "ResNet18")
-        for _ in range(1 + len(self.stages)):  # stem, pooling, and each stage but the first
+        for _ in range(1 + len(self.stages)):  # stem, pooling, and all stages but the first halve
             height, width = math.ceil(height / 2), math.ceil(width / 2)
         return CHANNELS[self.stages[-1]], height, width
 
@@ -139,19 +139,20 @@ class PretrainedResNet18(nn.Module):
         code_size: D, length of the result.
         weights: `imagenet1k_v1`, the path of a state_dict (.pth, .safetensors), or None for
             random ones.
-        normalize: bring images of 0..1 to ImageNet's mean and deviation, as these weights expect.
-        frozen: leave the trunk as it is, its running statistics included; only the linear layer
-            learns.
-        stage: the one whose features are used; earlier ones keep more of the place.
+        normalize: whether to convert images in 0..1 to ImageNet's mean and deviation, as these
+            weights expect.
+        frozen: whether to keep the trunk unchanged, including running statistics; only the linear
+            layer is trained.
+        stage: the stage whose features are used; earlier ones have a higher resolution.
 
     Attributes:
         trunk: the `ResNet18`.
-        linear: features, pixel by pixel, to the code.
+        linear: maps the features, pixel by pixel, to the code.
         encoded_shape: (C, H, W) of the features.
 
     Raises:
         ShapeError: images of other than 1 or 3 channels.
-        DataError: the weights are not at hand and cannot be fetched, or are not ResNet-18's.
+        DataError: the weights are missing and cannot be downloaded, or are not of a ResNet-18.
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
@@ -191,7 +192,7 @@ class PretrainedResNet18(nn.Module):
             self.trunk.eval()
 
     def train(self, mode: bool = True) -> PretrainedResNet18:
-        """As of every module; a frozen trunk stays in evaluation mode."""
+        """Sets the mode; a frozen trunk stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.trunk.eval()
@@ -199,7 +200,7 @@ class PretrainedResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in 0..1 -> features (B, D)."""
-        images = images.expand(-1, 3, -1, -1)
+        images = images.expand(-1, 3, -1, -1)  # grey: a view with 3 equal channels
         if self.normalize:
             images = (images - self.mean) / self.std
         features: Tensor = self.linear(self.flatten(self.trunk(images)))
@@ -207,14 +208,14 @@ class PretrainedResNet18(nn.Module):
 
 
 def load_resnet18(model: ResNet18, weights: Any) -> str:
-    """Puts weights into a trunk; on the meta device they are only looked for and compared.
+    """Loads weights into a trunk; on the meta device they are only found and compared.
 
     Args:
         model: as built, in place.
         weights: as `PretrainedResNet18`.
 
     Returns:
-        What a reader of the results must know of them.
+        A note about the weights, for readers of the results.
 
     Raises:
         DataError: see `pretrained.read_weights`; or the file holds another network.
@@ -237,7 +238,7 @@ def load_resnet18(model: ResNet18, weights: Any) -> str:
 
 
 def _restored_note(weights: Any) -> str:
-    """The usual note where the file is at hand; a stored state needs none."""
+    """The note about the weights file if it exists; a stored state does not need the file."""
     try:
         found = pretrained.find_weights(weights, pretrained.RESNET18)
         if found.path is not None:
@@ -248,10 +249,10 @@ def _restored_note(weights: Any) -> str:
 
 
 def _fitting(model: ResNet18, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of the model's own names, compared with its shapes.
+    """The tensors with the model's names, after comparing shapes.
 
-    The classifier and later stages may be in the file or not; counters of batches, which no
-    result depends on, are not in every published file.
+    The classifier and later stages may be in the file. Batch counters may be missing: some
+    published files lack them, and no result depends on them.
 
     Raises:
         DataError: a tensor is missing, unknown, of another shape, or not finite.

@@ -1,4 +1,4 @@
-"""Sizes by arithmetic, so that models build on the meta device and mistakes are named early."""
+"""Computes sizes by arithmetic, so that models can be built on the meta device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aelab.errors import ShapeError
 
 
 def image_shape(shape: Sequence[int], owner: str) -> tuple[int, int, int]:
-    """(C, H, W) as checked integers; `owner` is named in the message.
+    """(C, H, W) as checked integers; messages name `owner`.
 
     Raises:
         ShapeError: unless `shape` holds three positive integers.
@@ -23,7 +23,7 @@ def image_shape(shape: Sequence[int], owner: str) -> tuple[int, int, int]:
 
 
 def per_layer(value: int | Sequence[int], num_layers: int, name: str, owner: str) -> list[int]:
-    """One integer a layer from a single integer or a sequence of the right length.
+    """One integer per layer, from a single integer or a sequence of the right length.
 
     Raises:
         ShapeError: on a wrong length or a value below 1.
@@ -40,14 +40,14 @@ def per_layer(value: int | Sequence[int], num_layers: int, name: str, owner: str
 
 
 def conv_size(size: int, kernel_size: int, stride: int) -> int:
-    """Output size of an unpadded convolution along one axis; below 1 where it does not fit."""
+    """Output size of an unpadded convolution along one axis; below 1 if it does not fit."""
     return (size - kernel_size) // stride + 1
 
 
 def conv_transpose_size(
     size: int, kernel_size: int, stride: int, output_padding: int | None = None
 ) -> int:
-    """Output size of a transposed convolution; None is an output padding of `stride - 1`."""
+    """Output size of a transposed convolution; `output_padding` None means `stride - 1`."""
     output_padding = stride - 1 if output_padding is None else output_padding
     return (size - 1) * stride + kernel_size + output_padding
 

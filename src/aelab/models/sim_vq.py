@@ -1,4 +1,4 @@
-"""`SimVQ`, from the package vector-quantize-pytorch, which the extra `vq` brings."""
+"""`SimVQ`, from the package vector-quantize-pytorch (extra `vq`)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from aelab.posteriors import LearnedCodePosterior
 
 
 class SimVQ(nn.Module):
-    """Vector quantization with entries that are one linear map of fixed random vectors.
+    """Vector quantization whose entries are a linear map of fixed random vectors.
 
-    The optimiser moves all entries at once through that map, so that none can die; there is no
-    moving average. Features are cut into vectors in the way of `VQ`. Gradients reach the features
-    by the rotation trick.
+    The optimiser changes all entries together through that map, so that none becomes unused; there
+    is no moving average. Features are split into vectors as in `VQ`. Features get gradients by the
+    rotation trick.
 
     Args:
         codebook_size: K, number of entries.
         dims: numbers in an entry.
-        commitment_weight: of the wished-for term `commitment`, from which the entries learn; it
-            must be above 0 for that.
-        pull: how strongly the term pulls features to entries, against entries to features.
+        commitment_weight: of the default loss term `commitment`, which trains the entries; must be
+            above 0 for this.
+        pull: weight of pulling features to entries, relative to pulling entries to features.
 
     Attributes:
         codebook_size, dims: as given.
@@ -71,12 +71,12 @@ class SimVQ(nn.Module):
         vectors = to_vectors(features, self.dims, "SimVQ").float()  # (B, n, dims)
         with in_full_precision(vectors):
             codebook: Tensor = self.quantizer.codebook
-            # As the library's own `forward`, but for its search by `torch.cdist`, which loses
-            # entries where features are far from zero.
+            # As the library's `forward`, except for its search by `torch.cdist`, which is
+            # inaccurate if features are far from zero.
             index = nearest_entries(vectors, codebook)
             entries = codebook[index]
             latent: Tensor = rotate_to(vectors, entries)
-        # The library's loss, for each image instead of for the batch.
+        # The library's loss, but for each image instead of the batch.
         learned = (vectors.detach() - entries).square().mean(dim=(1, 2))
         pulled = (vectors - entries.detach()).square().mean(dim=(1, 2))
         posterior = LearnedCodePosterior(index, learned + self.pull * pulled)

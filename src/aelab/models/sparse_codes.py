@@ -1,4 +1,4 @@
-"""Bottlenecks that keep the largest numbers of a code and set the others to 0."""
+"""Sparse bottlenecks: keep the largest numbers of a code and set the others to 0."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aelab.posteriors import Deterministic
 
 
 class TopK(nn.Module):
-    """Keeps the k largest numbers of each image's code; the others are 0.
+    """Keeps the k largest numbers of each image's code, and sets the others to 0.
 
     Args:
-        k: numbers kept, at least 1; a code of fewer is left as it is.
-        relu: negative ones are set to 0 before, so that fewer than k may be left.
+        k: numbers kept, at least 1; a code with fewer numbers is not changed.
+        relu: whether negative numbers are set to 0 first; then fewer than k may be left.
 
     Raises:
         ConfigError: k below 1.
@@ -42,7 +42,7 @@ class TopK(nn.Module):
         values = features.relu() if self.relu else features
         flat = values.flatten(1)  # (B, D)
         k = min(self.k, flat.shape[1])
-        places = flat.topk(k, 1).indices
+        places = flat.topk(k, 1).indices  # (B, k)
         kept = torch.zeros_like(flat).scatter(1, places, flat.gather(1, places))
         return kept.view_as(values), Deterministic()
 
@@ -52,21 +52,21 @@ class TopK(nn.Module):
 
 
 class BatchTopK(TopK):
-    """Keeps the k * B largest numbers of a whole batch in training, unequally over its images.
+    """Keeps the k * B largest numbers of a whole batch in training, not equally many per image.
 
-    Elsewhere an image must not depend on its neighbours: numbers above a threshold are kept, the
-    moving average of the least number kept in training.
+    In evaluation an image must not depend on others in its batch. So numbers above a threshold are
+    kept: the moving average of the smallest number kept in training.
 
     Args:
-        k: numbers kept an image on average, at least 1.
-        relu: negative ones are set to 0 before.
-        decay: of the moving average in one batch, 0..1.
+        k: numbers kept per image on average, at least 1.
+        relu: whether negative numbers are set to 0 first.
+        decay: of the moving average per batch, 0..1.
 
     Attributes:
-        threshold: () the least number that is kept outside of training.
+        threshold: scalar, the smallest number that is kept in evaluation.
 
     Raises:
-        ConfigError: k below 1, or a decay outside 0..1.
+        ConfigError: k below 1, or a decay outside of 0..1.
 
     Source: Bussmann et al. 2024, arXiv:2412.06410.
     """
@@ -92,7 +92,7 @@ class BatchTopK(TopK):
             return kept, Deterministic()
         flat = values.flatten()
         count = min(self.k * len(features), flat.numel())
-        least = flat.detach().topk(count).values[-1]
+        least = flat.detach().topk(count).values[-1]  # the smallest of the k * B largest
         with torch.no_grad():
             mixed = self.decay * self.threshold + (1 - self.decay) * least
             self.threshold.copy_(torch.where(self.is_begun, mixed, least))
