@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aelab.assembly.workspace import Workspace
-from aelab.doctor.experiment import refuse_if_nothing_can_run, specs_of
+from aelab.doctor.experiment import rehearse, specs_of
 from aelab.execute.jobs import Options
 from aelab.execute.matrix import run_matrix
 from aelab.execute.stop import StopRequest
@@ -153,7 +153,7 @@ class Lab:
             self.workspace,
             Options(restart, retry_failed, threads, wait, stop_hopeless),
             StopRequest() if stop is None else stop,
-            refuse_if_nothing_can_run,
+            rehearse,
             jobs,
             slurm,
             ray,

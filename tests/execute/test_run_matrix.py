@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aelab import lab
+from aelab.assembly.workspace import Workspace
+from aelab.config import RunSpec, evaluate_blocks
+from aelab.doctor.experiment import specs_of
 from aelab.errors import Problems, UserError
 from aelab.execute import events as ev
+from aelab.execute.jobs import Job, Options
+from aelab.execute.session import train_run
 from aelab.execute.stop import StopRequest
 
 
@@ -68,6 +74,35 @@ def test_the_same_seed_gives_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
     _run(tiny, tmp_path / "b")
     assert _state(tmp_path / "a") == _state(tmp_path / "b")
     assert _losses(tmp_path / "a") == _losses(tmp_path / "b")
+
+
+def test_a_run_is_built_once_on_its_way_to_training(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def counted(spec: RunSpec, *given: Any) -> Any:
+        """The same, noted."""
+        built.append(spec.name)
+        return evaluate_blocks(spec, *given)
+
+    monkeypatch.setattr("aelab.assembly.parts.evaluate_blocks", counted)
+    stop = StopRequest()
+    for event in lab.run(tiny, runs=tmp_path / "runs", device="cpu", only="*seed-1*", stop=stop):
+        if isinstance(event, ev.RunProgress) and event.images >= 240 and not stop:
+            stop.ask()
+    assert built == ["tiny/net:mlp_seed:1"]
+    _run(tiny, tmp_path / "runs", only="*seed-1*")
+    assert built == ["tiny/net:mlp_seed:1"] * 2 + ["tiny/net:conv_seed:1"]
+
+
+def test_what_a_look_at_a_run_built_trains_to_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
+    _run(tiny, tmp_path / "looked", only="*seed-1*")
+    workspace = Workspace.of(tmp_path / "at-once", device="cpu")
+    for number, spec in enumerate(specs_of(tiny, workspace, "*seed-1*"), 1):
+        list(train_run(Job(spec, number), workspace, Options(), StopRequest()))
+    assert _state(tmp_path / "at-once") == _state(tmp_path / "looked")
+    assert _losses(tmp_path / "at-once") == _losses(tmp_path / "looked")
 
 
 def test_another_seed_gives_other_weights_and_the_same_architecture(

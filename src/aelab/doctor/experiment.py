@@ -12,6 +12,7 @@ from aelab.errors import AelabError, Mistakes, Problems, UserError, one_of
 from aelab.runs.find import matches
 
 if TYPE_CHECKING:
+    from aelab.assembly.rehearsal import Rehearsed
     from aelab.config import RunSpec
 
 
@@ -50,15 +51,15 @@ def specs_of(
     return chosen
 
 
-def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> float:
-    """Calls `preflight.refuse_if_nothing_can_run`; imports torch only then.
+def rehearse(specs: Sequence[RunSpec], workspace: Workspace, to_train: bool = False) -> Rehearsed:
+    """See `preflight.rehearse`: torch is imported when it is called.
 
     Raises:
         Problems: each mistake once.
     """
     from aelab.doctor import preflight
 
-    return preflight.refuse_if_nothing_can_run(specs, workspace)
+    return preflight.rehearse(specs, workspace, to_train)
 
 
 def _beside_unknown_keys(
@@ -75,5 +76,5 @@ def _beside_unknown_keys(
     mistakes = Mistakes()
     with mistakes.collected():
         specs = config.load(path, trust=workspace.trust, changes=changes, without=keys).runs()
-        refuse_if_nothing_can_run(specs, workspace)
+        rehearse(specs, workspace)
     return mistakes.errors

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from aelab.assembly.cost import mean_flops, memory_mb, planned_images, set_to_end
 from aelab.assembly.data_checks import as_errors, findings_of
+from aelab.assembly.memory import is_out_of_memory
 from aelab.assembly.notes import common_findings
 from aelab.assembly.number_checks import empty_latent, placed
 from aelab.assembly.parts import (
@@ -22,7 +26,7 @@ from aelab.assembly.parts import (
     located,
     users_code,
 )
-from aelab.assembly.rehearsal import refuse_wrong_arguments
+from aelab.assembly.rehearsal import Built, Rehearsed, refuse_wrong_arguments
 from aelab.assembly.stored_state import is_begun, state_to_load
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
@@ -38,7 +42,7 @@ from aelab.train import choose_threads
 from aelab.train.machine import prepared_process
 
 if TYPE_CHECKING:
-    from aelab.inspect import Trial
+    from aelab.inspect import ModelFacts, Trial
     from aelab.train import FitSettings
     from aelab.types import Images, Output
 
@@ -97,27 +101,63 @@ def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding
     ]
 
 
-def refuse_if_nothing_can_run(specs: Sequence[RunSpec], workspace: Workspace) -> float:
-    """Raises the mistakes if none of the runs can be trained; stops at the first that can.
+def rehearse(specs: Sequence[RunSpec], workspace: Workspace, to_train: bool) -> Rehearsed:
+    """Looks for the first run that can be trained.
 
     A mistake in every run is a mistake of the file: it is reported before a folder is made.
 
-    Returns:
-        MB that the first run that can be trained needs, see `RunPlan.estimated_memory_mb`.
+    Args:
+        specs: the runs.
+        workspace: where runs are, what may be read, and the device.
+        to_train: build it as its training does, which then takes over what was built.
 
     Raises:
-        Problems: each mistake once.
+        Problems: no run can be trained; each mistake once.
     """
     errors: dict[str, AelabError] = {}
     reader = Reader()
     for spec in specs:
         found = Mistakes()
         with found.collected(), users_code(spec, Where(spec.file)):
-            plan = _costs(spec, 1.0, reader, workspace)
-        if not found.errors:
-            return plan.estimated_memory_mb or 0.0
+            return _rehearsed(spec, reader, workspace, to_train)
+        if to_train and any(is_out_of_memory(error) for error in found.errors):
+            return Rehearsed()  # the training of the run tells what to lower
         errors |= {str(error): error for error in found.errors}
     raise Problems(list(errors.values()))
+
+
+def _rehearsed(spec: RunSpec, reader: Reader, workspace: Workspace, to_train: bool) -> Rehearsed:
+    """A run that can be trained; only copies of its model and objective were tried."""
+    built: list[Built] = []
+
+    def on_meta() -> Parts:
+        """The parts to look at, while the real ones wait."""
+        if to_train:
+            built.append(Built.of(spec, workspace))
+            with contextlib.suppress(Exception):  # a stranger's object that cannot be copied
+                return _copied(built[0].parts, "meta")
+        return _built(spec, workspace)
+
+    def real() -> Parts:
+        """The parts with values."""
+        return _copied(built[0].parts, "cpu") if built else _real(spec, workspace)
+
+    with torch.random.fork_rng(devices=[]):
+        parts, shape, trial = _tried(spec, reader, workspace, on_meta, real)
+        facts = model_facts(parts.model, shape, trial)
+    megabytes = _memory_mb(facts, trial, fit_settings(spec, parts))
+    return Rehearsed(megabytes, built[0] if built else None)
+
+
+def _copied(parts: Parts, device: str) -> Parts:
+    """The same data sets with copies of model and objective, which may share modules."""
+    model, objective = copy.deepcopy((parts.model, parts.objective))
+    return replace(parts, model=model.to(device), objective=objective.to(device))
+
+
+def _memory_mb(facts: ModelFacts, trial: Trial, settings: FitSettings) -> float:
+    activations = trial.activations / len(trial.images)
+    return memory_mb(facts.parameters["model"], activations, settings.batch_size)
 
 
 def _plan(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
@@ -134,12 +174,24 @@ def _built(spec: RunSpec, workspace: Workspace) -> Parts:
 
 
 def _tried(
-    spec: RunSpec, reader: Reader, workspace: Workspace
+    spec: RunSpec,
+    reader: Reader,
+    workspace: Workspace,
+    on_meta: Callable[[], Parts],
+    real: Callable[[], Parts],
 ) -> tuple[Parts, tuple[int, int, int], Trial]:
-    """Parts, (C, H, W) and the model's trial; raises all mistakes that are independent."""
+    """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another.
+
+    Args:
+        spec: the run.
+        reader: reads what takes a moment.
+        workspace: where runs are, and what may be read.
+        on_meta: makes the parts to look at.
+        real: the same with values, for a model that cannot be tried without.
+    """
     mistakes, parts, shape = Mistakes(), None, None
     with mistakes.collected():
-        parts = _built(spec, workspace)
+        parts = on_meta()
     if parts:
         with mistakes.collected():
             shape = _verified_shape(parts)
@@ -147,7 +199,7 @@ def _tried(
     if parts and shape:
         set_to_end(parts.model, settings, parts.train[0].dataset.count())
         with mistakes.collected(), users_code(spec, spec.blocks["model"].where):
-            trial = _trial(spec, parts, shape, lambda: _real(spec, workspace))
+            trial = _trial(spec, parts, shape, real)
             mistakes.errors += as_errors(
                 placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
             )
@@ -243,7 +295,13 @@ def _real(spec: RunSpec, workspace: Workspace) -> Parts:
 
 
 def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
-    parts, shape, trial = _tried(spec, reader, workspace)
+    parts, shape, trial = _tried(
+        spec,
+        reader,
+        workspace,
+        lambda: _built(spec, workspace),
+        lambda: _real(spec, workspace),
+    )
     settings = fit_settings(spec, parts)
     count = parts.train[0].dataset.count()
     if count is None and (read := reader.read(parts.train[0])) is not None:
@@ -263,9 +321,7 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
         flops_per_image=facts.flops_per_image,
         images=images,
         estimated_seconds=seconds,
-        estimated_memory_mb=memory_mb(
-            facts.parameters["model"], trial.activations / len(trial.images), settings.batch_size
-        ),
+        estimated_memory_mb=_memory_mb(facts, trial, settings),
         findings=[*spec.findings, *facts.findings, *parts.findings],
     )
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
@@ -19,7 +19,10 @@ from aelab.errors import AelabError, Problems, StoreError
 from aelab.execute.events import Event
 from aelab.runs.record import Run
 
-#: Name conflicts that are listed in a message, at most.
+if TYPE_CHECKING:
+    from aelab.assembly.rehearsal import Rehearsed
+
+#: Taken names that are told one by one.
 MOST_CONFLICTS = 3
 
 
@@ -90,9 +93,9 @@ class Job:
     turn: Turn | None = None
 
 
-#: Raises the mistakes if none of some runs can be built, before a directory is made. Otherwise it
-#: returns the MB that the first good run needs for its model and a batch.
-Rehearsal = Callable[[Sequence[RunSpec], Workspace], float]
+#: Looks for a run that can be trained, before a directory is made; raises what is wrong with every
+#: one. If it is asked to, it builds that run as its training takes it over.
+Rehearsal = Callable[[Sequence[RunSpec], Workspace, bool], "Rehearsed"]
 
 
 class Engine(Protocol):

@@ -15,10 +15,11 @@ from typing import Any
 import safetensors.torch
 
 from aelab.assembly.data_checks import look_at_images
+from aelab.assembly.memory import is_out_of_memory, out_of_memory
 from aelab.assembly.parts import build, called_loss, fit_settings, key_of_error, load_images
 from aelab.assembly.place import note_place
 from aelab.assembly.recorded import stored_calls
-from aelab.assembly.rehearsal import refuse_wrong_arguments
+from aelab.assembly.rehearsal import Built, refuse_wrong_arguments
 from aelab.assembly.stored_state import (
     damage_told,
     furthest_intact_state,
@@ -38,9 +39,7 @@ from aelab.errors import (
     in_words,
 )
 from aelab.execute import events as ev
-from aelab.execute.incidents import note_incident, note_mending
-from aelab.execute.jobs import Options, Turn, first_record, skip_reason
-from aelab.execute.memory import is_out_of_memory, out_of_memory
+from aelab.execute.jobs import Job, Options, Turn, first_record, skip_reason
 from aelab.execute.outlook import Outlook, hopeless
 from aelab.execute.record import (
     as_entries,
@@ -71,12 +70,11 @@ SAVE_EVERY_SECONDS = 60.0
 
 
 def train_run(
-    spec: RunSpec,
+    job: Job,
     workspace: Workspace,
     options: Options,
     stop: StopRequest,
-    number: int,
-    turn: Turn | None = None,
+    built: Built | None = None,
 ) -> Iterator[ev.Event]:
     """Trains, continues or skips one run; yields its events.
 
@@ -84,8 +82,13 @@ def train_run(
     disk, a read-only folder) are raised.
 
     Args:
-        turn: how far to train now; None: to the end.
+        job: the run, and how far it is trained now.
+        workspace: where runs are, what may be read, and the device.
+        options: of the caller.
+        stop: asked between batches.
+        built: the same run as it was built to look at it; None builds it now.
     """
+    spec, turn = job.spec, job.turn
     try:
         run = workspace.store.create(
             first_record(spec, workspace.trust),
@@ -122,7 +125,7 @@ def train_run(
             return
         try:
             run.set_status("running", error=None, stopped=None)
-            yield from _Session(spec, workspace, run, options, stop, turn).train(number)
+            yield from _Session(job, workspace, run, options, stop, built).train()
         except Exception as error:
             if concerns_every_run(error):
                 with contextlib.suppress(StoreError):  # a full disk may refuse this too
@@ -191,12 +194,12 @@ class _Session:
     """One run that is built and ready to train.
 
     Args:
-        spec: its resolved text.
-        workspace: folder of runs, folders that may be read, and the device.
+        job: its text, and how far it is trained now.
+        workspace: where runs are, what may be read, and the device.
         run: its directory, locked by the caller.
         options: of the caller.
-        stop: checked between batches.
-        turn: how far to train now.
+        stop: asked between batches.
+        built: see `train_run`.
 
     Raises:
         AelabError: the text or the images are wrong, or do not fit each other.
@@ -204,19 +207,20 @@ class _Session:
 
     def __init__(
         self,
-        spec: RunSpec,
+        job: Job,
         workspace: Workspace,
         run: Run,
         options: Options,
         stop: StopRequest,
-        turn: Turn | None = None,
+        built: Built | None,
     ) -> None:
+        spec = job.spec
         self.spec, self.workspace, self.run, self.stop = spec, workspace, run, stop
-        self.turn, self.options = turn or Turn(), options
-        self.hopeless: dict[str, Any] | None = None  # why it is ended early
-        self.parts = parts = build(
-            spec, workspace, calls=stored_calls(run), restored=bool(run.checkpoints())
-        )
+        self.number, self.turn, self.options = job.number, job.turn or Turn(), options
+        self.hopeless: dict[str, Any] | None = None  # why it is ended before its time
+        calls, restored = stored_calls(run), bool(run.checkpoints())
+        taken = built.taken(calls, restored) if built else None
+        self.parts = parts = taken or build(spec, workspace, calls=calls, restored=restored)
         self.train_sets, self.validation_sets = train, validation = load_images(parts)
         self.settings = fit_settings(spec, parts, threads=options.threads)
         look_at_images(spec, parts, train, validation, self.settings)
@@ -228,11 +232,11 @@ class _Session:
         self.pictures = Reproductions(run, shown_sets(train, validation))
         self._saved_at = time.monotonic()
 
-    def train(self, number: int) -> Iterator[ev.Event]:
-        """Trains the run; converts the loop's events into files and matrix events."""
+    def train(self) -> Iterator[ev.Event]:
+        """Trains the run to its end, and turns the loop's events into files and our events."""
         self._begin_or_continue()
         self.outlook = Outlook(self.run, self.workspace.store, self.options.rivals)
-        yield self._started(number)
+        yield self._started()
         self.turn = self.turn.begun()
         for event in fit(
             self.state,
@@ -337,10 +341,10 @@ class _Session:
             load_weights(self.state.learner.members[0].ema, loaded, prefix)
         self.run.log(f"weights of {other.folder} at {checkpoint.images:,} images")
 
-    def _started(self, number: int) -> ev.RunStarted:
+    def _started(self) -> ev.RunStarted:
         return ev.RunStarted(
             self.spec.name,
-            number,
+            self.number,
             self.run.record["parameters"]["model"],
             self.state.clock.images,
             self.settings.max_images,

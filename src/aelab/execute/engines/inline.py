@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.execute.events import Event
 from aelab.execute.jobs import Job, Options, Rehearsal
 from aelab.execute.stop import StopRequest
+
+if TYPE_CHECKING:
+    from aelab.assembly.rehearsal import Built
 
 
 @dataclass
@@ -21,13 +24,15 @@ class Inline:
         workspace: folder of runs, folders that may be read, and the device.
         options: of the caller.
         stop: asked between batches and between runs.
-        rehearsal: checks whether runs can be built.
+        rehearsal: looks whether runs can be built.
+        built: the run that it built, until that is trained.
     """
 
     workspace: Workspace
     options: Options
     stop: StopRequest
     rehearsal: Rehearsal
+    built: Built | None = None
 
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
         """See `Engine`."""
@@ -35,7 +40,7 @@ class Inline:
 
         choose_device(self.workspace.device)
         if specs:
-            self.rehearsal(specs, self.workspace)
+            self.built = self.rehearsal(specs, self.workspace, True).built
 
     def train(self, jobs: Sequence[Job]) -> Iterator[Event]:
         """See `Engine`."""
@@ -44,9 +49,9 @@ class Inline:
         for job in jobs:
             if self.stop:
                 return
-            yield from train_run(
-                job.spec, self.workspace, self.options, self.stop, job.number, job.turn
-            )
+            built = self.built if self.built and self.built.spec is job.spec else None
+            self.built = None if built else self.built
+            yield from train_run(job, self.workspace, self.options, self.stop, built)
 
     def __enter__(self) -> Self:
         return self

@@ -95,7 +95,7 @@ class Pool:
         while True:
             part = specs[start : start + some]
             try:
-                self._rehearse(part)
+                self._rehearse(part, to_train=True)
                 return
             except Problems as problems:
                 errors |= {str(error): error for error in problems.errors}
@@ -110,7 +110,7 @@ class Pool:
         needs, step = 0.0, max(1, len(specs) // SAMPLED)
         for spec in specs[::step]:
             with contextlib.suppress(AelabError):  # its own failure, told when it is tried
-                needs = max(needs, self._rehearse([spec]))
+                needs = max(needs, self._rehearse([spec], to_train=False))
         each = BASE_MB + needs
         fitting = max(1, int(self._room_mb / each))
         if fitting < self.jobs:
@@ -174,10 +174,10 @@ class Pool:
         for worker in spare[needed:]:
             worker.dismiss()
 
-    def _rehearse(self, specs: Sequence[RunSpec]) -> float:
+    def _rehearse(self, specs: Sequence[RunSpec], *, to_train: bool) -> float:
         """MB that the first of these that can be trained needs."""
         worker = next(worker for worker in self._workers if not worker.is_gone)
-        worker.order("rehearse", specs)
+        worker.order("rehearse", specs, to_train)
         found: AelabError | None = None
         needs = 0.0
         while not self._stop:

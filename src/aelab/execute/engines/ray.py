@@ -147,7 +147,7 @@ class Ray:
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
         """See `Engine`. Runs on this machine, so that mistakes do not wait for a node."""
         if specs:
-            self._rehearsal(specs, self._workspace)
+            self._rehearsal(specs, self._workspace, False)
 
     def train(self, jobs: Sequence[Job]) -> Iterator[ev.Event]:
         """See `Engine`."""

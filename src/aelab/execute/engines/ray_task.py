@@ -83,7 +83,7 @@ def train(place: Place, job: Job, options: Options) -> Outcome:
         sys.argv[:] = place.command
         end: ev.Event | None = None
         with _saving_when_asked() as stop, sharing_sets(_shelf(place.token)):
-            for event in train_run(job.spec, place.workspace, options, stop, job.number, job.turn):
+            for event in train_run(job, place.workspace, options, stop):
                 end = event if isinstance(event, _ENDS) else end
         return Outcome(end)
     except AelabError as error:

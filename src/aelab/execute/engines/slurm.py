@@ -78,7 +78,7 @@ class Slurm:
     def rehearse(self, specs: Sequence[RunSpec]) -> None:
         """See `Engine`. Runs on this machine, so that mistakes are found without queueing."""
         if specs:
-            self._rehearsal(specs, self._workspace)
+            self._rehearsal(specs, self._workspace, False)
 
     def train(self, jobs: Sequence[Job]) -> Iterator[ev.Event]:
         """See `Engine`."""

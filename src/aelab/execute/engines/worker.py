@@ -2,7 +2,7 @@
 
 Both directions are pickled tuples of plain data, one kind of message each:
 
-    pool -> worker   ("begin", Setup), ("rehearse", specs), ("train", job, options),
+    pool -> worker   ("begin", Setup), ("rehearse", specs, to_train), ("train", job, options),
                      ("stop", signal), ("end",)
     worker -> pool   ("event", event), ("needs", MB), ("done",), ("raised", error),
                      ("fault", traceback)
@@ -24,13 +24,16 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from aelab.assembly.workspace import Workspace
 from aelab.execute import events as ev
 from aelab.execute.jobs import Rehearsal
 from aelab.execute.stop import StopRequest
 from aelab.preparation import reporting
+
+if TYPE_CHECKING:
+    from aelab.assembly.rehearsal import Built, Rehearsed
 
 #: Seconds that a worker without a pool may take to save its run.
 GRACE_SECONDS = 60.0
@@ -80,6 +83,7 @@ class _Worker:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         self.stop = StopRequest()
         self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._built: Built | None = None  # by the rehearsal, until a run is trained
         self._saying = threading.Lock()
         for number in (signal.SIGTERM, getattr(signal, "SIGUSR1", None)):
             if number is not None:
@@ -107,12 +111,13 @@ class _Worker:
             while (order := self._orders.get()) is not None and not self.stop:
                 try:
                     if order[0] == "rehearse":
-                        self.say("needs", self._rehearse(order[1]))
+                        self.say("needs", self._rehearse(*order[1:]))
                     else:
                         _, job, options = order
-                        happening = train_run(
-                            job.spec, setup.workspace, options, self.stop, job.number, job.turn
-                        )
+                        built, self._built = self._built, None
+                        if built and built.spec.folder != job.spec.folder:
+                            built = None  # another worker was given that run
+                        happening = train_run(job, setup.workspace, options, self.stop, built)
                         for event in happening:
                             self.say("event", event)
                 except Exception as error:
@@ -121,11 +126,15 @@ class _Worker:
                 if self.stop:
                     return
 
-    def _rehearse(self, specs: Any) -> float:
+    def _rehearse(self, specs: Any, to_train: bool) -> float:
         from aelab.assembly.parts import choose_device
 
         choose_device(self._setup.workspace.device)
-        return self._setup.rehearsal(specs, self._setup.workspace) if specs else 0.0
+        if not specs:
+            return 0.0
+        found: Rehearsed = self._setup.rehearsal(specs, self._setup.workspace, to_train)
+        self._built = found.built or self._built
+        return found.megabytes
 
     def _preparing(self, what: str, done: int, total: int) -> None:
         self.say("event", ev.Preparing(what, done, total))
