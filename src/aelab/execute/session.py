@@ -39,6 +39,7 @@ from aelab.errors import (
     in_words,
 )
 from aelab.execute import events as ev
+from aelab.execute.incidents import note_incident, note_mending
 from aelab.execute.jobs import Job, Options, Turn, first_record, skip_reason
 from aelab.execute.outlook import Outlook, hopeless
 from aelab.execute.record import (
@@ -82,11 +83,11 @@ def train_run(
     disk, a read-only folder) are raised.
 
     Args:
-        job: the run, and how far it is trained now.
-        workspace: where runs are, what may be read, and the device.
+        job: the run, and how far to train it now.
+        workspace: folder of runs, folders that may be read, and the device.
         options: of the caller.
-        stop: asked between batches.
-        built: the same run as it was built to look at it; None builds it now.
+        stop: checked between batches.
+        built: the same run, built before to check it; None builds it now.
     """
     spec, turn = job.spec, job.turn
     try:
@@ -194,11 +195,11 @@ class _Session:
     """One run that is built and ready to train.
 
     Args:
-        job: its text, and how far it is trained now.
-        workspace: where runs are, what may be read, and the device.
+        job: its resolved text, and how far to train it now.
+        workspace: folder of runs, folders that may be read, and the device.
         run: its directory, locked by the caller.
         options: of the caller.
-        stop: asked between batches.
+        stop: checked between batches.
         built: see `train_run`.
 
     Raises:
@@ -217,7 +218,7 @@ class _Session:
         spec = job.spec
         self.spec, self.workspace, self.run, self.stop = spec, workspace, run, stop
         self.number, self.turn, self.options = job.number, job.turn or Turn(), options
-        self.hopeless: dict[str, Any] | None = None  # why it is ended before its time
+        self.hopeless: dict[str, Any] | None = None  # why it is ended early
         calls, restored = stored_calls(run), bool(run.checkpoints())
         taken = built.taken(calls, restored) if built else None
         self.parts = parts = taken or build(spec, workspace, calls=calls, restored=restored)
@@ -231,11 +232,11 @@ class _Session:
         parts.objective.to(parts.device)
         self.pictures = Reproductions(run, shown_sets(train, validation))
         self._saved_at = time.monotonic()
+        self._begin_or_continue()
+        self.outlook = Outlook(run, workspace.store, options.rivals)
 
     def train(self) -> Iterator[ev.Event]:
-        """Trains the run to its end, and turns the loop's events into files and our events."""
-        self._begin_or_continue()
-        self.outlook = Outlook(self.run, self.workspace.store, self.options.rivals)
+        """Trains the run; converts the loop's events into files and matrix events."""
         yield self._started()
         self.turn = self.turn.begun()
         for event in fit(

@@ -24,7 +24,7 @@ class Inline:
         workspace: folder of runs, folders that may be read, and the device.
         options: of the caller.
         stop: asked between batches and between runs.
-        rehearsal: looks whether runs can be built.
+        rehearsal: checks whether runs can be built.
         built: the run that it built, until that is trained.
     """
 
