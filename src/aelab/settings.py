@@ -661,7 +661,10 @@ class FitSettings:
         default=1000,
     )
     validation_batch_size: int | None = _setting(
-        _COUNT, "images per validation batch", example="256", told="`batch_size`"
+        _COUNT,
+        "images per validation batch",
+        example="256",
+        told="up to 256, as many as are fast; kept for the whole run",
     )
     validation_limit: int | None = _setting(
         _COUNT,

@@ -162,6 +162,11 @@ class ScheduledSets:
         """(first epoch, images) of each set."""
         return [(first, len(images)) for first, images in self._pairs]
 
+    @property
+    def is_augmented(self) -> bool:
+        """Whether any of the sets changes at random."""
+        return any(images.augment for _, images in self._pairs)
+
     def position(self, epoch: int) -> int:
         """Index of the set used in an epoch, from 0."""
         return max(i for i, (first, _) in enumerate(self._pairs) if first <= epoch)

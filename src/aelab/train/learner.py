@@ -28,7 +28,7 @@ from aelab.train.schedules import Schedule, make_schedule
 #: Marks the fields of a learner that a checkpoint stores as plain values, under their names.
 _STORED = {"stored": True}
 #: Their values for checkpoints of earlier versions, which lack them.
-_EARLIER: dict[str, Any] = {"ema_since": {}, "ema_warms_up": False}
+_EARLIER: dict[str, Any] = {"ema_since": {}, "ema_warms_up": False, "validation_batch": 0}
 
 
 class Learner(Protocol):
@@ -100,6 +100,8 @@ class SoloLearner:
         ema_since: for a model that grows: weight name -> step of its first gradient.
         ema_warms_up: whether the EMA decay rises to its final value; False in earlier versions.
         change: differences from the settings after a failure; the loop sets it before each batch.
+        validation_batch: images that a validation computes at once, where the settings do not say;
+            None: not chosen yet; 0: as in training, as in earlier versions.
     """
 
     model: nn.Module
@@ -113,6 +115,7 @@ class SoloLearner:
     threads: int = field(default=1, metadata=_STORED)
     ema_since: dict[str, int] = field(default_factory=dict, metadata=_STORED)
     ema_warms_up: bool = field(default=True, metadata=_STORED)
+    validation_batch: int | None = field(default=None, metadata=_STORED)
     change: Change = UNCHANGED
 
     @property

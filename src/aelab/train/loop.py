@@ -32,6 +32,7 @@ from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_jud
 from aelab.train.machine import prepared_process
 from aelab.train.state import State
 from aelab.train.validation import noise_shape_of, validation_of
+from aelab.train.validation_size import choose_validation_size
 from aelab.train.watch import warnings_of
 
 
@@ -86,6 +87,7 @@ def fit(
     if held_out is not None:
         for run, task in enumerate(tasks):
             remarks[run] = renew_judging(state, run, task.objective, held_out, goal)
+        tasks = _with_validation_size(state, tasks, held_out)
 
     draws = [Draws(task.settings.seed, first.device) for task in tasks]
 
@@ -213,6 +215,29 @@ def _tasks(
                 hint="train the others by themselves",
             )
     return [Task(*task) for task in zip(objectives, of_runs, strict=True)]
+
+
+def _with_validation_size(
+    state: State, tasks: Sequence[Task], held_out: ScheduledSets
+) -> list[Task]:
+    """The tasks with the size of batches that their validations have from the first to the last."""
+    clock, sized = state.clock, []
+    for member, task in zip(state.learner.members, tasks, strict=True):
+        settings = task.settings
+        if settings.validation_batch_size is None and held_out.is_augmented:
+            member.validation_batch = 0  # what is drawn for a batch follows its size
+        if settings.validation_batch_size is None and member.validation_batch is None:
+            set_clock(member.evaluated_model, clock.images, clock.epoch)
+            member.validation_batch = choose_validation_size(
+                member.evaluated_model,
+                task.objective,
+                held_out.at(clock.epoch),
+                settings,
+                clock.images,
+            )
+        chosen = settings.validation_batch_size or member.validation_batch or None
+        sized.append(task._replace(settings=replace(settings, validation_batch_size=chosen)))
+    return sized
 
 
 def train_batch(

@@ -24,10 +24,12 @@ class Validation(ABC):
         training_mode: whether the model is in training mode; else in evaluation mode.
         after_first_batch: whether the first validation comes right after the first training
             batch, where validations are due by images.
+        any_size: whether the size of batches changes only the last bits.
     """
 
     training_mode: ClassVar[bool] = False
     after_first_batch: ClassVar[bool] = False
+    any_size: ClassVar[bool] = False
 
     def batch_size(self, objective: ObjectiveLike, settings: FitSettings) -> int:
         """Images that are computed at once."""
@@ -72,6 +74,8 @@ class EvaluationMode(Validation):
     latents, so there each image has its own noise. It is keyed by the seed and the image's place
     in the set: the same at every validation and for any batch size.
     """
+
+    any_size = True
 
     def batch_size(self, objective: ObjectiveLike, settings: FitSettings) -> int:
         """Images at once; for a bound at most those of training, as it draws as many latents."""
