@@ -18,7 +18,9 @@ from aelab.lab import Lab, TableQuery
 from aelab.study.opened import OpenedRun
 
 #: Verbs of the command line that ask an opened run, and how its method is called.
-OF_OPENED = {"render": "render", "ascii": "write", "encode": "encode"}
+OF_OPENED = {"render": "render", "ascii": "write", "encode": "encode",
+             "reconstruct": "reconstruct", "neighbours": "neighbours", "sample": "sample",
+             "interpolate": "interpolate"}  # fmt: skip
 #: Verbs that are neither: other people's viewers, the names of parts, and the file format itself.
 APART = {"bridge", "parts", "schema"}
 #: What every function takes besides.

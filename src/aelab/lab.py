@@ -33,7 +33,7 @@ from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Sources, store_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from aelab.doctor.plan import Plan
     from aelab.execute.engines.ray import Cluster
@@ -41,14 +41,15 @@ if TYPE_CHECKING:
     from aelab.execute.events import Event
     from aelab.runs.record import Run
     from aelab.study.evaluation import Evaluated
+    from aelab.study.neighbours import Neighbours
     from aelab.study.opened import OpenedRun
     from aelab.study.rendering import Rendered
 
 __all__ = [
-    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check",
-    "data", "evaluate", "figure", "figure_together", "figures", "find_runs", "ls", "open_model",
-    "open_run", "plot", "preparing", "render", "report", "rm", "run", "show", "table", "write",
-    "write_between",
+    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check", "data", "encode", "evaluate",
+    "figure", "figure_together", "figures", "find_runs", "interpolate", "ls", "neighbours",
+    "open_model", "open_run", "plot", "preparing", "reconstruct", "render", "report", "rm", "run",
+    "sample", "show", "table", "write", "write_between",
 ]  # fmt: skip
 
 
@@ -517,6 +518,31 @@ def write_between(
 ) -> list[list[str]]:
     """`OpenedRun.write_between` of a reference; the rest as for `write`."""
     return open_run(reference, **_of_lab(options)).write_between(first, second, **options)
+
+
+def encode(reference: str, images: Any, **options: Any) -> Tensor:
+    """`OpenedRun.encode` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).encode(images, **options)
+
+
+def reconstruct(reference: str, images: Any, **options: Any) -> Tensor:
+    """`OpenedRun.reconstruct` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).reconstruct(images, **options)
+
+
+def neighbours(reference: str, images: Any, **options: Any) -> Neighbours:
+    """`OpenedRun.neighbours` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).neighbours(images, **options)
+
+
+def sample(reference: str, count: int = 16, **options: Any) -> Tensor:
+    """`OpenedRun.sample` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).sample(count, **options)
+
+
+def interpolate(reference: str, first: Any, second: Any, **options: Any) -> Tensor:
+    """`OpenedRun.interpolate` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).interpolate(first, second, **options)
 
 
 def _of_lab(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from aelab.cli.main import app
 from aelab.data import Dataset, TensorDataset
 from aelab.data.sources.folder import image_folder_dataset
 from aelab.errors import AelabError, ConfigError, MissingExtra, ShapeError, UserError
@@ -74,6 +76,11 @@ class Pairs(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, row: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.pixels[row].permute(1, 2, 0).numpy()), row % 2
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
 
 
 PIXELS = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
@@ -182,3 +189,105 @@ def test_parquet_without_its_package_says_what_to_install(
     with pytest.raises(MissingExtra, match="pyarrow") as raised:
         opened.encode("train", out="codes.parquet")
     assert "aelab[frames]" in str(raised.value)
+
+
+def test_reconstructions_are_written_with_the_worst_first(
+    opened: OpenedRun, home: Path, tmp_path: Path
+) -> None:
+    made = opened.reconstruct(home / "pictures", out=tmp_path, count=5)
+    torch.testing.assert_close(made, opened.reconstruct(opened.inputs(home / "pictures").pixels))
+    rows = list(csv.DictReader((tmp_path / "errors.csv").read_text().splitlines()))
+    errors = [float(row["L2"]) for row in rows]
+    assert len(rows) == 13 and errors == sorted(errors, reverse=True)
+    pictures = sorted(path.name for path in tmp_path.glob("0*.png"))
+    assert pictures == [row["picture"] for row in rows[:5]] and not rows[5]["picture"]
+    assert rows[0]["picture"].startswith(f"0001-{rows[0]['class']}-")
+    assert size_of(tmp_path / pictures[0]) == (8, 8)
+    with Image.open(tmp_path / "worst.png") as sheet:
+        assert sheet.size[0] > 400
+    opened.reconstruct(home / "pictures", out=tmp_path, count=1, beside=True)
+    assert size_of(tmp_path / pictures[0]) == (16, 8)
+    with pytest.raises(UserError, match="at least one"):
+        opened.reconstruct("train", count=0)
+
+
+def test_samples_are_single_files_that_keep_their_transparency(home: Path, tmp_path: Path) -> None:
+    opened = Lab(home / "runs", device="cpu").open("use/4")
+    made = opened.sample(3, "gaussian", seed=5, out=tmp_path / "new")
+    files = sorted((tmp_path / "new").iterdir())
+    assert [file.name for file in files] == [f"sample-000{n}.png" for n in (1, 2, 3)]
+    with Image.open(files[2]) as picture:
+        assert picture.mode == "RGBA"
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    assert torch.equal(pixels, (made[2].clamp(0, 1) * 255).round().byte())
+    assert torch.equal(opened.sample(3, "gaussian", seed=5), made)
+    assert not torch.equal(opened.sample(3, "gaussian", seed=6), made)
+    files[0].write_bytes(b"mine")
+    with pytest.raises(UserError, match="did not make it"):
+        opened.sample(3, out=tmp_path / "new")
+    with pytest.raises(UserError, match="at least one"):
+        opened.sample(0)
+
+
+def test_neighbours_find_the_copy(opened: OpenedRun, home: Path, tmp_path: Path) -> None:
+    found = opened.neighbours(home / "pictures", out=tmp_path / "near")
+    pair = {found.files[0], found.nearest_files[0]}
+    assert pair == {"dog/11.png", "dog/copy.png"}
+    assert found.pixels[0] == 0 and found.distances[0] == 0 and found.distances[1] > 0
+    assert "1 of" in found.text().splitlines()[-1]
+    rows = list(csv.DictReader((tmp_path / "near/neighbours.csv").read_text().splitlines()))
+    assert {rows[0]["file"], rows[0]["nearest"]} == pair and len(rows) == len(found.files)
+    assert (tmp_path / "near/neighbours.png").stat().st_size > 500
+    both = [frozenset(two) for two in zip(found.files, found.nearest_files, strict=True)]
+    assert len(set(both)) == len(both)
+    among = opened.neighbours(home / "pictures/dog/copy.png", among=home / "pictures/dog")
+    assert among.nearest_files == ["11.png"] or among.nearest_files == ["copy.png"]
+    with pytest.raises(AelabError, match="only one image"):
+        opened.neighbours(home / "pictures/dog/copy.png")
+
+
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_an_interpolation_begins_and_ends_at_the_reconstructions(
+    opened: OpenedRun, home: Path, tmp_path: Path, path: str
+) -> None:
+    ends = home / "pictures/cat/0.png", home / "pictures/dog/1.png"
+    made = opened.interpolate(*ends, steps=5, path=path, out=tmp_path / "film.gif")
+    assert made.shape == (5, 3, 8, 8)
+    torch.testing.assert_close(made[[0, 4]], opened.reconstruct(list(ends)))
+    with Image.open(tmp_path / "film.gif") as film:
+        assert (film.n_frames, film.size) == (5, (256, 256))  # type: ignore[attr-defined]
+    opened.interpolate(*ends, steps=3, path=path, out=tmp_path / "frames")
+    assert [p.name for p in sorted((tmp_path / "frames").iterdir())][2] == "frame-0003.png"
+    opened.interpolate(*ends, steps=3, path=path, out=tmp_path / "row.png")
+    assert size_of(tmp_path / "row.png") == (24, 8)
+
+
+def test_mistakes_of_interpolations_are_told(opened: OpenedRun, home: Path, tmp_path: Path) -> None:
+    end = home / "pictures/cat/0.png"
+    with pytest.raises(UserError, match="holds 13"):
+        opened.interpolate(end, home / "pictures")
+    with pytest.raises(UserError, match="did you mean 'linear'"):
+        opened.interpolate(end, end, path="liner")
+    with pytest.raises(UserError, match="frames are written as"):
+        opened.interpolate(end, end, out=tmp_path / "a.txt")
+    with pytest.raises(UserError, match="is an input"):
+        opened.interpolate(end, end, out=end, force=True)
+
+
+def test_the_verbs_of_the_command_line_do_the_same(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures = str(home / "pictures")
+    two = [f"{pictures}/cat/0.png", f"{pictures}/dog/1.png"]
+    for words, file in (
+        (["encode", "use/3", pictures], "codes.csv"),
+        (["reconstruct", "use/3", pictures, "-n", "2"], "reconstructions/errors.csv"),
+        (["neighbours", "use/3", pictures, "--among", "train"], "neighbours/neighbours.csv"),
+        (["sample", "use/3", "-n", "2", "--seed", "1"], "samples/sample-0002.png"),
+        (["interpolate", "use/3", *two, "--path", "spherical"], "interpolation.gif"),
+    ):
+        answer = CliRunner().invoke(app, [*words, "--runs", str(home / "runs"), "--device", "cpu"])
+        assert answer.exit_code == 0, answer.output
+        assert (tmp_path / file).is_file()
+        assert file.split("/")[0] in answer.output

@@ -5,7 +5,6 @@ picture -> glyph matching -> characters -> encode, decode -> text
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -25,7 +24,8 @@ from aelab.metrics import flat
 from aelab.metrics.paths import linear_path, spherical_path
 from aelab.outputs import write_output
 from aelab.report import texts as shown_texts
-from aelab.report.pictures import images_in_rows
+from aelab.report.pictures import images_in_rows, png_of
+from aelab.study.figures.film import animation
 from aelab.tensor_pictures import as_pictures, reproduce
 
 if TYPE_CHECKING:
@@ -246,17 +246,10 @@ def _drawn(shown: Sequence[Lines], ending: str) -> bytes:
     size = max(map(len, shown)), max(len(line) for lines in shown for line in lines)
     grids = torch.stack([to_grid(lines, size) for lines in shown])
     pictures = as_pictures(_batch(grids), Characters())
-    buffer = io.BytesIO()
     if ending == ".png":
-        images_in_rows(pictures, len(pictures), gap=FONT_RES).save(buffer, "PNG", optimize=True)
-    else:
-        held = [5 * FRAME_MS, *[FRAME_MS] * (len(pictures) - 2), 5 * FRAME_MS][: len(pictures)]
-        options = {"lossless": True} if ending == ".webp" else {}
-        pictures[0].save(
-            buffer, ending[1:].upper(), save_all=True, append_images=pictures[1:], duration=held,
-            loop=0, **options,
-        )  # fmt: skip
-    return buffer.getvalue()
+        return png_of(images_in_rows(pictures, len(pictures), gap=FONT_RES))
+    held = [5 * FRAME_MS, *[FRAME_MS] * (len(pictures) - 2), 5 * FRAME_MS][: len(pictures)]
+    return animation(pictures, ending[1:], held)
 
 
 class AsciiWriter:

@@ -43,7 +43,7 @@ from aelab.cli.parts import parts
 from aelab.cli.progress import runs_text, show_progress
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import show
-from aelab.cli.use import encode
+from aelab.cli.use import encode, interpolate, neighbours, reconstruct, sample
 from aelab.config import json_schema
 from aelab.config.document import scalar_value
 from aelab.errors import AelabError, ConfigError, UserError, Where
@@ -482,7 +482,8 @@ app.command()(parts)
 app.command()(bridge)
 app.command()(figure)
 app.command()(show)
-app.command()(encode)
+for _use in (encode, reconstruct, neighbours, sample, interpolate):
+    app.command()(_use)
 # Verbs of wings and packages: functions with the annotations of typer. They are imported for every
 # call, so that help lists them, and must be light: torch is imported inside of them.
 for _name, _verb in VERBS.items():

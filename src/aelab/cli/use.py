@@ -1,7 +1,8 @@
-"""Verbs that use a trained run on one's own images: `aelab encode`."""
+"""Verbs that use a trained run: `encode`, `reconstruct`, `neighbours`, `sample`, `interpolate`."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,13 @@ Background = Annotated[
 ]
 
 
+class Way(StrEnum):
+    """How an interpolation goes from one code to another."""
+
+    linear = "linear"
+    spherical = "spherical"
+
+
 def encode(
     run: Reference,
     images: Given,
@@ -51,4 +59,135 @@ def encode(
         Lab(runs, data or (), trust, device).open(run).encode(
             images, out=out, skip_corrupt=skip_corrupt, background=background, force=force
         )
+    print_or_write(str(out), None)
+
+
+def reconstruct(
+    run: Reference,
+    images: Given,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")] = Path(
+        "reconstructions"
+    ),
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="Pictures of so many of the worst; default all."),
+    ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Show the original to the left in each file.")
+    ] = False,
+    skip_corrupt: SkipCorrupt = False,
+    background: Background = "black",
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Encode and decode images with a trained run: one PNG each, the worst first, and a table."""
+    with showing_progress():
+        Lab(runs, data or (), trust, device).open(run).reconstruct(
+            images,
+            out=out,
+            count=count,
+            beside=beside,
+            skip_corrupt=skip_corrupt,
+            background=background,
+            force=force,
+        )
+    print_or_write(f"{out / 'errors.csv'}\n{out / 'worst.png'}", None)
+
+
+def neighbours(
+    run: Reference,
+    images: Given,
+    among: Annotated[
+        str | None,
+        typer.Option(
+            "--among", help="Find the nearest in this set; default: among the images themselves."
+        ),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="Pairs that are printed and drawn.")
+    ] = 20,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the table and the sheet.")
+    ] = Path("neighbours"),
+    skip_corrupt: SkipCorrupt = False,
+    background: Background = "black",
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Find duplicates and near duplicates: pairs of images with similar codes, a table, a sheet."""
+    with showing_progress():
+        found = (
+            Lab(runs, data or (), trust, device)
+            .open(run)
+            .neighbours(
+                images,
+                among=among,
+                count=count,
+                out=out,
+                skip_corrupt=skip_corrupt,
+                background=background,
+                force=force,
+            )
+        )
+    print_or_write(found.text(count), None)
+    print_or_write(f"{out / 'neighbours.csv'}\n{out / 'neighbours.png'}", None)
+
+
+def sample(
+    run: Reference,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of images.")] = 16,
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="auto, prior, gaussian, mixture or flow.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other images.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the PNG files.")] = Path(
+        "samples"
+    ),
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Draw new images from a trained run: one PNG file each, with transparency where it has it."""
+    with showing_progress():
+        Lab(runs, data or (), trust, device).open(run).sample(
+            count, sampler, seed=seed, out=out, force=force
+        )
+    print_or_write(str(out), None)
+
+
+def interpolate(
+    run: Reference,
+    first: Annotated[str, typer.Argument(help="A picture.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Another picture.", show_default=False)],
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Images, both ends included.")] = 16,
+    path: Annotated[Way, typer.Option("--path", help="linear or spherical.")] = Way.linear,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="FILE.gif, .webp, .mp4, .png, or a folder of PNG files."),
+    ] = Path("interpolation.gif"),
+    background: Background = "black",
+    runs: Runs = Path("runs"),
+    data: Data = None,
+    trust: Trust = False,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Interpolate between two pictures through the codes of a trained run: a film, or frames."""
+    Lab(runs, data or (), trust, device).open(run).interpolate(
+        first,
+        second,
+        steps=steps,
+        path=path.value,
+        out=out,
+        background=background,
+        force=force,
+    )
     print_or_write(str(out), None)

@@ -15,14 +15,24 @@ from aelab.assembly.parts import functions_of
 from aelab.assembly.recorded import recorded_range
 from aelab.errors import UserError
 from aelab.medium import medium_of
+from aelab.metrics import flat
 from aelab.metrics.distances import draw_images
-from aelab.ops.value_range import as_given, from_unit
+from aelab.ops.value_range import as_given, from_unit, to_unit
 from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
 from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
 from aelab.study.figures.stored import draw_of_run
 from aelab.study.inputs import Reading, inputs_of, through
+from aelab.study.made import (
+    numbered,
+    path_between,
+    refuse_frames,
+    write_frames,
+    write_pictures,
+    write_reconstructions,
+)
+from aelab.study.neighbours import Neighbours, neighbours_of, refuse_files
 from aelab.study.rendering import Rendered, Request, region_of, render_run
 from aelab.study.superresolution_score import score_run
 
@@ -160,32 +170,172 @@ class OpenedRun:
         return images
 
     @torch.no_grad()
-    def reconstruct(self, images: Any) -> Tensor:
+    def reconstruct(
+        self,
+        images: Any,
+        *,
+        out: str | Path | None = None,
+        count: int | None = None,
+        beside: bool = False,
+        skip_corrupt: bool = False,
+        background: str = "black",
+        force: bool = False,
+    ) -> Tensor:
         """Reconstructions of images, (B, C, H, W) in `value_range`, not clamped.
 
         Args:
             images: a tensor (B, C, H, W), or anything else that `inputs` takes.
+            out: also write them into this folder, the worst first: one PNG file each, a sheet of
+                the worst and a table of the errors; see `study.made.write_reconstructions`.
+            count: with `out`: write the pictures of this many of the worst only.
+            beside: with `out`: each file shows the original to the left.
+            skip_corrupt, background: as for `inputs`.
+            force: replace files in `out` that aelab did not make.
+
+        Raises:
+            UserError, DataError: `images` cannot be read, or `out` cannot be written.
         """
-        if isinstance(images, Tensor):
+        if isinstance(images, Tensor) and out is None:
             return self._reconstruct(self._given(images))
-        return through(self, self.inputs(images), self._reconstruct, "reconstructing")
+        if count is not None and count < 1:
+            raise UserError(f"--count {count}: at least one picture")
+        with replacing(force):
+            given = self.inputs(images, skip_corrupt=skip_corrupt, background=background)
+            made = through(self, given, self._reconstruct, "reconstructing")
+            if out is not None:
+                unit = to_unit(made, self.value_range)
+                inputs = _files(images, given)
+                write_reconstructions(
+                    Path(out), given, unit, count=count, beside=beside, inputs=inputs
+                )
+        return made
 
     def _reconstruct(self, given: Tensor) -> Tensor:
-        reconstruction: Tensor = self.model(given).reconstruction
+        reconstruction: Tensor = self.model(given).reconstruction.float()
         return reconstruction
 
-    def sample(self, count: int = 16, sampler: str = "auto") -> Tensor:
-        """Sampled images (count, C, H, W), not clamped.
+    def sample(
+        self,
+        count: int = 16,
+        sampler: str = "auto",
+        *,
+        seed: int = 0,
+        out: str | Path | None = None,
+        force: bool = False,
+    ) -> Tensor:
+        """Sampled images (count, C, H, W) in `value_range`, not clamped.
 
         Args:
             count: number of images.
             sampler: as for the figure `sample`: `auto`, `prior`, `gaussian`, ...
+            seed: another seed draws other images.
+            out: also write them into this folder, one PNG file each, with transparency where the
+                run has it.
+            force: replace files in `out` that aelab did not make.
 
         Raises:
-            UserError: an unknown sampler.
+            UserError: an unknown sampler, no count, or `out` cannot be written.
             DataError: the run has no validation set.
         """
-        return from_unit(draw_images(self.subject(), sampler, count), self.value_range)
+        if count < 1:
+            raise UserError(f"{count} samples: at least one")
+        with replacing(force), functions_of(self.spec):
+            names = numbered("sample", count)
+            for name in names if out is not None else ():
+                refuse_to_replace(Path(out or "") / f"{name}.png")
+            unit = draw_images(self.subject(), sampler, count, seed)
+            if out is not None:
+                write_pictures(Path(out), names, unit, medium_of(self.model))
+        return from_unit(unit, self.value_range)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        steps: int = 16,
+        path: str = "linear",
+        out: str | Path | None = None,
+        background: str = "black",
+        force: bool = False,
+    ) -> Tensor:
+        """Images (steps, C, H, W) on the way from one image to another, through their codes.
+
+        Args:
+            first, second: single images: pictures, or anything else that `inputs` takes.
+            steps: images, the reconstructions of both ends included.
+            path: straight (`linear`) or along the great circle (`spherical`).
+            out: also write a film (`.gif`, `.webp`, `.mp4`), a row (`.png`), or a folder of PNG
+                files; see `study.made.write_frames`.
+            background: as for `inputs`.
+            force: replace files that aelab did not make.
+
+        Returns:
+            In `value_range`, not clamped.
+
+        Raises:
+            UserError: an unknown path, no single images, or `out` cannot be written.
+        """
+        inputs = _paths(first, second)
+        with replacing(force):
+            if out is not None:
+                refuse_frames(Path(out), steps, inputs)
+            codes = [self.encode(end, background=background) for end in (first, second)]
+            for end, code in zip((first, second), codes, strict=True):
+                if len(code) != 1:
+                    raise UserError(
+                        f"an interpolation has one image at each end, {end} holds {len(code):,}",
+                        hint="give two pictures",
+                    )
+            start, end = (flat(code)[0].cpu() for code in codes)
+            way = path_between(start, end, steps, path)
+            made = self.decode(way.reshape(steps, *codes[0].shape[1:]).to(codes[0])).float().cpu()
+            if out is not None:
+                unit = to_unit(made, self.value_range)
+                write_frames(Path(out), unit, medium_of(self.model), inputs=inputs)
+        return made
+
+    def neighbours(
+        self,
+        images: Any,
+        *,
+        among: Any = None,
+        count: int = 20,
+        out: str | Path | None = None,
+        skip_corrupt: bool = False,
+        background: str = "black",
+        force: bool = False,
+    ) -> Neighbours:
+        """Pairs of images with similar codes, the most similar first.
+
+        Args:
+            images: anything that `inputs` takes.
+            among: find the nearest of each image in this set; None among the images themselves.
+            count: pairs on the sheet.
+            out: also write a table of all pairs and a sheet of the first into this folder.
+            skip_corrupt, background: as for `inputs`.
+            force: replace files that aelab did not make.
+
+        Raises:
+            UserError, DataError: `images` cannot be read, or `out` cannot be written.
+        """
+        if count < 1:
+            raise UserError(f"--count {count}: at least one pair")
+        read: dict[str, Any] = {"skip_corrupt": skip_corrupt, "background": background}
+        with replacing(force):
+            if out is not None:
+                refuse_files(Path(out), _paths(images, among))
+            given = self.inputs(images, **read)
+            codes = through(self, given, self.model.encode, "encoding")  # type: ignore[arg-type]
+            others, other_codes = None, None
+            if among is not None:
+                others = self.inputs(among, **read)
+                other_codes = through(self, others, self.model.encode, "encoding")  # type: ignore[arg-type]
+            found = neighbours_of(given, codes, others, other_codes, count)
+            if out is not None:
+                found.write(Path(out), count, _files(images, given))
+        return found
 
     def subject(self, limit: int = 10_000, *, every_class: bool = False) -> Subject:
         """Model and images in the form that metrics and figures use; see `metrics.Subject`."""
@@ -332,6 +482,12 @@ class OpenedRun:
 
     def _given(self, images: Tensor) -> Tensor:
         return as_given(images, self.value_range).to(self.parts.device)
+
+
+def _files(source: Any, images: Images) -> list[str | os.PathLike[str]]:
+    """The files that images of a path are read from."""
+    folders = [Path(path) for path in _paths(source) if Path(path).is_dir()]
+    return _paths(source) + [folder / name for folder in folders for name in images.file_names]
 
 
 def _paths(*given: Any) -> list[str | os.PathLike[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -68,8 +69,22 @@ def film(run: Run, kind: str = "webp", split: str = "heldout", count: int = SHOW
         MissingExtra: `mp4` without PyAV.
     """
     pictures = frames(run, split, count)
+    return animation(pictures, kind, [FRAME_MS] * (len(pictures) - 1) + [10 * FRAME_MS])
+
+
+def animation(pictures: Sequence[Image.Image], kind: str, milliseconds: Sequence[int]) -> bytes:
+    """Pictures of one size as a film that repeats.
+
+    Args:
+        pictures: one a frame.
+        kind: `webp` (lossless and small), `gif` or `mp4`.
+        milliseconds: how long each frame stays.
+
+    Raises:
+        UserError: unknown kind.
+        MissingExtra: `mp4` without PyAV.
+    """
     if kind in ("webp", "gif"):
-        durations = [FRAME_MS] * (len(pictures) - 1) + [10 * FRAME_MS]
         options: dict[str, Any] = {"lossless": True, "method": 4} if kind == "webp" else {}
         buffer = io.BytesIO()
         pictures[0].save(
@@ -77,29 +92,30 @@ def film(run: Run, kind: str = "webp", split: str = "heldout", count: int = SHOW
             kind.upper(),
             save_all=True,
             append_images=pictures[1:],
-            duration=durations,
+            duration=list(milliseconds),
             loop=0,
             **options,
         )
         return buffer.getvalue()
     if kind == "mp4":
-        return _mp4(pictures)
+        return _mp4(pictures, milliseconds)
     raise UserError(f"unknown kind of film '{kind}'", hint="possible: webp, gif, mp4")
 
 
-def _mp4(pictures: list[Image.Image]) -> bytes:
+def _mp4(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
     try:
         import av
     except ImportError:
         raise MissingExtra("a film as mp4", "av", "video") from None
-    buffer = io.BytesIO()
-    # H.264 with yuv420p needs even sizes.
+    buffer, step = io.BytesIO(), min(milliseconds)
+    # Even sizes are what the usual players take.
     width, height = (size - size % 2 for size in pictures[0].size)
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=1000 // FRAME_MS)
+        stream = container.add_stream("libx264", rate=1000 // step)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for picture in [*pictures, *[pictures[-1]] * 9]:
-            frame = av.VideoFrame.from_image(picture.crop((0, 0, width, height)))
-            container.mux(stream.encode(frame))
+        for picture, stays in zip(pictures, milliseconds, strict=True):
+            frame = picture.convert("RGB").crop((0, 0, width, height))
+            for _ in range(round(stays / step)):
+                container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode())
     return buffer.getvalue()
