@@ -1,11 +1,11 @@
 """aelab: a laboratory for autoencoders of small images.
 
-    Lab           where runs lie, what may be read, and where to compute; its methods are the verbs
+    Lab           folder of runs, folders that may be read, and device; its methods are the verbs
     check, run, table, plot, ls, evaluate, figure, render
-                  the same verbs on a `Lab` of the moment; all of them are in `aelab.lab`
-    open_run      a stored run with its model, an `OpenedRun`; `open_model` gives the model alone
-    register      make one's own class or function usable in experiment files
-    AelabError    everything that ends in one message
+                  the same verbs as functions, each with its own `Lab`; all are in `aelab.lab`
+    open_run      a stored run with its model, an `OpenedRun`; `open_model` returns only the model
+    register      makes a class or function of yours usable in experiment files
+    AelabError    base class of all errors with a message for the user
 
 Names are resolved when first used: importing aelab imports no torch.
 """

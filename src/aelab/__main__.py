@@ -1,4 +1,4 @@
-"""`aelab` and `python -m aelab`: listens for Ctrl-C before anything slow is imported."""
+"""`aelab` and `python -m aelab`: handles Ctrl-C before anything slow is imported."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import FrameType
 
 
 def main() -> None:
-    """Runs a verb. Ctrl-C while aelab still starts ends it without a word: exit code 130."""
+    """Runs a verb. Ctrl-C during the start ends it without a message: exit code 130."""
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        """Notes it too: code in C may swallow the exception in the middle of an import."""
+        """Also sets a flag: C code may swallow the exception during an import."""
         nonlocal interrupted
         interrupted = True
         raise KeyboardInterrupt

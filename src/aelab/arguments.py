@@ -1,7 +1,7 @@
-"""Whether a value fits an annotation, and an annotation in words.
+"""Checks whether a value fits an annotation, and describes annotations in words.
 
-Only plain kinds are judged: numbers, truth values, text, choices, sequences, mappings, classes. An
-annotation beyond these accepts everything, and the part itself says what is wrong.
+Only plain types are checked: numbers, booleans, text, choices, sequences, mappings, classes. Other
+annotations accept every value; the part itself then raises for wrong ones.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NAMES = {
 
 
 def fit_annotation(value: Any, annotation: Any) -> tuple[bool, Any]:
-    """(whether `value` fits `annotation`, `value` in the form that is meant).
+    """Returns (whether `value` fits `annotation`, `value` converted to it).
 
-    A list becomes a tuple where a tuple is meant; a truth value is no number.
+    A list becomes a tuple if the annotation is a tuple; a boolean is not a number.
     """
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any or annotation is object:
@@ -56,7 +56,7 @@ def fit_annotation(value: Any, annotation: Any) -> tuple[bool, Any]:
 
 
 def annotation_words(annotation: Any) -> str:
-    """An annotation as a reader of a message needs it: `a whole number or None`."""
+    """An annotation in words for messages: `a whole number or None`."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return annotation_words(inner[0])

@@ -1,7 +1,7 @@
 """The exception tree, and the words "did you mean".
 
     AelabError               anything that ends in one message instead of a traceback
-    ├── UserError            something the user can mend (exit code 2)
+    ├── UserError            something the user can correct (exit code 2)
     │   ├── ConfigError      the experiment file: file, line, key, value, what is possible
     │   │   └── RefusedError a block asked for something only --trust allows
     │   ├── DataError        missing, corrupt or unexpected data files
@@ -24,27 +24,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-#: Controls of terminals, marks that turn text around, halves of characters; not line and tab.
+#: Terminal control characters, marks of text direction, surrogates; not newline and tab.
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
-#: Longer than any hash.
+#: Numbers with more digits than any hash.
 _LONG_NUMBER = re.compile(r"\d{80,}")
 
 
 def visible(text: str) -> str:
-    """The text with control characters written out (`\\x1b`): nobody's name steers a terminal."""
+    """The text with control characters escaped (`\\x1b`), so that no name controls the terminal."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-#: Longer texts of others are cut in messages.
+#: Longer foreign texts are cut in messages.
 MOST_CHARACTERS = 300
 
 
 def _shortened(text: str) -> str:
-    """The text with numbers of more digits than anybody reads cut in the middle."""
+    """The text with very long numbers cut in the middle."""
     return _LONG_NUMBER.sub(
         lambda found: f"{found[0][:6]}...{found[0][-3:]} ({len(found[0])} digits)", text
     )
@@ -68,7 +68,7 @@ class Where:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def before(self, message: str) -> str:
-        """The message behind the place; a key that both begin with is told once."""
+        """The message after the place; a key that both start with appears once."""
         if not str(self):
             return message
         return f"{self}: {message.removeprefix(f'{self.key}: ') if self.key else message}"
@@ -81,7 +81,7 @@ class AelabError(Exception):
         message: what is wrong, with the given value and what is possible.
         where: the place in a file, if there is one.
         hint: what to type or change.
-        code: the stable name of what is wrong, see `findings.CODES`; None for that of the kind.
+        code: the stable name of the mistake, see `findings.CODES`; None: that of the class.
     """
 
     exit_code = 1
@@ -103,7 +103,7 @@ class AelabError(Exception):
             self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An error of a worker process is told by the process that started it.
+        # Errors of a worker process are pickled for the process that started it.
         return _remade, (type(self), self.__dict__)
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class AelabError(Exception):
 
 
 def _remade(kind: type[AelabError], attributes: dict[str, Any]) -> AelabError:
-    """An error as it was in another process, whatever its constructor takes."""
+    """Restores a pickled error without calling its constructor, which may take other arguments."""
     error = kind.__new__(kind)
     error.args = (attributes["message"],)
     error.__dict__.update(attributes)
@@ -120,7 +120,7 @@ def _remade(kind: type[AelabError], attributes: dict[str, Any]) -> AelabError:
 
 
 class UserError(AelabError):
-    """Something the user can mend."""
+    """Something the user can correct."""
 
     exit_code = 2
 
@@ -153,9 +153,9 @@ class MissingExtra(UserError):
     """A part needs a package that comes with one of aelab's extras.
 
     Args:
-        part: what was asked for.
-        package: which cannot be imported.
-        extra: of aelab, that brings it.
+        part: the requested part.
+        package: the package that cannot be imported.
+        extra: the extra of aelab that contains it.
     """
 
     code = "package-missing"
@@ -185,7 +185,7 @@ class Problems(UserError):
 
 
 class Mistakes:
-    """Errors of independent steps, so that one does not hide the next.
+    """Collects the errors of independent steps, so that one does not hide the next.
 
     Attributes:
         errors: so far, in order.
@@ -196,7 +196,7 @@ class Mistakes:
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[None]:
-        """Keeps an error from inside of `with` for `tell`; what follows in there is left out."""
+        """Context manager: catches an error and keeps it for `tell`."""
         try:
             yield
         except Problems as problems:
@@ -205,7 +205,7 @@ class Mistakes:
             self.errors.append(error)
 
     def tell(self) -> None:
-        """Raises what was collected, if anything.
+        """Raises the collected errors, if there are any.
 
         Raises:
             AelabError: the only one.
@@ -227,8 +227,8 @@ class DivergedError(RunFailed):
     """Training made a loss or a weight infinite, not a number, or meaningless.
 
     Attributes:
-        what: was noticed, in a few words.
-        incident: all that is known about it, as plain data; None where it was not looked for.
+        what: the problem, in a few words.
+        incident: all facts about it, as plain data; None if they were not collected.
     """
 
     what: str = ""
@@ -238,15 +238,15 @@ class DivergedError(RunFailed):
 
 
 def in_words(error: BaseException) -> str:
-    """An exception that is none of ours in one line: its kind and what it says."""
+    """A foreign exception in one line: its class and its text."""
     kind = type(error).__name__
-    if isinstance(error, MemoryError):  # which says nothing itself
+    if isinstance(error, MemoryError):  # has no text
         return "out of memory"
     if isinstance(error, SystemExit):
         return "code of a file must not end the program (SystemExit)"
     try:
         said = " ".join(str(error).split())
-    except Exception:  # its own text cannot be made, for instance of a number of 5,000 digits
+    except Exception:  # str() itself fails, for instance for a number of 5,000 digits
         said = ""
     if len(said) > MOST_CHARACTERS:
         said = f"{said[:MOST_CHARACTERS]} ..."
@@ -254,15 +254,15 @@ def in_words(error: BaseException) -> str:
 
 
 def shown(value: object) -> str:
-    """A given value for a message: its `repr`, shortened where it is long."""
+    """A value for a message: its `repr`, shortened if it is long."""
     try:
         text = repr(value)
-    except Exception:  # whole numbers of more than 4,300 digits have no text
+    except Exception:  # Python refuses to print integers of more than 4,300 digits
         return f"a {type(value).__name__} too long to show"
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
 
 
-#: Names of other tools, and old ones of our own -> what the same thing is called here.
+#: Names from other tools, and old names -> the name used here.
 KNOWN_AS = {
     "perceptual_model": "PerceptualLoss", "epochs": "max_epochs", "num_epochs": "max_epochs",
     "n_epochs": "max_epochs", "max_steps": "max_images", "num_steps": "max_images",
@@ -287,10 +287,10 @@ KNOWN_AS = {
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of `choices`, or an empty string.
+    """`; did you mean 'x'?` for the closest of `choices`, or an empty string.
 
-    Silent rather than wrong: a name is near if it differs by case and `_` only, is known from
-    another tool, or is a slip of the pen: few letters of the whole, and of every word in it.
+    Only clear matches are suggested: names that differ only in case and `_`, names known from
+    another tool, and typos: few changed letters in total and in every word.
     """
     names = [str(choice) for choice in choices]
     near = _same_letters(name, names) or _known_as(name, names) or _slip(name, names)
@@ -298,7 +298,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def _same_letters(name: str, names: Sequence[str]) -> str | None:
-    """The choice that differs in upper and lower case, or in `_` and `-`, only."""
+    """The choice that differs only in case, or in `_` and `-`."""
     wanted = _letters(name)
     return next((choice for choice in names if choice != name and _letters(choice) == wanted), None)
 
@@ -309,7 +309,7 @@ def _known_as(name: str, names: Sequence[str]) -> str | None:
 
 
 def _slip(name: str, names: Sequence[str]) -> str | None:
-    """The choice with the fewest changed letters, if those are few; of a path its end may do."""
+    """The choice with the fewest changed letters, if few; for a path also by its last part."""
     allowed = []
     for choice in names:
         for form in {choice, choice if "/" in name else choice.rpartition("/")[2]}:
@@ -320,7 +320,7 @@ def _slip(name: str, names: Sequence[str]) -> str | None:
 
 
 def _is_near(name: str, choice: str, changes: int) -> bool:
-    """At most one change in four letters in all, and no word exchanged for another."""
+    """Whether at most one letter in four is changed, and no whole word."""
     if name == choice or _other_number(name, choice):
         return False
     if _is_shortened(name, choice) or _begin_alike(name, choice):
@@ -338,9 +338,9 @@ def _is_near(name: str, choice: str, changes: int) -> bool:
 
 
 def _other_number(name: str, choice: str) -> bool:
-    """Whether each has its own number: `Conv3d` is no slip of `Conv2d`.
+    """Whether the two contain different numbers: `Conv3d` is not a typo of `Conv2d`.
 
-    Of several numbers, as in the hash of a commit or the name of a run, one may be a slip.
+    If there are several numbers, as in a commit hash or a run name, one of them may be a typo.
     """
     one, other = re.findall(r"\d+", name), re.findall(r"\d+", choice)
     several = len(one) == len(other) > 1 and sum(map(str.__ne__, one, other)) == 1
@@ -348,13 +348,13 @@ def _other_number(name: str, choice: str) -> bool:
 
 
 def _is_shortened(name: str, choice: str) -> bool:
-    """Whether one is the beginning of the other, at least half of it and four letters."""
+    """Whether one is a prefix of the other, with at least four letters and half of it."""
     short, long = sorted((_letters(name), _letters(choice)), key=len)
     return len(short) >= 4 and long.startswith(short) and 2 * len(short) >= len(long)
 
 
 def _begin_alike(name: str, choice: str) -> bool:
-    """Whether two thirds of both begin them alike (validate, validation), of short names more."""
+    """Whether both share a prefix of two thirds (validate, validation); more for short names."""
     one, other = _letters(name), _letters(choice)
     pairs = zip(one, other, strict=False)
     same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
@@ -372,9 +372,10 @@ def _words(name: str) -> list[str]:
 
 
 def _changes(one: str, other: str) -> int:
-    """Letters to insert, drop, replace or exchange with a neighbour to make one of the other."""
+    """Edit distance: letters to insert, delete, replace or swap with a neighbour."""
     if abs(len(one) - len(other)) > max(len(one), len(other)) // 2:
         return max(len(one), len(other))
+    # Damerau-Levenshtein distance by dynamic programming, row by row.
     rows = [list(range(len(other) + 1))]
     for i, a in enumerate(one, start=1):
         row = [i]
@@ -387,7 +388,7 @@ def _changes(one: str, other: str) -> int:
 
 
 def one_of(choices: Iterable[str], *, limit: int = 40) -> str:
-    """A sorted, comma-separated list of what is possible."""
+    """A sorted, comma-separated list of choices."""
     names = sorted(choices)
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,8 +1,8 @@
-"""Opening files that others made: only regular ones, pictures in listed formats, one error for all.
+"""Opens foreign files safely: only regular files, images only in listed formats, one error type.
 
-A pipe would be waited for without end, and a device may give bytes without end. Pillow left to
-itself opens formats that start other programs (EPS runs Ghostscript) or read further files. So
-nobody else in aelab opens a picture or reads a data file.
+Reading a pipe could block forever, and a device could return bytes forever. By default Pillow also
+opens formats that start other programs (EPS runs Ghostscript) or read further files. So all images
+and data files in aelab are opened here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from aelab.errors import AelabError, DataError
 
-#: What Pillow may take a file for, whatever its name.
+#: Formats that Pillow may recognise, independent of the file name.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 _KINDS = (
@@ -32,14 +32,14 @@ _KINDS = (
 
 
 class NoPicture(DataError):
-    """A file that is no picture of the formats that are read."""
+    """A file that is not an image in one of the accepted formats."""
 
 
 def irregular(path: Path) -> str:
-    """What a path is in words where it is no regular file (`a pipe (FIFO)`), else an empty text.
+    """The kind of a path in words (`a pipe (FIFO)`); empty for a regular file.
 
     Raises:
-        OSError: there is nothing, or it may not be looked at.
+        OSError: it does not exist, or cannot be accessed.
     """
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
@@ -48,17 +48,17 @@ def irregular(path: Path) -> str:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A regular file to be read, links followed; never waits for a pipe or a device.
+    """Opens a regular file for reading, follows links; never blocks on a pipe or a device.
 
     Raises:
-        DataError: there is no such file, it is none, or it may not be read.
+        DataError: it does not exist, is not a regular file, or cannot be read.
     """
     try:
         words = irregular(path)
         if not words:
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             descriptor = os.open(path, flags)
-            # Looked at again: it may have been exchanged in between.
+            # Checked again: the path may have been replaced in between.
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return os.fdopen(descriptor, "rb")
             os.close(descriptor)
@@ -71,7 +71,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path) -> bytes:
-    """All bytes of a regular file.
+    """Reads all bytes of a regular file.
 
     Raises:
         DataError: see `open_file`; or reading fails.
@@ -85,18 +85,18 @@ def read_file(path: Path) -> bytes:
 
 @contextmanager
 def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
-    """A picture as Pillow opens it, not decoded yet; what goes wrong inside of `with` is one error.
+    """Context manager: opens an image with Pillow; any failure inside becomes a DataError.
 
     Args:
-        path: a regular file; its content decides about its format, not its name.
-        formats: of Pillow.
+        path: a regular file; its content decides the format, not its name.
+        formats: accepted formats of Pillow.
 
     Raises:
-        NoPicture: the content is of none of these formats.
-        DataError: the file is missing, no regular file, damaged, or unpacks to far too much.
+        NoPicture: the content has none of these formats.
+        DataError: the file is missing, not regular, damaged, or a decompression bomb.
     """
     with open_file(path) as file, warnings.catch_warnings():
-        # Large pictures up to Pillow's limit are fine; odd metadata are not looked at.
+        # Ignores warnings about large images (up to Pillow's limit) and odd metadata.
         warnings.simplefilter("ignore")
         try:
             with Image.open(file, formats=tuple(formats)) as image:
@@ -106,7 +106,7 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image
         except UnidentifiedImageError:
             raise NoPicture(f"cannot read the image {path}: it is not a readable image") from None
         except Exception as error:
-            # Pillow answers damaged files with nearly every exception that Python has.
+            # For damaged files Pillow raises almost any exception class.
             reason = str(error).replace(repr(file), "it").strip() or type(error).__name__
             raise DataError(f"cannot read the image {path}: {reason}", hint=DAMAGED) from None
 

@@ -1,4 +1,4 @@
-"""What a look at a file, a data set, a run or the store found: one type, told alike everywhere."""
+"""Findings: problems, warnings and notes about files, data sets, runs and the store."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Literal, NamedTuple
 
 from aelab.errors import AelabError, Problems, Where, visible
 
-#: `problem` refuses a run, `warning` says that its result will not be what is wanted, `note` is
-#: what a reader of the result must know.
+#: `problem` prevents a run, `warning` means that its result is probably not what the user wants,
+#: `note` is a fact for readers of the result.
 Level = Literal["problem", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("problem", "warning", "note")
 
 
 class Code(NamedTuple):
-    """A line of `CODES`.
+    """An entry of `CODES`.
 
     Attributes:
-        levels: at which it is told, the gravest first.
+        levels: possible levels, the most severe first.
         meaning: one sentence.
     """
 
@@ -28,16 +28,16 @@ class Code(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd, or that a reader of the results must know.
+    """A problem, a warning, or a note for readers of the results.
 
     Attributes:
-        level: `problem` for what cannot be right (`check` and `run` refuse it), `warning` for what
-            most likely spoils the result, `note` for what is odd and may be meant.
+        level: `problem`: it is wrong (`check` and `run` stop); `warning`: it most likely spoils the
+            result; `note`: it is unusual but may be intended.
         code: a short stable name for tests and JSON, for instance `data-not-finite`; see `CODES`.
         message: what was found, where and by how much.
-        way_out: what to type or change; empty where nothing need be done.
+        way_out: what to type or change; empty if nothing needs to be done.
         where: the place in the experiment file, if there is one.
-        seen: images seen when it was found first and last; None for what is known before training.
+        seen: image counts at which it was found first and last; None before training.
     """
 
     level: Level
@@ -48,7 +48,7 @@ class Finding:
     seen: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        """Two lines: the place and what is wrong, then what to do, as errors are told."""
+        """Two lines, as for errors: the place and the message, then what to do."""
         told = self._placed()
         return f"{told}\n  {self.way_out}" if self.way_out else told
 
@@ -57,7 +57,7 @@ class Finding:
         return f"{self._placed()}; {self.way_out}" if self.way_out else self._placed()
 
     def line(self) -> str:
-        """One line without the place: what tables and reports of stored runs say."""
+        """One line without the place, for tables and reports of stored runs."""
         when = f"{_images(self.seen)}: " if self.seen else ""
         return f"{when}{self.message}; {self.way_out}" if self.way_out else f"{when}{self.message}"
 
@@ -66,7 +66,7 @@ class Finding:
         return when + (self.where.before(self.message) if self.where else self.message)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for `--json` and the record of a run; no folder of this machine is in it."""
+        """Plain data for `--json` and the record of a run; contains no folder of this machine."""
         found: dict[str, Any] = {
             "level": self.level,
             "code": self.code,
@@ -83,7 +83,7 @@ class Finding:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Finding:
-        """The opposite of `as_json`; what somebody else wrote is read as far as it goes."""
+        """The inverse of `as_json`; tolerates missing and wrong entries."""
         level = entry.get("level")
         where, seen = entry.get("where"), entry.get("seen")
         place = where if isinstance(where, Mapping) else {}
@@ -107,17 +107,17 @@ class Finding:
 
     @classmethod
     def of_error(cls, error: AelabError) -> Finding:
-        """The problem that an error tells."""
+        """The problem for an error."""
         told = visible(error.message)
         return cls("problem", error.code, told, visible(error.hint or ""), error.where)
 
 
-#: The code of a line of text that a run of an earlier version stored.
+#: The code of a note that an earlier version stored as text.
 STORED_NOTE = "stored-note"
 
 
 def of_errors(errors: Iterable[AelabError]) -> list[Finding]:
-    """The problems that errors tell, each once; `Problems` are several."""
+    """The problems for errors, each once; `Problems` counts as its errors."""
     found: list[Finding] = []
     for error in errors:
         found += (
@@ -138,13 +138,13 @@ def below_problems(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def stored_findings(record: Mapping[str, Any]) -> list[Finding]:
-    """What the record of a run says: its `findings`, or the `notes` of earlier versions.
+    """The findings in the record of a run, or its `notes` from earlier versions.
 
-    Earlier versions kept every note as a line of text under `notes`, and those about data also
-    under `findings`; such a line is told with its code.
+    Earlier versions stored every note as text under `notes`, and notes about data also under
+    `findings`; such a text is returned as its finding, with the code.
 
     Args:
-        record: of `run.json`.
+        record: content of `run.json`.
     """
     entries = record.get("findings") or []
     found = [Finding.from_json(entry) for entry in entries if isinstance(entry, dict)]
@@ -171,7 +171,7 @@ _WARNING: tuple[Level, ...] = ("warning",)
 _NOTE: tuple[Level, ...] = ("note",)
 _BOTH: tuple[Level, ...] = ("problem", "note")
 
-#: Every code of the house; `docs/doctor.md` has the same table.
+#: Every code; `docs/doctor.md` has the same table.
 CODES: dict[str, Code] = {
     # errors of the text, the files, the store
     "config": Code(_PROBLEM, "a key or a value of the experiment file is wrong"),

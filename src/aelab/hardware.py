@@ -1,8 +1,8 @@
-"""What this machine has left for a run: cores, memory. Found without torch.
+"""Free cores and memory of this machine, without torch.
 
-Cores are what the system lets this process use, less what others use. Two kinds of use count: what
-was busy in a short moment just now, and what other `aelab run` have claimed and may not have begun
-to use. So processes that are started in the same second share the cores.
+Free cores are the cores that this process may use, minus those in use. In use are cores that are
+busy now (measured for a short time), and cores that other `aelab run` processes have claimed, even
+if they do not use them yet. So processes started in the same second share the cores.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pathlib import Path
 
 from aelab.roots import cache_folder
 
-#: Seconds that the use of the cores is measured for, and how long that figure is used.
+#: Seconds of one measurement of core usage, and seconds for which it is reused.
 _MOMENT, _KEPT = 0.05, 5.0
 #: (when, busy cores) of the last measurement.
 _measured: list[tuple[float, float]] = []
-#: Claims of this process: they do not count against itself.
+#: Claims of this process, which it does not count itself.
 _own: dict[Path, int] = {}
 
 _TRIM_BYTES = 4_000_000_000
 
 
 def free_cores() -> int:
-    """Cores that nobody uses or has claimed, at most the quota of the container; at least 1."""
+    """Cores that are neither in use nor claimed, at most the container's quota; at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     taken = max(busy_cores(), float(claimed_cores()))
     free = min((allowed or os.cpu_count() or 1) - taken, _cgroup_cores())
@@ -39,15 +39,15 @@ def free_cores() -> int:
 
 
 def asked_threads() -> int | None:
-    """OMP_NUM_THREADS where somebody set it: schedulers and parallel shells do."""
+    """OMP_NUM_THREADS if it is set, as by schedulers and parallel shells; else None."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else None
 
 
 def busy_cores() -> float:
-    """Cores in use just now, of those allowed; where that cannot be seen, the last minute's load.
+    """Allowed cores in use now; where this is unknown, the load average of the last minute.
 
-    Takes 0.05 seconds at most every 5 seconds; whoever asks sleeps meanwhile and is not counted.
+    Takes 0.05 seconds, at most every 5 seconds; the caller sleeps meanwhile and is not counted.
     """
     now = time.monotonic()
     if _measured and now - _measured[0][0] < _KEPT:
@@ -64,7 +64,7 @@ def busy_cores() -> float:
 
 
 def _ticks() -> tuple[float, float, int] | None:
-    """Busy and total ticks of the allowed cores, and their number; None where nothing tells."""
+    """Busy ticks, total ticks and number of the allowed cores; None if unknown."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
         allowed = os.sched_getaffinity(0)
@@ -82,7 +82,7 @@ def _ticks() -> tuple[float, float, int] | None:
 
 
 def free_memory_mb() -> float:
-    """Memory that can be used without swapping, in MB; infinite where nothing tells."""
+    """Memory that can be used without swapping, in MB; infinite if unknown."""
     free = math.inf
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -97,14 +97,14 @@ def free_memory_mb() -> float:
 
 
 def has_gpu() -> bool:
-    """Whether `--device auto` may find a GPU: a look at device files, because torch is slow."""
+    """Whether `--device auto` may find a GPU; checks device files, as importing torch is slow."""
     if not Path("/proc").exists():
-        return True  # it cannot be seen from here
+        return True  # unknown on this system
     return any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd"))
 
 
 def allocator_environment() -> dict[str, str]:
-    """Environment variables for a child process whose allocator shall keep freed memory."""
+    """Environment variables that make the allocator of a child process keep freed memory."""
     return {
         "MALLOC_TRIM_THRESHOLD_": str(_TRIM_BYTES),
         "MALLOC_MMAP_THRESHOLD_": str(_TRIM_BYTES),
@@ -135,12 +135,12 @@ def claimed_cores() -> int:
 
 @contextlib.contextmanager
 def claim(most: int, threads: int = 1, least: int = 1) -> Iterator[int]:
-    """Claims cores for several runs at once; gives how many there is room for.
+    """Context manager: claims cores for parallel runs; yields the number of runs granted.
 
     Args:
-        most: runs wanted at once.
-        threads: of each.
-        least: granted even where nothing is free.
+        most: parallel runs wanted.
+        threads: of each run.
+        least: runs granted even if no core is free.
     """
     from filelock import FileLock, Timeout
 
@@ -155,7 +155,7 @@ def claim(most: int, threads: int = 1, least: int = 1) -> Iterator[int]:
             owner = {"pid": os.getpid(), "mark": process_mark(os.getpid())}
             path.write_text(json.dumps({**owner, "cores": granted * threads}))
             _own[path] = granted * threads
-    except (OSError, NotImplementedError, Timeout):  # a claim is good manners, no more
+    except (OSError, NotImplementedError, Timeout):  # claims are only advisory
         granted = max(granted, min(most, free_cores() // threads))
     try:
         yield granted
@@ -167,15 +167,15 @@ def claim(most: int, threads: int = 1, least: int = 1) -> Iterator[int]:
 
 
 def _claims() -> Path:
-    """The folder of the claims on this machine: a shared home folder is of several."""
+    """The folder of the claims on this machine; a home folder may be shared by several."""
     return cache_folder() / "claims" / machine_mark()
 
 
 @cache
 def machine_mark() -> str:
-    """What tells this machine, since it was started, from every other: more than its name.
+    """An identifier of this machine since its last start.
 
-    Containers may have equal names, and one kernel may have several tables of processes.
+    The host name is not enough: containers may share it, and have separate process tables.
     """
     parts = [platform.node()]
     with contextlib.suppress(OSError):
@@ -186,7 +186,7 @@ def machine_mark() -> str:
 
 
 def process_mark(pid: int) -> str | None:
-    """When process `pid` began, in the system's own ticks; None where that cannot be known."""
+    """Start time of process `pid`, in the system's ticks; None if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -194,7 +194,7 @@ def process_mark(pid: int) -> str | None:
 
 
 def is_there(pid: int, mark: object = None) -> bool:
-    """Whether process `pid` of this machine lives, and is the one that began at `mark`."""
+    """Whether process `pid` exists on this machine, and has the start time `mark`."""
     if not 0 < pid < 2**31:
         return False
     try:
@@ -202,12 +202,12 @@ def is_there(pid: int, mark: object = None) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # alive, but somebody else's
+        return True  # it exists, but belongs to another user
     return mark is None or process_mark(pid) in (None, mark)
 
 
 def _cgroup_cores() -> float:
-    """The CPU quota of a container, infinite without one."""
+    """The CPU quota of a container; infinite without one."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return float(quota) / float(period)

@@ -137,8 +137,8 @@ class Lab:
             stop_hopeless: end a run whose chance of ending below the best finished run of the file
                 is under this (0.01 is 1 %). It keeps what it reached, and goes on when the file is
                 run without this.
-            budget: seconds for the whole file: rounds over the runs that may still be the best,
-                each twice as far. Every run keeps what it reached.
+            budget: seconds for the whole file, in rounds over the runs that may still be the best,
+                each round twice as far. Every run keeps what it reached.
             slurm: train in tasks of a Slurm array instead; how to submit them.
             ray: train on a Ray cluster instead; where, and what a run needs.
 
@@ -371,7 +371,7 @@ class Lab:
         limit: int = 10_000,
         force: bool = False,
     ) -> Path:
-        """A picture of a trained model: reproductions, samples, maps; see `study.figures.FIGURES`.
+        """Draws a figure of a trained model: reproductions, samples, maps; see `FIGURES`.
 
         Args:
             name: the figure.
@@ -379,7 +379,7 @@ class Lab:
             out: file to write; default `figures/NAME.png` in the run's folder, where the report
                 finds it.
             options: keyword arguments of the figure, for instance `{"method": "tsne"}`.
-            limit: at most so many held-out images.
+            limit: at most this many held-out images.
 
         Returns:
             The file written.
@@ -406,10 +406,10 @@ class Lab:
         force: bool = False,
         left_out: list[str] | None = None,
     ) -> Path:
-        """One sheet of several runs, a row a run: `reproductions`, `interpolation` or `sample`.
+        """Draws one sheet of several runs, a row each: `reproductions`, `interpolation`, `sample`.
 
         Args:
-            name: which.
+            name: the figure.
             sources: also RUN@best, RUN@latest or RUN@images.
             out: file to write; default `NAME.png` in the folder of the runs.
             options: keyword arguments of the figure, for instance `{"count": 8}`.
@@ -435,10 +435,10 @@ class Lab:
     def figures(
         self, sources: Sources = (), *, limit: int = 2_000, only: str | None = None
     ) -> Iterator[str]:
-        """Every figure that takes seconds, of every run, where the report finds them.
+        """Draws every cheap figure of every run, in the folders where the report finds them.
 
         Yields:
-            A line a run: how many figures, and what could not be drawn and why.
+            One line per run: the number of figures, and which could not be drawn and why.
         """
         from aelab.study.many_runs import draw_figures
 
@@ -458,7 +458,7 @@ _R = TypeVar("_R")
 
 
 def _function(method: Callable[..., _R], device: str = "auto") -> Callable[..., _R]:
-    """A verb of `Lab` as a function that takes the arguments of `Lab` too, by keyword."""
+    """Makes a function of a verb of `Lab`; it also takes the arguments of `Lab`, by keyword."""
 
     @wraps(method)
     def verb(
@@ -499,7 +499,7 @@ figures = _function(Lab.figures)
 def table(
     sources: Sources = (), *, only: str | None = None, runs: str | Path = RUNS, **query: Any
 ) -> str:
-    """`Lab.table`, the fields of its `TableQuery` as keywords."""
+    """`Lab.table`, with the fields of its `TableQuery` as keywords."""
     return Lab(runs).table(sources, TableQuery(**query), only=only)
 
 
@@ -546,5 +546,5 @@ def interpolate(reference: str, first: Any, second: Any, **options: Any) -> Tens
 
 
 def _of_lab(options: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of some keywords those that are the lab's."""
+    """Removes the keywords of `Lab` from `options`, and returns them."""
     return {key: options.pop(key) for key in ("runs", "data", "trust", "device") if key in options}

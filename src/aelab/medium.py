@@ -1,7 +1,7 @@
-"""What images are made of: `Pixels`, or whatever a wing brings, such as characters.
+"""The medium of images: `Pixels`, or another one from a wing, such as characters.
 
-A medium is carried by every set of images and by every model. The rest asks it whatever depends on
-what the numbers of an image mean, and never which medium it is.
+Every set of images and every model has a medium. Everything that depends on the meaning of an
+image's numbers is a method of the medium; other code never checks which medium it is.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from aelab.ops.nearest import nearest_rows
 
 
 class Counts(Protocol):
-    """What a medium counts in a validation, on the device, batch by batch."""
+    """The interface of a medium's counts in a validation, on the device, batch by batch."""
 
     def add(self, output: Any, target: Tensor) -> None:
-        """Counts one `types.Output`; `target` (B, C, H, W) is what its images should be."""
+        """Counts one `types.Output`; `target`: (B, C, H, W), the wanted reconstruction."""
 
     def facts(self) -> dict[str, Tensor]:
         """Numbers for tables and curves, each a tensor of one value."""
@@ -33,25 +33,26 @@ class Counts(Protocol):
 
 
 class Medium(ABC):
-    """What an image is made of. Equal objects mean images that can stand in one set.
+    """The meaning of the numbers of an image. Sets of equal media can be combined.
 
     Images are (B, C, H, W) in 0..1, as batches hold them.
 
     Attributes:
-        name: what a model of it outputs, for instance `pixels`; metrics and figures that need it
-            say so by this name.
-        sets_hold: what a set of it holds, for instance `pictures`.
-        images_are: what one batch of it is; mostly the same.
-        is_brightness: whether numbers that are near look alike, so that images can be compared by
+        name: of the elements that a model outputs, for instance `pixels`; metrics and figures
+            refer to the medium by this name.
+        sets_hold: content of a set, in words, for instance `pictures`.
+        images_are: content of one batch, in words; usually the same.
+        is_brightness: whether close numbers look similar, so that images can be compared by
             differences, averaged and resized.
-        cell: height and width in pixels of one element in a drawn picture.
-        gap: colour between the pictures of a sheet.
+        cell: height and width in pixels of one element in a drawn image.
+        gap: colour between the images of a sheet.
         sheet: columns and rows of a contact sheet.
-        misread: what a model of another medium would do with it; empty for: it needs its own.
-        a_model: what to use for such images.
-        from_others: how images of other media become such; empty where they cannot.
-        a_loss: what terms to use for a model whose `reconstruction` has no gradient; empty where
-            it has one.
+        misread: what a model of another medium would do with it, in words; empty: it needs its own
+            images.
+        a_model: which model to use for such images, in words.
+        from_others: how to convert images of other media, in words; empty if that is impossible.
+        a_loss: terms for a model whose `reconstruction` has no gradient, in words; empty if it has
+            one.
     """
 
     name: ClassVar[str]
@@ -67,68 +68,68 @@ class Medium(ABC):
 
     @property
     def cell(self) -> tuple[int, int]:
-        """Height and width in pixels of one element in a drawn picture."""
+        """Height and width in pixels of one element in a drawn image."""
         return 1, 1
 
     # Pictures and texts.
 
     @abstractmethod
     def picture(self, images: Tensor, *, checker: bool = True) -> Tensor:
-        """What people see of images.
+        """Draws images for display.
 
         Args:
             images: (B, C, H, W).
-            checker: four channels, the last being alpha, are shown on a checkerboard; else they
-                stay.
+            checker: whether images with alpha (4 channels) are drawn on a checkerboard; else they
+                keep 4 channels.
 
         Returns:
-            (B, 1 or 3, h, w) uint8, h and w being H and W times `cell`; 4 channels without
-            `checker`.
+            (B, 1 or 3, h, w) uint8, with h and w being H and W times `cell`; 4 channels possible
+            without `checker`.
         """
 
     def drawn(self, stored: Tensor) -> Tensor:
-        """Values of a set (N, C, H, W) as something that can be seen; brightness stays."""
+        """Stored values of a set (N, C, H, W) as visible images; brightness is unchanged."""
         return stored
 
     def texts(self, images: Tensor) -> list[str]:
-        """Each image as a text, for files beside pictures; none where there is no text."""
+        """Each image as text, for text files beside pictures; empty if the medium has no text."""
         return []
 
     def beside(self, originals: Tensor, made: Tensor) -> list[str]:
-        """Each original as text beside its reconstruction, one text an image; or none."""
+        """Each original as text beside its reconstruction, one text per image; or empty."""
         return []
 
     def examples(self, stored: Tensor) -> list[str]:
-        """Values of a set (n, C, H, W) as texts that show what is in it; or none."""
+        """Stored values of a set (n, C, H, W) as example texts; or empty."""
         return []
 
     def record(self) -> Mapping[str, Any]:
-        """What the record of a run must know of it, to be read without torch.
+        """Entries about the medium for the record of a run, which is read without torch.
 
-        `cell` among it says that stored pictures are drawn, that many pixels an element.
+        An entry `cell` means that stored pictures are drawn, with this size per element.
         """
         return {}
 
-    # What may be done with images.
+    # Allowed changes of images.
 
     def allows(self, change: Any) -> bool:
-        """Whether a change of images leaves images of this medium.
+        """Whether a change of images gives valid images of this medium.
 
         Args:
-            change: a function of images, or a change by its name.
+            change: a function of images, or the name of a change.
         """
         return True
 
     def refuse(self, owner: str, *changes: Any, of_input: bool = False) -> None:
-        """Raise for the first change that this medium does not allow.
+        """Raises for the first change that this medium does not allow.
 
         Args:
-            owner: whose images they are, for the message.
+            owner: name of the images, for the message.
             changes: as for `allows`.
-            of_input: only the input is to be changed, and not the target.
+            of_input: whether only the input is changed, not the target.
 
         Raises:
-            ConfigError: naming the change, and what is possible.
+            ConfigError: names the change, and what is possible.
         """
         for change in changes:
             if not self.allows(change):
@@ -137,33 +138,33 @@ class Medium(ABC):
                     f"{owner}: {title} {self.why_not}", hint=self.possible_changes(of_input)
                 )
 
-    #: What a change that is not allowed would do.
+    #: What a forbidden change would do, in words.
     why_not: ClassVar[str] = ""
 
     def possible_changes(self, of_input: bool) -> str:
-        """What can be done instead of a change that is not allowed."""
+        """Alternatives to a forbidden change, in words."""
         return ""
 
     def random_mirror(
         self, owner: str, probability: float
     ) -> Callable[[Tensor, Generator], Tensor]:
-        """Mirrors images left to right where mirrored elements are other elements.
+        """A random left-right mirror, for media whose elements change when mirrored.
 
         Raises:
-            ConfigError: mirrored elements are the same, as those of pixels.
+            ConfigError: mirrored elements are the same, as for pixels.
         """
         raise ConfigError(
             f"{owner} holds {self.sets_hold}, whose elements have no mirror image of their own",
             hint=f"{self.sets_hold} are mirrored by .random_flip(0.5, 0)",
         )
 
-    # Which go together.
+    # Compatibility.
 
     def refuse_model(self, model: Medium) -> None:
-        """Raise if images of this medium are no images for a model.
+        """Raises if images of this medium do not fit a model.
 
         Args:
-            model: what the model outputs.
+            model: medium of the model's output.
 
         Raises:
             ConfigError: the two do not fit.
@@ -180,51 +181,51 @@ class Medium(ABC):
         )
 
     def other_kind(self, model: Medium) -> ConfigError:
-        """How images of this medium differ from those of a model of the same medium."""
+        """The error for images that differ from those of a model of the same medium."""
         return ConfigError(f"the {self.name} of the images are not those of the model")
 
     # Numbers.
 
     @abstractmethod
     def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
-        """What reproductions are ordered by, in a word, and (B,) of it: less is better."""
+        """Name and values (B,) of the error by which reproductions are ordered; lower is better."""
 
     @abstractmethod
     def nearest(self, images: Tensor, among: Tensor) -> Tensor:
-        """(B,) int64: the row of `among` (N, C, H, W) that is most similar to each image."""
+        """Index of the most similar row of `among` (N, C, H, W) for each image, (B,) int64."""
 
     def statistics(self, pixels: Tensor, sample: Tensor) -> dict[str, Any] | None:
-        """Plain numbers that tell how hard a set is; None: those of brightness.
+        """Statistics about the difficulty of a set; None: use those of brightness.
 
         Args:
             pixels: (N, C, H, W), the values of the whole set.
-            sample: those of them that costly numbers are taken over.
+            sample: subset of them for expensive statistics.
         """
         return None
 
     def counts(self, objective: object) -> Counts | None:
-        """What a validation counts beside its losses; None for nothing.
+        """The counts of a validation besides its losses; None if there are none.
 
         Args:
-            objective: what is minimised, whose terms may see less than there is.
+            objective: of the training; some terms may ignore part of the output.
         """
         return None
 
     def warning(
         self, facts: Mapping[str, float], looks: Mapping[str, float], *, early: bool
     ) -> Finding | None:
-        """What the numbers of a validation give reason to warn of.
+        """A warning from the numbers of a validation, or None.
 
         Args:
             facts: terms and facts by name.
-            looks: what only warnings read: `Counts.looks`, `spread`, `target_spread`.
-            early: the run has hardly begun.
+            looks: values for warnings only: `Counts.looks`, `spread`, `target_spread`.
+            early: whether the run has only just started.
         """
         return None
 
 
 class Pixels(Medium):
-    """Pictures: every number is the brightness of one channel of one pixel."""
+    """Ordinary images: every number is the brightness of one channel of one pixel."""
 
     name = "pixels"
     sets_hold = images_are = "pictures"
@@ -241,12 +242,12 @@ class Pixels(Medium):
         return "Pixels()"
 
     def picture(self, images: Tensor, *, checker: bool = True) -> Tensor:
-        """(B, C, H, W) as bytes of one or three channels, see `Medium.picture`."""
+        """Images (B, C, H, W) as uint8 with one or three channels, see `Medium.picture`."""
         pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
         channels = pixels.shape[1]
         if channels == 4:
             return over_checker(pixels) if checker else pixels
-        if channels not in (1, 3):  # a picture has one or three: show the first, or the first three
+        if channels not in (1, 3):  # image files have one or three: show the first, or first three
             pixels = pixels[:, : 3 if channels > 3 else 1]
         return pixels
 
@@ -255,32 +256,32 @@ class Pixels(Medium):
         return "L2", (made - images).square().flatten(1).mean(1)
 
     def nearest(self, images: Tensor, among: Tensor) -> Tensor:
-        """By Euclidean distance of the pixels; images are clamped to 0..1."""
+        """See `Medium.nearest`; by Euclidean distance of pixels, with images clamped to 0..1."""
         return nearest_rows(images.clamp(0, 1).flatten(1), among.flatten(1)).rows[:, 0]
 
 
-#: The medium of all images that do not say otherwise.
+#: The default medium.
 PIXELS = Pixels()
 
 
 def medium_of(model: object) -> Medium:
-    """What a model outputs: its attribute `medium`, pixels where it has none."""
+    """The medium of a model's output: its attribute `medium`, by default pixels."""
     medium = getattr(model, "medium", PIXELS)
     return medium if isinstance(medium, Medium) else PIXELS
 
 
 def common_medium(sets: Iterable[tuple[str, Medium]]) -> Medium:
-    """The medium of several sets, each with its name.
+    """The common medium of several (name, medium) pairs.
 
     Raises:
-        ConfigError: there are several; the sets of each are named.
+        ConfigError: there are several; the message names the sets of each.
     """
     names: dict[Medium, list[str]] = {}
     for name, medium in sets:
         names.setdefault(medium, []).append(name)
     if len(names) == 1:
         return next(iter(names))
-    # Pixels last: what they could become is said of the others.
+    # Pixels last: the hint is how to convert them to the other medium.
     kinds = sorted(names, key=lambda medium: medium == PIXELS)
     raise ConfigError(
         "cannot combine "

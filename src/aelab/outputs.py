@@ -1,8 +1,8 @@
-"""Files that aelab writes where a user wants them: never over one that it did not make.
+"""Writes output files of users; never replaces a file that aelab did not make.
 
-A picture (PNG, GIF), an SVG or an HTML page carries a seal: the word aelab and a hash of the rest,
-so that a copy is known on every machine and a changed one is known as changed. What has no room for
-a seal (CSV, Markdown, JSON, text, WebP, MP4) is remembered by its hash in the cache.
+PNG, GIF, SVG and HTML files contain a seal: the word aelab and a hash of the rest. So aelab
+recognises its own files on every machine, and notices changes. For formats without space for a seal
+(CSV, Markdown, JSON, text, WebP, MP4) the hash is stored in the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aelab.roots import real
 from aelab.runs.atomic import write_bytes
 
 _MARK = rb"aelab ([0-9a-f]{32})"
-#: Ending -> how the seal looks inside such a file.
+#: Suffix -> pattern of the seal inside such a file.
 _SEALS = {
     ".png": re.compile(rb"\x00\x00\x00\x2ftEXtSoftware\x00" + _MARK + rb".{4}", re.DOTALL),
     ".gif": re.compile(rb"\x21\xfe\x26" + _MARK + rb"\x00"),
@@ -31,13 +31,13 @@ _SEALS = {
     ".svg": re.compile(rb"<!-- " + _MARK + rb" -->\n"),
 }
 
-# One switch for the process, as the roots are.
+# One switch for the whole process, as for `roots`.
 _replacing: list[bool] = []
 
 
 @contextmanager
 def replacing(force: bool = True) -> Iterator[None]:
-    """While this holds and `force` is true, `write_output` replaces files of others as well."""
+    """Context manager: with `force`, `write_output` also replaces files that aelab did not make."""
     _replacing.append(force)
     try:
         yield
@@ -48,19 +48,19 @@ def replacing(force: bool = True) -> Iterator[None]:
 def write_output(
     path: Path, content: bytes | str, *, inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> Path:
-    """Write a file that a user asked for, in one step; folders on the way are made.
+    """Writes a file for the user, atomically; creates its folders.
 
     Args:
-        path: where. A link is followed; a device or a pipe is written to as it is.
-        content: all of it; text is written as UTF-8.
-        inputs: files that are read for it: none of them is ever replaced, whatever is forced.
+        path: output path. A link is followed; a device or a pipe is written to directly.
+        content: of the file; text is written as UTF-8.
+        inputs: files that are read for it; they are never replaced, not even with force.
 
     Returns:
         `path`.
 
     Raises:
-        UserError: it is one of `inputs`; a file is there that aelab did not make, or that was
-            changed since; or the system refuses.
+        UserError: it is one of `inputs`; it exists and aelab did not make it, or it was changed
+            since; or it cannot be written.
     """
     refuse_to_replace(path, inputs=inputs)
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
@@ -86,7 +86,7 @@ def write_output(
 
 
 def refuse_to_replace(path: Path, *, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """Before long work begins: whether `write_output` would refuse.
+    """Raises if `write_output` would refuse the path; to be called before long work.
 
     Raises:
         UserError: see `write_output`.
@@ -106,7 +106,7 @@ def refuse_to_replace(path: Path, *, inputs: Iterable[str | os.PathLike[str]] = 
 
 
 def made_by_aelab(path: Path) -> bool:
-    """Whether a file is as aelab wrote it: its seal is right, or its hash is remembered."""
+    """Whether a file is unchanged since aelab wrote it, by its seal or the stored hash."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -125,7 +125,7 @@ _ANOTHER = "type a path in a folder that you may write to, with --out"
 
 
 def _sealed(content: bytes, ending: str) -> bytes:
-    """The same picture or page with its seal; other content as it is."""
+    """The content with a seal, if its format has space for one."""
     mark = b"aelab " + _hash(content)
     if ending == ".png" and content.endswith(b"IEND\xaeB`\x82"):
         chunk = b"tEXtSoftware\x00" + mark
@@ -149,7 +149,7 @@ def _note_of(target: Path) -> Path:
 
 
 def _remember(target: Path, content: bytes) -> None:
-    # Without a cache the next call asks for --force: no reason to fail now.
+    # Without a cache the next call needs --force; that is no reason to fail now.
     note = _note_of(target)
     with contextlib.suppress(OSError, AelabError):
         note.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""One table type for every kind of part: ours, those of installed packages, and one's own.
+"""Tables of parts by name: parts of aelab, of installed packages, and of the user's program.
 
-A package brings a part of any kind by an entry point, without importing anything of aelab:
+A package offers a part of any kind by an entry point, without importing aelab:
 
     [project.entry-points."aelab.penalties"]
     student_kl = "my_package:student_kl"
 
 Programs do the same by `aelab.register("student_kl", student_kl, kind="penalty")`.
 
-A wing is code of ours that the rest must not know, such as `aelab.ascii`. It enters by entry
-points too, in this project's `pyproject.toml`; nothing imports it.
+A wing is a package inside of aelab that the other code must not import, such as `aelab.ascii`. It
+also registers its parts by entry points, in this project's `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from aelab.errors import ConfigError, did_you_mean, one_of
 
 T = TypeVar("T")
 
-#: Every kind of part -> its table (module, name). The tables are imported when they are asked for:
-#: this file stands below all rooms, and most of them load torch.
+#: Every kind of part -> its table (module, name). Tables are imported on demand, because this file
+#: is below all rooms, and most rooms import torch.
 _TABLES = {
     "model part": ("aelab.models", "MODELS"),
     "helper": ("aelab.models", "HELPERS"),
@@ -54,20 +54,20 @@ _TABLES = {
     "old program": ("aelab.config.old_programs", "OLD_PROGRAMS"),
 }
 
-#: Kinds of parts that blocks call by name; others are named by a key of the file, or by a verb.
+#: Kinds of parts that blocks call by name; others are selected by a key of the file or by a verb.
 CALLED_IN_BLOCKS = ("model part", "data set", "set of sets", "helper", "loss")
 
 
 class Table(Mapping[str, T], Generic[T]):
     """The parts of one kind by name.
 
-    Ours come first, those of wings included; a package cannot replace them. Parts of wings and of
-    packages are imported when they are asked for, not when they are listed.
+    Parts of aelab come first, including wings; a package cannot replace them. Parts of wings and
+    packages are imported at first use, not when they are listed.
 
     Args:
-        kind: what one of them is called, for instance `penalty`.
-        group: of the entry points that bring more of them.
-        ours: aelab's own.
+        kind: name of the kind, for instance `penalty`.
+        group: entry-point group of further parts.
+        ours: the parts of aelab.
 
     Attributes:
         kind, group: as given.
@@ -101,10 +101,10 @@ class Table(Mapping[str, T], Generic[T]):
         """The part called `name`.
 
         Args:
-            also: what is possible besides, for the message.
+            also: further possible values, for the message.
 
         Raises:
-            ConfigError: there is none; the nearest and all possible names are told.
+            ConfigError: there is none; the message suggests the closest and lists all names.
         """
         if name in self:
             return self[name]
@@ -115,18 +115,18 @@ class Table(Mapping[str, T], Generic[T]):
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """Names of the parts that aelab brings, its wings included, in the order of the table."""
+        """Names of the parts of aelab, including its wings, in the order of the table."""
         return tuple(name for name in self if self.package(name) == "aelab")
 
     def summary(self, name: str) -> str:
-        """What the part called `name` is: its `summary`, or its docstring's first sentence.
+        """The `summary` of the part called `name`, or the first sentence of its docstring.
 
-        Empty where it has neither.
+        Empty if it has neither.
         """
         return summary_of(self[name])
 
     def package(self, name: str) -> str:
-        """The installed package that brings `name`; `aelab`, or empty for a registered part."""
+        """The installed package of the part `name`, or `aelab`; empty for a registered part."""
         if name in self._ours:
             return "aelab"
         entry = None if name in self._own else installed(self.group).get(name)
@@ -135,10 +135,10 @@ class Table(Mapping[str, T], Generic[T]):
         return "aelab" if _of_a_wing(entry) else entry.dist.name if entry.dist else entry.module
 
     def register(self, name: str, part: T) -> None:
-        """Add a part of one's own.
+        """Adds a part of the user's program.
 
         Raises:
-            ConfigError: the name is no name, or another part has it.
+            ConfigError: the name is not valid, or already taken.
         """
         if not name.isidentifier() or name.startswith("_"):
             raise ConfigError(f"'{name}' cannot be the name of a {self.kind}")
@@ -147,7 +147,7 @@ class Table(Mapping[str, T], Generic[T]):
         self._own[name] = part
 
     def forget(self, name: str) -> None:
-        """Take a registered part out again; nothing happens where there is none."""
+        """Removes a registered part; does nothing if there is none."""
         self._own.pop(name, None)
 
     def _loaded(self, entry: EntryPoint) -> T:
@@ -168,7 +168,7 @@ AnyTable = Table[Any]
 
 
 def kinds() -> tuple[str, ...]:
-    """Every kind of part, as `aelab.register` calls it."""
+    """Every kind of part, by the name used in `aelab.register`."""
     return tuple(_TABLES)
 
 
@@ -176,7 +176,7 @@ def table_of(kind: str) -> AnyTable:
     """The table of one kind of part.
 
     Raises:
-        ConfigError: there is no such kind; the nearest and all kinds are told.
+        ConfigError: there is no such kind; the message suggests the closest and lists all kinds.
     """
     if kind not in _TABLES:
         raise ConfigError(
@@ -189,12 +189,12 @@ def table_of(kind: str) -> AnyTable:
 
 
 def tables() -> Mapping[str, AnyTable]:
-    """Every kind of part -> its table; this imports every room that has one."""
+    """Every kind of part -> its table; imports every room that has one."""
     return MappingProxyType({kind: table_of(kind) for kind in _TABLES})
 
 
 def by_name(*parts: T) -> dict[str, T]:
-    """Classes and functions by their own names, for a table of parts that are called as they are.
+    """Classes and functions by their `__name__`, for a table.
 
     Raises:
         ValueError: two of them have the same name.
@@ -208,9 +208,9 @@ def by_name(*parts: T) -> dict[str, T]:
 def summary_of(part: Any) -> str:
     """The `summary` of a metric or figure, else the first sentence of the docstring.
 
-    Empty where there is neither.
+    Empty if there is neither.
     """
-    if isinstance(part, str):  # another name
+    if isinstance(part, str):  # an alias
         return f"the same as {part}"
     text = getattr(part, "summary", None)
     if not isinstance(text, str):
@@ -221,21 +221,21 @@ def summary_of(part: Any) -> str:
 
 
 def function_of(part: Any) -> Any:
-    """What a part calls: the function of a metric or figure, else the part itself."""
+    """The callable of a part: the function of a metric or figure, else the part itself."""
     return getattr(part, "function", getattr(part, "make", part))
 
 
 def reads_files(part: T) -> T:
-    """Decorator of a part of ours that may read a file, at whatever time it is called.
+    """Decorator for a part of aelab that may read files, even after its block was evaluated.
 
-    Its calls may read what its block may. Parts of packages are treated so in any case.
+    Its calls may read the same folders as its block. Parts of packages are always treated so.
     """
     part.reads_files = True  # type: ignore[attr-defined]
     return part
 
 
 def installed(group: str) -> Mapping[str, EntryPoint]:
-    """The entry points of one group by name; the installed packages are looked through once."""
+    """The entry points of one group by name; the installed packages are scanned once."""
     return _installed().get(group, {})
 
 
@@ -245,7 +245,7 @@ def _installed() -> dict[str, dict[str, EntryPoint]]:
     known = entry_points()
     for group in known.groups:
         if group.startswith("aelab."):
-            # A name of a wing is ours: no package can take it, wherever it stands on the path.
+            # Names of wings are reserved: no package can take them, regardless of the path order.
             for entry in sorted(known.select(group=group), key=lambda e: not _of_a_wing(e)):
                 found.setdefault(group, {}).setdefault(entry.name, entry)
     return found
@@ -256,13 +256,13 @@ def _of_a_wing(entry: EntryPoint) -> bool:
 
 
 def reinstall(name: str) -> str:
-    """What to type where a name is missing because aelab was installed before it was written.
+    """A hint if a name is missing because the installation is older than the source.
 
-    Entry points are read from what the installer left. In a checkout that lags behind
-    `pyproject.toml`, for instance after `git pull`.
+    Entry points are read from the installed metadata. In an editable checkout these can be older
+    than `pyproject.toml`, for instance after `git pull`.
 
     Returns:
-        A hint for a message; empty where reinstalling does not help.
+        A hint for a message; empty if reinstalling does not help.
     """
     checkout = Path(__file__).parents[2]
     if name not in _declared(checkout) or any(name in group for group in _installed().values()):
@@ -274,7 +274,7 @@ def reinstall(name: str) -> str:
 
 
 def _declared(checkout: Path) -> frozenset[str]:
-    """Names of the entry points in the `pyproject.toml` of a checkout; none where it is not one."""
+    """Names of the entry points in the `pyproject.toml` of a checkout; empty if it is not one."""
     try:
         project = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
     except (OSError, ValueError, KeyError):
@@ -284,5 +284,5 @@ def _declared(checkout: Path) -> frozenset[str]:
 
 
 def look_again() -> None:
-    """Look through the installed packages anew, for instance after one was installed."""
+    """Scans the installed packages again, for instance after one was installed."""
     _installed.cache_clear()

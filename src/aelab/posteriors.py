@@ -1,15 +1,15 @@
-"""What a bottleneck knows of a latent: small named tuples of tensors, with what they can do.
+"""Posteriors of bottlenecks: named tuples of tensors, with methods for what they support.
 
-A posterior is a tuple, so that `torch.func.vmap` and `torch.utils._pytree` see its tensors. Nobody
-asks which kind it is; penalties, metrics and figures ask for what it can do:
+A posterior is a tuple, so that `torch.func.vmap` and `torch.utils._pytree` see its tensors. Other
+code never checks its class; penalties, metrics and figures check which methods it has:
 
-    kl()            how far it is from the prior, (B, D) nats     -> `HasDivergence`
+    kl()            divergence from the prior, (B, D) nats        -> `HasDivergence`
     draw(normal)    a latent, and ln p(z) - ln q(z | x)           -> `CanDraw`
     draw_prior(count, normal)    latents of its prior             -> `HasPrior`
     sampled_kl()    the same at the latent that was drawn, (B,) nats -> `HasSampledDivergence`
     choices()       entries of codebooks, by the codebook's name  -> `HasChoices`
 
-A bottleneck of one's own returns a named tuple of its own with the methods that make sense for it.
+A custom bottleneck returns its own named tuple, with the methods that apply to it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Normal = Callable[[tuple[int, ...]], Tensor]
 
 @runtime_checkable
 class HasDivergence(Protocol):
-    """A posterior that knows its divergence from the prior."""
+    """A posterior with a divergence from its prior."""
 
     def kl(self) -> Tensor:
-        """(B, D) nats for each latent dimension, at least 0."""
+        """KL divergence of each latent dimension, (B, D) nats, at least 0."""
 
 
 @runtime_checkable
 class CanDraw(Protocol):
-    """A posterior that latents can be drawn from, as likelihoods need them."""
+    """A posterior from which latents can be sampled, with their density ratio."""
 
     def draw(self, normal: Normal) -> tuple[Tensor, Tensor]:
         """A latent (B, D), and ln p(z) - ln q(z | x) of it, (B,) float64 nats."""
@@ -45,30 +45,30 @@ class CanDraw(Protocol):
 
 @runtime_checkable
 class HasPrior(Protocol):
-    """A posterior whose prior can be drawn from."""
+    """A posterior whose prior can be sampled."""
 
     def draw_prior(self, count: int, normal: Normal) -> Tensor:
-        """(count, D) latents of the prior."""
+        """Samples of the prior, (count, D)."""
 
 
 @runtime_checkable
 class HasSampledDivergence(Protocol):
-    """A posterior whose divergence is known at the drawn latent alone: an unbiased estimate."""
+    """A posterior with an unbiased estimate of its divergence, at the sampled latent."""
 
     def sampled_kl(self) -> Tensor:
-        """(B,) nats, ln q(z | x) - ln p(z) at the output's latent; a sample may lie below 0."""
+        """ln q(z | x) - ln p(z) at the output's latent, (B,) nats; single values can be below 0."""
 
 
 @runtime_checkable
 class HasChoices(Protocol):
-    """A posterior of codebooks; how large each is says the bottleneck's `codebooks`."""
+    """A posterior with choices from codebooks, whose sizes are in the bottleneck's `codebooks`."""
 
     def choices(self) -> Mapping[str, Tensor]:
-        """Name of a codebook -> (B, n) int64, the entries chosen; one codebook is called ``."""
+        """Name of a codebook -> chosen entries, (B, n) int64; a single codebook has the name ``."""
 
 
 class Deterministic(NamedTuple):
-    """The latent is what the encoder says: a plain autoencoder."""
+    """A latent without a distribution: the output of the encoder of a plain autoencoder."""
 
 
 class GaussianPosterior(NamedTuple):
@@ -121,7 +121,7 @@ class ImportancePosterior(NamedTuple):
 
 
 class CodePosterior(NamedTuple):
-    """The choices of one codebook that nothing is learned from.
+    """The choices from one fixed codebook.
 
     Attributes:
         index: (B, n) int64, the entry chosen for each of an image's n vectors.
@@ -135,7 +135,7 @@ class CodePosterior(NamedTuple):
 
 
 class LearnedCodePosterior(NamedTuple):
-    """The choices of one learned codebook.
+    """The choices from one learned codebook.
 
     Attributes:
         index: (B, n) int64, the entry chosen for each of an image's n vectors.
@@ -151,13 +151,13 @@ class LearnedCodePosterior(NamedTuple):
 
 
 class BinaryPosterior(NamedTuple):
-    """The choices of a quantizer of signs.
+    """The choices of a sign quantizer.
 
     Attributes:
         index: (B, n) int64, the entry chosen for each of an image's n vectors.
         commitment: (B,), mean squared distance of the features from the entries chosen.
-        code_entropy: (B,) nats a vector, how unsure the choices are, less how varied those of the
-            batch are; at least minus the logarithm of the codebook's size times the weight of that.
+        code_entropy: (B,) nats per vector, entropy of single choices minus the weighted entropy of
+            the batch's choices; at least -weight * ln(codebook size).
     """
 
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
@@ -174,7 +174,7 @@ class CodesPosterior(NamedTuple):
 
     Attributes:
         choice: (B, n, Q) int64, the entry of each codebook.
-        commitment: (B,), mean over the codebooks; 0 where they know none.
+        commitment: (B,), mean over the codebooks; 0 for those without.
         code_entropy: (B,) nats, likewise.
     """
 
@@ -188,13 +188,13 @@ class CodesPosterior(NamedTuple):
 
 
 class MixturePriorPosterior(NamedTuple):
-    """A diagonal Gaussian, with a mixture of K Gaussians as its prior.
+    """A diagonal Gaussian, with a mixture of K Gaussians as prior.
 
     Attributes:
         mean, log_std: (B, D), as in `GaussianPosterior`.
-        latent: (B, D), what was drawn; the mean without noise.
+        latent: (B, D), the sample; the mean without noise.
         prior_mean, prior_log_std: (B, K, D), the same for every image.
-        prior_log_weight: (B, K), natural logarithms that sum to 1 as weights.
+        prior_log_weight: (B, K), natural logarithms of the weights, which sum to 1.
     """
 
     mean: Tensor
@@ -214,10 +214,11 @@ class MixturePriorPosterior(NamedTuple):
         return latent, (self._log_prior(latent) - self._log_q(latent)).double()
 
     def draw_prior(self, count: int, normal: Normal) -> Tensor:
-        """(count, D) latents of the mixture."""
+        """Samples of the mixture, (count, D)."""
         mean, log_std = self.prior_mean[0], self.prior_log_std[0]  # (K, D)
         uniform = torch.special.ndtr(normal((count, 1)))
         ends = self.prior_log_weight[0].exp().cumsum(0)  # (K,)
+        # Inverse of the cumulative weights; rounding could exceed the last one.
         chosen = (uniform > ends).sum(1).clamp(max=len(ends) - 1)
         noise = normal((count, mean.shape[1]))
         return mean[chosen] + log_std[chosen].exp() * noise
@@ -231,7 +232,7 @@ class MixturePriorPosterior(NamedTuple):
 
 
 class FlowPosterior(NamedTuple):
-    """A diagonal Gaussian that went through invertible layers; the prior is the standard normal.
+    """A diagonal Gaussian transformed by invertible layers; the prior is the standard normal.
 
     Attributes:
         mean, log_std: (B, D), of the Gaussian before the layers.
@@ -264,7 +265,7 @@ class CategoricalPosterior(NamedTuple):
     log_p: Tensor
 
     def kl(self) -> Tensor:
-        """(B, V) nats, ln K minus the entropy; at least 0."""
+        """KL divergence of each variable, (B, V) nats: ln K minus the entropy; at least 0."""
         return categorical_kl(self.log_p)
 
     def draw(self, normal: Normal) -> tuple[Tensor, Tensor]:
@@ -272,7 +273,7 @@ class CategoricalPosterior(NamedTuple):
         return categorical_draw(self.log_p, normal)
 
     def draw_prior(self, count: int, normal: Normal) -> Tensor:
-        """(count, V K) one-hot latents of equally likely classes."""
+        """One-hot latents of equally likely classes, (count, V K)."""
         return uniform_one_hot((count, *self.log_p.shape[1:]), normal)
 
     def choices(self) -> Mapping[str, Tensor]:
@@ -282,7 +283,7 @@ class CategoricalPosterior(NamedTuple):
 
 
 class JointPosterior(NamedTuple):
-    """A diagonal Gaussian beside categories.
+    """A diagonal Gaussian together with categorical variables.
 
     Attributes:
         mean, log_std: (B, D), as in `GaussianPosterior`.
@@ -305,7 +306,7 @@ class JointPosterior(NamedTuple):
         return torch.cat([smooth, jumping], 1), ratio + more
 
     def draw_prior(self, count: int, normal: Normal) -> Tensor:
-        """(count, D + V K) latents of both priors."""
+        """Samples of both priors, (count, D + V K)."""
         smooth = normal((count, self.mean.shape[1]))
         return torch.cat([smooth, uniform_one_hot((count, *self.log_p.shape[1:]), normal)], 1)
 
@@ -321,12 +322,12 @@ _P = TypeVar("_P")
 
 
 def changed(posterior: _P, change: Callable[[Tensor], Tensor]) -> _P:
-    """The same kind of posterior with `change` applied to each of its tensors."""
+    """A posterior of the same class, with `change` applied to each tensor."""
     return type(posterior)(*map(change, posterior))  # type: ignore[call-overload]
 
 
 def joined(posteriors: Iterable[_P]) -> _P:
-    """Posteriors of several batches as one; each of their tensors begins with the batch."""
+    """Concatenates posteriors of several batches; the first axis of each tensor is the batch."""
     parts = list(posteriors)
     return type(parts[0])(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -350,11 +351,12 @@ def gaussian_kl_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
         raise ShapeError(
             f"the posterior's mean is {tuple(mean.shape)}, but its spread {tuple(log_std.shape)}"
         )
+    # expm1 keeps small values exact: exp(x) - 1 would lose them near log_std = 0.
     return 0.5 * (mean.square() + torch.expm1(2 * log_std) - 2 * log_std)
 
 
 def gaussian_draw(mean: Tensor, log_std: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
-    """A latent of N(mean, exp(log_std)^2), and ln p(z) - ln q(z | x) under a standard normal prior.
+    """A sample of N(mean, exp(log_std)^2), and ln p(z) - ln q(z | x) with a standard normal prior.
 
     Args:
         mean, log_std: (B, D) or (B, ...).
@@ -366,18 +368,19 @@ def gaussian_draw(mean: Tensor, log_std: Tensor, normal: Normal) -> tuple[Tensor
     mean, log_std = mean.flatten(1).float(), log_std.flatten(1).float()
     noise = normal(tuple(mean.shape))
     latent = mean + log_std.exp() * noise
+    # The constants 0.5 ln(2 pi) of both densities cancel.
     ratio = 0.5 * noise.double().square() + log_std.double() - 0.5 * latent.double().square()
     return latent, ratio.sum(1)
 
 
 def categorical_kl(log_p: Tensor) -> Tensor:
-    """(B, V, K) log probabilities -> (B, V) nats, the divergence from equally likely classes."""
-    # clamp: the sum of rounded numbers may come out a little below 0
+    """KL divergence from equally likely classes: log probabilities (B, V, K) -> (B, V) nats."""
+    # clamp: rounding may give a value slightly below 0
     return (math.log(log_p.shape[-1]) + (log_p.exp() * log_p).sum(-1)).clamp(min=0)
 
 
 def categorical_draw(log_p: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
-    """(B, V, K) -> one-hot (B, V K) drawn from it, and ln p(z) - ln q(z | x), (B,) float64."""
+    """A one-hot sample (B, V K) of log probabilities (B, V, K), and ln p(z) - ln q(z | x), (B,)."""
     log_p = log_p.float()
     log_phi = torch.special.log_ndtr(normal(tuple(log_p.shape))).clamp(max=-1e-7)
     chosen = (log_p - torch.log(-log_phi)).argmax(-1, keepdim=True)  # the Gumbel-max trick
@@ -387,13 +390,13 @@ def categorical_draw(log_p: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
 
 
 def uniform_one_hot(shape: tuple[int, ...], normal: Normal) -> Tensor:
-    """(count, V, K) -> (count, V K) one-hot latents of equally likely classes."""
+    """One-hot samples of equally likely classes: shape (count, V, K) -> (count, V K)."""
     noise = normal(shape)
-    chosen = noise.argmax(-1, keepdim=True)  # the largest of K equal draws is any of them
+    chosen = noise.argmax(-1, keepdim=True)  # by symmetry each of K draws is equally likely largest
     return torch.zeros_like(noise).scatter(-1, chosen, 1.0).flatten(1)
 
 
 def _log_normal(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """ln N(value; mean, exp(log_std)^2), number by number."""
+    """ln N(value; mean, exp(log_std)^2), elementwise."""
     apart = (value - mean) * torch.exp(-log_std)
     return -0.5 * apart.square() - log_std - 0.5 * math.log(2 * math.pi)

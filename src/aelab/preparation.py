@@ -1,4 +1,4 @@
-"""Telling a waiting person how far reading is, without printing: the caller hands in a function."""
+"""Progress reports of slow loading, by calling a function of the caller."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-#: Called as report(what, done, total); the caller draws the line.
+#: Called as report(what, done, total); the caller displays it.
 Report = Callable[[str, int, int], None]
 
-#: Nothing is said about work that is quicker than this.
+#: Shorter work is not reported.
 QUIET_SECONDS = 2.0
 _INTERVAL_SECONDS = 0.2
 
@@ -37,13 +37,13 @@ def reporting(report: Report) -> Iterator[None]:
 def track(
     items: Iterable[Item], what: str, total: int, weight: int | Callable[[Item], int] = 1
 ) -> Iterator[Item]:
-    """The same items, with their number reported.
+    """Yields the items, and reports their number.
 
     Args:
         items: anything.
-        what: a few words, for instance `rendering kali`.
+        what: description, for instance `rendering kali`.
         total: the number at the end.
-        weight: how many one item counts for, or a function that says it of each.
+        weight: count of one item, or a function that returns it for each.
     """
     started = told = time.monotonic()
     spoke, done = False, 0

@@ -1,12 +1,11 @@
-"""Which folders may be read, and where data lies.
+"""The folders that may be read, and the search for data files.
 
 A block of an experiment file may name paths. Unless the caller is Python itself, reading is allowed
-only under the experiment's folder, `AELAB_DATA`, the cache and folders given on the command line.
-Symbolic links are resolved first, so that a link cannot lead out.
+only in the experiment's folder, `AELAB_DATA`, the cache and folders given on the command line.
+Symbolic links are resolved first, so that a link cannot lead outside.
 
-`Path.resolve` raises a RuntimeError for a link that leads to itself, `Path.expanduser` for a user
-that there is not. `real` and `from_home` leave such a path as it is, and whoever opens it says that
-there is no file.
+`Path.resolve` raises a RuntimeError for a link to itself, `Path.expanduser` for an unknown user.
+`real` and `from_home` return such a path unchanged; opening it then reports a missing file.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from aelab.errors import DataError
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders open besides `AELAB_DATA` and the cache; relative paths start at `base`.
+    """Folders that may be read, besides `AELAB_DATA` and the cache.
 
     Attributes:
-        folders: what may be read.
-        base: where relative paths start.
-        further: where a relative path is looked for next, if it is not below `base`.
-        way_out: what to type where a path is not found; empty for what the data part says.
+        folders: folders that may be read.
+        base: base of relative paths.
+        further: folders to search next for a relative path that is not in `base`.
+        way_out: hint if a path is not found; empty: the hint of the data set.
     """
 
     folders: tuple[Path, ...]
@@ -39,17 +38,17 @@ class Roots:
     way_out: str = ""
 
 
-# One list for the process, not a context variable: a thread must not find itself unrestricted.
+# A global list, not a context variable: a new thread would start without restrictions.
 _stack: list[Roots | None] = []
 
 
 @contextmanager
 def using(paths: Iterable[str | os.PathLike[str]], base: Path | None = None) -> Iterator[None]:
-    """Allow reading only under `paths`, `AELAB_DATA` and the cache.
+    """Context manager: allows reading only in `paths`, `AELAB_DATA` and the cache.
 
     Args:
-        paths: the experiment's folder and what the command line gives.
-        base: where relative paths start; the first of `paths` if left out.
+        paths: the experiment's folder and those of the command line.
+        base: base of relative paths; by default the first of `paths`.
     """
     folders = tuple(real(path) for path in paths)
     with entering(Roots(folders, base or (folders[0] if folders else None))):
@@ -58,7 +57,7 @@ def using(paths: Iterable[str | os.PathLike[str]], base: Path | None = None) -> 
 
 @contextmanager
 def entering(roots: Roots | None) -> Iterator[None]:
-    """The roots that were `current()` at another time; None allows everything."""
+    """Context manager: uses given roots, for instance an earlier `current()`; None: no limits."""
     _stack.append(roots)
     try:
         yield
@@ -67,18 +66,18 @@ def entering(roots: Roots | None) -> Iterator[None]:
 
 
 def current() -> Roots | None:
-    """The roots in force; None where Python is the caller and nothing was restricted."""
+    """The roots in use; None without restrictions, when Python is the caller."""
     return _stack[-1] if _stack else None
 
 
 def data_folders() -> tuple[Path, ...]:
-    """The existing folders of `AELAB_DATA`, several being separated as in PATH."""
+    """The folders of `AELAB_DATA`, which are separated as in PATH."""
     parts = os.environ.get("AELAB_DATA", "").split(os.pathsep)
     return tuple(real(from_home(part)) for part in parts if part)
 
 
 def cache_folder() -> Path:
-    """Where downloads and rendered sets lie: `AELAB_CACHE`, else the system's cache folder."""
+    """The folder of downloads and rendered sets: `AELAB_CACHE`, else the system's cache folder."""
     given = os.environ.get("AELAB_CACHE")
     if given:
         return real(from_home(given))
@@ -87,7 +86,7 @@ def cache_folder() -> Path:
 
 
 def shown_path(source: str) -> str:
-    """A path as records and reports show it: without the folders of whoever ran it.
+    """A path as shown in records and reports, without personal folders.
 
     `$AELAB_DATA/...`, `cache/...`, else relative to the experiment's folder or to home.
     """
@@ -121,14 +120,14 @@ def allowed_path(path: str | os.PathLike[str]) -> Path:
     """The path with links resolved.
 
     Raises:
-        DataError: if it lies outside what may be read; the message tells the ways out.
+        DataError: it is outside of the folders that may be read; the hint says how to allow it.
     """
     place = real(path)
     if allowed(place):
         return place
     roots = current()
     places = [str(folder) for folder in (roots.folders if roots else ())]
-    folder = place.parent if place.suffix else place  # the least that would do
+    folder = place.parent if place.suffix else place  # the smallest folder to allow
     link = f" (a link to {place})" if Path(os.path.abspath(path)) != place else ""
     raise DataError(
         f"{path}{link} is outside the folders that this experiment may read: "
@@ -138,10 +137,10 @@ def allowed_path(path: str | os.PathLike[str]) -> Path:
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """A path of an experiment file as a real, allowed path; it need not exist.
+    """A path of an experiment file as an absolute, allowed path; it need not exist.
 
-    Relative paths are looked for beside the file (of a stored run: where it stood, then in the
-    folders given by `--data`), then under `AELAB_DATA`, then in the cache.
+    Relative paths are searched in the folder of the file (for a stored run: its folder at training,
+    then those of `--data`), then in `AELAB_DATA`, then in the cache.
     """
     given = from_home(path)
     if given.is_absolute():
@@ -158,11 +157,11 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 
 def way_out(usual: str, roots: Roots | None = None) -> str:
-    """What to type where a path is not found: `usual`, unless a stored run is being opened.
+    """The hint for a path that is not found: `usual`, except while a stored run is opened.
 
     Args:
-        usual: what helps while the experiment file itself is read.
-        roots: those of a data set; left out, those in force.
+        usual: hint while the experiment file itself is read.
+        roots: those of a data set; by default those in use.
     """
     roots = roots or current()
     return roots.way_out if roots is not None and roots.way_out else usual
@@ -171,14 +170,14 @@ def way_out(usual: str, roots: Roots | None = None) -> str:
 def find(
     candidates: Sequence[str], path: str | os.PathLike[str] | None = None
 ) -> tuple[Path | None, list[Path]]:
-    """The first existing candidate, looked for in the path given, `AELAB_DATA`, then the cache.
+    """The first existing candidate in the given path, else in `AELAB_DATA` or the cache.
 
     Args:
         candidates: relative names in order of preference.
-        path: a folder, or the file itself; then nowhere else is looked.
+        path: a folder, or the file itself; then no other place is searched.
 
     Returns:
-        the file, or None; and every place looked at, for a message.
+        The file, or None; and all searched places, for a message.
     """
     if path is not None:
         given = resolve(path)
@@ -198,16 +197,16 @@ def find(
 
 
 def real(path: str | os.PathLike[str]) -> Path:
-    """The absolute path with its links followed, as far as they lead somewhere."""
+    """The absolute path with links resolved as far as possible."""
     return Path(os.path.realpath(path))
 
 
 def from_home(path: str | os.PathLike[str]) -> Path:
-    """The path with `~` and `~user` replaced, where there is such a home folder."""
+    """The path with `~` and `~user` replaced, if there is such a home folder."""
     return Path(os.path.expanduser(path))
 
 
 def lies_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
-    """Whether a path, its links followed, is below a folder; one that is a loop is nowhere."""
+    """Whether a path, with links resolved, is inside of a folder; False for a loop of links."""
     place = real(path)
     return real(folder) in place.parents and not place.is_symlink()

@@ -1,7 +1,7 @@
-"""Learning-rate schedules as closed forms: the factor at any count of images, without torch.
+"""Learning-rate schedules as closed forms: the factor at any image count, without torch.
 
-Training multiplies the rate by them, and forecasts must know them: a curve bends where the rate
-falls, so what is still to come cannot be told from the past alone.
+Training multiplies the learning rate by them. Forecasts also need them: a loss curve bends where
+the rate falls, so it cannot be extrapolated from the past alone.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Factor = Callable[[int], float]
 
 
 def constant(*, max_images: int | None) -> Factor:
-    """Always 1."""
+    """A constant factor of 1."""
     return lambda images: 1.0
 
 
 def cosine(*, max_images: int | None, eta_min_factor: float = 0.0) -> Factor:
-    """From 1 down to `eta_min_factor` along half a cosine over the run; flat afterwards.
+    """Half a cosine from 1 to `eta_min_factor` over the run; constant afterwards.
 
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
     """
@@ -35,18 +35,18 @@ def cosine(*, max_images: int | None, eta_min_factor: float = 0.0) -> Factor:
 def warmup_cosine(
     *, max_images: int | None, warmup_images: int = 10_000, final_factor: float = 0.0
 ) -> Factor:
-    """Linearly from 0 to 1 over `warmup_images`, then along half a cosine to `final_factor`.
+    """Linear from 0 to 1 over `warmup_images`, then half a cosine to `final_factor`.
 
-    A run cut short (`--max-images`) may end before the warm-up does.
+    A shortened run (`--max-images`) may end during the warm-up.
     """
     horizon = horizon_of(max_images, "WarmupCosine")
     if warmup_images < 0:
         raise ConfigError(f"warmup_images is {warmup_images}; it must be at least 0")
 
     def factor(images: int) -> float:
-        """The factor at this count of images, 0..1."""
+        """The factor at this image count, 0..1."""
         if images < warmup_images:
-            # The first batch would learn nothing at exactly 0.
+            # Not exactly 0, or the first batch would have no effect.
             return max(images, 1) / warmup_images
         rest = max(1, horizon - warmup_images)
         return _half_cosine((images - warmup_images) / rest, final_factor)
@@ -55,20 +55,20 @@ def warmup_cosine(
 
 
 def linear(*, max_images: int | None, final_factor: float = 0.0) -> Factor:
-    """Linearly from 1 to `final_factor` over the run; flat afterwards."""
+    """Linear from 1 to `final_factor` over the run; constant afterwards."""
     horizon = horizon_of(max_images, "linear")
     return lambda images: 1.0 + (final_factor - 1.0) * min(images / horizon, 1.0)
 
 
 def step(*, max_images: int | None, every_images: int, factor: float = 0.1) -> Factor:
-    """Times `factor` after each `every_images`."""
+    """Multiplied by `factor` after every `every_images` images."""
     if every_images <= 0:
         raise ConfigError(f"every_images is {every_images}; it must be above 0")
     return lambda images: factor ** (images // every_images)
 
 
-#: Closed forms by name. `CosineAnnealingWarmupLR` of the old project scaled only the rate it
-#: reported, so what it did is the plain cosine.
+#: Closed forms by name. The warm-up of the old project's `CosineAnnealingWarmupLR` changed only the
+#: logged rate, so it is the plain cosine.
 FORMS: dict[str, Callable[..., Factor]] = {
     "constant": constant,
     "cosine": cosine,
@@ -82,18 +82,18 @@ FORMS: dict[str, Callable[..., Factor]] = {
 def planned(
     choice: Choice | None, *, end: int, batch_size: int = 1, learnrate: float = 1.0
 ) -> Factor | None:
-    """The factor of a run's schedule from its settings, as far as it follows from images alone.
+    """The factor function of a run's schedule, if it depends on images alone.
 
     Args:
         choice: the setting `scheduler`.
         end: images at the end of the run.
-        batch_size: torch's schedulers count batches; those of the end of an epoch are taken as
-            whole ones.
-        learnrate: the base rate; `eta_min` of torch is a rate.
+        batch_size: for torch's schedulers, which count batches; partial batches at the end of an
+            epoch count as whole ones.
+        learnrate: the base rate, because `eta_min` of torch is a rate.
 
     Returns:
-        None where nobody can know it beforehand, as for `ReduceLROnPlateau`, or where it is a part
-        of another package.
+        The function; None if it is not known in advance, as for `ReduceLROnPlateau`, or for a
+        schedule of another package.
     """
     if choice is None:
         return constant(max_images=end)
@@ -109,7 +109,7 @@ def planned(
             of_batches: Callable[[float], float] = _OF_TORCH[name](given, end / batch_size)
             return lambda images: of_batches(images / batch_size)
     except (ConfigError, ArithmeticError, KeyError, TypeError, ValueError):
-        pass  # a wrong argument is told where the run is built
+        pass  # wrong arguments are reported when the run is built
     return None
 
 
@@ -129,7 +129,7 @@ def _exponential_lr(given: Mapping[str, Any], batches: float) -> Callable[[float
 
 
 def _one_cycle_lr(given: Mapping[str, Any], batches: float) -> Callable[[float], float]:
-    """Of `max_lr`: up to it along half a cosine, then down to nearly nothing along another.
+    """torch's OneCycleLR: half a cosine up to `max_lr`, then another down to nearly 0.
 
     Source: Smith & Topin 2017, arXiv:1708.07120; the arguments are those of torch.
     """
@@ -159,10 +159,10 @@ _OF_TORCH: dict[str, Callable[[Mapping[str, Any], float], Callable[[float], floa
 
 
 def horizon_of(max_images: int | None, name: str) -> int:
-    """The end of a run, for a schedule that must know it.
+    """The end of a run in images, for a schedule that needs it.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: `max_images` is None.
     """
     if max_images is None:
         raise ConfigError(

@@ -1,8 +1,8 @@
 """The settings of a run: one field each, with its rule and its meaning.
 
-A rule says what a value may be, reads what a file or a caller gives, and is what the documentation
-and the JSON schema are made of. `OLD_NAMES` maps the keys of older files to these fields; no other
-place knows two names of one setting. Needs no torch.
+A rule defines the valid values, converts given values, and is the source of the documentation and
+the JSON schema. `OLD_NAMES` maps the keys of older files to these fields; only this module knows
+old names. Needs no torch.
 """
 
 # ruff: noqa: RUF009  (`_setting` makes a field, as `dataclasses.field` does)
@@ -17,15 +17,15 @@ from typing import Any, Literal, NamedTuple
 
 from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
 
-#: A float holds no larger numbers.
+#: Bit limit of whole numbers; larger ones do not fit into a float.
 MOST_BITS = 1000
-#: No count of images, epochs or batches is larger: whole numbers are exact in every format so far.
+#: Limit of counts: up to here whole numbers are exact in every format, as in a float64.
 MOST = 2**53
-#: No file describes more runs, trials included.
+#: Limit of the runs of one file, including trials.
 MOST_RUNS = 100_000
 
-#: Key of an older file -> the setting. Old keys stay readable for ever, and identities are hashes
-#: of the old ones, so that a run keeps its identity whichever its file says.
+#: Key of an older file -> the setting. Old keys will always be readable. Identities are hashes with
+#: the old keys, so that a run has the same identity with either key.
 OLD_NAMES: dict[str, str] = {
     "max_inputs": "max_images",
     "max_epoch": "max_epochs",
@@ -41,12 +41,12 @@ _FIRST_NAMES = {new: old for old, new in OLD_NAMES.items()}
 
 
 def setting_of(key: str) -> str:
-    """The setting that a key of a file means: `max_images` for `max_inputs`; others as they are."""
+    """The setting for a key of a file: `max_images` for `max_inputs`; other keys unchanged."""
     return OLD_NAMES.get(key, key)
 
 
 def first_name(setting: str) -> str:
-    """The name that a setting had in the first files: hashes and old records are made with it."""
+    """The original name of a setting, which hashes and old records use."""
     return _FIRST_NAMES.get(setting, setting)
 
 
@@ -66,8 +66,8 @@ class Clipping(NamedTuple):
     """How gradients are clipped just before a step of the optimiser.
 
     Attributes:
-        value: every element is cut to -value..value.
-        norm: the whole gradient is scaled down to this length.
+        value: every element is clipped to -value..value.
+        norm: the whole gradient is scaled down to at most this norm.
     """
 
     value: float | None = None
@@ -79,15 +79,15 @@ NAN_ACTIONS: tuple[NanAction, ...] = ("stop", "skip", "rollback")
 
 
 class OnNan(NamedTuple):
-    """What a run does when its numbers end: `stop`, `{rollback: {lower_lr: 0.3, times: 5}}`.
+    """The reaction to non-finite numbers: `stop`, or `{rollback: {lower_lr: 0.3, times: 5}}`.
 
     Attributes:
-        action: `stop` ends the run as failed; `skip` leaves out the batch that did it; `rollback`
-            goes back to the latest good state and changes what follows.
-        times: so often at most; then the run fails.
-        lower_lr: with `rollback`: the learning rate is multiplied by this, to the end of the run.
-        clip: with `rollback`: from there on the norm of the gradient is clipped to this.
-        float32: with `rollback`: from there on the model computes in float32.
+        action: `stop` ends the run as failed; `skip` leaves out the batch that caused it;
+            `rollback` restores the latest good state and changes the settings below.
+        times: at most this often; then the run fails.
+        lower_lr: with `rollback`: multiplies the learning rate until the end of the run.
+        clip: with `rollback`: the norm of the gradient is clipped to this from then on.
+        float32: with `rollback`: the model computes in float32 from then on.
     """
 
     action: NanAction = "stop"
@@ -105,9 +105,9 @@ class NotPossible(ValueError):
     """A value that a rule does not allow.
 
     Args:
-        words: what is possible; left out, the rule's own words.
-        given: the part of the value that is wrong, where that is not all of it.
-        path: where in the value that part is: names of entries of mappings.
+        words: what is possible; empty: the words of the rule.
+        given: the wrong part of the value, if it is not the whole value.
+        path: position of that part in the value: names of entries of mappings.
     """
 
     def __init__(self, words: str = "", *, given: Any = ..., path: tuple[str, ...] = ()) -> None:
@@ -119,16 +119,16 @@ class NotPossible(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting may be.
+    """The rule of one setting.
 
     Attributes:
         meaning: for the documentation and editors.
-        possible: what may be given, in words.
-        read: a given value -> the value that is meant; raises `NotPossible`.
-        schema: the JSON schema of what may be given.
-        example: a possible value as a file writes it.
-        default: as the documentation says it.
-        is_key: whether files have it; the others are for Python only.
+        possible: the valid values, in words.
+        read: converts a given value; raises `NotPossible`.
+        schema: the JSON schema of valid values.
+        example: a valid value, as written in a file.
+        default: in words, for the documentation.
+        is_key: whether it is a key of files; other settings are for Python only.
         is_required: whether a file must have it.
     """
 
@@ -142,15 +142,15 @@ class Rule:
     is_required: bool
 
     def checked(self, name: str, value: Any, places: Mapping[str, Where] | None = None) -> Any:
-        """The value that is meant.
+        """The converted value.
 
         Args:
             name: of the setting.
             value: as given.
-            places: setting, dotted for entries of mappings -> where it stands in the file.
+            places: setting (dotted for entries of mappings) -> its place in the file.
 
         Raises:
-            ConfigError: with the place, what was given, what is possible and what to write.
+            ConfigError: with the place, the given value, the valid values and what to write.
         """
         try:
             return self.read(value)
@@ -168,13 +168,13 @@ class Rule:
 
 
 def _place(path: tuple[str, ...], places: Mapping[str, Where]) -> Where:
-    """Where the innermost known part of a setting stands."""
+    """The place of the innermost part of a setting whose place is known."""
     known = (".".join(path[:n]) for n in range(len(path), 0, -1))
     return next((places[name] for name in known if name in places), Where(key=path[0]))
 
 
 class _Kind(NamedTuple):
-    """What a value may be: in words, as a function that reads it, and as a JSON schema."""
+    """A kind of value: in words, as a function that converts it, and as a JSON schema."""
 
     possible: str
     read: Callable[[Any], Any]
@@ -194,7 +194,7 @@ def _setting(
     """A field with a rule.
 
     Args:
-        told: the default in words, where it is not the value itself.
+        told: the default in words, if it is not the value itself.
     """
     words = told if told is not None else "none" if default is None else f"`{default}`"
     rule = Rule(
@@ -211,7 +211,7 @@ def _setting(
 
 
 def _whole(*, above: int = 0, most: int = MOST) -> _Kind:
-    """Whole numbers; `1e6` and numbers in quotes mean them too, `true` does not."""
+    """Whole numbers; also `1e6` and numbers in quotes, but not `true`."""
     both = f"a whole number from {above + 1:,} to {most:,}"
     words = both if most < MOST else f"a whole number above {above:,}"
 
@@ -232,7 +232,7 @@ def _whole(*, above: int = 0, most: int = MOST) -> _Kind:
 def _number(
     *, at_least: float | None = None, above: float | None = None, below: float | None = None
 ) -> _Kind:
-    """Finite numbers in a range; numbers in quotes mean them too, `true` does not."""
+    """Finite numbers in a range; also numbers in quotes, but not `true`."""
     words, schema = "a finite number", dict[str, Any](type="number")
     if above is not None and below is not None:
         words = f"a number between {above:g} and {below:g}"
@@ -263,7 +263,7 @@ def _number(
 
 
 def _of_quotes(given: Any) -> Any:
-    """Numbers in quotes are numbers, as in old files."""
+    """Converts numbers in quotes to numbers, as in old files."""
     if not isinstance(given, str) or len(given) > MOST_BITS:
         return given
     for kind in (int, float):
@@ -276,7 +276,7 @@ def _of_quotes(given: Any) -> Any:
 
 def _truth() -> _Kind:
     def read(given: Any) -> bool:
-        """Only truth values: `yes` is text in YAML 1.2."""
+        """Only booleans: `yes` is text in YAML 1.2."""
         if not isinstance(given, bool):
             raise NotPossible
         return given
@@ -587,9 +587,9 @@ _KEEP = _Kind(
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Everything `fit` must know besides model, objective and images; images are the clock.
+    """All arguments of `fit` besides model, objective and images; time is counted in images.
 
-    Each field has a `Rule` (`RULES`), which checks it whoever gives it: a file or Python.
+    Each field has a `Rule` (`RULES`), which checks values from files and from Python.
 
     Raises:
         ConfigError: a value that its rule does not allow, or no end.
@@ -784,12 +784,12 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything in a file that is no Python: how to train, with which objective, what to keep.
+    """All settings of a file that are not Python: training, objective, checkpoints.
 
-    A loss that a file writes out is one of its blocks; `loss_function` is its name, if it has one.
+    A loss that the file defines itself is one of its blocks; `loss_function` is a name, if used.
 
     Attributes:
-        fit: of the loop.
+        fit: settings of the loop.
     """
 
     fit: FitSettings
@@ -848,7 +848,7 @@ class Settings:
 
 
 def refuse_endless(settings: FitSettings) -> None:
-    """Raises where nothing would ever end a run.
+    """Raises if nothing would ever end a run.
 
     Raises:
         ConfigError: no end is given, or only a loss that is never measured.
@@ -865,7 +865,7 @@ def refuse_endless(settings: FitSettings) -> None:
 
 
 def no_end(where: Where | None = None) -> ConfigError:
-    """The error of a run that nothing would end."""
+    """The error for a run without an end."""
     return ConfigError(
         "missing: training would never end; possible: max_images, max_epochs, min_loss",
         where=where,
@@ -874,7 +874,7 @@ def no_end(where: Where | None = None) -> ConfigError:
 
 
 def _check_fields(settings: FitSettings | Settings) -> None:
-    """Puts every field into the form that its rule reads it to; None stands where it may."""
+    """Converts every field by its rule; None stays if it is the default."""
     for each in dataclasses.fields(settings):
         rule, value = each.metadata.get("rule"), getattr(settings, each.name)
         if rule is not None and not (value is None and each.default is None):

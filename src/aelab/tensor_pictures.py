@@ -1,4 +1,4 @@
-"""Tensors of images as what people see: rows, PNG files, Pillow images."""
+"""Conversion of image tensors for display: rows, PNG files, Pillow images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from aelab.types import Model, ValueRange
 
 @torch.no_grad()
 def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) -> Tensor:
-    """(B, C, H, W) 0..1 through the model in evaluation mode; clamped to 0..1, on the CPU.
+    """Reconstructions of (B, C, H, W) images in 0..1, clamped to 0..1, on the CPU.
 
-    `value_range`: what the model learned as black and white.
+    The model runs in evaluation mode. `value_range`: its values of black and white.
     """
     training = model.training
     model.eval()
@@ -27,7 +27,7 @@ def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) 
         parameter = next(model.parameters(), None)
         device = parameter.device if parameter is not None else sample.device
         assert isinstance(model, Model)
-        # A copy: a first layer that works in place would change what is shown as the original.
+        # A copy: a first layer that works in place would change the shown originals.
         given = from_unit(sample, value_range).to(device, copy=True)
         shown: Tensor = model(given).reconstruction
         return to_unit(shown.float(), value_range).clamp(0, 1).cpu()
@@ -36,22 +36,22 @@ def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) 
 
 
 def row(sample: Tensor, medium: Medium = PIXELS) -> Tensor:
-    """(B, C, H, W) 0..1 side by side: (H, B W, 1, 3 or 4) uint8.
+    """Images (B, C, H, W) in 0..1 side by side: (H, B W, 1, 3 or 4) uint8.
 
-    Four channels stay: what is stored has its transparency.
+    Four channels are kept, so that stored pictures have transparency.
     """
     return rearrange(medium.picture(sample, checker=False), "b c h w -> h (b w) c")
 
 
 def png(picture: Tensor) -> bytes:
-    """(H, W, 1, 3 or 4) uint8 as the bytes of a PNG file."""
+    """The bytes of a PNG file of a picture (H, W, 1, 3 or 4) uint8."""
     buffer = io.BytesIO()
     as_image(picture).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def as_image(picture: Tensor) -> Image.Image:
-    """(H, W, 1, 3 or 4) uint8 as a Pillow image."""
+    """A picture (H, W, 1, 3 or 4) uint8 as a Pillow image."""
     array = picture.contiguous().numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
@@ -59,10 +59,10 @@ def as_image(picture: Tensor) -> Image.Image:
 def picture_line(
     label: str, images: Tensor, medium: Medium = PIXELS, *, original: bool = False
 ) -> SheetRow:
-    """(B, C, H, W) 0..1 as one named row of a sheet."""
+    """Images (B, C, H, W) in 0..1 as one named row of a sheet."""
     return SheetRow(label, as_pictures(images, medium), original, medium.gap)
 
 
 def as_pictures(images: Tensor, medium: Medium = PIXELS) -> list[Image.Image]:
-    """(B, C, H, W) 0..1 as Pillow images."""
+    """Images (B, C, H, W) in 0..1 as Pillow images."""
     return [as_image(rearrange(image, "c h w -> h w c")) for image in medium.picture(images)]

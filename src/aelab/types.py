@@ -1,4 +1,4 @@
-"""What rooms hand to each other. Imports nothing of the house but media and posteriors.
+"""Types that rooms exchange. Imports only errors, media and posteriors of aelab.
 
 Shape letters used in every docstring:
     B batch, C channels, H height, W width, D latent size, N images in a set, K stacked runs.
@@ -19,16 +19,16 @@ from aelab.posteriors import Deterministic, Posterior
 
 
 class Output(NamedTuple):
-    """What a model returns; a pytree, so that it survives `torch.func.vmap`.
+    """The output of a model; a pytree, so that it works inside of `torch.func.vmap`.
 
     Attributes:
         reconstruction: (B, C, H, W), nominally 0..1, not clamped.
-        latent: what the decoder was given, (B, D) or any (B, ...).
-        posterior: what the bottleneck knows of the latent, a named tuple of tensors, each (B, ...);
-            its methods say what it can do, see `aelab.posteriors`. `Deterministic()` of a plain
+        latent: input of the decoder, (B, D) or any (B, ...).
+        posterior: the bottleneck's posterior, a named tuple of tensors, each (B, ...), whose
+            methods are its features, see `aelab.posteriors`; `Deterministic()` for a plain
             autoencoder.
-        details: what losses of the model's medium compare, by name, each (B, ...) with gradient,
-            where the reconstruction itself has none; empty where it has one.
+        details: tensors with gradient for losses of the model's medium, by name, each (B, ...), if
+            the reconstruction itself has no gradient; else empty.
     """
 
     reconstruction: Tensor
@@ -38,15 +38,15 @@ class Output(NamedTuple):
 
 
 class TermSpec(NamedTuple):
-    """One wished-for term of an objective, in plain words; `losses` makes the formula from it.
+    """The specification of one loss term; `losses` makes the term from it.
 
     Attributes:
-        name: how the term is called in metrics and tables, for instance `l1` or `kl`.
+        name: of the term in metrics and tables, for instance `l1` or `kl`.
         formula: a name known to `losses`, or a callable: `(reconstruction, target) -> Tensor`, or
             as a penalty `(output) -> Tensor`, (B,).
         weight: factor in the total.
         options: keyword arguments of the formula (reduction, free_bits_nats, warmup_images, ...).
-        kind: what a callable is given; a name says that itself.
+        kind: which arguments a callable takes; for a name it is known.
     """
 
     name: str
@@ -58,10 +58,10 @@ class TermSpec(NamedTuple):
 
 @runtime_checkable
 class Model(Protocol):
-    """What training needs of a model. Any `nn.Module` is adapted by `inspect.as_model`.
+    """The interface of a model for training. Any `nn.Module` is adapted by `inspect.as_model`.
 
-    `noise_shape` is the shape of one image's noise, None where the model needs none.
-    `terms` are the terms the model wishes for; empty lets the file's `loss_function` decide.
+    `noise_shape` is the shape of one image's noise, or None if the model needs none.
+    `terms` are the default loss terms; if empty, the file's `loss_function` is used.
     """
 
     noise_shape: tuple[int, ...] | None
@@ -70,31 +70,31 @@ class Model(Protocol):
     def __call__(self, images: Tensor, noise: Tensor | None = None) -> Output: ...
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in 0..1 -> the latent without noise, (B, *latent shape)."""
+        """Encodes images (B, C, H, W) in 0..1 to the latent without noise, (B, *latent shape)."""
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The latent, (B, *latent shape) -> images (B, C, H, W)."""
+        """Decodes latents (B, *latent shape) to images (B, C, H, W)."""
 
 
 #: A random change of a batch: (images (B, C, H, W) float 0..1, generator) -> same layout.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
-#: What black and white are: one number, or one a channel.
+#: A value of black or white: one number, or one per channel.
 Bound = float | tuple[float, ...]
 ValueRange = tuple[Bound, Bound]
 
 
 class Provenance(NamedTuple):
-    """Where images came from, so that nothing is silently substituted.
+    """The origin of images, so that nothing is substituted silently.
 
     Attributes:
         name: data set name, for instance `mnist`.
         source: path, download address or the word `generated`.
         count: number of images.
         sha256: of the decoded source content (before resizing), hexadecimal.
-        note: what a reader of a comparison must know, for instance "not the author's tiles".
-        left_out: (reason, how many, the first names) of files that were there and are not in it.
+        note: a fact for readers of comparisons, for instance "not the author's tiles".
+        left_out: (reason, number, first names) of files that were found but are not used.
     """
 
     name: str
@@ -107,21 +107,21 @@ class Provenance(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """A loaded image set: one tensor near the compute.
+    """A loaded image set: one tensor of all images.
 
     Attributes:
-        pixels: (N, C, H, W) uint8 0..255, or float32 0..1 where a per-sample function made it so;
-            a numpy array becomes a tensor. May be memory-mapped.
+        pixels: (N, C, H, W) uint8 0..255, or float32 0..1 if a per-sample function returned it; a
+            numpy array becomes a tensor. May be memory-mapped.
         labels: (N,) int64 or None.
-        augment: random batch changes applied in this order in training.
-        provenance: one entry a source.
+        augment: random batch changes, applied in this order in training.
+        provenance: one entry for each source.
         content_sha256: of `pixels` after resizing: equal hash means equal training images.
-        medium: what `pixels` number: brightness, or the elements of another medium, see
-            `aelab.medium`.
-        value_range: what black and white are in float images as a model is given them, after
-            `augment`; bytes are given as 0..1. `ops.value_range` brings images to 0..1 by it.
-        file_names: N names, one an image, of the files that they are from; () where no image is
-            from a file of its own. A tile has the name of its sheet and its number.
+        medium: meaning of the numbers in `pixels`: brightness, or the elements of another medium,
+            see `aelab.medium`.
+        value_range: values of black and white in the model's input, after `augment`; uint8 pixels
+            count as 0..1. `ops.value_range` converts images to 0..1.
+        file_names: N file names, one per image; () if images have no files. A tile has the name of
+            its sheet and its number.
     """
 
     pixels: Tensor
@@ -135,7 +135,7 @@ class Images:
     file_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # Whoever has a numpy array means it as a tensor; batches and measures need one.
+        # numpy arrays are accepted, but batches and measures need tensors.
         for name in ("pixels", "labels"):
             given = getattr(self, name)
             if type(given).__module__ == "numpy":
@@ -151,18 +151,18 @@ class Images:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Names of the classes by their number; () where they have none.
+        """Names of the classes by number; () if they have none.
 
-        They are one of the `facts`, which every change of a set hands on, and hold for the whole
-        source: a class keeps its number where this part of the set has no image of it.
+        They are stored in `facts`, which every change of a set keeps, and cover the whole source:
+        a class keeps its number even if this part of the set has no image of it.
         """
         return tuple(str(name) for name in self.facts.get("label_names") or ())
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """N names, one an image, of its class: its number where it has no name; () without labels.
+        """The class name of each image, or its number if it has no name; () without labels.
 
-        Labels that are no whole numbers are no classes.
+        Labels that are not whole numbers are not classes.
         """
         labels, names = self.labels, self.label_names
         if labels is None or labels.numel() != len(labels) or labels.is_floating_point():
@@ -172,7 +172,7 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) as a model sees it: a random crop makes it smaller than `pixels`."""
+        """(C, H, W) of the model's input: a random crop makes it smaller than `pixels`."""
         shape = tuple(self.pixels.shape[1:])
         for change in self.augment:
             after = getattr(change, "shape_after", None)
