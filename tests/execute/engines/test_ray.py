@@ -274,7 +274,8 @@ def test_a_node_and_then_the_command_are_killed_and_no_digit_is_lost(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )  # fmt: skip
     command = [sys.executable, "-m", "aelab", "run", str(tiny), "--device", "cpu", "--runs",
-               str(runs), "--ray", nodes.address, "--threads", "1"]  # fmt: skip
+               str(runs), "--ray", nodes.address, "--threads", "1",
+               "--run-needs", "gpu=0.5"]  # fmt: skip
 
     def start(name: str) -> subprocess.Popen[bytes]:
         with (tmp_path / name).open("wb") as out:
@@ -284,12 +285,12 @@ def test_a_node_and_then_the_command_are_killed_and_no_digit_is_lost(
         return [int(run.status.get("images") or 0) for run in Store(runs).list()]
 
     try:
-        first, _second = (nodes.add_node(num_cpus=1) for _ in range(2))
+        first, _second = (nodes.add_node(num_cpus=1, num_gpus=1) for _ in range(2))
         driver = start("first.txt")
         _until(lambda: sum(n > 3_200 for n in images()) >= 2, "no two runs got on")
         nodes.remove_node(first, allow_graceful=False)
         _until(lambda: "worker" in (tmp_path / "first.txt").read_text(), "the loss was not told")
-        nodes.add_node(num_cpus=1)  # the cluster grows while the command runs
+        nodes.add_node(num_cpus=1, num_gpus=1)  # the cluster grows while the command runs
         begun = sum(images())
         _until(lambda: sum(images()) > begun + 3_200, "nothing went on after the loss")
         os.kill(driver.pid, signal.SIGKILL)
