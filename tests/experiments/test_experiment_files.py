@@ -46,6 +46,8 @@ RUNS = {
     "founding/histogram-loss.yml": 9,
     "founding/resnet-manifold.yml": 1,
     "founding/transformer-on-mnist.yml": 150,
+    "speedrun/mnist.yml": 12,
+    "speedrun/other-images.yml": 12,
     "stacked.yml": 26,
     "transformer-mnist.yml": 150,
     "transformer-patches.yml": 72,

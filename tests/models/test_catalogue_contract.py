@@ -314,6 +314,10 @@ CASES: dict[str, Case] = {
     "small_image_ae": Case(
         lambda shape: m.small_image_ae(shape, channels=(4, 6, 8), hidden=(12,)), "small_image_ae"
     ),
+    "quick_image_ae": Case(
+        lambda shape: m.quick_image_ae(shape, channels=(4, 6), hidden=(12,), squeeze=3),
+        "quick_image_ae",
+    ),
     "resnet18_open": Case(trunk(m.MODELS["resnet18_open"]), "resnet18_open", colour_only),
     "ResNet18": Case(trunk(lambda: m.ResNet18("layer1")), "ResNet18", colour_only),
     "PretrainedResNet18": Case(

@@ -52,6 +52,7 @@ from aelab.models import (
     VariationalAutoencoder,
     VariationalEncoder,
     fast_implicit_decoder,
+    quick_image_ae,
     small_image_ae,
 )
 
@@ -103,6 +104,7 @@ PRESETS = {
         EncoderResidual(shape, 8, channels=(4, 6), norm="group"),
         DecoderResidual(shape, 8, channels=(6, 4), norm="layer", activation_last_layer="sigmoid"),
     ),
+    "quick_image_ae": quick_image_ae,
     "small_image_ae": small_image_ae,
     "stacked": lambda shape: StackedSymmetricAutoencoderConv2d(shape, 8, channels=(4, 6)),
     "stacked twice": lambda shape: StackedSymmetricAutoencoderConv2d(

@@ -14,9 +14,16 @@ from aelab.models import (
     DecoderResidual,
     EncoderDecoder,
     EncoderResidual,
+    quick_image_ae,
     small_image_ae,
 )
-from aelab.models.residual import PER_IMAGE_NORMS, PixelNorm, halved_sizes, make_per_image_norm
+from aelab.models.residual import (
+    PER_IMAGE_NORMS,
+    ModulatedBlock,
+    PixelNorm,
+    halved_sizes,
+    make_per_image_norm,
+)
 
 SHAPES = [
     *((1, n, n) for n in (1, 2, 3, 8, 9, 20, 28, 31, 33, 64, 128)),
@@ -115,6 +122,45 @@ def test_the_memory_layout_does_not_change_the_preset() -> None:
     torch.testing.assert_close(plain, fast, atol=1e-5, rtol=1e-4)
 
 
+def test_the_quick_preset_has_the_parameters_that_its_document_says() -> None:
+    model = quick_image_ae((1, 28, 28))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 648_137
+    assert model.encoder.encoded_shape == model.decoder.encoded_shape == (12, 7, 7)
+
+
+def test_a_squeezed_map_is_what_the_head_sees() -> None:
+    encoder = EncoderResidual((1, 8, 8), 4, channels=(6, 8), hidden=(5,), squeeze=3)
+    assert encoder.encoded_shape == (3, 2, 2)
+    assert encoder.head[0].in_features == 3 * 2 * 2  # type: ignore[union-attr]
+
+
+def test_a_modulated_block_scales_and_shifts_what_it_has_normalised() -> None:
+    block = ModulatedBlock(2, code_size=1, norm=None, act_fn=None)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+        block.first.weight[:, :, 1, 1] = torch.eye(2)
+        block.second.weight[:, :, 1, 1] = torch.eye(2)
+        # scale of channel 0 is the latent, shift of channel 1 twice the latent
+        block.modulation.weight[:, 0] = torch.tensor([1.0, 0.0, 0.0, 2.0])
+    x = torch.ones(1, 2, 3, 3)
+    changed = block.modulated(x, torch.tensor([[3.0]]))
+    assert changed[0, :, 0, 0].tolist() == [1 + 1 * (1 + 3), 1 + (1 + 6)]
+
+
+def test_without_blocks_that_train_a_modulated_decoder_begins_as_a_plain_one() -> None:
+    torch.manual_seed(0)
+    model = quick_image_ae((1, 8, 8), channels=(4, 6), hidden=(8,)).eval()
+    images, latent = torch.rand(2, 1, 8, 8), torch.randn(2, 16)
+    before = model.decode(latent)
+    for block in model.decoder.modules():
+        if isinstance(block, ModulatedBlock):
+            torch.nn.init.zeros_(block.modulation.weight)
+    # The last convolution of every block is 0 at the start, whatever it is given.
+    torch.testing.assert_close(model.decode(latent), before)
+    assert model(images).reconstruction.shape == images.shape
+
+
 def test_stacked_presets_equal_single_ones() -> None:
     models = [small((1, 7, 7)).eval() for _ in range(2)]
     images = torch.rand(2, 3, 1, 7, 7)
@@ -129,6 +175,7 @@ def test_stacked_presets_equal_single_ones() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"squeeze": 0}, ShapeError, "squeeze is 0; it needs at least 1 channel"),
         ({"norm": "rmss"}, ConfigError, "did you mean 'rms'"),
         ({"kernel_size": 4}, ConfigError, "kernel_size is 4; it must be odd"),
         ({"blocks": (1, 2, 3)}, ConfigError, "there are 2 stages"),

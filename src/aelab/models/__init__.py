@@ -43,7 +43,7 @@ from aelab.models.patch_transformer import (
     EncoderPatchTransformer,
     PatchTransformerAutoencoder,
 )
-from aelab.models.presets import small_image_ae
+from aelab.models.presets import quick_image_ae, small_image_ae
 from aelab.models.priors import MixturePrior, VampPriorAutoencoder
 from aelab.models.quantizers import FSQ, VQ
 from aelab.models.reshaping import (
@@ -70,6 +70,7 @@ _PARTS: dict[str, Any] = by_name(
     PatchTransformerAutoencoder,
     VampPriorAutoencoder,
     VariationalAutoencoder,
+    quick_image_ae,
     small_image_ae,
     # encoders
     EncoderConv2d,

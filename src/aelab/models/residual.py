@@ -106,6 +106,38 @@ class ResidualBlock(nn.Module):
         return x + branch
 
 
+class ModulatedBlock(ResidualBlock):
+    """A residual block whose normalised channels are scaled and shifted by the latent.
+
+    x + conv(act(conv(norm(x) (1 + scale) + shift))), with (scale, shift) linear in the latent: so
+    every stage of a decoder sees the latent itself, and not only what the stages before kept of it.
+
+    Args:
+        channels, kernel_size, norm, act_fn: as in `ResidualBlock`.
+        code_size: D, length of the latent.
+
+    Source: Perez et al. 2018, arXiv:1709.07871; in decoders: Karras et al. 2019, arXiv:1812.04948.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        code_size: int,
+        kernel_size: int = 3,
+        norm: str | None = "rms",
+        act_fn: Activation = "relu",
+    ) -> None:
+        super().__init__(channels, kernel_size, norm, act_fn)
+        self.modulation = nn.Linear(code_size, 2 * channels)
+
+    def modulated(self, x: Tensor, latent: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, D) -> (B, C, H, W)."""
+        scale, shift = self.modulation(latent)[..., None, None].chunk(2, dim=1)
+        normed = self.norm(x) * (1 + scale) + shift
+        branch: Tensor = self.second(self.act(self.first(normed)))
+        return x + branch
+
+
 class Upsample(nn.Module):
     """A transposed convolution of stride 2, cropped to a given size.
 
@@ -151,6 +183,10 @@ def keep_variance(part: nn.Module) -> None:
     for module in part.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.second.weight)
+        if isinstance(module, ModulatedBlock):  # latents begin with a deviation of about 2
+            nn.init.normal_(
+                module.modulation.weight, std=0.6 / math.sqrt(module.modulation.in_features)
+            )
 
 
 def halved_sizes(shape: Sequence[int], num_halvings: int) -> list[tuple[int, int]]:
@@ -174,9 +210,11 @@ class EncoderResidual(nn.Module):
         kernel_size: of the convolutions, odd.
         norm: `rms`, `layer` or `group`, all within one image, or `none`.
         act_fn: in the blocks, and between the layers of the head.
+        squeeze: channels to which a 1x1 convolution brings the last feature map before the head,
+            most of whose weights lie there; None for none.
 
     Attributes:
-        encoded_shape: (C, H, W) of the last feature map.
+        encoded_shape: (C, H, W) of the last feature map, as the head sees it.
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
@@ -193,21 +231,27 @@ class EncoderResidual(nn.Module):
         kernel_size: int = 3,
         norm: str | None = "rms",
         act_fn: Activation = "relu",
+        squeeze: int | None = None,
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape, "EncoderResidual")
         self.code_size = int(code_size)
         stages = check_stages(channels, blocks, kernel_size, "EncoderResidual")
         self.convolution = halving_stages(self.shape[0], stages, kernel_size, norm, act_fn)
-        self.encoded_shape = (stages[-1][0], *halved_sizes(self.shape, len(stages))[-1])
+        width = check_squeeze(squeeze, "EncoderResidual") or stages[-1][0]
+        self.encoded_shape = (width, *halved_sizes(self.shape, len(stages))[-1])
         self.norm = make_per_image_norm(norm, stages[-1][0])
+        self.squeeze = nn.Conv2d(stages[-1][0], width, 1) if squeeze else None
         self.flatten = FlattenPixels()
         self.head = _head((math.prod(self.encoded_shape), *hidden, self.code_size), act_fn)
         keep_variance(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> features (B, D)."""
-        features: Tensor = self.head(self.flatten(self.norm(self.convolution(images))))
+        maps: Tensor = self.norm(self.convolution(images))
+        if self.squeeze is not None:
+            maps = self.squeeze(maps)
+        features: Tensor = self.head(self.flatten(maps))
         return features
 
 
@@ -222,9 +266,12 @@ class DecoderResidual(nn.Module):
         hidden: widths of the head between latent and feature map.
         kernel_size, norm, act_fn: as in `EncoderResidual`.
         activation_last_layer: after the last convolution; None leaves the output unbounded.
+        squeeze: channels of the head's feature map, which a 1x1 convolution brings to those of the
+            first stage; None for none.
+        modulated: the latent scales and shifts the channels in every block (`ModulatedBlock`).
 
     Attributes:
-        encoded_shape: (C, H, W) of the first feature map.
+        encoded_shape: (C, H, W) of the first feature map, as the head gives it.
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
@@ -242,18 +289,23 @@ class DecoderResidual(nn.Module):
         norm: str | None = "rms",
         act_fn: Activation = "relu",
         activation_last_layer: Activation = None,
+        squeeze: int | None = None,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape, "DecoderResidual")
         self.code_size = int(code_size)
         stages = check_stages(channels, blocks, kernel_size, "DecoderResidual")
         sizes = halved_sizes(self.shape, len(stages))[::-1]
-        self.encoded_shape = (stages[0][0], *sizes[0])
+        width = check_squeeze(squeeze, "DecoderResidual") or stages[0][0]
+        self.encoded_shape = (width, *sizes[0])
         self.head = _head((self.code_size, *hidden, math.prod(self.encoded_shape)), act_fn)
         self.unflatten = UnflattenPixels(self.encoded_shape)
+        self.squeeze = nn.Conv2d(width, stages[0][0], 1) if squeeze else None
         self.convolution = doubling_stages(
-            stages, self.shape[0], sizes[1:], kernel_size, norm, act_fn
-        )
+            stages, self.shape[0], sizes[1:], kernel_size, norm, act_fn,
+            self.code_size if modulated else None,
+        )  # fmt: skip
         final = self.convolution[-1]
         last = make_activation(activation_last_layer, in_place=True)
         if last is not None:
@@ -265,7 +317,12 @@ class DecoderResidual(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Latent (B, D) -> images (B, C, H, W)."""
-        images: Tensor = self.convolution(self.unflatten(self.head(latent)))
+        images: Tensor = self.unflatten(self.head(latent))
+        if self.squeeze is not None:
+            images = self.squeeze(images)
+        for layer in self.convolution:
+            modulates = isinstance(layer, ModulatedBlock)
+            images = layer.modulated(images, latent) if modulates else layer(images)
         return images
 
 
@@ -295,15 +352,22 @@ def doubling_stages(
     kernel_size: int = 3,
     norm: str | None = "rms",
     act_fn: Activation = "relu",
+    code_size: int | None = None,
 ) -> nn.Sequential:
     """Residual blocks, a norm and an `Upsample` for each stage; `stages` as from `check_stages`.
 
     (B, width of the first stage, h, w) -> (B, channels, H, W); `sizes`: (H, W) after each stage.
+    With `code_size` the blocks are `ModulatedBlock` of a latent of that length.
     """
     layers: list[nn.Module] = []
     afterwards = [*(width for width, _ in stages[1:]), channels]
     for (width, num_blocks), after, size in zip(stages, afterwards, sizes, strict=True):
-        layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
+        layers += [
+            ResidualBlock(width, kernel_size, norm, act_fn)
+            if code_size is None
+            else ModulatedBlock(width, code_size, kernel_size, norm, act_fn)
+            for _ in range(num_blocks)
+        ]
         layers += [make_per_image_norm(norm, width), Upsample(width, after, size)]
     return nn.Sequential(*layers)
 
@@ -326,6 +390,17 @@ def check_stages(
             hint=f"there are {len(widths)} stages (channels has {len(widths)} values)",
         )
     return list(zip(widths, counts, strict=True))
+
+
+def check_squeeze(squeeze: int | None, owner: str) -> int | None:
+    """The channels of a squeezed feature map.
+
+    Raises:
+        ShapeError: fewer than 1.
+    """
+    if squeeze is not None and squeeze < 1:
+        raise ShapeError(f"{owner}: squeeze is {squeeze}; it needs at least 1 channel, or None")
+    return squeeze
 
 
 def _head(widths: Sequence[int], act_fn: Activation) -> nn.Sequential:

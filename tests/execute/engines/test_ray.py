@@ -78,7 +78,8 @@ class FakeRay(ModuleType):
         self.begun = {}
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": True, "NodeID": str(i), "Resources": {"CPU": 4.0}} for i in range(2)]
+        has = {"CPU": 4.0, "GPU": 1.0, "memory": 2.0**33, "tpu": 4.0}
+        return [{"Alive": True, "NodeID": str(i), "Resources": has} for i in range(2)]
 
     def remote(self, **_: Any) -> Callable[[Any], Any]:
         def with_options(function: Any, **options: Any) -> Any:
@@ -156,6 +157,7 @@ def test_a_run_whose_node_is_lost_goes_on_elsewhere_to_the_last_digit(
     last = events[-1]
     assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (2, 0)
     retried = [event for event in events if isinstance(event, ev.RunRetried)]
+    assert {event.jobs for event in retried} == {4}  # as many as there are pairs of tpu
     assert [event.reason.partition(":")[0] for event in retried] == ["RayError", "OutOfMemoryError"]
     assert any(isinstance(e, ev.Told) and "2 nodes, 8 CPUs" in e.text for e in events)
     assert any(isinstance(event, ev.RunProgress) for event in events)
@@ -267,7 +269,7 @@ def test_a_node_and_then_the_command_are_killed_and_no_digit_is_lost(
     monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster as Nodes
 
-    text = tiny.read_text().replace("max_inputs: 480", "max_inputs: 32_000")
+    text = tiny.read_text().replace("max_inputs: 480", "max_inputs: 96_000")
     text = text.replace("between_validations: 160", "between_validations: 3_200")
     tiny.write_text(text.replace("num_train_loss_steps: 80", "num_train_loss_steps: 1_600"))
     runs, nodes = tmp_path / "runs", Nodes(
@@ -289,7 +291,9 @@ def test_a_node_and_then_the_command_are_killed_and_no_digit_is_lost(
         driver = start("first.txt")
         _until(lambda: sum(n > 3_200 for n in images()) >= 2, "no two runs got on")
         nodes.remove_node(first, allow_graceful=False)
-        _until(lambda: "worker" in (tmp_path / "first.txt").read_text(), "the loss was not told")
+        _until(
+            lambda: "trying tiny" in (tmp_path / "first.txt").read_text(), "the loss was not told"
+        )
         nodes.add_node(num_cpus=1, num_gpus=1)  # the cluster grows while the command runs
         begun = sum(images())
         _until(lambda: sum(images()) > begun + 3_200, "nothing went on after the loss")

@@ -41,6 +41,9 @@ FREED_SECONDS, AGAIN_SECONDS = 180.0, 5.0
 FAREWELL_SECONDS = 60.0
 #: Variables that a run reads, besides those of aelab.
 _VARIABLES = ("SOURCE_DATE_EPOCH", "NO_COLOR")
+#: No reports to Ray's makers, and no pages of a lost node's state among our lines: what has become
+#: of the runs is told by us.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*"}
 _BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -209,7 +212,8 @@ class Ray:
         """
         # Importing and starting Ray replaces the signal handlers; they are restored below.
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         try:
             import ray
         except ImportError as error:
@@ -395,8 +399,7 @@ class Ray:
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             factor = min(2 * factor, self._largest_factor())  # fewer neighbours on its node
         waiting.appendleft(_Placed(placed.job, losses, images, factor))
-        at_once = self._cluster.runs or len(self._active) + 1
-        yield ev.RunRetried(name, reason, at_once)
+        yield ev.RunRetried(name, reason, self.room())
 
     def _largest_factor(self) -> float:
         """The cores of the largest node divided by those of a run."""
