@@ -448,4 +448,5 @@ def _words_of(error: Exception | None) -> str:
     if error is None:
         return "its worker was asked to end"
     first = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first.strip()}"[:200] if first else type(error).__name__
+    sentence = first.strip().partition(". ")[0]
+    return f"{type(error).__name__}: {sentence}"[:200] if sentence else type(error).__name__
