@@ -321,8 +321,10 @@ class DecoderResidual(nn.Module):
         if self.squeeze is not None:
             images = self.squeeze(images)
         for layer in self.convolution:
-            modulates = isinstance(layer, ModulatedBlock)
-            images = layer.modulated(images, latent) if modulates else layer(images)
+            if isinstance(layer, ModulatedBlock):
+                images = layer.modulated(images, latent)
+            else:
+                images = layer(images)
         return images
 
 
