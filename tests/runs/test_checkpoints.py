@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from aelab.errors import StoreError, UserError
-from aelab.runs import checkpoints
+from aelab.runs import checkpoints, disk
 from aelab.runs.checkpoints import Checkpoint, settle, superfluous
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -96,7 +95,7 @@ def count_down(monkeypatch: pytest.MonkeyPatch, steps: int, run: Run) -> bool:
 
     with monkeypatch.context() as patch:
         for name in ("replace", "write", "link", "unlink"):
-            patch.setattr(os, name, guarded(getattr(os, name)))
+            patch.setattr(disk, name, guarded(getattr(disk, name)))
         try:
             run.save_checkpoint(2, b"new", {"n": 2}, best=True)
         except PowerCut:
@@ -144,7 +143,7 @@ def test_without_hard_links_states_are_copied(run: Run, monkeypatch: pytest.Monk
     def refuse(*_: Any) -> None:
         raise OSError(1, "no links here")
 
-    monkeypatch.setattr(checkpoints.os, "link", refuse)
+    monkeypatch.setattr(disk, "link", refuse)
     run.save_checkpoint(1, b"one", {"n": 1}, best=True, keep="all")
     assert names(run) == ["images-000000001", "best", "latest"]
     assert Checkpoint("best", run.path / "checkpoints").read() == (b"one", {"n": 1})

@@ -15,7 +15,7 @@ import pytest
 from aelab import lab
 from aelab.cli.main import main
 from aelab.execute import events as ev
-from aelab.runs import checkpoints as checkpoint_files
+from aelab.runs import disk
 from aelab.runs import record as record_files
 from aelab.runs.record import Run
 from aelab.runs.store import Store
@@ -259,6 +259,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, folder: Path, *, writing: bool) -> 
         return scanned(path)
 
     monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(disk, "open", open_)
     monkeypatch.setattr(os, "scandir", scandir)
 
 
@@ -337,7 +338,7 @@ def _writes(monkeypatch: pytest.MonkeyPatch, dies_at: int) -> list[str]:
                 raise Death
         replace(source, target)
 
-    monkeypatch.setattr(checkpoint_files.os, "replace", dying)
+    monkeypatch.setattr(disk, "replace", dying)
     return done
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aelab.errors import StoreError
-from aelab.runs import atomic
+from aelab.runs import disk
 from aelab.runs import store as stores
 from aelab.runs.record import Run, holds_a_run
 from aelab.runs.store import Store, natural
@@ -287,7 +287,7 @@ def test_a_system_that_refuses_to_write_is_explained_and_nothing_is_lost(
     def refuse(descriptor: int, data: Any) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(atomic.os, "write", refuse)
+    monkeypatch.setattr(disk, "write", refuse)
     for attempt in (
         lambda: run.append({"split": "train", "images": 2, "loss": 1.0}),
         lambda: run.set_status("finished", images=2),
@@ -317,7 +317,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_row_keeps_the_rows_before(
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(descriptor, bytes(data)[: len(data) // 2])
 
-    monkeypatch.setattr(atomic.os, "write", half)
+    monkeypatch.setattr(disk, "write", half)
     with pytest.raises(StoreError, match="the disk is full"):
         run.append({"split": "train", "images": 2, "loss": 1.0})
     monkeypatch.undo()

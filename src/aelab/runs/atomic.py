@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError
+from aelab.runs import disk
 
 #: JSON has no word for these; they are written as text and read back as numbers.
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -73,7 +74,7 @@ def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte of `data`; the system may take them in several pieces."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[disk.write(descriptor, view) :]
 
 
 def sync_folder(folder: Path) -> None:
@@ -81,7 +82,7 @@ def sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            disk.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -100,17 +101,17 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = disk.open(temporary, flags, 0o666)
         try:
             write_all(descriptor, data)
             if durable:
-                os.fsync(descriptor)
+                disk.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        disk.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            disk.unlink(temporary)
         if isinstance(error, OSError):
             raise explain(error, path) from error
         raise
@@ -124,13 +125,25 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make `path` and its parents; a folder that is there already is fine.
+    """Make `path` and its parents, safely on the disk; a folder that is there already is fine.
 
     Raises:
         StoreError: if the system refuses.
     """
+    missing = []
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        for folder in (path, *path.parents):
+            if folder.is_dir():
+                break
+            missing.append(folder)
+        for folder in reversed(missing):
+            try:
+                disk.mkdir(folder)
+            except FileExistsError:  # another process was quicker; or it is no folder
+                if not folder.is_dir():
+                    raise
+            else:
+                sync_folder(folder.parent)
     except OSError as error:
         raise explain(error, path) from error
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError, UserError
+from aelab.runs import disk
 from aelab.runs.atomic import (
     explain,
     make_folder,
@@ -223,7 +223,10 @@ def delete_checkpoint(checkpoint: Checkpoint) -> None:
     for ending in ("json", "safetensors"):
         path = checkpoint.folder / f"{checkpoint.name}.{ending}"
         try:
-            path.unlink(missing_ok=True)
+            disk.unlink(path)
+            sync_folder(checkpoint.folder)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             raise explain(error, path, "remove") from error
 
@@ -233,18 +236,30 @@ def settle(folder: Path) -> None:
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".new"))
         promised = {name.removesuffix(".json.new") for name in names if name.endswith(".json.new")}
-        for name in sorted(names, key=lambda name: name.endswith(".json.new")):
-            stem = name.removesuffix(".new").rpartition(".")[0]
-            if stem in promised:  # tensors first: the numbers are the promise
-                os.replace(folder / name, folder / name.removesuffix(".new"))
-            elif not (folder / name).is_dir():
-                (folder / name).unlink()
-        if names:
-            sync_folder(folder)
+        for ending in (".safetensors.new", ".json.new", ""):  # tensors first: numbers promise them
+            some = [name for name in names if name.endswith(ending)]
+            for name in some:
+                if name.removesuffix(".new").rpartition(".")[0] in promised:
+                    disk.replace(folder / name, folder / name.removesuffix(".new"))
+                elif not (folder / name).is_dir():
+                    disk.unlink(folder / name)
+            if some:  # or a power cut could keep the second rename and lose the first
+                sync_folder(folder)
+            names = [name for name in names if name not in some]
+        _remove_orphans(folder)
     except FileNotFoundError:
         return
     except OSError as error:
         raise explain(error, folder) from error
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Tensors of kept states whose numbers are gone: their deletion was broken off between both."""
+    present = {entry.name for entry in os.scandir(folder)}
+    for name in present:
+        stem = name.removesuffix(".safetensors")
+        if stem != name and _KEPT.fullmatch(stem) and f"{stem}.json" not in present:
+            disk.unlink(folder / name)
 
 
 def superfluous(images: Iterable[int], keep: str | int) -> list[int]:
@@ -310,13 +325,14 @@ def _link(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+            disk.unlink(temporary)
         try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
+            disk.link(source, temporary)
+        except OSError:  # a file system without hard links
+            write_bytes(target, source.read_bytes())
+            return
+        disk.replace(temporary, target)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            disk.unlink(temporary)
         raise explain(error, target) from error

@@ -18,6 +18,7 @@ from typing import Any
 from aelab.config.slugs import DEEPEST
 from aelab.errors import StoreError
 from aelab.roots import lies_inside
+from aelab.runs import disk
 from aelab.runs.atomic import explain
 
 #: Bytes that a file of its kind can have at most; ours are far smaller.
@@ -100,7 +101,7 @@ def open_regular(path: Path, flags: int) -> int:
     """
     with contextlib.suppress(FileNotFoundError):
         refuse_other_kinds(path, os.stat(path))
-    descriptor = os.open(path, flags | _HARMLESS, 0o666)
+    descriptor = disk.open(path, flags | _HARMLESS, 0o666)
     try:
         refuse_other_kinds(path, os.fstat(descriptor))
     except BaseException:
@@ -192,20 +193,20 @@ def remove_tree(top: Path) -> None:
                 os.chmod(folder, 0o700)
             for entry in list(os.scandir(folder)):
                 if not is_folder(entry):
-                    os.unlink(entry.path)
+                    disk.unlink(entry.path)
                     continue
                 number += 1
                 moved = top / f".{number}-{os.getpid()}"
                 with contextlib.suppress(OSError):
                     os.chmod(entry.path, 0o700)  # or it cannot be moved
-                os.rename(entry.path, moved)
+                disk.rename(entry.path, moved)
                 waiting.append(moved)
             if folder != top:
-                os.rmdir(folder)
+                disk.rmdir(folder)
         except OSError as error:
             refused = error
     try:
-        os.rmdir(top)
+        disk.rmdir(top)
     except OSError as error:
         raise explain(refused or error, top, "remove") from error
 

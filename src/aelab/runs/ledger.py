@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import StoreError
-from aelab.runs.atomic import explain, to_json, with_numbers, write_all
+from aelab.runs import disk
+from aelab.runs.atomic import explain, sync_folder, to_json, with_numbers, write_all
 from aelab.runs.files import LARGEST_METRICS, open_regular, read
 from aelab.runs.foreign import is_row, legible_values
 
@@ -39,7 +40,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
                 write_all(descriptor, data)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(descriptor, start)
+                    disk.truncate(descriptor, start)
                 raise
         finally:
             os.close(descriptor)
@@ -57,7 +58,8 @@ def settled_length(path: Path) -> int:
     except OSError as error:
         raise explain(error, path) from error
     try:
-        os.fsync(descriptor)
+        disk.fsync(descriptor)
+        sync_folder(path.parent)  # it may be new
         return os.fstat(descriptor).st_size
     except OSError as error:
         raise explain(error, path) from error
@@ -105,7 +107,7 @@ def truncate_rows(path: Path, length: int) -> None:
         if size > length:
             descriptor = open_regular(path, os.O_RDWR)
             try:
-                os.ftruncate(descriptor, length)
+                disk.truncate(descriptor, length)
             finally:
                 os.close(descriptor)
     except OSError as error:
@@ -199,5 +201,5 @@ def _end_of_last_line(descriptor: int) -> int:
             break
         position, end = start, start
     if end < size:
-        os.ftruncate(descriptor, end)
+        disk.truncate(descriptor, end)
     return end

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 
 from aelab.hardware import is_there, machine_mark, process_mark
+from aelab.runs import disk
 from aelab.runs.status import BEAT_SECONDS, SILENCE_SECONDS
 
 fcntl: ModuleType | None
@@ -89,7 +90,7 @@ def _refused(folder: Path) -> str:
         return ""
     path = folder / f".lock-{secrets.token_hex(4)}.tmp"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError:  # whoever writes there next says why that is impossible
         return ""
     try:
@@ -99,7 +100,7 @@ def _refused(folder: Path) -> str:
     finally:
         os.close(descriptor)
         with contextlib.suppress(OSError):
-            path.unlink()
+            disk.unlink(path)
     return ""
 
 
@@ -169,7 +170,7 @@ class Lease:
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         with contextlib.suppress(OSError):  # it was taken, or the run was removed
-            os.rename(self._place / self._name, self._place / _FREE)
+            disk.rename(self._place / self._name, self._place / _FREE)
 
     def check(self) -> bool:
         """Whether this process may still write; asks the file system."""
@@ -186,7 +187,7 @@ class Lease:
         try:
             # First the time: a file that has our name and an old time would look abandoned.
             os.utime(self._place / name)
-            os.rename(self._place / name, self._place / self._name)
+            disk.rename(self._place / name, self._place / self._name)
         except FileNotFoundError:  # another was quicker; or a server answers a repeated request
             return (self._place / self._name).exists()
         return True
@@ -201,10 +202,10 @@ class Lease:
     def _made(self) -> bool:
         """Makes the folder, with us as its owner; fails where another has made it meanwhile."""
         partial = self._folder / f".lease-{secrets.token_hex(6)}.tmp"
-        os.mkdir(partial)
+        disk.mkdir(partial)
         try:
             (partial / self._name).touch()
-            os.rename(partial, self._place)  # refused where the target has a file in it
+            disk.rename(partial, self._place)  # refused where the target has a file in it
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
@@ -231,7 +232,7 @@ class Lease:
             return path.stat().st_mtime
         finally:
             with contextlib.suppress(OSError):
-                path.unlink()
+                disk.unlink(path)
 
     def _beat(self) -> None:
         """Gives a sign now and then, until the end or until another has taken the lease."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from aelab.errors import StoreError, visible
 from aelab.roots import lies_inside
+from aelab.runs import disk
 from aelab.runs.atomic import (
     explain,
     make_folder,
@@ -319,7 +320,7 @@ class Run:
     def _let_go(self) -> None:
         if self._lease is None or self._lease.check():
             with contextlib.suppress(OSError):
-                (self.path / "lock.json").unlink()
+                disk.unlink(self.path / "lock.json")
         self._lease = None
 
     def _refuse_if_lost(self) -> None:
@@ -369,7 +370,7 @@ class Run:
                     for entry in entries:
                         if entry.name.startswith(".") and entry.name.endswith(".tmp"):
                             with contextlib.suppress(OSError):  # it means nothing
-                                os.unlink(entry)
+                                disk.unlink(entry)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -493,20 +494,20 @@ class Run:
         unwanted = superfluous({*kept, images}, keep)
         due = ["best"] if best else []
         due += [f"images-{images:09d}"] if images not in unwanted else []
-        made = [name for name in due if not self._is_copy(have.get(name), images)]
+        made = [name for name in due if not self._is_copy(have.get(name), latest)]
         for name in made:
             copy_checkpoint(latest, name)
         for number in unwanted:
             delete_checkpoint(Checkpoint(f"images-{number:09d}", folder))
         return made
 
-    def _is_copy(self, state: Checkpoint | None, images: int) -> bool:
-        """Whether a state is there, in order, and of so many images."""
+    def _is_copy(self, state: Checkpoint | None, latest: Checkpoint) -> bool:
+        """Whether a state is there, in order, and the same as the latest one."""
         if state is None:
             return False
         try:
             state.read()
-            return int(state.about()["images"]) == images
+            return state.about() == latest.about()
         except StoreError:
             return False
 

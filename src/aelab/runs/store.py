@@ -18,6 +18,7 @@ from typing import Any
 from aelab.config.slugs import DEEPEST, FOLDERS_OF_SYSTEMS
 from aelab.errors import StoreError, did_you_mean
 from aelab.roots import real
+from aelab.runs import disk
 from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
 from aelab.runs.checkpoints import Checkpoint, delete_checkpoint
 from aelab.runs.files import is_folder, remove_tree
@@ -185,7 +186,7 @@ class Store:
                     if old and re.fullmatch(r"\.removed-[0-9a-f]{16}", entry.name):
                         remove_tree(Path(entry.path))
                     elif old and re.fullmatch(r"\.\.gitignore\..*\.tmp", entry.name):
-                        os.unlink(entry.path)
+                        disk.unlink(entry.path)
 
     def existing(self, record: Mapping[str, Any], files: Mapping[str, Any]) -> Run | None:
         """The stored run of this folder and identity; None where there is none that can be read.
@@ -261,7 +262,7 @@ class Store:
         with run.held_for_removal():
             try:
                 # One rename, so that a crash never leaves half a run under its name.
-                os.replace(run.path, doomed)
+                disk.replace(run.path, doomed)
             except OSError as error:
                 raise explain(error, run.path, "remove") from error
         remove_tree(doomed)
@@ -269,7 +270,7 @@ class Store:
             if parent == self.root:
                 break
             try:
-                parent.rmdir()
+                disk.rmdir(parent)
             except OSError:
                 break
 
