@@ -27,7 +27,7 @@ Draws = Literal["uniform", "normal"]
 
 @dataclass(frozen=True)
 class RandomShift(RandomChange):
-    """Moves by up to `pixels`, black coming in: pad with zeros, then crop at a random place."""
+    """Moves each image by up to `pixels`: pads with zeros (black), then crops at a random place."""
 
     pixels: int
     moves_only: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class RandomShift(RandomChange):
 
 @dataclass(frozen=True)
 class RandomRoll(RandomChange):
-    """Rolls each image over rows and columns by its own draw; what leaves comes in opposite.
+    """Rolls each image by random numbers of rows and columns, with wrap-around.
 
     `uniform` draws each whole number up to the greatest shift equally often. `normal` draws as the
     document's `RandomRoll` does: a normal number of deviation `sigma`, or half the greatest shift,
@@ -61,14 +61,16 @@ class RandomRoll(RandomChange):
         shifts = self.shifts(len(images), generator)
         for axis, shift in zip((2, 3), shifts, strict=True):
             size = images.shape[axis]
+            # (B, size): for each image and target row or column, where its pixel comes from.
             place = (torch.arange(size, device=shift.device) - shift[:, None]) % size
             place = place.to(images.device, non_blocking=True)
             place = place[:, None, :, None] if axis == 2 else place[:, None, None, :]
+            # One gather an axis in place of torch.roll in a loop: every image has another shift.
             images = images.gather(axis, place.expand(images.shape))
         return images
 
     def shifts(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Down and to the right, (count,) int64 each, on the generator's device."""
+        """The shifts down and to the right, (count,) int64 each, on the generator's device."""
         down, right = (self._drawn(most, count, generator) for most in (self.rows, self.columns))
         return down, right
 
@@ -78,12 +80,13 @@ class RandomRoll(RandomChange):
             return torch.randint(-most, most + 1, (count,), generator=generator, device=device)
         deviation = most / 2 if self.sigma is None else self.sigma
         drawn = torch.randn(count, generator=generator, device=device) * deviation
+        # Truncated toward zero, as int() of the document: 0 is drawn more often than with rounding.
         return drawn.trunc().long().clamp(-most, most)
 
 
 @dataclass(frozen=True)
 class RandomFlip(RandomChange):
-    """Mirrors each image with these probabilities; the documents' are .4 and .2."""
+    """Mirrors each image with these probabilities; the documents use 0.4 and 0.2."""
 
     horizontal: float = 0.4
     vertical: float = 0.2
@@ -105,7 +108,7 @@ class RandomWindow(RandomChange):
         return random_crop(images, self.size, generator)
 
     def gather(self, pixels: Tensor, index: Tensor, generator: Generator) -> Tensor:
-        """Windows of the images that `index` (B,) chooses, straight out of the set."""
+        """Cuts windows of the images chosen by `index` (B,) directly from the whole set."""
         return random_crop(pixels, self.size, generator, index)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -124,7 +127,7 @@ class RandomWindow(RandomChange):
 
 @dataclass(frozen=True)
 class RandomBinarize(RandomChange):
-    """Black or white at random, drawn anew each time with the grey values as probabilities.
+    """Draws each pixel black or white, anew each time; its grey value is the probability of white.
 
     For a fixed set of binary images: `.binarize().freeze()`.
 
@@ -140,9 +143,9 @@ class RandomBinarize(RandomChange):
 
 @dataclass(frozen=True)
 class Steps:
-    """A change of the whole batch that draws nothing, after a random one: a resize, a padding.
+    """A change of whole batches without random numbers that follows a random one, such as a resize.
 
-    `sets_range`: without it the images are not in the set's `value_range`.
+    `sets_range`: the change is what brings the images into the set's `value_range`.
     """
 
     change: Callable[[Tensor], Tensor]
@@ -160,8 +163,8 @@ class Steps:
 class EachItem:
     """A user's per-sample function that draws random numbers: slow, one image at a time.
 
-    Torch's default generator and `random` are seeded from the given generator before and put back
-    after, so that a function of its own making follows the run's seed too.
+    Torch's default generator and `random` are seeded from the given generator and restored
+    afterwards, so that the user's functions follow the run's seed too.
     """
 
     functions: tuple[Callable[[Any], Any], ...]
@@ -170,10 +173,12 @@ class EachItem:
         limit = (1 << 31) - 1
         drawn = torch.randint(limit, (1,), generator=generator, device=generator.device)
         with seeded(int(drawn)):
+            # A copy of each image: the function may change it in place, and the batch belongs to
+            # others.
             return torch.stack([self._one(image.clone(), row) for row, image in enumerate(images)])
 
     def __repr__(self) -> str:
-        """By what the functions do, not where they lie in memory: it goes into a run's record."""
+        """Names the functions by their content instead of their address: runs record this text."""
         return f"EachItem({', '.join(map(function_key, self.functions))})"
 
     def _one(self, image: Tensor, row: int = 0) -> Tensor:
@@ -215,6 +220,7 @@ class seeded:
 
     def drew(self) -> bool:
         """Whether anything was drawn since entering."""
+        # A draw moves the state of the generator, so any difference from a fresh one is a draw.
         fresh = torch.Generator().manual_seed(self.seed).get_state()
         if not torch.equal(torch.get_rng_state(), fresh):
             return True
@@ -223,7 +229,7 @@ class seeded:
 
 @dataclass(frozen=True)
 class Mirror(Change):
-    """Mirrored each time with this probability, with the elements: `/` becomes `\\`.
+    """Mirrors images with this probability, elements included: `/` becomes `\\`.
 
     For media whose elements have a mirror image, such as characters.
     """
@@ -231,7 +237,7 @@ class Mirror(Change):
     probability: float = 0.5
 
     def settled(self, before: Description) -> Change:
-        """Itself.
+        """The same change, after checking that the medium can be mirrored.
 
         Raises:
             ConfigError: the elements of the medium have no mirror image.
@@ -247,7 +253,7 @@ class Mirror(Change):
 
 @dataclass(frozen=True)
 class Freeze(Change):
-    """The random changes applied once and for all."""
+    """Applies the random changes once and keeps the result."""
 
     seed: int = 0
 
@@ -260,7 +266,7 @@ class Freeze(Change):
 
 
 def augmented(images: Tensor, augment: Sequence[Any], generator: Generator) -> Tensor:
-    """All augmentations of one batch in order; uint8 images become float 0..1 if any is there."""
+    """Applies all augmentations to one batch in order; if any, uint8 becomes float in 0..1."""
     if augment and images.dtype == torch.uint8:
         images = images.float() / 255.0
     for change in augment:
@@ -269,21 +275,22 @@ def augmented(images: Tensor, augment: Sequence[Any], generator: Generator) -> T
 
 
 def freeze_images(images: Images, seed: int = 0) -> Images:
-    """The random changes applied once and for all.
+    """Applies the random changes of a set once and keeps the result.
 
     A validation set needs this where a random change alters the shape (a crop), and for the
     documents' `freeze_validation_set`.
 
     Args:
-        images: any set; returned as it is when it has no augmentation.
+        images: any set; returned unchanged when it has no augmentation.
         seed: another seed gives other crops.
 
     Returns:
-        `Images` without augmentation, uint8 where the result still is 8 bit.
+        `Images` without augmentation; uint8 where the result still has 8 bits.
     """
     if not images.augment:
         return images
     room = PixelRoom(len(images), "the set with its random changes made once")
+    # One generator a part, keyed by its first row: a longer set begins with the same draws.
     for start in range(0, len(images), 1024):
         generator = keyed_generator(keyed_seed(seed, "freeze"), "freeze", start)
         part = augmented(images.pixels[start : start + 1024], images.augment, generator)
@@ -323,7 +330,7 @@ def roll(rows: int, columns: int, sigma: float | None, draws: Draws) -> RandomRo
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """uint8 where each value is k / 255 to within rounding, else float32: nothing is lost."""
+    """Converts to uint8 if each value is k / 255 up to rounding (no loss), else to float32."""
     if not images.is_floating_point():
         return images
     scaled = images.float() * 255.0

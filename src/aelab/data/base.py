@@ -1,6 +1,6 @@
-"""What a data set is made of: a source, which reads or makes images, and changes of them.
+"""The parts of a data set: a source, which reads or makes images, and changes of them.
 
-All of it is a description; pixels are read when somebody needs them.
+All of them are descriptions; pixels are read only when they are needed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Shape = tuple[int, int, int]
 
 
 class Description(ABC):
-    """What can be asked of a set before a pixel is read; every answer is cheap.
+    """The properties of a set that are known before any pixel is read; all are cheap.
 
     Attributes:
-        name: how tables call it.
-        raw: items are given to per-sample functions as they are stored (a `TensorDataset`);
-            otherwise as float32 (C, H, W) in 0..1.
+        name: its name in tables.
+        raw: per-sample functions get items as they are stored (a `TensorDataset`); otherwise they
+            get float32 (C, H, W) in 0..1.
     """
 
     name: str = "dataset"
@@ -41,7 +41,7 @@ class Description(ABC):
 
     @property
     def medium(self) -> Medium:
-        """What the images are made of."""
+        """The medium of the images: pixels, or elements such as characters."""
         return PIXELS
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Description(ABC):
         """Equal texts mean equal pixels. Files enter by path, size and time."""
 
     def item_dtype(self) -> torch.dtype:
-        """The type of the item that per-sample functions are given."""
+        """The dtype of the item that per-sample functions get."""
         return torch.float32
 
     def verify(self) -> None:  # noqa: B027  # what has no files has nothing to verify
@@ -79,19 +79,19 @@ class Description(ABC):
         return None
 
     def reading_seconds(self) -> float | None:
-        """About how long reading or making the pixels takes; None if that is not known."""
+        """An estimate of the seconds to read or make the pixels; None if not known."""
         return None
 
     def is_bytes(self) -> bool:
-        """Whether the pixels are known to be bytes without reading them, so finite and in range."""
+        """Whether the pixels are known, unread, to be uint8, and therefore finite and in range."""
         return not self.medium.is_brightness  # numbers of elements are bytes always
 
     def sources(self) -> list[tuple[str, str]]:
-        """(name, where it would be read from) of each underlying set."""
+        """(name, place it is read from) of each underlying set."""
         return [(self.name, "generated")]
 
     def item(self, images: Images, index: int) -> Tensor:
-        """One item as a per-sample function sees it; a copy, which it may change in place."""
+        """A copy of one item as per-sample functions get it; they may change it in place."""
         pixels = images.pixels[index]
         if self.raw or pixels.is_floating_point():
             return pixels.clone()
@@ -99,13 +99,14 @@ class Description(ABC):
 
 
 class Source(Description):
-    """Where images come from: files, a formula, other sets.
+    """A source of images: files, a formula, or other sets.
 
-    For a set of one's own: a subclass with `item_shape`, `fingerprint` and `read`, and a function
-    that returns `Dataset(Own(...))`. The constructor calls `super().__init__()` and reads nothing.
+    To write your own set, subclass it with `item_shape`, `fingerprint` and `read`, and add a
+    function that returns `Dataset(Own(...))`. The constructor calls `super().__init__()` and reads
+    nothing.
 
     Attributes:
-        parts: the sets that it is made of; none for files and formulas.
+        parts: the sets it combines; empty for files and formulas.
     """
 
     parts: tuple[Dataset, ...] = ()
@@ -115,39 +116,39 @@ class Source(Description):
         self._roots = roots.current()
 
     def stored_shapes(self) -> Iterable[tuple[int, ...]]:
-        """Shapes of the images as they are stored, where they differ from those of the set."""
+        """Shapes of the images as stored, where they differ from the shape of the set."""
         return ()
 
     @abstractmethod
     def read(self) -> Images:
-        """Read or make the images; `Dataset.load` calls it once and remembers them.
+        """Read or make the images; `Dataset.load` calls this once and keeps the result.
 
         Raises:
-            DataError: files are missing, corrupt or not what they should be.
+            DataError: files are missing, corrupt or of the wrong kind.
         """
 
 
 class Change(ABC):
     """One change of a set, as plain data: `Limit(100)`, `RandomShift(4)`, `ToShape((1, 8, 8))`.
 
-    A frozen dataclass. It says what it does to the images and to what is known before they are
-    read; what it does not say is as `before` it.
+    A frozen dataclass. Its methods return the changed images and the changed properties of the
+    set (shape, count, seconds). By default a property is that of the set `before` the change.
     """
 
     def settled(self, before: Description) -> Change | None:
-        """The change as it will be applied to a set, or None where it changes nothing.
+        """Returns the change as it is applied to this set, or None where it changes nothing.
 
         Raises:
-            AelabError: the set cannot be changed so.
+            AelabError: the change does not suit the set.
         """
         return self
 
     @abstractmethod
     def apply(self, images: Images, before: Description) -> Images:
-        """The images changed; those given are shared with others and stay as they are."""
+        """Returns changed images; the given ones are shared and must not be modified."""
 
     def key(self, before: Description) -> str:
-        """Its part of the fingerprint."""
+        """The part of the set's fingerprint that describes this change."""
         return repr(self)
 
     def item_shape_after(self, before: Description) -> tuple[int, ...]:
@@ -155,11 +156,11 @@ class Change(ABC):
         return before.item_shape()
 
     def count_after(self, before: Description) -> int | None:
-        """The number of images afterwards, None if it is not known without reading pixels."""
+        """The number of images afterwards; None if only the pixels decide it."""
         return before.count()
 
     def seconds_after(self, before: Description) -> float | None:
-        """Seconds of reading the set and of this change."""
+        """Estimated seconds to read the set and apply this change."""
         return before.reading_seconds()
 
     def is_bytes_after(self, before: Description) -> bool:
@@ -167,20 +168,20 @@ class Change(ABC):
         return before.is_bytes()
 
     def raw_after(self, before: Description) -> bool:
-        """Whether per-sample functions are given items as they are stored."""
+        """Whether per-sample functions get items as they are stored."""
         return before.raw
 
     def verify(self, before: Description) -> None:  # noqa: B027  # plain numbers always work
-        """Raise DataError if a function that it holds cannot work."""
+        """Raise DataError if a function inside the change cannot work."""
 
 
 class RandomChange(Change):
     """A change that training draws anew for each batch: (images, generator) -> images.
 
     Attributes:
-        of_unit_images: it takes images for 0..1, and what it gives is 0..1.
-        moves_only: it moves pixels and computes nothing, so that it works on bytes as well.
-        any_medium: it moves whole elements, so that images of any medium stay such.
+        of_unit_images: it expects images in 0..1 and returns images in 0..1.
+        moves_only: it only moves pixels, so it also works on uint8.
+        any_medium: it moves whole elements, so it works for images of any medium.
     """
 
     of_unit_images: ClassVar[bool] = False
@@ -196,7 +197,7 @@ class RandomChange(Change):
         return shape
 
     def settled(self, before: Description) -> Change | None:
-        """Itself.
+        """The same change, after checking that the medium allows it.
 
         Raises:
             ConfigError: the medium of the set does not allow it.
@@ -212,17 +213,17 @@ class RandomChange(Change):
         """The same pixels; training draws the change with each batch.
 
         Raises:
-            DataError: it takes images for 0..1, and they are not.
+            DataError: it expects images in 0..1, and they are in another range.
         """
         refuse_other_range(before.name, images.value_range, self)
         return replace(images, augment=(*images.augment, self))
 
 
 def refuse_other_range(name: str, value_range: ValueRange, *changes: Any) -> None:
-    """Raise if a change that takes images for 0..1 is given others.
+    """Raise if a change that expects images in 0..1 gets images in another range.
 
     Raises:
-        DataError: naming the set, the change, and what the images are.
+        DataError: naming the set, the change and the range of the images.
     """
     for change in changes:
         if value_range != UNIT and getattr(change, "of_unit_images", False):
@@ -245,10 +246,10 @@ def make_images(
     value_range: ValueRange = UNIT,
     file_names: Sequence[str] = (),
 ) -> Images:
-    """`Images` with the hash of their content; `sha256` spares computing a known one.
+    """Makes `Images` and hashes their content, unless the hash is given as `sha256`.
 
-    `medium`: what the pixels number. `value_range`: what black and white are, see `Images`.
-    `file_names`: one an image.
+    `medium`: what the pixel values mean. `value_range`: values of black and white, see `Images`.
+    `file_names`: one for each image.
 
     Raises:
         DataError: if there are no images.
@@ -276,14 +277,16 @@ def content_sha256(pixels: Tensor) -> str:
     """SHA-256 of type, shape and bytes of a tensor, hexadecimal."""
     digest = hashlib.sha256(f"{pixels.dtype} {tuple(pixels.shape)}".encode())
     row_bytes = max(1, pixels[:1].numel() * pixels.element_size())
+    # About 16 MB at a time: a memory-mapped set would otherwise be copied into memory as a whole.
     for part in torch.split(pixels, max(1, (16 << 20) // row_bytes)):
         digest.update(part.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def file_stamp(path: Path | None) -> str:
-    """Path, size and time of a file, for a fingerprint."""
+    """Path, size and modification time of a file, as text for a fingerprint."""
     if path is None or not path.exists():
         return f"{path} missing"
+    # Hashing the content would read the whole file each time a set is described.
     state = path.stat()
     return f"{path} {state.st_size} {state.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""Collages: larger pictures made of small ones, other ones each time."""
+"""Collages: larger pictures made of small ones, drawn anew each time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from aelab.data.base import Change, Description, RandomChange
 from aelab.errors import DataError, ShapeError
 from aelab.ops.crops import random_flip
 
-#: Of the documents: each pasted patch is mirrored, and turned upside down, with this probability.
+#: From the documents: probability of each pasted patch to be flipped left-right, and top-bottom.
 FLIP = 0.3
 
 
 @dataclass(frozen=True)
 class Collage(RandomChange):
-    """Each image, enlarged, with its neighbours in the batch pasted on it.
+    """Enlarges each image and pastes its neighbours in the batch on it.
 
-    A batch is taken `num_combine` images at a time (what is left over, fewer). Each image of such a
-    group becomes a background, enlarged by `nearest` or `bicubic` with equal chance; the others are
-    pasted on it in random order, flipped or not, at random places that leave at least the last row
-    and column free.
+    A batch is divided into groups of `num_combine` images; the last group may be smaller. Each
+    image of a group becomes a background, enlarged by `nearest` or `bicubic` with equal chance.
+    The others are pasted on it in random order, flipped or not, at random places that leave at
+    least the last row and column free.
 
     Args:
         size: (height, width) of the result, both larger than the images; or a whole (C, H, W).
-        num_combine: images a group.
+        num_combine: images in a group.
         black_is_alpha: black pixels of a pasted image are transparent.
     """
 
@@ -45,7 +45,7 @@ class Collage(RandomChange):
             raise ShapeError(f"a size is (height, width) or a whole shape, got {tuple(self.size)}")
 
     def settled(self, before: Description) -> Change | None:
-        """With (height, width) alone.
+        """The same change with `size` reduced to (height, width).
 
         Raises:
             ShapeError: the images of the set are not smaller, or have other channels.
@@ -90,14 +90,16 @@ class Collage(RandomChange):
         drawn = torch.rand(len(images), generator=generator, device=generator.device)
         which = (drawn < 0.5).long().to(images.device, non_blocking=True)
         # Both ways of enlarging are a matrix for each axis: half the time of computing both.
+        # down: (B, 1, H, h), right: (B, 1, W, w); `which` picks bicubic or nearest for each image.
         down, right = (
             _enlarging(inner, outer).to(images.device)[which, None]
             for inner, outer in zip(images.shape[2:], self.size, strict=True)
         )
+        # (B, C, h, w) -> (B, C, H, W); clamped because bicubic overshoots.
         return (down @ images @ right.transpose(-1, -2)).clamp_(0.0, 1.0)
 
     def _sources(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """For each round of pasting and each image: which image is pasted, and whether any is.
+        """Draws which image is pasted on each image in each round, and whether one is.
 
         Returns:
             (num_combine - 1, count) int64, and bool of the same shape.
@@ -106,12 +108,15 @@ class Collage(RandomChange):
         own = torch.arange(count, device=device)
         place, places = own % self.num_combine, torch.arange(self.num_combine, device=device)
         first = own - place
+        # Sorting random numbers gives each image its own random order of its group.
         drawn = torch.rand(count, self.num_combine, generator=generator, device=device)
+        # 2.0 is above every draw, so these places come last and are recognised below.
         # An image is not pasted on itself; the last group may be smaller.
         drawn = drawn.masked_fill(places == place[:, None], 2.0)
         drawn = drawn.masked_fill(first[:, None] + places >= count, 2.0)
         ranked = drawn.argsort(1)[:, : self.num_combine - 1]
         used = drawn.gather(1, ranked) < 2.0
+        # An unused place names the image itself: a valid index, whose pixels `_paste` then ignores.
         return torch.where(used, first[:, None] + ranked, own[:, None]).T, used.T
 
     def _paste(
@@ -122,6 +127,7 @@ class Collage(RandomChange):
         chosen = images[source.to(images.device, non_blocking=True)]
         patches = random_flip(chosen, FLIP, FLIP, generator).to(canvas.dtype)
         tops, lefts = (
+            # The bound is exclusive, so the last row and column of the canvas always stay free.
             torch.randint(outer - inner, (count, 1, 1), generator=generator, device=device)
             for outer, inner in zip(self.size, (height, width), strict=True)
         )
@@ -129,6 +135,7 @@ class Collage(RandomChange):
             canvas.device, non_blocking=True
         )
         columns = (lefts + torch.arange(width, device=device)).to(canvas.device, non_blocking=True)
+        # which (B, 1, 1), rows (B, h, 1) and columns (B, 1, w) index together as (B, h, w).
         which = torch.arange(count, device=canvas.device).view(-1, 1, 1)
         flat = canvas.permute(0, 2, 3, 1)  # a view: what is written there is in the canvas
         patches = patches.permute(0, 2, 3, 1)
@@ -140,7 +147,8 @@ class Collage(RandomChange):
 
 @lru_cache(maxsize=16)
 def _enlarging(inner: int, outer: int) -> Tensor:
-    """(2, outer, inner): `bicubic` and `nearest` of one axis as matrices."""
+    """(2, outer, inner): enlarging one axis by `bicubic` and by `nearest`, as matrices."""
+    # Resizing the identity gives the matrix: column i is how input pixel i spreads.
     eye = torch.eye(inner, device="cpu")[None, None]
     size = (outer, inner)
     return torch.cat([F.interpolate(eye, size, mode=mode)[0] for mode in ("bicubic", "nearest")])

@@ -25,22 +25,22 @@ def TransformDataset(
     features_dataframe: None = None,
     transform_all: bool = False,
 ) -> Dataset:
-    """A set with functions of one image.
+    """Applies functions of one image to a set.
 
-    An item goes through dtype, multiply and the functions in this order. Functions that draw no
+    An item is converted to dtype, multiplied, then given to the functions. Functions that draw no
     random numbers run once and the result is kept; from the first random one on they run with each
     batch, our own (`VT.RandomCrop`, ...) batched, others one image at a time (slow: `.freeze()`
     runs them once).
 
     Args:
-        source: any set.
+        source: any data set, or a tensor.
         dtype: type of the item given to the functions.
         multiply: factor, for instance 1/255.
         transforms: functions, called with one item; float32 (C, H, W) in 0..1 unless the source is
             a `TensorDataset`, whose items come as they are.
-        num_repeat: each image so many times.
-        features_dataframe: of the old tool, not supported.
-        transform_all: of the old tool, not supported: labels stay as they are.
+        num_repeat: how often each image appears.
+        features_dataframe: an argument of the old tool, not supported.
+        transform_all: an argument of the old tool, not supported: labels are not transformed.
     """
     if isinstance(source, Tensor):
         source = TensorDataset(source)
@@ -54,10 +54,10 @@ def TransformDataset(
 
 
 def InterleaveDataset(*sources: Dataset) -> Dataset:
-    """One image of each set in turn until each is exhausted.
+    """Takes one image of each set in turn until all sets are exhausted.
 
-    Labels are kept where all sets have some; classes of equal names become one.
-    Sets with different random changes are frozen first: a batch knows not which image came from
-    which set. Repeat a set before, to keep several versions of each of its images.
+    Labels are kept where all sets have some; classes with the same name are merged.
+    Sets with different random changes are frozen first, because a batch does not record which set
+    an image came from. Repeat a set before, to keep several versions of each of its images.
     """
     return Dataset(Interleaved(sources))

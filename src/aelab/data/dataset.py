@@ -1,4 +1,4 @@
-"""A data set: a source and the changes of its images. Loaded once a process, when needed."""
+"""A data set: a source and the changes of its images. Loaded once per process, when needed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from aelab.errors import DataError
 from aelab.medium import Medium
 from aelab.types import Images
 
-#: Loaded sets kept in memory, in bytes; the least recently used leaves first.
+#: Most bytes of loaded sets kept in memory; the least recently used is dropped first.
 MEMORY_BYTES = 2 << 30
 
 
 class Dataset(Operations, Description):
     """One set of images, described; constructing it reads no pixels.
 
-    Its methods (`Operations`) give new sets and leave it as it is: `mnist.limit(100).shuffle()`.
+    Its methods (`Operations`) return new sets: `mnist.limit(100).shuffle()`.
 
     Attributes:
-        source: where the images come from.
-        changes: what is done to them, in this order.
-        before: the set without its last change; None where there is none.
+        source: reads or makes the images.
+        changes: the changes applied to them, in this order.
+        before: the set without its last change; None where there is no change.
     """
 
     def __init__(self, source: Source, changes: Sequence[Change] = ()) -> None:
@@ -50,7 +50,7 @@ class Dataset(Operations, Description):
             self.changes, self.before = made.changes, made.before
 
     def changed(self, *changes: Change) -> Dataset:
-        """The set with further changes.
+        """Returns the set with further changes.
 
         Raises:
             AelabError: a change does not suit the set.
@@ -65,14 +65,14 @@ class Dataset(Operations, Description):
         return made
 
     def interleave(self, *others: Dataset) -> Dataset:
-        """One image of each in turn; when one is exhausted, the others go on."""
+        """Takes one image of each set in turn; when one is exhausted, the others continue."""
         return Dataset(Interleaved((self, *others)))
 
     def load(self) -> Images:
-        """The images. The same description gives the same `Images` again in one process.
+        """Loads the images; in one process, equal descriptions return the same `Images` object.
 
         Raises:
-            DataError: if files are missing, corrupt or not what they should be.
+            DataError: files are missing, corrupt or of the wrong kind.
         """
         key = self.fingerprint()
         found = MEMORY.get(key)
@@ -84,9 +84,9 @@ class Dataset(Operations, Description):
         return found
 
     def _read(self) -> Images:
-        """The source's images, or those before the last change with that change applied.
+        """Reads the source, or loads the set before the last change and applies that change.
 
-        Each step is remembered by itself, so that sets with the same beginning share it.
+        Each step is kept separately, so that sets with the same beginning share it.
         """
         if self.before is None:
             return self.source.read()
@@ -94,27 +94,27 @@ class Dataset(Operations, Description):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """That of the source."""
+        """The name of the source."""
         return self.source.name
 
     @property
     def raw(self) -> bool:  # type: ignore[override]
-        """Whether per-sample functions are given items as they are stored."""
+        """Whether per-sample functions get items as they are stored."""
         if self.before is None:
             return self.source.raw
         return self.changes[-1].raw_after(self.before)
 
     @property
     def medium(self) -> Medium:
-        """That of the source."""
+        """The medium of the source."""
         return self.source.medium
 
     def item_dtype(self) -> torch.dtype:
-        """The type per-sample functions get: as stored if the set is raw."""
+        """The dtype that per-sample functions get: the stored one if the set is raw."""
         return self.source.item_dtype() if self.raw else torch.float32
 
     def fingerprint(self) -> str:
-        """That of the source, and every change."""
+        """The fingerprint of the source, followed by the key of every change."""
         if self.before is None:
             return self.source.fingerprint()
         return f"{self.before.fingerprint()} {self.changes[-1].key(self.before)}"
@@ -132,20 +132,20 @@ class Dataset(Operations, Description):
         return self.changes[-1].count_after(self.before)
 
     def reading_seconds(self) -> float | None:
-        """About how long reading or making the pixels takes; None if that is not known."""
+        """An estimate of the seconds to read or make the pixels; None if not known."""
         if self.before is None:
             return self.source.reading_seconds()
         return self.changes[-1].seconds_after(self.before)
 
     def is_bytes(self) -> bool:
-        """Whether the pixels are known to be bytes without reading them, so finite and in range."""
+        """Whether the pixels are known, unread, to be uint8, and therefore finite and in range."""
         if self.before is None:
             return self.source.is_bytes()
         return self.changes[-1].is_bytes_after(self.before)
 
     @property
     def file_names(self) -> tuple[str, ...]:
-        """The file of each image, () where there are none; loads the set."""
+        """The file name of each image, () without files; loads the set."""
         return self.load().file_names
 
     @property
@@ -161,7 +161,7 @@ class Dataset(Operations, Description):
         self.changes[-1].verify(self.before)
 
     def sources(self) -> list[tuple[str, str]]:
-        """(name, where it would be read from) of each underlying set."""
+        """(name, place it is read from) of each underlying set."""
         return self.source.sources()
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class Dataset(Operations, Description):
         return len(self.load()) if known is None else known
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        """(image,) or (image, label) as the old systems gave it; loads the set."""
+        """(image,) or (image, label), as the old tool returned them; loads the set."""
         images = self.load()
         item = self.item(images, index)
         return (item,) if images.labels is None else (item, images.labels[index].clone())
@@ -179,10 +179,10 @@ class Dataset(Operations, Description):
 
 
 def need_dataset(given: Any, part: str) -> Dataset:
-    """A data set, and nothing else.
+    """Returns `given` if it is a data set.
 
     Raises:
-        DataError: naming the part that needs it, and what it was given.
+        DataError: naming the part that needs it and the type it got.
     """
     if isinstance(given, Dataset):
         return given
@@ -193,7 +193,7 @@ def need_dataset(given: Any, part: str) -> Dataset:
 
 
 class Memory:
-    """Loaded sets by fingerprint; a bounded number of bytes, memory-mapped pixels not counted."""
+    """A cache of loaded sets by fingerprint, bounded in bytes (memory-mapped pixels are free)."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -201,21 +201,21 @@ class Memory:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Images | None:
-        """The set of that fingerprint, or None."""
+        """The set with this fingerprint, or None."""
         with self._lock:
             if key in self._sets:
                 self._sets.move_to_end(key)
             return self._sets.get(key)
 
     def put(self, key: str, images: Images) -> None:
-        """Remember a set; the oldest leave if there is too much. One set always fits."""
+        """Keep a set and drop the least recently used ones above the limit; one set always fits."""
         with self._lock:
             self._sets[key] = images
             while len(self._sets) > 1 and sum(map(_bytes, self._sets.values())) > self.limit_bytes:
                 self._sets.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all sets."""
         with self._lock:
             self._sets.clear()
 
@@ -225,8 +225,8 @@ def _bytes(images: Images) -> int:
     return 0 if mapped else images.pixels.numel() * images.pixels.element_size()
 
 
-#: What a block of an experiment file may call on a data set.
+#: Methods that a block of an experiment file may call on a data set.
 METHODS = (*OPERATIONS, "interleave")
 
-#: The one memory of the process.
+#: The cache of this process.
 MEMORY = Memory(MEMORY_BYTES)

@@ -1,4 +1,4 @@
-"""Functions of one image that a file brings along: how they are told apart, and called."""
+"""Functions of one image from an experiment file: comparing them, and calling them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from torch import Tensor
 from aelab.errors import AelabError, DataError
 
 _serial = itertools.count()
-#: Processes that share their sets must not take each other's functions for their own.
+#: In keys of functions that cannot be compared: other processes must not match them.
 _PROCESS = secrets.token_hex(8)
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
 def function_key(function: Callable[..., Any]) -> str:
-    """A text for the memory of loaded sets: equal only if the functions surely do the same.
+    """A key for the cache of loaded sets; equal only if two functions certainly do the same.
 
-    Code, defaults, and the plain values it closes over or takes from its globals enter. A function
-    that depends on anything else gets a key of its own, so that it is never mixed up.
+    The key is made of the code, the defaults, and the plain values that the function closes over
+    or takes from its globals. A function that depends on anything else gets a unique key, so that
+    it never matches another one.
     """
     code = getattr(function, "__code__", None)
     if code is None:
-        # Only the lab's own transforms say in their text all that they do; a module does not show
-        # its weights.
+        # Only the repr of the lab's own transforms is complete; that of a module lacks its weights.
         ours = type(function).__module__.startswith("aelab.data.")
         text = repr(function)
         return text if ours and " at 0x" not in text else f"object {_PROCESS}-{next(_serial)}"
@@ -45,7 +45,7 @@ def function_key(function: Callable[..., Any]) -> str:
 
 
 def missing_names(function: Callable[..., Any]) -> list[str]:
-    """Names that a function, or one inside it, takes from its globals, where they are not."""
+    """Global names that a function, or one inside it, uses and that are not defined."""
     code = getattr(function, "__code__", None)
     if code is None:
         return []
@@ -70,6 +70,7 @@ def refuse_missing_names(name: str, *functions: Callable[..., Any]) -> None:
 
 
 def _global_names(code: types.CodeType) -> set[str]:
+    # From the bytecode, not `co_names`: those also hold attributes, which are no globals.
     named = {
         str(step.argval)
         for step in dis.get_instructions(code)
@@ -80,10 +81,10 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 def call_on_image(function: Callable[..., Any], item: Any, name: str, row: int) -> Any:
-    """`function(item)`, its failure turned into a message.
+    """Calls `function(item)` and turns a failure into a message.
 
     Raises:
-        DataError: naming the data set, the image's number, and what the function was given.
+        DataError: naming the data set, the image's number and the function's argument.
     """
     try:
         return function(item)
@@ -103,6 +104,7 @@ def _title(function: Callable[..., Any]) -> str:
 
 
 def _code(code: types.CodeType) -> str:
+    # Inner functions by their code: their repr holds an address, which differs each time.
     consts = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
     return f"{code.co_code.hex()} {code.co_names} {consts}"
 

@@ -14,11 +14,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class ListedAs:
-    """How `aelab data` makes a set without being told any argument.
+    """The arguments with which `aelab data NAME` makes a set.
 
     Attributes:
         name: the short name, for instance `mnist`.
-        train, validation: arguments that give each half.
+        train, validation: arguments for each half.
     """
 
     name: str
@@ -26,7 +26,7 @@ class ListedAs:
     validation: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, part: Callable[..., Dataset], validation: bool) -> Dataset:
-        """One half of the set."""
+        """Makes one half of the set."""
         return part(**(self.validation if validation else self.train))
 
 

@@ -1,4 +1,4 @@
-"""How much memory a set would take, asked before it is made."""
+"""Checks that a set fits into memory or onto the disk, before it is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 
 def machine_bytes() -> int | None:
-    """Memory of this machine, or of the container it stands for; None where nobody tells."""
+    """Memory of this machine, or the limit of its container if lower; None if not known."""
     found = []
     try:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -27,11 +27,11 @@ def machine_bytes() -> int | None:
 
 
 def refuse_too_large(bytes_needed: int, what: str, hint: str = "") -> None:
-    """Before memory is asked for: what the whole machine does not have.
+    """Raise if a set needs more memory than the whole machine has, before allocating it.
 
     Args:
         bytes_needed: of the pixels alone.
-        what: a set in words.
+        what: the set in words, for the message.
         hint: what to change.
 
     Raises:
@@ -47,15 +47,16 @@ def refuse_too_large(bytes_needed: int, what: str, hint: str = "") -> None:
 
 
 def refuse_full_disk(target: Path, bytes_needed: int) -> None:
-    """Before hours of writing.
+    """Raise if a file does not fit onto the disk, before hours of writing.
 
     Args:
         target: the file that will be written, in the cache.
-        bytes_needed: of it.
+        bytes_needed: its size.
 
     Raises:
-        DataError: the disk of the cache has not so much room.
+        DataError: the disk of the cache has less free space than that.
     """
+    # The folder itself may not exist yet; its nearest existing parent lies on the same disk.
     place = next((above for above in target.parents if above.is_dir()), None)
     if place is None:
         return

@@ -1,4 +1,4 @@
-"""The table of operations: what may be called on every set, and the change that it adds."""
+"""The table of operations: methods of every set, and the change that each adds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 
 class operation(Generic[P]):
-    """One entry of the table: a method that gives the set with further changes.
+    """One entry of the table: a method that returns the set with further changes.
 
     Args:
         make: the class of a change, or a function that returns one or several, () for none. Its
@@ -48,6 +48,7 @@ class operation(Generic[P]):
     def __get__(self, dataset: Dataset, owner: type) -> Callable[P, Dataset]:
         def method(*args: P.args, **kwargs: P.kwargs) -> Dataset:
             try:
+                # Bound first: Python's own message would name `make`, which the user did not type.
                 inspect.signature(self.make).bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{self.name}() {error}") from None
@@ -65,9 +66,9 @@ def _size(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _shuffle(max_shuffle: int | None = None, *, seed: int = 0) -> Change:
-    """Another order, the same for the same seed.
+    """Shuffles the set; the same seed gives the same order.
 
-    Training shuffles each epoch anyway; this decides what `limit` takes. `max_shuffle`, the
+    Training shuffles each epoch anyway; use this to choose what `limit` takes. `max_shuffle`, the
     buffer of the old streams, is accepted and has no effect: the whole set is shuffled.
     """
     return Shuffle(seed)
@@ -80,69 +81,69 @@ def _transform(
     multiply: float | None = None,
     num_repeat: int = 1,
 ) -> tuple[Change, ...]:
-    """Functions of one image, one after the other; see `TransformDataset`."""
+    """Applies functions of one image, one after the other; see `TransformDataset`."""
     return PerSample(tuple(flat_transforms(transforms)), dtype, multiply), Repeat(num_repeat)
 
 
 def _resize(shape: Sequence[int], interpolation: bool | str = True) -> Change:
-    """At another (C, H, W) or (H, W)."""
+    """Resizes to another (C, H, W) or (H, W)."""
     whole = tuple(shape)
     return Size(whole, interpolation) if len(whole) == 2 else ToShape(whole, interpolation)
 
 
 def _center_crop(shape: Sequence[int]) -> Change:
-    """The middle (H, W), black where an image is smaller; a (C, H, W) is accepted."""
+    """Cuts the middle (H, W), black where an image is smaller; (C, H, W) is accepted."""
     return PerSample((CenterCrop(_size(shape)),))
 
 
 def _random_crop_all(shape: Sequence[int]) -> Change:
-    """A window of (H, W) at another place of each image each time; (C, H, W) is accepted."""
+    """Cuts a window (H, W) at a random place of each image each time; (C, H, W) is accepted."""
     return RandomWindow(_size(shape))
 
 
 def _random_shift(pixels: int) -> Change | tuple[Change, ...]:
-    """Moved by up to `pixels` each time, black coming in."""
+    """Shifts each image by up to `pixels` each time; the uncovered border is black."""
     return RandomShift(int(pixels)) if pixels else ()
 
 
 def _random_flip(horizontal: float = 0.4, vertical: float = 0.2) -> Change:
-    """Mirrored each time with these probabilities."""
+    """Flips each image left-right and top-bottom with these probabilities, drawn each time."""
     return RandomFlip(float(horizontal), float(vertical))
 
 
 def _roll(
     rows: int, columns: int, *, sigma: float | None = None, draws: Draws = "uniform"
 ) -> Change:
-    """Rolled over by up to so many rows and columns each time; what leaves comes in opposite.
+    """Rolls each image by up to `rows` and `columns` pixels each time, with wrap-around.
 
-    `draws="normal"` draws as the document of the ASCII pictures, with deviation `sigma`, or
+    `draws="normal"` draws as the document about ASCII pictures does, with deviation `sigma`, or
     half the greatest shift.
     """
     return roll(rows, columns, sigma, draws)
 
 
 def _nothing() -> tuple[Change, ...]:
-    """Itself: the old streams and lists are one thing here."""
+    """No change: the old tool's streams and lists are the same thing here."""
     return ()
 
 
 def _collage(shape: Sequence[int], num_combine: int = 4, black_is_alpha: bool = True) -> Change:
-    """Each image enlarged to `shape`, with others pasted on it, made anew for each batch.
+    """Enlarges each image to `shape` and pastes others on it, anew for each batch.
 
-    As many collages as images; which images come together follows the order of training.
-    `.freeze()` makes each once. The images of a set without random changes should be bytes or in
+    There are as many collages as images; the order of training decides which images are combined.
+    `.freeze()` makes each once. The images of a set without random changes should be uint8 or in
     0..1, where black is 0. See `Collage`.
 
     Args:
         shape: (H, W) or (C, H, W), larger than the images.
-        num_combine: images a collage, from 1 up.
+        num_combine: images in a collage, from 1 up.
         black_is_alpha: black pixels of a pasted image are transparent.
     """
     return Collage(tuple(shape), num_combine, black_is_alpha)
 
 
 class Operations:
-    """The table. A line here is a method of every set and a name that blocks may call."""
+    """The table: each line is a method of every set and a name that blocks may call."""
 
     limit = operation(Limit)
     skip = operation(Skip)
@@ -167,5 +168,5 @@ class Operations:
     to_iterable = operation(_nothing)
 
 
-#: Their names.
+#: The names of the operations.
 OPERATIONS = tuple(name for name, entry in vars(Operations).items() if isinstance(entry, operation))

@@ -1,4 +1,4 @@
-"""What sets there are, where they lie, and what one of them looks like in numbers and pictures."""
+"""The list of known sets with their places, and the statistics and pictures of one set."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from aelab.parts import Table
 from aelab.roots import from_home, real
 from aelab.types import Images
 
-#: Images that costly statistics look at, evenly spaced over the set.
+#: Images used for costly statistics, evenly spaced over the set.
 SAMPLE_IMAGES = 10_000
 _PNG_IMAGES = 500
 _FILTERS = ("nearest", "bilinear")
-#: Texts that are shown in full, of media that have some.
+#: Number of images shown as texts, for media whose images are texts.
 _EXAMPLES = 3
 
 
@@ -62,12 +62,12 @@ def _half(name: str, validation: bool) -> Dataset:
 
 @dataclass(frozen=True)
 class PathReader:
-    """A kind of files that a wing or a package reads: `aelab data PATH` and nothing else.
+    """A further kind of files, read by an optional part or a package, for `aelab data PATH` only.
 
     Attributes:
-        reads: whether a path that exists is such files.
-        make: the set at a path.
-        what: what such a path is, for messages.
+        reads: whether an existing path is of this kind.
+        make: makes the set of a path.
+        what: the kind in words, for messages.
     """
 
     reads: Callable[[Path], bool]
@@ -81,13 +81,13 @@ PATH_READERS: Table[PathReader] = Table("path reader", "aelab.path_readers", {})
 
 @dataclass(frozen=True)
 class Overview:
-    """One set at a glance.
+    """A summary of one set.
 
     Attributes:
-        statistics: by name, plain values.
-        sheet: (3, H, W) uint8, images evenly spaced over the set.
+        statistics: plain values by name.
+        sheet: (3, H, W) uint8, a contact sheet of images evenly spaced over the set.
         comparison: native, nearest and bilinear side by side, (3, H, W) uint8, if asked for.
-        examples: a few images as texts, of media that have some.
+        examples: a few images as texts, for media whose images are texts.
     """
 
     statistics: dict[str, Any]
@@ -110,12 +110,12 @@ def list_datasets() -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a path is read; what is not said is as the data set's own default.
+    """Options for reading a path; None leaves the default of the data set.
 
     Attributes:
-        skip_corrupt: of a folder, leave unreadable files out.
-        background: behind transparent pixels.
-        tile, stride, offset: of a sheet, a number or (height, width).
+        skip_corrupt: for a folder: leave unreadable files out.
+        background: the colour behind transparent pixels.
+        tile, stride, offset: for a sheet: a number or (height, width).
     """
 
     skip_corrupt: bool = False
@@ -128,7 +128,7 @@ class ReadOptions:
         """Arguments of `image_folder_dataset`.
 
         Raises:
-            DataError: what is only for sheets was given.
+            DataError: an option for sheets was given.
         """
         self._refuse("a sheet", tile=self.tile, stride=self.stride, offset=self.offset)
         given = {"skip_corrupt": self.skip_corrupt or None, "background": self.background}
@@ -138,7 +138,7 @@ class ReadOptions:
         """Arguments of `atlas_dataset`.
 
         Raises:
-            DataError: what is only for folders was given.
+            DataError: an option for folders was given.
         """
         self._refuse("a folder of pictures", skip_corrupt=self.skip_corrupt or None)
         given = {"tile": self.tile, "stride": self.stride, "offset": self.offset}
@@ -146,10 +146,10 @@ class ReadOptions:
         return {name: value for name, value in given.items() if value is not None}
 
     def refuse_all(self) -> None:
-        """For sets that are neither.
+        """Raise if any option was given, for sets that are neither folders nor sheets.
 
         Raises:
-            DataError: something was given.
+            DataError: an option was given.
         """
         self.of_folder()
         self.of_sheet()
@@ -168,9 +168,9 @@ def overview(
     """Statistics and pictures of one set.
 
     Args:
-        name: of `listings()`, with `:validation` for the other half; or a path.
-        resize: side in pixels at which the filters are compared.
-        reading: how a path is read.
+        name: a name of `listings()`, with `:validation` for the other half; or a path.
+        resize: side in pixels at which the resize filters are compared.
+        reading: options for reading a path.
     """
     images = named(name, reading or ReadOptions()).load()
     medium = images.medium
@@ -186,10 +186,10 @@ def overview(
 
 
 def named(name: str, reading: ReadOptions = ReadOptions()) -> Dataset:  # frozen
-    """The set that a name or a path means.
+    """The set for a name or a path.
 
     Raises:
-        DataError: if it means nothing, with what is possible.
+        DataError: there is no such name or path; lists the possible ones.
     """
     short, _, half = name.partition(":")
     short = short.removesuffix("_dataset").removesuffix("_tile_dataset_3x32x32")
@@ -234,10 +234,10 @@ def _possible() -> str:
 
 
 def _check_picture(path: Path) -> None:
-    """Files of words in place of a sheet of tiles, such as the experiment file itself.
+    """Raise if a file is no picture, for instance the experiment file itself.
 
     Raises:
-        DataError: the ending is that of an experiment file, or of another text.
+        DataError: it is an experiment file, or of another kind that is no picture.
     """
     ending = path.suffix.lower()
     if ending in (".yml", ".yaml"):
@@ -258,13 +258,13 @@ def _check_picture(path: Path) -> None:
 
 
 def statistics(images: Images) -> dict[str, Any]:
-    """Plain numbers that tell how hard a set is.
+    """Numbers that show how hard a set is to reconstruct.
 
     Returns:
         count, shape, source and hash; `mean` and `std` of all values in 0..1; `entropy_bits` of the
-        distribution of values; `png_bits_per_pixel`; `duplicates`; and the floors: the errors that
-        a model makes that always answers the same image (the median one for l1, the mean for l2).
-        Of another medium instead of brightness what its `statistics` says.
+        distribution of values; `png_bits_per_pixel`; `duplicates`; and the floors: the errors of a
+        model that always outputs the same image (the median image for l1, the mean image for l2).
+        For another medium its own `statistics` replace those of brightness.
     """
     pixels = evenly_spaced(images.pixels, SAMPLE_IMAGES)
     own = images.medium.statistics(images.pixels, pixels)
@@ -294,6 +294,7 @@ def statistics(images: Images) -> dict[str, Any]:
 def _of_brightness(images: Images, pixels: Tensor) -> dict[str, Any]:
     bytes_ = _as_bytes(pixels)
     values = bytes_.flatten(1).float() / 255.0
+    # Entropy of the histogram of values: -sum p log2 p over the values that occur, at most 8 bits.
     counts = torch.bincount(bytes_.flatten().int(), minlength=256).double()
     shares = counts[counts > 0] / counts.sum()
     sample = evenly_spaced(bytes_, _PNG_IMAGES).float() / 255.0
@@ -309,26 +310,28 @@ def _of_brightness(images: Images, pixels: Tensor) -> dict[str, Any]:
 
 
 def contact_sheet(pixels: Tensor, columns: int = 16, rows: int = 8) -> Tensor:
-    """(3, H, W) uint8: images evenly spaced over a set, small ones enlarged by whole numbers.
+    """(3, H, W) uint8: a grid of images evenly spaced over a set, small ones enlarged.
 
     Args:
         pixels: (N, C, H, W).
-        columns: most images a row.
-        rows: most rows.
+        columns: most images in a row.
+        rows: most rows of images.
     """
     chosen = _as_bytes(evenly_spaced(pixels, columns * rows))
+    # A whole factor that brings the longer side to about 64 pixels; pixels stay square and sharp.
     zoom = max(1, 64 // max(chosen.shape[-2:]))
     chosen = _rgb(chosen).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     columns = min(columns, len(chosen))
     missing = -len(chosen) % columns
     chosen = torch.cat([chosen, chosen.new_zeros(missing, *chosen.shape[1:])])
     count, _, height, width = chosen.shape
+    # (rows, columns, 3, h, w) -> (3, rows, h, columns, w), then rows and h, columns and w join.
     grid = chosen.view(count // columns, columns, 3, height, width).permute(2, 0, 3, 1, 4)
     return grid.reshape(3, count // columns * height, columns * width)
 
 
 def comparison(images: Images, side: int, columns: int = 10) -> Tensor:
-    """(3, H, W) uint8: rows of images as they are, and at `side` by `nearest` and `bilinear`."""
+    """(3, H, W) uint8: a row of original images, and a row resized to `side` by each filter."""
     chosen = _as_bytes(evenly_spaced(images.pixels, columns, images.labels))
     wanted = (images.shape[0], side, side)
     versions = {f"native {images.shape[1]}x{images.shape[2]}": chosen}
@@ -340,6 +343,7 @@ def comparison(images: Images, side: int, columns: int = 10) -> Tensor:
     for title, version in versions.items():
         strips.append(_title(title, width * len(chosen)))
         shown = resize_pixels(_rgb(version), (height, width), "nearest-exact")
+        # (n, 3, h, w) -> (3, h, n * w): the images side by side.
         strips.append(shown.permute(1, 2, 0, 3).flatten(2))
     return torch.cat(strips, dim=1)
 
@@ -352,7 +356,7 @@ def contact_sheet_png(picture: Tensor) -> bytes:
 
 
 def evenly_spaced(pixels: Tensor, count: int, labels: Tensor | None = None) -> Tensor:
-    """At most `count` images, evenly spaced; with labels as many of each class as there can be."""
+    """At most `count` images, evenly spaced; with labels, classes are balanced where possible."""
     if len(pixels) <= count:
         return pixels
     if labels is not None:

@@ -1,4 +1,4 @@
-"""Per-sample functions: run once over a set when they are deterministic, else with each batch."""
+"""Per-sample functions: run once over a set if they are deterministic, else with each batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Started:
-    """What is done to an item, or a batch of them, before the functions."""
+    """The conversion of type and the factor applied to an item or a batch before the functions."""
 
     dtype: torch.dtype | None = None
     multiply: float | None = None
@@ -37,7 +37,7 @@ class Started:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is done once, and what with each batch."""
+    """Which functions run once, and which changes run with each batch."""
 
     once: tuple[Function, ...]
     always: tuple[Augment, ...]
@@ -45,14 +45,14 @@ class _Plan:
 
 @dataclass(frozen=True, repr=False)
 class PerSample(Change):
-    """Functions of one image, one after the other, after a type and a factor.
+    """Applies functions of one image in order, after an optional dtype and factor.
 
     Functions that draw no random numbers run once and the result is kept; from the first random one
     on they run with each batch, our own (`VT.RandomCrop`, ...) batched, others one image at a time
     (slow: `.freeze()` runs them once).
 
     Args:
-        functions: called with one item; float32 (C, H, W) in 0..1 unless the set is raw.
+        functions: called with one item: float32 (C, H, W) in 0..1 unless the set is raw.
         dtype: type of the item given to the functions.
         multiply: factor, for instance 1/255.
     """
@@ -64,25 +64,25 @@ class PerSample(Change):
     tried: dict[Any, tuple[int, ...]] = field(init=False, default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        # Taken once: a function that nobody can compare gets another key each time.
+        # Computed once: a function that cannot be compared gets a new key at each call.
         object.__setattr__(self, "texts", [function_key(function) for function in self.functions])
 
     @property
     def started(self) -> Started:
-        """What comes before the functions."""
+        """The conversion before the functions."""
         return Started(self.dtype, self.multiply)
 
     @property
     def changes_nothing(self) -> bool:
-        """No function, no type, no factor."""
+        """Whether there is no function, no dtype and no factor."""
         return self.started == Started() and not self.functions
 
     def __repr__(self) -> str:
-        """By what the functions do, not where they lie in memory."""
+        """Names the functions by their content, not their address: fingerprints use this text."""
         return f"{self.dtype} {self.multiply} {self.texts}"
 
     def settled(self, before: Description) -> Change | None:
-        """Itself.
+        """The same change, after checking that the medium allows it.
 
         Raises:
             ConfigError: the medium of the set does not allow it.
@@ -97,22 +97,22 @@ class PerSample(Change):
         refuse_missing_names(before.name, *self.functions)
 
     def seconds_after(self, before: Description) -> float | None:
-        """Those of the set before, and some microseconds for each function and image."""
+        """Seconds of the set before, plus 30 microseconds for each function and image."""
         seconds, count = before.reading_seconds(), before.count()
         if seconds is None or count is None:
             return None
         return seconds + 3e-5 * count * len(self.functions)
 
     def is_bytes_after(self, before: Description) -> bool:
-        """As before if nothing is changed: a function may make anything of bytes."""
+        """As before if nothing is changed; else False, because a function may return any values."""
         return self.changes_nothing and before.is_bytes()
 
     def raw_after(self, before: Description) -> bool:
-        """As before if nothing is changed."""
+        """As before if nothing is changed, else False."""
         return self.changes_nothing and before.raw
 
     def item_shape_after(self, before: Description) -> tuple[int, ...]:
-        """The shape after the functions, tried once on a black item."""
+        """The shape after the functions, found by one call on a black item."""
         given = (before.item_shape(), before.item_dtype())
         if given not in self.tried:
             self.tried[given] = self._tried_shape(*given, before.name)
@@ -121,7 +121,7 @@ class PerSample(Change):
     def _tried_shape(
         self, shape: tuple[int, ...], dtype: torch.dtype, name: str
     ) -> tuple[int, ...]:
-        """What the functions make of a black item."""
+        """Runs the functions on a black item and returns the shape of the result."""
         with torch.device("cpu"), seeded(0):
             item = self.started(torch.zeros(shape, dtype=dtype))
             for function in self.functions:
@@ -131,7 +131,7 @@ class PerSample(Change):
         return tuple(item.shape)
 
     def apply(self, images: Images, before: Description) -> Images:
-        """All images through the functions; the random ones wait for training's batches."""
+        """Runs the functions on all images; random ones are left for training's batches."""
         if images.augment:  # random changes come first, so all of these follow them
             first = () if self.started == Started() else (Steps(self.started),)
             plan = _Plan((), (*first, *_as_augments(self.functions)))
@@ -155,10 +155,10 @@ class PerSample(Change):
         )
 
     def _range_after(self, given: ValueRange, pixels: Tensor, name: str) -> ValueRange:
-        """What black and white are afterwards; after somebody's own function as `pixels` look.
+        """The values of black and white afterwards; after a user's function guessed from `pixels`.
 
         Raises:
-            DataError: one of the lab's own changes takes images for 0..1, and they are not.
+            DataError: a change expects images in 0..1, and they are in another range.
         """
         own = self.started != Started()
         value_range = UNIT if own else given
@@ -171,9 +171,10 @@ class PerSample(Change):
         return guessed_range(pixels) if own and value_range == UNIT else value_range
 
     def _plan(self, images: Images, before: Description) -> _Plan:
-        """Everything before the first random function runs once; found by trying on one image."""
+        """Puts all functions before the first random one into `once`; tries them on one image."""
         item = self.started(before.item(images, 0))
         for number, function in enumerate(self.functions):
+            # A function is random if it moves the state of torch's or Python's generator.
             state = seeded(number)
             with state:
                 item = call_on_image(function, item, before.name, 0)
@@ -183,7 +184,7 @@ class PerSample(Change):
         return _Plan(self.functions, ())
 
     def _run(self, images: Images, plan: _Plan, before: Description) -> tuple[PixelRoom, bool]:
-        """All images through what is done once; and whether that drew random numbers after all."""
+        """Runs `plan.once` on all images; also returns whether it drew random numbers after all."""
         room = PixelRoom(len(images), f"{before.name}, changed by functions,")
         starts = range(0, len(images), _BATCH)
         state = seeded(0)
@@ -204,9 +205,9 @@ class PerSample(Change):
 
 
 def augmentations(transforms: Function | Sequence[Function] | None) -> tuple[Augment, ...]:
-    """Transforms as random changes of batches, for training's own input transforms.
+    """Converts transforms to random changes of batches, for training's input transforms.
 
-    Ours work on the batch; other functions are called with one image at a time.
+    The lab's own work on the batch; other functions are called with one image at a time.
     """
     return _as_augments(tuple(flat_transforms(transforms)))
 
@@ -226,7 +227,7 @@ def _as_augments(functions: tuple[Function, ...]) -> tuple[Augment, ...]:
 
 
 def _whole(function: Function, batch: Tensor, name: str, start: int) -> Tensor:
-    """One function over a batch: at once if it is ours, else item by item."""
+    """Applies one function to a batch: at once if it is the lab's own, else item by item."""
     if isinstance(function, Transform):
         return function.batch(batch)
     items = [call_on_image(function, item, name, start + i) for i, item in enumerate(batch)]

@@ -1,8 +1,8 @@
-"""Room for the pixels of a set in the making.
+"""The buffer for the pixels of a set while it is read or made.
 
 A set is read or made part by part. Parts kept in a list and joined at the end would be in memory
-twice; here each part goes to its place at once. A large set lies in a file that is mapped into
-memory, so that it may be larger than the memory is.
+twice; here each part is copied to its final place at once. A large set lies in a file that is
+mapped into memory, so it may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ MAPPED_BYTES = 2 << 30
 #: For sets that never lie in a file.
 NEVER = 1 << 62
 
-#: Bytes that are changed or copied at once.
+#: Bytes that are changed or copied at once: some megabytes, so that temporary copies stay small.
 PART_BYTES = 4 << 20
 
 
 class PixelRoom:
-    """Takes parts of a set and gives them as one tensor.
+    """Collects parts of a set and returns them as one tensor.
 
-    Parts of different types become float32 of 0..1, as `join` makes them.
+    If parts have different dtypes, all become float32 in 0..1.
 
     Args:
-        count: how many images there will be, or at most; None where nobody knows.
-        what: the set in words, for messages.
-        mapped_above: a set of more bytes lies in a file; `MAPPED_BYTES` if left out.
+        count: the number of images, or an upper bound; None if not known.
+        what: the set in words, for error messages.
+        mapped_above: a set with more bytes is kept in a file; `MAPPED_BYTES` if left out.
     """
 
     def __init__(self, count: int | None, what: str, *, mapped_above: int | None = None) -> None:
@@ -50,16 +50,16 @@ class PixelRoom:
         self._mapped_above = MAPPED_BYTES if mapped_above is None else mapped_above
         self._filled = 0
         self._all: Tensor | None = None  # (capacity, C, H, W)
-        self._buffer: np.ndarray | None = None  # what `_all` shows, where it is in memory
-        self._private: Tensor | None = None  # the same file, where it is one
+        self._buffer: np.ndarray | None = None  # the memory behind `_all`, unless it is a file
+        self._private: Tensor | None = None  # a private mapping of the same file, if there is one
 
     @property
     def mapped(self) -> bool:
-        """Whether the set is so large that it lies in a file."""
+        """Whether the set is large enough to be kept in a file."""
         return self._all is not None and self._all.nbytes > self._mapped_above
 
     def promise(self, item: tuple[int, ...], dtype: torch.dtype) -> None:
-        """Asks for the room before the first image is made.
+        """Allocates the buffer before the first image is made.
 
         Args:
             item: (C, H, W) of an image.
@@ -71,11 +71,11 @@ class PixelRoom:
         self._make(torch.Size(item), dtype)
 
     def add(self, part: Tensor, rows: Tensor | None = None) -> None:
-        """Puts images behind those that are there, or at `rows`.
+        """Copies images behind those already added, or to `rows`.
 
         Args:
             part: (n, C, H, W), of one shape in all calls; it is copied.
-            rows: (n,) int64, where they go; all rows up to `count` must be given in the end.
+            rows: (n,) int64, their places; in the end all rows up to `count` must have been given.
 
         Raises:
             DataError: neither memory nor the disk of the cache has room for the set.
@@ -96,7 +96,7 @@ class PixelRoom:
         self._filled += len(part)
 
     def done(self) -> Tensor:
-        """(n, C, H, W): the images that were given. The room is empty then."""
+        """(n, C, H, W): the images that were added. The buffer is empty afterwards."""
         pixels = self._all
         if pixels is None:
             return torch.empty(0)
@@ -113,7 +113,8 @@ class PixelRoom:
         self._buffer = self._private = None
         shelf = current_shelf()
         if shelf is not None and size >= LEAST_BYTES:
-            # The only copy of all workers; a full folder leaves the set in this one's memory.
+            # One copy for all workers; if the folder is full, the set stays in this process's
+            # memory.
             with contextlib.suppress(OSError):
                 self._open_file(shelf, size, item, dtype, keep=True)
                 return
@@ -140,12 +141,12 @@ class PixelRoom:
         path = folder / f"{os.getpid()}-{secrets.token_hex(6)}.partial"
         try:
             with path.open("xb+") as file:
-                if hasattr(os, "posix_fallocate"):  # a full disk must not show while it is written
+                if hasattr(os, "posix_fallocate"):  # fails here if the disk is full
                     os.posix_fallocate(file.fileno(), 0, size)
                 file.truncate(size)
                 memory = mmap.mmap(file.fileno(), size)
-                # The same pages once more, as private memory: whoever writes into the set later
-                # changes only its own.
+                # The same pages again as a private mapping (copy on write): later writes into the
+                # set change only this process's copy.
                 private = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -156,10 +157,10 @@ class PixelRoom:
         if keep:
             lies_in(self._private, path)
         else:
-            path.unlink(missing_ok=True)  # its pages stay until the last tensor goes
+            path.unlink(missing_ok=True)  # its pages stay until the last tensor is freed
 
     def _grow(self, least: int) -> None:
-        """More room in memory, an eighth at a time: the system moves pages instead of copying."""
+        """Enlarges the buffer by at least an eighth; the system moves pages instead of copying."""
         assert self._buffer is not None and self._all is not None, "more images than promised"
         refuse_too_large(least * self._all[:1].nbytes, self._what)
         self._all = self._resized(max(least, len(self._all) * 9 // 8))
@@ -167,12 +168,12 @@ class PixelRoom:
     def _resized(self, count: int) -> Tensor:
         assert self._buffer is not None and self._all is not None
         item, dtype = self._all.shape[1:], self._all.dtype
-        self._all = None  # nothing else may look at the buffer while it moves
+        self._all = None  # no tensor may point into the buffer while it moves
         self._buffer.resize(count * math.prod(item) * dtype.itemsize, refcheck=False)
         return _as_images(self._buffer, item, dtype)
 
     def _become_floats(self) -> None:
-        before, private = self._all, self._private  # held until its numbers are copied
+        before, private = self._all, self._private  # kept until the values are copied
         assert before is not None
         self._make(before.shape[1:], torch.float32)
         assert self._all is not None
@@ -184,12 +185,12 @@ class PixelRoom:
 
 
 def parts_of(count: int, item_bytes: int, multiple: int = 1) -> Iterator[slice]:
-    """Slices of a set, of some megabytes each.
+    """Yields slices of a set, of some megabytes each.
 
     Args:
-        count: of the images.
-        item_bytes: what one of them takes.
-        multiple: each slice but the last has a multiple of so many images.
+        count: number of images.
+        item_bytes: bytes of one image.
+        multiple: the number of images in each slice, except the last, is a multiple of this.
     """
     step = max(1, PART_BYTES // max(1, item_bytes * multiple)) * multiple
     for start in range(0, count, step):

@@ -1,4 +1,4 @@
-"""Changes of shape and range: another size, other channels, other values for black and white."""
+"""Changes of shape and range: size, channels, and the values of black and white."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from aelab.types import Images
 
 @dataclass(frozen=True)
 class ToShape(Change):
-    """At another (C, H, W): channels first, then the size, then an optional range.
+    """Converts to another (C, H, W): channels first, then the size, then an optional range.
 
     Args:
-        shape: (C, H, W) wanted; None keeps that of the set.
+        shape: (C, H, W) wanted; None keeps the shape of the set.
         interpolation: True is `bilinear` (antialiased), False `nearest`, or the name of a filter.
-            Without effect, and out of the fingerprint, where the size fits already.
-        normalize_between: (low, high): each image's own minimum and maximum go there; the pixels
-            are then float32.
+            Without effect, and not part of the fingerprint, if the size fits already.
+        normalize_between: (low, high): each image's own minimum and maximum are mapped to these;
+            the pixels are then float32.
     """
 
     shape: tuple[int, ...] | None = None
@@ -46,7 +46,7 @@ class ToShape(Change):
         object.__setattr__(self, "normalize_between", between)
 
     def settled(self, before: Description) -> Change:
-        """Itself.
+        """The same change, after checking that the medium allows it.
 
         Raises:
             ConfigError: the medium of the set does not allow it.
@@ -65,11 +65,11 @@ class ToShape(Change):
         return f"-> {self.shape} {filter} {self.normalize_between}"
 
     def item_shape_after(self, before: Description) -> tuple[int, ...]:
-        """(C, H, W) as wanted, or as before."""
+        """(C, H, W) as wanted, or the shape before."""
         return self.shape or before.item_shape()
 
     def seconds_after(self, before: Description) -> float | None:
-        """Those of the set before, and a millisecond for 50,000 values that are changed."""
+        """Seconds of the set before, plus a millisecond for 50,000 changed values."""
         seconds = before.reading_seconds()
         if seconds is None or (self.shape in (None, before.item_shape())
                                and self.normalize_between is None):  # fmt: skip
@@ -77,15 +77,15 @@ class ToShape(Change):
         return seconds + 2e-8 * (before.count() or 0) * math.prod(before.item_shape())
 
     def is_bytes_after(self, before: Description) -> bool:
-        """As before, unless a range is asked for."""
+        """As before, unless a range is asked for: then the pixels are float32."""
         return self.normalize_between is None and before.is_bytes()
 
     def raw_after(self, before: Description) -> bool:
-        """No: float32 in 0..1."""
+        """False: per-sample functions get float32 in 0..1."""
         return False
 
     def apply(self, images: Images, before: Description) -> Images:
-        """All images at once; after random changes, each batch."""
+        """Changes the whole set, or after random changes each batch."""
         if images.augment:
             return self._after(images)
         change = self._of(images)
@@ -115,21 +115,21 @@ class ToShape(Change):
         )
 
     def _of(self, images: Images) -> BatchResize:
-        """What is done to pixels of such images."""
+        """The operation on the pixels of these images."""
         alpha = bool(images.facts.get("alpha"))
         channels, height, width = self.shape or images.shape
         filter = filter_name(self.interpolation)
         return BatchResize((channels, height, width), filter, self.normalize_between, alpha)
 
     def _facts(self, images: Images, resized: bool) -> dict[str, Any]:
-        """What is told of the images afterwards."""
+        """The recorded facts of the images afterwards."""
         facts = {**images.facts, "resized": bool(images.facts.get("resized")) or resized}
         if resized:
             facts["filter"] = self.interpolation
         return facts
 
     def _after(self, images: Images) -> Images:
-        """Random changes come first, so this one follows them with each batch."""
+        """Adds this change after the random ones, so that it runs on each batch."""
         if self.normalize_between is None and self.shape in (None, images.shape):
             return images
         change = self._of(images)
@@ -142,38 +142,38 @@ class ToShape(Change):
 
 
 class Relative(Change):
-    """A resize that depends on the set."""
+    """A resize whose shape depends on the set."""
 
     @abstractmethod
     def settled(self, before: Description) -> Change:
-        """The resize that it is."""
+        """The resize with a fixed shape for this set."""
 
     def apply(self, images: Images, before: Description) -> Images:
-        """That resize."""
+        """Applies that resize."""
         return self.settled(before).apply(images, before)
 
 
 @dataclass(frozen=True)
 class Size(Relative):
-    """Another (H, W), with the channels that the set has."""
+    """Resizes to another (H, W) and keeps the channels."""
 
     size: tuple[int, ...]
     interpolation: bool | str = True
 
     def settled(self, before: Description) -> Change:
-        """With these channels."""
+        """The resize to (H, W) with the channels of the set."""
         return ToShape((before.shape[0], *self.size), self.interpolation).settled(before)
 
 
 @dataclass(frozen=True)
 class Scale(Relative):
-    """Height and width times `factor`, rounded, at least 1."""
+    """Multiplies height and width by `factor`, rounded, at least 1."""
 
     factor: float
     interpolation: bool | str = True
 
     def settled(self, before: Description) -> Change:
-        """With the rounded size."""
+        """The resize to the rounded size."""
         channels, *sides = before.shape
         size = (max(1, round(side * self.factor)) for side in sides)
         return ToShape((channels, *size), self.interpolation).settled(before)
@@ -181,20 +181,20 @@ class Scale(Relative):
 
 @dataclass(frozen=True)
 class ValuesBetween(Change):
-    """Says that `low` is black and `high` white, and changes no pixel.
+    """Declares that `low` is black and `high` white, without changing a pixel.
 
-    For floats in a range of their own, so that measures and pictures are right.
+    Use it for floats in another range than 0..1, so that metrics and pictures are right.
     """
 
     low: float
     high: float
 
     def settled(self, before: Description) -> Change:
-        """With two checked numbers.
+        """The same change with two checked numbers.
 
         Raises:
             ConfigError: the medium of the set does not allow it.
-            DataError: the range is none.
+            DataError: `low` and `high` are no range.
         """
         before.medium.refuse(before.name, "values_between")
         return ValuesBetween(*checked_range((self.low, self.high), "values_between"))
@@ -206,7 +206,7 @@ class ValuesBetween(Change):
 
 @dataclass(frozen=True)
 class BatchResize:
-    """What `ToShape` does to a batch or to a whole set, (N, C, H, W)."""
+    """The operation of `ToShape` on a batch or a whole set, (N, C, H, W)."""
 
     shape: Shape
     filter: str
@@ -218,14 +218,14 @@ class BatchResize:
         return normalize(images, *self.normalize_between) if self.normalize_between else images
 
     def whole_chunks(self, shape: Shape) -> int:
-        """How many images of `shape` are changed together; see `ops.resize.whole_chunks`."""
+        """The number of images of `shape` resized together; see `ops.resize.whole_chunks`."""
         if shape[1:] == self.shape[1:]:
             return 1
         channels = 1 if self.shape[0] == 1 else shape[0]
         return whole_chunks((channels, *shape[1:]), self.shape[1:])
 
     def __repr__(self) -> str:
-        # Records of runs hold this text, and runs are compared by it: it stays as it ever was.
+        # Records of runs hold this text and runs are compared by it, so it must not change.
         return (
             f"Change(shape={self.shape!r}, filter={self.filter!r}, "
             f"normalize_between={self.normalize_between!r})"
@@ -240,25 +240,25 @@ def prepare(
     *,
     alpha: bool = False,
 ) -> Tensor:
-    """(N, C', H', W') at `shape` (C, H, W); the same tensor where it fits.
+    """Converts (N, C', H', W') to `shape` (C, H, W); returns the same tensor if it fits.
 
     Args:
-        pixels: uint8 or float of 0..1.
+        pixels: uint8, or float in 0..1.
         shape: wanted.
         filter: of `ops.resize`.
         window: only this part of the result, (top, left, height, width).
-        alpha: four channels are red, green, blue and alpha, which weighs them.
+        alpha: four channels are red, green, blue and alpha; colours are weighted by alpha.
     """
     pixels = convert_channels(pixels, 1) if shape[0] == 1 else pixels
     if alpha and pixels.shape[1] == shape[0] == 4:
         return resize_rgba(pixels, shape[1:], filter, window).contiguous()
-    # Fewest channels first: less to resize.
+    # Grey before the resize, extra channels after it: fewer channels to resize.
     pixels = resize(pixels, shape[1:], filter, window=window)
     return convert_channels(pixels, shape[0]).contiguous()
 
 
 def normalize(pixels: Tensor, low: float, high: float) -> Tensor:
-    """Each image's own range moved to low..high; a constant image becomes `low`. float32."""
+    """float32: maps each image's own range to low..high; a constant image becomes `low`."""
     values = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels.float()
     least = values.amin(dim=(1, 2, 3), keepdim=True)
     most = values.amax(dim=(1, 2, 3), keepdim=True)

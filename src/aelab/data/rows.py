@@ -1,4 +1,4 @@
-"""Changes of which images a set has, and in which order."""
+"""Changes that choose the images of a set and their order."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from aelab.types import Images, Provenance
 
 
 class Rows(Change):
-    """Some rows of a set in some order, chosen by their number alone."""
+    """Takes some rows of a set in some order, chosen by row number alone."""
 
     @abstractmethod
     def rows(self, count: int) -> slice | Tensor:
-        """A slice of `count` images, or row numbers (n,) int64."""
+        """The rows to take of `count` images: a slice, or row numbers (n,) int64."""
 
     def count_after(self, before: Description) -> int | None:
-        """How many rows are chosen, if the set before knows its number."""
+        """The number of chosen rows; None if the number before is not known."""
         known = before.count()
         if known is None:
             return None
@@ -37,13 +37,13 @@ class Rows(Change):
         return len(range(known)[rows]) if isinstance(rows, slice) else len(rows)
 
     def apply(self, images: Images, before: Description) -> Images:
-        """Those rows."""
+        """Takes those rows."""
         return take_rows(images, self.rows(len(images)))
 
 
 @dataclass(frozen=True)
 class Limit(Rows):
-    """The first `size` images."""
+    """Keeps the first `size` images."""
 
     size: int
 
@@ -57,7 +57,7 @@ class Limit(Rows):
 
 @dataclass(frozen=True)
 class Skip(Rows):
-    """Without the first `count` images."""
+    """Leaves out the first `count` images."""
 
     count: int
 
@@ -65,13 +65,13 @@ class Skip(Rows):
         _check_whole(self, "skip", "count", 0)
 
     def rows(self, count: int) -> slice:
-        """The other rows."""
+        """The remaining rows."""
         return slice(self.count, None)
 
 
 @dataclass(frozen=True)
 class Repeat(Rows):
-    """Each image `count` times, copies side by side; useful with random changes."""
+    """Repeats each image `count` times, copies side by side; useful with random changes."""
 
     count: int
 
@@ -79,7 +79,7 @@ class Repeat(Rows):
         _check_whole(self, "repeat", "count", 1)
 
     def settled(self, before: Description) -> Change | None:
-        """Itself; None for once."""
+        """The same change; None for a count of 1."""
         return None if self.count == 1 else self
 
     def rows(self, count: int) -> Tensor:
@@ -90,7 +90,7 @@ class Repeat(Rows):
 
 @dataclass(frozen=True)
 class Shuffle(Rows):
-    """Another order, the same for the same seed."""
+    """Shuffles the images; the same seed gives the same order."""
 
     seed: int = 0
 
@@ -101,7 +101,7 @@ class Shuffle(Rows):
 
 @dataclass(frozen=True)
 class Sample(Rows):
-    """`count` images chosen at random, none twice, in their order."""
+    """Chooses `count` images at random without repetition and keeps their order."""
 
     count: int
     _: KW_ONLY
@@ -118,17 +118,17 @@ class Sample(Rows):
 
 @dataclass(frozen=True)
 class Filter(Change):
-    """The images for which `keep(image)` is true; `image` is float32 (C, H, W) in 0..1."""
+    """Keeps images for which `keep(image)` is true; `image` is float32 (C, H, W) in 0..1."""
 
     keep: Callable[[Tensor], Any]
     text: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Taken once: a function that nobody can compare gets another key each time.
+        # Computed once: a function that cannot be compared gets a new key at each call.
         object.__setattr__(self, "text", function_key(self.keep))
 
     def key(self, before: Description) -> str:
-        """What the function does."""
+        """A text that identifies the function by its content."""
         return f"filter {self.text}"
 
     def verify(self, before: Description) -> None:
@@ -136,16 +136,16 @@ class Filter(Change):
         refuse_missing_names(before.name, self.keep)
 
     def count_after(self, before: Description) -> int | None:
-        """None: only the pixels tell."""
+        """None: the number depends on the pixels."""
         return None
 
     def seconds_after(self, before: Description) -> float | None:
-        """Those of the set before, and some microseconds for each image."""
+        """Seconds of the set before, plus 30 microseconds for each image."""
         seconds, count = before.reading_seconds(), before.count()
         return None if seconds is None or count is None else seconds + 3e-5 * count
 
     def apply(self, images: Images, before: Description) -> Images:
-        """Random changes are applied once, then the function is asked about each image."""
+        """Applies random changes once, then calls the function on each image."""
         images = freeze_images(images)
         rows = [
             row
@@ -156,7 +156,7 @@ class Filter(Change):
 
 
 def take_rows(images: Images, rows: slice | Tensor) -> Images:
-    """Some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
+    """Takes some rows of a loaded set; a slice of memory-mapped pixels stays on disk."""
     if isinstance(rows, slice):
         pixels, mapped = images.pixels[rows], bool(images.facts.get("memory_mapped"))
     else:

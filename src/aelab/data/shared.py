@@ -1,10 +1,10 @@
-"""One copy of each data set for several worker processes.
+"""Sharing one copy of each data set among several worker processes.
 
-Within `sharing`, a set that one process has read lies in files of a common folder: its pixels as
-they are, everything else beside them. Pixels that are made part by part (`PixelRoom`) are made in
-such a file. All processes map the pixels, the one that read them too, so
-the system keeps one copy in memory, however many there are. Mappings are private: whoever writes
-into a set writes into its own copy, as without sharing.
+Within `sharing_sets`, a set that one process has read lies in files of a common folder: the raw
+pixels, and a file with everything else. Pixels that are made part by part (`PixelRoom`) are made in
+such a file. All processes map the pixels, including the one that read them, so the system keeps
+one copy in memory for any number of processes. Mappings are private: a process that writes into a
+set writes into its own copy, as without sharing.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from torch import Tensor
 
 from aelab.types import Images
 
-#: Smaller sets are read by each process: a file each would cost more.
+#: Smaller sets are read by each process: a shared file would cost more.
 LEAST_BYTES = 1 << 20
 
 _shelves: list[Path] = []
 
-#: Files of the folder that tensors lie in already, by the tensor's `id`.
+#: The file of each tensor that already lies in the folder, by the tensor's `id`.
 _places: dict[int, Path] = {}
 
 
 @contextlib.contextmanager
 def sharing_sets(folder: Path) -> Iterator[None]:
-    """Context manager: sets loaded inside are shared with all who name the same folder.
+    """Context manager: shares sets loaded inside with all processes that name the same folder.
 
     Args:
-        folder: of this user alone, because what lies there is unpickled; removed by its owner.
+        folder: accessible to this user only, because its files are unpickled; removed by its owner.
     """
     _shelves.append(folder)
     try:
@@ -48,12 +48,12 @@ def sharing_sets(folder: Path) -> Iterator[None]:
 
 
 def current_shelf() -> Path | None:
-    """The folder of `sharing`; None outside."""
+    """The folder of `sharing_sets`; None outside."""
     return _shelves[-1] if _shelves else None
 
 
 def lies_in(pixels: Tensor, path: Path) -> None:
-    """Tells that a tensor is the whole of a file of the folder, which goes with the tensor.
+    """Records that a tensor is the content of a file, which is removed with the tensor.
 
     Once a set with these pixels is shared, the file stays.
     """
@@ -68,11 +68,11 @@ def _forget(number: int) -> None:
 
 
 def shared(fingerprint: str, read: Callable[[], Images]) -> Images:
-    """The images of a description: mapped if another process has read them, else read now.
+    """Returns the images of a description: mapped if another process has read them, else read now.
 
     Args:
         fingerprint: equal texts mean equal images.
-        read: makes them.
+        read: reads the images.
     """
     if not _shelves:
         return read()
@@ -81,7 +81,7 @@ def shared(fingerprint: str, read: Callable[[], Images]) -> Images:
     about = _shelves[-1] / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:32]}.set"
     lock = FileLock(about.with_suffix(".lock"))
     try:
-        lock.acquire()  # who comes second waits until the first has read the set
+        lock.acquire()  # a second process waits until the first has read the set
     except (OSError, NotImplementedError):
         return read()
     try:
@@ -94,7 +94,7 @@ def shared(fingerprint: str, read: Callable[[], Images]) -> Images:
 
 
 def _found(about: Path) -> Images | None:
-    """What another process has put there; None where there is nothing to be used."""
+    """The images stored by another process; None if there are none or they are unusable."""
     try:
         images, dtype, shape = pickle.loads(about.read_bytes())
         assert isinstance(images, Images)
@@ -104,7 +104,7 @@ def _found(about: Path) -> Images | None:
 
 
 def _stored(about: Path, images: Images) -> Images:
-    """Puts a set on the shelf and returns it with mapped pixels; as it is where that is no use."""
+    """Stores a set in the folder and returns it with mapped pixels; unchanged if not worth it."""
     pixels = images.pixels
     made_here = _places.get(id(pixels))
     if not images.content_sha256 or pixels.device.type != "cpu":
@@ -121,8 +121,8 @@ def _stored(about: Path, images: Images) -> Images:
             images = replace(images, pixels=_mapped(file, pixels.dtype, tuple(pixels.shape)))
     except (OSError, ValueError):  # the folder is full or gone
         return images
-    # A change that is a function of the file itself cannot be handed on: then the others read the
-    # set too, and end with the same pixels.
+    # A change made of a function of the experiment file cannot be pickled. Then the other processes
+    # read the set too, and get the same pixels.
     with contextlib.suppress(OSError, pickle.PicklingError, AttributeError, TypeError):
         rest = replace(images, pixels=torch.empty(0))
         _write(about, pickle.dumps((rest, pixels.dtype, tuple(pixels.shape))))
@@ -130,12 +130,12 @@ def _stored(about: Path, images: Images) -> Images:
 
 
 def _pixels_file(about: Path, images: Images) -> Path:
-    """Named by the content, so that equal pixels lie there once."""
+    """The file of the pixels, named by content, so that equal pixels are stored once."""
     return about.with_name(f"{images.content_sha256}.pixels")
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:
-    """The whole file in one step."""
+    """Writes a whole file in one step, so that no reader sees a half-written one."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         partial.write_bytes(data)

@@ -1,7 +1,7 @@
-"""Training or validation by content, so that duplicates never straddle the two.
+"""Splits into training and validation by content, so that duplicates never lie on both sides.
 
-The old split took every 21st item of a stream: neighbouring tiles of one sheet, often equal ones,
-landed on both sides, and the validation loss flattered.
+The old split took every 21st item of a stream. Neighbouring tiles of one sheet, which are often
+equal, landed on both sides, and the validation loss was too good.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from torch import Tensor
 
 from aelab.ops.color import composite_on_black, convert_channels
 
-#: One of 21 images validates: 20 : 1, as the documents' split.
+#: One of 21 images is for validation: 20 : 1, as in the documents.
 PARTS = 21
 
 
 def content_keys(pixels: Tensor) -> list[str]:
-    """One key an image; equal for equal images, their grey versions and their mirrored ones.
+    """One key for each image, equal for equal images, their grey versions and their flips.
 
-    Training flips and may turn to grey, so that recoloured copies of the same brightness and
-    mirrored copies are the same image for it.
+    Training flips images and may convert them to grey. Copies that differ only so would therefore
+    be the same image on both sides of the split.
 
     Args:
         pixels: (N, C, H, W) uint8.
 
     Returns:
-        hexadecimal, the least of the keys of the four flips.
+        Hexadecimal texts: the least of the keys of the four flips.
     """
     grey = pixels
     if pixels.shape[1] in (2, 4):
@@ -40,12 +40,13 @@ def content_keys(pixels: Tensor) -> list[str]:
 
 
 def is_validation(keys: list[str], parts: int = PARTS) -> Tensor:
-    """(N,) bool: the images of keys that fall into one of `parts`, the same for ever."""
+    """(N,) bool: whether each key falls into the validation part, one of `parts`."""
+    # By the key alone, so the side of an image never depends on the other images of a set.
     return torch.tensor([int(key[:12], 16) % parts == 0 for key in keys], dtype=torch.bool)
 
 
 def split_rows(pixels: Tensor, validation: bool | None, parts: int = PARTS) -> Tensor:
-    """Row numbers of one side; all rows for None."""
+    """Row numbers of one side of the split; all rows for None."""
     if validation is None:
         return torch.arange(len(pixels))
     mask = is_validation(content_keys(pixels), parts)
@@ -53,7 +54,7 @@ def split_rows(pixels: Tensor, validation: bool | None, parts: int = PARTS) -> T
 
 
 def first_of_each(pixels: Tensor) -> Tensor:
-    """Row numbers of the first of equal images, in order."""
+    """Row numbers of the images without later duplicates, in order."""
     seen: dict[str, int] = {}
     for row, image in enumerate(pixels):
         seen.setdefault(_key(image), row)

@@ -1,8 +1,8 @@
-"""The transforms that old files name (`VT.RandomCrop`, ...), as our own batched operations.
+"""The transforms that old files name (`VT.RandomCrop`, ...), as batched operations of the lab.
 
-A transform is called with one image (C, H, W), as torchvision's are; a data set sees that it is
-one of ours and does the whole batch at once: `batch` for those that draw nothing, `augment` for the
-random ones, which then follow the seed of the run.
+A transform can be called with one image (C, H, W), as torchvision's are. A data set recognises the
+lab's own transforms and changes whole batches: `batch` for deterministic ones, `augment` for random
+ones, which then follow the seed of the run.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from aelab.types import ValueRange
 
 
 class Transform(ABC):
-    """A change of images that draws nothing."""
+    """A deterministic change of images."""
 
     @abstractmethod
     def batch(self, images: Tensor) -> Tensor:
-        """All of (B, C, H, W)."""
+        """Changes a batch (B, C, H, W)."""
 
     def range_after(self, value_range: ValueRange) -> ValueRange:
-        """What black and white are after the change; as before unless it says otherwise."""
+        """The values of black and white after the change; unchanged by default."""
         return value_range
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -49,17 +49,17 @@ class Transform(ABC):
 
 
 class RandomTransform(ABC):
-    """A random change; called with one image it draws from torch's default generator.
+    """A random change; called with one image, it draws from torch's default generator.
 
     Attributes:
-        of_unit_images: it takes images for 0..1, and what it gives is 0..1.
+        of_unit_images: it expects images in 0..1 and returns images in 0..1.
     """
 
     of_unit_images: ClassVar[bool] = False
 
     @abstractmethod
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
-        """All of (B, C, H, W), each image with its own draw."""
+        """Changes a batch (B, C, H, W), each image with its own draw."""
 
     def __call__(self, image: Tensor) -> Tensor:
         return self.augment(image[None], torch.default_generator)[0]
@@ -67,7 +67,7 @@ class RandomTransform(ABC):
 
 @dataclass(frozen=True)
 class CenterCrop(Transform):
-    """The middle window; black where the image is smaller."""
+    """Cuts the middle window; black where the image is smaller."""
 
     size: int | tuple[int, int]
     any_medium: ClassVar[bool] = True
@@ -79,20 +79,20 @@ class CenterCrop(Transform):
 
 @dataclass(frozen=True)
 class Pad(Transform):
-    """A border: one width, (left-right, top-bottom), or (left, top, right, bottom)."""
+    """Adds a border: one width, (left-right, top-bottom), or (left, top, right, bottom)."""
 
     padding: int | Sequence[int]
     fill: float = 0.0
 
     def batch(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same with the border around."""
+        """(B, C, H, W) -> the same with a border around it."""
         left, top, right, bottom = _borders(self.padding)
         return F.pad(images, (left, right, top, bottom), value=self.fill)
 
 
 @dataclass(frozen=True)
 class Resize(Transform):
-    """Another size; one number is the shorter side, the aspect is kept."""
+    """Resizes; one number sets the shorter side and keeps the aspect ratio."""
 
     size: int | Sequence[int]
     interpolation: bool | str = "bilinear"
@@ -100,7 +100,7 @@ class Resize(Transform):
     antialias: bool = True
 
     def batch(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H', W'); a single size is the shorter side's."""
+        """(B, C, H, W) -> (B, C, H', W'); a single size sets the shorter side."""
         height, width = images.shape[-2:]
         size = (self.size,) if isinstance(self.size, int) else tuple(self.size)
         if len(size) == 1:
@@ -113,7 +113,7 @@ class Resize(Transform):
 
 @dataclass(frozen=True)
 class Grayscale(Transform):
-    """Luma of colour images, repeated if several channels are wanted."""
+    """Converts colour images to luma, repeated if several channels are wanted."""
 
     num_output_channels: int = 1
 
@@ -125,36 +125,36 @@ class Grayscale(Transform):
 
 @dataclass(frozen=True)
 class Normalize(Transform):
-    """(image - mean) / std of each channel."""
+    """Computes (image - mean) / std for each channel."""
 
     mean: Sequence[float]
     std: Sequence[float]
 
     def batch(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) float -> the same shape, (images - mean) / std a channel."""
+        """(B, C, H, W) float -> the same shape, (images - mean) / std for each channel."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
     def range_after(self, value_range: ValueRange) -> ValueRange:
-        """Black and white moved as all values are."""
+        """Black and white after the same normalisation."""
         mean, std = ([v] if isinstance(v, (int, float)) else [*v] for v in (self.mean, self.std))
         return affine(value_range, mean, std)
 
 
 @dataclass(frozen=True)
 class ToTensor(Transform):
-    """Nothing: items are tensors already; uint8 becomes float 0..1."""
+    """Converts uint8 to float in 0..1; items are tensors already."""
 
     any_medium: ClassVar[bool] = True
 
     def batch(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> float32 in 0..1; float images as they are."""
+        """(B, C, H, W) uint8 -> float32 in 0..1; float images are unchanged."""
         return images.float() / 255.0 if images.dtype == torch.uint8 else images
 
 
 @dataclass(frozen=True)
 class RandomCrop(RandomTransform):
-    """A window at a random place, after an optional black border."""
+    """Cuts a window at a random place, after adding an optional black border."""
 
     size: int | tuple[int, int]
     padding: int | Sequence[int] | None = None
@@ -169,29 +169,29 @@ class RandomCrop(RandomTransform):
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip(RandomTransform):
-    """Mirrored left-right with probability p."""
+    """Flips left-right with probability p."""
 
     p: float = 0.5
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
-        """(B, C, H, W) -> the same shape, each image mirrored or not."""
+        """(B, C, H, W) -> the same shape, each image flipped or not."""
         return random_flip(images, self.p, 0.0, generator)
 
 
 @dataclass(frozen=True)
 class RandomVerticalFlip(RandomTransform):
-    """Turned upside-down with probability p."""
+    """Flips top-bottom with probability p."""
 
     p: float = 0.5
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
-        """(B, C, H, W) -> the same shape, each image upside down or not."""
+        """(B, C, H, W) -> the same shape, each image flipped top-bottom or not."""
         return random_flip(images, 0.0, self.p, generator)
 
 
 @dataclass(frozen=True)
 class AddNoise(RandomTransform):
-    """Normal noise on top, clamped to 0..1."""
+    """Adds normal noise and clamps to 0..1."""
 
     std: float = 0.1
     of_unit_images: ClassVar[bool] = True
@@ -205,9 +205,9 @@ class AddNoise(RandomTransform):
 
 @dataclass(frozen=True)
 class RandomRotation(RandomTransform):
-    """Turned by an angle drawn evenly from -degrees..degrees, or from a pair (low, high).
+    """Rotates by an angle drawn uniformly from -degrees..degrees, or from a pair (low, high).
 
-    Nearest pixels, the corners that come in are black, what turns out is lost.
+    Uses nearest pixels. Uncovered corners are black; parts outside the image are lost.
     """
 
     degrees: float | Sequence[float]
@@ -216,20 +216,20 @@ class RandomRotation(RandomTransform):
         _interval(self.degrees, "RandomRotation: degrees", centre=0.0)
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
-        """(B, C, H, W) -> the same shape, each image turned by its own angle."""
+        """(B, C, H, W) -> the same shape, each image rotated by its own angle."""
         low, high = _interval(self.degrees, "RandomRotation: degrees", centre=0.0)
         return rotate(images, _uniform(len(images), low, high, generator))
 
 
 @dataclass(frozen=True)
 class RandomPerspective(RandomTransform):
-    """With probability p seen at a slant: each corner moved inwards by a draw of its own.
+    """With probability p applies a perspective: each corner moves inwards by its own draw.
 
     Args:
         distortion_scale: 0..1; a corner moves by up to this share of half the width and height.
-        p: probability of an image to be changed.
+        p: probability that an image is changed.
         interpolation: `bilinear` or `nearest`.
-        fill: what comes in from outside, a number or one a channel.
+        fill: value of uncovered pixels: one number, or one for each channel.
 
     Source: torchvision 0.28, `transforms.RandomPerspective`.
     """
@@ -250,7 +250,7 @@ class RandomPerspective(RandomTransform):
             )
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
-        """(B, C, H, W) float -> the same shape, each image with corners of its own, or as it is."""
+        """(B, C, H, W) float -> the same shape, each image with its own corners, or unchanged."""
         count, channels, height, width = images.shape
         fill = torch.tensor(self.fill, dtype=torch.float32).reshape(-1)
         if len(fill) not in (1, channels):
@@ -262,6 +262,8 @@ class RandomPerspective(RandomTransform):
         draws = torch.rand(count, 9, generator=generator, device=generator.device).cpu()
         # Whole pixels 0 .. reach, as torchvision draws them.
         inwards = (draws[:, :8].view(count, 4, 2) * (reach + 1)).long().minimum(reach)
+        # Corners (x, y) clockwise from the top left: (4, 2), against (count, 4, 2) of the moved
+        # ones.
         start = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1]]) * (sizes - 1)
         end = torch.where(start > 0, start - inwards, inwards)
         mode = filter_name(self.interpolation)
@@ -272,7 +274,7 @@ class RandomPerspective(RandomTransform):
 
 @dataclass(frozen=True)
 class RandomAutocontrast(RandomTransform):
-    """With probability p each channel's darkest pixel becomes 0 and its brightest 1."""
+    """With probability p stretches each channel so that its darkest pixel is 0, its brightest 1."""
 
     p: float = 0.5
     of_unit_images: ClassVar[bool] = True
@@ -286,10 +288,10 @@ class RandomAutocontrast(RandomTransform):
 
 @dataclass(frozen=True)
 class ColorJitter(RandomTransform):
-    """Brightness, contrast and saturation of each image changed by factors, in a random order.
+    """Changes brightness, contrast and saturation of each image by factors, in a random order.
 
-    A number s draws the factor evenly from max(0, 1 - s) .. 1 + s, a pair (low, high) from there;
-    0 leaves it. Saturation has no effect on grey images.
+    A number s draws the factor uniformly from max(0, 1 - s) .. 1 + s, a pair from (low, high); 0
+    turns the change off. Saturation has no effect on grey images.
     """
 
     brightness: float | Sequence[float] = 0.0
@@ -303,7 +305,7 @@ class ColorJitter(RandomTransform):
 
     def augment(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, C, H, W) float -> the same shape, in 0..1, each image with its own factors."""
-        # Everything is drawn whether it is used or not, so that other settings change no draw.
+        # All factors are drawn, used or not, so that a changed setting does not change other draws.
         count = len(images)
         device = generator.device
         order = torch.rand(count, 3, generator=generator, device=device).argsort(1)
@@ -311,6 +313,8 @@ class ColorJitter(RandomTransform):
         used = [number for number, name in enumerate(_ADJUSTMENTS) if self._is_used(name, images)]
         if len(used) == 1:
             return list(_ADJUSTMENTS.values())[used[0]](images, factors[used[0]])
+        # Each image has its own order: at each place every adjustment is made for all and chosen by
+        # `where`.
         for place in range(3 if used else 0):
             turn = order[:, place].to(images.device).view(-1, 1, 1, 1)
             before = images
@@ -329,7 +333,7 @@ class ColorJitter(RandomTransform):
 
 @dataclass(frozen=True)
 class RandomAugment:
-    """A random transform as an augmentation of batches."""
+    """Adapts a random transform to an augmentation of batches."""
 
     transform: RandomTransform
 
@@ -343,9 +347,9 @@ class RandomAugment:
 
 
 class Compose:
-    """Transforms one after the other; a data set sees each of them: `flat_transforms` opens it.
+    """Applies transforms one after the other; `flat_transforms` replaces it by its steps.
 
-    Blocks cannot look inside: it is no sequence.
+    It is no sequence, so blocks cannot read its steps.
     """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
@@ -358,17 +362,17 @@ class Compose:
 
 
 def Lambda(lambd: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The function itself."""
+    """Returns the function unchanged, as torchvision's `Lambda` is written in old files."""
     return lambd
 
 
 def flat_transforms(
     transforms: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None,
 ) -> list[Callable[[Any], Any]]:
-    """A list of transforms with the inner lists opened.
+    """A flat list of transforms, with nested lists and `Compose` replaced by their entries.
 
     Raises:
-        DataError: if something in it cannot be called.
+        DataError: an entry cannot be called.
     """
     if transforms is None:
         return []
@@ -405,7 +409,7 @@ _ADJUSTMENTS = {
 
 
 def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
-    """(count,) float32 drawn evenly, on the generator's device."""
+    """(count,) float32 drawn uniformly, on the generator's device."""
     values = torch.rand(count, generator=generator, device=generator.device)
     return low + (high - low) * values
 
@@ -416,7 +420,7 @@ def _interval(
     """(low, high) from one number, the distance to both sides of `centre`, or from a pair.
 
     Raises:
-        DataError: neither, or in the wrong order; `what` is named.
+        DataError: neither, or in the wrong order; the message names `what`.
     """
     try:
         if isinstance(value, (int, float)):

@@ -1,1 +1,1 @@
-"""Where images come from: one file a source, and what reads files for them."""
+"""The sources of images, one module each, and the readers of file formats that they use."""

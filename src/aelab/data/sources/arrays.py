@@ -1,4 +1,4 @@
-"""NumPy files of images: `.npy`, and `.npz` with images and labels. Nothing pickled is read."""
+"""NumPy files of images: `.npy`, and `.npz` with images and labels. Pickles are not read."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from aelab.errors import DataError, did_you_mean, one_of
 from aelab.files import open_file
 from aelab.types import Images, Provenance
 
-#: Names under which images and labels are looked for in an `.npz` file, in this order.
+#: Names under which images and labels are searched in an `.npz` file, in this order.
 IMAGES, LABELS = ("images", "x", "x_train", "data", "arr_0"), ("labels", "y", "y_train", "arr_1")
-#: Numbers of channels that a last axis may be.
+#: Sizes of the last axis that may be channels.
 _CHANNELS = (1, 3, 4)
 
 
 class Header(NamedTuple):
-    """What a file says of an array before its values.
+    """The header of an array in a file.
 
     Attributes:
         shape: of the array.
@@ -59,15 +59,15 @@ class ArrayFile(Source):
             return _checked(_header(file), self.path)
 
     def item_shape(self) -> tuple[int, ...]:
-        """(C, H, W) from the head of the file."""
+        """(C, H, W) from the header of the file."""
         return _item_shape(self._header().shape)
 
     def count(self) -> int | None:
-        """The number in the head of the file."""
+        """The number of images from the header of the file."""
         return self._header().shape[0]
 
     def is_bytes(self) -> bool:
-        """Whether values are whole numbers; floats stay floats."""
+        """Whether the values are whole numbers; floats stay floats."""
         return self._header().dtype.kind != "f"
 
     def verify(self) -> None:
@@ -75,7 +75,7 @@ class ArrayFile(Source):
         self._header()
 
     def fingerprint(self) -> str:
-        """Path, size and time of the files, and which array."""
+        """Path, size and time of the files, and the name of the array."""
         return f"array {file_stamp(self.path)} {file_stamp(self.labels_path)} {self.key}"
 
     def sources(self) -> list[tuple[str, str]]:
@@ -115,9 +115,11 @@ def _names(path: Path) -> list[str]:
 def _opened(
     path: Path, key: str | None, usual: tuple[str, ...]
 ) -> Iterator[tuple[IO[bytes], int | None]]:
-    """The bytes of one array, and how many they are where they are not packed."""
+    """Opens one array of a file; also returns the size in bytes, None if it is in an archive."""
     try:
         with open_file(path) as raw:
+            # Decided by the first bytes (PK: a ZIP archive, as `.npz` is), not by the name of the
+            # file.
             if raw.read(2) != b"PK":
                 raw.seek(0)
                 yield raw, path.stat().st_size
@@ -159,7 +161,7 @@ def _header(file: IO[bytes]) -> Header:
 
 
 def _checked(header: Header, path: Path) -> Header:
-    """Images of a kind of values that have a black and a white.
+    """Returns the header if the array holds images of a dtype with a fixed black and white.
 
     Raises:
         DataError: otherwise, with what is expected.
@@ -171,6 +173,7 @@ def _checked(header: Header, path: Path) -> Header:
             "(N, H, W, C)",
             hint="a single picture needs one more axis: array[None]",
         )
+    # Both byte orders of uint16: for NumPy these are different dtypes.
     if not (dtype.kind == "f" or dtype == np.bool_ or dtype in (np.dtype("u1"), np.dtype("<u2"),
                                                                np.dtype(">u2"))):  # fmt: skip
         raise DataError(
@@ -201,7 +204,7 @@ def _values(
 
 
 def _item_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(C, H, W) of an array of images; the channels last where only the last axis can be some."""
+    """(C, H, W) of an array of images; channels last if only the last axis can be channels."""
     if len(shape) == 3:
         return 1, shape[1], shape[2]
     _, second, third, last = shape
@@ -211,11 +214,13 @@ def _item_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
-    """(N, C, H, W) uint8, or float32 of 0..1."""
+    """Converts an array to (N, C, H, W) uint8, or float32 in 0..1."""
     channels, height, width = _item_shape(values.shape)
     if values.ndim == 3:
+        # (N, H, W) -> (N, 1, H, W)
         values = values[:, None]
     elif values.shape[1:] != (channels, height, width):
+        # (N, H, W, C) -> (N, C, H, W)
         values = values.transpose(0, 3, 1, 2)
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
@@ -236,6 +241,7 @@ def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
         if some.dtype == np.bool_:
             some = some.astype(np.uint8) * 255
         elif some.dtype.kind != "f" and some.dtype.itemsize == 2:
+            # The upper 8 bits of 16
             some = some >> 8
         room.add(torch.from_numpy(some.astype(wanted, order="C")))
     return room.done()
@@ -251,12 +257,12 @@ def array_dataset(
 ) -> Dataset:
     """The images of a NumPy file.
 
-    Values of uint8 and bool are taken as they are, of uint16 the upper 8 bits, floats as 0..1; of
-    other kinds, and floats beyond 0..1, the file is refused.
+    Values of uint8 and bool are taken as they are, of uint16 the upper 8 bits, floats as 0..1.
+    Other dtypes, and floats outside 0..1, are refused.
 
     Args:
         path: `.npy`, or `.npz`: (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels.
-        labels_path: a file of N whole numbers; of an `.npz` file its array `labels` or `y`.
+        labels_path: a file of N whole numbers; from an `.npz` file its array `labels` or `y`.
         shape: (C, H, W) wanted; as stored if left out.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         key: which array of an `.npz` file; `images`, `x`, `data` or the only one if left out.

@@ -53,7 +53,7 @@ class Atlas(Source):
         self.background, self.alpha = background_of(background), bool(alpha)
 
     def item_shape(self) -> tuple[int, ...]:
-        """(3, height, width) of a tile; 4 channels where the transparency is kept."""
+        """(3, height, width) of a tile; 4 channels if the transparency is kept."""
         return (4 if self.alpha else 3, *self.tile)
 
     def verify(self) -> None:
@@ -66,7 +66,7 @@ class Atlas(Source):
                 )
 
     def fingerprint(self) -> str:
-        """The files and everything that decides which tiles are cut."""
+        """The files and all arguments that decide which tiles are cut."""
         values = (self.tile, self.start, self.stride, self.skip_empty, self.drop_duplicates)
         files = f"{file_stamp(self.path)} {file_stamp(self.names_path)}"
         behind = "" if self.background == BLACK else f" {self.background}"
@@ -144,10 +144,10 @@ def cut_tiles(
     stride: tuple[int, int],
     path: Path,
 ) -> Tensor:
-    """(N, C, height, width) of a (C, H, W) sheet, row by row.
+    """Cuts a (C, H, W) sheet into (N, C, height, width) tiles, row by row.
 
     Raises:
-        ShapeError: if not one tile fits.
+        ShapeError: no tile fits.
     """
     sheet = sheet[:, offset[0] :, offset[1] :]
     if sheet.shape[1] < tile[0] or sheet.shape[2] < tile[1]:
@@ -165,13 +165,14 @@ def cut_tiles(
         f"{path}: {count:,} tiles of {tile[0]}x{tile[1]}",
         "give a larger stride or a smaller sheet",
     )
+    # A view (C, rows, columns, height, width), then (rows * columns, C, height, width).
     windows = sheet.unfold(1, tile[0], stride[0]).unfold(2, tile[1], stride[1])
     return windows.permute(1, 2, 0, 3, 4).flatten(0, 1).contiguous()
 
 
 def _varied(rgba: Tensor, tiles: Tensor, *, black: bool) -> Tensor:
-    """(N,) bool: tiles that show something."""
-    # As the old reader: what has one colour only on black, transparent or not, shows nothing.
+    """(N,) bool: tiles that are not of one colour."""
+    # As the old reader: on black, a tile of one colour is empty, transparent or not.
     seen = tiles if black else torch.cat([over_colour(rgba, (0, 0, 0)), rgba[:, 3:]], 1)
     flat = seen.flatten(2)
     return (flat.amax(2) != flat.amin(2)).any(1)
@@ -180,14 +181,14 @@ def _varied(rgba: Tensor, tiles: Tensor, *, black: bool) -> Tensor:
 def not_divided(
     size: tuple[int, int], tile: tuple[int, int], offset: tuple[int, int], stride: tuple[int, int]
 ) -> str:
-    """What of a sheet lies in no tile because its size does not divide; empty if all of it does.
+    """Describes the rows and columns of a sheet that lie in no tile; empty if there are none.
 
     Args:
         size: (H, W) of the sheet.
         tile, offset, stride: (height, width) each, as for `cut_tiles`.
 
     Returns:
-        A sentence that names gutters which would fit.
+        A sentence that also names strides and offsets that would fit.
     """
     rest = [
         (side - start - length) % step
@@ -195,7 +196,7 @@ def not_divided(
     ]
     if not any(rest):
         return ""
-    told = " and ".join(
+    left = " and ".join(
         f"{count} {name}" for count, name in zip(rest, ("rows", "columns"), strict=True) if count
     )
     fitting = [
@@ -205,7 +206,7 @@ def not_divided(
     ]
     way_out = f"; what fits: {' or '.join(fitting[:3])}" if fitting else ""
     return (
-        f"the sheet of {size[1]}x{size[0]} pixels is not a multiple of the tiles: {told} at its "
+        f"the sheet of {size[1]}x{size[0]} pixels is not a multiple of the tiles: {left} at its "
         f"end are in no tile{way_out}"
     )
 
@@ -220,12 +221,12 @@ def _sides(tile: tuple[int, int], gutter: int) -> str:
     return str(height) if height == width else f"({height}, {width})"
 
 
-#: (pixels between tiles, pixels around the sheet) that sheets have, the usual ones first.
+#: Common (pixels between tiles, pixels around the sheet), the most usual first.
 _GUTTERS = ((0, 0), (1, 0), (2, 0), (1, 1), (2, 2), (2, 1), (4, 0), (3, 0), (4, 4), (8, 0), (0, 1))
 
 
 def _categories(names: list[str]) -> tuple[Tensor | None, list[str]]:
-    """Labels are the first parts of names such as `monster/undead/ghost`."""
+    """Labels (N,) and class names: the first parts of names such as `monster/undead/ghost`."""
     if not any(names):
         return None, []
     parts = [name.split("/")[0] for name in names]
@@ -258,23 +259,23 @@ def atlas_dataset(
 ) -> Dataset:
     """The tiles of a sprite sheet; transparency is composited on `background`.
 
-    Where the sheet's size does not divide, the set's provenance says what lies in no tile, and
-    which gutters would fit.
+    If the sheet's size is no multiple of the tiles, the set's provenance records which rows and
+    columns lie in no tile, and which gutters would fit.
 
     Args:
         path: the picture.
         tile: side, or (height, width), of one tile in pixels.
         shape: (C, H, W) wanted; (3, height, width) of a tile if left out. C = 4 keeps the
             transparency: red, green, blue, alpha.
-        offset: where the first tile starts: the margin of the sheet.
-        stride: from tile to tile; the tile's size if left out. With a gutter of 1 pixel between
-            tiles of 32 it is 33.
+        offset: the place of the first tile: the margin of the sheet.
+        stride: the distance from tile to tile; the tile's size if left out. With a gutter of 1
+            pixel between tiles of 32 it is 33.
         skip_empty: leave out tiles of one colour.
         drop_duplicates: keep only the first of equal tiles.
         names: a text file naming each tile in order, one a line; the part before the first `/` is
             its label.
         validation: None for all tiles; True or False for one side of a 20 : 1 split by content.
-        limit: look at the first so many tiles only.
+        limit: use only this number of tiles, from the first on.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         background: as for `image_folder_dataset`.
     """

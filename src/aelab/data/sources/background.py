@@ -1,4 +1,4 @@
-"""What transparent pixels show: a colour, or the checkerboard of paint programs."""
+"""The background of transparent pixels: a colour, or the checkerboard of paint programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aelab.errors import DataError
 from aelab.ops.color import GREYS, SQUARE, over_checker, over_colour
 
 Array = np.ndarray[Any, Any]
-#: A colour as red, green, blue of 0..255; or the word `checker`.
+#: A colour as (red, green, blue) in 0..255, or the word `checker`.
 Background = tuple[int, int, int] | str
 
 BLACK: Background = (0, 0, 0)
@@ -20,7 +20,7 @@ CHECKER = "checker"
 
 
 def background_of(given: Any) -> Background:
-    """A name (`white`), `#rrggbb`, (red, green, blue) of 0..255, or `checker`.
+    """Reads a background: a name (`white`), `#rrggbb`, (red, green, blue) in 0..255, or `checker`.
 
     Raises:
         DataError: none of these.
@@ -49,15 +49,15 @@ def _byte(value: Any) -> int:
 
 
 def composite(colour: Array, alpha: Array | None, background: Background) -> Array:
-    """Colour over a background.
+    """Composites a picture over a background.
 
     Args:
         colour: (H, W, 1 or 3) uint8, not multiplied by alpha.
-        alpha: (H, W) uint8, or None where nothing is transparent.
+        alpha: (H, W) uint8, or None if nothing is transparent.
         background: see `background_of`.
 
     Returns:
-        (H, W, C) uint8; C is 1 where the colour and the background are grey.
+        (H, W, C) uint8; C is 1 if the colour and the background are grey.
     """
     if alpha is None:
         return colour
@@ -66,11 +66,12 @@ def composite(colour: Array, alpha: Array | None, background: Background) -> Arr
         behind = behind[..., :1]
     share = alpha[..., None].astype(np.uint32)
     mixed = colour * share + behind * (255 - share)
+    # + 127 rounds to the nearest; uint32 above because 255 * 255 does not fit into 8 bits.
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
 def _behind(background: Background, height: int, width: int) -> Array:
-    """(H, W, 3) uint32, or of one pixel where it is the same everywhere."""
+    """(H, W, 3) uint32, or (1, 1, 3) if the background is one colour."""
     if background != CHECKER:
         return np.array(background, np.uint32).reshape(1, 1, 3)
     rows, columns = np.arange(height)[:, None] // SQUARE, np.arange(width)[None] // SQUARE
@@ -79,5 +80,5 @@ def _behind(background: Background, height: int, width: int) -> Array:
 
 
 def over(pixels: Tensor, background: Background) -> Tensor:
-    """(N, 4, H, W) uint8 -> (N, 3, H, W): each image on a background; see `background_of`."""
+    """Composites (N, 4, H, W) uint8 over a background -> (N, 3, H, W); see `background_of`."""
     return over_checker(pixels) if isinstance(background, str) else over_colour(pixels, background)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as it is published: the binary version, and the Python one without unpickling it."""
+"""CIFAR-10 as published: the binary version, and the Python one without running its pickles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from aelab.types import Images, Provenance
 IMAGES_A_FILE = 10_000
 #: Bytes of one image: red, green, blue, each 32 rows of 32.
 _PIXELS = 3 * 32 * 32
-#: More than any of the files has.
+#: An upper bound of the size of each file.
 _MOST_BYTES = 64 << 20
 
 LABELS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -42,7 +42,7 @@ _ARCHIVES = (_ARCHIVE, "cifar-10-python.tar.gz")
 
 
 class Cifar10(Source):
-    """One half of CIFAR-10, 3 x 32 x 32, as it is stored; see `cifar10_dataset`."""
+    """One half of CIFAR-10, 3 x 32 x 32, as stored; see `cifar10_dataset`."""
 
     name = "cifar10"
 
@@ -57,15 +57,15 @@ class Cifar10(Source):
         return (3, 32, 32)
 
     def count(self) -> int | None:
-        """50,000 to train on, 10,000 to test with."""
+        """50,000 training images, or 10,000 test images."""
         return len(self.stems) * IMAGES_A_FILE
 
     def fingerprint(self) -> str:
-        """The half, and path, size and time of its first file."""
+        """The name of the half, and path, size and time of its first file."""
         return f"{self.name} {self.stems[0]} {file_stamp(self._find()[0])}"
 
     def verify(self) -> None:
-        """Every file of the half is at hand, or none and the archive can be fetched."""
+        """Raise DataError if the half is incomplete; without any file it can be downloaded."""
         found, places = self._find()
         if found is None:
             if self.path is not None:
@@ -86,12 +86,12 @@ class Cifar10(Source):
                 )
 
     def sources(self) -> list[tuple[str, str]]:
-        """The folder of the files, or where they will be fetched."""
+        """The folder of the files, or the address they are downloaded from."""
         found, _ = self._find()
         return [(self.name, str(found.parent) if found else f"not here; fetched: {_MIRRORS[0]}")]
 
     def _find(self) -> tuple[Path | None, list[Path]]:
-        """The first file of the half, or an archive; and every place looked at."""
+        """The first file of the half, or an archive; and every place that was searched."""
         names = [f"{folder}/{self.stems[0]}{end}" for folder, end in _VERSIONS]
         names += _ARCHIVES
         inside = [
@@ -101,7 +101,7 @@ class Cifar10(Source):
             return roots.find([*inside, *names], self.path)
 
     def _files(self, found: Path) -> list[Path]:
-        """The files of the half beside its first; of an archive nothing."""
+        """The files of the half beside its first one; empty for an archive."""
         if found.name.endswith((".gz", ".tgz", ".tar")):
             return []
         return [found.with_name(f"{stem}{found.suffix}") for stem in self.stems]
@@ -144,7 +144,7 @@ class Cifar10(Source):
 
 
 def _members(archive: Path, stems: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the files of an archive, in memory; nothing is unpacked to the disk."""
+    """(name, content) of the files of an archive, read into memory, not unpacked to the disk."""
     wanted = {f"{folder}/{stem}{end}" for folder, end in _VERSIONS for stem in stems}
     found: dict[str, bytes] = {}
     try:
@@ -173,12 +173,13 @@ def _read_batch(name: str, content: bytes) -> tuple[Tensor, Tensor]:
     """(N, 3, 32, 32) and (N,) uint8 of one file.
 
     Raises:
-        DataError: another length, a label that is none; a pickle of anything but arrays.
+        DataError: a wrong length, an impossible label, or a pickle of anything but arrays.
     """
     if name.endswith(".bin"):
         rows = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         if len(rows) != IMAGES_A_FILE * (1 + _PIXELS):
             raise _damaged(name, f"{len(rows):,} bytes")
+        # Each row: one byte of label, then the pixels.
         rows = rows.view(IMAGES_A_FILE, 1 + _PIXELS)
         labels, pixels = rows[:, 0], rows[:, 1:]
     else:
@@ -195,7 +196,7 @@ def _damaged(name: str, what: str) -> DataError:
 
 
 class _Array:
-    """What a pickled numpy array says of itself: shape, type and bytes, nothing else."""
+    """A stand-in for a pickled numpy array: only shape, dtype and bytes."""
 
     shape: tuple[int, ...] = ()
     kind: str = ""
@@ -209,17 +210,17 @@ class _Array:
 
 
 class _Kind:
-    """A pickled numpy dtype: its name."""
+    """A stand-in for a pickled numpy dtype: only its name."""
 
     def __init__(self, name: Any = "", *_: Any) -> None:
         self.name = name.decode() if isinstance(name, bytes) else str(name)
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and the like: there is none for bytes."""
+        """Ignores byte order and alignment, which do not matter for bytes."""
 
 
 class _NothingButArrays(pickle.Unpickler):
-    """Reads arrays as plain records. No name of the file is ever imported, so nothing can run."""
+    """Unpickles arrays as plain records. It imports no name from the file, so no code can run."""
 
     _KNOWN = {  # noqa: RUF012  (a table)
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
@@ -230,7 +231,7 @@ class _NothingButArrays(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of one of four names; anything else is refused."""
+        """The stand-in for a known name; raises for any other."""
         try:
             return self._KNOWN[module, name]
         except KeyError:
@@ -266,13 +267,13 @@ def cifar10_dataset(
     """CIFAR-10: 50,000 + 10,000 small photographs of ten classes, 32 x 32 in colour.
 
     Args:
-        train: the training or the test half.
+        train: the training half if true, else the test half.
         shape: (C, H, W) wanted.
         interpolation: True `bilinear` antialiased, False `nearest`, or a filter's name.
-        normalize_between: (low, high) for each image's own minimum and maximum.
-        path: folder with the files of the binary or the Python version, or one of the archives;
-            otherwise `AELAB_DATA`, the cache, a checked download of 170 MB. Pickles are read
-            without running anything.
+        normalize_between: (low, high), to which each image's own minimum and maximum are mapped.
+        path: folder with the files of the binary or the Python version, or one of the archives. If
+            left out: `AELAB_DATA`, then the cache, then a checked download of 170 MB. Pickles are
+            read without running code.
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """

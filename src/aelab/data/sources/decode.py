@@ -1,9 +1,9 @@
 """Image files to uint8 tensors: PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, of 1 to 32 bits.
 
-Each value becomes 8 bits by what its kind says is black and white, never by what a file happens to
-hold: whole numbers of 2 to 16 bits by their range (of 16 bits the upper 8 are kept), floats as
-0..1. Where the kind says no such thing (32 bit whole numbers, signed ones, LAB, floats beyond 0..1,
-NaN) the file is refused by name.
+Each value becomes 8 bits by the black and white that its type defines, never by the least and
+greatest value in a file: whole numbers of 2 to 16 bits by their range (of 16 bits the upper 8 are
+kept), floats as 0..1. Types without a defined black and white (32 bit whole numbers, signed ones,
+LAB, floats outside 0..1, NaN) are refused, and the message names the file.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ __all__ = ["EXTENSIONS", "FORMATS", "Frames", "decode", "decode_rgba", "file_sha
 Frames = Literal["first", "all"]
 Array = np.ndarray[Any, Any]
 
-#: Endings that a folder is searched for.
+#: Endings of the files that are read from a folder.
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
-#: Floats may leave 0..1 by so much, as rounding does.
+#: How far floats may lie outside 0..1: rounding may cause that.
 _TOLERANCE = 1e-3
 
+# Numbers of TIFF tags (BitsPerSample, PhotometricInterpretation, SampleFormat) and of EXIF.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _ORIENTATION = 258, 262, 339, 0x0112
 _RANGE_HINT = "save it with 8 or 16 bits, or as floats in 0..1"
 
 
 class _Stored(NamedTuple):
-    """How the values of a file are stored, known only before it is decoded.
+    """The storage format of a file's values, which is known only before decoding.
 
     Attributes:
         bits: of each value.
         raw: Pillow's name of the layout, for instance `RGB;16B`.
-        white_is_zero: of TIFF files whose 0 is white.
-        signed: whole numbers with a sign.
-        orientation: as EXIF numbers it, 1 for upright.
+        white_is_zero: true for TIFF files in which 0 is white.
+        signed: true for whole numbers with a sign.
+        orientation: the EXIF number, 1 for upright.
     """
 
     bits: int
@@ -58,7 +59,7 @@ class _Stored(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """(H, W, 1 or 3) uint8 and, where some of it is transparent, (H, W) uint8 alpha."""
+    """Colour (H, W, 1 or 3) uint8 and, if anything is transparent, alpha (H, W) uint8."""
 
     colour: Array
     alpha: Array | None
@@ -66,12 +67,12 @@ class _Values(NamedTuple):
 
 @dataclass
 class Noticed:
-    """What is met while pictures are read.
+    """Counts kept while pictures are read.
 
     Attributes:
-        animated: files of which only the first frame was taken.
-        clear: pixels that are not fully opaque.
-        pixels: all of them.
+        animated: animated files of which only the first frame was used.
+        clear: number of pixels that are not fully opaque.
+        pixels: number of all pixels.
     """
 
     animated: list[str] = field(default_factory=list)
@@ -79,12 +80,12 @@ class Noticed:
     pixels: int = 0
 
     def count(self, alpha: Array | None, pixels: int) -> None:
-        """One more picture."""
+        """Counts one more picture."""
         self.pixels += pixels
         self.clear += 0 if alpha is None else int((alpha < 255).sum())
 
     def transparent_share(self) -> float:
-        """Of all pixels those that are not fully opaque, 0..1."""
+        """The share of pixels that are not fully opaque, 0..1."""
         return self.clear / self.pixels if self.pixels else 0.0
 
 
@@ -95,23 +96,23 @@ def decode(
     alpha: bool = False,
     noticed: Noticed | None = None,
 ) -> Iterator[Tensor]:
-    """The pictures of one file.
+    """Yields the pictures of one file.
 
     Args:
-        path: an image file; the content decides about its format, not the name.
-        frames: `first`, or `all` frames of an animation, or pages.
-        background: what transparent pixels show.
+        path: an image file; its content decides the format, not its name.
+        frames: `first`, or `all` frames or pages.
+        background: the colour behind transparent pixels.
         alpha: keep the transparency instead, as a fourth channel.
-        noticed: is told what was met on the way.
+        noticed: counts of animated files and transparent pixels are added here.
 
     Yields:
-        (1 or 3, H, W) uint8 each: one channel for grey files; composited on `background`; turned
-        upright as its EXIF data say. With `alpha` (4, H, W): red, green, blue, not multiplied but
-        black where nothing is seen of them, and alpha, 255 where the file has none.
+        (1 or 3, H, W) uint8 each: one channel for grey files, composited on `background`, and
+        turned upright by EXIF orientation. With `alpha`: (4, H, W) red, green, blue (not
+        multiplied, but black where alpha is 0) and alpha (255 if the file has none).
 
     Raises:
-        DataError: the file is missing or corrupt, or of a kind without a fixed black and white;
-            naming it.
+        DataError: the file is missing or corrupt, or of a type without a fixed black and white;
+            names the file.
     """
     with _opened(path) as image:
         for frame in ImageSequence.Iterator(image):
@@ -126,7 +127,7 @@ def decode(
 
 
 def decode_rgba(path: Path) -> Tensor:
-    """(4, H, W) uint8 of one file, colours not yet multiplied by alpha.
+    """Reads one file as (4, H, W) uint8, colours not multiplied by alpha.
 
     Raises:
         DataError: see `decode`.
@@ -135,7 +136,7 @@ def decode_rgba(path: Path) -> Tensor:
 
 
 def file_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of a file from its header only, C being 1 or 3.
+    """(C, H, W) of a file from its header only; C is 1 or 3.
 
     Raises:
         DataError: see `decode`.
@@ -150,7 +151,7 @@ def file_shape(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """`open_picture`, telling of files of another kind what they are."""
+    """`open_picture`, with a message that names the kind of a file that is no picture."""
     try:
         with open_picture(path) as image:
             yield image
@@ -169,11 +170,11 @@ def _another_kind(path: Path) -> DataError:
 
 
 def _is_animated(image: Image.Image) -> bool:
-    """Whether there are further frames; previews that cameras add to photographs (MPO) are none."""
+    """Whether there are further frames; previews in photographs (MPO) do not count."""
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:
-        # What follows is damaged; the first frame is not. Pillow raises nearly anything.
+        # The later frames are damaged, the first is not. Pillow may raise nearly any exception.
         return False
 
 
@@ -198,7 +199,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:
-        # Damaged EXIF data do not make a picture unreadable; Pillow raises nearly anything.
+        # Damaged EXIF data do not make a picture unreadable. Pillow may raise nearly any exception.
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
@@ -210,15 +211,15 @@ def _is_grey(image: Image.Image, stored: _Stored) -> bool:
 
 
 def _read(image: Image.Image, path: Path) -> _Values:
-    """One frame, upright.
+    """Reads one frame and turns it upright.
 
     Raises:
-        DataError: its values have no fixed black and white.
+        DataError: its type has no fixed black and white.
     """
     stored = _stored(image)
     _refuse_by_kind(image, stored, path)
     grey = _is_grey(image, stored)
-    # Before decoding: afterwards Pillow may have dropped it.
+    # Read before decoding: Pillow may drop it while decoding.
     key = image.info.get("transparency") if image.format == "PNG" else None
     if image.mode.startswith("I") or image.mode == "F":
         deep = np.asarray(image)
@@ -267,11 +268,12 @@ def _to_rgba(image: Image.Image) -> Image.Image:
 
 
 def _keyed(image: Image.Image, key: Any, stored: _Stored) -> tuple[Array, Array]:
-    """Of a PNG file with one transparent colour, which it names in its own bits."""
+    """Colour and alpha of a PNG file with one transparent colour, given in the file's bit depth."""
     if image.mode == "RGB":
         colour = np.asarray(image)
         return colour, _alpha_of_key((colour == np.array(key)).all(2))
     grey = np.asarray(image.convert("L"))
+    # Pillow scales grey values of 2 and 4 bits to 0..255, but not the key.
     value = key * (255 // (2**stored.bits - 1)) if image.mode == "L" else key
     return grey[..., None], _alpha_of_key(grey == value)
 
@@ -281,7 +283,7 @@ def _alpha_of_key(clear: Array) -> Array:
 
 
 def _to_eight_bit(values: Array, stored: _Stored, path: Path) -> Array:
-    """Whole numbers by the range of their bits, floats as 0..1."""
+    """Converts to 8 bits: whole numbers by the range of their bits, floats as 0..1."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             count = int((~np.isfinite(values)).sum())
@@ -296,13 +298,14 @@ def _to_eight_bit(values: Array, stored: _Stored, path: Path) -> Array:
         made = (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     else:
         made = (values.astype(np.int64) >> max(0, stored.bits - 8)).clip(0, 255).astype(np.uint8)
-    # Of fewer bits Pillow inverts itself.
+    # Pillow itself inverts files of fewer bits.
     return 255 - made if stored.white_is_zero else made
 
 
 def _upright(values: Array, orientation: int) -> Array:
-    """Turned and mirrored as EXIF numbers it."""
+    """Turns and mirrors (H, W, ...) by the EXIF number."""
     if orientation >= 5:
+        # 5 to 8 exchange rows and columns, then the flips below; 1 to 4 need no exchange.
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         values = values[::-1]

@@ -1,4 +1,4 @@
-"""Fetching a public file into the cache; its decompressed content is checked before it is used."""
+"""Downloads public files into the cache and checks their decompressed content by SHA-256."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def fetch(
     looked_at: Sequence[Path],
     packed: bool = False,
 ) -> Path:
-    """Download a gzipped file from the first address that has the right content.
+    """Download a file from the first address that has the right content.
 
     Args:
         addresses: the same file at several places, tried in order.
-        target: where it is kept.
-        sha256: of the decompressed content.
-        looked_at: where it was looked for before, for the message.
-        packed: `sha256` is that of the file as it is fetched.
+        target: the file to write.
+        sha256: SHA-256 of the decompressed content.
+        looked_at: places already searched, for the message.
+        packed: `sha256` is that of the downloaded file instead.
 
     Returns:
         `target`.
 
     Raises:
-        DataError: if no address works; the message names the file and where to put it.
+        DataError: no address works; the message names the file and where to put it.
     """
     reasons = []
     for address in addresses:

@@ -1,4 +1,4 @@
-"""Sets read from the files of a folder: which files there are, and which a set did not take."""
+"""Sets read from the files of a folder: listing the files, and recording those left out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aelab import roots
 from aelab.data.base import Source, file_stamp
 from aelab.roots import real
 
-#: Names that are told on a screen, and that a record keeps, for each reason.
+#: Most names shown on a screen, and kept in a record, for each reason.
 TOLD, KEPT = 5, 100
 
-#: Reasons, in the words of a message.
+#: Reasons for leaving a file out, as messages show them.
 UNREADABLE = "unreadable"
 OUTSIDE = "links out of the folders that may be read"
 TWICE = "links to folders that are already read"
@@ -25,7 +25,7 @@ CLOSED = "folders that may not be read"
 HIDDEN = "hidden"
 OTHER = "of other endings"
 
-#: What is usual in a folder of pictures and nobody need be told of.
+#: Reasons that are normal in a folder of pictures and are not reported.
 _USUAL = (HIDDEN, OTHER)
 
 
@@ -33,7 +33,7 @@ class FilesBelow(Source):
     """A set of all files of one kind below a path.
 
     Args:
-        path: a folder, or what `_list` takes besides.
+        path: a folder, or another path that `_list` accepts.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -43,7 +43,7 @@ class FilesBelow(Source):
 
     @abstractmethod
     def _list(self) -> list[Path]:
-        """The files of this kind; a DataError if there are none, or a link leads out."""
+        """Lists the files of this kind; DataError if there are none, or a link leads out."""
 
     def files(self) -> list[Path]:
         """All files in a stable order; listed once.
@@ -57,7 +57,7 @@ class FilesBelow(Source):
         return self._files
 
     def _files_digest(self) -> str:
-        """Hexadecimal; of path, size and time of every file."""
+        """A hexadecimal digest of path, size and time of every file."""
         digest = hashlib.sha256()
         for file in self.files():
             digest.update(f"{file_stamp(file)}\n".encode())
@@ -73,11 +73,11 @@ class FilesBelow(Source):
 
 
 def files_below(folder: Path, endings: tuple[str, ...]) -> tuple[list[Path], LeftOut]:
-    """Regular files of some endings below a folder, and what was left out.
+    """Regular files with some endings below a folder, and the files left out.
 
-    Each folder's files come before its folders, each sorted. Links are followed where they lead
-    into folders that may be read; a folder that is read already is not read again, so that loops
-    end. Hidden files, pipes, sockets and devices are left out.
+    The files of a folder come before its subfolders, each sorted. Links are followed if they lead
+    into folders that may be read. A folder is read only once, so that loops of links end. Hidden
+    files, pipes, sockets and devices are left out.
     """
     walk = _Walk(folder, endings)
     walk.through(folder)
@@ -85,13 +85,14 @@ def files_below(folder: Path, endings: tuple[str, ...]) -> tuple[list[Path], Lef
 
 
 class _Walk:
-    """One way through a folder and what its links lead to."""
+    """One walk through a folder and the folders that its links lead to."""
 
     def __init__(self, root: Path, endings: tuple[str, ...]) -> None:
         self.root, self.endings = root, endings
         self.left_out = LeftOut()
         self.found: list[Path] = []
-        # Folders themselves come before links to them, whatever their names.
+        # Real folders are entered first, so that a link to one of them counts as the second
+        # reading.
         self.known = {_identity(root)}
         for place, folders, _ in os.walk(root):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -99,7 +100,7 @@ class _Walk:
                               if not (Path(place) / name).is_symlink())  # fmt: skip
 
     def through(self, folder: Path, linked: bool = False) -> None:
-        """Files first, then folders, each sorted; `linked`: a link led here."""
+        """Walks a folder: files, then subfolders, each sorted. `linked`: reached through a link."""
         try:
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
@@ -160,17 +161,17 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 class LeftOut:
-    """Files by the reason why they are not in a set."""
+    """Names of files that are not in a set, by reason."""
 
     def __init__(self) -> None:
         self.files: dict[str, list[str]] = {}
 
     def add(self, reason: str, name: str) -> None:
-        """One more file or folder, by its name relative to the set's folder."""
+        """Adds a file or folder, by its name relative to the set's folder."""
         self.files.setdefault(reason, []).append(name)
 
     def plus(self, reason: str, names: Iterable[str]) -> LeftOut:
-        """The same and further ones; this stays as it is."""
+        """Returns a copy with further names; this object is not changed."""
         more = LeftOut()
         more.files = {known: list(found) for known, found in self.files.items()}
         names = list(names)
@@ -179,16 +180,16 @@ class LeftOut:
         return more
 
     def counts(self) -> dict[str, int]:
-        """Reason -> how many."""
+        """Reason -> number of files."""
         return {reason: len(names) for reason, names in self.files.items()}
 
     def note(self) -> str:
-        """What a reader of a comparison must know; empty if nothing but the usual is missing."""
-        told = self.told(without=_USUAL)
-        return f"left out: {told}" if told else ""
+        """A note for readers of a comparison; empty if only the usual files are left out."""
+        reasons = self.told(without=_USUAL)
+        return f"left out: {reasons}" if reasons else ""
 
     def told(self, without: tuple[str, ...] = ()) -> str:
-        """`reason: how many (some names)` of each reason."""
+        """Text with `reason: count (some names)` for each reason."""
         return "; ".join(
             f"{reason}: {len(names):,} ({first_names(names, TOLD)})"
             for reason, names in self.files.items()
@@ -196,13 +197,13 @@ class LeftOut:
         )
 
     def record(self) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
-        """(reason, how many, the first names) of each reason."""
+        """(reason, count, the first names) for each reason."""
         return tuple(
             (reason, len(names), tuple(names[:KEPT])) for reason, names in self.files.items()
         )
 
 
 def first_names(names: list[str], most: int) -> str:
-    """`a, b, c and 7 more`."""
+    """Text such as `a, b, c and 7 more`."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

@@ -42,12 +42,12 @@ from aelab.types import Images, Provenance
 
 Fit = Literal["crop", "pad", "stretch"]
 
-#: Files that one message names; the others are counted.
+#: Most files that one message names; the others are counted.
 MOST_ERRORS = 10
 
 
 class _Read(NamedTuple):
-    """Pixels (N, C, H, W), the file of each, and what was found on the way."""
+    """Pixels (N, C, H, W), the file number of each, and counts for the provenance."""
 
     pixels: Tensor
     rows: list[int]
@@ -60,7 +60,7 @@ class _Read(NamedTuple):
 
 @dataclass
 class _Seen(Noticed):
-    """What is noticed while files are read, and which could not be."""
+    """Counts kept while files are read, and the files that could not be read."""
 
     skipped: list[str] = field(default_factory=list)
 
@@ -108,10 +108,10 @@ class Folder(FilesBelow):
         return found
 
     def item_shape(self) -> tuple[int, ...]:
-        """(C, H, W) as wanted, or of the first file that can be read.
+        """(C, H, W) as wanted, or of the first readable file.
 
         Raises:
-            DataError: there is none; the first of them say why.
+            DataError: no file is readable; gives the reasons for the first ones.
         """
         if self.wanted is not None:
             return self.wanted
@@ -124,7 +124,7 @@ class Folder(FilesBelow):
         raise _all_bad(self.path, bad, len(bad))
 
     def stored_shapes(self) -> Iterator[tuple[int, ...]]:
-        """(C, H, W) of each picture, from the head of its file."""
+        """(C, H, W) of each picture, from the header of its file."""
         for file in self.files():
             try:
                 yield file_shape(file)
@@ -133,7 +133,7 @@ class Folder(FilesBelow):
                     raise
 
     def fingerprint(self) -> str:
-        """Path, size and time of every file, and how they are read."""
+        """Path, size and time of every file, and the arguments of reading."""
         values = (self.wanted, self.resize_filter, self.fit, self.frames, self.skip_corrupt)
         behind = "" if self.background == BLACK else f" {self.background}"
         return f"folder {self.path} {self._files_digest()} {values} {self.validation}{behind}"
@@ -179,7 +179,7 @@ class Folder(FilesBelow):
         )
 
     def _names(self, rows: list[int]) -> list[str]:
-        """The file of each image below the folder; of all frames of a film also their number."""
+        """The file name of each image below the folder, with `#frame` if all frames are read."""
         names = [self._named(str(file)) for file in self.files()]
         if self.frames == "first":
             return [names[row] for row in rows]
@@ -196,16 +196,17 @@ class Folder(FilesBelow):
         return Path(file).relative_to(self.path).as_posix()
 
     def _pictures(self, shape: Shape, seen: _Seen) -> Iterator[tuple[int, Tensor, bool]]:
-        """(file number, (1, C, H, W) at `shape`, whether it was resized) of the wished side.
+        """Yields (file number, (1, C, H, W) at `shape`, whether resized) for the chosen side.
 
         Raises:
-            DataError: one or several files cannot be read: all of them are told at the end.
+            DataError: at the end, naming all files that cannot be read.
         """
         files = self.files()
         bad: list[DataError] = []
         for number, file in enumerate(track(files, f"reading {self.path.name}", len(files))):
             try:
-                # Fitted one by one: all frames of a film at their own size may be too much.
+                # Fitted one by one: all frames of an animation in full size may not fit into
+                # memory.
                 fitting = [self._fitted(picture, shape) for picture in self._decoded(file, seen)]
             except DataError as error:
                 if not self.skip_corrupt:
@@ -222,7 +223,7 @@ class Folder(FilesBelow):
         return decode(file, self.frames, self.background, alpha=self.alpha, noticed=seen)
 
     def _fitted(self, picture: Tensor, shape: Shape) -> tuple[Tensor, bool] | None:
-        """At `shape`, and whether it was resized; None if it belongs to the other side."""
+        """The picture at `shape`, and whether it was resized; None if it is of the other side."""
         if self.validation is not None:
             side = bool(is_validation(content_keys(picture[None]))[0])
             if side != self.validation:
@@ -246,7 +247,7 @@ class Folder(FilesBelow):
         return _Read(pixels, rows, resized, content_sha256(pixels), *seen.told())
 
     def _mapped(self, shape: Shape) -> _Read:
-        """A file of pixels in the cache, written once and then mapped into memory."""
+        """Maps a file of pixels in the cache into memory; writes it first if needed."""
         key = hashlib.sha256(f"{self.fingerprint()} {shape}".encode()).hexdigest()[:24]
         target = roots.cache_folder() / "folders" / f"{key}.u8"
         record = target.with_suffix(".json")
@@ -260,10 +261,10 @@ class Folder(FilesBelow):
         )  # fmt: skip
 
     def _labels(self, rows: list[int], skipped: list[str]) -> tuple[Tensor | None, list[str]]:
-        """The subfolder of each picture, if all pictures of the folder lie in subfolders.
+        """Labels by subfolder and the class names, if all pictures lie in subfolders.
 
-        Classes are numbered over the whole folder, not over the side that is read: a class without
-        a picture on one side would shift the numbers of all after it.
+        Classes are numbered over the whole folder, not only the side that is read: otherwise a
+        class without a picture on one side would shift all later numbers.
         """
         left_out = set(skipped)
         parts = {
@@ -288,7 +289,7 @@ class Folder(FilesBelow):
 
 
 def map_pixels(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A file of bytes as a uint8 tensor that stays on disk.
+    """Maps a file of bytes as a uint8 tensor that stays on disk.
 
     Raises:
         DataError: if the file has another size.
@@ -309,10 +310,10 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def walk_pictures(folder: Path) -> tuple[list[Path], LeftOut]:
-    """Picture files below a folder, sorted, and what was left out.
+    """Picture files below a folder, sorted, and the files left out.
 
-    Links are followed where they lead into folders that may be read; a folder that was read already
-    is not read again, so that loops end. Pipes, sockets and devices are left out.
+    Links are followed if they lead into folders that may be read. A folder is read only once, so
+    that loops of links end. Pipes, sockets and devices are left out.
 
     Raises:
         DataError: there is no such folder, or no picture in it.
@@ -326,27 +327,27 @@ def walk_pictures(folder: Path) -> tuple[list[Path], LeftOut]:
         )
     found, left_out = files_below(folder, EXTENSIONS)
     if not found:
-        told = left_out.told()
+        others = left_out.told()
         raise DataError(
-            f"{folder} holds no pictures{f'; it holds: {told}' if told else ''}",
+            f"{folder} holds no pictures{f'; it holds: {others}' if others else ''}",
             hint=f"files ending with {', '.join(EXTENSIONS)} count",
         )
     return found, left_out
 
 
 def _all_bad(folder: Path, errors: list[DataError], count: int) -> DataError:
-    """One message for every file that cannot be read."""
+    """One error that names all files that cannot be read."""
     if len(errors) == 1:
         return errors[0]
-    told = [
+    lines = [
         "\n  ".join(filter(None, (error.message, error.hint if error.hint != DAMAGED else "")))
         for error in errors[:MOST_ERRORS]
     ]
-    more = len(errors) - len(told)
-    told += [f"and {more:,} more"] if more else []
+    more = len(errors) - len(lines)
+    lines += [f"and {more:,} more"] if more else []
     return DataError(
         f"{len(errors):,} of the {count:,} files of {folder} cannot be read:\n  "
-        + "\n  ".join(told),
+        + "\n  ".join(lines),
         hint="repair or remove them; skip_corrupt=True leaves such files out and lists them",
     )
 
@@ -354,9 +355,9 @@ def _all_bad(folder: Path, errors: list[DataError], count: int) -> DataError:
 def fit_picture(
     picture: Tensor, shape: Shape, filter: str, fit: Fit, background: Background = BLACK
 ) -> Tensor:
-    """(1, C', H', W') at `shape`: stretched, or scaled and cropped, or scaled and padded.
+    """Fits (1, C', H', W') to `shape`: stretched, or scaled and cropped, or scaled and padded.
 
-    Padding is `background`; black for a checkerboard, and transparent where there are 4 channels.
+    Padding has the colour `background`; black for a checkerboard, transparent with 4 channels.
     """
     height, width = picture.shape[-2:]
     if fit == "stretch" or (height, width) == shape[1:]:
@@ -364,7 +365,7 @@ def fit_picture(
     pick = max if fit == "crop" else min
     factor = pick(shape[1] / height, shape[2] / width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
-    # Only the middle is made: of a picture of 20,000 x 1 all of it would be 640,000 x 32.
+    # Only the middle is computed: a picture of 20,000 x 1 would become 640,000 x 32 in full.
     inner = min(size[0], shape[1]), min(size[1], shape[2])
     middle = prepare(picture, (shape[0], *size), filter, crop_window(size, inner), alpha=True)
     if isinstance(background, str) or shape[0] == 4 or max(background) == 0:
@@ -376,7 +377,7 @@ def fit_picture(
 
 
 def _write_mapped(target: Path, record: Path, folder: Folder, shape: Shape) -> None:
-    """Pixels first, then the record that says they are complete."""
+    """Writes the pixels, then the record, whose existence means that the pixels are complete."""
     rows: list[int] = []
     seen = _Seen()
     resized = False
@@ -427,17 +428,17 @@ def image_folder_dataset(
     """The pictures of a folder and its subfolders; transparency is composited on `background`.
 
     Labels are the first subfolders, if every picture lies in one. Links are followed within the
-    folders that may be read. What is left out is counted, and named in the set's provenance.
+    folders that may be read. Files left out are counted and named in the set's provenance.
 
     Args:
         path: relative to the experiment file, to `AELAB_DATA`, or absolute.
         shape: (C, H, W) wanted; the first picture's if left out. C = 4 keeps the transparency as
-            a fourth channel: red, green, blue, alpha; resized so that invisible colours do not
-            shine through.
+            a fourth channel: red, green, blue, alpha. Resizing weights colours by alpha, so that
+            invisible colours do not mix in.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         fit: for another aspect: `crop` the middle, `pad` with black, or `stretch`.
-        frames: of animations: the `first`, or `all` as pictures of their own.
-        background: behind transparent pixels: a name (`white`), `#rrggbb`, (red, green, blue) of
+        frames: of an animation: the `first`, or `all` as separate pictures.
+        background: behind transparent pixels: a name (`white`), `#rrggbb`, (red, green, blue) in
             0..255, or `checker`.
         validation: None for all pictures; True or False for one side of a 20 : 1 split by content.
         skip_corrupt: leave unreadable files out (they are listed in the set's provenance).

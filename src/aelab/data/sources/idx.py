@@ -1,4 +1,4 @@
-"""IDX files, as MNIST comes: magic, sizes, bytes; gzipped or not.
+"""IDX files, the format of MNIST: magic number, sizes, bytes; gzipped or not.
 
 Source: http://yann.lecun.com/exdb/mnist/, "The IDX file format".
 """
@@ -22,24 +22,24 @@ from aelab.data.memory import refuse_too_large
 from aelab.errors import DataError
 from aelab.files import open_file
 
-#: Bytes that are unpacked at once.
+#: Bytes unpacked at once.
 _PART = 1 << 20
 
 
 def load_idx(path: Path, *, sha256: str | None = None, dimensions: int | None = None) -> Tensor:
-    """The bytes of an IDX file of type uint8.
+    """Reads an IDX file of type uint8.
 
     Args:
-        path: a file, gzipped or not, whatever its name.
-        sha256: of the decompressed file, if it must be a certain one.
-        dimensions: how many the data must have, 3 for images, 1 for labels.
+        path: a file, gzipped or not; its name does not matter.
+        sha256: expected SHA-256 of the decompressed file; None for no check.
+        dimensions: the expected number of dimensions: 3 for images, 1 for labels.
 
     Returns:
-        uint8 tensor of the sizes in the file.
+        uint8 tensor with the sizes of the header.
 
     Raises:
-        DataError: unreadable, wrong magic number, wrong length, wrong checksum; with the path,
-            what was found, what was expected, and what to do.
+        DataError: unreadable, wrong magic number, wrong length or wrong checksum; with the path,
+            the found and the expected value, and a way out.
     """
     digest = hashlib.sha256()
     with _opened(path) as (file, size):
@@ -57,7 +57,7 @@ def load_idx(path: Path, *, sha256: str | None = None, dimensions: int | None = 
 
 
 def idx_sizes(path: Path) -> tuple[int, ...]:
-    """Only the sizes, from the first bytes of the file."""
+    """Reads only the sizes, from the first bytes of the file."""
     with _opened(path) as (file, size):
         sizes, head = _header(path, file, None)
         _refuse_promise(path, sizes, None if size is None else size - len(head))
@@ -65,7 +65,7 @@ def idx_sizes(path: Path) -> tuple[int, ...]:
 
 
 def _refuse_promise(path: Path, sizes: tuple[int, ...], found: int | None) -> None:
-    """What a header says that cannot be true.
+    """Raise if the sizes in a header cannot be true.
 
     Raises:
         DataError: no images, another number of bytes than `found` (None: packed), or more than
@@ -84,7 +84,7 @@ def _refuse_promise(path: Path, sizes: tuple[int, ...], found: int | None) -> No
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], int | None]]:
-    """The unpacked bytes, and how many they are where the file is not packed."""
+    """Opens the unpacked bytes; also returns the file's size, None if it is gzipped."""
     try:
         with open_file(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -99,14 +99,14 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int | None]]:
 
 
 def _header(path: Path, file: IO[bytes], dimensions: int | None) -> tuple[tuple[int, ...], bytes]:
-    """The sizes, and the bytes that say them: the file is read no further."""
+    """The sizes and the bytes of the header; reads no further than that."""
     head = file.read(4)
     head += file.read(4 * head[3]) if len(head) == 4 else b""
     return _sizes(path, head, dimensions), head
 
 
 def _read_up_to(file: IO[bytes], most: int) -> bytearray:
-    """What there is, but no more than that: a small packed file may unpack to anything."""
+    """Reads at most `most` bytes: a small gzipped file may unpack to any size."""
     content = bytearray()
     while len(content) < most:
         part = file.read(min(_PART, most - len(content)))
@@ -128,7 +128,7 @@ def _wrong_length(path: Path, sizes: tuple[int, ...], found: int) -> DataError:
 
 
 def check_sha256(path: Path, content: bytes, expected: str) -> None:
-    """Raise DataError if the content is not the expected one."""
+    """Raise DataError if the content has another SHA-256."""
     _compare_sha256(path, hashlib.sha256(content).hexdigest(), expected)
 
 
@@ -143,6 +143,7 @@ def _compare_sha256(path: Path, given: str, expected: str) -> None:
 
 
 def _sizes(path: Path, content: bytes, dimensions: int | None) -> tuple[int, ...]:
+    # Magic number: two zero bytes, the type (0x08 is uint8), the number of dimensions.
     magic = struct.unpack(">I", content[:4])[0] if len(content) >= 4 else None
     rank = content[3] if magic is not None else 0
     wanted = f"0x{0x0800 + dimensions:08x}" if dimensions else "0x000008NN"

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Interleaved(Source):
-    """One image of each set in turn until each is exhausted.
+    """Takes one image of each set in turn until all sets are exhausted.
 
-    Labels are kept where all sets have some; classes of equal names become one.
-    Sets with different random changes are frozen first: a batch knows not which image came from
-    which set. Repeat a set before, to keep several versions of each of its images.
+    Labels are kept where all sets have some; classes with the same name are merged.
+    Sets with different random changes are frozen first, because a batch does not record which set
+    an image came from. Repeat a set before, to keep several versions of each of its images.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
@@ -45,15 +45,15 @@ class Interleaved(Source):
 
     @property
     def medium(self) -> Medium:
-        """As in each of the sets."""
+        """The common medium of the sets."""
         return self._medium
 
     def item_shape(self) -> tuple[int, ...]:
-        """As in each of the sets."""
+        """The common shape of the sets."""
         return self.parts[0].item_shape()
 
     def count(self) -> int | None:
-        """The sum, or None if one of the sets does not know its number."""
+        """The sum over the sets; None if one of the numbers is not known."""
         counts = [part.count() for part in self.parts]
         return None if None in counts else sum(count for count in counts if count)
 
@@ -63,16 +63,16 @@ class Interleaved(Source):
             part.verify()
 
     def reading_seconds(self) -> float | None:
-        """The sum, or None if one of them is not known."""
+        """The sum over the sets; None if one of them is not known."""
         seconds = [part.reading_seconds() for part in self.parts]
         return None if None in seconds else sum(value for value in seconds if value)
 
     def is_bytes(self) -> bool:
-        """Whether all sets are."""
+        """Whether the pixels of all sets are known to be uint8."""
         return all(part.is_bytes() for part in self.parts)
 
     def sources(self) -> list[tuple[str, str]]:
-        """Those of all sets, each once."""
+        """The sources of all sets, each once."""
         return list(dict.fromkeys(source for part in self.parts for source in part.sources()))
 
     def fingerprint(self) -> str:
@@ -80,7 +80,7 @@ class Interleaved(Source):
         return "interleave(" + ", ".join(part.fingerprint() for part in self.parts) + ")"
 
     def read(self) -> Images:
-        """All images in turn.
+        """Reads all sets and interleaves their images.
 
         Raises:
             DataError: the sets have different ranges of values.
@@ -99,6 +99,8 @@ class Interleaved(Source):
         counts = [len(images) for images in loaded]
         order = _turns(counts)
         room = PixelRoom(sum(counts), self.name)
+        # The inverse of `order`: where each image of each set goes. Copied in parts, never joined
+        # first.
         for part, places in zip(loaded, torch.split(order.argsort(), counts), strict=True):
             for some in parts_of(len(part), part.pixels[:1].nbytes):
                 room.add(part.pixels[some], places[some])
@@ -125,7 +127,7 @@ class Interleaved(Source):
 
     @staticmethod
     def _file_names(sets: Sequence[Images], order: Tensor) -> list[str]:
-        """Those of all sets in turn; an empty name for an image that has none."""
+        """The file names of all sets in turn; empty for an image without one."""
         if not any(images.file_names for images in sets):
             return []
         names = [name for images in sets for name in images.file_names or [""] * len(images)]
@@ -133,7 +135,7 @@ class Interleaved(Source):
 
     @staticmethod
     def _labels(sets: Sequence[Images]) -> tuple[Tensor | None, list[str]]:
-        """Classes of all sets under one numbering, where all have labels, and all or none names."""
+        """One numbering of all classes, if all sets have labels and all or none have names."""
         named = {bool(images.label_names) for images in sets}
         numbers = [class_numbers(images.labels) for images in sets]
         known = [labels for labels in numbers if labels is not None]
@@ -148,7 +150,8 @@ class Interleaved(Source):
 
 
 def _turns(counts: Sequence[int]) -> Tensor:
-    """Row numbers of concatenated sets, taken in turn."""
+    """Row numbers of the concatenated sets, in the order of taking turns."""
     round_number = torch.cat([torch.arange(count) for count in counts])
     part = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)])
+    # Sorted by round, then by set; an exhausted set simply has no entry in later rounds.
     return (round_number * len(counts) + part).argsort()

@@ -40,7 +40,7 @@ from aelab.ops.random import keyed_generator, keyed_seed
 from aelab.preparation import track
 from aelab.types import Images, Provenance
 
-#: Part of the cache's key: a change of the formula makes other files.
+#: Part of the cache key: raise it when the formula changes, so that old files are not used.
 _VERSION = 1
 _KEEP_SECONDS = 2.0
 _MOST_CANDIDATES_PER_IMAGE = 5_000
@@ -48,13 +48,13 @@ _MOST_CANDIDATES_PER_IMAGE = 5_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """How images are drawn, rendered and chosen.
+    """Settings for drawing, rendering and choosing images.
 
     Attributes:
-        ranges: of the parameters.
+        ranges: the ranges of the drawn parameters.
         aa: sub-pixel renders in each direction.
-        keep: which images are wanted, or None for all.
-        keep_size: side of the small render that `keep` looks at.
+        keep: a test for the images to keep, or None for all.
+        keep_size: side of the small render that `keep` is applied to.
     """
 
     ranges: Ranges = field(default_factory=Ranges)
@@ -110,7 +110,7 @@ PRESETS: tuple[Recipe, ...] = (
                         blur_pixels=15), 16),
 )  # fmt: skip
 
-#: How many images of each preset one round of the mixture holds.
+#: Number of images of each preset in one round of the mixture.
 MIXTURE = (1, 1, 1, 1, 2, 1, 1, 4, 1, 1, 1)
 
 
@@ -148,7 +148,7 @@ class Kali(Source):
         shape = (self.size, *self.wanted)
         mapped = int(np.prod(shape)) > MAPPED_BYTES
         own_function = any(recipe.keep and recipe.keep.also for recipe in self.recipes)
-        if own_function or not kept.is_file():  # a file's name cannot tell what a function does
+        if own_function or not kept.is_file():  # the file's name does not identify a function
             pixels = self._rendered(kept, mapped)
         elif mapped:
             pixels = map_pixels(kept, shape)
@@ -160,7 +160,7 @@ class Kali(Source):
         return make_images(pixels, provenance=[source], facts=facts, sha256=sha256)
 
     def _rendered(self, kept: Path, mapped: bool) -> Tensor:
-        """Render all; keep the file if that took long, or must be on disk."""
+        """Renders all images; keeps the file if rendering took long or the set must be on disk."""
         started = time.monotonic()
         partial = kept.with_suffix(f".{os.getpid()}.partial")
         shape = (self.size, *self.wanted)
@@ -184,7 +184,7 @@ class Kali(Source):
             return pixels
         except OSError as error:
             if not mapped:
-                return pixels  # the cache is a convenience; it is not needed
+                return pixels  # the cache only saves time
             raise DataError(
                 f"cannot write {kept}: {error.strerror or error}",
                 hint="free space there, set AELAB_CACHE to another folder, or make the set smaller",
@@ -204,9 +204,9 @@ def _recipe_key(recipe: Recipe) -> str:
 def render_recipes(
     recipes: tuple[Recipe, ...], size: int, seed: int, shape: Shape
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(row numbers, (n, C, H, W) uint8) until all `size` rows are given.
+    """Yields (row numbers, (n, C, H, W) uint8) until all `size` rows are rendered.
 
-    Several recipes take turns by `MIXTURE` in a random order each round.
+    Several recipes take turns as `MIXTURE` says, in a random order each round.
     """
     slots = torch.zeros(size, dtype=torch.int64) if len(recipes) == 1 else _turns(size, seed)
     for number, recipe in enumerate(recipes):
@@ -219,7 +219,7 @@ def render_recipes(
 
 
 def _turns(size: int, seed: int) -> Tensor:
-    """(size,) which preset each image is of."""
+    """(size,) int64: the preset of each image."""
     counts = torch.tensor(MIXTURE)
     turns: list[Tensor] = []
     for round_number in range(-(-size // sum(MIXTURE))):
@@ -230,8 +230,8 @@ def _turns(size: int, seed: int) -> Tensor:
 
 
 def _stream(recipe: Recipe, seed: int, shape: Shape, size: int) -> Iterator[Tensor]:
-    """uint8 images of one recipe until there are `size`."""
-    # Grey images are the luma of the coloured ones: one set, in two versions.
+    """Yields uint8 images of one recipe until there are `size`."""
+    # Grey images are the luma of the coloured ones, so both are versions of the same set.
     channels = 3 if shape[0] == 1 else shape[0]
     found = block = 0
     while found < size:
@@ -250,11 +250,11 @@ def _stream(recipe: Recipe, seed: int, shape: Shape, size: int) -> Iterator[Tens
 
 
 def _wanted(recipe: Recipe, parameters: Parameters) -> Tensor:
-    """Rows that pass the filter, which looks at a small render."""
+    """Rows that pass the filter, which is applied to a small render."""
     if recipe.keep is None:
         return torch.arange(len(parameters.scale))
     side = recipe.keep_size
-    # Two sub-pixels are enough to judge; ten, as a preset may have, would cost more than the image.
+    # Two sub-pixels suffice for the test; ten, as in a preset, would cost more than the image.
     small = _render(recipe, parameters, (side, side), min(recipe.aa, 2))
     return recipe.keep.passes(small).nonzero()[:, 0]
 
@@ -294,8 +294,8 @@ def kali_dataset(
 
     Args:
         shape: (C, H, W); one channel is the luma of the coloured picture.
-        size: number of images; a smaller set is the beginning of a larger one.
-        seed: use two for training and validation.
+        size: number of images; a smaller set is the start of a larger one.
+        seed: use different seeds for training and validation.
         preset: 1 to 11, or `mixture` for all in turn as in the documents' file; a preset decides
             everything below but `legacy_offset`.
         min_scale: least width of a picture.
@@ -306,11 +306,11 @@ def kali_dataset(
         max_iterations: greatest number.
         accumulation_modes: names among none, mean, max, min, submin, alternate; all if left out.
         aa: mean of aa x aa sub-pixel renders.
-        keep: an `ImageFilter`, asked about a small render.
+        keep: an `ImageFilter`, applied to a small render.
         keep_size: side of that small render.
-        exponent: gather exp(-value * exponent).
-        sin_frequency: gather sin(value * sin_frequency).
-        legacy_offset: the old tool's sign slip: offsets from 2 min - max to min.
+        exponent: accumulate exp(-value * exponent).
+        sin_frequency: accumulate sin(value * sin_frequency).
+        legacy_offset: reproduce the old tool's sign error: offsets from 2 min - max to min.
     """
     modes = MODES if accumulation_modes is None else tuple(accumulation_modes)
     own = Recipe(

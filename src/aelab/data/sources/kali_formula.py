@@ -1,7 +1,7 @@
-"""The Kali set: p = |p| / p.p - parameter, iterated, and what is gathered on the way as a colour.
+"""The Kali set: iterates p = |p| / p.p - parameter and shows the accumulated values as a colour.
 
-All images of a call are rendered together: those of one accumulation mode side by side, the ones
-with most iterations first, so that finished images leave at the end of each tensor.
+All images of a call are rendered together: images with the same accumulation mode in one tensor,
+those with most iterations first, so that finished images are at its end and can be left out.
 
 Source: the `Kali2dDataset` of the documents' tool; the formula is by Kali (fractalforums.com).
 """
@@ -17,26 +17,26 @@ from torch import Tensor
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.ops.random import keyed_generator
 
-#: How the iterated values become one value; the order numbers them.
+#: Ways to accumulate the iterated values into one; a mode's number is its place here.
 MODES = ("none", "mean", "max", "min", "submin", "alternate")
 
-#: Images whose parameters are drawn together; never changed, or all sets change.
+#: Images whose parameters are drawn together. Changing it would change all sets.
 BLOCK = 256
 
-#: Pixels of one tensor while rendering: its three planes stay in a core's cache.
+#: Pixels of one tensor while rendering: few enough that its three planes fit into a core's cache.
 _PIXELS = 1 << 15
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What the parameters of one image are drawn from.
+    """The ranges from which the parameters of an image are drawn.
 
     Attributes:
-        scale: least and greatest width of the picture; drawn by the cube, so small ones prevail.
+        scale: least and greatest width of the picture; the draw is cubed, so small widths prevail.
         offset: least and greatest centre in each dimension.
-        iterations: least, and the bound that is not reached.
+        iterations: the least number, and an exclusive upper bound.
         modes: names of `MODES`, all equally likely.
-        legacy_offset: draw offsets by the slipped formula, `rand * (min - max) + min`.
+        legacy_offset: draw offsets by the old, wrong formula `rand * (min - max) + min`.
     """
 
     scale: tuple[float, float] = (0.0, 2.0)
@@ -46,7 +46,7 @@ class Ranges:
     legacy_offset: bool = False
 
     def checked(self) -> Ranges:
-        """Itself.
+        """The same ranges, after checking them.
 
         Raises:
             DataError: for an unknown mode, or a least value above the greatest.
@@ -69,15 +69,15 @@ class Ranges:
 
 
 class Parameters(NamedTuple):
-    """Of N images in D dimensions with C channels.
+    """The parameters of N images in D dimensions with C channels.
 
     Attributes:
         scale: (N,).
         offset: (N, D).
-        parameter: (N, D), what is subtracted in each iteration.
+        parameter: (N, D), subtracted in each iteration.
         mode: (N,) int64, number in `MODES`.
         iterations: (N,) int64.
-        out_weights: (N, D, C).
+        out_weights: (N, D, C), weights from dimensions to channels.
     """
 
     scale: Tensor
@@ -97,6 +97,7 @@ def draw_block(ranges: Ranges, seed: int, block: int, channels: int) -> Paramete
 
     Unlike the old `i XOR seed`, different seeds share no images.
     """
+
     dims = max(3, channels)
     generator = keyed_generator(seed, "kali", block)
     uniform = torch.rand(BLOCK, 3 + 2 * dims + dims * channels, generator=generator)
@@ -107,6 +108,7 @@ def draw_block(ranges: Ranges, seed: int, block: int, channels: int) -> Paramete
     modes = torch.tensor([MODES.index(mode) for mode in ranges.modes])
     least, most = ranges.iterations
     iterations = (uniform[:, 2] * (most - least)).long() + least
+    # Small scales are deep zooms and get up to 1 / scale more iterations.
     iterations = iterations + scale.clamp(min=1e-6).reciprocal().long()
     return Parameters(
         scale=scale,
@@ -127,14 +129,14 @@ def render_kali(
     sin_frequency: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Pictures of the Kali set.
+    """Renders pictures of the Kali set.
 
     Args:
-        parameters: of N images.
+        parameters: parameters of N images.
         size: (height, width).
-        aa: mean of aa x aa renders shifted by parts of a pixel; 0 and 1 are one render.
-        exponent: gather exp(-value * exponent) instead of the value; 0 leaves it.
-        sin_frequency: then sin(value * sin_frequency); 0 leaves it.
+        aa: mean of aa x aa renders shifted by fractions of a pixel; 0 and 1 mean one render.
+        exponent: accumulate exp(-value * exponent) instead of the value; 0 turns it off.
+        sin_frequency: then apply sin(value * sin_frequency); 0 turns it off.
         dtype: single precision, or double for comparisons.
 
     Returns:
@@ -153,6 +155,7 @@ def render_kali(
             for right in range(steps):
                 shift = (down / steps / size[0], right / steps / size[1])
                 gathered = _iterate(part, _places(part, size, shift), exponent, sin_frequency)
+                # (D, n, H*W) and (n, D, C) -> (n, C, H*W)
                 colour = torch.einsum("dnp,ndc->ncp", gathered, part.out_weights)
                 total += colour.clamp_(0.0, 1.0)
         out[rows] = total / (steps * steps)
@@ -160,7 +163,7 @@ def render_kali(
 
 
 def _alike(parameters: Parameters, at_once: int) -> list[Tensor]:
-    """Row numbers in groups of one mode, most iterations first."""
+    """Groups of at most `at_once` row numbers with one mode, most iterations first."""
     groups: list[Tensor] = []
     for mode in range(len(MODES)):
         rows = (parameters.mode == mode).nonzero()[:, 0]
@@ -170,7 +173,7 @@ def _alike(parameters: Parameters, at_once: int) -> list[Tensor]:
 
 
 def _places(part: Parameters, size: tuple[int, int], shift: tuple[float, float]) -> Tensor:
-    """(D, N, H*W): where each pixel starts; dimensions 0 and 1 are x and y, the others 0."""
+    """(D, N, H*W): the start point of each pixel; dimensions 0 and 1 are x and y, others 0."""
     count, dims = part.offset.shape
     dtype = part.offset.dtype
     places = torch.zeros(dims, count, *size, dtype=dtype)
@@ -184,7 +187,7 @@ def _places(part: Parameters, size: tuple[int, int], shift: tuple[float, float])
 
 
 def _iterate(part: Parameters, p: Tensor, exponent: float, sin_frequency: float) -> Tensor:
-    """(D, N, P) gathered values; overwrites `p`. Images are sorted by iterations, most first."""
+    """(D, N, P) accumulated values; overwrites `p`. Images are sorted by iterations, most first."""
     mode = MODES[int(part.mode[0])]
     counts = part.iterations.tolist()
     total = part.iterations.to(p.dtype)[:, None]
@@ -193,6 +196,7 @@ def _iterate(part: Parameters, p: Tensor, exponent: float, sin_frequency: float)
     subtract = part.parameter.T[:, :, None]
     dot = torch.empty_like(p[0])
     for step in range(counts[0]):
+        # Sorted by iterations, so the unfinished images are the first `active`: a view, no copy.
         active = sum(count > step for count in counts)
         now = p[:, :active]
         if step:
@@ -212,7 +216,7 @@ def _iterate(part: Parameters, p: Tensor, exponent: float, sin_frequency: float)
 
 
 def _fold(p: Tensor, dot: Tensor) -> None:
-    """p = |p| / (p.p + 1e-6) in place; `dot` is room for p.p."""
+    """p = |p| / (p.p + 1e-6) in place; `dot` is a buffer for p.p."""
     torch.mul(p[0], p[0], out=dot)
     for dim in range(1, p.shape[0]):
         dot.addcmul_(p[dim], p[dim])
@@ -221,7 +225,7 @@ def _fold(p: Tensor, dot: Tensor) -> None:
 
 
 def _gather(mode: str, gathered: Tensor, value: Tensor, step: int) -> None:
-    """One iteration's value into what is gathered, in place."""
+    """Accumulates the value of one iteration into `gathered`, in place."""
     if mode == "none":
         gathered.copy_(value)
     elif mode == "mean":

@@ -1,4 +1,4 @@
-"""What a file is that is no picture, by its first bytes, and what to do with it."""
+"""Recognises files that are no pictures by their first bytes, and suggests what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Kind(NamedTuple):
 
     Attributes:
         name: with its article, for instance `a ZIP archive`.
-        way_out: what makes pictures of it.
+        way_out: how to get pictures from it, for messages.
     """
 
     name: str
@@ -31,7 +31,7 @@ _TENSOR = (
 )
 _EXPORT = "write its pictures as PNG files into a folder"
 
-#: (first byte of the mark, the mark, the kind); the first that fits.
+#: (offset of the mark, the mark, the kind); the first match counts.
 _MARKS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x93NUMPY", Kind("a NumPy array (.npy)", _ARRAY)),
     (0, b"\x1f\x8b", Kind("packed with gzip", "unpack it (gunzip); IDX files are read packed, by "
@@ -87,7 +87,7 @@ _BRANDS = {
         (b"heic", b"heix", b"mif1", b"msf1", b"hevc"), Kind("a HEIC photograph", _CONVERT)
     ),
 }
-#: Pictures that are read, but not this form of them.
+#: Formats that are read, but not every variant of them.
 _KNOWN = (
     (b"II*\x00", "a TIFF file"),
     (b"MM\x00*", "a TIFF file"),
@@ -97,7 +97,7 @@ _KNOWN = (
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a file by its content; None where it is not known, or cannot be read."""
+    """The kind of a file by its content; None if it is not known or cannot be read."""
     try:
         with open_file(path) as file:
             head = file.read(4096)
@@ -136,7 +136,7 @@ def _text_kind(head: bytes) -> Kind | None:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not only a character cut off by the end
+        if error.start < len(head) - 3:  # not merely a character cut off at the end
             return None
         text = head[: error.start].decode("utf-8")
     if any(sign < " " and sign not in "\t\r\n\f" for sign in text):

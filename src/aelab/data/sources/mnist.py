@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, and anybody's IDX files."""
+"""MNIST, Fashion-MNIST, and users' own IDX files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Known:
 
     Attributes:
         folder: its folder under `AELAB_DATA` and in the cache.
-        sha256: of each file's decompressed content.
-        mirrors: addresses that end in the file's name.
-        classes: their names by number.
+        sha256: SHA-256 of each file's decompressed content.
+        mirrors: addresses to which the file's name is appended.
+        classes: names of the classes by number.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Known:
     classes: tuple[str, ...] = ()
 
     def candidates(self, file: str) -> list[str]:
-        """Where the file may lie: our layout, unpacked, and torchvision's."""
+        """Possible places of the file: our layout and torchvision's, gzipped or unpacked."""
         stem = file.removesuffix(".gz")
         theirs = {"mnist": "MNIST", "fmnist": "FashionMNIST"}[self.name]
         folders = (self.folder, f"{theirs}/raw")
@@ -95,7 +95,7 @@ FASHION_MNIST = Known(
 
 
 class KnownIdx(Source):
-    """One half of a published IDX set, 28 x 28 grey, as it is stored."""
+    """One half of a published IDX set, 28 x 28 grey, as stored."""
 
     def __init__(self, known: Known, train: bool, path: str | None = None) -> None:
         super().__init__()
@@ -111,16 +111,16 @@ class KnownIdx(Source):
         return (1, 28, 28)
 
     def count(self) -> int | None:
-        """60,000 to train on, 10,000 to test with."""
+        """60,000 training images, or 10,000 test images."""
         return 60_000 if self.train else 10_000
 
     def reading_seconds(self) -> float | None:
-        """Of unpacking and hashing; None where they must be fetched first."""
+        """Seconds of unpacking and hashing; None if the files must be downloaded first."""
         found = self._find(self.files[0])[0]
         return None if found is None else 1.2e-5 * self.count()  # type: ignore[operator]
 
     def is_bytes(self) -> bool:
-        """They are."""
+        """True: the files hold uint8."""
         return True
 
     def fingerprint(self) -> str:
@@ -128,7 +128,7 @@ class KnownIdx(Source):
         return f"{self.name} {self.files[0]} {file_stamp(self._find(self.files[0])[0])}"
 
     def verify(self) -> None:
-        """Files that are at hand have the right sizes; missing ones can be fetched."""
+        """Raise DataError if a file has a wrong size, or is missing where `path` points."""
         for file in self.files:
             found, places = self._find(file)
             if found is not None:
@@ -142,7 +142,7 @@ class KnownIdx(Source):
                 raise self._missing(file, places)
 
     def sources(self) -> list[tuple[str, str]]:
-        """The folder of the files, or where they will be fetched."""
+        """The folder of the files, or the address they are downloaded from."""
         found, _ = self._find(self.files[0])
         where = str(found.parent) if found else f"not here; downloaded from {self.known.mirrors[0]}"
         return [(self.name, where)]
@@ -197,17 +197,17 @@ class IdxFile(Source):
         self.labels_path = roots.resolve(labels_path) if labels_path is not None else None
 
     def item_shape(self) -> tuple[int, ...]:
-        """(C, H, W), or (1, H, W) of grey images, from the head of the file.
+        """(C, H, W), or (1, H, W) for grey images, from the header of the file.
 
         Raises:
-            DataError: if a file is missing or is no IDX file.
+            DataError: a file is missing or is no IDX file.
         """
         self.verify()
         sizes = idx_sizes(self.path)[1:]
         return (1, *sizes) if len(sizes) == 2 else sizes
 
     def count(self) -> int | None:
-        """The number in the head of the file."""
+        """The number of images from the header of the file."""
         return idx_sizes(self.path)[0]
 
     def verify(self) -> None:
@@ -217,12 +217,12 @@ class IdxFile(Source):
                 raise DataError(f"there is no file {path}", hint="give path=... of an IDX file")
 
     def reading_seconds(self) -> float | None:
-        """By the size of the file, packed or not."""
+        """Seconds estimated from the size of the file, packed or not."""
         packed = self.path.suffix == ".gz"
         return self.path.stat().st_size / (2e7 if packed else 2e8)
 
     def is_bytes(self) -> bool:
-        """IDX files of other types are refused."""
+        """True: IDX files of other types are refused."""
         return True
 
     def fingerprint(self) -> str:
@@ -301,8 +301,8 @@ def idx_dataset(
 
     Args:
         path: the file of images: uint8, (N, H, W) or (N, C, H, W).
-        labels_path: a file of as many labels.
-        shape: (C, H, W) wanted; the stored one if left out.
-        interpolation: as `mnist_dataset`.
+        labels_path: an IDX file with one label for each image.
+        shape: (C, H, W) wanted; the stored shape if left out.
+        interpolation: as for `mnist_dataset`.
     """
     return Dataset(IdxFile(path, labels_path), [ToShape(shape, interpolation)])

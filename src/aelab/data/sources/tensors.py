@@ -38,7 +38,7 @@ class Tensors(Source):
 
     @property
     def medium(self) -> Medium:
-        """As in a set given as a tensor."""
+        """The medium of a set given in place of a tensor, else pixels."""
         first = self.tensors[0]
         return first.medium if isinstance(first, Dataset) else PIXELS
 
@@ -48,24 +48,24 @@ class Tensors(Source):
         return first.item_shape() if isinstance(first, Dataset) else tuple(first.shape[1:])
 
     def item_dtype(self) -> torch.dtype:
-        """The type per-sample functions get."""
+        """The dtype that per-sample functions get."""
         first = self.tensors[0]
         return torch.uint8 if isinstance(first, Dataset) else first.dtype
 
     def count(self) -> int | None:
-        """The rows of the first tensor."""
+        """The number of rows of the first tensor."""
         first = self.tensors[0]
         return first.count() if isinstance(first, Dataset) else len(first)
 
     def reading_seconds(self) -> float | None:
-        """That of a copy and its hash."""
+        """Seconds of copying and hashing the tensor."""
         first = self.tensors[0]
         if isinstance(first, Dataset):
             return first.reading_seconds()
         return None if first.is_meta else first.nbytes / 2e8
 
     def is_bytes(self) -> bool:
-        """By the type of the first tensor."""
+        """Whether the first tensor is uint8."""
         first = self.tensors[0]
         return first.is_bytes() if isinstance(first, Dataset) else first.dtype == torch.uint8
 
@@ -76,7 +76,7 @@ class Tensors(Source):
                 tensor.verify()
 
     def sources(self) -> list[tuple[str, str]]:
-        """As in the set given, or that a tensor was given."""
+        """The sources of the given set, or a note that a tensor was given."""
         first = self.tensors[0]
         return first.sources() if isinstance(first, Dataset) else [(self.name, "given")]
 
@@ -89,11 +89,11 @@ class Tensors(Source):
         return f"tensor {self._key}"
 
     def read(self) -> Images:
-        """A copy of the tensors, or the images of the set given."""
+        """A copy of the tensors, or the images of the given set."""
         first = self.tensors[0]
         if isinstance(first, Dataset):
             return first.load()
-        pixels = first.detach().cpu().clone()  # whoever made the tensor may still change it
+        pixels = first.detach().cpu().clone()  # a copy: the caller may still change its tensor
         labels = self.tensors[1] if len(self.tensors) > 1 else None
         facts: dict[str, Any] = {}
         if isinstance(labels, Dataset):
@@ -110,17 +110,17 @@ class Tensors(Source):
 
 
 def TensorDataset(*tensors: Any) -> Dataset:
-    """Tensors as a set: images, and labels if there are two.
+    """Makes a set of tensors: images, and labels if there are two.
 
-    Items are given to per-sample functions as they are stored, uint8 or float, with or without a
-    channel axis, as the old files expect.
+    Per-sample functions get items as they are stored, uint8 or float, with or without a channel
+    axis, as old experiment files expect.
 
     Args:
         tensors: images (N, ...) first, then labels (N,); or the `.data` and `.targets` of a
             described set.
 
     Raises:
-        DataError: no tensors, or of different lengths.
+        DataError: no tensors, or tensors of different lengths.
     """
     return Dataset(Tensors(tensors))
 
@@ -128,6 +128,6 @@ def TensorDataset(*tensors: Any) -> Dataset:
 def _tensor_key(tensor: Tensor | Dataset) -> str:
     if isinstance(tensor, Dataset):
         return tensor.fingerprint()
-    if tensor.is_meta:  # of a global that `check` evaluates: it has no content
+    if tensor.is_meta:  # a global evaluated by `check` on the meta device: it has no content
         return f"{tuple(tensor.shape)} {tensor.dtype} {id(tensor)}"
     return content_sha256(tensor.detach().cpu())

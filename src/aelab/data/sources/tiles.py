@@ -1,6 +1,6 @@
-"""Role-playing-game tiles: the author's tensor files where given, else RLTiles, else a folder.
+"""Role-playing-game tiles: the author's tensor files if present, else RLTiles, else a folder.
 
-Which of them was read is part of the provenance: nothing is silently substituted.
+The provenance records which of them was read: nothing is silently substituted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT_THE_AUTHORS = "not the author's tiles: published RPG numbers are not compara
 
 
 class RpgTiles(Source):
-    """RPG tiles as they are stored, see `rpg_tile_dataset_3x32x32`."""
+    """RPG tiles as stored, see `rpg_tile_dataset_3x32x32`."""
 
     name = "rpg"
 
@@ -48,23 +48,23 @@ class RpgTiles(Source):
         return (3, 32, 32)
 
     def fingerprint(self) -> str:
-        """The file, the part of it and the path asked for."""
+        """The file that was found, the half, and the given path."""
         found, _ = self._find()
         return f"rpg {file_stamp(found)} {self.validation} {self.path}"
 
     def verify(self) -> None:
-        """Raise DataError if the file is in none of the places."""
+        """Raise DataError if no file is found in any of the places."""
         found, places = self._find()
         if found is None:
             raise _missing(places)
 
     def sources(self) -> list[tuple[str, str]]:
-        """Where the file was found."""
+        """The place of the file that was found."""
         found, _ = self._find()
         return [(self.name, str(found) if found else "not here; set AELAB_DATA")]
 
     def _find(self) -> tuple[Path | None, list[Path]]:
-        """The author's file, the RLTiles sheet, or a folder of pictures that `path` gives."""
+        """Finds the author's file, the RLTiles sheet, or the folder given as `path`."""
         author = _AUTHOR[self.validation]
         names = [f"{folder}{author}" for folder in ("", "rpg-tiles/", "datasets/")]
         with roots.entering(self._roots):
@@ -111,10 +111,10 @@ class RpgTiles(Source):
 
 
 def load_tensor(path: Path) -> Tensor:
-    """One tensor of a `.pt` file, without running anything that is pickled in it.
+    """Reads one tensor of a `.pt` file without running pickled code.
 
     Raises:
-        DataError: if the file holds something else or is damaged.
+        DataError: the file holds something else or is damaged.
     """
     try:
         content = io.BytesIO(read_file(path))
@@ -151,16 +151,16 @@ def rpg_tile_dataset_3x32x32(
 ) -> Dataset:
     """Role-playing-game tiles, 32 x 32.
 
-    The author's files (47,579 training and 2,505 validation images) are used with their own split
-    where they are given; they were never published. Else the RLTiles sheet, or the pictures of a
-    folder, split 20 : 1 by content; tables then say that the tiles differ.
+    If the author's files are present (47,579 training and 2,505 validation images, never
+    published), they are used with their own split. Otherwise the RLTiles sheet or the pictures of
+    a folder are used, split 20 : 1 by content; tables then note that the tiles differ.
 
     Args:
         shape: (C, H, W) wanted.
         validation: the validation images if true, else the training ones.
-        random_shift: pixels to move by, black coming in, drawn anew each time.
-        random_flip: mirror left-right with .4, upside-down with .2.
-        num_repeat: each image so many times.
+        random_shift: greatest shift in pixels, drawn anew each time; the uncovered border is black.
+        random_flip: flip left-right with probability 0.4, top-bottom with 0.2.
+        num_repeat: how often each image appears.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
         path: a folder or file; otherwise `AELAB_DATA`, then the cache.
     """
