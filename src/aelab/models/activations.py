@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules import activation as _torch_activations
 
 from aelab.errors import ConfigError, did_you_mean, one_of
@@ -101,6 +102,19 @@ def _make_from_class(activation: type[nn.Module], in_place: bool) -> nn.Module:
         ) from None
 
 
+class RMSNorm(nn.RMSNorm):
+    """torch's, which keeps its fused kernel in bfloat16.
+
+    Under autocast the input is bfloat16 and the factors are float32; torch then leaves the fused
+    kernel, with a warning. Cast to the type of the input they cost nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., *normalized_shape) -> the same shape and type."""
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
 _NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
     "bn1d": nn.BatchNorm1d,
     "bn2d": nn.BatchNorm2d,
@@ -108,8 +122,8 @@ _NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
     "batchnorm2d": nn.BatchNorm2d,
     "instancenorm2d": nn.InstanceNorm2d,
     "layernorm": nn.LayerNorm,
-    "rms": nn.RMSNorm,
-    "rmsnorm": nn.RMSNorm,
+    "rms": RMSNorm,
+    "rmsnorm": RMSNorm,
 }
 
 #: Every normalisation that a file may name (letter case does not matter).

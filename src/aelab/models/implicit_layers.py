@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError, did_you_mean, one_of
-from aelab.models.activations import Activation, make_activation
+from aelab.models.activations import Activation, RMSNorm, make_activation
 
 
 @dataclass
@@ -124,7 +124,7 @@ class FeatureNorm(nn.Module):
 
     def __init__(self, kind: str, num_features: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(num_features) if kind == "layer" else nn.RMSNorm(num_features)
+        self.norm = nn.LayerNorm(num_features) if kind == "layer" else RMSNorm(num_features)
 
     def forward(self, x: Tensor, statistics: Statistics, index: int) -> Tensor:
         """(P, B, F) -> the same shape; the statistics are unused."""

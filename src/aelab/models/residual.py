@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, ShapeError, did_you_mean, one_of
-from aelab.models.activations import Activation, make_activation
+from aelab.models.activations import Activation, RMSNorm, make_activation
 from aelab.models.reshaping import FlattenPixels, UnflattenPixels
 from aelab.models.shapes import image_shape
 
@@ -36,7 +36,7 @@ class PixelNorm(nn.Module):
 
     def __init__(self, channels: int, centered: bool = False) -> None:
         super().__init__()
-        self.norm: nn.Module = nn.LayerNorm(channels) if centered else nn.RMSNorm(channels)
+        self.norm: nn.Module = nn.LayerNorm(channels) if centered else RMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""

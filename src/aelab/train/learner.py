@@ -21,7 +21,7 @@ from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_g
 from aelab.train.guard.coming_in import refuse_no_model
 from aelab.train.guard.finite import floating_buffers, non_finite_names
 from aelab.train.guard.mending import UNCHANGED, Change
-from aelab.train.machine import choose_bfloat16, choose_threads
+from aelab.train.machine import choose_bfloat16, choose_threads, has_bfloat16_units
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
 
@@ -102,6 +102,7 @@ class SoloLearner:
         change: differences from the settings after a failure; the loop sets it before each batch.
         validation_batch: images that a validation computes at once, where the settings do not say;
             None: not chosen yet; 0: as in training, as in earlier versions.
+        precision_open: whether `bfloat16` is still to be chosen by timing a step of each.
     """
 
     model: nn.Module
@@ -116,6 +117,7 @@ class SoloLearner:
     ema_since: dict[str, int] = field(default_factory=dict, metadata=_STORED)
     ema_warms_up: bool = field(default=True, metadata=_STORED)
     validation_batch: int | None = field(default=None, metadata=_STORED)
+    precision_open: bool = False
     change: Change = UNCHANGED
 
     @property
@@ -341,6 +343,7 @@ class SoloLearner:
         if numbers["device"] != self.device.type:
             # On another kind of device bits differ anyway, and its own precision is faster.
             self.bfloat16 = own_precision
+        self.precision_open = False
         self._load_optimizer(tensors, numbers)
         self.schedule.load_state_dict(numbers["schedule"])
         for parameter, name in self._trained_names().items():
@@ -412,6 +415,9 @@ def make_learner(
         unwatched=frozenset(non_finite_names(floating_buffers(model))),
         channels_last=layout,
         bfloat16=choose_bfloat16(settings.precision, place),
+        precision_open=settings.precision == "auto"
+        and place.type == "cpu"
+        and has_bfloat16_units(),
         threads=settings.threads or choose_threads(),
     )
 

@@ -30,6 +30,7 @@ from aelab.train.guard.mending import change_at, is_skipped
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
+from aelab.train.precision import settle_precision
 from aelab.train.state import State
 from aelab.train.validation import noise_shape_of, validation_of
 from aelab.train.validation_size import choose_validation_size
@@ -90,6 +91,11 @@ def fit(
         tasks = _with_validation_size(state, tasks, held_out)
 
     draws = [Draws(task.settings.seed, first.device) for task in tasks]
+    settle_precision(
+        state,
+        tasks,
+        lambda: [next_batch(state, 0, tasks[0], sets.at(clock.epoch), draws[0])],
+    )
 
     def evidence(run: int) -> Evidence:
         """Access to batches and sets, for the diagnosis if a run fails; nothing is read now."""

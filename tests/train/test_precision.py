@@ -1,0 +1,126 @@
+"""`precision: auto`: float32 where the processor lacks the units, else what a step of each says."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from aelab.losses import make_objective
+from aelab.models import EncoderDecoder, make_normalization, small_image_ae
+from aelab.train import FitSettings, State, fit, make_state, precision
+from aelab.train.forward import forward
+from aelab.train.precision import StepTimes, time_steps
+from aelab.types import Images, TermSpec
+
+SETTINGS = FitSettings(batch_size=8, max_images=32, threads=1, precision="auto")
+OBJECTIVE = [TermSpec("l2", "l2")]
+
+
+def _state(settings: FitSettings = SETTINGS) -> State:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+    decoder = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+    return make_state(EncoderDecoder(encoder, decoder), settings)
+
+
+def _images() -> Images:
+    generator = torch.Generator().manual_seed(1)
+    return Images(torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=generator))
+
+
+def _trained(state: State, settings: FitSettings = SETTINGS) -> dict[str, torch.Tensor]:
+    list(fit(state, make_objective(OBJECTIVE), _images(), _images(), settings))
+    return state.stored()[0]
+
+
+@pytest.fixture
+def units(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Sets whether this processor has bfloat16 units."""
+
+    def there(found: bool) -> None:
+        """As torch tells it."""
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": found})
+
+    return there
+
+
+def _times(monkeypatch: pytest.MonkeyPatch, times: StepTimes) -> list[int]:
+    """Timing really makes its steps, and gives these times; returns a list of the calls."""
+    calls: list[int] = []
+
+    def timed(step: Callable[[bool], None], now: object) -> StepTimes:
+        """One step of each."""
+        step(False)
+        step(True)
+        calls.append(1)
+        return times
+
+    monkeypatch.setattr(precision, "time_steps", timed)
+    return calls
+
+
+def test_without_units_nothing_is_timed(
+    units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units(False)
+    calls = _times(monkeypatch, StepTimes(2.0, 1.0))
+    state = _state()
+    _trained(state)
+    assert not calls and not state.learner.members[0].bfloat16
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(1.1, False), (1.3, True)])
+def test_bfloat16_is_chosen_where_a_step_is_a_fifth_faster(
+    gain: float, chosen: bool, units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units(True)
+    calls = _times(monkeypatch, StepTimes(gain, 1.0))
+    state = _state()
+    auto = _trained(state)
+    assert len(calls) == 1 and state.stored()[1]["bfloat16"] is chosen
+    name = "bfloat16" if chosen else "float32"
+    said = FitSettings(batch_size=8, max_images=32, threads=1, precision=name)  # type: ignore[arg-type]
+    same = _trained(_state(said), said)
+    assert auto.keys() == same.keys()  # timing left no trace: weights, moments, window
+    assert all(auto[key].equal(same[key]) for key in auto)
+
+
+def test_a_run_that_continues_keeps_its_precision(
+    units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units(True)
+    calls = _times(monkeypatch, StepTimes(2.0, 1.0))
+    state = _state()
+    _trained(state)
+    again = _state()
+    again.load(*state.stored())
+    _times(monkeypatch, StepTimes(1.0, 2.0))
+    list(fit(again, make_objective(OBJECTIVE), _images(), None, SETTINGS))
+    assert len(calls) == 1 and again.learner.members[0].bfloat16
+
+
+def test_the_fastest_step_of_each_counts() -> None:
+    seconds = {False: iter([9.0, 3.0, 2.0, 4.0, 5, 5, 5, 5]), True: iter([9.0, 1.5] + [1.0] * 6)}
+    clock = [0.0]
+
+    def step(bfloat16: bool) -> None:
+        """Takes its time."""
+        clock[0] += float(next(seconds[bfloat16])) / 10
+
+    assert time_steps(step, lambda: clock[0]).gain == pytest.approx(2.0)
+
+
+def test_norms_keep_their_fused_kernels_in_bfloat16() -> None:
+    model = small_image_ae((1, 16, 16), 4)
+    objective = make_objective(OBJECTIVE)
+    images = torch.rand(4, 1, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns where it leaves the fused kernel
+        forward(model, objective, images, images, None, images_seen=0, bfloat16=True)
+        norm = make_normalization("rms", 8)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            norm(torch.rand(4, 8).bfloat16())
