@@ -1,8 +1,8 @@
 """Forecasts on recorded curves: coverage of the 80 % interval, and errors beside those of rivals.
 
-The matrices are cut into two halves by their names. `--fit` prints the quantiles of the first
-half, which `aelab.analysis.forecast.QUANTILES` holds; the tables are of the second half, which
-nothing was fitted to.
+Coverage is measured by leaving out one matrix after the other: its intervals have the quantiles of
+all others, so no run is judged by itself or by its siblings. `--fit` prints the quantiles of all
+matrices, which are in `aelab.analysis.forecast.QUANTILES`.
 
     python benchmarks/forecast/calibrate.py [--fit] [--rivals] [--curves FILE]
 """
@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import sys
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,10 @@ CURVES = Path(__file__).parents[2] / "tests" / "analysis" / "curves.json"
 
 #: Parts of the budget at which forecasts are made.
 SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+#: Quantiles are those of chances so much further from one half.
+WIDER = 1.04
 
 
 class Case(NamedTuple):
@@ -51,17 +54,17 @@ class Case(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--curves", type=Path, default=CURVES)
-    parser.add_argument("--fit", action="store_true", help="print quantiles of the first half")
+    parser.add_argument("--fit", action="store_true", help="print the quantiles")
     parser.add_argument("--rivals", action="store_true", help="also the errors of other ways")
     given = parser.parse_args()
     curves = usable(json.loads(given.curves.read_text()))
-    first, second = (cases([c for c in curves if half(c) == side], curves) for side in (0, 1))
+    some = cases(curves)
     print(f"{len(curves)} curves of {len({c['matrix'] for c in curves})} matrices")
     if given.fit:
-        print(fitted(first))
-    print_coverage(second)
+        print(fitted(some))
+    print_coverage(some)
     if given.rivals:
-        print_errors(second)
+        print_errors(some)
     return 0
 
 
@@ -70,15 +73,10 @@ def usable(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [c for c in curves if all(loss is not None and loss > 0 for loss in c["loss"])]
 
 
-def half(curve: dict[str, Any]) -> int:
-    """Which half the matrix of a curve belongs to, by its name alone."""
-    return zlib.crc32(curve["matrix"].encode()) % 2
-
-
-def cases(some: list[dict[str, Any]], curves: list[dict[str, Any]]) -> list[Case]:
+def cases(curves: list[dict[str, Any]]) -> list[Case]:
     """Every curve cut at every part, with and without its siblings."""
     found = []
-    for curve in some:
+    for curve in curves:
         siblings = [
             (other["images"], other["loss"])
             for other in curves
@@ -106,32 +104,54 @@ def cut(curve: dict[str, Any], share: float, siblings: Any = ()) -> fc.Known | N
     )
 
 
+def distances(some: list[Case]) -> np.ndarray:
+    """How far each real end is from the middle of its guess, in spreads."""
+    return np.array([fc.distance(fc.guess(case.known), case.level) for case in some])
+
+
+def quantiles_of(gaps: np.ndarray) -> np.ndarray:
+    """At `CHANCES`, a little wider: the curves of a matrix are alike, so they count as fewer."""
+    chances = 0.5 + (np.array(fc.CHANCES) - 0.5) * WIDER
+    return np.quantile(gaps, chances.clip(0, 1))
+
+
 def fitted(some: list[Case]) -> str:
     """The quantiles of distances, as Python to paste."""
-    lines = []
-    for share in SHARES:
-        gaps = [fc.distance(fc.guess(c.known), c.level) for c in some if c.share == share]
-        told = ", ".join(f"{gap:.2f}" for gap in np.quantile(gaps, fc.CHANCES))
-        lines.append(f"    {share}: ({told}),")
-    return "\n".join(["QUANTILES = {", *lines, "}"])
+    gaps, lines = distances(some), ["QUANTILES: dict[Kind, dict[float, tuple[float, ...]]] = {"]
+    for kind in ("steady", "falling", "warmup"):
+        lines.append(f'    "{kind}": {{')
+        for share in SHARES:
+            own = [c.share == share and c.known.kind == kind for c in some]
+            told = ", ".join(f"{gap:.2f}" for gap in quantiles_of(gaps[own]))
+            lines.append(f"        {share}: ({told}),")
+        lines.append("    },")
+    return "\n".join([*lines, "}"])
 
 
 def print_coverage(some: list[Case]) -> None:
-    """How often the real end is in the interval, and how long that is."""
+    """How often the real end is in the interval whose quantiles are those of all other matrices."""
+    gaps, guesses = distances(some), [fc.guess(case.known) for case in some]
+    names = np.array([case.curve["matrix"] for case in some])
+    groups = np.array([f"{case.share} {case.known.kind}" for case in some])
+    low, high = np.zeros(len(some)), np.zeros(len(some))
+    for name in set(names):
+        for group in set(groups[names == name]):
+            own, others = (groups == group) & (names == name), (groups == group) & (names != name)
+            at = quantiles_of(gaps[others])
+            low[own], high[own] = at[fc.CHANCES.index(0.1)], at[fc.CHANCES.index(0.9)]
+    inside = (low <= gaps) & (gaps <= high)
+    ends = [fc.levels(g, np.array(at)) for g, *at in zip(guesses, low, high, strict=True)]
+    widths = np.array([told[1] / told[0] - 1 for told in ends])
     schedules = sorted({case.curve["schedule"] for case in some})
     heads = ["part seen", "n", "in the interval", *schedules, "with siblings", "median width"]
     print(f"\n| {' | '.join(heads)} |\n|{'--:|' * len(heads)}")
     for share in SHARES:
-        own = [case for case in some if case.share == share]
-        told = [fc.forecast(case.known) for case in own]
-        ends = [math.exp(case.level) for case in own]
-        inside = np.array([f.low <= end <= f.high for f, end in zip(told, ends, strict=True)])
-        chosen = [[case.curve["schedule"] == name for case in own] for name in schedules]
-        chosen.append([case.has_siblings for case in own])
-        rates = [f"{100 * inside[np.array(some)].mean():.0f} %" for some in chosen]
-        width = np.median([f.high / f.low - 1 for f in told])
-        cells = [f"{100 * share:.0f} %", str(len(own)), f"{100 * inside.mean():.0f} %", *rates]
-        print(f"| {' | '.join(cells)} | {100 * width:.0f} % |")
+        own = np.array([case.share == share for case in some])
+        parts = [own & [case.curve["schedule"] == name for case in some] for name in schedules]
+        parts = [own, *parts, own & [case.has_siblings for case in some]]
+        rates = [f"{100 * inside[part].mean():.0f} %" for part in parts]
+        cells = [f"{100 * share:.0f} %", str(own.sum()), *rates]
+        print(f"| {' | '.join(cells)} | {100 * np.median(widths[own]):.0f} % |")
 
 
 def print_errors(some: list[Case]) -> None:

@@ -124,6 +124,7 @@ def main() -> int:
     given.runs.mkdir(parents=True, exist_ok=True)
     matrices = [(net, data) for data in DATA for net in NETS]
     random.Random(0).shuffle(matrices)  # what is there after half the time is a sample of all
+    matrices[LONG + 1 :] = sorted(matrices[LONG + 1 :], key=lambda pair: IMAGES[pair[0]][0] < 8_000)
     for number, (net, data) in enumerate(matrices[: given.most] if not given.collect else ()):
         file = given.runs / f"{net}-{data}.yml"
         file.write_text(experiment(net, data, is_short=number >= LONG))

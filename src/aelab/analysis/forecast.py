@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,11 @@ MOST_SIBLINGS = 12
 _STEPS = 512
 
 
+#: How a learning rate goes: it ends above half of its peak, it ends below, or it ends below after
+#: it has begun below. Each kind has its own quantiles.
+Kind = Literal["steady", "falling", "warmup"]
+
+
 class Prior(NamedTuple):
     """What is thought of a curve before it is seen; measured on the calibration curves.
 
@@ -67,19 +72,19 @@ class Prior(NamedTuple):
         rise: how far the end may be above the present, in tenths and typical steps.
     """
 
-    fall: tuple[float, float] = (0.49, 0.25)
-    gain: tuple[float, float] = (0.04, 0.05)
-    noise: float = 0.004
-    unforeseen: float = 0.1
+    fall: tuple[float, float] = (0.45, 0.22)
+    gain: tuple[float, float] = (0.075, 0.03)
+    noise: float = 0.0055
+    unforeseen: float = 0.16
     floor: float = 0.02
-    sibling: float = 0.6
-    recent: float = 4.0
-    trust: float = 9.0
+    sibling: float = 0.4
+    recent: float = 3.0
+    trust: float = 2.0
     fitted: float = 0.7
-    margin: float = 0.1
-    slowing: float = 0.5
-    farthest: float = 6.0
-    rise: float = 0.5
+    margin: float = 0.08
+    slowing: float = 0.4
+    farthest: float = 2.7
+    rise: float = 0.25
 
 
 class Known(NamedTuple):
@@ -90,7 +95,8 @@ class Known(NamedTuple):
         levels: (N,) logarithms of the losses.
         area: (N,) area under the rate's factor, in images; that at the end is `end_area`.
         factor: (N,) of the rate; that at the end is `end_factor`.
-        siblings: each a function of images to the log loss of a finished run.
+        siblings: of finished runs, the log losses at `images` and the last one.
+        kind: of the schedule.
     """
 
     images: Vector
@@ -101,6 +107,7 @@ class Known(NamedTuple):
     end_area: float
     end_factor: float
     siblings: tuple[tuple[Vector, float], ...] = ()
+    kind: Kind = "steady"
 
 
 class Guess(NamedTuple):
@@ -266,18 +273,47 @@ def known_curve(
     )
     return Known(
         x, np.array(used.y), area, np.interp(x, grid, factors),
-        float(end), float(areas[-1]), float(factors[-1]), alike,
+        float(end), float(areas[-1]), float(factors[-1]), alike, _kind_of(factors),
     )  # fmt: skip
+
+
+def _kind_of(factors: Vector) -> Kind:
+    half = float(factors.max()) / 2
+    if factors[-1] > half:
+        return "steady"
+    return "falling" if factors[0] > half else "warmup"
 
 
 #: Chances for which the quantiles of the calibration stand.
 CHANCES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
-#: Part of a run seen -> quantiles of `distance`(final level); between, they go over into
-#: each other along the logarithm of the part. Made by benchmarks/forecast/calibrate.py.
-QUANTILES: dict[float, tuple[float, ...]] = {
-    0.05: (-3.0, -2.0, -1.28, -0.7, 0.0, 0.7, 1.28, 2.0, 3.0),
-    0.5: (-3.0, -2.0, -1.28, -0.7, 0.0, 0.7, 1.28, 2.0, 3.0),
+#: Kind of schedule -> part of a run seen -> quantiles of `distance`(final level); between parts
+#: they go over into each other along the logarithm. Made by benchmarks/forecast/calibrate.py.
+QUANTILES: dict[Kind, dict[float, tuple[float, ...]]] = {
+    "steady": {
+        0.05: (-4.68, -3.00, -2.44, -1.87, -0.62, -0.08, 0.60, 0.76, 0.78),
+        0.1: (-3.43, -2.03, -1.72, -1.31, -0.40, 0.36, 0.61, 0.71, 0.94),
+        0.25: (-1.18, -0.79, -0.65, -0.38, -0.08, 0.04, 0.36, 0.48, 0.79),
+        0.5: (-0.72, -0.53, -0.43, -0.22, -0.07, 0.14, 0.42, 0.48, 0.84),
+        0.75: (-0.67, -0.63, -0.29, -0.20, -0.03, 0.10, 0.19, 0.49, 0.77),
+        0.9: (-0.40, -0.32, -0.27, -0.14, -0.04, 0.01, 0.11, 0.21, 0.28),
+    },
+    "falling": {
+        0.05: (-3.70, -3.49, -2.84, -1.58, -0.61, 0.22, 0.63, 0.78, 0.94),
+        0.1: (-2.84, -2.12, -1.29, -1.01, -0.28, 0.32, 0.58, 0.74, 1.13),
+        0.25: (-2.53, -1.22, -0.62, -0.22, 0.00, 0.39, 0.51, 0.68, 0.95),
+        0.5: (-3.43, -0.24, -0.15, -0.04, 0.15, 0.31, 0.50, 0.57, 0.72),
+        0.75: (-0.44, -0.31, -0.09, 0.03, 0.15, 0.26, 0.32, 0.37, 0.42),
+        0.9: (-0.15, -0.04, -0.01, 0.07, 0.14, 0.19, 0.26, 0.33, 0.67),
+    },
+    "warmup": {
+        0.05: (-3.12, -2.56, -1.85, -1.58, -0.93, -0.32, 0.18, 0.45, 0.90),
+        0.1: (-3.05, -2.87, -2.68, -2.01, -0.72, 0.10, 0.57, 0.97, 1.15),
+        0.25: (-0.82, -0.69, -0.46, -0.13, -0.02, 0.15, 0.51, 0.74, 0.86),
+        0.5: (-0.38, -0.19, -0.07, -0.02, 0.13, 0.35, 0.55, 0.56, 0.57),
+        0.75: (-0.06, -0.02, -0.01, 0.10, 0.18, 0.24, 0.36, 0.47, 0.59),
+        0.9: (-0.02, -0.00, -0.00, 0.05, 0.10, 0.12, 0.23, 0.29, 0.72),
+    },
 }
 
 #: A smaller part than this is not told from: nothing was calibrated there.
@@ -299,6 +335,7 @@ class Forecast:
         share: part of the run that was seen, 0..1.
         points: points of the curve that were seen.
         guess: of the logarithm of the loss, before calibration.
+        kind: of the schedule.
     """
 
     reason: str = ""
@@ -309,6 +346,7 @@ class Forecast:
     share: float = 0.0
     points: int = 0
     guess: Guess = NO_GUESS
+    kind: Kind = "steady"
 
     @property
     def is_told(self) -> bool:
@@ -334,11 +372,11 @@ class Forecast:
             return math.nan
         if target <= 0:
             return 0.0
-        return _chance(distance(self.guess, math.log(target)), quantiles(self.share))
+        return _chance(distance(self.guess, math.log(target)), quantiles(self.share, self.kind))
 
     def ends(self, chances: Vector) -> Vector:
         """The losses below which the run ends with these chances, 0.01..0.99."""
-        return levels(self.guess, np.interp(chances, CHANCES, quantiles(self.share)))
+        return levels(self.guess, np.interp(chances, CHANCES, quantiles(self.share, self.kind)))
 
     def words(self, target: float | None = None) -> str:
         """The forecast as a sentence without its full stop.
@@ -377,9 +415,11 @@ def forecast(known: Known | None) -> Forecast:
     if share < LEAST_SHARE:
         return Forecast(f"only {100 * share:.0f} % of the run is seen")
     guessed = guess(known)
-    at = quantiles(share)[[CHANCES.index(chance) for chance in (0.1, 0.5, 0.9)]]
+    at = quantiles(share, known.kind)[[CHANCES.index(chance) for chance in (0.1, 0.5, 0.9)]]
     low, loss, high = (float(end) for end in levels(guessed, at))
-    return Forecast("", loss, low, high, round(known.end), share, len(known.images), guessed)
+    return Forecast(
+        "", loss, low, high, round(known.end), share, len(known.images), guessed, known.kind
+    )
 
 
 def levels(guessed: Guess, distances: Vector) -> Vector:
@@ -395,11 +435,11 @@ def distance(guessed: Guess, level: float) -> float:
     return gap / (guessed.below if gap < 0 else guessed.above)
 
 
-def quantiles(share: float) -> Vector:
+def quantiles(share: float, kind: Kind) -> Vector:
     """Of `distance`, at `CHANCES`, for the part of a run that was seen."""
-    shares = sorted(QUANTILES)
-    table = np.array([QUANTILES[known] for known in shares])
-    logs = np.log(shares)
+    of_kind = QUANTILES[kind]
+    shares = sorted(of_kind)
+    table, logs = np.array([of_kind[known] for known in shares]), np.log(shares)
     return np.array([np.interp(math.log(share), logs, table[:, i]) for i in range(len(CHANCES))])
 
 
