@@ -1,8 +1,8 @@
-"""What to run: one YAML file in, a list of fully resolved runs out.
+"""Reads one YAML experiment file and returns a list of fully resolved runs.
 
-`load` reads the file with positions, `$extends`, `matrix` and `$filter`; `evaluate_block` turns a
-block of Python into a value under restriction. This room knows no torch: the names that a block
-may use, and the attributes it may read, are handed to it by the catalogue.
+`load` reads the file with positions, `$extends`, `matrix` and `$filter`; `evaluate_block` evaluates
+a block of restricted Python. This package does not import torch: the catalogue passes in the names
+that a block may use and the attributes it may read.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from aelab.parts import reinstall
 if TYPE_CHECKING:
     from aelab.config.experiment import RunSpec
 
-#: Names that old files found in scope, and that only --trust gives.
+#: Names that were in scope in old files, and that need --trust here.
 OLD_NAMESPACE = frozenset(
     "json os re random itertools secrets shutil sys ast Path np numpy yaml tqdm pd pandas "
     "transformers torchaudio subprocess pickle io importlib inspect types gc".split()
@@ -45,13 +45,13 @@ OLD_NAMESPACE = frozenset(
 
 
 _RETURN_HINT = "the last line of a block is its value: write it without return"
-#: What Python says of a common slip -> what to write instead.
+#: Python's message for a common mistake -> a hint what to write instead.
 _SYNTAX_HINTS: dict[str, str] = {
     "'return' outside function": _RETURN_HINT,
 }
 
 
-#: Packages that are published under another name than they are imported by.
+#: Import name -> name of the published package, where the two differ.
 _PUBLISHED_AS = {
     "PIL": "pillow",
     "attr": "attrs",
@@ -67,8 +67,8 @@ class Block:
     """A piece of Python in a file.
 
     Attributes:
-        text: after substitution.
-        where: file, the line and column of the first line of text, and the key.
+        text: the text after substitution.
+        where: file, line and column of the first line of text, and the key.
     """
 
     text: str
@@ -77,13 +77,13 @@ class Block:
 
 @dataclass(frozen=True)
 class ParsedBlock:
-    """A block as a tree, before restriction.
+    """A block as a syntax tree, before restriction.
 
     Attributes:
         body: all statements but the last.
         value: the last expression.
-        roots: under trust, the folders that its imports are found from.
-        partly: old modules that it imports with `*`, of which aelab has only a part.
+        roots: under trust, the folders in which its imports are searched.
+        partly: old modules it imports with `*`, of which aelab offers only a part.
     """
 
     body: list[ast.stmt]
@@ -94,14 +94,14 @@ class ParsedBlock:
 
 @dataclass
 class Scope:
-    """The names that the blocks of one run share; nothing of it outlives the run.
+    """The names shared by the blocks of one run; discarded after the run.
 
     Args:
         names: the catalogue: name -> part.
-        attributes: exact type -> what a block may do with it (see `guards`).
+        attributes: exact type -> the allowed operations (see `guards`).
         variables: typed matrix values by name.
         trust: run blocks as plain Python.
-        folder: of the file; under trust, imports are looked for here and above.
+        folder: the file's folder; under trust, imports are searched here and above.
         places: where each variable was defined, for messages.
 
     Raises:
@@ -137,18 +137,18 @@ class Scope:
         self.namespace["__name__"] = "aelab_block"
 
     def define(self, name: str, value: Any) -> None:
-        """Give later blocks a name; the underscore names are the guards' own."""
+        """Define a name for later blocks; names with an underscore belong to the guards."""
         if name.startswith("_"):
             raise RefusedError(f"a block cannot define '{name}' (it begins with an underscore)")
         self.namespace[name] = value
 
     def print(self, *values: object) -> None:
-        """What `print` does in a block: the line is kept in `printed`."""
+        """`print` of a block: keeps the line in `printed`."""
         self.printed.append(" ".join(map(str, values)))
 
 
 def _loaded(name: str, *context: object) -> None:
-    """What C code that a block calls imports with: nothing new, and nothing is handed over.
+    """The import function for C code that a block calls: allows only modules already loaded.
 
     Under a dispatch mode torch's C code imports `torch` by the builtins of the Python function that
     is running, and takes the module from `sys.modules` itself. Blocks cannot name this.
@@ -158,7 +158,7 @@ def _loaded(name: str, *context: object) -> None:
 
 
 def _print_aside(*values: object, **options: Any) -> None:
-    """`print` of a trusted block: to standard error, for standard output holds a verb's answer."""
+    """`print` of a trusted block, to standard error: standard output holds the verb's answer."""
     builtins.print(*values, **{"file": sys.stderr, **options})
 
 
@@ -169,17 +169,17 @@ def parse_block(
     trust: bool = False,
     folder: Path | None = None,
 ) -> ParsedBlock:
-    """The tree of a block, imports resolved and dictionaries of choices reduced.
+    """The syntax tree of a block, with imports resolved and dictionaries of choices reduced.
 
     Args:
         block: the text and its place.
-        variables: typed matrix values, which may choose in `{...}[name]`.
-        trust: do not refuse anything.
-        folder: of the file; under trust, what its project has stays an import.
+        variables: typed matrix values, which select in `{...}[name]`.
+        trust: refuse nothing.
+        folder: the file's folder; under trust, modules of its project stay real imports.
 
     Raises:
         ConfigError: the text is no Python, or it has no value.
-        RefusedError: it uses what only --trust allows (the first such place).
+        RefusedError: it uses something that needs --trust (the first such place).
     """
     errors, parsed = inspect_block(block, variables, trust=trust, folder=folder)
     if errors:
@@ -195,7 +195,7 @@ def inspect_block(
     trust: bool = False,
     folder: Path | None = None,
 ) -> tuple[list[ConfigError], ParsedBlock | None]:
-    """Like `parse_block`, but with every error of the block instead of the first."""
+    """Like `parse_block`, but returns every error of the block instead of raising the first."""
     try:
         return _inspect(block, variables or {}, trust=trust, folder=folder)
     except ConfigError as error:
@@ -226,10 +226,10 @@ def _inspect(
 
 
 def _refuse_what_python_refuses(body: list[ast.stmt], value: ast.expr, where: Where) -> None:
-    """Much is no Python although it can be parsed: `return` outside a function, `f(x=1, x=2)`.
+    """Raise for code that parses but does not compile: `return` outside a function, `f(x=1, x=2)`.
 
     Raises:
-        ConfigError: with the place that Python names.
+        ConfigError: with the place that Python reports.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
@@ -250,8 +250,8 @@ def evaluate_block(block: Block, scope: Scope) -> Any:
     """The value of a block; its assignments stay in the scope for later blocks of the run.
 
     Raises:
-        RefusedError: the block asked for what only --trust allows.
-        ConfigError: anything else that went wrong, with file, line, column and key.
+        RefusedError: the block uses something that needs --trust.
+        ConfigError: any other failure, with file, line, column and key.
         AelabError: errors of the parts themselves, with the place added.
         Problems: several of them at once.
     """
@@ -269,7 +269,7 @@ def _plain_to_see(block: Block, scope: Scope) -> list[ConfigError]:
     errors, parsed = inspect_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     if parsed is None or scope.trust:
         return []
-    # A name of a refused import or class is missing there, not wherever it is used.
+    # The names of a refused import or class are reported at the import, not at each use.
     refused = _bound_by_statements(_syntax_tree(block)) if errors else frozenset()
     tree = ast.Module(body=[*parsed.body, ast.Expr(parsed.value)], type_ignores=[])
     nodes = list(ast.walk(tree))
@@ -291,7 +291,7 @@ def _plain_to_see(block: Block, scope: Scope) -> list[ConfigError]:
 
 
 def _bound_by_statements(tree: ast.Module) -> frozenset[str]:
-    """The names that imports, classes and the like bind; `*` where an import does not tell them."""
+    """The names bound by imports, classes, handlers and patterns; `*` for an import of all."""
     found: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -307,7 +307,7 @@ def _bound_by_statements(tree: ast.Module) -> frozenset[str]:
 
 
 def _wrong_arguments(part: Any, call: ast.Call, where: Where) -> list[ConfigError]:
-    """What a part of the catalogue says of the names of the arguments that a call gives."""
+    """Errors for arguments that the called part of the catalogue does not have."""
     found = []
     for keyword in call.keywords:
         if keyword.arg is None or getattr(part, "signature", None) is None:
@@ -321,7 +321,7 @@ def _wrong_arguments(part: Any, call: ast.Call, where: Where) -> list[ConfigErro
 
 
 def _same_place(one: AelabError, other: AelabError) -> bool:
-    """Whether two errors are of the same place; without a column, of the same line."""
+    """Whether two errors have the same place or the same message."""
     return _position(one) == _position(other) or one.message == other.message
 
 
@@ -331,7 +331,7 @@ def _position(error: AelabError) -> tuple[int, int]:
 
 
 def _evaluated(block: Block, scope: Scope) -> Any:
-    """As `evaluate`, but of several mistakes only the one that is met first."""
+    """The value of a block; raises only the first of several mistakes."""
     parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
     try:
         with warnings.catch_warnings():
@@ -365,18 +365,18 @@ def evaluate_blocks(
     scope: Scope,
     entering: Callable[[str], AbstractContextManager[Any]] = lambda key: nullcontext(),
 ) -> dict[str, Any]:
-    """All blocks of a run in order: `globals` become names of the scope, the others are returned.
+    """Evaluates all blocks of a run in order; `globals` become names of the scope.
 
     Args:
-        run: whose blocks.
-        scope: their names.
-        entering: key -> what is entered while that block, no global, is evaluated.
+        run: the run.
+        scope: the names for its blocks.
+        entering: key -> context manager around the evaluation of that block; not for globals.
 
     Returns:
         key -> value, for `model`, `train_set`, ...
 
     Raises:
-        AelabError: of a block; several as `Problems`. Where a global is wrong, of that alone.
+        AelabError: a block failed; several as `Problems`. A wrong global is raised at once.
     """
     values, mistakes = {}, Mistakes()
     for key, block in run.blocks.items():
@@ -410,7 +410,7 @@ def _syntax_tree(block: Block) -> ast.Module:
 
 
 class _Choices(ast.NodeTransformer):
-    """Reduces `{"a": x, "b": y}["a"]` to `x`: `y` is neither built nor part of the identity."""
+    """Reduces `{"a": x, "b": y}["a"]` to `x`, so that `y` is not built and not in the identity."""
 
     def __init__(self, variables: Mapping[str, Any], tree: ast.AST, where: Where) -> None:
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -420,7 +420,7 @@ class _Choices(ast.NodeTransformer):
         self.errors: list[ConfigError] = []
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """The chosen branch of a dictionary written out in place; anything else as it is."""
+        """The chosen branch of a literal dictionary; other nodes unchanged."""
         if not isinstance(node.value, ast.Dict) or not isinstance(node.ctx, ast.Load):
             return self.generic_visit(node)
         keys = node.value.keys
@@ -443,7 +443,7 @@ class _Choices(ast.NodeTransformer):
             return node
 
     def missing(self, node: ast.Subscript, wanted: Any, keys: list[Any]) -> ConfigError:
-        """The error for a key that the written-out dictionary lacks."""
+        """The error for a key that the literal dictionary lacks."""
         possible = ", ".join(repr(key) for key in keys)
         near = did_you_mean(str(wanted), [str(key) for key in keys])
         place = self.where.at(line=node.slice.lineno, column=node.slice.col_offset + 1)
@@ -451,7 +451,7 @@ class _Choices(ast.NodeTransformer):
 
 
 def _split_value(body: list[ast.stmt], where: Where) -> tuple[list[ast.stmt], ast.expr]:
-    """All statements but the value, and the value."""
+    """Splits a block into its statements and its value, the last expression."""
     last = body[-1] if body else None
     if isinstance(last, ast.Expr):
         return body[:-1], last.value
@@ -479,11 +479,12 @@ def _compile(parsed: ParsedBlock, where: Where, *, trust: bool) -> tuple[Any, An
 
 
 def failing_place(trace: TracebackType | None, where: Where) -> Where:
-    """The innermost line of the file that the traceback went through."""
+    """The innermost line of the experiment file in a traceback."""
     place = where
     while trace is not None:
         code = trace.tb_frame.f_code
         if code.co_filename == str(where.file):
+            # Instructions have two bytes, so this is the entry of the failing one.
             positions = list(code.co_positions())[trace.tb_lasti // 2]
             column = positions[2]
             place = where.at(line=trace.tb_lineno, column=None if column is None else column + 1)
@@ -513,7 +514,7 @@ def _no_such_name(name: str, scope: Scope, place: Where, partly: Sequence[str]) 
 
 
 def _importer(error: ImportError) -> str:
-    """`FILE needs `: the innermost file of a traceback that is none of Python's own machinery."""
+    """Text `FILE needs `, with the innermost file of a traceback that is not Python's importer."""
     file, trace = "", error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -523,7 +524,7 @@ def _importer(error: ImportError) -> str:
 
 
 def _failed_import(error: ImportError, where: Where, folder: Path | None) -> ConfigError:
-    """What a trusted block's import lacks: a package, a module of the project, or a name."""
+    """The error for a failed import: a package, a module of the project, or a name is missing."""
     name = error.name or ""
     top = name.partition(".")[0]
     if not isinstance(error, ModuleNotFoundError):
@@ -540,7 +541,7 @@ def _failed_import(error: ImportError, where: Where, folder: Path | None) -> Con
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Imports are also looked for in `folder`."""
+    """Context manager: imports are also searched in `folder`."""
     sys.path.insert(0, str(folder))
     try:
         yield

@@ -1,4 +1,4 @@
-"""A YAML file as a tree in which everything knows its line and column.
+"""Parses a YAML file into a tree in which every node has its line and column.
 
     text  ->  ruamel.yaml's node graph  ->  Table | Items | Text
 
@@ -20,7 +20,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from aelab.errors import ConfigError, Problems, Where
 from aelab.findings import Finding
 
-#: More nodes than this is no experiment but an alias bomb (`&a [*b, *b, ...]`).
+#: Most nodes of a file; more are an alias bomb (`&a [*b, *b, ...]`), not an experiment.
 MOST_NODES = 100_000
 
 _NULL = re.compile(r"(~|null|Null|NULL|)\Z")
@@ -40,10 +40,10 @@ class Text:
     """A scalar.
 
     Attributes:
-        text: as it stands in the file, without the quotes that YAML itself removes.
-        value: `text` typed: a number, a boolean, None, or text.
+        text: the text of the file without YAML's quotes.
+        value: the typed value: a number, a boolean, None, or text.
         style: "plain", "quoted" or "block" (`|` and `>`).
-        where: its first character; for a block that of its first line of text.
+        where: the place of its first character; for a block, of its first line of text.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Text:
 
     @property
     def is_code_like(self) -> bool:
-        """A block scalar (`|`), or any text with a line break, is Python, whatever the key."""
+        """Whether the text is Python: a block scalar (`|`), or any text with a line break."""
         return isinstance(self.value, str) and (self.style == "block" or "\n" in self.text)
 
 
@@ -66,7 +66,7 @@ class Items:
 
 
 class Entry(NamedTuple):
-    """One key of a mapping: where the key stands, and its value."""
+    """One key of a mapping: its place, and its value."""
 
     where: Where
     tree: Tree
@@ -84,7 +84,7 @@ Tree = Text | Items | YamlMapping
 
 
 def scalar_value(text: str) -> Any:
-    """What an unquoted scalar means: YAML 1.2, with `_` between digits.
+    """The typed value of an unquoted scalar, by YAML 1.2 with `_` between digits.
 
     `1e-4` is a number, `1_000_000` an integer, `yes` and `1:30` are text.
     """
@@ -94,7 +94,7 @@ def scalar_value(text: str) -> Any:
         return True
     if _FALSE.match(text):
         return False
-    if len(text) > 3000:  # Python reads and writes no whole numbers of more than 4,300 digits
+    if len(text) > 3000:  # Python converts no whole numbers of more than 4,300 digits
         return text
     if _INTEGER.match(text):
         return int(text.replace("_", ""))
@@ -108,7 +108,7 @@ def scalar_value(text: str) -> Any:
 
 
 def to_python(tree: Tree) -> Any:
-    """Plain dictionaries, lists and scalars."""
+    """Converts a tree to plain dictionaries, lists and scalars."""
     if isinstance(tree, YamlMapping):
         return {key: to_python(entry.tree) for key, entry in tree.entries.items()}
     if isinstance(tree, Items):
@@ -127,7 +127,7 @@ def scalars(tree: Tree) -> Iterator[Text]:
 
 
 def old_booleans(tree: Tree) -> list[Finding]:
-    """A note for each unquoted `yes`, `no`, `on`, `off`: booleans in YAML 1.1, text in 1.2."""
+    """Notes for unquoted `yes`, `no`, `on`, `off`: booleans in YAML 1.1, text in 1.2."""
     return [
         Finding(
             "note",
@@ -143,7 +143,7 @@ def old_booleans(tree: Tree) -> list[Finding]:
 
 
 def parse(text: str, file: str) -> YamlMapping:
-    """The tree of one YAML file.
+    """Parses one YAML file.
 
     Raises:
         Problems: one or more ConfigErrors with line and column: not YAML at all, a key given
@@ -179,11 +179,11 @@ def _syntax_error(error: MarkedYAMLError, text: str, file: str) -> ConfigError:
     where = Where(file, line + 1, (mark.column if mark else 0) + 1)
     raw = (text.splitlines() or [""])[min(line, max(len(text.splitlines()) - 1, 0))]
     if "${" in raw and re.search(r"[\[{].*\$\{", raw):
-        mended = _REFERENCE_IN_FLOW.sub(lambda found: f'"{found.group()}"', raw).strip()
+        quoted = _REFERENCE_IN_FLOW.sub(lambda found: f'"{found.group()}"', raw).strip()
         return ConfigError(
             "a ${...} inside [ ] or { } needs quotes, because YAML reads the brace as its own",
             where=where,
-            hint=f"write: {mended}",
+            hint=f"write: {quoted}",
         )
     hint = "tabs cannot indent YAML; use spaces" if "\\t" in str(error.problem) else None
     context = f" ({error.context})" if error.context else ""
@@ -202,7 +202,7 @@ class _Reader:
         self.nodes = 0
 
     def tree(self, node: Node, key: str | None) -> Tree:
-        """A YAML node with its places; what is wrong goes to `errors`.
+        """Converts a YAML node with its places; problems are added to `errors`.
 
         Raises:
             Problems: if there are more values than `MOST_NODES`.
@@ -231,7 +231,7 @@ class _Reader:
         return self.scalar(node, key)
 
     def table(self, node: MappingNode, key: str | None) -> YamlMapping:
-        """A mapping with unique text keys; its own keys win over what `<<` merges in."""
+        """Converts a mapping with unique text keys; own keys take precedence over `<<`."""
         entries: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
         for key_node, value_node in node.value:
@@ -256,7 +256,7 @@ class _Reader:
         return YamlMapping({**merged, **entries}, self.place(node, key))
 
     def scalar(self, node: ScalarNode, key: str | None) -> Text:
-        """A scalar with its text, its value and the place where its text begins."""
+        """Converts a scalar, with its value and the place where its text begins."""
         where = self.place(node, key)
         if node.style in ("|", ">"):
             line = node.start_mark.line + 1
@@ -275,6 +275,6 @@ class _Reader:
         return 1
 
     def place(self, node: Node, key: str | None) -> Where:
-        """Where a node begins."""
+        """The place where a node begins."""
         mark = node.start_mark
         return Where(self.file, mark.line + 1, mark.column + 1, key)

@@ -1,4 +1,4 @@
-"""From a file to its runs: matrix, substitution, settings, blocks, names, identities."""
+"""Expands a file to its runs: matrix, substitution, settings, blocks, names, identities."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def load(
     """Read, expand and check an experiment file; nothing is built and no block is evaluated.
 
     Args:
-        path: of the YAML file.
+        path: path of the YAML file.
         trust: blocks may be any Python, and `$extends` may leave the folder.
         changes: top-level keys that the command line replaces (`max_inputs`, `load`, `seed`, ...).
-        names: of the catalogue's parts, which matrix keys must not shadow.
-        home: where the file stood before; left out, the folder it is in.
-        without: top-level keys that are passed over, as if the file did not have them.
+        names: names of the catalogue's parts, which matrix keys must not shadow.
+        home: the original folder of the file; its present folder if left out.
+        without: top-level keys to ignore.
 
     Raises:
         Problems: every error of the file at once, each with file, line, column and key.
@@ -81,19 +81,19 @@ def load(
 
 
 def _order(error: AelabError, path: Path) -> tuple[bool, int]:
-    """Errors in the order of the file, those of parents after them."""
+    """Sort key: errors in the order of the file, then those of parent files."""
     where = error.where or Where()
     return where.file != str(path), where.line or 0
 
 
-#: With these a trusted block may use a matrix value without its name.
-#: A loss that is written out: a function, a call, or a name of torch's (`F.l1_loss`).
+#: A loss written as Python: a function, a call, or a name of torch (`F.l1_loss`).
 _PYTHON = re.compile(r"lambda\b|[A-Za-z_]\w*\.|.*\(")
+#: With these a trusted block may use a matrix value without mentioning its name.
 _LOOKS_UP = re.compile(r"\b(eval|exec|globals|locals|vars|inspect)\b")
 
 
 class _Builder:
-    """Builds the runs of one file and collects every error on the way."""
+    """Builds the runs of one file and collects all errors."""
 
     def __init__(
         self, path: Path, source: ExperimentSource, *, trust: bool, home: Path | None = None
@@ -107,7 +107,7 @@ class _Builder:
         self.number_of_runs = 0
 
     def runs(self, names: Iterable[str]) -> list[RunSpec]:
-        """Every run of the matrix that the filter keeps, in order; problems go to `errors`."""
+        """All runs of the matrix that the filter keeps; problems are added to `errors`."""
         entries = dict(self.source.table.entries)
         matrix_entry = entries.pop("matrix", None)
         self.matrix = read_matrix(matrix_entry and matrix_entry.tree, names, self.errors)
@@ -125,7 +125,7 @@ class _Builder:
         return runs if hidden else with_twins(runs)
 
     def check_keys(self, entries: Mapping[str, Entry]) -> None:
-        """Unknown and missing keys, before anything is substituted."""
+        """Checks for unknown and missing keys, before substitution."""
         unknown = [k for k in entries if not is_known_key(k) and "${" not in k]
         self.errors += [
             _fallen_out(key, entries[key].where, owner)
@@ -139,7 +139,7 @@ class _Builder:
             self.errors.append(ConfigError(f"missing or empty: {', '.join(missing)}", where=where))
 
     def owner(self, key: str) -> str | None:
-        """The empty `matrix:` or `globals:` above a line that should be indented below it."""
+        """The empty `matrix:` or `globals:` above `key`, if `key` should be indented below it."""
         above = None
         for other, item in self.source.table.entries.items():
             tree = item.tree
@@ -152,7 +152,7 @@ class _Builder:
         return above
 
     def cell_runs(self, cell: Cell, template: YamlMapping) -> list[RunSpec]:
-        """The run, or the trials, of one matrix entry; none where something is wrong."""
+        """The run, or the trials, of one matrix entry; empty if it has errors."""
         before = len(self.errors)
         table = Substitution(cell.substitutions, self.errors).table(template)
         substituted = len(self.errors) == before
@@ -162,7 +162,7 @@ class _Builder:
         blocks = self.blocks(table)
         plain = self.plain_values(table, cell, blocks)
         stated = read_settings(plain, places, self.errors)
-        if not substituted:  # what is wrong with a value that was not filled in follows from that
+        if not substituted:  # errors of values that were not substituted only follow from that
             self.errors = [e for e in self.errors if not e.message.startswith("given '${")]
         parsed = self.parse(blocks if substituted else {}, cell.variables)
         if stated is None or not name or len(self.errors) > before:
@@ -208,7 +208,7 @@ class _Builder:
         return runs
 
     def name(self, table: YamlMapping) -> str:
-        """`experiment_name`, or an empty string where there is none that is legal."""
+        """`experiment_name`, or an empty string if it is missing or illegal."""
         entry = table.entries.get("experiment_name")
         if entry is None or _is_empty(entry.tree):
             return ""  # reported by check_keys
@@ -231,7 +231,7 @@ class _Builder:
         return name
 
     def blocks(self, table: YamlMapping) -> dict[str, Block]:
-        """Every value that is Python, `globals` first."""
+        """All values that are Python, `globals` first."""
         found: dict[str, Block] = {}
         if entry := table.entries.get("globals"):
             found |= self.globals(entry)
@@ -292,7 +292,7 @@ class _Builder:
     def parse(
         self, blocks: Mapping[str, Block], variables: Mapping[str, Any]
     ) -> dict[str, ParsedBlock]:
-        """Every block as a tree."""
+        """All blocks as syntax trees."""
         folder = self.home or real(self.path).parent
         parsed: dict[str, ParsedBlock] = {}
         for key, block in blocks.items():
@@ -303,7 +303,7 @@ class _Builder:
         return parsed
 
     def old_folders(self, template: YamlMapping, cell: Cell) -> tuple[str, ...]:
-        """Where old runners put this entry: the name is substituted with each dialect's slug."""
+        """The folders of this entry in old runners: the name with each dialect's slug."""
         tree = template.entries["experiment_name"].tree
         assert isinstance(tree, Text)
         others = {k: v for k, v in cell.substitutions.items() if k != "matrix_slug"}
@@ -311,7 +311,7 @@ class _Builder:
         return old_folders(kept.strip(), cell.values)
 
     def check_folders(self, runs: list[RunSpec]) -> None:
-        """Two runs never share a folder, nor does one lie in another's."""
+        """Adds errors for runs that share a folder, or whose folder lies inside another's."""
         taken: dict[str, RunSpec] = {}
         for run in runs:
             where = run.places.get("experiment_name", Where(run.file))
@@ -337,21 +337,21 @@ def describe(run: RunSpec) -> str:
 
 
 def _is_missing(key: str, tree: Tree) -> bool:
-    """Whether a required key has nothing; a setting of 0 or false is a wrong value instead."""
+    """Whether a required key has no value; 0 or false in a setting is a wrong value instead."""
     if key in RULES and isinstance(tree, Text):
         return tree.value is None or tree.value == ""
     return _is_empty(tree)
 
 
 def _is_empty(tree: Tree) -> bool:
-    """Old files required certain keys to be present and not empty, zero or false."""
+    """Whether a value is empty, zero or false, which old files treated as missing."""
     if isinstance(tree, Text):
         return not tree.value
     return not (tree.items if isinstance(tree, Items) else tree.entries)
 
 
 def _block(key: str, tree: Tree) -> Block:
-    """A value as Python: text as it is, anything else as the literal it means."""
+    """A value as Python code: text unchanged, other values as a literal."""
     if isinstance(tree, Text) and isinstance(tree.value, str):
         return Block(tree.text, tree.where.at(key=key))
     value = to_python(tree)
@@ -371,7 +371,7 @@ def _fallen_out(key: str, where: Where, owner: str) -> ConfigError:
 
 
 def _refuse_long_numbers(value: Any, where: Where) -> None:
-    """Python has no text for whole numbers of more than 4,300 digits; no setting is so long."""
+    """Raise for whole numbers too long for Python's conversion to text (4,300 digits)."""
     if isinstance(value, int) and value.bit_length() > 10_000:
         raise ConfigError("a whole number of more than 3,000 digits", where=where)
     inside = value.values() if isinstance(value, dict) else value
@@ -380,7 +380,7 @@ def _refuse_long_numbers(value: Any, where: Where) -> None:
 
 
 def _places(table: YamlMapping, prefix: str = "") -> dict[str, Where]:
-    """Key, dotted inside mappings -> where it stands."""
+    """Key, dotted inside mappings -> its place."""
     found = {}
     for key, entry in table.entries.items():
         found[prefix + key] = entry.where
@@ -414,7 +414,7 @@ def _findings(table: YamlMapping, settings: Settings) -> list[Finding]:
 
 
 def _spelled(values: Mapping[str, Any], table: YamlMapping) -> dict[str, Any]:
-    """The values under the keys that the file has for them; those of options under the first."""
+    """The values by the keys as spelled in the file; those of options by their first names."""
     return {
         _spelling(name, table.entries[name]) if name in table.entries else name: value
         for name, value in values.items()
@@ -422,14 +422,14 @@ def _spelled(values: Mapping[str, Any], table: YamlMapping) -> dict[str, Any]:
 
 
 def _spelling(name: str, entry: Entry) -> str:
-    """A setting as the file spells it, or its first name where an option or a `${name}` gave it."""
+    """A setting as spelled in the file; its first name if an option or `${name}` gave it."""
     key = entry.where.key or ""
     return key if setting_of(key) == name else first_name(name)
 
 
 def _resolved_text(cell: Cell, name: str, seed: int, blocks: Mapping[str, Block],
                    plain: Mapping[str, Any]) -> str:  # fmt: skip
-    """YAML that gives this run alone when it is loaded."""
+    """YAML text that, when loaded, gives only this run."""
     keys: dict[str, Any] = {}
     if cell.values:
         keys["matrix"] = {key: [value] for key, value in cell.values.items()}

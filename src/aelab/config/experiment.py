@@ -1,4 +1,4 @@
-"""What a file describes: an `Experiment` of `RunSpec`s, plain data."""
+"""The content of an experiment file as plain data: an `Experiment` of `RunSpec`s."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aelab.settings import Settings
 
 
 class Twin(NamedTuple):
-    """Another run of a file that has the same identity, and so the same result."""
+    """Another run of the file with the same identity, and therefore the same result."""
 
     name: str
     folder: str
@@ -29,7 +29,7 @@ class Twin(NamedTuple):
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run of a file, fully resolved; plain data that another process can be handed.
+    """One run of a file, fully resolved; plain data that can be sent to another process.
 
     Attributes:
         name: resolved `experiment_name`, with `_trial-N` where there are trials.
@@ -37,21 +37,21 @@ class RunSpec:
         matrix: matrix key -> typed value.
         matrix_id: position from 1 before filtering, zero-padded.
         matrix_slug: `key:value` of every matrix key.
-        trial: from 1; None where nothing is repeated.
-        seed: of everything random in this run.
+        trial: number from 1; None if nothing is repeated.
+        seed: seed of everything random in this run.
         settings: the plain keys.
         blocks: Python by key, `globals.NAME` first, then in the order of the file.
         resolved_text: YAML after substitution; loading it gives this run alone.
-        identity: hash of what can change the result, hexadecimal.
+        identity: hexadecimal hash of everything that can change the result.
         file: path of the experiment file as given.
-        home: the folder where the file stood when the run was made, if that is another than the
-            file's own: under trust its modules are imported from there.
-        text: of that file.
+        home: the folder of the file when the run was made, if the file was moved since: under
+            trust, its modules are imported from there.
+        text: text of the file.
         old_folders: where old runners may have put the same run.
-        findings: what a reader of its results must know, as far as the text tells.
-        same: the other runs of the file that are the same run: their matrix values differ only
-            where nothing mentions them.
-        places: key (dotted inside mappings, `matrix.lr` for variables) -> where it stands.
+        findings: notes and warnings that follow from the text of the file.
+        same: the other runs of the file with the same identity: their matrix values differ only
+            in keys that no block mentions.
+        places: key (dotted inside mappings, `matrix.lr` for variables) -> its place.
     """
 
     name: str
@@ -75,12 +75,12 @@ class RunSpec:
 
     @property
     def base(self) -> Path:
-        """Where relative paths of the file start."""
+        """The folder that relative paths in the file refer to."""
         return self.home or real(self.file).parent
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The typed variables that blocks see."""
+        """The typed variables of blocks."""
         return {key: value for key, value in self.matrix.items() if is_variable(key)}
 
     def scope(self, names: Mapping[str, Any], attributes: Mapping[type, frozenset[str]], *,
@@ -90,11 +90,11 @@ class RunSpec:
         return Scope(names, attributes, self.variables, trust, self.base, places)
 
     def text_behind(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
-        """What the blocks of some keys rest on: see `identity.text_behind`."""
+        """The blocks and values that some keys depend on; see `identity.text_behind`."""
         return text_behind(self._parsed(), self.variables, wanted)
 
     def words_behind(self, key: str) -> str:
-        """The same of one key on one line: the matrix values that it uses, then its Python."""
+        """One line for one key: the matrix values it uses, then its Python code."""
         blocks = self._parsed()
         found = text_behind(blocks, self.variables, key.__eq__)
         values = ", ".join(f"{name}={value!r}" for name, value in found["variables"].items())
@@ -103,7 +103,7 @@ class RunSpec:
         return f"{values}: {code}" if values else code
 
     def _parsed(self) -> dict[str, ParsedBlock]:
-        """The blocks as trees, whatever they may do: nothing of them is run."""
+        """The blocks as syntax trees, without checking or running them."""
         parsed = {
             key: inspect_block(block, self.variables, folder=self.base)[1]
             for key, block in self.blocks.items()
@@ -120,8 +120,8 @@ class Experiment:
         text: of the file.
         parents: path -> text of the files it extends.
         matrix: key -> its values, as in the file.
-        keys: top-level keys, parents' included.
-        findings: words that YAML 1.1 took for booleans, keys without effect, legacy options.
+        keys: top-level keys, including those of parents.
+        findings: words that were booleans in YAML 1.1, keys without effect, legacy options.
     """
 
     path: Path

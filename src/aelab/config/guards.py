@@ -1,11 +1,11 @@
-"""What restricted code meets while it runs: default-deny for attributes, items, loops, writes.
+"""Run-time guards of restricted code: attributes, items, loops and writes are denied by default.
 
-One table decides: exact type -> what may be done with it. Besides attribute names a row may hold
+One table decides: exact type -> allowed operations. Besides attribute names a row may hold
 
     "for"              it may be iterated over
     "[]"               it may be indexed
     "[] ="             its items may be set or deleted
-    "with"             it may stand after `with`
+    "with"             it may be used in `with`
     "requires_grad ="  that attribute may be set
 """
 
@@ -31,8 +31,8 @@ class FrozenModule:
     """A list of names that looks like a module: `math.prod` works, `math.__loader__` does not.
 
     Args:
-        name: what messages call it.
-        members: everything it holds.
+        name: its name in messages.
+        members: names and values it offers.
     """
 
     __slots__ = ("_members", "_name")
@@ -45,11 +45,11 @@ class FrozenModule:
         return f"<{self._name}: {len(self._members)} names>"
 
     def with_members(self, **members: Any) -> FrozenModule:
-        """The same list with more names."""
+        """A copy with more names."""
         return FrozenModule(self._name, {**self._members, **members})
 
     def map(self, change: Callable[[Any], Any]) -> FrozenModule:
-        """The same names, each value changed."""
+        """A copy with `change` applied to each value."""
         return FrozenModule(self._name, {k: change(v) for k, v in self._members.items()})
 
     def __getattr__(self, name: str) -> Any:
@@ -71,12 +71,12 @@ def members_of(module: FrozenModule) -> Mapping[str, Any]:
 
 
 def frozen_module_name(module: FrozenModule) -> str:
-    """What messages call it."""
+    """The module's name in messages."""
     return str(object.__getattribute__(module, "_name"))
 
 
 def real_module(item: Any) -> Any:
-    """The module that a list of names stands for, where it is installed; for --trust only."""
+    """The real module behind a frozen one, if it is installed; for --trust only."""
     if type(item) is not FrozenModule:
         return item
     try:
@@ -86,19 +86,19 @@ def real_module(item: Any) -> Any:
 
 
 def refuse(message: str) -> RefusedError:
-    """The error for anything only --trust allows."""
+    """The error for anything that needs --trust."""
     return RefusedError(message, hint=TRUST_HINT)
 
 
 def guards(attributes: AttributeTable) -> dict[str, Any]:
-    """The functions that RestrictedPython's rewritten code calls, over one attribute table."""
+    """The functions that RestrictedPython's rewritten code calls, for one attribute table."""
 
     def allowed(value: object, right: str) -> bool:
-        """Whether the table gives this exact type this right."""
+        """Whether the table allows this operation for this exact type."""
         return right in attributes.get(type(value), ())
 
     def get_attribute(value: Any, name: str) -> Any:
-        """`value.name`, if the table lists it."""
+        """`value.name`, if the table allows it."""
         if type(value) is FrozenModule:
             return member(value, name)
         if name.startswith("_") or not allowed(value, name):
@@ -106,25 +106,25 @@ def guards(attributes: AttributeTable) -> dict[str, Any]:
         return getattr(value, name)
 
     def get_item(value: Any, index: Any) -> Any:
-        """`value[index]`, if the table lets this type be indexed."""
+        """`value[index]`, if the table allows indexing for this type."""
         if not allowed(value, "[]"):
             raise refuse(f"a block cannot index a {kind(value)}")
         return value[index]
 
     def iterate(value: Any) -> Iterator[Any]:
-        """The iterator of a `for` over `value`, if the table lets this type be iterated."""
+        """The iterator of a `for` over `value`, if the table allows it for this type."""
         if not allowed(value, "for"):
             raise refuse(f"a block cannot iterate over a {kind(value)}")
         return iter(value)
 
     def enter(value: Any) -> Any:
-        """`value` for a `with`, if the table lets this type be entered."""
+        """`value` for a `with`, if the table allows it for this type."""
         if not allowed(value, "with"):
             raise refuse(f"a block cannot use 'with' on a {kind(value)}")
         return value
 
     def write(value: Any) -> Any:
-        """What an assignment inside `value` goes to: itself, a switch, or a refusal."""
+        """The target of an assignment inside `value`: itself or a switch; else raises."""
         if allowed(value, "[] ="):
             return value if type(value) in (list, dict) else _refused_write(value)
         if allowed(value, f"{WRITABLE_ATTRIBUTE} ="):
@@ -145,7 +145,7 @@ def guards(attributes: AttributeTable) -> dict[str, Any]:
 
 
 def member(module: FrozenModule, name: str) -> Any:
-    """`module.name`, or a refusal that lists what there is."""
+    """`module.name`, or an error that lists the names it offers."""
     members = members_of(module)
     if name not in members:
         title = frozen_module_name(module)
@@ -156,22 +156,22 @@ def member(module: FrozenModule, name: str) -> Any:
 
 
 def kind(value: object) -> str:
-    """How messages call the type of a value."""
+    """The name of a value's type in messages."""
     return type(value).__name__
 
 
 def in_place(sign: str, left: Any, right: Any) -> Any:
-    """`left += right` as `left + right`: nothing that others hold is changed."""
+    """Computes `left += right` as `left + right`, so that shared objects are not changed."""
     return _OPERATORS[sign](left, right)
 
 
 def call_function(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`f(*args, **kwargs)`; what can be reached can be called."""
+    """`f(*args, **kwargs)`; everything that can be accessed may be called."""
     return function(*args, **kwargs)
 
 
 class _GradientSwitch:
-    """Stands for a parameter on the left of `parameter.requires_grad = ...`."""
+    """A stand-in for a parameter on the left of `parameter.requires_grad = ...`."""
 
     __slots__ = ("_target",)
 
@@ -220,10 +220,10 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A Python function around a built-in one, which would carry its module in `__self__`."""
+    """Wraps a built-in function, which would expose its module as `__self__`."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        """The built-in, called."""
+        """Calls the built-in function."""
         return function(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = function.__name__
@@ -248,7 +248,7 @@ MATH = FrozenModule(
     },
 )
 
-#: What every block and filter may use, without any catalogue.
+#: Names that every block and filter may use, without the catalogue.
 CORE_NAMES: Mapping[str, Any] = MappingProxyType(
     {
         **{name: getattr(builtins, name) for name in _CLASSES},
@@ -263,7 +263,7 @@ _ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(reversed([])), type(iter(range(0))),
 )  # fmt: skip
 
-#: What may be done with Python's own values. No `format`, no `encode`, nothing with an underscore.
+#: Allowed operations on Python's own types. No `format`, no `encode`, nothing with an underscore.
 CORE_ATTRIBUTES: AttributeTable = MappingProxyType(
     {
         str: frozenset(

@@ -1,8 +1,8 @@
 """The identity of a run: a hash of everything in its text that can change the result.
 
-Comments, spacing, the order of keys, names of experiments and branches not taken do not enter.
-Neither do device, number of jobs, library versions and defaults: those are stored with the run and
-compared when it continues. Needs no torch.
+Comments, spacing, the order of keys, names of experiments and branches not taken are not part of
+it. Neither are device, number of jobs, library versions and defaults: those are stored with the
+run and compared when it continues. Does not need torch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from aelab.config.blocks import Block, ParsedBlock
 from aelab.config.settings import BLOCK_KEYS, Stated
 from aelab.settings import RULES, RULES_OF_FIT, Choice, Clipping, OnNan, Settings, first_name
 
-#: Raised when the meaning of a file or of a run directory changes.
+#: Increased when the meaning of a file or of a run directory changes.
 FORMAT_VERSION = 1
 
-#: Settings that decide what is kept or logged, not what is computed.
+#: Settings that change only what is kept or logged, not what is computed.
 NOT_PART_OF_IT = frozenset(
     {
         "keep_checkpoints",
@@ -34,10 +34,10 @@ NOT_PART_OF_IT = frozenset(
     }
 )
 
-#: Settings that came after the first stored runs: at their defaults they enter no hash.
+#: Settings added after the first stored runs: at their defaults they are left out of the hash.
 _LATER = {"on_nan": OnNan()}
 
-#: Parts of a syntax tree that say nothing about what it computes.
+#: Fields of a syntax tree that do not change what it computes.
 _SILENT = frozenset({"ctx", "type_comment", "kind", "type_ignores", "type_params"})
 
 
@@ -50,10 +50,10 @@ def identity(
     """The identity of one run, 64 hexadecimal digits.
 
     Args:
-        stated: only what the file states enters, not the defaults.
-        seed: of this trial.
+        stated: the settings; only those stated in the file count, not defaults.
+        seed: the seed of this trial.
         blocks: by key, imports resolved and choices reduced.
-        variables: typed matrix values; those that no block mentions do not enter.
+        variables: typed matrix values; those that no block mentions are ignored.
     """
     plain = with_first_names(stated.settings)
     counted = stated.names - NOT_PART_OF_IT - {"seed"}
@@ -72,13 +72,13 @@ def identity(
 def with_first_names(
     settings: Settings, blocks: Mapping[str, Block] | None = None
 ) -> dict[str, Any]:
-    """Every setting as plain data under its first name, the form of which hashes are made.
+    """Every setting as plain data under its first name, the form used for hashes.
 
     Older runs were hashed in this form; it must never change.
 
     Args:
-        settings: of a run.
-        blocks: of that run; those that stand in the place of a setting count with their place.
+        settings: settings of a run.
+        blocks: blocks of that run; those in place of a setting are included with their place.
     """
     found: dict[str, Any] = {}
     for name, rule in RULES.items():
@@ -97,7 +97,7 @@ def with_first_names(
 
 
 def _plain(value: Any) -> Any:
-    """Plain data as JSON holds it; what it cannot hold (infinity, NaN) is None."""
+    """Converts to plain data for JSON; infinity and NaN become None."""
     match value:
         case Choice() | Clipping() | OnNan():
             return _plain(value._asdict())
@@ -123,18 +123,18 @@ def text_behind(
     variables: Mapping[str, Any],
     wanted: Callable[[str], bool],
 ) -> dict[str, Any]:
-    """What some values of a file rest on: their blocks, and the matrix values these mention.
+    """The blocks that some keys depend on, and the matrix values that these mention.
 
-    A call log does not have everything: it knows nothing of what a function of the file closes
-    over, of a choice between two parts that both were made, nor of a method called on one.
+    A log of calls is not enough: it lacks the values that a function of the file closes over, the
+    choice between two parts that were both built, and methods called on a part.
 
     Args:
         blocks: by key, imports resolved and choices reduced.
         variables: typed matrix values by name.
-        wanted: which keys; the blocks whose names these use count too.
+        wanted: selects the keys; blocks that define names used by these are included.
 
     Returns:
-        `blocks` in canonical form and `variables`, each by name; JSON-able but for odd constants.
+        `blocks` in canonical form and `variables`, each by name; JSON-able except rare constants.
     """
     trees = {key: (*block.body, block.value) for key, block in blocks.items()}
     made = {key: _names_made(key, block.body) for key, block in blocks.items()}
@@ -152,7 +152,7 @@ def text_behind(
 
 
 def canonical_block(block: ParsedBlock) -> list[Any]:
-    """A block as nested lists that spacing, comments and Python's version do not change."""
+    """A block as nested lists, independent of spacing, comments and Python's version."""
     body = [canonical(node) for node in block.body if not isinstance(node, ast.Pass)]
     return [*body, canonical(block.value)]
 
@@ -176,7 +176,7 @@ def _names(trees: Iterable[ast.AST]) -> set[str]:
 
 
 def _names_made(key: str, body: Iterable[ast.stmt]) -> set[str]:
-    """Names that a block gives to later ones: its assignments, and `NAME` of `globals.NAME`."""
+    """Names that a block defines for later ones: its assignments, and `NAME` of `globals.NAME`."""
     found = {key.removeprefix("globals.")} if key.startswith("globals.") else set()
     for node in (node for tree in body for node in ast.walk(tree)):
         match node:

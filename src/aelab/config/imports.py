@@ -1,7 +1,7 @@
-"""What an import in a block means: nothing, a name of the catalogue, or a real module.
+"""Resolves imports in blocks: to nothing, a name of the catalogue, or a real module.
 
 Files of another program import from its packages. The parts of those packages that aelab has are
-plain names of the catalogue, so that such an import needs no module; see `old_programs`.
+plain names of the catalogue, so such an import needs no module; see `old_programs`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LIBRARIES = ("torch", "torchvision", "math")
 
 @dataclass(frozen=True)
 class Resolved:
-    """A block's tree without the imports that only say a name.
+    """A block's syntax tree with imports of catalogue names replaced.
 
     Attributes:
-        tree: the tree, imports replaced.
-        refused: imports that untrusted blocks cannot have.
-        roots: under trust, the folders that the remaining imports are found from.
-        partly: old modules imported with `*`, of which aelab has only a part.
+        tree: the tree with imports replaced.
+        refused: errors for imports that need --trust.
+        roots: under trust, the folders in which the remaining imports are found.
+        partly: old modules imported with `*`, of which aelab offers only a part.
     """
 
     tree: ast.Module
@@ -40,13 +40,13 @@ class Resolved:
 def resolve_imports(
     tree: ast.Module, where: Where, *, trust: bool = False, folder: Path | None = None
 ) -> Resolved:
-    """Replace the imports of a block, in functions too, by assignments of catalogue names.
+    """Replace imports in a block, including those in functions, by assignments of catalogue names.
 
-    `from src.models.cnn import *` vanishes, `from torch import nn as layers` becomes
-    `layers = torch.nn`, `import os` is refused. A name from a module path means what that path
-    meant (`OldProgram.modules`), never something else that is called the same. Under trust,
-    whatever the file's project has is a real import; only in a copy of the old program itself the
-    names that aelab has are aelab's, as they are without any import.
+    `from src.models.cnn import *` is removed, `from torch import nn as layers` becomes
+    `layers = torch.nn`, `import os` is refused. A name from a module path has the meaning of that
+    path (`OldProgram.modules`), never that of another part with the same name. Under trust,
+    modules of the file's project are real imports. In a copy of the old program itself, names that
+    aelab has still mean aelab's parts.
     """
     resolver = _Resolver(where, trust=trust, folder=folder)
     body: list[ast.stmt] = []
@@ -63,7 +63,7 @@ def resolve_imports(
 
 
 class _Resolver(ast.NodeTransformer):
-    """Walks a block; `nested` is whether the statement stands inside of another one."""
+    """Replaces imports in a block; `nested` is true inside another statement."""
 
     def __init__(self, where: Where, *, trust: bool, folder: Path | None) -> None:
         self.where = where
@@ -74,14 +74,14 @@ class _Resolver(ast.NodeTransformer):
         self.partly: list[str] = []
 
     def top_level(self, node: ast.stmt) -> ast.stmt | list[ast.stmt]:
-        """The statements for one of the block's own."""
+        """The statements that replace a top-level statement."""
         if isinstance(node, ast.Import | ast.ImportFrom):
             return self.replaced(node)
         new: ast.stmt = self.visit(node)
         return new
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
-        """The statements for an import inside a function, an `if`, a `try`."""
+        """The statements that replace an import inside a function, an `if` or a `try`."""
         return _inside(self.replaced(node), node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
@@ -89,7 +89,7 @@ class _Resolver(ast.NodeTransformer):
         return _inside(self.replaced(node), node)
 
     def replaced(self, node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:
-        """What an import means here; nothing where it is refused."""
+        """The statements that replace an import; none if it is refused."""
         new: list[ast.stmt] = []
         for single in _single(node):
             module = single.names[0].name if isinstance(single, ast.Import) else single.module or ""
@@ -108,7 +108,7 @@ class _Resolver(ast.NodeTransformer):
         return new
 
     def is_real(self, node: ast.Import | ast.ImportFrom, module: str) -> bool:
-        """Whether Python itself imports this, rather than the tables here."""
+        """Whether this stays a real import of Python."""
         if not self.trust or (isinstance(node, ast.ImportFrom) and node.level):
             return self.trust
         root = module.partition(".")[0]
@@ -128,7 +128,7 @@ class _Resolver(ast.NodeTransformer):
         return False
 
     def refusal(self, node: ast.Import | ast.ImportFrom, module: str) -> RefusedError:
-        """The error for an import that an untrusted block cannot have."""
+        """The error for an import that needs --trust."""
         place = self.where.at(line=node.lineno, column=node.col_offset + 1)
         root = module.partition(".")[0]
         if isinstance(node, ast.ImportFrom) and not node.level and root in old_packages():
@@ -142,7 +142,7 @@ class _Resolver(ast.NodeTransformer):
         return RefusedError(message, where=place, hint=TRUST_HINT)
 
     def way_out(self, module: str) -> str:
-        """What to type, by whether the file's project has the module."""
+        """A hint what to type, depending on whether the file's project has the module."""
         if has_module(module, self.folder):
             return f"the file's project has it; {TRUST_HINT}"
         path = module.replace(".", "/")
@@ -150,7 +150,7 @@ class _Resolver(ast.NodeTransformer):
 
 
 def _single(node: ast.Import | ast.ImportFrom) -> list[ast.Import | ast.ImportFrom]:
-    """One statement a name: aelab may have one of them and the project the other."""
+    """Splits an import into one statement for each name: aelab may have only some of them."""
     made: list[ast.Import | ast.ImportFrom] = []
     for alias in node.names:
         if isinstance(node, ast.Import):
@@ -162,7 +162,7 @@ def _single(node: ast.Import | ast.ImportFrom) -> list[ast.Import | ast.ImportFr
 
 
 def _inside(statements: list[ast.stmt], node: ast.stmt) -> list[ast.stmt]:
-    """Statements in a function: `x = x` would be a local name without a value there."""
+    """Prepares statements for a function, where `x = x` would read an unbound local name."""
     kept = [s for s in statements if not (isinstance(s, ast.Assign) and _names_itself(s))]
     return kept or [ast.copy_location(ast.Pass(), node)]
 
@@ -178,7 +178,7 @@ def _is_old_program(root: Path) -> bool:
 
 
 def _missing(module: str, name: str) -> str:
-    """What of an import aelab lacks."""
+    """Text that names the part of an import which aelab lacks."""
     names = known_names(module)
     if names is not None:
         there = ", ".join(names)
@@ -188,7 +188,7 @@ def _missing(module: str, name: str) -> str:
 
 
 def _assignments(node: ast.Import | ast.ImportFrom) -> list[ast.stmt] | None:
-    """What the import of one name means here; None where aelab does not have it."""
+    """The assignments for the import of one name; None if aelab does not have it."""
     alias = node.names[0]
     if isinstance(node, ast.Import):
         root = alias.name.split(".")[0]
@@ -215,7 +215,7 @@ def _assign(name: str, dotted: str) -> ast.stmt:
 
 
 def _placed(new: ast.stmt, old: ast.stmt) -> ast.stmt:
-    """`new` with the position of `old` throughout, so that errors in it name the import."""
+    """Gives `new` and its children the position of `old`, so that errors point to the import."""
     for node in ast.walk(new):
         if isinstance(node, ast.expr | ast.stmt):
             ast.copy_location(node, old)

@@ -1,4 +1,4 @@
-"""What functions and classes of a file raise after its blocks were evaluated, as its mistakes."""
+"""Errors that functions and classes of a file raise after its blocks were evaluated."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aelab.errors import ConfigError, Where, did_you_mean, in_words
 def mistake_of(
     error: BaseException, blocks: Mapping[str, Block], where: Where | None
 ) -> ConfigError:
-    """What a function or class of a file has raised later, as a mistake in that file.
+    """Turns an error raised later by a function or class of a file into a mistake in that file.
 
     Args:
-        error: with its traceback.
-        blocks: of the run, by key.
-        where: the place to name if the traceback goes through none of the blocks.
+        error: the error with its traceback.
+        blocks: blocks of the run, by key.
+        where: the place to report if the traceback goes through none of the blocks.
     """
     place = where
     files = {str(block.where.file) for block in blocks.values()}
@@ -31,7 +31,7 @@ def mistake_of(
 
 
 def _said(error: BaseException) -> str:
-    """What a late error says; an unknown name with the nearest that its function could see."""
+    """The message of a late error; for an unknown name with the most similar visible name."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -43,7 +43,7 @@ def _said(error: BaseException) -> str:
 
 
 def passes_through(error: BaseException, blocks: Mapping[str, Block]) -> bool:
-    """Whether an exception came out of a function that one of the blocks holds."""
+    """Whether an exception was raised in a function defined in one of the blocks."""
     files = {str(block.where.file) for block in blocks.values()}
     trace = error.__traceback__
     while trace is not None:
@@ -54,7 +54,7 @@ def passes_through(error: BaseException, blocks: Mapping[str, Block]) -> bool:
 
 
 def _block_at(line: int, file: str, blocks: Mapping[str, Block]) -> str | None:
-    """The key of the block that a line of a file belongs to."""
+    """The key of the block that contains a line of the file."""
     starts = {
         key: block.where.line
         for key, block in blocks.items()
@@ -64,7 +64,7 @@ def _block_at(line: int, file: str, blocks: Mapping[str, Block]) -> str | None:
 
 
 def _own_module(error: BaseException, files: Iterable[str]) -> str:
-    """` (mymodel.py, line 12)` if the error comes from a module that the user has written."""
+    """Text ` (mymodel.py, line 12)` if the error comes from the user's own module, else empty."""
     trace, last = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code

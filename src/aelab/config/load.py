@@ -1,4 +1,4 @@
-"""Files: reading them, following `$extends`, merging, and writing a resolved one."""
+"""Reads experiment files, follows `$extends`, merges them, and writes a resolved one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aelab.roots import real
 from aelab.settings import setting_of
 
 EXTENDS = "$extends"
-#: Keys that have an option of their own on the command line; others are given by `--set`.
+#: Keys with their own command-line option; others are given by `--set`.
 OPTIONS = {"load": "--load", "max_images": "--max-images"}
 #: Chains of `$extends` longer than this are a mistake.
 MOST_PARENTS = 20
@@ -26,13 +26,13 @@ MOST_PARENTS = 20
 
 @dataclass(frozen=True)
 class ExperimentSource:
-    """A file with its parents merged in.
+    """A file merged with its parents.
 
     Attributes:
-        table: top-level keys; the child's win, shallowly.
-        text: of the file itself, as given.
-        parents: path -> text, nearest first.
-        findings: about all of these files.
+        table: top-level keys; a key of the child replaces the parent's as a whole.
+        text: text of the file itself, as given.
+        parents: path -> text of each parent, nearest first.
+        findings: findings about all of these files.
     """
 
     table: YamlMapping
@@ -42,14 +42,14 @@ class ExperimentSource:
 
 
 def read_source(path: Path, *, trust: bool = False) -> ExperimentSource:
-    """Read a file and what it extends.
+    """Read a file and the files that it extends.
 
     Args:
-        path: of the YAML file; messages use it as given.
+        path: path of the YAML file; messages show it as given.
         trust: allow `$extends` to leave the file's folder.
 
     Raises:
-        Problems: unreadable, not YAML, a key twice, a cycle of `$extends`, climbing out.
+        Problems: unreadable, not YAML, a duplicate key, a cycle of `$extends`, leaving the folder.
     """
     text = _read(path, Where(str(path)))
     table = _parsed(text, path)
@@ -74,7 +74,7 @@ def read_source(path: Path, *, trust: bool = False) -> ExperimentSource:
 
 
 def _parsed(text: str, path: Path) -> YamlMapping:
-    """A file's tree, each setting under its own name, whichever name the file has for it."""
+    """The tree of a file, with old names of settings replaced by the present ones."""
     errors: list[ConfigError] = []
     table = with_settings_names(parse(text, str(path)), errors)
     if errors:
@@ -83,12 +83,12 @@ def _parsed(text: str, path: Path) -> YamlMapping:
 
 
 def option_of(key: str) -> str:
-    """What was typed to give a key on the command line: where its mistakes are told to be."""
+    """The command-line option that gives a key, as the place in error messages."""
     return OPTIONS.get(key, f"--set {key}")
 
 
 def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
-    """The same table with some scalars replaced, as options of the command line do.
+    """A copy of the table with some scalars replaced by command-line options.
 
     Args:
         table: the whole file.
@@ -96,7 +96,7 @@ def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
             must exist.
 
     Raises:
-        Problems: a key inside a mapping does not exist, or two of one setting.
+        Problems: a key inside a mapping does not exist, or two keys mean the same setting.
     """
     entries = dict(table.entries)
     given: dict[str, str] = {}
@@ -123,7 +123,7 @@ def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
 
 
 def write_yaml(keys: Mapping[str, Any]) -> str:
-    """YAML that `parse` reads back to the same values; several lines of text become `|` blocks."""
+    """Writes YAML that `parse` reads back unchanged; multi-line texts become `|` blocks."""
     lines: list[str] = []
     for key, value in keys.items():
         lines += _write_entry(key, value, 0)
@@ -146,7 +146,7 @@ def _write_entry(key: str, value: Any, depth: int) -> list[str]:
 
 
 def _fits_literally(text: str) -> bool:
-    """Whether a `|` block gives exactly this text back."""
+    """Whether a `|` block can represent exactly this text."""
     body = text.removesuffix("\n")
     return (
         not body.startswith((" ", "\n"))
@@ -184,7 +184,7 @@ def _read(path: Path, where: Where) -> str:
 
 
 def _decoded(content: bytes) -> str:
-    """UTF-8, or UTF-16 where the file begins with its mark, as editors of Windows write it."""
+    """Decodes UTF-8, or UTF-16 with a byte order mark, as some editors on Windows write it."""
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if utf16 else "utf-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""The matrix: all combinations of lists of values, the first key varying slowest."""
+"""The matrix: all combinations of lists of values; the first key varies slowest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from aelab.config.slugs import matrix_slug
 from aelab.config.substitute import Substitution, has_reference, unquoted
 from aelab.errors import AelabError, ConfigError, Where
 
-#: More combinations than this are a mistake in the file (or an attack on the machine).
+#: Most combinations; more are a mistake in the file (or an attack on the machine).
 MOST_COMBINATIONS = 100_000
-#: Larger numbers of combinations are not printed.
+#: Numbers of combinations above this are not printed exactly.
 _PRINTED = 10**15
 
 #: Names that substitution provides itself.
@@ -26,7 +26,7 @@ PROVIDED = ("matrix_slug", "matrix_id")
 
 
 def is_variable(key: str) -> bool:
-    """Whether blocks can name a key of the matrix; others, such as `def`, are substituted only."""
+    """Whether blocks can use a matrix key as a name; others (`def`) are only substituted."""
     return key.isidentifier() and not keyword.iskeyword(key)
 
 
@@ -49,25 +49,25 @@ class Cell:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The typed variables that blocks and filters see; one pair of quotes is stripped."""
+        """The typed variables for blocks and filters; one pair of quotes is removed."""
         return {k: unquoted(v) for k, v in self.values.items() if is_variable(k)}
 
     @property
     def substitutions(self) -> dict[str, Any]:
-        """What `${name}` may name."""
+        """The values for `${name}`, by name."""
         return {**self.values, "matrix_slug": self.slug, "matrix_id": self.id}
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What stands under `matrix:`."""
+    """The content of the key `matrix:`."""
 
     values: dict[str, list[Any]] = field(default_factory=dict)
     filter: Text | None = None
     places: dict[str, Where] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
-        """All combinations before filtering; one empty cell where there is no matrix."""
+        """All combinations before filtering; one empty cell without a matrix."""
         size = math.prod(len(values) for values in self.values.values())
         width = len(str(size - 1)) if size > 1 else 1  # ceil(log10(size))
         combinations = itertools.product(*self.values.values())
@@ -77,7 +77,7 @@ class Matrix:
         ]
 
     def keeps(self, cell: Cell, errors: list[ConfigError]) -> bool:
-        """Whether `$filter` lets this cell through; a filter that fails keeps nothing."""
+        """Whether `$filter` keeps this cell; a filter that raises keeps nothing."""
         if self.filter is None:
             return True
         text = self.filter.text.replace("\n", " ").strip()
@@ -98,7 +98,7 @@ class Matrix:
 
 
 def _filter_scope(cell: Cell) -> Scope:
-    """Names of a filter: typed variables, and text values as names of themselves.
+    """The names for a filter: typed variables, and each text value as a name with itself as value.
 
     The latter makes `${opt} == 'Adam'` work, which substitution turns into `Adam == 'Adam'`.
     """
@@ -108,10 +108,10 @@ def _filter_scope(cell: Cell) -> Scope:
 
 
 def read_matrix(tree: Tree | None, taken: Iterable[str], errors: list[ConfigError]) -> Matrix:
-    """The matrix of a file; everything wrong with it is appended to `errors`.
+    """Reads the matrix of a file; problems are appended to `errors`.
 
     Args:
-        tree: what stands under `matrix:`, None without one.
+        tree: the value of the key `matrix:`, None without one.
         taken: names that a typed variable must not shadow.
     """
     if tree is None or (isinstance(tree, Text) and tree.value is None):
@@ -155,7 +155,7 @@ def _read_filter(tree: Tree, errors: list[ConfigError]) -> Text | None:
 
 
 def _complaint(key: str, tree: Tree, shadowed: frozenset[str]) -> tuple[str, str | None] | None:
-    """(message, hint) about one line of the matrix, None where it is in order."""
+    """(message, hint) for a wrong line of the matrix; None if it is correct."""
     if key in PROVIDED:
         return f"'{key}' is provided by the lab and cannot be a key of the matrix", None
     if key in shadowed:

@@ -1,7 +1,7 @@
 """Programs whose experiment files aelab reads: their import paths, trainers and other names.
 
-A wing or a package brings one by the entry-point group `aelab.old_programs`. Its module must not
-import torch: files are read without it.
+An optional part or a package adds one by the entry-point group `aelab.old_programs`. Its module
+must not import torch, because files are read without it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from aelab.parts import Table
 
 @dataclass(frozen=True)
 class OldTrainer:
-    """What a `trainer:` line of an old file implies.
+    """Settings implied by a `trainer:` line of an old file.
 
     Attributes:
-        legacy: which old numbers it reproduces, see the key `legacy`.
+        legacy: the old formulas it uses, see the key `legacy`.
         feature_loss_weight: weight of its penalty on the latent's batch statistics, if it has one.
     """
 
@@ -30,11 +30,11 @@ class OldTrainer:
 
 @dataclass(frozen=True)
 class OldNumbers:
-    """What one option of the key `legacy` brings back.
+    """The old formulas and values selected by one option of the key `legacy`.
 
     Attributes:
-        words: what a note calls it, for instance `its KL term`.
-        stand_ins: formula of the objective -> the old one, which is used in its place.
+        words: its name in notes, for instance `its KL term`.
+        stand_ins: formula of the objective -> the old formula used in its place.
         fit: fields of `FitSettings` and their old values.
     """
 
@@ -45,17 +45,17 @@ class OldNumbers:
 
 @dataclass(frozen=True)
 class OldProgram:
-    """What the files of another program mean here.
+    """The meaning of another program's files.
 
     Attributes:
-        packages: its top packages, which are never published packages.
-        files: files below its folder, by which a copy of it is known.
-        modules: its modules -> those of their names that aelab has too, under the same name. A name
-            that stands in another of its modules is another part.
-        whole: those modules of which aelab has every name.
+        packages: its top-level packages, which are not published packages.
+        files: files below its folder, by which a copy of it is recognised.
+        modules: its modules -> the names in them that aelab has, too. The same name in another
+            module is another part.
+        whole: the modules of which aelab has every name.
         namespaces: modules that files import as a whole -> their names.
-        trainers: the last part of a trainer's dotted name -> what it implies.
-        old_numbers: options of the key `legacy` -> what they bring back.
+        trainers: the last part of a trainer's dotted name -> the settings it implies.
+        old_numbers: options of the key `legacy` -> the old formulas they select.
     """
 
     packages: tuple[str, ...]
@@ -71,17 +71,17 @@ OLD_PROGRAMS: Table[OldProgram] = Table("old program", "aelab.old_programs", {})
 
 
 def old_programs() -> tuple[OldProgram, ...]:
-    """Every program whose files are read."""
+    """All programs whose files aelab reads."""
     return tuple(OLD_PROGRAMS.values())
 
 
 def old_packages() -> frozenset[str]:
-    """The top packages of those programs."""
+    """The top-level packages of those programs."""
     return frozenset(name for program in old_programs() for name in program.packages)
 
 
 def known_names(module: str) -> tuple[str, ...] | None:
-    """Names of an old module that aelab has; None where it is no such module."""
+    """The names of an old module that aelab has; None if it is no old module."""
     return next((p.modules[module] for p in old_programs() if module in p.modules), None)
 
 
@@ -96,10 +96,10 @@ def old_namespaces() -> Mapping[str, tuple[str, ...]]:
 
 
 def old_numbers(options: Iterable[str]) -> list[OldNumbers]:
-    """What options of the key `legacy` bring back, in the order of their names.
+    """The old formulas selected by options of the key `legacy`, sorted by option.
 
     Raises:
-        ConfigError: no wing or package that is installed brings one of them.
+        ConfigError: no installed part or package provides one of them.
     """
     known = {key: value for program in old_programs() for key, value in program.old_numbers.items()}
     for option in sorted(options):
@@ -112,7 +112,7 @@ def find_trainer(dotted: str) -> OldTrainer:
     """The meaning of a `trainer:` line such as `src.train.TrainAutoencoder`.
 
     Raises:
-        ConfigError: no such trainer; there is only one training loop here, for autoencoders.
+        ConfigError: unknown trainer; aelab has one training loop, for autoencoders.
     """
     package, _, name = dotted.rpartition(".")
     trainers = {key: value for program in old_programs() for key, value in program.trainers.items()}

@@ -1,6 +1,6 @@
-"""Which Python a block may be written in, decided on the syntax tree before anything runs.
+"""The subset of Python allowed in blocks, checked on the syntax tree before anything runs.
 
-Default-deny: a kind of node that is not listed is refused by name. What passes is then rewritten by
+Denied by default: a kind of node that is not listed is refused by name. The rest is rewritten by
 RestrictedPython, so that every attribute, item, iteration, write and context goes through `guards`.
 """
 
@@ -64,10 +64,10 @@ _WORDS: dict[str, str] = {
 
 
 def refusals(tree: ast.AST, where: Where) -> list[RefusedError]:
-    """Everything in `tree` that a block may not be written with, in the order of the text.
+    """Errors for everything in `tree` that a block may not contain, in the order of the text.
 
     Args:
-        tree: with line numbers of the file.
+        tree: a tree with line numbers of the file.
         where: gives file and key.
     """
     found = []
@@ -80,7 +80,7 @@ def refusals(tree: ast.AST, where: Where) -> list[RefusedError]:
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node, but nothing inside a class: what is wrong there follows from the class."""
+    """All nodes except those inside a class: the class itself is already refused."""
     yield tree
     if not isinstance(tree, ast.ClassDef):
         for child in ast.iter_child_nodes(tree):
@@ -88,13 +88,13 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def compile_body(body: list[ast.stmt], where: Where) -> CodeType:
-    """Statements under restriction; the tree is consumed (RestrictedPython rewrites it)."""
+    """Compiles statements with restrictions; RestrictedPython rewrites the tree in place."""
     tree = ast.Module(body=body, type_ignores=[])
     return _checked(compile_restricted_exec(tree, filename=str(where.file), policy=Policy), where)
 
 
 def compile_value(expression: ast.expr, where: Where) -> CodeType:
-    """One expression under restriction; the tree is consumed."""
+    """Compiles one expression with restrictions; the tree is rewritten in place."""
     tree = ast.Expression(body=expression)
     return _checked(compile_restricted_eval(tree, filename=str(where.file), policy=Policy), where)
 
@@ -103,24 +103,24 @@ class Policy(RestrictingNodeTransformer):
     """RestrictedPython's rules, with guarded `with` and an ordinary `print`."""
 
     def visit_Name(self, node: ast.Name) -> Any:
-        """Names as RestrictedPython has them, except that `print` may be read."""
+        """RestrictedPython's rule for names, except that `print` may be read."""
         if node.id == "print" and isinstance(node.ctx, ast.Load):
-            return node  # a name like others: `guards` offers a function that collects
+            return node  # an ordinary name: `Scope` provides a function that collects lines
         return super().visit_Name(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
-        """A function without the annotation of its result."""
+        """Removes the annotation of the result."""
         node.returns = None
         return super().visit_FunctionDef(node)
 
     def visit_arg(self, node: ast.arg) -> Any:
-        """An argument without its annotation."""
-        # Annotations say nothing here, and whoever resolved one of text would run it unguarded.
+        """Removes the annotation of an argument."""
+        # Annotations have no effect here, and resolving one given as text would run it unguarded.
         node.annotation = None
         return super().visit_arg(node)
 
     def visit_withitem(self, node: ast.withitem) -> Any:
-        """A `with` whose object goes through the guard first."""
+        """Passes the object of a `with` through the guard."""
         item: Any = super().visit_withitem(node)
         guard = ast.Name("_context_", ast.Load())
         call = ast.Call(func=guard, args=[item.context_expr], keywords=[])

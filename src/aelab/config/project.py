@@ -1,7 +1,7 @@
-"""Where the packages of a trusted file lie: in its project, wherever the file itself stands.
+"""Finds the packages that a trusted file imports from its project.
 
-Python looks for imports beside the script that it was started with. A file of experiments often
-stands one or more folders below the packages it imports, so those folders are looked through too.
+Python searches imports beside the script that was started. An experiment file often lies one or
+more folders below the packages it imports, so the folders above it are searched, too.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from pathlib import Path
 
 from aelab.roots import real
 
-#: Never taken from a project: torch itself would break if the blocks had another one.
+#: Never taken from a project: a second torch would break the one that is loaded.
 _LIBRARIES = frozenset({"torch", "torchvision", "math"})
 
-#: Roots that trusted blocks have imported from, in this process.
+#: Roots from which trusted blocks have imported in this process.
 _used: set[Path] = set()
-#: Those in force, in order, and those of every folder that files were read from.
+#: The active roots in order, and the roots of every folder from which files were read.
 _active: list[Path] = []
 _of_folder: dict[Path | None, list[Path]] = {}
-#: Those that `sys.path` did not have before.
+#: The roots that were not in `sys.path` before.
 _added: set[Path] = set()
-#: First names of the modules that were loaded before the first of them: none of a project's.
+#: Top-level names of modules loaded before the first root was added: never a project's modules.
 _before: set[str] = set()
 
 
 def find_root(module: str, folder: Path) -> Path | None:
-    """The folder from which `import module` finds the package of the file's project.
+    """Finds the folder from which `import module` gets the package of the file's project.
 
-    In order: the file's own folder, `PYTHONPATH`, then every folder above the file and its `src`,
-    the nearest first. A folder that everybody may write to ends the walk: what lies there or above
-    need not be the user's own. Where no folder has the whole path, the nearest that has the
-    package's first name counts, so that Python can say which part of the path is missing.
+    The order is: the file's own folder, `PYTHONPATH`, then every folder above the file and its
+    `src`, nearest first. The search stops at a folder that everybody may write to, because files
+    there or above may not be the user's. If no folder has the whole path, the nearest one with the
+    package's first name is returned, so that Python's message names the missing part of the path.
 
     Args:
-        module: dotted, for instance `experiments.ae.mixer.mixermodel`.
-        folder: of the experiment file, absolute.
+        module: dotted name, for instance `experiments.ae.mixer.mixermodel`.
+        folder: absolute folder of the experiment file.
 
     Returns:
-        The folder, or None: the module is Python's own, installed, or nowhere.
+        The folder; None if the module is Python's own, installed, or not found.
     """
     top = module.partition(".")[0]
     if not top or top in _LIBRARIES or top in sys.stdlib_module_names:
         return None
     if "site-packages" in str(getattr(sys.modules.get(top), "__file__", "")):
-        return None  # aelab or torch stand on it already: there cannot be a second one
+        return None  # aelab or torch already use it: there cannot be a second one
     places = list(_places(folder))
     whole = next((place for place in places if _holds(place, module)), None)
     if whole is not None or _is_installed(top):
@@ -59,21 +59,21 @@ def find_root(module: str, folder: Path) -> Path | None:
 
 
 def has_module(module: str, folder: Path | None) -> bool:
-    """Whether the file's project has the whole of `module`."""
+    """Whether the file's project has the complete path of `module`."""
     root = find_root(module, folder) if folder else None
     return root is not None and _holds(root, module)
 
 
 def activate(roots: Sequence[Path], folder: Path | None) -> None:
-    """Make imports look in `roots` first until a file elsewhere comes: functions may import late.
+    """Make imports search `roots` first, until a file of another folder is loaded.
 
-    Files of one folder keep each other's roots and modules, as the runs of a matrix do. Other
-    projects' roots are looked in no longer and their modules are forgotten: two files of one
-    command never share a package that merely is called the same.
+    The roots stay active because functions may import later. Files of one folder share roots and
+    modules, as the runs of a matrix do. Roots of other projects are deactivated and their modules
+    unloaded, so that two files of one command never share a package that only has the same name.
 
     Args:
-        roots: where the file's imports were found.
-        folder: of the file.
+        roots: the folders in which the file's imports were found.
+        folder: the file's folder.
     """
     if not _used:
         _before.update(name.partition(".")[0] for name in sys.modules)
@@ -101,7 +101,7 @@ def activate(roots: Sequence[Path], folder: Path | None) -> None:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """Every folder that may hold the project's packages, in the order of trust."""
+    """All folders that may hold the project's packages, in the order of the search."""
     yield folder
     for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         if entry:
@@ -121,10 +121,10 @@ def _is_everybodys(folder: Path) -> bool:
 
 
 def _holds(place: Path, module: str) -> bool:
-    """Whether `place` has the module's file, or its folder with an `__init__.py`.
+    """Whether `place` holds the module's file, or its folder with an `__init__.py`.
 
-    A folder without one counts below the first name only: at the top, any folder of data that
-    happens to have the name of an installed package would hide that.
+    A folder without `__init__.py` counts only below the first name: at the top, a data folder with
+    the name of an installed package would hide that package.
     """
     path = place.joinpath(*module.split("."))
     if path.with_name(f"{path.name}.py").is_file() or (path / "__init__.py").is_file():
@@ -133,7 +133,7 @@ def _holds(place: Path, module: str) -> bool:
 
 
 def _is_installed(top: str) -> bool:
-    """Whether Python finds the package without looking into any project."""
+    """Whether Python finds the package without the roots of projects."""
     if any(name.partition(".")[0] == top and _root_of(name) in _used for name in sys.modules):
         return False
     try:
@@ -143,7 +143,7 @@ def _is_installed(top: str) -> bool:
 
 
 def _root_of(name: str) -> Path | None:
-    """The folder that a loaded module was found from; None for Python's own and for folders."""
+    """The root folder of a loaded module; None for Python's own and for namespace packages."""
     file = getattr(sys.modules.get(name), "__file__", None)
     if not file:
         return None

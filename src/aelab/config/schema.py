@@ -28,9 +28,9 @@ _OF_STRUCTURE: dict[str, Any] = {
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema; every plain value may also be a text that holds a `${name}`, or a block.
+    """The JSON schema; every plain value may also be a text with a `${name}`, or a block.
 
-    Old names of settings are properties of their own, with the rule of their setting. Use it in an
+    Old names of settings are separate properties with the rule of their setting. Use it in an
     editor with a first line such as `# yaml-language-server: $schema=aelab.schema.json`.
     """
     settings = {

@@ -1,4 +1,4 @@
-"""The keys of a file: which there are, and `Settings` of their values, each mistake at its line."""
+"""The keys of a file, and reading their values into `Settings` with errors for each line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from aelab.settings import (
     setting_of,
 )
 
-#: Keys that are Python whatever they look like, by pattern.
+#: Pattern of the keys of data sets, whose value is always Python.
 DATA_KEY = re.compile(r"(train|validation)_set\d*\Z")
-#: Keys with a meaning of their own, outside `Settings`, and that meaning.
+#: Keys that are not part of `Settings`, and their meaning.
 STRUCTURE_KEYS: dict[str, str] = {
     "experiment_name": "name of the run and its folder below `runs/`; usually ends in "
     "`${matrix_slug}`",
@@ -44,14 +44,14 @@ BLOCK_KEYS: dict[str, str] = {
 SETTING_KEYS = (*(name for name, rule in RULES.items() if rule.is_key), *BLOCK_KEYS)
 #: Every key a file may have, for messages; older files have some by `OLD_NAMES`.
 ALL_KEYS = (*STRUCTURE_KEYS, *SETTING_KEYS)
-#: Without these a file describes no run.
+#: Keys that every file must have.
 REQUIRED_KEYS = (
     "experiment_name",
     "model",
     "train_set",
     *(name for name, rule in RULES.items() if rule.is_required),
 )
-#: Old keys that are read and do nothing here, with the reason.
+#: Old keys that are accepted without effect, with the reason.
 WITHOUT_EFFECT: dict[str, str] = {
     "num_workers": "data are in memory, near the compute",
     "dataloader_collate_fn": "data are in memory, as one tensor",
@@ -71,11 +71,11 @@ def is_known_key(key: str) -> bool:
 
 
 class UnknownKey(ConfigError):
-    """A key that no file may have; the rest of the file can be looked at without it."""
+    """The error for an unknown key; the rest of the file can be checked without it."""
 
 
 def unknown_key(key: str, where: Where) -> UnknownKey:
-    """The error for a key that no file may have."""
+    """Makes the error for an unknown key."""
     near = did_you_mean(key, ALL_KEYS) or did_you_mean(key, OLD_NAMES)
     return UnknownKey(
         f"is not a key of an experiment; possible: {one_of(ALL_KEYS)}{near}", where=where
@@ -83,11 +83,11 @@ def unknown_key(key: str, where: Where) -> UnknownKey:
 
 
 def with_settings_names(table: YamlMapping, errors: list[ConfigError]) -> YamlMapping:
-    """The top level of a file with old keys under the names of their settings.
+    """Renames old keys at the top level of a file to the names of their settings.
 
     Args:
-        table: of one file; places keep the key as it was written.
-        errors: a setting that is given by two names is appended here.
+        table: the top level of one file; places keep the key as written.
+        errors: an error for a setting given under two names is appended here.
     """
     entries: dict[str, Entry] = {}
     for key, entry in table.entries.items():
@@ -108,11 +108,11 @@ def with_settings_names(table: YamlMapping, errors: list[ConfigError]) -> YamlMa
 
 
 class Stated(NamedTuple):
-    """Settings, and which of them the file states: only these enter its runs' identities.
+    """Settings, and the names of those stated in the file, which alone enter identities.
 
     Attributes:
-        settings: checked.
-        names: that the file gives, or an old `trainer:` implies.
+        settings: the checked settings.
+        names: settings given by the file, or implied by an old `trainer:`.
     """
 
     settings: Settings
@@ -122,11 +122,11 @@ class Stated(NamedTuple):
 def read_settings(
     given: Mapping[str, Any], places: Mapping[str, Where], errors: list[ConfigError]
 ) -> Stated | None:
-    """Checked settings; None where anything is wrong, which is then in `errors`.
+    """Reads and checks settings; returns None after adding problems to `errors`.
 
     Args:
-        given: values by setting, blocks among them; None counts as not given.
-        places: setting, dotted for entries of mappings -> where it stands.
+        given: values by setting, including blocks; None counts as not given.
+        places: setting, dotted for entries of mappings -> its place.
     """
     before = len(errors)
     values: dict[str, Any] = {}
@@ -144,14 +144,14 @@ def read_settings(
         errors.append(no_end(places.get("learnrate", Where()).at(key="max_images")))
     required = [name for name, rule in RULES.items() if rule.is_required]
     if len(errors) > before or not all(name in values for name in required):
-        return None  # what is missing was reported before anything was substituted
+        return None  # missing keys were reported before the substitution
     return Stated(_made(values), frozenset(values))
 
 
 def _implied(
     values: Mapping[str, Any], places: Mapping[str, Where], errors: list[ConfigError]
 ) -> dict[str, Any]:
-    """Settings that follow from others, where the file does not give them itself."""
+    """Settings implied by others, unless the file gives them itself."""
     implied: dict[str, Any] = {}
     if not {"validate_every_images", "validate_every_epochs"} & set(values):
         implied["validate_every_epochs"] = 1

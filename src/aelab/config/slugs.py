@@ -1,4 +1,4 @@
-"""Names of runs: the slug of a matrix entry, and the folder that a name becomes.
+"""Names of runs: the slug of a matrix entry, and the folder for a name.
 
 Three dialects of slugs exist in old result folders; all of them can be computed here, so that old
 folders are found again.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-#: Folder parts longer than this are cut; most file systems stop at 255 bytes.
+#: Longer parts of folder names are cut; most file systems allow at most 255 bytes.
 LONGEST_PART_BYTES = 200
 
 _ILLEGIBLE = re.compile(
@@ -20,19 +20,19 @@ _ILLEGIBLE = re.compile(
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
 
 
-#: Files of a run's directory: a folder of such a name in the path of a run would hide it.
+#: Files in a run's directory: a folder with such a name in a run's path would hide the run.
 RUN_FILES = frozenset(
     "run.json experiment.yml resolved.yml calls.json environment.json place.json status.json "
     "metrics.jsonl evaluation.json log.txt lock lock.json".split()
 )
-#: File systems have such folders at their top; nobody's runs are in them.
+#: Folders that file systems create at their top; they contain no runs.
 FOLDERS_OF_SYSTEMS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
-#: Folders below a run or a runs folder deeper than this are nobody's.
+#: Deepest level below a runs folder at which runs are searched.
 DEEPEST = 64
 
 
 def why_never_found(name: str) -> str:
-    """Why a run of this name would not be found again, in words; empty where it would."""
+    """The reason why a run with this name would not be found again; empty if it would."""
     parts = name.replace("\\", "/").split("/")
     for part in parts:
         if part.strip().casefold() in RUN_FILES:
@@ -45,14 +45,14 @@ def why_never_found(name: str) -> str:
 
 
 class SlugForm(NamedTuple):
-    """How one generation of the runner wrote a slug."""
+    """The way in which one version of the runner wrote slugs."""
 
     separator: str
     longest_value: int
     allowed: str
 
 
-#: The newest form first; it is the one that `${matrix_slug}` gives.
+#: The newest form first, which `${matrix_slug}` uses.
 SLUG_FORMS: dict[str, SlugForm] = {
     "current": SlugForm(":", 96, ".,-_:"),
     "2023-11-17": SlugForm("-", 40, ".,-_"),
@@ -61,7 +61,7 @@ SLUG_FORMS: dict[str, SlugForm] = {
 
 
 def matrix_slug(values: Mapping[str, Any], form: str = "current") -> str:
-    """`key:value` of every matrix key, joined by `_`; brackets, blanks, quotes, slashes vanish.
+    """`key:value` of every matrix key, joined by `_`, without brackets, blanks, quotes and slashes.
 
     `{"b": [3, 5], "ds": "mnist"}` gives `b:3,5_ds:mnist`.
 
@@ -80,8 +80,8 @@ def slug_forms(values: Mapping[str, Any]) -> dict[str, str]:
 def legible_folder(name: str) -> str:
     """The folder, relative to `runs/`, of a run called `name`; legal on every file system.
 
-    `vae/base28_ds:mnist` gives `vae/base28_ds-mnist`. Climbing out of `runs/` is the caller's to
-    refuse (`climbs_out`).
+    `vae/base28_ds:mnist` gives `vae/base28_ds-mnist`. The caller must refuse names that leave
+    `runs/` (`climbs_out`).
     """
     return "/".join(_legible_part(part) for part in name.split("/") if part not in ("", "."))
 
@@ -97,7 +97,7 @@ def climbs_out(name: str) -> bool:
 
 
 def old_folders(name_template: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every folder in which an old runner may have put this entry, newest dialect first.
+    """All folders that an old runner may have used for this entry, newest dialect first.
 
     Args:
         name_template: `experiment_name` with `${matrix_slug}` not yet replaced.

@@ -1,8 +1,7 @@
 """Text substitution: `${name}` in every scalar, after parsing and before typing.
 
-Parsing first keeps line numbers and makes comments harmless; typing afterwards keeps numbers
-numbers.
-A comment inside a Python block is left alone as well.
+Parsing first keeps line numbers and ignores comments; typing afterwards lets `${name}` become a
+number. Comments inside Python blocks are not substituted either.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _COMMENT_OR_STRING = re.compile(
 
 
 def unquoted(value: Any) -> Any:
-    """`'l1'` -> `l1`: one pair of quotes, which old files needed, is no part of the value."""
+    """`'l1'` -> `l1`: removes one pair of quotes, which old files needed around texts."""
     if isinstance(value, str) and len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
         return value[1:-1]
     return value
 
 
 def has_reference(text: str) -> bool:
-    """Whether `text` holds a `${name}`."""
+    """Whether `text` contains a `${name}`."""
     return _REFERENCE.search(text) is not None
 
 
@@ -41,8 +40,8 @@ class Substitution:
     """Replaces `${name}` in trees, by the values of one matrix entry.
 
     Args:
-        values: name -> value; text that is inserted is `str(value)`.
-        errors: unknown names are appended here, with the line they stand in.
+        values: name -> value, inserted as `str(value)`.
+        errors: errors for unknown names are appended here, with their line.
     """
 
     def __init__(self, values: Mapping[str, Any], errors: list[ConfigError]) -> None:
@@ -50,7 +49,7 @@ class Substitution:
         self.errors = errors
 
     def tree(self, tree: Tree) -> Tree:
-        """The same tree with every scalar and key substituted."""
+        """Substitutes in every scalar and key of a tree."""
         if isinstance(tree, Text):
             return self.scalar(tree)
         if isinstance(tree, Items):
@@ -58,7 +57,7 @@ class Substitution:
         return self.table(tree)
 
     def table(self, table: YamlMapping) -> YamlMapping:
-        """The same mapping, substituted; two keys that become one are an error."""
+        """Substitutes in a mapping; two keys that become equal are an error."""
         entries: dict[str, Entry] = {}
         for key, entry in table.entries.items():
             name = self.plain(key, entry_text(key, entry))
@@ -71,9 +70,9 @@ class Substitution:
         return YamlMapping(entries, table.where)
 
     def scalar(self, scalar: Text) -> Text:
-        """The substituted scalar, typed again.
+        """Substitutes in a scalar and types it again.
 
-        A scalar that is nothing but one `${name}` takes the typed value itself, quoted or not (so
+        A scalar that is exactly one `${name}` becomes the typed value itself, quoted or not (so
         `["${x}", 2]` holds a number); other quoted scalars and blocks stay text.
         """
         if not has_reference(scalar.text):
@@ -89,12 +88,12 @@ class Substitution:
         return replace(scalar, text=text, value=value)
 
     def plain(self, text: str, scalar: Text) -> str:
-        """`text` with references replaced; those in Python comments stay as they are."""
+        """Replaces references in `text`, except in Python comments."""
         code_like = scalar.style == "block" or "\n" in text
         spared = comment_spans(text) if code_like else []
 
         def insert(found: re.Match[str]) -> str:
-            """The value of one reference; the reference itself if unknown or in a comment."""
+            """The value of a reference; the reference itself if unknown or in a comment."""
             if any(start <= found.start() < end for start, end in spared):
                 return found.group()
             name = found.group(1)
@@ -107,7 +106,7 @@ class Substitution:
         return _REFERENCE.sub(insert, text)
 
     def unknown(self, name: str, scalar: Text, line: int) -> ConfigError:
-        """The error for a reference, `line` lines below the start of its scalar, to no value."""
+        """The error for an unknown reference, `line` lines below the start of its scalar."""
         where = scalar.where.at(line=(scalar.where.line or 1) + line)
         possible = one_of(f"${{{known}}}" for known in self.values)
         near = did_you_mean(name, self.values)
@@ -115,7 +114,7 @@ class Substitution:
 
 
 def entry_text(key: str, entry: Entry) -> Text:
-    """A key as if it were a scalar, so that errors in it have a place."""
+    """A key as a scalar, so that errors in it have a place."""
     return Text(key, key, "plain", entry.where)
 
 

@@ -1,4 +1,4 @@
-"""Runs of a file that are the same run: an axis of the matrix that no value mentions."""
+"""Equal runs of a file: runs that differ only in matrix keys which nothing mentions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aelab.findings import Finding
 
 
 def with_twins(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The runs, each with those of the same identity under `same`."""
+    """Returns the runs, each with the others of the same identity in `same`."""
     by_identity: dict[str, list[RunSpec]] = defaultdict(list)
     for spec in specs:
         by_identity[spec.identity].append(spec)
@@ -28,11 +28,11 @@ def with_twins(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def trained_for(specs: Sequence[RunSpec], stored: Iterable[str] = ()) -> dict[str, RunSpec]:
-    """Folder of each run -> the run that is trained for it: itself, or a twin.
+    """Folder of each run -> the run that is trained for it: the run itself or a twin.
 
     Args:
         specs: the selected runs.
-        stored: folders of runs that exist, best first: of twins, one of these is chosen.
+        stored: folders of existing runs, best first: one of these is preferred among twins.
     """
     rank = {folder: place for place, folder in enumerate(stored)}
     chosen: dict[str, RunSpec] = {}
@@ -44,7 +44,7 @@ def trained_for(specs: Sequence[RunSpec], stored: Iterable[str] = ()) -> dict[st
 
 
 def differing_keys(spec: RunSpec) -> list[str]:
-    """Matrix keys in which a run differs from its twins, so that they change nothing for it."""
+    """Matrix keys in which a run differs from its twins, so they have no effect on it."""
     return [
         key
         for key, value in spec.matrix.items()
@@ -53,7 +53,7 @@ def differing_keys(spec: RunSpec) -> list[str]:
 
 
 def axes_without_effect(specs: Sequence[RunSpec]) -> list[Finding]:
-    """A note for each axis of the matrix that changes nothing in some of the runs, or in all."""
+    """Notes for matrix keys that have no effect in some or all of the runs."""
     concerned: dict[str, list[RunSpec]] = defaultdict(list)
     for spec in specs:
         for key in differing_keys(spec):

@@ -97,7 +97,6 @@ def draw_block(ranges: Ranges, seed: int, block: int, channels: int) -> Paramete
 
     Unlike the old `i XOR seed`, different seeds share no images.
     """
-
     dims = max(3, channels)
     generator = keyed_generator(seed, "kali", block)
     uniform = torch.rand(BLOCK, 3 + 2 * dims + dims * channels, generator=generator)
