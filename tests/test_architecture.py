@@ -92,6 +92,7 @@ LATE = {
     "sklearn": "1.3 s; only three measures need it",
     "filelock": "40 ms, most of it asyncio; only what trains takes locks",
     "av": "an extra: films",
+    "pandas": "an extra: data frames",
     "pyarrow": "an extra: Parquet files",
     "pyfiglet": "an extra: FIGlet fonts",
     "ray": "an extra: Ray clusters",

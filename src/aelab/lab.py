@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import wraps
 from inspect import Signature, signature
 from pathlib import Path
@@ -29,10 +30,14 @@ from aelab.outputs import refuse_to_replace, replacing
 from aelab.preparation import reporting
 from aelab.report import plots, texts
 from aelab.report.query import DEFAULT, TableQuery
+from aelab.report.shown import TableText, runs_html
+from aelab.report.two_settings import TwoSettings, compare_settings
 from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Sources, store_of
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
     from aelab.doctor.plan import Plan
@@ -46,10 +51,10 @@ if TYPE_CHECKING:
     from aelab.study.rendering import Rendered
 
 __all__ = [
-    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check", "data", "encode", "evaluate",
-    "figure", "figure_together", "figures", "find_runs", "interpolate", "ls", "neighbours",
-    "open_model", "open_run", "plot", "preparing", "reconstruct", "render", "report", "rm", "run",
-    "sample", "show", "table", "write", "write_between",
+    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check", "compare", "data", "encode",
+    "evaluate", "figure", "figure_together", "figures", "find_runs", "frame", "interpolate", "ls",
+    "neighbours", "open_model", "open_run", "plot", "preparing", "reconstruct", "render",
+    "report", "rm", "run", "sample", "show", "table", "write", "write_between",
 ]  # fmt: skip
 
 
@@ -174,10 +179,39 @@ class Lab:
     def table(
         self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
     ) -> str:
-        """One row per run, as terminal text, Markdown, CSV, JSON or HTML."""
+        """One row per run, as terminal text, Markdown, CSV, JSON or HTML; HTML in a notebook."""
         from aelab.report.tables import table
 
-        return table(self.find(sources, only=only), query)
+        found = self.find(sources, only=only)
+        return TableText(table(found, query), lambda: table(found, replace(query, format="html")))
+
+    def frame(
+        self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
+    ) -> pandas.DataFrame:
+        """The result table as a data frame of pandas; see `report.frames.frame`.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        from aelab.report.frames import frame
+
+        return frame(self.find(sources, only=only), query)
+
+    def compare(self, first: Sources, second: Sources) -> TwoSettings:
+        """The difference of two settings with its interval, and the seeds that would settle it.
+
+        Args:
+            first, second: the runs of one setting each, which differ in their seed: a run, a list
+                of runs, or a glob such as `kld/lr-0.001_seed-*`.
+
+        Raises:
+            UserError: no finished run on a side, or the losses do not compare.
+        """
+        return compare_settings(self.find(first), self.find(second))
+
+    def _repr_html_(self) -> str:
+        runs = self.workspace.runs
+        return runs_html(self.find(may_be_empty=True) if runs.is_dir() else [], str(runs))
 
     def show(
         self,
@@ -207,7 +241,7 @@ class Lab:
         self,
         sources: Sources = (),
         *,
-        out: str | Path = "plot.png",
+        out: str | Path | None = None,
         term: str = "loss",
         x: Literal["images", "seconds"] = "images",
         group: str | None = None,
@@ -216,15 +250,23 @@ class Lab:
         band: bool = True,
         only: str | None = None,
         force: bool = False,
-    ) -> Path:
-        """Curves of a logged term as PNG or SVG; see `report.plots.plot`."""
+    ) -> Figure | Path:
+        """Curves of a logged term; see `report.plots.plot`.
+
+        Args:
+            out: PNG or SVG file to write.
+
+        Returns:
+            A matplotlib figure, or the file `out` where one is given.
+        """
         with replacing(force):
-            refuse_to_replace(Path(out))
+            if out is not None:
+                refuse_to_replace(Path(out))
             found = self.find(sources, only=only)
             drawn = plots.plot(
                 found, term=term, x=x, group=group, log_y=log_y, log_x=log_x, band=band
             )
-            return plots.save_figure(drawn, Path(out))
+            return drawn if out is None else plots.save_figure(drawn, Path(out))
 
     def report(
         self,
@@ -484,6 +526,7 @@ run = _function(Lab.run)
 find_runs = _function(Lab.find)
 show = _function(Lab.show)
 plot = _function(Lab.plot)
+compare = _function(Lab.compare)
 report = _function(Lab.report)
 ls = _function(Lab.ls)
 rm = _function(Lab.rm)
@@ -501,6 +544,13 @@ def table(
 ) -> str:
     """`Lab.table`, with the fields of its `TableQuery` as keywords."""
     return Lab(runs).table(sources, TableQuery(**query), only=only)
+
+
+def frame(
+    sources: Sources = (), *, only: str | None = None, runs: str | Path = RUNS, **query: Any
+) -> pandas.DataFrame:
+    """`Lab.frame`, the fields of its `TableQuery` as keywords."""
+    return Lab(runs).frame(sources, TableQuery(**query), only=only)
 
 
 def render(reference: str, **options: Any) -> Rendered:

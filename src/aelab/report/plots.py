@@ -203,7 +203,19 @@ def styled_figure(size_inches: tuple[float, float]) -> Iterator[Figure]:
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size_inches, layout="constrained")
         FigureCanvasAgg(figure)
+        # A notebook shows what has this method; without a backend a figure has none.
+        figure._repr_png_ = lambda: figure_png(figure)  # type: ignore[attr-defined]
         yield figure
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The bytes of a PNG file; equal figures, equal bytes."""
+    import matplotlib
+
+    content = io.BytesIO()
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure.savefig(content, format="png", dpi=144, metadata={"Software": None})
+    return content.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

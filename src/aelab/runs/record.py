@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aelab.errors import StoreError, visible
 from aelab.roots import lies_inside
@@ -53,6 +53,7 @@ from aelab.runs.ledger import (
     truncate_rows,
 )
 from aelab.runs.locks import Lease, Taken, held
+from aelab.runs.shown import history_frame, run_html
 from aelab.runs.status import (
     BEAT_SECONDS,
     STATES,
@@ -64,6 +65,9 @@ from aelab.runs.status import (
     state_words,
     this_process,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 #: The format version this code writes, and the newest it reads.
 FORMAT = 1
@@ -390,6 +394,34 @@ class Run:
         rows = read_rows(self.path / "metrics.jsonl", split, home=self.path, damaged=damaged)
         self._note_damage(*damaged)
         return rows
+
+    def history(self) -> pandas.DataFrame:
+        """The rows of `metrics` as a data frame of pandas, a row a logged moment.
+
+        Columns: `split` (`train` or `validation`), `images` seen, `seconds` of training, `epoch`,
+        `loss`, and the terms of the objective; NaN where a split does not log a term.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return history_frame(self.metrics())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: settings, state, losses, and the latest reproductions."""
+        status = self.status
+        losses = {
+            f"{name} loss": f"{value:.6g}"
+            for name in ("last", "best")
+            if isinstance(value := (status.get(name) or {}).get("loss"), int | float)
+        }
+        facts = {
+            "state": self.state_words,
+            **self.record["matrix"],
+            "images": status.get("images"),
+            **losses,
+            "objective": self.record.get("objective"),
+        }
+        return run_html(self.folder, facts, self.path)
 
     def lacks_metrics(self) -> str:
         """What is missing where a run has trained and its metrics are gone; else empty."""

@@ -22,7 +22,7 @@ from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
 from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
-from aelab.study.figures.stored import draw_of_run
+from aelab.study.figures.stored import draw_of_run, shown_of_run
 from aelab.study.inputs import Reading, inputs_of, through
 from aelab.study.made import (
     numbered,
@@ -369,6 +369,26 @@ class OpenedRun:
         """Draws a figure of the model and returns its file; arguments as for `Lab.figure`."""
         with replacing(force):
             return draw_of_run(name, self, None if out is None else Path(out), options or {}, limit)
+
+    def draw(self, name: str, *, limit: int = 10_000, **options: Any) -> Any:
+        """Draws a figure of the model without writing it, for a notebook or further drawing.
+
+        Args:
+            name: of `study.figures.FIGURES`.
+            limit: at most this many held-out images.
+            options: keyword arguments of the figure, for instance `method="tsne"`.
+
+        Returns:
+            A matplotlib figure for maps and diagrams, a Pillow image for sheets of images.
+
+        Raises:
+            UserError: no such figure or option, or the run lacks what it needs.
+        """
+        return shown_of_run(name, self, options, limit)
+
+    def _repr_html_(self) -> str:
+        about = f"<p>state <b>{self.state}</b>, after {self.images:,} training images</p>"
+        return self.run._repr_html_() + about
 
     def render(
         self,

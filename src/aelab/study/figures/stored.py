@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from aelab.assembly.parts import functions_of
 from aelab.errors import AelabError, UserError
@@ -12,7 +15,7 @@ from aelab.metrics.table import lacking_needs
 from aelab.outputs import refuse_to_replace, write_output
 from aelab.study.evaluation import subject_of
 from aelab.study.figures.film import KINDS
-from aelab.study.figures.table import FIGURES, FigureFile, drawn_figure, find_figure
+from aelab.study.figures.table import FIGURES, FigureFile, drawn_figure, find_figure, made_figure
 
 if TYPE_CHECKING:
     from aelab.runs.record import Run
@@ -44,6 +47,18 @@ def draw_of_run(
     with functions_of(opened.spec):
         drawn = drawn_figure(name, subject_of(opened, limit=limit, every_class=True), options)
     return write_figure(opened.run, name, drawn, out)
+
+
+def shown_of_run(name: str, opened: OpenedRun, options: Mapping[str, Any], limit: int) -> Any:
+    """A figure of an opened run for a notebook: a matplotlib figure, or a Pillow image.
+
+    Arguments as for `draw_of_run`.
+    """
+    of_run = find_figure(name).of_run
+    with functions_of(opened.spec):
+        source = opened.run if of_run else subject_of(opened, limit=limit, every_class=True)
+        made = made_figure(name, source, dict(options))
+    return Image.open(io.BytesIO(made)) if isinstance(made, bytes) else made
 
 
 def draw_of_files(name: str, run: Run, out: Path | None, options: Mapping[str, Any]) -> Path:

@@ -104,14 +104,19 @@ def drawn_figure(
     Raises:
         UserError: no such figure or option, or the run lacks what it needs.
     """
-    figure = find_figure(name)
     given = dict(options or {})
+    return _finished(made_figure(name, source, given), str(given.get("kind", "webp")))
+
+
+def made_figure(name: str, source: Subject | Run, given: dict[str, Any]) -> Any:
+    """As `drawn_figure`, before it is a file: a matplotlib figure, a Pillow image, or bytes."""
+    figure = find_figure(name)
     figure_options(name, figure.make, given)
     if figure.needs or figure.medium:
         missing = lacking_needs(source, figure.needs, figure.medium)  # type: ignore[arg-type]
         if missing:
             raise UserError(f"the figure '{name}' cannot be drawn: {missing}")
-    return _finished(figure.make(source, **given), str(given.get("kind", "webp")))
+    return figure.make(source, **given)
 
 
 def _finished(made: Any, kind: str) -> FigureFile:

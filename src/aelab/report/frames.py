@@ -1,0 +1,97 @@
+"""Results as data frames of pandas: tables of runs under names that do not depend on the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aelab.errors import MissingExtra
+from aelab.report.cells import Facts
+from aelab.report.query import DEFAULT, TableQuery
+from aelab.report.tables import make_table
+from aelab.runs.record import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+Row = Mapping[str, Any]
+
+#: Columns of every frame -> how a row's value is found. Matrix keys stand after `folders`.
+COLUMNS: dict[str, Callable[[Row, Sequence[Facts]], Any]] = {
+    "run": lambda row, facts: facts[0].run.folder,
+    "folders": lambda row, facts: tuple(fact.run.folder for fact in facts),
+    "runs": lambda row, facts: len(facts),
+    "seeds": lambda row, facts: tuple(fact.seed for fact in facts),
+    "group": lambda row, facts: row.get("group"),
+    "validation_loss": lambda row, facts: row.get("loss"),
+    "std": lambda row, facts: row.get("spread"),
+    "best_loss": lambda row, facts: row.get("best"),
+    "training_loss": lambda row, facts: row.get("train_loss"),
+    "differs_from_best": lambda row, facts: row.get("differs"),
+    "difference_percent": lambda row, facts: _difference(row, 0),
+    "difference_low_percent": lambda row, facts: _difference(row, 1),
+    "difference_high_percent": lambda row, facts: _difference(row, 2),
+    "seeds_needed": lambda row, facts: row.get("seeds_needed"),
+    "images": lambda row, facts: row.get("images"),
+    "parameters": lambda row, facts: row.get("parameters"),
+    "minutes": lambda row, facts: row.get("minutes"),
+    "images_per_second": lambda row, facts: row.get("throughput"),
+    "trend": lambda row, facts: row.get("trend"),
+    "forecast": lambda row, facts: row.get("forecast"),
+    "objective": lambda row, facts: row.get("objective"),
+    "note": lambda row, facts: row.get("note"),
+    "state": lambda row, facts: row.get("state"),
+}
+#: Those that are numbers, also where a table has none of them.
+_NUMBERS = (
+    "validation_loss", "std", "best_loss", "training_loss", "difference_percent",
+    "difference_low_percent", "difference_high_percent", "seeds_needed", "minutes",
+    "images_per_second",
+)  # fmt: skip
+
+
+def frame(runs: Sequence[Run], query: TableQuery = DEFAULT) -> pandas.DataFrame:
+    """The result table as a data frame: a row a setting, with spread and verdict.
+
+    The columns `COLUMNS` are always there, whatever the runs; what is not known is NaN or None.
+    A matrix key is a column of its name, `matrix.NAME` if one of `COLUMNS` is called so; then a
+    column for each term of `query.include`.
+
+    Args:
+        runs: stored runs.
+        query: as for the table; its `format`, `exclude` and layout do not matter.
+
+    Raises:
+        MissingExtra: pandas is not installed.
+        UserError: for an unknown column, with the nearest name.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise MissingExtra("a data frame", "pandas", "frames") from None
+    table = make_table(runs, query)
+    keys = dict.fromkeys(key for row in table.rows for key in row if key.startswith("matrix."))
+    names = list(COLUMNS)
+    place = names.index("folders") + 1
+    columns: dict[str, list[Any]] = {}
+    for name in [*names[:place], *keys, *names[place:]]:
+        if name in COLUMNS:
+            value = COLUMNS[name]
+            columns[name] = [
+                value(row, facts) for row, facts in zip(table.rows, table.facts, strict=True)
+            ]
+        else:
+            bare = name.removeprefix("matrix.")
+            columns[name if bare in COLUMNS else bare] = [row.get(name) for row in table.rows]
+    for column in table.columns:
+        if column.key.startswith("term."):
+            columns[column.key.removeprefix("term.")] = [row.get(column.key) for row in table.rows]
+    made = pandas.DataFrame(columns)
+    for name in _NUMBERS:
+        made[name] = pandas.to_numeric(made[name])
+    return made
+
+
+def _difference(row: Row, place: int) -> float | None:
+    value: float | None = (row.get("difference") or (None, None, None))[place]
+    return value
