@@ -89,7 +89,7 @@ def compare_settings(first: Sequence[Run], second: Sequence[Run]) -> TwoSettings
             reason.rstrip("."), hint="compare runs of one objective and one validation set"
         )
     losses = [_by_seed(side, number) for number, side in enumerate(sides)]
-    found = difference(*losses)
+    found = difference(losses[0], losses[1])
     needed = None
     if found.distinguishable is False:
         paired = found.method == "paired t"
