@@ -30,8 +30,6 @@ from aelab.outputs import refuse_to_replace, replacing
 from aelab.preparation import reporting
 from aelab.report import plots, texts
 from aelab.report.query import DEFAULT, TableQuery
-from aelab.report.shown import TableText, runs_html
-from aelab.report.two_settings import TwoSettings, compare_settings
 from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Sources, store_of
 
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
     from aelab.runs.record import Run
+    from aelab.report.two_settings import TwoSettings
     from aelab.study.evaluation import Evaluated
     from aelab.study.neighbours import Neighbours
     from aelab.study.opened import OpenedRun
@@ -180,6 +179,7 @@ class Lab:
         self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
     ) -> str:
         """One row per run, as terminal text, Markdown, CSV, JSON or HTML; HTML in a notebook."""
+        from aelab.report.shown import TableText
         from aelab.report.tables import table
 
         found = self.find(sources, only=only)
@@ -207,9 +207,13 @@ class Lab:
         Raises:
             UserError: no finished run on a side, or the losses do not compare.
         """
+        from aelab.report.two_settings import compare_settings
+
         return compare_settings(self.find(first), self.find(second))
 
     def _repr_html_(self) -> str:
+        from aelab.report.shown import runs_html
+
         runs = self.workspace.runs
         return runs_html(self.find(may_be_empty=True) if runs.is_dir() else [], str(runs))
 
