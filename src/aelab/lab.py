@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from aelab.execute.engines.ray import Cluster
     from aelab.execute.engines.slurm import Array
     from aelab.execute.events import Event
-    from aelab.runs.record import Run
     from aelab.report.two_settings import TwoSettings
+    from aelab.runs.record import Run
     from aelab.study.evaluation import Evaluated
     from aelab.study.neighbours import Neighbours
     from aelab.study.opened import OpenedRun
