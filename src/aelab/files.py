@@ -7,13 +7,14 @@ and data files in aelab are opened here.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -83,6 +84,15 @@ def read_file(path: Path) -> bytes:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
 
+def own_picture(content: bytes) -> Image.Image:
+    """The bytes of a picture that aelab has drawn, as a Pillow image."""
+    return _image(io.BytesIO(content), ("PNG", "WEBP", "GIF"))
+
+
+def _image(file: IO[bytes], formats: Sequence[str]) -> Image.Image:
+    return Image.open(file, formats=tuple(formats))
+
+
 @contextmanager
 def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """Context manager: opens an image with Pillow; any failure inside becomes a DataError.
@@ -99,7 +109,7 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image
         # Ignores warnings about large images (up to Pillow's limit) and odd metadata.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(file, formats=tuple(formats)) as image:
+            with _image(file, formats) as image:
                 yield image
         except AelabError:
             raise

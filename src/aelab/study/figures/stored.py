@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from aelab.assembly.parts import functions_of
 from aelab.errors import AelabError, UserError
+from aelab.files import own_picture
 from aelab.metrics.table import lacking_needs
 from aelab.outputs import refuse_to_replace, write_output
 from aelab.study.evaluation import subject_of
@@ -58,7 +56,7 @@ def shown_of_run(name: str, opened: OpenedRun, options: Mapping[str, Any], limit
     with functions_of(opened.spec):
         source = opened.run if of_run else subject_of(opened, limit=limit, every_class=True)
         made = made_figure(name, source, dict(options))
-    return Image.open(io.BytesIO(made)) if isinstance(made, bytes) else made
+    return own_picture(made) if isinstance(made, bytes) else made
 
 
 def draw_of_files(name: str, run: Run, out: Path | None, options: Mapping[str, Any]) -> Path:
