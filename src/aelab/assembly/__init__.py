@@ -1,6 +1,6 @@
-"""From a run's text to its parts, and what is known of them before an image is seen.
+"""Builds a run's parts from its text, and checks them before any image is read.
 
-What foreseeing, training and studying a run have in common: `parts.build` evaluates its blocks;
-`data_checks`, `number_checks` and `rehearsal` find what cannot be right; `place` and
-`stored_state` say what a stored run reads and continues with.
+Shared by forecasting, training and studying a run: `parts.build` evaluates its blocks;
+`data_checks`, `number_checks` and `rehearsal` find mistakes; `place` and `stored_state` give the
+folders that a stored run reads from and the state it continues with.
 """

@@ -1,4 +1,4 @@
-"""A run's model at the end of its clock, and what it costs on the way there."""
+"""The cost of a run: FLOPs, images and memory, with the model as it is at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from aelab.train import FitSettings
 
-#: Adam keeps two moments; with weight and gradient four numbers a parameter.
+#: Weight, gradient and the two moments of Adam: four numbers for each parameter.
 NUMBERS_PER_PARAMETER = 4
-#: Models that change with the clock are looked at in the middle of so many equal parts of a run.
+#: A model that changes over time is measured in the middle of each of this many parts of a run.
 MOMENTS = 8
 
 
 def set_to_end(model: nn.Module, settings: FitSettings, num_images: int | None) -> None:
-    """Tells the model the time at which the run will end.
+    """Sets the model's clock to the end of the run.
 
     Args:
-        num_images: of the training set that the run begins with, if that is known.
+        num_images: size of the first training set, if known.
     """
     set_clock(model, *_end(settings, num_images))
 
@@ -37,7 +37,7 @@ def mean_flops(
     num_images: int | None,
     flops_at_end: int,
 ) -> float:
-    """FLOPs of a forward pass an image, the mean over the run; the model is left at its end."""
+    """FLOPs of a forward pass for one image, averaged over the run; leaves the model at the end."""
     images, epochs = _end(settings, num_images)
     if not find_clocked(model):
         return flops_at_end
@@ -51,11 +51,11 @@ def mean_flops(
 
 
 def planned_images(settings: FitSettings, num_images: int | None) -> int | None:
-    """Images after which a run ends by its settings; None where only a loss ends it.
+    """The number of images after which a run ends by its settings; None if only a loss ends it.
 
     Args:
         settings: of the run.
-        num_images: of its training set, where that is known.
+        num_images: size of its training set, if known.
     """
     ends = [settings.max_images] if settings.max_images else []
     if settings.max_epochs and num_images:

@@ -1,4 +1,4 @@
-"""What is wrong or odd with the images of a run: `check` and `run` ask the same questions."""
+"""Checks of the images of a run, used by both `check` and `run`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def name_of(entry: Scheduled, kind: str) -> str:
 def look_at_images(
     spec: RunSpec, parts: Parts, train: Sets, validation: Sets, settings: FitSettings
 ) -> None:
-    """Looks at the images of a run; what it found is `parts.findings` afterwards.
+    """Checks the images of a run and stores the findings in `parts.findings`.
 
     Raises:
-        ConfigError: they cannot be right; several as `Problems`.
+        ConfigError: a problem; several as `Problems`.
     """
     sides = [images for _, images in train], [images for _, images in validation]
     parts.findings = findings_of(spec, parts, *sides, settings)
@@ -45,7 +45,7 @@ def look_at_images(
 
 
 def tell(findings: Sequence[Finding]) -> None:
-    """Raises what is a problem among findings.
+    """Raises the problems among findings; notes and warnings are ignored.
 
     Raises:
         ConfigError: the only one.
@@ -81,12 +81,12 @@ def findings_of(
     validation: Sequence[Images | None],
     settings: FitSettings,
 ) -> list[Finding]:
-    """What is wrong or odd with the sets of a run, and with its numbers for such sets.
+    """Findings about the sets of a run, and about its settings for such sets.
 
     Args:
-        spec, parts: of the run.
-        train, validation: the images of its sets in order, None where they were not read.
-        settings: of the run.
+        spec, parts: spec and parts of the run.
+        train, validation: the images of its sets in order, None for sets that were not read.
+        settings: settings of the run.
     """
     found = list(_of_sources(images for images in [*train, *validation] if images is not None))
     for entry, images, name in _named(parts, train, validation):
@@ -106,16 +106,16 @@ def findings_of(
 
 
 def _of_sources(sets: Iterable[Images]) -> Iterator[Finding]:
-    """What must be known of where images come from, such as a set in place of another; each once.
+    """Notes on the sources of images, such as a set used in place of another; each once.
 
-    Tables say it in the line of the source.
+    Tables show them in the line of the source.
     """
     for note in dict.fromkeys(p.note for images in sets for p in images.provenance if p.note):
         yield Finding("note", "data-source", note)
 
 
 def _counts(entries: Sequence[Scheduled], sets: Sequence[Images | None]) -> list[int | None]:
-    """How many images each set has, as far as it is known."""
+    """The number of images of each set; None if not known."""
     return [
         entry.dataset.count() if images is None else len(images)
         for entry, images in zip(entries, sets, strict=True)
@@ -125,7 +125,7 @@ def _counts(entries: Sequence[Scheduled], sets: Sequence[Images | None]) -> list
 def _of_input(
     spec: RunSpec, parts: Parts, sets: Sequence[Images | None], settings: FitSettings
 ) -> list[Finding]:
-    """The input transforms, tried on some images of each set, or on made ones."""
+    """Findings from trying the input transforms on some images of each set, or artificial ones."""
     if not settings.input_transforms:
         return []
     known = [images for images in sets if images is not None]
@@ -181,7 +181,7 @@ def _between(
 def _told_by_descriptions(
     ours: Scheduled, theirs: Scheduled, names: tuple[str, str]
 ) -> list[Finding]:
-    """What the descriptions of two sets say without a pixel."""
+    """Findings about two sets that need only their descriptions, no pixels."""
     with located(ours.where):
         first = ours.dataset.shape
     with located(theirs.where):

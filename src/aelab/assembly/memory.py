@@ -1,4 +1,4 @@
-"""Out-of-memory errors: recognises them, and says which settings to lower."""
+"""Recognises out-of-memory errors and names the settings to lower."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -
     """The error as a `RunFailed` that names the settings to lower.
 
     Args:
-        error: as raised.
-        spec: of the run.
-        parameters: of its model; None if it was not built yet.
+        error: the error as raised.
+        spec: spec of the run.
+        parameters: number of parameters of its model; None if it was not built yet.
     """
     keys = spec.settings.fit
     where = "the GPU" if "CUDA" in str(error) else "this machine"

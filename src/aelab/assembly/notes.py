@@ -1,4 +1,4 @@
-"""What a reader of a file's results must know, as far as its text tells."""
+"""Notes for readers of a file's results that follow from the file's text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?\s*\Z")
 
 
 def common_findings(specs: Sequence[RunSpec]) -> list[Finding]:
-    """What a reader of the results must know, each once; old objectives above all."""
+    """Notes for readers of the results, each once; first of all old objectives."""
     found = list(dict.fromkeys(finding for spec in specs for finding in spec.findings))
     found += axes_without_effect(specs)
     found += texts_beside_numbers(specs)
@@ -33,7 +33,7 @@ def common_findings(specs: Sequence[RunSpec]) -> list[Finding]:
 
 
 def texts_beside_numbers(specs: Sequence[RunSpec]) -> list[Finding]:
-    """Matrix keys of which some values are numbers and others look like numbers but are text."""
+    """Notes on matrix keys that mix numbers with texts that look like numbers."""
     found = []
     for key in dict.fromkeys(key for spec in specs for key in spec.matrix):
         values = [spec.matrix[key] for spec in specs if key in spec.matrix]

@@ -1,4 +1,4 @@
-"""What cannot be right or is odd about a run's numbers: batches, warm-ups, rates, the latent."""
+"""Checks of a run's settings: batch sizes, warm-ups, learning rates, the latent."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from aelab.train import FitSettings
     from aelab.types import Images
 
-#: A learning rate above so many times the usual one of its optimiser is odd.
+#: A learning rate above this multiple of the optimiser's usual one gets a note.
 FAR_ABOVE = 100
-#: Arguments of schedules that say how many images a warm-up takes.
+#: Arguments of schedules that give the length of a warm-up in images.
 _WARMUP = re.compile(r"warm_?up_images\Z")
 
 
@@ -37,14 +37,14 @@ def oddities(
     shape: Sequence[int],
     counts: tuple[Sequence[int | None], Sequence[int | None]],
 ) -> list[Finding]:
-    """What is wrong or odd with a run's settings, given how many images it has.
+    """Findings about a run's settings, given its numbers of images.
 
     Args:
-        spec: of the run.
+        spec: spec of the run.
         parts: model, objective and descriptions of the sets.
-        settings: of the loop.
+        settings: settings of the training loop.
         shape: (C, H, W) of the images.
-        counts: images of each training set and of each validation set; None where unknown.
+        counts: sizes of the training sets and of the validation sets; None where not known.
     """
     train, _ = counts
     total = _images_in_all(settings, train)
@@ -58,7 +58,7 @@ def oddities(
 
 
 def out_of_reach(spec: RunSpec, model: nn.Module, images: Images) -> list[Finding]:
-    """The note of a model whose last activation cannot give the values of its images."""
+    """A note if the model's last activation cannot produce the values of its images."""
     if images.value_range == UNIT:
         return []
     found = bounded_output(model, images.shape)
@@ -80,7 +80,7 @@ def out_of_reach(spec: RunSpec, model: nn.Module, images: Images) -> list[Findin
 
 
 def empty_latent(model: nn.Module, trial: Trial) -> list[Finding]:
-    """The problem of a latent without a number; a module of another kind may not show its own."""
+    """A problem if the latent has no numbers; modules that do not show their latent are skipped."""
     if isinstance(model, Adapted) or trial.output.latent.numel():
         return []
     return [
@@ -94,7 +94,7 @@ def empty_latent(model: nn.Module, trial: Trial) -> list[Finding]:
 
 
 def _images_in_all(settings: FitSettings, train: Sequence[int | None]) -> int | None:
-    """How many images the run will see; None if that is not known."""
+    """The number of images the run will train on; None if not known."""
     by_epochs = None
     if settings.max_epochs is not None and train and train[0] is not None:
         by_epochs = settings.max_epochs * train[0]
@@ -110,7 +110,7 @@ def _batches_of_one(
     counts: tuple[Sequence[int | None], Sequence[int | None]],
     total: int | None,
 ) -> list[Finding]:
-    """Batches of one image, where the model needs more for its statistics."""
+    """Problems of batches with one image, if the model's statistics need more."""
     places = _single_images(settings, counts, total)
     first = next(places, None)
     if first is None:
@@ -141,7 +141,7 @@ def _single_images(
     counts: tuple[Sequence[int | None], Sequence[int | None]],
     total: int | None,
 ) -> Iterator[tuple[str, int, int, str]]:
-    """(set, its images, size of batches, key of that size) of sets with a batch of one image."""
+    """(set, size, batch size, key of the batch size) for sets with a batch of one image."""
     kinds = [("train_set", counts[0], settings.batch_size, "batch_size")]
     if validation_of(settings).training_mode:
         size = settings.validation_batch_size
@@ -158,7 +158,7 @@ def _single_images(
 
 
 def _other_size(count: int, size: int) -> int:
-    """A batch size near `size` whose last batch is no single image."""
+    """A batch size near `size` whose last batch has more than one image."""
     return next(
         (near for near in (size + 1, size - 1, size + 2, size - 2)
          if near > 1 and count % near != 1), size + 3,
@@ -186,7 +186,7 @@ def _batch_above_set(
 def _warmups(
     spec: RunSpec, parts: Parts, settings: FitSettings, total: int | None
 ) -> list[Finding]:
-    """Warm-ups that the run does not outlive."""
+    """Findings about warm-ups that are longer than the run."""
     if total is None:
         return []
     found: list[tuple[str, float]] = [
@@ -210,7 +210,7 @@ def _warmups(
 
 
 def _batches_of_warmup(settings: FitSettings) -> list[tuple[str, float]]:
-    """The warm-up of torch's `LinearLR` in images; it counts batches."""
+    """The warm-ups of torch's `LinearLR`, converted from batches to images."""
     assert settings.scheduler is not None
     name, arguments = settings.scheduler.name, settings.scheduler.arguments
     batches = arguments.get("total_iters", 5)
@@ -236,7 +236,7 @@ def _learnrate(spec: RunSpec, settings: FitSettings) -> list[Finding]:
 
 
 def _end_by_loss(spec: RunSpec, parts: Parts, settings: FitSettings) -> list[Finding]:
-    """What `min_loss` cannot do: end a run without validations, or one that does not get there."""
+    """Findings about `min_loss`, which ends a run only at a validation that reaches it."""
     if settings.min_loss is None:
         return []
     is_only_end = settings.max_images is None and settings.max_epochs is None
@@ -266,12 +266,12 @@ def _end_by_loss(spec: RunSpec, parts: Parts, settings: FitSettings) -> list[Fin
 
 
 def placed(findings: Sequence[Finding], where: Where | None) -> list[Finding]:
-    """Findings that do not know their place in the file, at this one."""
+    """Gives findings without a place in the file this one."""
     return [found if found.where else replace(found, where=where) for found in findings]
 
 
 def unfrozen_validation(name: str, augment: Sequence[Any], settings: FitSettings) -> list[Finding]:
-    """The note of held-out images that are drawn anew each time they are looked at."""
+    """A note if random changes draw the held-out images anew at each validation."""
     if not augment or settings.freeze_validation_set:
         return []
     if validation_of(settings).training_mode:  # draws more than that anew

@@ -1,4 +1,4 @@
-"""From a run's text to its parts: model, objective, data, and the settings of the loop."""
+"""Builds a run's parts from its text: model, objective, data, and settings of the loop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Scheduled(NamedTuple):
-    """A data set that is used from `first_epoch` on, and where the file names it."""
+    """A data set that is used from `first_epoch` on, and its place in the file."""
 
     first_epoch: int
     dataset: Dataset
@@ -47,17 +47,17 @@ class Scheduled(NamedTuple):
 
 @dataclass
 class Parts:
-    """What a run is made of.
+    """The parts of a run.
 
     Attributes:
-        model: keeps the contract of `types.Model`.
+        model: a model with the interface of `types.Model`.
         objective: named terms times weights.
-        train, validation: data sets by first epoch; no pixel has been read yet.
-        input_transforms: random changes of the input that the target does not have.
+        train, validation: data sets by first epoch; no pixels have been read yet.
+        input_transforms: random changes applied to the input but not to the target.
         device: where to train.
-        calls: every call of a part in order, with all its arguments.
-        extra: what the blocks put into EXTRA_VALUES.
-        findings: what a look at the images found; there once they are loaded.
+        calls: all calls of parts in order, with all arguments.
+        extra: the values that blocks stored in EXTRA_VALUES.
+        findings: findings about the images; filled when they are loaded.
     """
 
     model: nn.Module
@@ -72,7 +72,7 @@ class Parts:
     findings: list[Finding] = field(default_factory=list)
 
     def is_data_call(self, call: Mapping[str, Any]) -> bool:
-        """Whether a call of the log made a data part; its pixels, not its arguments, count."""
+        """Whether a logged call made a data part: for those, pixels count instead of arguments."""
         return catalogue.is_data_part(str(call["name"]))
 
 
@@ -89,13 +89,12 @@ def build(
 
     Args:
         spec: the run's resolved text.
-        workspace: what data may be read from, plain Python instead of the restricted evaluator,
-            and the device.
-        reading: what data may be read from, where it is more than the workspace and the folder
-            of the file say.
-        calls: call log of an earlier session; arguments that the text leaves out come from it.
+        workspace: folders of data, trust, and the device.
+        reading: folders that data may be read from, if these differ from those of the workspace
+            and the file.
+        calls: call log of an earlier session; it supplies arguments that the text leaves out.
         meta: build the model on the meta device: shapes without memory.
-        restored: all weights come from a stored state afterwards; files of weights are not needed.
+        restored: a stored state will replace all weights, so files of weights are not needed.
 
     Raises:
         ConfigError: a block is wrong, with file, line and key; several as `Problems`.
@@ -129,21 +128,21 @@ def build(
 
 @contextlib.contextmanager
 def _silent_about_empty_weights() -> Iterator[None]:
-    """A latent without a number is refused by name; torch's own warning would only be noise."""
+    """Silences torch's warning about empty weights: an empty latent is reported elsewhere."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         yield
 
 
 def _on_cpu_where_data(key: str) -> contextlib.AbstractContextManager[Any]:
-    """A model may be built on the meta device; tensors given as data are always real."""
+    """Builds data on the CPU even if the model is built on the meta device."""
     return torch.device("cpu") if DATA_KEY.match(key) else contextlib.nullcontext()
 
 
 def _objective_and_sets(
     spec: RunSpec, model: nn.Module, values: Mapping[str, Any]
 ) -> tuple[Objective, list[Scheduled], list[Scheduled]]:
-    """The objective, the training sets and the validation sets; their mistakes are told at once."""
+    """The objective, the training sets and the validation sets; raises all errors together."""
     mistakes = Mistakes()
     with mistakes.collected():
         objective = _objective(spec, model, values)
@@ -159,7 +158,7 @@ def _objective_and_sets(
 
 
 def _objective(spec: RunSpec, model: nn.Module, values: Mapping[str, Any]) -> Objective:
-    """What the model wishes, unless the file says otherwise."""
+    """The objective of the file, else the model's default objective."""
     settings = spec.settings
     for key in ("loss_function", "perceptual_model"):
         if isinstance(unwrapped(values.get(key)), type):
@@ -214,7 +213,7 @@ def _load(entry: Scheduled) -> Images:
 
 @contextlib.contextmanager
 def located(where: Where | None) -> Iterator[None]:
-    """Errors from inside that do not know their place in the file are given this one."""
+    """Context manager: gives errors without a place in the file this one."""
     try:
         yield
     except AelabError as error:
@@ -225,14 +224,14 @@ def located(where: Where | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def users_code(spec: RunSpec, where: Where | None) -> Iterator[None]:
-    """Around calls of what the file itself brings: own losses, functions, classes.
+    """Context manager for calls of the file's own losses, functions and classes.
 
-    Whatever they raise is a mistake of the file: it is told with the user's own line, and ends
-    its own run only.
+    Any exception they raise is a mistake of the file: it is reported with the user's line, and
+    ends only this run.
 
     Args:
         spec: the run.
-        where: the place to name if no line of the file was on the way.
+        where: the place to report if the traceback has no line of the file.
 
     Raises:
         AelabError: from inside, with a place; anything else as a `ConfigError`.
@@ -248,7 +247,7 @@ def users_code(spec: RunSpec, where: Where | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def functions_of(spec: RunSpec) -> Iterator[None]:
-    """Around uses of a trained model: what functions of its file raise is a mistake of the file.
+    """Context manager for using a trained model: errors in functions of its file are its mistakes.
 
     Raises:
         ConfigError: with the user's line; everything else as it is.
@@ -264,12 +263,12 @@ def functions_of(spec: RunSpec) -> Iterator[None]:
 
 
 def called_loss(error: BaseException) -> bool:
-    """Whether an exception comes from calling a loss that the file brings."""
+    """Whether an exception comes from calling a loss defined in the file."""
     return "losses/names.py:apply_callable" in _way(error)
 
 
 def key_of_error(error: BaseException, spec: RunSpec) -> Where:
-    """The key that an error of a run in training belongs to, by the rooms it came through."""
+    """The key of the file that caused an error in training, by the packages in its traceback."""
     named = getattr(error, "where", None)
     if named and named.key in spec.places:
         return spec.places[named.key]
@@ -282,7 +281,7 @@ def key_of_error(error: BaseException, spec: RunSpec) -> Where:
 
 
 def _way(error: BaseException) -> list[str]:
-    """`room/module.py:function` of every function of aelab that an exception came through."""
+    """`package/module.py:function` of every function of aelab in a traceback."""
     home, trace, steps = Path(__file__).parents[1], error.__traceback__, []
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -293,7 +292,7 @@ def _way(error: BaseException) -> list[str]:
 
 
 def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = None) -> FitSettings:
-    """The loop's settings of a run, with what only its parts and this machine say."""
+    """The training loop's settings, completed with values from the parts and this machine."""
     return replace(
         spec.settings.fit,
         input_transforms=parts.input_transforms if parts else (),
@@ -354,7 +353,7 @@ def _scheduled(values: Mapping[str, Any], spec: RunSpec, prefix: str) -> list[Sc
 def _input_transforms(
     values: Mapping[str, Any], spec: RunSpec, sets: Sequence[Scheduled]
 ) -> tuple[Any, ...]:
-    """Functions of one image, as in a data set; here they change batches of the input only.
+    """The input transforms: functions of one image as in a data set, applied to the input only.
 
     Raises:
         ConfigError: the images' medium allows no such change, or no `training_noise`.

@@ -1,10 +1,10 @@
-"""Where the experiment file of a run stood: its pictures and its modules lie beside it.
+"""The folder of a run's experiment file, beside which its pictures and modules lie.
 
-`place.json` remembers the folder, so that every later verb finds relative paths again, also after
-the whole project was moved. But a run directory may come from a stranger, and a place says what may
-be read. So a place is believed only with a seal: an HMAC, by a key of this user on this machine,
-over the place, the text of the run and its call log. Who changes any of them has no key to seal it
-again. Without a seal, or with another key's, a run reads what `--data` gives, as before.
+`place.json` stores the folder, so that later verbs find relative paths again, even after the whole
+project was moved. But a run directory may come from a stranger, and the place decides which files
+may be read. So a place is used only with a valid seal: an HMAC with a key of this user on this
+machine, over the place, the text of the run and its call log. Without the key, nobody can change
+any of them and seal it again. Without a valid seal, a run reads only from the folders of `--data`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _KEY_BYTES = 32
 
 
 class Place(NamedTuple):
-    """What a run remembers.
+    """The stored place of a run.
 
     Attributes:
-        folders: existing folders where its file stood, the likeliest first; empty where nothing
-            is remembered or it is not believed.
-        told: the folder as it stands in the record, for messages; empty where there is none.
-        data: existing folders that `--data` gave when it was trained, as far as believed.
+        folders: existing folders where its file may be, most likely first; empty if none is
+            stored or the seal is not valid.
+        told: the folder as written in the record, for messages; empty if there is none.
+        data: existing folders given by `--data` in training; empty if the seal is not valid.
     """
 
     folders: tuple[Path, ...]
@@ -50,13 +50,13 @@ class Place(NamedTuple):
 
 
 def note_place(run: Run, spec: RunSpec, calls: Sequence[Any], data: Sequence[Path]) -> None:
-    """Writes `place.json`, sealed where this user's key can be read or made.
+    """Writes `place.json`, sealed if this user's key can be read or made.
 
     Args:
         run: the caller holds its lock.
-        spec: as it was read from the experiment file.
-        calls: the call log of this session, as JSON holds it.
-        data: folders given by `--data`, which it may read too.
+        spec: the spec as read from the experiment file.
+        calls: the call log of this session, as plain JSON values.
+        data: folders given by `--data`, from which it may read, too.
     """
     root = _root_of(run)
     further = dict.fromkeys(real(folder) for folder in data)
@@ -71,11 +71,11 @@ def note_place(run: Run, spec: RunSpec, calls: Sequence[Any], data: Sequence[Pat
 
 
 def place_of(run: Run, *, trust: bool = False) -> Place:
-    """Where the file of a stored run stood, as far as it may be believed.
+    """The stored place of a run, if its seal is valid.
 
     Args:
-        run: whoever made it.
-        trust: the caller runs its blocks as plain Python; that allows more than any place.
+        run: a stored run, possibly made by somebody else.
+        trust: the caller runs its blocks as plain Python, which allows more than any place.
     """
     place = _stored(run)
     told = place.get("folder")
@@ -86,17 +86,17 @@ def place_of(run: Run, *, trust: bool = False) -> Place:
     folders, data = _read(place, run), place.get("data")
     further = [f for entry in (data if isinstance(data, list) else ()) for f in _read(entry, run)]
     file = Path(str(run.record.get("experiment") or "")).name
-    # Runs may have been moved alone: then only one of the two still holds the file.
+    # The runs may have been moved without the project: then only one folder still holds the file.
     folders.sort(key=lambda folder: not (file and (folder / file).is_file()))
     return Place(tuple(folders), told, tuple(further))
 
 
 def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
-    """What the data parts of a stored run may read, and where its relative paths start.
+    """The folders that a stored run's data parts may read, and the start of relative paths.
 
     Args:
         run: the run that is opened.
-        place: where its file stood.
+        place: the stored place of its file.
         given: the folders of `--data`.
     """
     given = [real(folder) for folder in given]
@@ -128,7 +128,7 @@ def reading_of(run: Run, place: Place, given: Sequence[Path]) -> Roots:
 
 
 def key_file() -> Path:
-    """The file of this user's key: `AELAB_KEY`, else in the system's folder for programs' data."""
+    """The file of this user's key: `AELAB_KEY`, else in the system's folder for program data."""
     given = os.environ.get("AELAB_KEY")
     if given:
         return from_home(given)
@@ -137,7 +137,7 @@ def key_file() -> Path:
 
 
 def _key(*, make: bool = False) -> bytes | None:
-    """The key; None where there is none, or the system refuses."""
+    """The key; None if there is none or the system refuses access."""
     path = key_file()
     with contextlib.suppress(OSError):
         found = path.read_bytes() if path.is_file() else b""
@@ -153,10 +153,10 @@ def _key(*, make: bool = False) -> bytes | None:
             file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():  # of another length: nobody's
+        if path.exists():  # of another length: not a key
             os.replace(temporary, path)
         else:
-            with contextlib.suppress(FileExistsError):  # another process was quicker: its key holds
+            with contextlib.suppress(FileExistsError):  # another process made its key first
                 os.link(temporary, path)
     except OSError:
         return None
@@ -199,7 +199,7 @@ def _stored(run: Run) -> dict[str, Any]:
 
 
 def _written(folder: Path, root: Path) -> dict[str, str | None]:
-    """A folder as the record holds it: with `~/` for the home folder, and from the runs folder."""
+    """A folder as stored: with `~/` for the home folder, and relative to the runs folder."""
     home = Path.home()
     near_home = folder == home or home in folder.parents
     told = f"~/{folder.relative_to(home).as_posix()}" if near_home else str(folder)
@@ -207,7 +207,7 @@ def _written(folder: Path, root: Path) -> dict[str, str | None]:
 
 
 def _read(entry: Any, run: Run) -> list[Path]:
-    """The existing folders that an entry of the record means, that beside the runs first."""
+    """The existing folders of an entry of the record, the one relative to the runs first."""
     if not isinstance(entry, dict):
         return []
     told, relative = entry.get("folder"), entry.get("from_runs")
@@ -229,7 +229,7 @@ def _root_of(run: Run) -> Path:
 
 
 def _relative(folder: Path, root: Path) -> str | None:
-    """`folder` seen from the runs folder; None where that would tell the name of the user."""
+    """`folder` relative to the runs folder; None if that would reveal the user's name."""
     root = real(root)
     try:
         common = Path(os.path.commonpath([folder, root]))

@@ -1,4 +1,4 @@
-"""What the directory of a run says to whoever builds the run again."""
+"""Reads the parts of a run's directory that are needed to build the run again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def stored_calls(run: Run) -> list[dict[str, Any]] | None:
-    """The call log of a run that was begun before, None for a new one."""
+    """The call log of a run that was started before; None for a new run."""
     path = run.path / "calls.json"
     if not path.exists():
         return None
@@ -24,7 +24,7 @@ def stored_calls(run: Run) -> list[dict[str, Any]] | None:
 
 
 def _is_call(call: Any) -> bool:
-    """Whether a call log's entry has a name and arguments; their values are checked when used."""
+    """Whether an entry of a call log has a name and arguments; values are checked when used."""
     return (
         isinstance(call, dict)
         and isinstance(call.get("name"), str)
@@ -33,7 +33,7 @@ def _is_call(call: Any) -> bool:
 
 
 def recorded_range(record: dict[str, Any]) -> ValueRange:
-    """What black and white are for the model of a run; 0 and 1 where its record does not say."""
+    """The values of black and white for a run's model; 0 and 1 if not recorded."""
     given = record.get("value_range")
     if not isinstance(given, list) or len(given) != 2:
         return (0.0, 1.0)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Built:
-    """A run that was built to be looked at, and is then trained as it is.
+    """A run that was built for a check and can then be trained without building it again.
 
     Attributes:
-        spec: its text.
-        parts: on the CPU, with the weights that training begins with.
-        calls: call log of an earlier session, from which left-out arguments came.
-        restored: all weights come from a stored state afterwards.
-        random_state: of the default generator after the weights were drawn.
+        spec: its spec.
+        parts: its parts on the CPU, with the initial weights of the training.
+        calls: call log of an earlier session, which supplied left-out arguments.
+        restored: a stored state will replace all weights.
+        random_state: state of the default generator after the weights were drawn.
     """
 
     spec: RunSpec
@@ -43,13 +43,13 @@ class Built:
 
     @classmethod
     def of(cls, spec: RunSpec, workspace: Workspace) -> Built:
-        """Builds a run as its training will.
+        """Builds a run in the same way as its training.
 
         Raises:
             ConfigError: see `build`.
         """
         calls, restored = None, False
-        with contextlib.suppress(StoreError):  # of a new run; damage is told by the training
+        with contextlib.suppress(StoreError):  # a new run has none
             run = workspace.store.open(spec.folder)
             if run.record.get("identity") == spec.identity:
                 calls, restored = stored_calls(run), bool(run.checkpoints())
@@ -57,7 +57,7 @@ class Built:
         return cls(spec, parts, calls, restored, torch.get_rng_state())
 
     def taken(self, calls: list[dict[str, Any]] | None, restored: bool) -> Parts | None:
-        """The parts, if the directory of the run still says what it said when they were built."""
+        """The parts, if the run's directory has not changed since they were built."""
         if (calls, restored) != (self.calls, self.restored):
             return None
         torch.set_rng_state(self.random_state)
@@ -65,11 +65,11 @@ class Built:
 
 
 class Rehearsed(NamedTuple):
-    """What a look at some runs found.
+    """The result of checking some runs.
 
     Attributes:
-        megabytes: that the first run that can be trained needs for its model and a batch.
-        built: this run; None where it was only looked at.
+        megabytes: memory of the first trainable run for its model and a batch.
+        built: that run; None if it was only checked.
     """
 
     megabytes: float = 0.0
@@ -77,7 +77,7 @@ class Rehearsed(NamedTuple):
 
 
 def refuse_wrong_arguments(spec: RunSpec, model: nn.Module | None, settings: FitSettings) -> None:
-    """Optimiser and schedule make a few steps on a tiny model, also beside a wrong one.
+    """Tries the optimiser and the schedule for a few steps on a tiny model.
 
     Raises:
         AelabError: a wrong name, argument or value; both as `Problems`.
@@ -97,7 +97,7 @@ def refuse_wrong_arguments(spec: RunSpec, model: nn.Module | None, settings: Fit
 
 @contextlib.contextmanager
 def at_argument(spec: RunSpec, key: str, name: str | None) -> Iterator[None]:
-    """Errors of an optimiser or schedule at the line of the argument, or of the key."""
+    """Context manager: gives errors of an optimiser or schedule the line in the file."""
     try:
         with users_code(spec, None):
             yield

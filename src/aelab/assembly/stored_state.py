@@ -1,4 +1,4 @@
-"""Which stored state a run begins with: `load: RUN[@images]`."""
+"""Finds the stored state that a run starts from: `load: RUN[@images]`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def state_to_load(spec: RunSpec, model: nn.Module, workspace: Workspace) -> tuple[Run, Checkpoint]:
-    """The run and state that `load` means; its weights are known to fit the model.
+    """The run and state given by `load`, after checking that its weights fit the model.
 
-    A file may name runs of the store only; the command line, and trusted files, any run directory.
+    A file may only name runs of the store; the command line and trusted files any run directory.
 
     Raises:
         ConfigError: no such run or state, or another model's weights.
-        RefusedError: the file names a run outside of the store.
+        RefusedError: the file names a run outside the store.
     """
     reference = str(spec.settings.load)
     where = spec.places.get("load")
@@ -39,7 +39,7 @@ def state_to_load(spec: RunSpec, model: nn.Module, workspace: Workspace) -> tupl
         run, checkpoint = store.resolve(reference)
     except StoreError as error:
         raise ConfigError(error.message, where=where, hint=error.hint) from error
-    given_by_hand = where == Where(option_of("load"))  # lines have only files
+    given_by_hand = where == Where(option_of("load"))  # only files have lines
     files = (checkpoint.tensors_path, checkpoint.json_path)
     inside = all(lies_inside(path, store.root) for path in files)
     if inside or workspace.trust or given_by_hand:
@@ -53,7 +53,7 @@ def state_to_load(spec: RunSpec, model: nn.Module, workspace: Workspace) -> tupl
 
 
 def is_begun(spec: RunSpec, store: Store) -> bool:
-    """Whether a stored state of this run has all its weights; files of weights may be gone."""
+    """Whether this run has a stored state with all weights, so files of weights are not needed."""
     try:
         run = store.open(spec.folder)
     except StoreError:
@@ -62,13 +62,13 @@ def is_begun(spec: RunSpec, store: Store) -> bool:
 
 
 def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] | None:
-    """The latest state that can be read, its tensors file and its numbers.
+    """The latest readable state, with its tensors file and its numbers.
 
-    `latest` need not have the most images: `on_nan: rollback` goes back. Damaged states are noted
-    in the run's log and passed over: an older one costs some training, none of the results.
+    `latest` may have fewer images than others, because `on_nan: rollback` goes back. Damaged states
+    are noted in the run's log and skipped: an older one costs only some repeated training.
 
     Returns:
-        None where the run has no state yet.
+        None if the run has no state yet.
 
     Raises:
         StoreError: every state is damaged.
@@ -95,10 +95,10 @@ def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] 
 
 
 def tensors_of(checkpoint: Checkpoint, content: bytes) -> dict[str, Tensor]:
-    """The tensors in the bytes of a state.
+    """Parses the tensors from the bytes of a state.
 
     Raises:
-        StoreError: the bytes are as they were written, and are no safetensors file.
+        StoreError: the bytes are no safetensors file, although their hash is correct.
     """
     try:
         return dict(safetensors.torch.load(content))
@@ -108,10 +108,10 @@ def tensors_of(checkpoint: Checkpoint, content: bytes) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def damage_told(checkpoint: Checkpoint) -> Iterator[None]:
-    """Numbers of a state that are missing or of another kind are told as damage of that state.
+    """Context manager: reports missing or wrong numbers of a state as damage of that state.
 
     Raises:
-        StoreError: instead of what Python says about them.
+        StoreError: in place of Python's own exception.
     """
     try:
         yield
@@ -127,14 +127,14 @@ def _damaged(checkpoint: Checkpoint, error: Exception) -> StoreError:
 
 
 def weights_prefix(tensors: Iterable[str]) -> str:
-    """Which weights of a state are meant: the averaged ones (`ema`) where it kept them."""
+    """The prefix of the weights to use: the averaged ones (`ema.`) if the state has them."""
     return "ema." if any(name.startswith("ema.") for name in tensors) else "model."
 
 
 def _refuse_another_model(
     run: Run, checkpoint: Checkpoint, model: nn.Module, where: Where | None
 ) -> None:
-    """Compares names and shapes; the weights themselves are not read."""
+    """Raises if names or shapes of the weights differ; does not read the weights."""
     try:
         shapes = checkpoint.shapes()
     except StoreError as error:

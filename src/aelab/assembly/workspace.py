@@ -1,4 +1,4 @@
-"""Where runs lie, what may be read, and where to compute: said once, in `Lab`."""
+"""The folder of runs, the folders of data, trust and device, which `Lab` sets once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What every verb needs to know besides its own arguments.
+    """Settings that every verb needs besides its own arguments.
 
     Attributes:
         runs: folder of the runs.
-        data: folders that data may be read from, besides that of the experiment file.
-        trust: evaluate blocks as plain Python, and open runs that were made so.
-        device: where to compute: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        data: folders from which data may be read, besides the folder of the experiment file.
+        trust: evaluate blocks as plain Python, and open runs that were made with trust.
+        device: the device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
     """
 
     runs: Path = RUNS
@@ -39,7 +39,7 @@ class Workspace:
         trust: bool = False,
         device: str = "auto",
     ) -> Workspace:
-        """The same from what a caller types: texts for paths."""
+        """Makes a workspace from texts and paths as a caller types them."""
         return cls(Path(runs), tuple(Path(folder) for folder in data), trust, device)
 
     @property
@@ -48,5 +48,5 @@ class Workspace:
         return Store(self.runs)
 
     def reading(self, spec: RunSpec) -> Roots:
-        """What the blocks of a run may read; relative paths start beside its file."""
+        """The folders that a run's blocks may read; relative paths start at its file."""
         return Roots((spec.base, *(real(folder) for folder in self.data)), spec.base)

@@ -1,5 +1,5 @@
-"""The store: one directory a run, plain files, readable without aelab.
+"""The store: one directory for each run, with plain files that can be read without aelab.
 
-Writes the bytes others make; knows nothing of models or tensors. `store` finds and makes runs,
+Stores bytes made elsewhere; does not know models or tensors. `store` finds and makes runs,
 `record` is one run, `checkpoints` its kept states, `ledger` its metrics, `atomic` the writing.
 """

@@ -1,4 +1,4 @@
-"""Write files so that no reader, crash or full disk ever leaves half of one."""
+"""Writes files atomically: neither a crash nor a full disk leaves half of one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from aelab.errors import StoreError
 from aelab.runs import disk
 
-#: JSON has no word for these; they are written as text and read back as numbers.
+#: Values that JSON cannot represent; written as text and read back as numbers.
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _CONTINUE = "then repeat the command; nothing already written is lost"
@@ -44,25 +44,25 @@ _TO_READ = {
     errno.ENOENT: "the run may be incomplete or deleted; aelab ls shows what is there",
     errno.EIO: "check the disk, or restore the file from a copy",
 }
-#: What concerns every run, not this one alone.
+#: Errors of the disk that concern every run, not only this one.
 _OF_THE_DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 
 
 def concerns_every_run(error: BaseException) -> bool:
-    """Whether what the system refused is a matter of the whole disk, not of one directory."""
+    """Whether an error of the system concerns the whole disk, not only one directory."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return isinstance(cause, OSError) and cause.errno in _OF_THE_DISK
 
 
 def explain(error: OSError, path: Path, doing: str = "write") -> StoreError:
-    """The message for a file operation that the system refused; nothing else is changed.
+    """Makes the error for a file operation that the system refused.
 
     Args:
-        error: what the system said.
+        error: the system's error.
         path: the file or folder concerned.
-        doing: a verb: `write`, `read`, `remove`.
+        doing: the operation as a verb: `write`, `read`, `remove`.
     """
     reason, hint = _WAYS_OUT.get(error.errno or 0, (error.strerror or str(error), None))
     if doing == "read":
@@ -93,7 +93,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     Args:
         path: the file; its folder must exist.
         data: the whole new content.
-        durable: wait until the disk has it. False for news that come every second anyway.
+        durable: wait until it is on the disk; False for values that are rewritten every second.
 
     Raises:
         StoreError: if the system refuses (full disk, permissions); `path` is then unchanged.
@@ -125,7 +125,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make `path` and its parents, safely on the disk; a folder that is there already is fine.
+    """Make `path` and its parents durably; an existing folder is fine.
 
     Raises:
         StoreError: if the system refuses.
@@ -139,7 +139,7 @@ def make_folder(path: Path) -> None:
         for folder in reversed(missing):
             try:
                 disk.mkdir(folder)
-            except FileExistsError:  # another process was quicker; or it is no folder
+            except FileExistsError:  # made by another process meanwhile; or it is no folder
                 if not folder.is_dir():
                     raise
             else:
@@ -161,7 +161,7 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def with_numbers(value: Any) -> Any:
-    """The inverse of what `to_json` does to NaN and infinities, at any depth."""
+    """Converts the texts that `to_json` writes for NaN and infinities back, at any depth."""
     if isinstance(value, str):
         return NON_FINITE.get(value, value)
     if isinstance(value, dict):

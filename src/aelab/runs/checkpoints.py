@@ -1,8 +1,8 @@
-"""The kept states of a run: a pair of files each, tensors and numbers.
+"""The stored states of a run: for each a pair of files, tensors and numbers.
 
-The pair is replaced as one: both new files are written beside the old ones with `.new` at the end,
-numbers last, then both are renamed. Numbers with `.new` at the end are the promise that the new
-pair is complete; whoever finds them reads (or, as the writer, finishes) the new pair.
+The pair is replaced as one: both new files are written beside the old ones with the ending `.new`,
+numbers last, then both are renamed. A numbers file with `.new` means that the new pair is complete:
+a reader then reads the new pair, and a writer finishes the renaming.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Checkpoint:
 
     @property
     def images(self) -> int:
-        """How many images the state had seen."""
+        """The number of images trained on."""
         kept = _KEPT.fullmatch(self.name)
         return int(kept.group(1)) if kept else int(self.about()["images"])
 
@@ -112,7 +112,7 @@ class Checkpoint:
                 about, path = self.about(), self.tensors_path
                 data = read(path, self.folder.parent, LARGEST_TENSORS)
             except (OSError, StoreError) as error:
-                if attempt + 1 < _ATTEMPTS:  # a writer may be replacing the pair right now
+                if attempt + 1 < _ATTEMPTS:  # a writer may be replacing the pair at this moment
                     time.sleep(0.02)
                     continue
                 if isinstance(error, OSError):
@@ -128,7 +128,7 @@ class Checkpoint:
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name of each tensor -> its shape, from the head of the safetensors file alone.
+        """Name of each tensor -> its shape, from the header of the safetensors file alone.
 
         Raises:
             StoreError: if the file is missing, or no safetensors file.
@@ -149,7 +149,7 @@ class Checkpoint:
             ) from error
 
     def _head(self, path: Path) -> bytes:
-        """The JSON at the beginning of a safetensors file, after eight bytes with its length."""
+        """The JSON header of a safetensors file, which follows eight bytes with its length."""
         if not is_regular(path, self.folder.parent):
             raise StoreError(f"{path} is not a file inside the run", hint=_OTHER_STATE)
         descriptor = open_regular(path, os.O_RDONLY)
@@ -161,7 +161,7 @@ class Checkpoint:
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Every state in `folder`: kept ones by images, then `best`, then `latest`."""
+    """All states in `folder`: kept ones by images, then `best`, then `latest`."""
     try:
         names = {entry.name.removesuffix(".new") for entry in os.scandir(folder)}
     except FileNotFoundError:
@@ -185,7 +185,7 @@ def save_checkpoint(
         name: `latest`, `best`, or `images-000100000`.
         images: images seen.
         tensors: a safetensors file's bytes.
-        numbers: what JSON can hold.
+        numbers: values for JSON.
         offset: length of the metrics in bytes at this moment.
     """
     make_folder(folder)
@@ -201,12 +201,12 @@ def save_checkpoint(
         write_bytes(folder / f"{name}.safetensors.new", tensors)
         write_json(folder / f"{name}.json.new", about)
     finally:
-        settle(folder)  # also after a failure: a full disk needs the room of the half-written pair
+        settle(folder)  # also after a failure: it frees the space of the half-written pair
     return Checkpoint(name, folder)
 
 
 def copy_checkpoint(checkpoint: Checkpoint, name: str) -> Checkpoint:
-    """The same state under another name; by a hard link where the file system has them."""
+    """Copies a state under another name, by a hard link if the file system has them."""
     folder = checkpoint.folder
     settle(folder)
     if checkpoint.name == name:
@@ -219,7 +219,7 @@ def copy_checkpoint(checkpoint: Checkpoint, name: str) -> Checkpoint:
 
 
 def delete_checkpoint(checkpoint: Checkpoint) -> None:
-    """Remove both files; numbers first, so that no tensors are ever promised and missing."""
+    """Remove both files; numbers first, so that numbers never exist without tensors."""
     for ending in ("json", "safetensors"):
         path = checkpoint.folder / f"{checkpoint.name}.{ending}"
         try:
@@ -236,14 +236,14 @@ def settle(folder: Path) -> None:
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".new"))
         promised = {name.removesuffix(".json.new") for name in names if name.endswith(".json.new")}
-        for ending in (".safetensors.new", ".json.new", ""):  # tensors first: numbers promise them
+        for ending in (".safetensors.new", ".json.new", ""):  # tensors before numbers
             some = [name for name in names if name.endswith(ending)]
             for name in some:
                 if name.removesuffix(".new").rpartition(".")[0] in promised:
                     disk.replace(folder / name, folder / name.removesuffix(".new"))
                 elif not (folder / name).is_dir():
                     disk.unlink(folder / name)
-            if some:  # or a power cut could keep the second rename and lose the first
+            if some:  # otherwise a power cut could keep the second rename and lose the first
                 sync_folder(folder)
             names = [name for name in names if name not in some]
         _remove_orphans(folder)
@@ -254,7 +254,7 @@ def settle(folder: Path) -> None:
 
 
 def _remove_orphans(folder: Path) -> None:
-    """Tensors of kept states whose numbers are gone: their deletion was broken off between both."""
+    """Removes tensors without numbers, left by an interrupted deletion."""
     present = {entry.name for entry in os.scandir(folder)}
     for name in present:
         stem = name.removesuffix(".safetensors")
@@ -263,13 +263,13 @@ def _remove_orphans(folder: Path) -> None:
 
 
 def superfluous(images: Iterable[int], keep: str | int) -> list[int]:
-    """Which kept states may go, by the rule `keep`; `best` and `latest` always stay besides.
+    """The kept states to delete by the rule `keep`; `best` and `latest` always stay.
 
     Args:
-        images: images seen, of each kept state.
+        images: number of images of each kept state.
         keep: `best+latest` (no others), `all`, a number N (N states spread evenly over the images
-            so far, the newest among them), `last N` (the N newest) or `every N` (those at or
-            first after a multiple of N images).
+            so far, including the newest), `last N` (the N newest) or `every N` (the first at or
+            after each multiple of N images).
 
     Raises:
         UserError: for any other rule.
@@ -309,14 +309,14 @@ def _parse_keep(keep: str | int) -> tuple[str, int]:
 
 
 def _evenly(have: list[int], count: int) -> list[int]:
-    """`count` of `have`, thinned one by one where neighbours are nearest; the newest stays."""
+    """Thins `have` to `count`, removing where neighbours are nearest; keeps the newest."""
     stay = list(have)
     while len(stay) > count:
         if len(stay) == 1:
             return []
         gaps = [
             (stay[i + 1] - (stay[i - 1] if i else 0), i) for i in range(len(stay) - 1)
-        ]  # what would be empty without state i
+        ]  # the gap that would remain without state i
         del stay[min(gaps)[1]]
     return stay
 

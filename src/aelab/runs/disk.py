@@ -1,7 +1,7 @@
 """The system calls that change the disk; nothing else in `runs` changes it.
 
-Each call is a point at which a process can die or a machine lose its power. `tests/runs` replaces
-these names to do so at every one of them in turn. In use they are the functions of `os` themselves.
+Each call is a point at which a process can be killed or a machine lose power. `tests/runs` replaces
+these names to simulate that at each point. In normal use they are the functions of `os`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ unlink = os.unlink
 mkdir = os.mkdir
 rmdir = os.rmdir
 
-#: Every name above: what a test replaces.
+#: All names above, which tests replace.
 CALLS = (
     "open", "write", "fsync", "truncate", "replace", "rename", "link", "unlink", "mkdir", "rmdir",
 )  # fmt: skip

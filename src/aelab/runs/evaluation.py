@@ -1,4 +1,4 @@
-"""What `aelab evaluate` found of a run, kept beside it in `evaluation.json`."""
+"""The results of `aelab evaluate` for a run, stored in its `evaluation.json`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from aelab.runs.foreign import legible_values
 from aelab.runs.record import Run
 
 FILE = "evaluation.json"
-#: Measures that earlier versions took over all the images evaluated, never over a part of them.
+#: Metrics that earlier versions computed over all evaluated images, never over a part.
 _OF_ALL = frozenset({"reproduction", "elbo", "latent_use"})
 
 
 def read_evaluation(run: Run) -> dict[str, Any]:
-    """The content of `evaluation.json`; {} where the run was not evaluated, or the file is damaged.
+    """The content of `evaluation.json`; {} if the run was not evaluated or the file is damaged.
 
     Returns:
-        `images` (seen by the evaluated state), `state`, `heldout_images` of `heldout_total`,
-        `images_are`: the rule by which they were drawn, and `metrics`: name -> {`values`: key ->
-        number, `seconds`, `options`, `heldout_images`: over how many, or `skipped`: why not}.
-        Numbers over the *first* images of a set, as earlier versions took them, are not among
-        them but named in `outdated`: they do not compare with those over drawn ones.
+        `images` (of the evaluated state), `state`, `heldout_images` of `heldout_total`,
+        `images_are`: the rule by which images were drawn, and `metrics`: name -> {`values`: key ->
+        number, `seconds`, `options`, `heldout_images`: number used, or `skipped`: the reason}.
+        Results over the *first* images of a set, from earlier versions, are only named in
+        `outdated`: they do not compare with results over drawn images.
     """
     try:
         content = legible_values(with_numbers(read_json(run.path / FILE)))
@@ -48,16 +48,16 @@ def read_evaluation(run: Run) -> dict[str, Any]:
 def write_evaluation(
     run: Run, about: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Stores results; earlier ones stay where they are of the same state and the same images.
+    """Stores results; keeps earlier ones of the same state and the same images.
 
     Args:
-        run: where.
-        about: what was evaluated: `state`, `images`, `heldout_images`, `heldout_total`,
+        run: the run.
+        about: the evaluated state: `state`, `images`, `heldout_images`, `heldout_total`,
             `images_are`.
         metrics: name -> values, seconds, options, or why it was skipped.
     """
     before = read_evaluation(run)
-    # Of an earlier version only those are still here that are over all images.
+    # Of results of an earlier version, only those over all images are left here.
     told = {key: value for key, value in about.items() if key in before or key != "images_are"}
     same = all(before.get(key) == value for key, value in told.items())
     kept = before["metrics"] if before and same else {}
@@ -73,7 +73,7 @@ def evaluated_values(run: Run) -> dict[str, float]:
 
 
 def evaluated_over(run: Run) -> dict[str, tuple[int, int]]:
-    """Key -> over how many held-out images it was taken, and of how many, as far as is known."""
+    """Key -> (number of held-out images used, number in the set), for keys where both are known."""
     found = read_evaluation(run)
     images, total = found.get("heldout_images"), found.get("heldout_total")
     over: dict[str, tuple[int, int]] = {}
@@ -85,7 +85,7 @@ def evaluated_over(run: Run) -> dict[str, tuple[int, int]]:
 
 
 def _heldout_total(run: Run) -> int | None:
-    """Held-out images of a run with one set of them; None where its record does not tell."""
+    """The number of held-out images of a run with one validation set; None if not recorded."""
     sets = (run.record.get("data") or {}).get("validation") or []
     return sets[0].get("count") if len(sets) == 1 else None
 

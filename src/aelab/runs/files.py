@@ -1,8 +1,8 @@
-"""The one door to the files of a run, which may be a stranger's, or damaged.
+"""Reads files of a run safely, because a run may come from a stranger or be damaged.
 
-Nothing is opened that is no regular file inside the run: a FIFO would wait for ever, a device has
-no end, a link may lead to any file of the reader. Nothing larger than its kind can be is read, and
-folders are walked without recursion, since names can be nested deeper than Python's stack.
+Only regular files inside the run are opened: a FIFO would block forever, a device has no end, and a
+link may lead to any file of the reader. Files above the greatest plausible size are not read.
+Folders are walked without recursion, because they can be nested deeper than Python's stack.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aelab.roots import lies_inside
 from aelab.runs import disk
 from aelab.runs.atomic import explain
 
-#: Bytes that a file of its kind can have at most; ours are far smaller.
+#: Greatest plausible sizes in bytes; files written by aelab are far smaller.
 LARGEST_JSON = 64 << 20
 LARGEST_TEXT = 16 << 20
 LARGEST_PICTURE = 64 << 20
@@ -29,17 +29,17 @@ LARGEST_METRICS = 1 << 30
 LARGEST_TENSORS = 16 << 30
 
 _MEND = "restore the file from a copy, or move the run's folder away and run again"
-#: Without these, opening a FIFO waits for a writer, and a terminal becomes the process's own.
+#: Flags so that opening a FIFO does not block, and a terminal does not become the controlling one.
 _HARMLESS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read(path: Path, home: Path, largest: int) -> bytes:
-    """All bytes of one file of the run in `home`.
+    """Reads all bytes of one file of the run in `home`.
 
     Args:
-        path: below `home`; a link may stand for it that stays in the run.
+        path: a path below `home`; may be a link that stays in the run.
         home: the run's directory.
-        largest: bytes that it can have.
+        largest: greatest allowed size in bytes.
 
     Raises:
         FileNotFoundError: there is none.
@@ -68,7 +68,7 @@ def read(path: Path, home: Path, largest: int) -> bytes:
 
 
 def read_json(path: Path, home: Path | None = None) -> dict[str, Any]:
-    """The object stored in `path`.
+    """Reads the JSON object stored in `path`.
 
     Args:
         path: a file of a run.
@@ -93,11 +93,11 @@ def read_json(path: Path, home: Path | None = None) -> dict[str, Any]:
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """A descriptor of a file to be written, made if `flags` say so.
+    """Opens a regular file for writing and returns its descriptor; made if `flags` say so.
 
     Raises:
         OSError: the system refuses.
-        StoreError: it is there and no regular file.
+        StoreError: it exists and is no regular file.
     """
     with contextlib.suppress(FileNotFoundError):
         refuse_other_kinds(path, os.stat(path))
@@ -111,7 +111,7 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def is_regular(path: Path, home: Path) -> bool:
-    """Whether `path` is a regular file, and inside of the run in `home`, links followed."""
+    """Whether `path`, with links followed, is a regular file inside the run in `home`."""
     with contextlib.suppress(OSError, StoreError):
         refuse_to_follow(path, home)
         return stat.S_ISREG(os.stat(path).st_mode)
@@ -119,7 +119,7 @@ def is_regular(path: Path, home: Path) -> bool:
 
 
 def refuse_to_follow(path: Path, home: Path) -> None:
-    """Nothing of a run is read through a link that leads out of it.
+    """Raises if a path of a run leads out of it through a link.
 
     Raises:
         StoreError: the file, or a folder on the way to it, is such a link.
@@ -134,7 +134,7 @@ def refuse_to_follow(path: Path, home: Path) -> None:
 
 
 def refuse_other_kinds(path: Path, facts: os.stat_result) -> None:
-    """A FIFO, a socket, a device or a folder in place of a file.
+    """Raises for a FIFO, a socket, a device or a folder in place of a file.
 
     Raises:
         StoreError: naming what it is.
@@ -153,7 +153,7 @@ def refuse_other_kinds(path: Path, facts: os.stat_result) -> None:
 def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Every entry below a folder, at most `DEEPEST` folders deep; links are not followed.
 
-    Folders that cannot be read are left out: they hold nothing that could be used.
+    Folders that cannot be read are skipped.
     """
     waiting = [(os.fspath(folder), 0)]
     while waiting:
@@ -170,19 +170,19 @@ def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder itself, no link to one."""
+    """Whether an entry is a folder and not a link to one."""
     with contextlib.suppress(OSError):
         return entry.is_dir(follow_symlinks=False)
     return False
 
 
 def remove_tree(top: Path) -> None:
-    """Removes a folder with all below it, however deep, whatever is in it, links not followed.
+    """Removes a folder with everything below it, at any depth, without following links.
 
-    Inner folders are first moved up to `top`: no path becomes longer than the system allows.
+    Inner folders are first moved up to `top`, so that no path is longer than the system allows.
 
     Raises:
-        StoreError: the system refuses; as much as possible is gone.
+        StoreError: the system refuses; as much as possible has been removed.
     """
     refused: OSError | None = None
     waiting, number = [top], 0
@@ -198,7 +198,7 @@ def remove_tree(top: Path) -> None:
                 number += 1
                 moved = top / f".{number}-{os.getpid()}"
                 with contextlib.suppress(OSError):
-                    os.chmod(entry.path, 0o700)  # or it cannot be moved
+                    os.chmod(entry.path, 0o700)  # otherwise it cannot be moved
                 disk.rename(entry.path, moved)
                 waiting.append(moved)
             if folder != top:

@@ -1,4 +1,4 @@
-"""Which stored runs are meant: by experiment file, run folder, glob, or a part of a name."""
+"""Finds stored runs by experiment file, run folder, glob, or a part of a name."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def find_runs(
     """Stored runs of experiment files, run folders or globs, in that order, each once.
 
     Args:
-        sources: which; empty means every stored run.
-        store: where they are; `runs/` if left out.
+        sources: the runs to find; empty means all stored runs.
+        store: the store to search; `runs/` if left out.
         only: glob that a run's name must match.
-        may_be_empty: finding nothing is no mistake.
+        may_be_empty: do not raise if nothing is found.
 
     Raises:
         UserError: nothing was found.
@@ -85,8 +85,8 @@ def runs_of(source: str | Path | Run | None, store: Store) -> list[Run]:
         made = [entry for entry in stored.values() if _made_with_trust(entry, path)]
         if not made or not all(isinstance(error, RefusedError) for error in problems.errors):
             raise
-        return made  # a reader needs no --trust: its blocks were evaluated when it was trained
-    # Folders may carry the slugs of the old runner, which had two forms.
+        return made  # readers need no --trust: the blocks were evaluated in training
+    # Folders may be named with the slugs of the old runner, which had two forms.
     return [entry for folders in named for entry in _first_found(folders, stored)]
 
 
@@ -99,7 +99,7 @@ def store_of(run: Run) -> Store:
 
 
 def matches(names: Iterable[str], only: str | None) -> bool:
-    """Whether a run is meant: a glob over name, folder or their last part, or a part of them."""
+    """Whether `only` matches a run's name, folder or their last part: as a glob, or as a part."""
     if only is None:
         return True
     return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)

@@ -1,8 +1,8 @@
-"""Run directories that somebody else made: what may stand in their files, and no way out of them.
+"""Checks the files of run directories that may come from somebody else.
 
-Everything a report shows of a run passes here once, when it is read. A record of another form makes
-the run unreadable, by name; a status loses the entries that are wrong; control characters, which
-could steer a terminal or turn text around, become visible.
+Everything that a report shows of a run is checked here once, when it is read. A wrong record makes
+the run unreadable, and the message names the entry. Wrong entries of a status are dropped. Control
+characters, which could control a terminal or reverse text, are made visible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aelab.errors import StoreError, visible
 from aelab.roots import lies_inside
 from aelab.runs.files import walk
 
-#: Larger whole numbers are nobody's; some things that show numbers fail on them.
+#: Larger whole numbers are implausible, and some programs that show numbers fail on them.
 LARGEST = 10**18
 
 _Check = Callable[[Any], bool]
@@ -74,7 +74,7 @@ def _anything(value: Any) -> bool:
 
 
 def _plain(value: Any) -> bool:
-    """What a matrix value or an extra can be: no whole number out of range, at any depth."""
+    """Whether a value can be a matrix value or an extra: no huge whole number at any depth."""
     if isinstance(value, list):
         return all(map(_plain, value))
     if isinstance(value, dict):
@@ -83,7 +83,7 @@ def _plain(value: Any) -> bool:
 
 
 def _source(value: Any) -> bool:
-    """One entry of `data.train`: where a set came from."""
+    """Whether a value is an entry of `data.train`: the source of a set."""
     if not isinstance(value, dict) or not _text(value.get("name")):
         return False
     texts = ("source", "sha256", "note")
@@ -100,7 +100,7 @@ def _data(value: Any) -> bool:
     return sets and all(_or_none(_text)(value.get(key)) for key in hashes)
 
 
-#: Entry of `run.json` -> (what it must be, in words).
+#: Entry of `run.json` -> (check, expected type in words).
 _RECORD: dict[str, tuple[_Check, str]] = {
     **dict.fromkeys(("name", "folder", "identity"), (_text, "text")),
     **dict.fromkeys(
@@ -134,10 +134,10 @@ _STATUS: dict[str, _Check] = {
 
 
 def checked_record(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The content of `run.json`, control characters made visible.
+    """Checks the content of `run.json` and makes control characters visible.
 
     Raises:
-        StoreError: an entry is not what it must be; the message names it.
+        StoreError: an entry has a wrong type; the message names it.
     """
     legible: dict[str, Any] = _legible(record, path)
     for name, (check, words) in _RECORD.items():
@@ -151,13 +151,13 @@ def checked_record(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def checked_status(status: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The content of `status.json` without the entries that are not what they must be."""
+    """The content of `status.json` without entries of a wrong type."""
     legible: dict[str, Any] = _legible(status, path)
     return {name: value for name, value in legible.items() if _STATUS.get(name, _anything)(value)}
 
 
 def is_row(row: Any) -> bool:
-    """Whether a row of metrics holds numbers only, besides the text `split`."""
+    """Whether a row of metrics holds only numbers, apart from the text `split`."""
     if not isinstance(row, dict):
         return False
     return all(
@@ -174,7 +174,7 @@ def _legible(value: Any, path: Path) -> Any:
 
 
 def legible_values(value: Any) -> Any:
-    """The same texts, lists and objects with control characters made visible."""
+    """A copy of texts, lists and objects with control characters made visible."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -185,7 +185,7 @@ def legible_values(value: Any) -> Any:
 
 
 def refuse_links(run: Path) -> None:
-    """Before anything is written in a run: none of its files may be a link that leads out of it.
+    """Raises if a file of a run is a link that leads out of it; called before every writing.
 
     Raises:
         StoreError: naming the link; writing through it would change a file elsewhere.
@@ -199,5 +199,5 @@ def refuse_links(run: Path) -> None:
 
 
 def stays_inside(path: Path, run: Path) -> bool:
-    """Whether a file of a run, its links followed, still lies in it."""
+    """Whether a file of a run, with links followed, lies inside it."""
     return lies_inside(path, run)

@@ -1,4 +1,4 @@
-"""The metrics of one run: a file that only grows, one JSON object a line."""
+"""The metrics of one run: a file to which lines are appended, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def settled_length(path: Path) -> int:
-    """The file's length in bytes, 0 if there is none, once the disk has all of it."""
+    """Waits until the file is on the disk; returns its length in bytes, 0 without a file."""
     try:
         descriptor = open_regular(path, os.O_RDWR)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def settled_length(path: Path) -> int:
         raise explain(error, path) from error
     try:
         disk.fsync(descriptor)
-        sync_folder(path.parent)  # it may be new
+        sync_folder(path.parent)  # the file may be new
         return os.fstat(descriptor).st_size
     except OSError as error:
         raise explain(error, path) from error
@@ -68,7 +68,7 @@ def settled_length(path: Path) -> int:
 
 
 def length_up_to(path: Path, images: int, *, home: Path | None = None) -> int:
-    """The file's length in bytes without the rows at its end that are of more than `images` images.
+    """The file's length in bytes without the rows at its end that are after `images` images.
 
     Raises:
         StoreError: if the file is unreadable.
@@ -91,7 +91,7 @@ def length_up_to(path: Path, images: int, *, home: Path | None = None) -> int:
 
 
 def truncate_rows(path: Path, length: int) -> None:
-    """Forget everything after the first `length` bytes: rows younger than a checkpoint.
+    """Cuts the file to `length` bytes, which removes rows newer than a checkpoint.
 
     Raises:
         StoreError: if the file is shorter than that, or cannot be changed.
@@ -123,15 +123,15 @@ def read_rows(
 ) -> list[dict[str, Any]]:
     """The rows of the file in order; of one `split` only, if given.
 
-    A torn last line (somebody is writing, or was killed) is left out. Reading one split does not
+    A torn last line (a process is writing, or was killed) is left out. Reading one split does not
     parse the others, which matters in a table of hundreds of runs.
 
     Args:
         path: the file.
         split: `train` or `validation`.
         home: the run's directory; left out, the file's own folder.
-        damaged: what is wrong with the file is added here, a line each, and the rows that are in
-            order are given; left out, it is raised. Then each row must also say when it was.
+        damaged: if given, descriptions of damage are appended here and the intact rows are
+            returned; otherwise damage is raised. With it, each row must also have its clock.
 
     Raises:
         StoreError: if the file is unreadable or a line before the last is damaged.
@@ -167,7 +167,8 @@ def read_rows(
                 words, hint="delete the line, or restore the file from a copy"
             ) from error
         if split is None or row.get("split") == split:
-            # Written here, a name of a term has no escapes and no control characters.
+            # Lines written by aelab have no escapes and no control characters, so only others are
+            # checked.
             rows.append(legible_values(row) if b"\\" in line or not line.isascii() else row)
     return rows
 
@@ -188,7 +189,7 @@ def _lines_with(data: bytes, word: bytes) -> list[bytes]:
 
 
 def _end_of_last_line(descriptor: int) -> int:
-    """Where the next row belongs; cuts off a torn last line, which a killed writer may leave."""
+    """The end of the last complete line; cuts off a torn one, which a killed writer may leave."""
     end = size = os.fstat(descriptor).st_size
     position = size
     while position > 0:

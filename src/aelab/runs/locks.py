@@ -1,9 +1,9 @@
-"""Who may write a run: a lock of the kernel, and a lease where such locks do not reach.
+"""The right to write a run: a lock of the kernel, or a lease where such locks do not work.
 
-A kernel lock is freed when its process ends, however it ends. Some network file systems have none,
-or keep them to one machine. There the right to write is a file in the folder `lease`, whose name
-is its owner: renaming is one step on every file system, and fails where the old name is gone. So of
-several processes that take the same free or abandoned lease, one succeeds.
+A kernel lock is released when its process ends, for any reason. Some network file systems have no
+locks, or only locks visible to one machine. There the right to write is a file in the folder
+`lease`, whose name is its owner: renaming is atomic on every file system, and fails if the old name
+is gone. So of several processes that take the same free or abandoned lease, only one succeeds.
 
     lease/free                        nobody
     lease/MACHINE-PID-MARK-TOKEN      a process, which renews the file's time every 10 seconds
@@ -30,10 +30,10 @@ from aelab.runs.status import BEAT_SECONDS, SILENCE_SECONDS
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: its locks are the server's
+except ImportError:  # Windows, whose locks are kept by the file server
     fcntl = None
 
-#: What the system says where a file system has no locks.
+#: Error numbers of file systems without locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 #: File systems whose locks other machines do not see, by a pattern of kind and mount options.
 _LOCAL = {
@@ -56,9 +56,9 @@ class Taken(Exception):
 
 
 def why_no_locks(folder: Path) -> str:
-    """Why kernel locks in a folder do not keep other machines out; empty where they do.
+    """The reason why kernel locks in a folder do not exclude other machines; empty if they do.
 
-    Looked at once for each file system. `AELAB_LOCKS=lease` says it of all.
+    Checked once for each file system. `AELAB_LOCKS=lease` forces leases everywhere.
     """
     if os.environ.get("AELAB_LOCKS") == "lease":
         return "AELAB_LOCKS=lease"
@@ -72,7 +72,7 @@ def why_no_locks(folder: Path) -> str:
 
 
 def _local(device: int) -> str:
-    """What the mount options of a file system say against its locks."""
+    """The reason, from a file system's mount options, why its locks are local; else empty."""
     number = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
@@ -85,13 +85,13 @@ def _local(device: int) -> str:
 
 
 def _refused(folder: Path) -> str:
-    """Whether the system refuses to lock a file there."""
+    """The reason why the system refuses to lock a file there; empty if it does not."""
     if fcntl is None:
         return ""
     path = folder / f".lock-{secrets.token_hex(4)}.tmp"
     try:
         descriptor = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError:  # whoever writes there next says why that is impossible
+    except OSError:  # the next write reports why it is impossible
         return ""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +106,7 @@ def _refused(folder: Path) -> str:
 
 @contextlib.contextmanager
 def held(folder: Path, timeout_seconds: float = 0) -> Iterator[Lease | None]:
-    """The right to write in a folder; yields the lease, where kernel locks do not do.
+    """Context manager: holds the right to write in a folder; yields the lease if one is needed.
 
     Args:
         folder: of a run.
@@ -126,13 +126,13 @@ def held(folder: Path, timeout_seconds: float = 0) -> Iterator[Lease | None]:
                 stack.enter_context(lock)
             except Timeout as error:
                 raise Taken from error
-        # Whoever has left a lease here comes from where locks do not reach.
+        # A folder `lease` was made by a machine on which locks do not work.
         needs_lease = bool(why) or (folder / "lease").is_dir()
         yield stack.enter_context(Lease(folder, timeout_seconds)) if needs_lease else None
 
 
 class Lease:
-    """The right to write in a folder, without locks; a context manager.
+    """Context manager: the right to write in a folder without kernel locks.
 
     Args:
         folder: of a run; it gets a folder `lease`.
@@ -140,7 +140,7 @@ class Lease:
         machine: mark of this machine.
 
     Attributes:
-        is_lost: whether another process has taken it, because this one gave no sign for long.
+        is_lost: whether another process has taken it because this one was silent for too long.
     """
 
     def __init__(
@@ -178,17 +178,17 @@ class Lease:
         return not self.is_lost
 
     def _taken(self) -> bool:
-        """Takes the lease where it is free or abandoned; whether that succeeded."""
+        """Takes the lease if it is free or abandoned; returns whether it succeeded."""
         name = self._owner()
         if name is None:
             return self._made()
         if name != _FREE and not self._is_abandoned(name):
             return False
         try:
-            # First the time: a file that has our name and an old time would look abandoned.
+            # The time first: a file with our name and an old time would look abandoned.
             os.utime(self._place / name)
             disk.rename(self._place / name, self._place / self._name)
-        except FileNotFoundError:  # another was quicker; or a server answers a repeated request
+        except FileNotFoundError:  # taken by another; or a server repeats a request
             return (self._place / self._name).exists()
         return True
 
@@ -200,12 +200,12 @@ class Lease:
         return names[-1] if names else None
 
     def _made(self) -> bool:
-        """Makes the folder, with us as its owner; fails where another has made it meanwhile."""
+        """Makes the folder with this process as owner; false if another made it meanwhile."""
         partial = self._folder / f".lease-{secrets.token_hex(6)}.tmp"
         disk.mkdir(partial)
         try:
             (partial / self._name).touch()
-            disk.rename(partial, self._place)  # refused where the target has a file in it
+            disk.rename(partial, self._place)  # refused if the target has a file in it
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
@@ -214,7 +214,7 @@ class Lease:
         return True
 
     def _is_abandoned(self, name: str) -> bool:
-        """Whether an owner has ended; one of another machine when it gives no sign for long."""
+        """Whether an owner has ended; on another machine, whether it was silent for too long."""
         owner = _OWNER.fullmatch(name)
         if owner and owner["machine"] == self._machine:
             return not is_there(int(owner["pid"]), owner["mark"] if owner["mark"] != "x" else None)
@@ -225,7 +225,7 @@ class Lease:
         return self._now() - renewed > SILENCE_SECONDS
 
     def _now(self) -> float:
-        """The present moment by the clock of the file system, which need not be ours."""
+        """The present time by the file system's clock, which may differ from this machine's."""
         path = self._folder / f".now-{secrets.token_hex(6)}.tmp"
         try:
             path.touch()
@@ -235,7 +235,7 @@ class Lease:
                 disk.unlink(path)
 
     def _beat(self) -> None:
-        """Gives a sign now and then, until the end or until another has taken the lease."""
+        """Renews the file's time regularly, until the end or until another takes the lease."""
         while not self._over.wait(BEAT_SECONDS):
             try:
                 os.utime(self._place / self._name)

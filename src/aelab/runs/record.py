@@ -1,4 +1,4 @@
-"""One run: a directory of plain files. docs/run-format.md describes every one of them."""
+"""One run: a directory of plain files, all described in docs/run-format.md."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ if TYPE_CHECKING:
 
 #: The format version this code writes, and the newest it reads.
 FORMAT = 1
-#: Entries of a status that only say how far a run is: written once a second, not more often.
+#: Entries of a status that only show progress: written at most once a second.
 _HEARTBEAT = {"images", "max_inputs", "epoch", "seconds", "images_per_second"}
-#: Entries of a row of metrics that are no terms of the objective.
+#: Entries of a row of metrics that are not terms of the objective.
 _CLOCKS = {"split", "seconds", "epoch"}
 
 
 class HeldError(StoreError):
-    """Another process writes this run now."""
+    """Another process is writing this run."""
 
 
 class Run:
-    """One run directory. Readers need nothing; a writer holds `lock()` while it writes.
+    """One run directory. Readers need no lock; a writer holds `lock()` while it writes.
 
     Args:
         path: the run's directory.
@@ -91,7 +91,7 @@ class Run:
         is_new: whether it was made just now.
 
     Attributes:
-        damage: what was found wrong in its files while they were read; the run can be used.
+        damage: problems found while reading its files; the run can still be used.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Run:
 
     @classmethod
     def at(cls, path: Path, folder: str | None = None) -> Run:
-        """The run stored in `path`.
+        """Opens the run stored in `path`.
 
         Raises:
-            StoreError: if it is no run, is damaged, or was written by a newer aelab.
+            StoreError: it is no run, is damaged, or was written by a newer aelab.
         """
         if not os.path.lexists(path / "run.json"):
             if holds_a_run(path):
@@ -145,9 +145,9 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The content of `status.json`, as it was when first asked for; `refresh` asks again.
+        """The content of `status.json`, cached at the first access; `refresh` reads it again.
 
-        What it lacks, or what was damaged, is taken from the metrics; `note` then says so.
+        Missing or damaged entries are taken from the metrics; the entry `note` then says so.
         """
         if self._status is None:
             self._status = self._read_status()
@@ -163,7 +163,7 @@ class Run:
             status = checked_status(with_numbers(stored), path)
             note = "" if whole else f"{path} is damaged: its checksum does not match its entries"
         except StoreError as error:
-            # A power cut can empty a file; the run itself is in order and can be continued.
+            # A power cut can empty the file; the run itself is intact and can be continued.
             gone = not os.path.lexists(path)
             status, whole = {"state": "waiting" if gone else "interrupted"}, False
             note = f"{path} is missing" if gone else error.message
@@ -185,7 +185,7 @@ class Run:
         return os.path.isdir(self.path / "checkpoints")
 
     def _from_metrics(self, keep: Mapping[str, Any]) -> dict[str, Any]:
-        """What the metrics and the latest state know of a status, but for what `keep` has."""
+        """The status as far as the metrics and the latest state give it, completed by `keep`."""
         found: dict[str, Any] = {}
         rows = self.metrics("validation")
         if rows:
@@ -204,7 +204,7 @@ class Run:
         return {name: value for name, value in found.items() if keep.get(name) is None}
 
     def _best_of(self, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """The best validation: as the latest state noted it, or a lower loss since then."""
+        """The best validation: as stored in the latest state, or a lower loss since then."""
         best: dict[str, Any] | None = None
         seen = -1
         with contextlib.suppress(StoreError):
@@ -232,7 +232,7 @@ class Run:
         return state_words(self.status, self._silent_seconds())
 
     def _silent_seconds(self) -> float | None:
-        """Seconds since the last sign of a writer on another machine; None where it is here."""
+        """Seconds since the last sign of a writer on another machine; None if it is on this one."""
         if self.status.get("state") != "running" or is_here(self.status):
             return None
         signs = [age_seconds(self.status)]
@@ -241,14 +241,14 @@ class Run:
         return min((sign for sign in signs if sign is not None), default=None)
 
     def seems_held(self) -> bool:
-        """Whether the process that locked this run last seems to live still; takes no lock."""
+        """Whether the process that last locked this run seems to be alive; takes no lock."""
         path = self.path / "lock.json"
         with contextlib.suppress(StoreError, OSError):
             return is_alive(read_json(path, self.path), time.time() - os.stat(path).st_mtime)
         return False
 
     def refresh(self) -> Run:
-        """Forget what was read, so that the next look sees what a live run wrote meanwhile."""
+        """Drop cached files, so that the next access reads what a live run wrote meanwhile."""
         self._status = None
         return self
 
@@ -256,8 +256,8 @@ class Run:
         """Change some entries of `status.json`; the others stay.
 
         Args:
-            state: one of `STATES`; `running` also notes this process, so that readers can tell
-                whether it still lives.
+            state: one of `STATES`; `running` also stores this process, so that readers can check
+                whether it is still alive.
             changes: entries of `status.json`: images, seconds, best, last, error, ...
 
         Returns:
@@ -268,7 +268,7 @@ class Run:
         self._refuse_if_lost()
         before = self.status
         status = {**before, **changes}
-        status.pop("note", None)  # of damage that is mended by writing
+        status.pop("note", None)  # a note on damage that this write repairs
         now_seconds = time.monotonic()
         if state is None and set(changes) <= _HEARTBEAT and now_seconds < self._written_at + 1:
             self._status = status
@@ -297,7 +297,7 @@ class Run:
         Raises:
             StoreError: if another process holds it.
         """
-        refuse_links(self.path)  # also before: locking itself opens a file
+        refuse_links(self.path)  # before, too: locking itself opens a file
         with contextlib.ExitStack() as stack:
             try:
                 with contextlib.suppress(FileNotFoundError):
@@ -328,10 +328,10 @@ class Run:
         self._lease = None
 
     def _refuse_if_lost(self) -> None:
-        """Nothing is written once another process has taken the lease of this run.
+        """Raises if another process has taken the lease of this run, before anything is written.
 
         Raises:
-            HeldError: it has, because this process gave no sign of life for two minutes.
+            HeldError: it was taken, because this process was silent for two minutes.
         """
         if self._lease is not None and not self._lease.check():
             raise HeldError(
@@ -342,10 +342,10 @@ class Run:
 
     @contextlib.contextmanager
     def held_for_removal(self) -> Iterator[None]:
-        """As `lock`, but nothing in the run need be in order.
+        """Like `lock`, but also for a damaged run.
 
         Raises:
-            HeldError: another process writes it.
+            HeldError: another process is writing it.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -373,7 +373,7 @@ class Run:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         if entry.name.startswith(".") and entry.name.endswith(".tmp"):
-                            with contextlib.suppress(OSError):  # it means nothing
+                            with contextlib.suppress(OSError):  # a failure is harmless
                                 disk.unlink(entry)
             except FileNotFoundError:
                 continue
@@ -387,8 +387,8 @@ class Run:
         """The rows of `metrics.jsonl` in order, of one split (`train`, `validation`) if given.
 
         Each row has `split`, `images` (seen), `seconds` (of training), `epoch`, `loss`, and the
-        objective's terms; a torn last line is left out. So are lines that are damaged; `damage`
-        then names them.
+        objective's terms. A torn last line and damaged lines are left out; `damage` lists the
+        latter.
         """
         damaged: list[str] = []
         rows = read_rows(self.path / "metrics.jsonl", split, home=self.path, damaged=damaged)
@@ -424,7 +424,7 @@ class Run:
         return run_html(self.folder, facts, self.path)
 
     def lacks_metrics(self) -> str:
-        """What is missing where a run has trained and its metrics are gone; else empty."""
+        """A description of missing metrics if the run has trained but has none; else empty."""
         path = self.path / "metrics.jsonl"
         try:
             if os.stat(path).st_size:
@@ -432,7 +432,7 @@ class Run:
         except FileNotFoundError:
             pass
         except OSError:
-            return ""  # told when it is read
+            return ""  # reported when it is read
         return f"{path} is missing or empty: there is no curve" if self.status.get("images") else ""
 
     def _note_damage(self, *found: str) -> None:
@@ -444,25 +444,25 @@ class Run:
         return append_rows(self.path / "metrics.jsonl", rows)
 
     def metrics_offset(self) -> int:
-        """Length of `metrics.jsonl` in bytes once it is safely on the disk."""
+        """Waits until `metrics.jsonl` is on the disk and returns its length in bytes."""
         return settled_length(self.path / "metrics.jsonl")
 
     def offset_at(self, images: int) -> int:
-        """Length of `metrics.jsonl` in bytes up to the rows of so many images."""
+        """Length of `metrics.jsonl` in bytes, without rows after `images` images."""
         return length_up_to(self.path / "metrics.jsonl", images, home=self.path)
 
     def truncate_metrics(self, offset: int) -> None:
-        """Forget the rows after `offset` bytes."""
+        """Cut off the rows after `offset` bytes."""
         truncate_rows(self.path / "metrics.jsonl", offset)
 
     # --- checkpoints
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Every stored state: kept ones by images, then `best`, then `latest`."""
+        """All stored states: kept ones by images, then `best`, then `latest`."""
         return list_checkpoints(self.path / "checkpoints")
 
     def checkpoint(self, name: str = "latest") -> Checkpoint | None:
-        """The state called `name`, or None where there is none."""
+        """The state called `name`, or None."""
         return next((entry for entry in self.checkpoints() if entry.name == name), None)
 
     def save_checkpoint(
@@ -475,20 +475,20 @@ class Run:
         keep: str | int = "best+latest",
         offset: int | None = None,
     ) -> Checkpoint:
-        """Write the state as `latest`, and as `best` and under its images where asked for.
+        """Write the state as `latest`, and if asked also as `best` and as a kept state.
 
-        The metrics written so far belong to it: continuing from it truncates to them.
+        It stores the length of the metrics so far: continuing from it truncates them to that.
 
         Args:
             images: images seen.
             tensors: the bytes of a safetensors file.
-            numbers: what JSON can hold.
+            numbers: values for JSON.
             best: whether it is the best so far.
             keep: `keep_checkpoints` of the experiment, see `checkpoints.superfluous`.
-            offset: of a state that was gone back to: length of the metrics that belong to it.
+            offset: length of the metrics of a state that training went back to.
 
         Raises:
-            StoreError: if the system refuses; the older states are then unharmed.
+            StoreError: the system refuses; the older states are then unchanged.
         """
         folder = self.path / "checkpoints"
         kept = {entry.images for entry in self.checkpoints() if entry.name.startswith("images-")}
@@ -508,10 +508,10 @@ class Run:
     def complete_checkpoints(
         self, latest: Checkpoint, *, best: bool, keep: str | int = "best+latest"
     ) -> list[str]:
-        """Makes the copies of the latest state that a death between two writes left out.
+        """Makes copies of the latest state that are missing because a process was killed.
 
         Args:
-            latest: an intact state from which the run goes on.
+            latest: an intact state from which the run continues.
             best: whether it is the best so far.
             keep: as for `save_checkpoint`.
 
@@ -519,7 +519,7 @@ class Run:
             The names of the states that were made.
         """
         if latest.name != "latest":
-            return []  # a damaged one was passed over: its copies are as they were
+            return []  # a damaged state was skipped: leave its copies unchanged
         folder, images = self.path / "checkpoints", latest.images
         have = {entry.name: entry for entry in self.checkpoints()}
         kept = {entry.images for name, entry in have.items() if name.startswith("images-")}
@@ -534,7 +534,7 @@ class Run:
         return made
 
     def _is_copy(self, state: Checkpoint | None, latest: Checkpoint) -> bool:
-        """Whether a state is there, in order, and the same as the latest one."""
+        """Whether a state exists, is intact, and equals the latest one."""
         if state is None:
             return False
         try:
@@ -544,13 +544,13 @@ class Run:
             return False
 
     def rewind(self, checkpoint: Checkpoint) -> None:
-        """Make the metrics as they were when `checkpoint` was written, to continue from it."""
+        """Truncate the metrics to those at `checkpoint`, to continue from it."""
         self.truncate_metrics(int(checkpoint.about()["metrics_offset"]))
 
     # --- other files
 
     def inside(self, relative: str) -> Path:
-        """The path of one of the run's files; its folder is made.
+        """The path of one of the run's files; makes its folder.
 
         Raises:
             StoreError: if `relative` leaves the run's directory.
@@ -562,21 +562,21 @@ class Run:
         return path
 
     def write_bytes(self, relative: str, data: bytes) -> Path:
-        """Write one file of the run in one step, for instance `images/train-000060000.png`."""
+        """Write one file of the run atomically, for instance `images/train-000060000.png`."""
         path = self.inside(relative)
         write_bytes(path, data)
         return path
 
     def write_json(self, relative: str, value: Any) -> Path:
-        """Write one JSON file of the run in one step."""
+        """Write one JSON file of the run atomically."""
         path = self.inside(relative)
         write_json(path, value)
         return path
 
     def read_text(self, relative: str) -> str:
-        """The text of one of the run's files; empty where there is none that may be read.
+        """The text of one of the run's files; empty if it is missing or may not be read.
 
-        `damage` then says why; a file that is simply not there is no damage.
+        `damage` then holds the reason, except for a missing file.
         """
         try:
             data = read(self.path / relative, self.path, LARGEST_TEXT)
@@ -591,7 +591,7 @@ class Run:
         """The bytes of one of the run's pictures.
 
         Raises:
-            StoreError: there is none, or it is no file of this run.
+            StoreError: it does not exist, or is no file of this run.
         """
         path = self.path / relative
         try:
@@ -600,13 +600,13 @@ class Run:
             raise explain(error, path, "read") from error
 
     def update_record(self, **changes: Any) -> None:
-        """Note more in `run.json`, for instance parameter counts once the model is built."""
+        """Add entries to `run.json`, for instance parameter counts once the model is built."""
         record = {**self.record, **changes}
         write_json(self.path / "run.json", record)
         self.record = record
 
     def log(self, text: str) -> None:
-        """Add one line to `log.txt`, with the time before it."""
+        """Append one line to `log.txt`, with the time before it."""
         line = f"{now()} {text.rstrip()}\n".encode(errors="backslashreplace")
         path = self.path / "log.txt"
         try:
@@ -619,7 +619,7 @@ class Run:
             raise explain(error, path) from error
 
     def size_bytes(self) -> int:
-        """Bytes on the disk; files with two names (hard links) count once."""
+        """Bytes on the disk; hard links to the same file count once."""
         seen: dict[tuple[int, int], int] = {}
         for entry in walk(self.path):
             with contextlib.suppress(OSError):
@@ -630,12 +630,12 @@ class Run:
 
 
 class BrokenRun(Run):
-    """A directory that is a run and cannot be read: listed wherever the run would be.
+    """A stand-in for a run that cannot be read, so that lists still show it.
 
     Args:
         path: the directory.
         folder: its name relative to the store.
-        problem: why.
+        problem: the error of reading it.
 
     Attributes:
         problem: the same.
@@ -662,28 +662,28 @@ class BrokenRun(Run):
         return "unreadable"
 
     def refresh(self) -> Run:
-        """Nothing that is asked of it changes while it cannot be read."""
+        """Returns itself: there is nothing to read again."""
         return self
 
     def metrics(self, split: str | None = None) -> list[dict[str, Any]]:
-        """None: whose they are is not known."""
+        """Empty, because the run cannot be read."""
         return []
 
     def read_text(self, relative: str) -> str:
-        """Empty: whose it is is not known."""
+        """Empty, because the run cannot be read."""
         return ""
 
     def read_picture(self, relative: str) -> bytes:
-        """Raises the problem."""
+        """Raises the error of reading the run."""
         raise self.problem
 
     def checkpoints(self) -> list[Checkpoint]:
-        """None: whose they are is not known."""
+        """Empty, because the run cannot be read."""
         return []
 
 
 def holds_a_run(path: Path) -> bool:
-    """Whether a folder has what only a run has, with or without a readable `run.json`."""
+    """Whether a folder has files that only a run has, with or without a readable `run.json`."""
     if os.path.lexists(path / "run.json"):
         return True
     return any(os.path.lexists(path / name) for name in ("metrics.jsonl", "resolved.yml")) and (
@@ -693,11 +693,11 @@ def holds_a_run(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _beating(path: Path) -> Iterator[None]:
-    """Gives a sign of life now and then: a file's time, which other machines look at."""
+    """Context manager: renews a file's time regularly, as a sign of life for other machines."""
     over = threading.Event()
 
     def beat() -> None:
-        """Until the block has ended, or the run was removed."""
+        """Renews the time until the block has ended or the run was removed."""
         while not over.wait(BEAT_SECONDS):
             try:
                 os.utime(path)
@@ -712,7 +712,7 @@ def _beating(path: Path) -> Iterator[None]:
 
 
 def _sum(status: Mapping[str, Any]) -> str:
-    """A sum over the entries: a power cut or a worn disk must not change a loss unnoticed."""
+    """A checksum of the entries, so that a damaged loss is noticed."""
     plain = json.loads(to_json(dict(status)))
     text = json.dumps(plain, sort_keys=True)
     return f"{zlib.crc32(text.encode(errors='backslashreplace')):08x}"

@@ -1,4 +1,4 @@
-"""What a run is doing: its state, and whether the process that said `running` still lives."""
+"""The state of a run, and whether the process that wrote `running` is still alive."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from aelab.hardware import is_there, machine_mark, process_mark
 
-#: `waiting` is a run that was made and not yet started.
+#: States of a run; `waiting` means made and not yet started.
 STATES = ("waiting", "running", "finished", "failed", "interrupted")
 
-#: Who writes a run gives a sign so often, and counts as lost on another machine when there was none
-#: for so long: clocks of machines differ, and shared folders hand on changes late.
+#: Interval of a writer's signs of life, and the silence after which a writer on another machine
+#: counts as lost; long, because clocks differ and shared folders pass on changes late.
 BEAT_SECONDS = 10.0
 SILENCE_SECONDS = 120.0
 
@@ -25,7 +25,7 @@ def now() -> str:
 
 
 def age_seconds(status: Mapping[str, Any]) -> float | None:
-    """Seconds since `status` was written, or None where it does not say."""
+    """Seconds since `status` was written; None if it has no time."""
     try:
         return (datetime.now(UTC) - datetime.fromisoformat(status["updated"])).total_seconds()
     except (KeyError, TypeError, ValueError):
@@ -33,9 +33,9 @@ def age_seconds(status: Mapping[str, Any]) -> float | None:
 
 
 def this_process() -> dict[str, Any]:
-    """Who is at work: process number, its start mark (numbers are reused), machine.
+    """Identifies this process: number, start mark (numbers are reused), machine.
 
-    `host` is for people; `machine` tells containers and machines of equal names apart.
+    `host` is for people; `machine` distinguishes containers and machines with equal names.
     """
     pid = os.getpid()
     return {
@@ -47,18 +47,18 @@ def this_process() -> dict[str, Any]:
 
 
 def is_here(owner: Mapping[str, Any]) -> bool:
-    """Whether a process described by `this_process` is one of this machine, and can be seen."""
+    """Whether a process described by `this_process` is on this machine and visible."""
     if owner.get("machine") is not None:
         return bool(owner["machine"] == machine_mark())
-    return owner.get("host") == platform.node()  # written before machines had a mark
+    return owner.get("host") == platform.node()  # records of versions without a machine mark
 
 
 def is_alive(owner: Mapping[str, Any], silent_seconds: float | None = None) -> bool:
-    """Whether the process described by `this_process` is still there.
+    """Whether the process described by `this_process` is still alive.
 
     Args:
         owner: `pid`, `mark`, `host`.
-        silent_seconds: for another machine, where one cannot look: time since its last sign.
+        silent_seconds: time since its last sign, for processes on other machines.
     """
     if not is_here(owner):
         return silent_seconds is not None and silent_seconds < SILENCE_SECONDS
@@ -67,11 +67,11 @@ def is_alive(owner: Mapping[str, Any], silent_seconds: float | None = None) -> b
 
 
 def actual_state(status: Mapping[str, Any], silent_seconds: float | None = None) -> str:
-    """The state, one of `STATES`; `running` counts only while its process lives.
+    """The state, one of `STATES`; `running` becomes `interrupted` if its process is gone.
 
     Args:
         status: of a run.
-        silent_seconds: since the last sign of its process; None: since the status was written.
+        silent_seconds: time since the last sign of its process; None: since the status was written.
     """
     state = status.get("state", "waiting")
     if state not in STATES:
@@ -83,7 +83,7 @@ def actual_state(status: Mapping[str, Any], silent_seconds: float | None = None)
 
 
 def state_words(status: Mapping[str, Any], silent_seconds: float | None = None) -> str:
-    """The state for people: `interrupted (killed)` where the process is gone without a word."""
+    """The state for people: `interrupted (killed)` if the process ended without writing a state."""
     state = actual_state(status, silent_seconds)
     if state == "interrupted" and status.get("state") == "running":
         return "interrupted (killed)" if is_here(status) else f"lost on {status.get('host')}"

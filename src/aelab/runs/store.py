@@ -1,4 +1,4 @@
-"""The runs folder: makes, finds and lists runs. Two different runs never share a directory."""
+"""The runs folder: makes, finds and lists runs. Different runs never share a directory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from aelab.runs.files import is_folder, remove_tree
 from aelab.runs.record import FORMAT, BrokenRun, HeldError, Run, holds_a_run
 from aelab.settings import setting_of
 
-#: What a run directory may hold before it is complete (a process may die while making one).
+#: Files of a run directory that is not complete yet (its process may have been killed).
 _UNFINISHED = {"lock", "lock.json", "lease", "log.txt", "status.json", "checkpoints", "images"}
-#: What a killed process left in the runs folder is removed when it is as old as this.
+#: Age at which files left by killed processes in the runs folder are removed.
 _LEFTOVER_SECONDS = 600.0
 
 
@@ -37,11 +37,11 @@ Runs = list[Run]
 
 @dataclass(frozen=True)
 class Listing:
-    """What a store holds.
+    """The content of a store.
 
     Attributes:
-        runs: those that can be read, in natural order.
-        broken: a stand-in for each directory that cannot.
+        runs: the readable runs, in natural order.
+        broken: a stand-in for each unreadable run.
     """
 
     runs: list[Run]
@@ -54,7 +54,7 @@ class Listing:
 
     @property
     def every(self) -> list[Run]:
-        """Readable and broken ones in natural order, so that none is missing without a word."""
+        """Readable and broken runs in natural order, so that none is silently missing."""
         return sorted([*self.runs, *self.broken], key=lambda run: natural(run.folder))
 
 
@@ -71,7 +71,7 @@ class Store:
     # --- making
 
     def path_of(self, folder: str) -> Path:
-        """Where the run called `folder` is or would be.
+        """The path of the run called `folder`, whether it exists or not.
 
         Raises:
             StoreError: if the name would lead out of the store, into another run, or through a
@@ -114,13 +114,13 @@ class Store:
         *,
         restart: bool = False,
     ) -> Run:
-        """Make the directory of a run, or open it where the same run exists already.
+        """Make the directory of a run, or open it if the same run exists already.
 
         Args:
             record: the content of `run.json`; `folder` and `identity` are required.
             files: further files by name, as text, bytes, or a value for JSON: `experiment.yml`,
                 `resolved.yml`, `calls.json`, `environment.json`.
-            restart: remove what is there, whatever its identity, and begin afresh.
+            restart: remove an existing run of any identity and start again.
 
         Returns:
             The run; `is_new` tells whether it was made now.
@@ -141,10 +141,10 @@ class Store:
         return self._made(run, files) or self._existing(path, record, files)
 
     def make_root(self) -> None:
-        """Makes the runs folder, where it is not there, and tidies it.
+        """Makes the runs folder if needed, and removes leftovers in it.
 
         Raises:
-            StoreError: the system refuses: that concerns every run.
+            StoreError: the system refuses, which concerns every run.
         """
         make_folder(self.root)
         if not os.access(self.root, os.W_OK | os.X_OK):
@@ -155,10 +155,10 @@ class Store:
             write_bytes(ignore, b"*\n")
 
     def _made(self, run: Run, files: Mapping[str, Any]) -> Run | None:
-        """Writes the first files of a run; None where another process made it meanwhile.
+        """Writes the first files of a run; None if another process made it meanwhile.
 
-        Who makes a run goes straight on to train it under the same lock, so it is not waited for
-        until it ends, but until the run is there.
+        The process that makes a run also trains it under the same lock. So this waits until the
+        run exists, not until the lock is free.
         """
         deadline = time.monotonic() + 10
         while True:
@@ -168,7 +168,7 @@ class Store:
                         return None
                     for name, content in files.items():
                         _write_any(run, name, content)
-                    write_json(run.path / "run.json", run.record)  # last: it makes it a run
+                    write_json(run.path / "run.json", run.record)  # last: it makes the folder a run
                     return run
             except HeldError:
                 if os.path.lexists(run.path / "run.json"):
@@ -178,7 +178,7 @@ class Store:
                 time.sleep(0.02)
 
     def _tidy(self) -> None:
-        """Removes what killed processes left in the runs folder itself; best effort."""
+        """Removes files left by killed processes in the runs folder itself; ignores failures."""
         with contextlib.suppress(OSError), os.scandir(self.root) as entries:
             for entry in list(entries):
                 old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFTOVER_SECONDS
@@ -189,9 +189,9 @@ class Store:
                         disk.unlink(entry.path)
 
     def existing(self, record: Mapping[str, Any], files: Mapping[str, Any]) -> Run | None:
-        """The stored run of this folder and identity; None where there is none that can be read.
+        """The stored run of this folder and identity; None if there is no readable one.
 
-        A different run that never trained is removed: a file's mistake, mended since.
+        A different run that never trained is removed: it came from a file that was corrected since.
 
         Raises:
             StoreError: a different run has this folder.
@@ -201,7 +201,7 @@ class Store:
             return None
         run = self._entry(str(record["folder"]), path)
         if isinstance(run, BrokenRun):
-            return None  # `create` says why; the other runs of a file are trained
+            return None  # `create` reports the reason; other runs of the file are still trained
         if run.record["identity"] == record["identity"]:
             return run
         if not run.checkpoints() and not run.metrics():
@@ -230,7 +230,7 @@ class Store:
         ours = _UNFINISHED | set(files)
         foreign = [name for name in names if name not in ours and not name.startswith(".")]
         if foreign and holds_a_run(path):
-            return  # another process made it since the first look
+            return  # another process made it meanwhile
         if foreign:
             raise StoreError(
                 f"{path} exists and is not a run: it holds {', '.join(sorted(foreign)[:5])}",
@@ -244,12 +244,12 @@ class Store:
             )
 
     def remove(self, run: Run, *, checkpoints_only: bool = False) -> None:
-        """Delete a run with everything in it, or only its stored states.
+        """Delete a run with all its files, or only its stored states.
 
-        It need not be in order: what is broken is removed as well.
+        Works for broken runs, too.
 
         Raises:
-            StoreError: if it is being trained, is no run, or the system refuses.
+            StoreError: it is being trained, is no run, or the system refuses.
         """
         if isinstance(run, BrokenRun) and not holds_a_run(run.path):
             raise StoreError(f"{run.path} is not a run; nothing was removed") from run.problem
@@ -277,9 +277,9 @@ class Store:
     # --- finding
 
     def scan(self) -> Listing:
-        """Every run of the store in natural order, and what could not be read.
+        """All runs of the store in natural order, and those that could not be read.
 
-        Reads only `run.json` of each; statuses are read when asked for.
+        Reads only the `run.json` of each; statuses are read at the first access.
         """
         names, unreadable = _look(self.root, "")
         found = [self._entry(folder) for folder in sorted(names, key=natural)]
@@ -288,7 +288,7 @@ class Store:
         return Listing([run for run in found if not isinstance(run, BrokenRun)], broken)
 
     def _entry(self, folder: str, path: Path | None = None) -> Run:
-        """The run called `folder`, or a stand-in that says why it cannot be read."""
+        """The run called `folder`, or a stand-in with the reason why it cannot be read."""
         path = self.root / folder if path is None else path
         try:
             return Run.at(path, folder)
@@ -296,16 +296,16 @@ class Store:
             return BrokenRun(path, folder, error)
 
     def list(self) -> Runs:
-        """Every readable run of the store, in natural order (`x2` before `x10`)."""
+        """All readable runs of the store, in natural order (`x2` before `x10`)."""
         return self.scan().runs
 
     def open(self, folder: str | Path) -> Run:
-        """The run called `folder`: its name in the store, a path, or an unmistakable part.
+        """Opens a run by its name in the store, a path, or an unambiguous part.
 
         A part is the name's end (`ds-mnist_lr-0.001`) or a pattern (`*mnist*0.001`).
 
         Raises:
-            StoreError: if there is none, or several; the message has the nearest names.
+            StoreError: none or several match; the message has the most similar names.
         """
         text = str(folder)
         exact = self._exact(text)
@@ -323,13 +323,13 @@ class Store:
         raise self._unknown(text)
 
     def select(self, patterns: Iterable[str | Path]) -> Runs:
-        """The runs that any pattern means, each once, in the order of the patterns.
+        """The runs that match any pattern, each once, in the order of the patterns.
 
-        A pattern is a name, a path, a name's end, a glob, or a folder of runs (`vae`). No pattern
-        at all means every run. A run that cannot be read comes as a `BrokenRun`.
+        A pattern is a name, a path, a name's end, a glob, or a folder of runs (`vae`). Without
+        patterns, all runs are returned. An unreadable run is returned as a `BrokenRun`.
 
         Raises:
-            StoreError: if a pattern fits nothing.
+            StoreError: a pattern matches nothing.
         """
         wanted = [str(pattern) for pattern in patterns]
         if not wanted:
@@ -350,14 +350,14 @@ class Store:
         return [*chosen.values()]
 
     def resolve(self, reference: str) -> tuple[Run, Checkpoint]:
-        """The run and stored state meant by `RUN` or `RUN@images`.
+        """The run and stored state for `RUN` or `RUN@images`.
 
         Args:
             reference: `RUN` (its best state, else its latest), `RUN@best`, `RUN@latest` or
                 `RUN@100_000`; RUN as in `open`.
 
         Raises:
-            StoreError: if there is no such run or state; the message lists the states there are.
+            StoreError: there is no such run or state; the message lists the existing states.
         """
         name, _, moment = reference.rpartition("@")
         if not name or "/" in moment or self._exact(reference) is not None:
@@ -386,7 +386,7 @@ class Store:
         return None if place is None else Run.at(*place)
 
     def _exact_place(self, text: str) -> tuple[Path, str | None] | None:
-        """Path and name of the run whose name or path `text` is; outside of the store no name."""
+        """Path and name of the run with exactly this name or path; outside the store no name."""
         for path in (self.root / text, Path(text)):
             with contextlib.suppress(OSError, ValueError):
                 if text and holds_a_run(path):
@@ -441,15 +441,15 @@ class Store:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key by which numbers in a name count as numbers: `x2` before `x10`."""
+    """A sorting key that compares numbers in a name as numbers: `x2` before `x10`."""
     pieces = re.split(r"(\d+)", name)
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces if p]
 
 
 def _look(folder: Path, prefix: str) -> tuple[list[str], dict[str, StoreError]]:
-    """Names of all runs under `folder`, and the folders that cannot be read, by name.
+    """Names of all runs under `folder`, and errors of unreadable folders by name.
 
-    Does not look into runs, links or hidden folders, nor deeper than `DEEPEST` folders.
+    Does not enter runs, links or hidden folders, nor more than `DEEPEST` levels.
     """
     found: list[str] = []
     unreadable: dict[str, StoreError] = {}
@@ -497,7 +497,7 @@ def _write_any(run: Run, name: str, content: Any) -> None:
 
 
 def _difference(run: Run, record: Mapping[str, Any], files: Mapping[str, Any]) -> str:
-    """In a few words, what distinguishes the stored run from the one that wants its place."""
+    """A short text on the differences between the stored run and the one with the same folder."""
     found = [
         f"{setting_of(key)} was {run.record[key]!r} and is now {record[key]!r}"
         for key in ("experiment", "seed", "trial", "max_inputs")
@@ -515,6 +515,6 @@ def _difference(run: Run, record: Mapping[str, Any], files: Mapping[str, Any]) -
 
 
 def _with_new_name(line: str) -> str:
-    """A line of a file, whose key may be an old name of the same setting."""
+    """A line of a file with an old name of a setting replaced by the present one."""
     key, colon, value = line.partition(":")
     return f"{setting_of(key)}{colon}{value}"
