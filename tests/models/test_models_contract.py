@@ -104,7 +104,9 @@ PRESETS = {
         EncoderResidual(shape, 8, channels=(4, 6), norm="group"),
         DecoderResidual(shape, 8, channels=(6, 4), norm="layer", activation_last_layer="sigmoid"),
     ),
-    "quick_image_ae": quick_image_ae,
+    "quick_image_ae": lambda shape: quick_image_ae(
+        shape, channels=(12, 16), hidden=(64,), squeeze=8
+    ),
     "small_image_ae": small_image_ae,
     "stacked": lambda shape: StackedSymmetricAutoencoderConv2d(shape, 8, channels=(4, 6)),
     "stacked twice": lambda shape: StackedSymmetricAutoencoderConv2d(
