@@ -1,4 +1,4 @@
-"""What people look at: tables, plots, pages.
+"""Tables, plots and pages of runs.
 
-Reads run directories and nothing else; works without torch and on half-finished runs.
+Reads only run directories; works without torch and on unfinished runs.
 """

@@ -1,4 +1,4 @@
-"""What one run contributes to a table: plain values by column, and how they are printed."""
+"""The values of one run in a table, by column, and how they are printed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: its fixed name; matrix keys are `matrix.NAME`, included terms `term.NAME`.
-        header: what stands over it.
-        kind: how its values are printed and aligned.
-        aliases: other names under which one may sort or exclude it.
+        key: its fixed name; `matrix.NAME` for matrix keys, `term.NAME` for included terms.
+        header: its title.
+        kind: the format and alignment of its values.
+        aliases: other names for sorting and excluding.
     """
 
     key: str
@@ -40,20 +40,20 @@ class Column:
         return self.kind not in ("text", "value")
 
     def named(self, header: str) -> Column:
-        """The same column under another header; the old one still finds it."""
+        """The same column with another header; the old header becomes an alias."""
         return replace(self, header=header, aliases=(*self.aliases, self.header))
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """Where an unfinished run will end, and the best finished run that it compares with."""
+    """The forecast of an unfinished run, and the best finished run that it compares with."""
 
     forecast: Forecast
     best: float | None
 
     @property
     def words(self) -> str:
-        """`0.021 (0.019 to 0.024), will not reach 0.018`; empty where nothing can be told."""
+        """Text such as `0.021 (0.019 to 0.024), will not reach 0.018`; empty without a forecast."""
         if not self.forecast.is_told:
             return ""
         target = "" if self.best is None else f", {self.forecast.against(self.best)}"
@@ -62,7 +62,7 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything a table may say about one run; `cells` by column key, None where unknown."""
+    """All values that a table may show of one run; `cells` by column key, None if unknown."""
 
     run: Run
     cells: dict[str, Any]
@@ -89,8 +89,8 @@ class RunsTable:
 
     Attributes:
         columns: in order.
-        rows: one dictionary of values by column key each; None is a blank cell.
-        facts: for each row, the runs it stands for.
+        rows: for each row a dictionary of values by column key; None is an empty cell.
+        facts: for each row, the facts of its runs.
         notes: lines below the table.
     """
 
@@ -101,12 +101,12 @@ class RunsTable:
 
 
 def gather(run: Run, no_effect: set[str], outlook: Outlook | None = None) -> Facts:
-    """Read one run; a damaged metrics file is a problem of the run, not of the table.
+    """Reads one run; a damaged metrics file is noted for the run and does not fail the table.
 
     Args:
         run: a stored run, finished or not.
-        no_effect: matrix keys that made no difference to it; their cells are blank.
-        outlook: of a run that is not finished.
+        no_effect: matrix keys that have no effect on it; their cells stay empty.
+        outlook: forecast of an unfinished run.
     """
     record, status = run.record, run.status
     problems = _problems(run)
@@ -161,12 +161,12 @@ def gather(run: Run, no_effect: set[str], outlook: Outlook | None = None) -> Fac
 
 
 def is_diverged(run: Run) -> bool:
-    """Whether training came to nothing: its losses are shown, and neither ranked nor continued."""
+    """Whether training diverged: its losses are shown, but neither ranked nor continued."""
     return run.state == "failed" and (run.status.get("error") or {}).get("type") == "DivergedError"
 
 
 def clock(run: Run) -> int | None:
-    """Images the loss belongs to: at most `max_inputs`, which the last batch may pass."""
+    """The number of images at the loss, at most `max_inputs` (the last batch may exceed it)."""
     last = run.status.get("last") or {}
     images = last.get("images", run.status.get("images"))
     if images is None:
@@ -176,9 +176,9 @@ def clock(run: Run) -> int | None:
 
 
 def term_value(run: Run, name: str) -> float | None:
-    """The last logged value of a term: of validation, or of training where only that has it.
+    """The last logged value of a term, of validation or else of training.
 
-    What was never logged may have been measured by `aelab evaluate`.
+    For a term that was not logged, the result of `aelab evaluate` is used if there is one.
 
     Args:
         run: a stored run.
@@ -199,7 +199,7 @@ def term_value(run: Run, name: str) -> float | None:
 
 
 def validated_value(run: Run, name: str) -> float | None:
-    """The value of a term at the last validation, unweighted; None where it was not logged."""
+    """The unweighted value of a term at the last validation; None if it was not logged."""
     return _float((run.status.get("last") or {}).get(name))
 
 
@@ -214,14 +214,14 @@ def terms_with_values(runs: Sequence[Run]) -> list[str]:
 
 
 def data_words(record: Mapping[str, Any]) -> str | None:
-    """The training data in a few words: `mnist, 60,000 images`; None where it is not noted."""
+    """The training data in a few words: `mnist, 60,000 images`; None if not recorded."""
     entries = (record.get("data") or {}).get("train") or []
     words = [f"{entry.get('name')}, {entry.get('count', 0):,} images" for entry in entries]
     return " + ".join(words) or None
 
 
 def cell_text(value: Any, kind: Kind) -> str:
-    """A cell as people read it."""
+    """The text of a cell."""
     if value is None:
         return ""
     if kind == "percent" and isinstance(value, tuple):
@@ -244,13 +244,13 @@ def cell_text(value: Any, kind: Kind) -> str:
 
 
 def _percent(middle: float, low: float | None, high: float | None) -> str:
-    """`+3.2 %`, or `+3.2 % (-1.1 to 7.5)` where the interval is known."""
+    """Text such as `+3.2 %`, or `+3.2 % (-1.1 to 7.5)` with an interval."""
     interval = "" if low is None or high is None else f" ({_figure(low)} to {_figure(high)})"
     return f"{_figure(middle)} %{interval}".replace("+0 %", "0 %")
 
 
 def _figure(percent: float) -> str:
-    """With its sign and two digits, three from 100 on, no decimals beyond."""
+    """A percentage with sign and two digits, three from 100 on, without further decimals."""
     size = abs(percent)
     if size >= 9.95 or size == 0:
         return f"{percent:+,.0f}"
@@ -294,21 +294,21 @@ def _state(run: Run, problems: Sequence[Finding]) -> str:
 
 
 def progress_words(run: Run) -> str:
-    """` 43 %` of `max_inputs`, or nothing where that is not known."""
+    """Text ` 43 %`, the progress to `max_inputs`; empty if not known."""
     images, limit = run.status.get("images"), run.record.get("max_inputs")
     return f" {100 * min(images / limit, 1):.0f} %" if images is not None and limit else ""
 
 
 def old_formulas(record: Mapping[str, Any]) -> list[str]:
-    """Which old formulas a run was asked to use, by the options of the key `legacy`."""
+    """The options of the key `legacy` that a run uses."""
     return [str(name) for name in record.get("legacy") or []]
 
 
 def _train_loss(run: Run) -> float | None:
-    """The last logged training loss, with the final weights, for a run without a validation."""
+    """The last logged training loss with the final weights, for runs without validation."""
     try:
         rows = judged(run.metrics("train"))
-    except StoreError:  # the table tells about the damage
+    except StoreError:  # the table reports the damage
         return None
     return next((_float(row["loss"]) for row in reversed(rows) if "loss" in row), None)
 

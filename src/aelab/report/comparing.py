@@ -1,7 +1,7 @@
-"""Which losses compare: one objective with its final weights, and one held-out set.
+"""Decides which losses compare: the same objective with final weights, the same held-out set.
 
-Runs whose losses do not compare are put into groups; a best, a worst and a verdict exist only
-within one.
+Runs whose losses do not compare are put into different groups; a best, a worst and a verdict exist
+only within a group.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from aelab.analysis.effects import seed_keys
 from aelab.report.cells import old_formulas
 from aelab.runs.record import Run
 
-#: Kinds that are named in a sentence, at most.
+#: Most kinds named in a sentence.
 _NAMED = 4
 
-#: Axes of the matrix that are tried together, at most, to name the groups.
+#: Most matrix keys combined to name the groups.
 _MOST_AXES = 3
 
-#: Letters of a value in the name of a group.
+#: Most letters of a value in the name of a group.
 _LETTERS = 40
 
-#: Letters of one kind in such a sentence; the text of an own loss may be long.
+#: Most letters of one kind in such a sentence; the text of a user's loss may be long.
 _WIDE = 100
 
-#: The value of an axis that a run does not have.
+#: The value of a matrix key that a run does not have.
 _MISSING = "-"
 
-#: An option of a term that changes the way, not the final objective.
+#: Options of a term that change the course of training, not the final objective.
 _WARMUP = re.compile(r"(?:(?:warmup|cycle|capacity)_images=\d+|warmup=\w+)(, )?")
 
 Record = Mapping[str, Any]
@@ -44,10 +44,10 @@ class Comparison:
 
     Attributes:
         group: for each record, the number of its group, from 0 in order of appearance.
-        names: of each group, by the axes that separate them: `res=24`; one empty name where all
-            losses compare.
-        reason: a sentence on why they do not; None where they do.
-        axes: the matrix keys that separate the groups; empty where none does.
+        names: the name of each group by the matrix keys that separate them, such as `res=24`; one
+            empty name if all losses compare.
+        reason: a sentence on why losses do not compare; None if they do.
+        axes: the matrix keys that separate the groups; empty if none does.
     """
 
     group: list[int]
@@ -62,11 +62,11 @@ class Comparison:
 
 
 def compare(records: Sequence[Record]) -> Comparison:
-    """Which of some runs compare.
+    """Groups runs by whether their losses compare.
 
     Args:
-        records: of the runs that have a loss. What an old record does not tell counts as what all
-            others have; where these differ, it is a kind of its own.
+        records: records of the runs with a loss. A value missing in an old record counts as the
+            value of all others; if these differ, it counts as another kind.
     """
     parts = [
         _filled([final_objective(record) for record in records]),
@@ -85,10 +85,7 @@ def compare(records: Sequence[Record]) -> Comparison:
 
 
 def best_finished(run: Run, finished: Sequence[Run]) -> float | None:
-    """The lowest last loss of finished runs whose losses compare with those of a run.
-
-    None where there is none.
-    """
+    """The lowest last loss of finished runs that compare with a run; None if there are none."""
     losses = [(other, _last_loss(other)) for other in finished if other.folder != run.folder]
     known = [(other, loss) for other, loss in losses if loss is not None]
     groups = compare([run.record, *(other.record for other, _ in known)]).group
@@ -104,10 +101,10 @@ def _last_loss(run: Run) -> float | None:
 
 
 def apart(records: Sequence[Record]) -> str | None:
-    """A sentence on why losses do not compare; None where nothing speaks against it.
+    """A sentence on why losses do not compare; None if there is no reason.
 
     Args:
-        records: of the runs that have a loss. What an old record does not tell is no reason.
+        records: records of the runs with a loss. A value missing in an old record is no reason.
     """
     objectives = _kinds([final_objective(record) for record in records])
     reasons = [f"{len(objectives)} objectives ({_some(objectives)})"] if objectives[1:] else []
@@ -126,7 +123,7 @@ def apart(records: Sequence[Record]) -> str | None:
 
 
 def final_objective(record: Record) -> str | None:
-    """The objective as it is after every warm-up: `l1 + 0.001 kl`; None where it is not noted."""
+    """The objective after every warm-up: `l1 + 0.001 kl`; None if not recorded."""
     objective = record.get("objective")
     if not objective:
         return None
@@ -139,7 +136,7 @@ def final_objective(record: Record) -> str | None:
 
 
 def terms(record: Record) -> list[str]:
-    """Names of the terms of a run's objective, in order; empty where it is not noted."""
+    """Names of the terms of a run's objective, in order; empty if not recorded."""
     names, depth, part = [], 0, ""
     for sign in f"{record.get('objective') or ''} + ":
         depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(sign, 0)
@@ -152,7 +149,7 @@ def terms(record: Record) -> list[str]:
 
 
 def _filled(values: Sequence[str | None]) -> list[str | None]:
-    """Unknown values as the known one, where that is the only one."""
+    """Replaces unknown values by the known one if there is exactly one."""
     known = {value for value in values if value is not None}
     only = next(iter(known)) if len(known) == 1 else None
     return [only if value is None else value for value in values]
@@ -164,7 +161,7 @@ def _data(record: Record) -> Mapping[str, Any]:
 
 
 def _held_out(record: Record) -> str | None:
-    """What tells one held-out set from another: its pixels, or else where they are from."""
+    """A key for the held-out set: the hash of its pixels, or else its source."""
     data = _data(record)
     entries = data.get("validation") or []
     told = [str(data["validation_content"])] if data.get("validation_content") else []
@@ -178,12 +175,12 @@ def _held_out(record: Record) -> str | None:
 
 
 def _inputs(record: Record) -> str:
-    """How the model's inputs differ from the held-out images; empty where they do not."""
+    """The changes of the model's inputs against the held-out images; empty if there are none."""
     return " ".join(_texts(_data(record).get("validation_inputs")))
 
 
 def _weights(record: Record) -> str | None:
-    """What tells the weights of a loss from those of another; None where it has none."""
+    """A key for the weights inside a loss (a network); None if it has none."""
     return str(record["objective_weights"]) if record.get("objective_weights") else None
 
 
@@ -212,7 +209,7 @@ def _some(kinds: Sequence[str]) -> str:
 def _names(
     records: Sequence[Record], group: Sequence[int], count: int
 ) -> tuple[list[str], tuple[str, ...]]:
-    """A name for each group by the fewest axes that separate them all."""
+    """Names the groups by the fewest matrix keys that separate them all."""
     values = _values_by_axis(records, group, count)
     seeds = seed_keys(record for record in records if "matrix" in record)
     keys = [axis for axis in values if axis.startswith("matrix.")]
@@ -239,7 +236,7 @@ def _group_words(
     *,
     with_missing: bool,
 ) -> str:
-    """`res=24, net=conv`; an axis that the group's runs do not have, only if that is needed."""
+    """Text such as `res=24, net=conv`; includes keys that its runs lack only if needed."""
     told = []
     for axis in axes:
         own = values[axis][number]
@@ -251,7 +248,7 @@ def _group_words(
 def _values_by_axis(
     records: Sequence[Record], group: Sequence[int], count: int
 ) -> dict[str, list[set[str]]]:
-    """Axis -> for each group, the values that its runs have; only axes that vary."""
+    """Matrix key -> for each group, the values of its runs; only keys that vary."""
     found: dict[str, list[set[str]]] = {}
     keys = dict.fromkeys(key for record in records for key in record.get("matrix") or {})
     axes = [*(f"matrix.{key}" for key in keys), "file", "objective", "legacy", "held-out set"]
@@ -285,14 +282,14 @@ def _text(value: Any) -> str:
 
 
 def _candidates(own: list[str], repeats: list[str], others: list[str]) -> Any:
-    """Sets of axes, the fewest first; settings before seeds, those before what is no key."""
+    """Sets of matrix keys, smallest first; settings before seeds before other properties."""
     for axes in (own[:8], [*own[:8], *repeats], [*own[:8], *repeats, *others]):
         for size in range(1, _MOST_AXES + 1):
             yield from itertools.combinations(axes, size)
 
 
 def _separate(values: Sequence[list[set[str]]], count: int) -> bool:
-    """Whether any two groups have no value in common on at least one axis."""
+    """Whether every two groups have no common value in at least one matrix key."""
     pairs = itertools.combinations(range(count), 2)
     return all(any(axis[a].isdisjoint(axis[b]) for axis in values) for a, b in pairs)
 

@@ -1,6 +1,6 @@
-"""What stands in the page: facts of runs, curves and pictures, as plain values.
+"""The contents of the page as plain values: facts of runs, curves and pictures.
 
-`page` puts them into HTML; nothing here knows of HTML, except that a picture is a data address.
+`page` puts them into HTML; here only pictures depend on it, as they are data addresses.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from aelab.report.tables import MOST_GROUPS, make_table, run_order
 from aelab.runs.files import read_json
 from aelab.runs.record import Run
 
-#: Points of a curve at most, and fewest where there are many runs.
+#: Most points of a curve, and least points if there are many runs.
 MOST_POINTS, FEWEST_POINTS = 1000, 120
 
-#: All numbers of all curves together: about 1.3 MB of JSON.
+#: Most numbers in all curves together: about 1.3 MB of JSON.
 NUMBERS = 150_000
 
 
 @dataclass
 class PageCell:
-    """One cell: what is read, and what it is sorted by (a number or a text)."""
+    """One cell: its text, and the number or text it is sorted by."""
 
     text: str
     sort: float | str | None
@@ -43,8 +43,8 @@ class PageCell:
 
 @dataclass
 class Sheet:
-    """A table of the page: headers, rows of cells; of each row the positions of its runs and the
-    number of the group within which its loss compares.
+    """A table of the page: headers and rows of cells, and for each row the positions of its runs
+    and the number of its group of comparable losses.
     """
 
     columns: list[Column]
@@ -55,9 +55,9 @@ class Sheet:
 
 
 def in_table_order(runs: Sequence[Run]) -> tuple[list[Run], Sheet, Sheet | None]:
-    """The runs in the file's order, a row for each, and one with repeats together (or None).
+    """The runs in the file's order, a table with a row for each, and one with merged repeats.
 
-    Rows stand in order of their loss, group after group where not all losses compare.
+    Rows are sorted by loss within each group of comparable losses. The last is None if not needed.
     """
     repeated = any(run.record.get("trial") is not None for run in runs)
     ordered = sorted(runs, key=run_order)
@@ -85,7 +85,7 @@ def _sheet(table: RunsTable, positions: Mapping[int, int]) -> Sheet:
 
 
 def _page_columns(table: RunsTable) -> list[Column]:
-    """The state beside the settings, where it is seen first; what went wrong at the end."""
+    """The columns of the page: the state beside the settings, errors at the end."""
     state, error = Column("state", "state"), Column("error", "error")
     columns = [column for column in table.columns if column.key != "state"]
     place = next((i for i, column in enumerate(columns) if column.key == "loss"), len(columns))
@@ -113,7 +113,7 @@ def _cell(row: Mapping[str, Any], column: Column) -> PageCell:
 
 
 def _rate(verdict: str) -> float | None:
-    """Per cent of a verdict such as `falling 1.3 % (0.9 to 1.7) ...`, falling negative."""
+    """The percentage in a verdict such as `falling 1.3 % (0.9 to 1.7) ...`; falling is negative."""
     words = verdict.split()
     first = words[0].rstrip(":") if words else ""
     sign = {"falling": -1.0, "rising": 1.0, "flat": 0.0}.get(first)
@@ -129,7 +129,7 @@ def _rate(verdict: str) -> float | None:
 
 
 def summary(runs: Sequence[Run]) -> list[str]:
-    """Sentences for somebody who reads nothing else: how many, the best, the spread."""
+    """Summary sentences: the number of runs, the best, the spread."""
     finished = any(run.state == "finished" for run in runs)
     tally = ", ".join(f"{number} {state}" for state, number in states(runs).items())
     sentences = [f"{len(runs)} run{'s' if len(runs) != 1 else ''}: {tally}."]
@@ -165,7 +165,7 @@ def _best_and_worst(
 ) -> list[str]:
     """Up to two sentences about runs whose losses compare, best first.
 
-    Of repeats there is no worst setting, nor is there one that is 1.00 times the best.
+    The worst setting is left out for repeats of one setting, and if it is 1.00 times the best.
     """
     (low, best), (high, worst) = scored[0], scored[-1]
     at = (runs[best].status.get("best") or {}).get("images")
@@ -178,7 +178,7 @@ def _best_and_worst(
 
 
 def _of_several_settings(runs: Sequence[Run], scored: Sequence[tuple[float, int]]) -> bool:
-    """Whether more than the seed tells runs apart."""
+    """Whether runs differ in more than the seed."""
     records = [runs[number].record for _, number in scored]
     repeats = seed_keys(run.record for run in runs)
     kinds = {(r.get("experiment"), matrix_key(r["matrix"], without=repeats)) for r in records}
@@ -195,7 +195,7 @@ def _data_sentence(runs: Sequence[Run]) -> list[str]:
 
 
 def _spelt(run: Run, keys: Sequence[str]) -> str:
-    """What sets a run apart, in words: `ds=mnist, res=28`."""
+    """The settings that distinguish a run: `ds=mnist, res=28`."""
     matrix = run.record.get("matrix") or {}
     parts = [f"{key}={series.value_text(matrix[key])}" for key in keys if key in matrix]
     trial = run.record.get("trial")
@@ -219,7 +219,7 @@ def states(runs: Sequence[Run]) -> dict[str, int]:
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
-    """What a reader must know before comparing: failures, legacy objectives, replaced data."""
+    """Warnings for readers who compare runs: failures, legacy objectives, replaced data."""
     found = []
     old = [run for run in runs if old_formulas(run.record)]
     if old:
@@ -290,7 +290,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def script_data(runs: Sequence[Run]) -> dict[str, Any]:
-    """Everything the page's script draws, as JSON-able values (no NaN: null)."""
+    """All data that the page's script draws, as values for JSON (null in place of NaN)."""
     heading, names = series.labels(runs)
     keys = series.varying_keys(runs)
     colours = {key: series.group_colours(runs, key) for key in keys}
@@ -336,9 +336,9 @@ def _metrics(run: Run) -> list[dict[str, Any]]:
 
 
 def curves(all_rows: Sequence[series.Rows]) -> list[dict[str, dict[str, list[float | None]]]]:
-    """Per run and split: columns of numbers of equal length, thinned to what a page can carry.
+    """Per run and split: columns of numbers of equal length, thinned to the size of a page.
 
-    Values have 7 digits, as much as the single precision they were computed in.
+    Values have 7 digits, the precision of the float32 they were computed in.
     """
     limit = MOST_POINTS
     sizes = [_size(rows) for rows in all_rows]
@@ -379,7 +379,7 @@ def _digits(value: Any) -> float | None:
 
 
 def which_pictures(runs: Sequence[Run]) -> str:
-    """Which images are shown, of how many; empty where no run tells."""
+    """A sentence on which images are shown, of how many; empty if not recorded."""
     words: dict[str, None] = {}
     for run in runs:
         shown, data = run.record.get("shown") or {}, run.record.get("data") or {}

@@ -1,4 +1,4 @@
-"""Which images the numbers of `aelab evaluate` in a table are over, said below it."""
+"""Notes below a table on the images used for its results of `aelab evaluate`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aelab.runs.record import Run
 
 
 def evaluated_notes(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """A line for each number of images, one for what does not compare, one for what is left out.
+    """Lines on the numbers of images, on results that do not compare, and on those left out.
 
     Args:
-        runs: those of the table.
-        names: included columns; those that were not measured by `aelab evaluate` say nothing.
+        runs: the runs of the table.
+        names: included columns; those not from `aelab evaluate` are ignored.
     """
     over: dict[str, dict[tuple[int, int], None]] = {}
     for run in runs:

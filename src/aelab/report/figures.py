@@ -1,4 +1,4 @@
-"""The figures that `aelab figure` left in runs, for the page."""
+"""The figures stored in runs by `aelab figure`, embedded in the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from aelab.report.pictures import files_in
 from aelab.runs.record import Run
 
-#: Bytes of all figures of a page together, before base64 makes them a third longer.
+#: Most bytes of all figures of a page, before base64 makes them a third longer.
 FIGURE_BYTES = 6_000_000
 _TYPES = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"}
 
@@ -21,10 +21,10 @@ def stored_figures(run: Run) -> list[Path]:
 
 
 def embedded_figures(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any]]], int]:
-    """For each run its figures as `name` and data `address`, smallest files first.
+    """For each run, its figures as `name` and data `address`, smallest files first.
 
     Returns:
-        The figures, and how many were left out because the page would grow too large.
+        The figures, and the number left out because the page would become too large.
     """
     stored = [(path, number) for number, run in enumerate(runs) for path in stored_figures(run)]
     found: list[list[dict[str, Any]]] = [[] for _ in runs]

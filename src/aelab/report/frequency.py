@@ -1,4 +1,4 @@
-"""Errors of several runs over spatial frequency as one picture."""
+"""A figure of the errors of several runs over spatial frequency."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Lines(NamedTuple):
-    """One run, ring by ring of the spectrum.
+    """The spectrum of one run, averaged over rings of equal frequency.
 
     Attributes:
         label: its name in the legend.
         frequency: cycles per pixel, ascending from 0.
-        relative: squared error / square of the target.
-        transfer: share of the target's amplitude that arrives.
+        relative: squared error divided by the square of the target.
+        transfer: share of the target's amplitude that is reproduced.
     """
 
     label: str
@@ -31,11 +31,11 @@ class Lines(NamedTuple):
 
 
 def spectra_figure(lines: Sequence[Lines], *, title: str | None = None) -> Figure:
-    """Two panels over spatial frequency: the relative error, and what arrives of the target.
+    """Draws two panels over spatial frequency: the relative error, and the transfer.
 
     Args:
-        lines: at least one; the first is drawn black and thicker, as what the others are compared
-            with. Frequency 0, the mean of the image, is not drawn.
+        lines: at least one; the first is the reference for the others and is drawn black and
+            thicker. Frequency 0, the mean of the image, is not drawn.
         title: a heading over the panels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The reproductions of many runs as data addresses, in the best quality that a page can carry."""
+"""The reproductions of many runs as data addresses, in the best quality that fits a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aelab.report.pictures import (
 from aelab.runs.files import LARGEST_PICTURE, read
 from aelab.runs.record import Run
 
-#: Bytes of all pictures together, before base64 makes them a third longer.
+#: Most bytes of all pictures, before base64 makes them a third longer.
 PICTURE_BYTES = 1_050_000
 
 
@@ -35,7 +35,7 @@ class Pictures:
     Attributes:
         addresses: data addresses, each picture once.
         splits: `heldout` and `train` -> `steps` and `groups` of runs with the same originals.
-        encoding: what was chosen.
+        encoding: the chosen encoding.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -56,7 +56,7 @@ class Pictures:
         for number, (run, files) in enumerate(zip(self.runs, stored, strict=True)):
             first = originals(run, split)
             if self._bytes > PICTURE_BYTES and encoding is not ENCODINGS[-1]:
-                break  # too much already: the next encoding is tried
+                break  # too large already: try the next encoding
             place = self._add(first, run, Encoding(encoding.images, 1, None)) if first else None
             if place is None:
                 continue
@@ -80,7 +80,7 @@ class Pictures:
         return {"width": width, "height": row.height if row else 1, "count": count, "runs": []}
 
     def _add(self, path: Path, run: Run, encoding: Encoding) -> int | None:
-        """The place of a picture in `addresses`; None where the file is damaged or gone."""
+        """The index of a picture in `addresses`; None if the file is damaged or missing."""
         try:
             stored = read(path, run.path, LARGEST_PICTURE)
             key = stored + repr(encoding.quality).encode()

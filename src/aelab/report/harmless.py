@@ -1,7 +1,7 @@
-"""Text that leaves for other programs, so written that it stays text there.
+"""Escapes text for other programs, so that it stays text there.
 
-Names, matrix values and messages come from files of others. A spreadsheet takes some of them for
-formulas, a Markdown reader for HTML, links and code.
+Names, matrix values and messages may come from other people's files. A spreadsheet could read them
+as formulas, a Markdown reader as HTML, links and code.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 
 from aelab.errors import visible
 
-#: What a cell begins with that a spreadsheet takes for a formula, the wide forms included.
+#: First characters of cells that spreadsheets read as formulas, including full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-#: Backslashes that a Markdown reader takes for an escape.
+#: Backslashes that a Markdown reader reads as an escape.
 _ESCAPES = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)")
 
-#: The middle of a link, of an image and of the definition of either.
+#: The middle of a link, of an image, and of a definition of either.
 _LINKS = re.compile(r"\](?=[(:\[])")
 
 
 def csv_cell(value: Any) -> Any:
-    """A value as a spreadsheet may read it: numbers as they are, text never as a formula.
+    """A value for a spreadsheet: numbers unchanged, text never as a formula.
 
-    A text that would be one begins with an apostrophe; control characters are written out.
+    A text that would be a formula gets an apostrophe; control characters are written out.
 
     Source: OWASP, CSV injection.
     """
@@ -37,9 +37,9 @@ def csv_cell(value: Any) -> Any:
 
 
 def markdown_text(text: str) -> str:
-    """Text that a Markdown reader shows as it is: no HTML, no link, no image, no code, no cell.
+    """Text that a Markdown reader shows unchanged: no HTML, link, image, code or table cell.
 
-    Stars and underscores stay: they can only make letters bold or slanted.
+    Stars and underscores are kept: they can only make letters bold or italic.
 
     Source: CommonMark 0.31, 2.4 (escapes), 2.5 (entities); GitHub Flavored Markdown, 4.10 (tables).
     """

@@ -1,4 +1,4 @@
-"""The page of a run whose numbers ended: what was noticed, where it began, what was done."""
+"""The page on NaN and infinities in a run: the symptom, the origin, and the reaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ th { border-bottom: 1px solid #8888 } dt { font-weight: 600 } dd { margin: 0 0 .
 
 
 def read_incidents(run: Run) -> list[dict[str, Any]]:
-    """The entries of `incident.json`, oldest first; none where no such file can be read."""
+    """The entries of `incident.json`, oldest first; empty if the file cannot be read."""
     path = run.path / INCIDENT_DATA
     if not path.exists():
         return []
@@ -41,7 +41,7 @@ def read_incidents(run: Run) -> list[dict[str, Any]]:
 
 
 def incident_words(run: Run) -> str:
-    """`rolled back once to 1,200,000 images: 'decoder.7' overflowed`; empty where nothing was."""
+    """Text `rolled back once to 1,200,000 images: 'decoder.7' overflowed`; empty without any."""
     found = read_incidents(run)
     if not found:
         return ""
@@ -51,10 +51,10 @@ def incident_words(run: Run) -> str:
 
 
 def incident_page(name: str, incidents: Sequence[Mapping[str, Any]]) -> str:
-    """One HTML page that loads nothing.
+    """One self-contained HTML page.
 
     Args:
-        name: of the run.
+        name: name of the run.
         incidents: the entries of `incident.json`, oldest first.
     """
     parts = [_incident(number, entry) for number, entry in enumerate(incidents, 1)]
@@ -111,7 +111,7 @@ def _change(done: Any) -> str:
 
 
 def _moved(rows: Any) -> str:
-    """The last good states and the one before the failure, a row each."""
+    """Table rows of the last good states and the one before the failure."""
     if not isinstance(rows, list) or not rows:
         return ""
     cells = [
@@ -132,7 +132,7 @@ def _moved(rows: Any) -> str:
 
 
 def _grown(rows: Any) -> str:
-    """Weights that grew most."""
+    """Table rows of the weights that grew most."""
     if not isinstance(rows, list) or not rows:
         return ""
     cells = [[str(row[0]), _number(row[1]), _number(row[2])] for row in rows if len(row) == 3]

@@ -1,4 +1,4 @@
-"""The report's answer to "why look at everything so often?": passes, and who still learns."""
+"""Sentences on the number of passes over the data, and on images that still improve."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aelab.report.pictures import image_width, open_row, originals, steps
 from aelab.report.series import labels
 from aelab.runs.record import Run
 
-#: An image still learns if its error falls by this part between the last two moments.
+#: An image still improves if its error falls by this share between the last two moments.
 LEARNS = 0.01
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What is told of one run.
+    """The sentences on one run.
 
     Attributes:
         number: position of the run.
@@ -34,7 +34,7 @@ class Learning:
 
 
 def learning(runs: Sequence[Run]) -> list[Learning]:
-    """Of each run that has passed over its data at least twice, what the passes brought."""
+    """The effect of the passes, for each run with at least two passes over its data."""
     found = []
     for number, (run, name) in enumerate(zip(runs, labels(runs)[1], strict=True)):
         try:
@@ -58,10 +58,11 @@ def learning(runs: Sequence[Run]) -> list[Learning]:
 
 
 def still_learning(run: Run) -> tuple[int, int, int] | None:
-    """How many of the shown held-out images still improve, of how many, since how many images.
+    """(images that still improve, images shown, images trained on at the earlier moment).
 
-    The mean absolute error of each stored reproduction is compared with that at a moment before,
-    a quarter of the run ago or more: pictures are stored ever more rarely. None without two.
+    Compares the mean absolute error of each stored reproduction with that of an earlier moment, at
+    least a quarter of the run before, because pictures are stored ever more rarely. None if there
+    are not two such moments.
     """
     first, stored = originals(run, "heldout"), steps(run, "heldout")
     if first is None or len(stored) < 2:

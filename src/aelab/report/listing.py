@@ -1,4 +1,4 @@
-"""What the store holds, at a glance: `aelab ls`."""
+"""The list of stored runs: `aelab ls`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listing(
 
     Args:
         runs: stored runs.
-        problems: directories that could not be read, from `Store.scan`; each is a line of its own.
+        problems: errors of unreadable directories, from `Store.scan`; each becomes a line.
         format: `text` (also called `terminal`), `markdown`, `csv` or `json`.
     """
     found = entries(runs, problems)
@@ -52,7 +52,7 @@ def listing(
 
 
 def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[dict[str, Any]]:
-    """One dictionary a run: `name`, `folder`, `matrix`, `state`, `images`, `losses`, ..."""
+    """One dictionary for each run: `name`, `folder`, `matrix`, `state`, `images`, `losses`, ..."""
     unreadable = [
         {
             "name": None,
@@ -67,7 +67,7 @@ def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[di
 
 
 def age_words(seconds: float | None) -> str | None:
-    """`12 s ago`, `5 min ago`, `3 h ago`, `2 days ago`."""
+    """Text such as `12 s ago`, `5 min ago`, `3 h ago`, `2 days ago`."""
     if seconds is None:
         return None
     for limit, unit, word in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
@@ -77,7 +77,7 @@ def age_words(seconds: float | None) -> str | None:
 
 
 def size_words(size: float | None) -> str | None:
-    """`950 B`, `12 kB`, `3.4 MB`, in powers of 1000."""
+    """Text such as `950 B`, `12 kB`, `3.4 MB`, in powers of 1000."""
     if size is None:
         return None
     for unit in ("B", "kB", "MB", "GB"):

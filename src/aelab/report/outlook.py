@@ -1,4 +1,4 @@
-"""Where the unfinished ones of some runs will end, beside the best of the finished ones."""
+"""Forecasts of unfinished runs, with the best finished run as reference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aelab.report.cells import Outlook
 from aelab.report.comparing import best_finished
 from aelab.runs.record import Run
 
-#: States of runs that are going on, or may.
+#: States of runs that continue, or may be continued.
 _GOING_ON = ("running", "interrupted")
 
 
 def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
-    """By path, for each run that is not at its end; only those cost the time of a forecast.
+    """Forecasts by path for the unfinished runs; only these cost time.
 
     Runs of the same experiment file are its siblings.
     """
@@ -39,7 +39,7 @@ def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
 
 
 def together(outlooks: Sequence[Outlook]) -> str | None:
-    """One cell for repeats: the interval that holds those of all; None where none can be told."""
+    """One cell for repeats: an interval that contains all of theirs; None without forecasts."""
     told = [outlook for outlook in outlooks if outlook.forecast.is_told]
     if len(told) < 2:
         return told[0].words if told else None

@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds everything and asks no network for anything."""
+"""The report: one self-contained HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def page(
         runs: any number, finished or not.
         path: the HTML file; its folder is made, an older report is replaced in one step.
         title: heading; default the names of the experiment files.
-        now: the moment that stands in the head; default SOURCE_DATE_EPOCH where it is set (equal
-            runs then give equal bytes), else the clock.
+        now: the time in the head; default SOURCE_DATE_EPOCH if set (equal runs then give equal
+            bytes), else the clock.
 
     Returns:
         `path`.
@@ -51,7 +51,7 @@ def page(
 
 
 def moment() -> datetime:
-    """SOURCE_DATE_EPOCH where it is set, else the present, in UTC.
+    """SOURCE_DATE_EPOCH if set, else the present time, in UTC.
 
     Raises:
         UserError: if SOURCE_DATE_EPOCH is no number of seconds.
@@ -73,7 +73,7 @@ def render_page(
     """The report as text; arguments as in `page`.
 
     Args:
-        folder: where it will lie: the pages of incidents are linked from there.
+        folder: folder of the page: links to the pages of incidents are relative to it.
     """
     if not runs:
         raise UserError("a report needs at least one run", hint="aelab ls lists the runs")
@@ -118,13 +118,13 @@ def render_page(
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand in a `<script>`: no character of it can end the element."""
+    """JSON that is safe inside `<script>`: it cannot end the element."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """What the browser may do: run these very scripts, show embedded pictures, nothing else."""
+    """The content security policy: run only these scripts and show only embedded pictures."""
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
@@ -150,7 +150,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _details(run: Run, folder: Path) -> dict[str, Any]:
-    """What is unfolded for one run."""
+    """The details of one run, shown when it is unfolded."""
     record, error = run.record, run.status.get("error") or {}
     facts = {
         "name": series.run_name(run),

@@ -1,7 +1,7 @@
-"""Stored reproductions: which there are, and grids of them as one PNG.
+"""Stored reproductions of runs, and grids of them as one PNG.
 
-A run keeps `images/train-originals.png` and `images/train-000060000.png` (16 images in one row, at
-their own size), the same for `heldout`; the number says how many images were seen.
+A run keeps `images/train-originals.png` and `images/train-000060000.png` (16 images in one row, in
+original size), the same for `heldout`; the number is that of the images trained on.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from aelab.runs.record import Run
 
 #: The checkerboard behind transparent pixels: side of a square, two greys; as `ops.color` has it.
 SQUARE, GREYS = 4, (102, 153)
-#: Name of the stored split -> what people call it.
+#: Name of the stored split -> its name in texts.
 SPLITS = {"heldout": "held-out images", "train": "training images"}
 
 _MOMENT = re.compile(r"(heldout|train)-(\d+)(\.png|\.txt)")
 
-#: Most pixels of the name column, gaps between rows and between images, height of the text.
+#: In pixels: greatest width of the names, gaps between rows and between images, text height.
 LABEL_WIDTH, GAP, IMAGE_GAP, TEXT_SIZE = 190, 6, 2, 12
-#: Between pictures that were drawn, of a run whose record has a `cell`: their white paper would
-#: otherwise run together.
+#: Colour between drawn pictures (runs whose record has a `cell`), whose white backgrounds would
+#: otherwise merge.
 PAPER_GAP = "#c8ccd2"
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are stored in a page: `quality` None is lossless, `images` at most in a row."""
+    """An encoding of pictures in a page: `quality` None is lossless; at most `images` in a row."""
 
     images: int
     steps: int
     quality: int | None
 
 
-#: From best to smallest; the page takes the first that fits.
+#: From best to smallest; the page uses the first that fits.
 ENCODINGS = (
     Encoding(16, 8, None), Encoding(16, 8, 90), Encoding(12, 8, 85), Encoding(10, 6, 80),
     Encoding(8, 5, 75), Encoding(8, 3, 70), Encoding(6, 2, 60), Encoding(6, 1, 50),
 )  # fmt: skip
 
 
-#: Pixels of a stored row of images; ours have some ten thousands.
+#: Most pixels of a stored row of images; rows of aelab have some ten thousand.
 LARGEST_PIXELS = 1 << 26
 
 
 def originals(run: Run, split: str) -> Path | None:
-    """The file of the originals, None where the run has none (yet)."""
+    """The file of the originals; None if the run has none (yet)."""
     path = run.path / "images" / f"{split}-originals.png"
     return path if is_regular(path, run.path) else None
 
 
 def steps(run: Run, split: str) -> dict[int, Path]:
-    """Images seen -> file of the reproductions at that moment, ascending."""
+    """Images trained on -> file of the reproductions, ascending."""
     return stored_moments(run, "images", split, ".png")
 
 
 def stored_moments(run: Run, folder: str, split: str, suffix: str) -> dict[int, Path]:
-    """Images seen -> file of that moment in a folder of the run, ascending."""
+    """Images trained on -> file in a folder of the run, ascending."""
     found = {}
     for path in files_in(run, folder):
         match = _MOMENT.fullmatch(path.name)
@@ -78,7 +78,7 @@ def stored_moments(run: Run, folder: str, split: str, suffix: str) -> dict[int, 
 
 
 def files_in(run: Run, folder: str) -> list[Path]:
-    """The regular files in a folder of the run, by name; none where it cannot be read."""
+    """The regular files in a folder of the run, by name; empty if it cannot be read."""
     try:
         paths = sorted((run.path / folder).iterdir())
     except OSError:
@@ -87,7 +87,7 @@ def files_in(run: Run, folder: str) -> list[Path]:
 
 
 def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:
-    """At most `limit` moments, evenly from all there are; the first and the last are among them."""
+    """At most `limit` moments, evenly spaced, including the first and the last."""
     moments = sorted({moment for each in stored for moment in each})
     if len(moments) <= limit:
         return moments
@@ -100,7 +100,7 @@ def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:
 def image_width(run: Run, size: tuple[int, int]) -> int:
     """Width of one image in a row of `size` (width, height): as recorded, else square.
 
-    A drawn medium is recorded in its elements, and so many pixels of a `cell` wide as they are.
+    For a drawn medium, the recorded width is in elements, and `cell` is their width in pixels.
     """
     shape, cell = (list(run.record.get(key) or []) for key in ("shape", "cell"))
     width = shape[2] * (cell[1] if len(cell) == 2 else 1) if len(shape) == 3 else 0
@@ -110,7 +110,7 @@ def image_width(run: Run, size: tuple[int, int]) -> int:
 
 
 def open_row(path: Path) -> Image.Image:
-    """A stored row of images, decoded; what is transparent lies on a checkerboard.
+    """Decodes a stored row of images; transparent parts are shown on a checkerboard.
 
     Raises:
         DataError: if the file is damaged.
@@ -140,12 +140,12 @@ def _over_checker(row: Image.Image) -> Image.Image:
 
 
 def encode(row: Image.Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
-    """Media type and bytes of the first images of a row.
+    """Encodes the first images of a row; returns media type and bytes.
 
     Args:
         row: images side by side.
-        width: of one image.
-        encoding: how many images, how exact.
+        width: width of one image.
+        encoding: number of images and quality.
     """
     shown = row.crop((0, 0, min(row.width, width * encoding.images), row.height))
     buffer = io.BytesIO()
@@ -159,14 +159,14 @@ def encode(row: Image.Image, width: int, encoding: Encoding) -> tuple[str, bytes
 def reproduction_sheet(
     runs: Sequence[Run], *, split: str = "heldout", scale: int = 3, count: int = 16
 ) -> bytes:
-    """The latest reproductions of several runs under their originals, as one PNG.
+    """Draws the latest reproductions of several runs under their originals, as one PNG.
 
-    Runs with the same originals stand together; those without pictures are left out.
+    Runs with the same originals are placed together; those without pictures are left out.
 
     Args:
         runs: any number, finished or not.
         split: `heldout` or `train`.
-        scale: each pixel becomes a square of so many.
+        scale: side of the square that each pixel becomes.
         count: images in a row, at most.
 
     Returns:
@@ -188,7 +188,7 @@ def reproduction_sheet(
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One row of a sheet: its name, its images, whether they are originals, what is between."""
+    """One row of a sheet: its name, its images, whether they are originals, the gap colour."""
 
     label: str
     images: list[Image.Image]
@@ -197,7 +197,7 @@ class SheetRow:
 
 
 def sheet(lines: Sequence[SheetRow], *, scale: int = 1) -> bytes:
-    """Named rows of images, each pixel a square of `scale`; the bytes of a PNG file."""
+    """Draws named rows of images, each pixel as a square of `scale`; returns a PNG file."""
     rows = [_enlarged(line, scale) for line in lines]
     heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
     heights = [height + GAP * line.original for height, line in zip(heights, lines, strict=True)]
@@ -220,7 +220,7 @@ def sheet(lines: Sequence[SheetRow], *, scale: int = 1) -> bytes:
 
 
 def images_in_rows(images: Sequence[Image.Image], columns: int, gap: int = 0) -> Image.Image:
-    """Images of one size, row by row."""
+    """Places images of one size in a grid, row by row."""
     width, height = images[0].width + gap, images[0].height + gap
     rows = -(-len(images) // columns)
     picture = Image.new(
@@ -239,7 +239,7 @@ def png_of(image: Image.Image) -> bytes:
 
 
 def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:
-    """Rows of a sheet; runs with alike originals stand together under them."""
+    """Rows of a sheet; runs with the same originals are placed under them."""
     together: dict[bytes, list[SheetRow]] = {}
     for label, run in zip(labels(runs)[1], runs, strict=True):
         original, stored = originals(run, split), steps(run, split)
@@ -261,7 +261,7 @@ def _images(run: Run, path: Path, count: int) -> list[Image.Image]:
 
 
 def _enlarged(line: SheetRow, scale: int) -> Image.Image:
-    """Images side by side with gaps, each pixel a square."""
+    """Places images side by side with gaps, each pixel enlarged to a square."""
     images = line.images
     width, height = images[0].width * scale, images[0].height * scale
     row = Image.new("RGB", ((width + IMAGE_GAP) * len(images) - IMAGE_GAP, height), line.gap)
@@ -272,7 +272,7 @@ def _enlarged(line: SheetRow, scale: int) -> Image.Image:
 
 
 def _shortened(text: str, font: Any) -> str:
-    """`text`, with its middle left out where it is wider than the name column."""
+    """`text`, shortened in the middle if it is wider than the name column."""
     room = LABEL_WIDTH - 2 * GAP
     if font.getlength(text) <= room:
         return text

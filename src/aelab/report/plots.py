@@ -1,7 +1,7 @@
 """Curves of runs as pictures: any logged term, a panel for training and one for validation.
 
-Draws with `Figure` and the Agg or SVG writer directly; there is no window, no global state, and
-the same runs give the same bytes.
+Draws with `Figure` and the Agg or SVG writer directly, without windows or global state. The same
+runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: More lines than this are all drawn, but no longer all named.
+#: Most lines named in a legend; further lines are only drawn.
 LEGEND_LINES = 40
 
-#: After all dashes.
+#: Markers, used after all dashes.
 MARKERS = ("", "o", "s", "^", "D", "v", "x")
 
-#: Set only while drawing, never for the whole process.
+#: Style while drawing; not set for the whole process.
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -58,11 +58,11 @@ STYLE = {
 
 @dataclass
 class PlottedLine:
-    """One entry of the picture: a run, or the repeats of a setting as a band.
+    """One line of the plot: a run, or the repeats of a setting as a band.
 
     Attributes:
-        label: its entry in the legend; of a group, the value that has its colour.
-        rest: of a group, the values of the other keys, which dash and marker tell.
+        label: its entry in the legend; for a group, the value shown by the colour.
+        rest: for a group, the values of the other keys, shown by dash and marker.
     """
 
     label: str
@@ -74,7 +74,7 @@ class PlottedLine:
     curves: dict[str, list[Curve]] = field(default_factory=dict)
 
     def last(self, splits: Sequence[str]) -> float:
-        """The last finite value in the last of `splits` that has one; infinite without any."""
+        """The last finite value in the last of `splits` that has one; infinity if none has."""
         for split in reversed(splits):
             ends = [y for curve in self.curves.get(split, ()) for y in curve.y[-1:]]
             finite = [value for value in ends if math.isfinite(value)]
@@ -97,20 +97,20 @@ def plot(
     size: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Curves of one term, a panel for each split that logged it.
+    """Plots the curves of one term, in a panel for each split that logged it.
 
     Args:
         runs: any number, finished or not; a run without lines is left out.
         term: a column of the metrics: `loss`, or a term such as `kl`.
-        x: the clock, `images` seen or `seconds` of training.
-        splits: which panels, of `train` and `validation`.
-        group: a matrix key; one colour for each of its values, and a dash (or a marker) for each
-            combination of the other keys'. Default: one colour a run.
-        band: draw repeats of a setting (trials, seeds) as their mean with a shade from the lowest
-            to the highest; else one line each.
+        x: the clock: `images` trained on, or `seconds` of training.
+        splits: the panels: `train`, `validation` or both.
+        group: a matrix key: one colour for each of its values, and a dash (or a marker) for each
+            combination of values of the other keys. Default: one colour for each run.
+        band: draw repeats of a setting (trials, seeds) as their mean with a shaded band from the
+            lowest to the highest; otherwise one line each.
         log_y: a logarithmic axis; None decides: values are positive and their range exceeds 8.
         log_x: a logarithmic axis; None is linear.
-        smooth: 0 draws what was logged; above 0 and below 1, the weight of the past in a running
+        smooth: 0 draws the logged values; above 0 and below 1, the weight of the past in a running
             mean, with the logged values pale behind it.
         size: width and height in inches; None leaves room for the legend.
         title: a heading over the panels.
@@ -119,7 +119,7 @@ def plot(
         A matplotlib figure that no window shows; write it with `save`.
 
     Raises:
-        UserError: unknown term, clock, split or group, naming what there is.
+        UserError: unknown term, clock, split or group, naming the possible ones.
     """
     _check(x, smooth, splits)
     all_rows: list[Rows] = [run.metrics() for run in runs]
@@ -133,7 +133,7 @@ def plot(
     panels = [split for split in splits if any(line.curves[split] for line in lines)]
     if not panels:
         raise UserError(f"{term!r} was not logged in: {one_of(splits)}")
-    if group is None:  # the legend then reads from top to bottom like the ends of the lines
+    if group is None:  # the legend then has the order of the lines' ends
         lines.sort(key=lambda line: line.last(panels), reverse=True)
     return _draw(
         lines, panels, smooth=smooth, title=title, size=size, heading=group or heading,
@@ -155,7 +155,7 @@ def _check(x: str, smooth: float, splits: Sequence[str]) -> None:
 def make_lines(
     runs: Sequence[Run], *, group: str | None = None, band: bool = True
 ) -> tuple[str, list[PlottedLine]]:
-    """What is drawn as one line each, with colours and dashes, and the legend's heading."""
+    """The lines with their colours and dashes, and the legend's heading."""
     together = series.repeats(runs) if band else [[number] for number in range(len(runs))]
     heading, names = series.labels(runs, repeats=not band)
     colours = series.group_colours(runs, group) if group else {}
@@ -185,7 +185,7 @@ def make_lines(
 
 
 def _styles(rest: Sequence[str]) -> dict[str, tuple[tuple[float, ...], str]]:
-    """Dash and marker for each combination of values; all dashes come before a marker does."""
+    """Dash and marker for each combination of values; markers only after all dashes."""
     found = {}
     for place, text in enumerate(dict.fromkeys(rest)):
         turn, dash = divmod(place, len(series.DASHES))
@@ -195,7 +195,7 @@ def _styles(rest: Sequence[str]) -> dict[str, tuple[tuple[float, ...], str]]:
 
 @contextmanager
 def styled_figure(size_inches: tuple[float, float]) -> Iterator[Figure]:
-    """An empty figure; what is drawn inside has the style of all our plots."""
+    """Context manager: an empty figure; inside, drawing uses the common style."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -219,7 +219,7 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG or SVG, by the name's ending; no date, so equal runs, equal bytes.
+    """Write a figure as PNG or SVG by the name's ending, without a date: equal runs, equal bytes.
 
     Raises:
         UserError: for another ending, or a folder that cannot be written to.
@@ -289,7 +289,7 @@ def _scale_axes(panel: Axes, log_x: bool, log_y: bool) -> None:
 
 
 def short_number(value: float) -> str:
-    """`0`, `250k`, `1.5M`: images on an axis."""
+    """Text such as `0`, `250k`, `1.5M`, for images on an axis."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
@@ -322,7 +322,7 @@ def _draw_line(panel: Axes, line: PlottedLine, split: str, smooth: float) -> Non
 
 
 def _mark_end(panel: Axes, curve: Curve, colour: str) -> None:
-    """A cross where the values stop being finite, so that a diverged run does not look finished."""
+    """Draws a cross where values stop being finite, so that a diverged run is recognised."""
     finite = [i for i, value in enumerate(curve.y) if math.isfinite(value)]
     if finite and finite[-1] < len(curve.y) - 1:
         place = finite[-1]
@@ -335,10 +335,10 @@ def _mark_end(panel: Axes, curve: Curve, colour: str) -> None:
 def mean_and_band(
     curves: Sequence[Curve],
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Clock, lowest, mean and highest of several curves.
+    """Clock, minimum, mean and maximum of several curves.
 
-    Each is interpolated to the clock values of all, within its own reach only; a curve counts
-    where it is finite, so a half-finished repeat narrows the band but does not end it.
+    Each curve is interpolated to the clock values of all, only within its own range and where it
+    is finite. So an unfinished repeat drops out of the band but does not end it.
 
     Args:
         curves: at least one; clocks may differ.
@@ -363,7 +363,7 @@ def mean_and_band(
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
-    """Running mean with exponentially fading past, unbiased at the start; NaN stays NaN."""
+    """Exponential running mean, corrected for bias at the start; NaN stays NaN."""
     total = norm = 0.0
     result = []
     for value in values:
@@ -376,7 +376,7 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 def _legend_entries(lines: list[PlottedLine]) -> list[PlottedLine]:
-    """One entry a label, of too many those that end lowest; of groups also one for each dash."""
+    """One entry for each label, the lowest ones if too many; for groups also one for each dash."""
     if len({line.rest for line in lines}) < 2:
         return list({line.label: line for line in lines}.values())[-LEGEND_LINES:]
     colours = {line.label: PlottedLine(line.label, [], line.colour) for line in lines}

@@ -1,4 +1,4 @@
-"""The options of a table."""
+"""Options of the result table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TableQuery:
         layout: `usual`, or another of `report.tables.LAYOUTS`.
         format: `markdown`, `terminal`, `csv`, `json` (a list of runs, each with its `row` of the
             table) or `html`.
-        text: below the table, an example of each run that outputs ASCII art, beside its original.
+        text: add, below the table, an example of each run that outputs ASCII art.
     """
 
     sort: Sequence[str] = ()
@@ -36,5 +36,5 @@ class TableQuery:
     text: bool = False
 
 
-#: One row for repeats, every column that has something to say, Markdown.
+#: Default: repeats merged into one row, all columns with values, Markdown.
 DEFAULT = TableQuery()

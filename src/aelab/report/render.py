@@ -1,4 +1,4 @@
-"""Tables as text: Markdown, terminal, CSV, JSON, HTML."""
+"""Renders tables as text: Markdown, terminal, CSV, JSON, HTML."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from aelab.runs.evaluation import evaluated_over
 def table_text(
     table: RunsTable, format: str, *, by_run: bool = True, merged: RunsTable | None = None
 ) -> str:
-    """The table as text, ending in a newline.
+    """Renders a table as text that ends in a newline.
 
     Args:
-        table: what to print.
+        table: the table to print.
         format: `markdown`, `terminal`, `csv`, `json` or `html`.
         by_run: JSON is a list of runs with all facts; otherwise a list of the table's rows.
-        merged: the table in which repeats are one row; JSON tells each run's row of it.
+        merged: the table with merged repeats; JSON includes each run's row of it.
     """
     if format == "csv":
         return _csv(table)
@@ -44,7 +44,7 @@ def table_text(
 
 
 def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
-    """Everything a table knows about one run, for scripts; `included` has the asked-for terms."""
+    """All values of a table about one run, for scripts; `included` holds the requested terms."""
     run, cells, trend = facts.run, facts.cells, facts.trend
     record, status = run.record, run.status
     stored = stored_findings(record)
@@ -105,7 +105,7 @@ def run_json(facts: Facts, columns: Sequence[Column] = ()) -> dict[str, Any]:
 
 
 def _forecast(facts: Facts) -> dict[str, Any] | None:
-    """Where an unfinished run will end; with `reason` alone where that cannot be told."""
+    """The forecast of an unfinished run; only `reason` if there is none."""
     if facts.outlook is None:
         return None
     told, best = facts.outlook.forecast, facts.outlook.best
@@ -122,7 +122,7 @@ def _forecast(facts: Facts) -> dict[str, Any] | None:
 
 
 def row_json(row: Mapping[str, Any], runs: Sequence[Facts], number: int) -> dict[str, Any]:
-    """One row of a table in which repeats are one row, for scripts."""
+    """One row of a table with merged repeats, for scripts."""
     percent, low, high = row.get("difference") or (None, None, None)
     return {
         "number": number,
@@ -161,7 +161,7 @@ def _json_rows(table: RunsTable) -> list[dict[str, Any]]:
     return [{header: _finite(value(row)) for header, value in columns} for row in table.rows]
 
 
-#: What a column is called in CSV and JSON where a reader's header would change with the runs.
+#: Names of columns in CSV and JSON, for headers that would otherwise depend on the runs.
 _STEADY_NAMES = {"loss": "validation loss", "spread": "std"}
 
 
@@ -174,7 +174,7 @@ def _steady_name(column: Column) -> str:
 
 
 def _csv(table: RunsTable) -> str:
-    """Unrounded values under names that do not depend on the runs; one value a cell."""
+    """CSV with unrounded values under names that do not depend on the runs; one value in a cell."""
     columns = [part for column in table.columns for part in _csv_columns(column, table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -187,7 +187,7 @@ def _csv(table: RunsTable) -> str:
 def _csv_columns(
     column: Column, table: RunsTable
 ) -> list[tuple[str, Callable[[Mapping[str, Any]], Any]]]:
-    """Header and value of what a column becomes: an interval is three columns of numbers."""
+    """The CSV columns (header and values) for a column: an interval becomes three columns."""
     key, header = column.key, _steady_name(column)
     if key == "loss":
         alone = all(other.key != "images" for other in table.columns)
@@ -208,7 +208,7 @@ def _csv_columns(
 
 
 def _one(value: Any) -> Any:
-    """A list as one text."""
+    """Joins a list to one text; other values unchanged."""
     return cell_text(value, "text") if isinstance(value, list | tuple) else value
 
 
@@ -220,7 +220,7 @@ def _tabulated(table: RunsTable, format: str) -> str:
 
     is_html = format == "html"
     clean = visible if is_html else markdown_text
-    # Cells come formatted: tabulate would read "1_000" or "1e5" as numbers again.
+    # Numbers are formatted already: tabulate would parse "1_000" or "1e5" again.
     text: str = tabulate(
         [[clean(cell_text(row.get(c.key), c.kind)) for c in table.columns] for row in table.rows],
         headers=[clean(column.header) for column in table.columns],
@@ -248,7 +248,7 @@ def _terminal(table: RunsTable) -> str:
     for row in table.rows:
         made.add_row(*(Text(visible(cell_text(row.get(c.key), c.kind))) for c in table.columns))
     text = io.StringIO()
-    # As wide as the terminal; without one (a pipe, a file) as wide as the table wants.
+    # As wide as the terminal; without one (a pipe, a file) as wide as the table needs.
     width = None if Console().is_terminal else 10_000
     console = Console(file=text, color_system=None, width=width)
     console.width = min(console.width, max(console.measure(made).maximum, 40))
@@ -263,7 +263,7 @@ def _set(record: dict[str, Any], key: str) -> bool:
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinities as null: scripts in other languages know nothing else."""
+    """Replaces NaN and infinities by null, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Several runs in one row of a table: repeats of one setting, or an average over a matrix key."""
+"""Merges runs into one row of a table: repeats of a setting, or an average over a matrix key."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ VERDICT_NOTE = (
 def merge_repeats(
     facts: list[Facts], columns: list[Column]
 ) -> tuple[Rows, Groups, list[Column], list[str]]:
-    """One row for all finished runs of the same settings, with mean and spread of the loss.
+    """Merges finished runs of the same settings into one row with mean and spread of the loss.
 
-    Runs that are unfinished, failed, or at another number of images keep rows of their own. Of
-    runs that are the same in everything, seed and losses included, one counts.
+    Runs that are unfinished, failed, or at another number of images keep separate rows. Runs that
+    are equal in everything, including seed and losses, count once.
 
     Returns:
-        rows, the runs of each, the columns (with `±`, `runs` and `differs from best` where they
-        say something), and lines for below the table.
+        rows, the runs of each, the columns (with `±`, `runs` and `differs from best` if they have
+        values), and lines for below the table.
     """
     repeats = seed_keys([fact.run.record for fact in facts])
     groups: dict[Hashable, list[Facts]] = defaultdict(list)
@@ -71,16 +71,16 @@ def merge_repeats(
 def average_rows(
     facts: list[Facts], columns: list[Column], average: str, average_std: Sequence[str]
 ) -> tuple[Rows, Groups, list[Column]]:
-    """Rows that differ only in one matrix key as one: means of numbers, the maximum of texts.
+    """Merges rows that differ only in one matrix key: means of numbers, the maximum of texts.
 
-    Where only some of a row's runs are finished, the means are over these, and `partial` is true:
-    a mean over other values of the key ranks with no other.
+    If only some of a row's runs are finished, the means are over these and `partial` is true: a
+    mean over other values of the key cannot be ranked with the others.
 
     Args:
         facts: the runs.
-        columns: of the table.
+        columns: columns of the table.
         average: the matrix key.
-        average_std: columns that get smallest, largest and sample standard deviation beside them.
+        average_std: columns that also get minimum, maximum and sample standard deviation.
 
     Raises:
         UserError: if there is no such matrix key or column.
@@ -132,7 +132,7 @@ def _settings(fact: Facts, repeats: set[str]) -> Hashable:
     record = fact.run.record
     shown = {k[7:]: v for k, v in fact.cells.items() if k.startswith("matrix.") and v is not None}
     same: Hashable = record.get("effect")
-    if not same:  # an old record: only what differs by its seed alone is a repeat
+    if not same:  # an old record: only runs that differ by the seed alone are repeats
         seeded = record.get("trial") is not None or bool(repeats & set(record["matrix"]))
         same = (record.get("max_inputs"), None if seeded else fact.run.folder)
     settings = matrix_key(shown, without=repeats)
@@ -179,7 +179,7 @@ def _joined(key: str, values: list[Any]) -> Any:
 
 
 def _common_name(names: list[str]) -> str:
-    """What names share, with a star for what differs: a glob that other verbs understand."""
+    """The common parts of names with a star for differences: a glob for other verbs."""
     if len(set(names)) == 1:
         return names[0]
     start = _common_start(names)
@@ -193,7 +193,7 @@ def _common_start(texts: list[str]) -> str:
 
 
 def _tally(words: list[str]) -> str:
-    """The common state, or `2 finished, 1 failed`."""
+    """The common state, or counts such as `2 finished, 1 failed`."""
     if len(set(words)) == 1:
         return words[0]
     firsts = Counter(word.split(" ")[0].rstrip(":") for word in words)
@@ -224,10 +224,10 @@ def _numeric(columns: list[Column], name: str) -> Column:
 
 
 def _judge(rows: Rows, groups: Groups) -> bool:
-    """Fill in how each row stands to the best of those it compares with.
+    """Fills in the difference of each row from the best of those it compares with.
 
     Returns:
-        Whether any two rows compare and have the repeats that this needs.
+        Whether any two rows compare and have enough repeats.
     """
     families: dict[Hashable, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -254,7 +254,7 @@ def _judgement_cells(judgement: Judgement) -> dict[str, Any]:
 
 
 def _by_seed(group: list[Facts], row: int) -> dict[Hashable, float]:
-    """The loss of each distinct run by its seed; runs that share one are no pairs of others."""
+    """The loss of each distinct run by its seed, for pairing with other rows."""
     counted = Counter(fact.seed for fact in distinct(group))
     return {
         (fact.seed if counted[fact.seed] == 1 else (row, number)): fact.loss
@@ -264,6 +264,6 @@ def _by_seed(group: list[Facts], row: int) -> dict[Hashable, float]:
 
 
 def _empty(column: Column, rows: Rows) -> bool:
-    """A matrix column that only told repeats apart says nothing any more."""
+    """Whether a matrix column has no values left after merging repeats."""
     sometimes = column.key.startswith("matrix.") or column.key == "seeds_needed"
     return sometimes and all(row.get(column.key) is None for row in rows)

@@ -1,4 +1,4 @@
-"""Maps of points, histograms and bars as matplotlib figures; numbers come from elsewhere."""
+"""Draws maps of points, histograms and bars as matplotlib figures from given numbers."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from aelab.report.plots import styled_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Ten colours that stay apart in print and for colour-blind readers; Paul Tol's "muted" set plus
+#: Ten colours that differ in print and for colour-blind readers: Paul Tol's "muted" set plus
 #: black, https://personal.sron.nl/~pault/.
 CLASS_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222",
 )  # fmt: skip
-#: Shapes of points: of more classes than colours the next ten get the next shape.
+#: Shapes of points: each ten classes beyond the colours use the next shape.
 MARKERS = "osD^vP*X"
-#: Classes that a map names at their points; Omniglot's alphabets are 50, FIGlet's fonts 300.
+#: Most classes named inside a map; Omniglot has 50 alphabets, FIGlet 300 fonts.
 MOST_NAMED = 64
-#: Classes that a legend lists.
+#: Most classes in a legend.
 MOST_LISTED = 30
-#: Classes of fewer points have their name beside them.
+#: Classes with fewer points have their name beside them.
 FEW = 10
-#: Letters of a class's name in a map.
+#: Most letters of a class's name in a map.
 NAME_LENGTH = 18
-#: The frame shows all but so many of the points on each side, where that makes it much smaller.
+#: Share of points on each side that the frame leaves out if it then becomes much smaller.
 FAR_OUT = 0.01
-#: Side of a thumbnail in pixels: at least, at most.
+#: Least and greatest side of a thumbnail in pixels.
 THUMBNAIL = (24, 64)
 
 
@@ -45,20 +45,20 @@ def scatter_map(
     *,
     ticks: bool = False,
 ) -> Figure:
-    """(N, 2) points, coloured by class where labels (N,) are known.
+    """Draws (N, 2) points, coloured by class if labels (N,) are given.
 
-    Every class is also named at the median of its points, for readers who do not see colours, and
-    in a legend with its number of points; more classes than `MOST_NAMED` would cover the points
-    with their names, and are given none. A few points far from all others do not set the scale:
-    they stand at the edge, and the heading tells how many.
+    Each class is named at the median of its points, for readers who do not see colours, and in a
+    legend with its number of points. With more classes than `MOST_NAMED` names are left out, since
+    they would cover the points. A few points far from all others do not set the scale: they are
+    drawn at the edge, and the heading gives their number.
 
     Args:
-        points: where.
+        points: the coordinates.
         labels: whole numbers.
         title: heading.
-        axes: what stands at the axes.
-        names: of the classes, by number; () shows the numbers.
-        ticks: whether values of the axes mean something.
+        axes: labels of the axes.
+        names: names of the classes by number; () shows the numbers.
+        ticks: whether to show values on the axes.
     """
     window = frame(points)
     far = ((points < window[0]) | (points > window[1])).any(1)
@@ -84,7 +84,7 @@ def _classes(
     names: Sequence[str],
     size: float,
 ) -> None:
-    """Points of each class, their names at their middles, and the legend."""
+    """Draws the points of each class, the names at their medians, and the legend."""
     classes = [int(label) for label in np.unique(labels)]
     letters = NAME_LENGTH if len(classes) <= MOST_LISTED else NAME_LENGTH // 2
     badges: list[tuple[np.ndarray[Any, Any], str, str, bool]] = []
@@ -108,13 +108,13 @@ def _classes(
 
 
 def _badges(panel: Any, badges: list[tuple[np.ndarray[Any, Any], str, str, bool]]) -> None:
-    """Names at their places, moved aside where they would lie on each other.
+    """Draws names at their places, moved where they would overlap.
 
-    A few points would be hidden under their own name: it stands beside them.
+    The name of a class with few points is drawn beside them, to keep them visible.
     """
     low, high = np.array([panel.get_xlim(), panel.get_ylim()]).T
     room = high - low
-    taken: list[tuple[float, float, float]] = []  # middle in shares of the panel, half a width
+    taken: list[tuple[float, float, float]] = []  # centre, half width
     for place, name, colour, few in badges:
         half = 0.008 * len(name) + 0.012
         start = np.clip((place - low) / room, (half, 0.03), (max(half, 1 - half), 0.97))
@@ -133,7 +133,7 @@ def _badges(panel: Any, badges: list[tuple[np.ndarray[Any, Any], str, str, bool]
 def _free_spot(
     start: np.ndarray[Any, Any], half: float, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
-    """The place nearest to `start`, on a spiral, where no other name lies."""
+    """The free place nearest to `start`, searched on a spiral."""
     for step in range(4000):
         turn, reach = 2.4 * step, 0.012 * step**0.5
         x = float(np.clip(start[0] + reach * np.cos(turn), half, max(half, 1 - half)))
@@ -144,29 +144,29 @@ def _free_spot(
 
 
 def frame(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(2, 2): the lowest and the highest x and y that a map shows.
+    """(2, 2): the least and the greatest x and y that a map shows.
 
-    All points, but where a hundredth of them on a side makes the frame twice as large, not those.
+    The frame includes all points, unless the outer 1 % on a side make it more than twice as wide.
     """
     low, high = points.min(0), points.max(0)
     inner = np.quantile(points, [FAR_OUT, 1 - FAR_OUT], axis=0)
     reach = 0.5 * (inner[1] - inner[0])
     tight = np.stack([np.maximum(low, inner[0] - reach), np.minimum(high, inner[1] + reach)])
     widths = high - low, tight[1] - tight[0]
-    # A handful of points has no outliers, and a line of equal ones no width to compare with.
+    # Few points have no outliers, and equal points have no width to compare with.
     far = (len(points) >= 20) & (widths[0] > 2 * widths[1]) & (widths[1] > 0)
     return np.where(far, tight, np.stack([low, high]))
 
 
 def _with_margin(window: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Room around the outermost points; a window without width gets some."""
+    """Adds a margin around the outermost points; a window of width 0 gets some width."""
     low, high = float(window[0]), float(window[1])
     margin = 0.04 * (high - low) or max(1.0, abs(low)) * 0.5
     return low - margin, high + margin
 
 
 def _short(name: str, letters: int) -> str:
-    # Text from folders' names: `$` would begin a formula.
+    # The text comes from names of folders: `$` would begin a formula.
     name = name if len(name) <= letters else name[: letters - 1] + "…"
     return name.replace("$", r"\$")
 
@@ -174,10 +174,10 @@ def _short(name: str, letters: int) -> str:
 def thumbnail_map(
     points: np.ndarray[Any, Any], images: Sequence[Image.Image], title: str, side_pixels: int = 1100
 ) -> Image.Image:
-    """Images at their points, later ones left out where they would cover an earlier one.
+    """Draws images at their points; a later one is left out if it would cover an earlier one.
 
-    Small ones are enlarged by whole numbers, large ones made smaller, so that they can be told
-    apart; all stand whole inside the sheet.
+    Small images are enlarged by whole numbers and large ones reduced, so that all are legible and
+    lie completely inside the sheet.
     """
     images = [_thumbnail(image) for image in images]
     width, height = images[0].size
@@ -188,7 +188,7 @@ def thumbnail_map(
     inner = side_pixels - 2 * margin
     room = np.array([inner - width, inner - height])
     shares = (np.clip(points, low, high) - low) / np.maximum(high - low, 1e-300)
-    shares[:, high <= low] = 0.5  # on a line, or in one place: in the middle
+    shares[:, high <= low] = 0.5  # no extent in this direction: in the middle
     places = (shares * room).round().astype(int)
     picture = Image.new("RGB", (side_pixels, side_pixels + head), "white")
     title += f"; {far} far out, at the edge" if far else ""
@@ -205,7 +205,7 @@ def thumbnail_map(
 
 
 def _text_font(size: int) -> Any:
-    """The font that the other maps are written in."""
+    """The font of the other maps."""
 
     from matplotlib import get_data_path
 
@@ -224,10 +224,10 @@ def _thumbnail(image: Image.Image) -> Image.Image:
 
 
 def histogram_against_normal(values: np.ndarray[Any, Any], title: str) -> Figure:
-    """All codes as one histogram beside the density of N(0, 1).
+    """Draws a histogram of all codes with the density of N(0, 1).
 
     Args:
-        values: (N, D).
+        values: codes (N, D).
         title: heading.
     """
     figure, panel = _panel((7.2, 3.8))
@@ -248,7 +248,7 @@ def histogram_against_normal(values: np.ndarray[Any, Any], title: str) -> Figure
 
 
 def sorted_bars(values: np.ndarray[Any, Any], title: str, axes: tuple[str, str]) -> Figure:
-    """(D,) values, largest first, as bars."""
+    """Draws (D,) values as bars, largest first."""
     figure, panel = _panel((7.2, 3.8))
     ordered = np.sort(values)[::-1]
     panel.bar(np.arange(1, len(ordered) + 1), ordered, width=1.0, color="#117733")
@@ -266,11 +266,11 @@ def _finish(panel: Any, title: str, axes: tuple[str, str], *, ticks: bool = True
     panel.set_title(title, loc="left", fontsize=11)
     panel.set_xlabel(axes[0])
     panel.set_ylabel(axes[1])
-    if not ticks or not any(axes):  # positions of a map mean nothing in themselves
+    if not ticks or not any(axes):  # positions of a map have no meaning
         panel.set_xticks([])
         panel.set_yticks([])
 
 
 def heading_values(values: Mapping[str, float]) -> str:
-    """`a 1.23, b 4.56` for a heading."""
+    """Text such as `a 1.23, b 4.56` for a heading."""
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items())

@@ -1,6 +1,6 @@
-"""Lines of a picture: which runs, what they are called, what colour they have, which points.
+"""The lines of a plot: their runs, labels, colours and points.
 
-Shared by the plots and the page, so that a run has the same name and colour in both.
+Shared by the plots and the page, so that a run has the same label and colour in both.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from aelab.runs.record import Run
 #: Okabe & Ito's colours for colour-blind readers, without yellow and black, and a grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#767676")
 
-#: Dash patterns in points (on, off, ...); each goes through all colours before the next is used.
+#: Dash patterns in points (on, off, ...); each is used with all colours before the next.
 DASHES: tuple[tuple[float, ...], ...] = (
     (), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2), (10, 3), (3, 1.5, 1, 1.5, 1, 1.5),
 )  # fmt: skip
 
-#: What one unit of a term is; a run may say more in `run.json` under `units`.
+#: The unit of each term; a run may define more in `run.json` under `units`.
 UNITS = {
     "kl": "nats per image",
     "codebook_usage": "share of the entries",
@@ -39,25 +39,25 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def is_share(term: str) -> bool:
-    """Whether a term is a part of a whole: 0..1, no loss, and read on a plain axis."""
+    """Whether a term is a share in 0..1: no loss, and shown on a linear axis."""
     return UNITS.get(term, "").startswith("share")
 
 
 def points(rows: Rows, term: str, x: str, split: str) -> Curve:
-    """The curve of `term` over `x` in `split`; what is not finite is NaN: it cannot be drawn."""
+    """The curve of `term` over `x` in `split`; infinities become NaN: they cannot be drawn."""
     found = curve((row for row in rows if row.get("split") == split), term, x)
     return Curve(found.x, [value if math.isfinite(value) else math.nan for value in found.y])
 
 
 def curve_terms(all_rows: Sequence[Rows]) -> list[str]:
-    """Names of everything logged: `loss` first, `learnrate` last, others as they appear."""
+    """Names of all logged terms: `loss` first, `learnrate` last, others as they appear."""
     names = term_names(row for rows in all_rows for row in rows)
     rank = {"loss": -1, "learnrate": 1}
     return sorted(names, key=lambda name: rank.get(name, 0))
 
 
 def require_term(term: str, all_rows: Sequence[Rows]) -> None:
-    """Raise UserError where no run has logged `term`."""
+    """Raise UserError if no run has logged `term`."""
     terms = curve_terms(all_rows)
     if not terms:
         raise UserError(
@@ -73,12 +73,12 @@ def require_term(term: str, all_rows: Sequence[Rows]) -> None:
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:
-    """The most similar choice, or the first of all."""
+    """The most similar choice, or the first one."""
     return (get_close_matches(name, choices, n=1) or choices)[0]
 
 
 def value_text(value: Any) -> str:
-    """A matrix value as people write it: `0.0003`, `1,28,28`, `mnist`."""
+    """A matrix value as text: `0.0003`, `1,28,28`, `mnist`."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
@@ -101,18 +101,18 @@ def _text(run: Run, key: str) -> str:
 
 
 def run_name(run: Run) -> str:
-    """The run's resolved experiment name; its folder's name where the record is silent."""
+    """The run's resolved experiment name; the name of its folder if not recorded."""
     return str(run.record.get("name") or run.path.name)
 
 
 def labels(runs: Sequence[Run], *, repeats: bool = True) -> tuple[str, list[str]]:
-    """A heading and one short label a run: the values of what varies.
+    """A heading and a short label for each run: the values of the varying keys.
 
-    Falls back to whole names where that would call two runs the same (runs of two files).
+    Uses whole names if two runs would get the same label (runs of two files).
 
     Args:
         runs: any number.
-        repeats: tell repeats of a setting apart, by their seed or by `#2`.
+        repeats: distinguish repeats of a setting by their seed or by `#2`.
 
     Returns:
         Heading such as `ds, res`, and labels such as `mnist, 28`; the heading is empty for names,
@@ -147,7 +147,7 @@ def _trial(run: Run) -> str:
 
 
 def other_values(runs: Sequence[Run], key: str) -> list[str]:
-    """For each run, the values of the varying keys besides one, seeds left out: `res=24`."""
+    """For each run, the values of the varying keys except one and seeds: `res=24`."""
     seeds = seed_keys(run.record for run in runs)
     keys = [other for other in varying_keys(runs) if other != key and other not in seeds]
     return [
@@ -157,7 +157,7 @@ def other_values(runs: Sequence[Run], key: str) -> list[str]:
 
 
 def repeats(runs: Sequence[Run]) -> list[list[int]]:
-    """Positions of runs that repeat the same setting with other seeds, in order of appearance."""
+    """Groups of positions of runs with the same setting and other seeds, in order."""
     seeds = seed_keys(run.record for run in runs)
     together: dict[Hashable, list[int]] = {}
     for number, run in enumerate(runs):
@@ -197,7 +197,7 @@ def group_colours(runs: Sequence[Run], key: str) -> dict[str, str]:
 
 
 def _ramp(position: float) -> str:
-    """A colour of a scale for ordered values, 0..1: dark blue over green to orange."""
+    """A colour for an ordered value in 0..1: dark blue over green to orange."""
     stops = ((38, 70, 160), (0, 140, 150), (90, 165, 70), (230, 150, 20))
     scaled = position * (len(stops) - 1)
     low = min(int(scaled), len(stops) - 2)
@@ -209,8 +209,8 @@ def _ramp(position: float) -> str:
 def thin(ys: Sequence[float], limit: int) -> list[int]:
     """Positions of at most `limit` points that keep the first, the last and every extreme.
 
-    The curve is cut into equal buckets; of each the lowest and the highest point stay, so a spike
-    of a single point survives. A bucket with NaN keeps its first NaN, so a gap survives as well.
+    The curve is cut into equal buckets. The lowest and the highest point of each stay, so a spike
+    of one point is kept. A bucket with NaN keeps its first NaN, so gaps are kept, too.
     """
     if len(ys) <= limit:
         return list(range(len(ys)))
@@ -227,6 +227,6 @@ def thin(ys: Sequence[float], limit: int) -> list[int]:
 
 
 def log_helps(values: Sequence[float]) -> bool:
-    """Whether a logarithmic axis shows more: all values positive and a range ratio above 8."""
+    """Whether to use a logarithmic axis: all values positive and a range ratio above 8."""
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 8

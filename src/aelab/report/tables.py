@@ -49,22 +49,22 @@ __all__ = [
 
 FORMATS = ("markdown", "terminal", "csv", "json", "html")
 
-#: Shown where not all losses compare: within which runs a loss is to be read.
+#: Shown if not all losses compare: the group within which a loss compares.
 GROUP = Column("group", "group")
 
-#: The stars of `meter`.
+#: Column of the stars of `meter`.
 METER = Column("meter", "meter")
 
-#: Shown where runs have no validation.
+#: Shown if runs have no validation.
 TRAIN_LOSS = Column("train_loss", "training loss", "loss", ("train_loss",))
 
-#: Columns by which only runs of one group can be ordered.
+#: Columns that can only sort runs within a group.
 OF_LOSS = frozenset({"loss", "best", "spread", "meter", "difference"})
 
-#: Matrix keys that only some runs have, and that still have a column each.
+#: Most matrix keys of only some runs that still get a column each.
 MOST_OWN_KEYS = 4
 
-#: Groups whose best is named below a table, at most.
+#: Most groups whose best is named below a table.
 MOST_GROUPS = 8
 
 #: Columns after the losses, in order.
@@ -83,7 +83,7 @@ OUTCOMES = (
     Column("note", "note", "text"),
     Column("state", "state", "text", ("error",)),
 )
-#: Columns shown only when asked for by `include`.
+#: Columns shown only if requested by `include`.
 OPTIONAL = {
     column.key: column
     for column in (
@@ -120,7 +120,7 @@ def table(runs: Sequence[Run], query: TableQuery = DEFAULT) -> str:
     as_runs = format == "json" and query.average is None
 
     def made(*, each: bool) -> RunsTable:
-        """The table with a row a run, or as asked for."""
+        """Makes the table, with a row for each run if `each`."""
         asked = replace(query, each=each)
         return make_table(runs, asked, twins=not as_runs, fold=format not in ("csv", "json"))
 
@@ -142,11 +142,11 @@ def make_table(
 
     Args:
         runs: stored runs, finished or not.
-        query: what is wanted; its `format` and `text` do not matter here.
-        twins: with `each`: also a row for each run that was not trained because another one is the
-            same run; its facts are those of that one.
-        fold: where files of different matrices would make the table wide, the keys that not all
-            of them have are one column `settings`.
+        query: the options; `format` and `text` are not used here.
+        twins: with `each`: add a row for each run that was not trained because it equals another
+            one, with the facts of that one.
+        fold: if files of different matrices would make the table wide, put the keys that not all
+            of them have into one column `settings`.
 
     Raises:
         UserError: for an unknown column, with the nearest name.
@@ -200,10 +200,10 @@ def meter(losses: Sequence[float | None]) -> list[str]:
     """Stars that grow with the loss: 1 for the best to 21 for the worst.
 
     Args:
-        losses: any; None, NaN and infinities get no star.
+        losses: losses; None, NaN and infinities get no star.
 
     Returns:
-        One text a loss; all empty where fewer than two different losses are finite.
+        One text for each loss; all empty if fewer than two different losses are finite.
 
     Source: the runner of the founding documents, int((loss - min) / (max - min) * 20 + 1).
     """
@@ -220,7 +220,7 @@ def meter(losses: Sequence[float | None]) -> list[str]:
 
 
 def run_order(run: Run) -> Any:
-    """Sort key: runs of a file in the order of its matrix, as the file lists its values."""
+    """Sort key: runs of a file in the order of its matrix and of the values in the file."""
     record = run.record
     number = str(record.get("matrix_id") or "")
     return (
@@ -232,10 +232,10 @@ def run_order(run: Run) -> Any:
 
 
 class Layout:
-    """How a table is laid out; others bring theirs by the entry-point group of `LAYOUTS`.
+    """A layout of tables; packages can add some by the entry-point group of `LAYOUTS`.
 
     Attributes:
-        is_plain: one row a run and one meter over all of them; nothing is grouped or merged.
+        is_plain: one row for each run and one meter over all; nothing is grouped or merged.
     """
 
     is_plain: ClassVar[bool] = False
@@ -243,12 +243,12 @@ class Layout:
     def columns(
         self, facts: list[Facts], matrix: list[str], included: list[Column]
     ) -> list[Column]:
-        """Every column that has something to say.
+        """All columns with values.
 
         Args:
-            facts: of each run; its cells may get more values.
-            matrix: keys of the matrices.
-            included: columns that were asked for.
+            facts: facts of each run; values may be added to its cells.
+            matrix: matrix keys of the runs.
+            included: requested columns.
         """
         columns = [Column("id", "id", "text", ("matrix_id",))]
         if not matrix or _many_experiments(facts):
@@ -274,18 +274,18 @@ def matrix_columns(facts: list[Facts], matrix: list[str]) -> list[Column]:
 
 
 def extra_columns(facts: list[Facts]) -> list[Column]:
-    """A column for each value that blocks of the files report."""
+    """A column for each value reported by blocks of the files (EXTRA_VALUES)."""
     keys = dict.fromkeys(key for fact in facts for key in fact.cells if key.startswith("extra."))
     return [Column(key, key.removeprefix("extra."), "loss") for key in keys]
 
 
 def distinct_columns(columns: Sequence[Column]) -> list[Column]:
-    """Each column once, in the order of the first."""
+    """Removes repeated columns and keeps the order."""
     return list({column.key: column for column in columns}.values())
 
 
 def images_of_losses(facts: list[Facts]) -> list[int]:
-    """After how many images the runs' losses were measured, ascending."""
+    """The numbers of images at which the runs' losses were measured, ascending."""
     return sorted({fact.cells["images"] for fact in facts if fact.loss is not None})
 
 
@@ -301,7 +301,7 @@ def _loss_columns(facts: list[Facts]) -> list[Column]:
 
 
 def _fold(made: RunsTable, runs: Sequence[Run]) -> None:
-    """Puts matrix keys that not every run has into one column, where there are many."""
+    """Puts matrix keys that not all runs have into one column, if there are many."""
     sets = [set(run.record["matrix"]) for run in runs]
     shared = set.intersection(*sets) if sets else set()
     own = [c for c in made.columns if c.key.startswith("matrix.") and c.key[7:] not in shared]
@@ -353,10 +353,10 @@ def _add_terms(fact: Facts, included: Sequence[Column]) -> None:
 
 
 def _number_notes(facts: list[Facts]) -> list[str]:
-    """Lines on the data of the runs and what else their reader must know.
+    """Lines on the data of the runs and further remarks.
 
-    Where a source has a remark, or a remark does not concern every run, it has a number, to which
-    the runs' `note` points; what no row points to has none.
+    A line gets a number, which the runs' `note` refers to, if the source has a remark or the remark
+    does not concern all runs. Lines without such a reference have no number.
     """
     lines: dict[str, None] = {}
     referred: dict[str, list[Facts]] = {}
@@ -386,19 +386,19 @@ def _number_notes(facts: list[Facts]) -> list[str]:
 
 
 def _common_remarks(facts: list[Facts]) -> set[str]:
-    """Remarks that concern every run that was built; one that never was has none."""
+    """Remarks that concern all runs that were built (a run that was not has none)."""
     built = [fact for fact in facts if {"findings", "notes"} & fact.run.record.keys()]
     return set.intersection(*(set(_remarks(fact)) for fact in built)) if built else set()
 
 
 def _remarks(fact: Facts) -> list[str]:
-    """What was found about a run, a line each; what its data sources say has a line already."""
+    """Remarks on a run, a line each, except those of data sources, which have their own line."""
     found = stored_findings(fact.run.record)
     return [finding.line() for finding in found if finding.code != "data-source"]
 
 
 def _compare(facts: list[Facts]) -> Comparison:
-    """Which losses compare; each run's `group` and its number go to its cells."""
+    """Groups the runs by comparable losses and stores each run's `group` in its cells."""
     scored = [fact for fact in facts if fact.loss is not None]
     compared = compare([fact.run.record for fact in scored])
     for fact, number in zip(scored, compared.group, strict=True):
@@ -408,7 +408,7 @@ def _compare(facts: list[Facts]) -> Comparison:
 
 
 def _term_columns(facts: list[Facts]) -> list[Column]:
-    """The terms of objectives that differ, unweighted, so that each can be looked at alone."""
+    """Columns of the unweighted terms, if objectives differ."""
     objectives = {fact.run.record.get("objective") for fact in facts if fact.loss is not None}
     if len(objectives) < 2:
         return []
@@ -421,7 +421,7 @@ def _term_columns(facts: list[Facts]) -> list[Column]:
 
 
 def _best_of_groups(made: RunsTable) -> str:
-    """`at res=24: net=conv (0.1062)`, for each group of several finished rows."""
+    """Text `at res=24: net=conv (0.1062)` for each group with several finished rows."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row, facts in zip(made.rows, made.facts, strict=True):
         done = all(fact.run.state == "finished" for fact in facts)
@@ -441,7 +441,7 @@ def _best_of_groups(made: RunsTable) -> str:
 
 
 def _spelt(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """What sets a row apart from others, in words: `net=conv`."""
+    """The settings that distinguish a row from others: `net=conv`."""
     varying = [
         key
         for key in row
@@ -454,10 +454,10 @@ def _spelt(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _add_meter(made: RunsTable, *, together: bool) -> None:
-    """Stars within each group of losses that compare, or over all of them."""
+    """Adds stars, within each group of comparable losses or over all losses."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row, facts in zip(made.rows, made.facts, strict=True):
-        # A loss of 1e27 would leave one star to all others; a part of a mean is another mean.
+        # A loss of 1e27 would give all others one star; a partial mean does not compare.
         if row.get("partial") or all(is_diverged(fact.run) for fact in facts):
             row["meter"] = None
             continue
@@ -482,9 +482,9 @@ def _sort(made: RunsTable, keys: Sequence[str]) -> None:
         empty = [i for i in order if values[i] is None]
         filled = [i for i in order if values[i] is not None]
         filled.sort(key=lambda i: _comparable(values[i]), reverse=descending)
-        if key in OF_LOSS:  # losses of different groups are no larger or smaller
+        if key in OF_LOSS:  # losses of different groups do not compare
             filled.sort(key=lambda i: made.rows[i].get("group.key") or ())
-        order = filled + empty  # what has no value comes last either way
+        order = filled + empty  # rows without a value come last in both orders
     made.rows = [made.rows[i] for i in order]
     made.facts = [made.facts[i] for i in order]
 
@@ -514,7 +514,7 @@ def _find(columns: list[Column], name: str) -> Column:
 
 
 def _without(columns: list[Column], names: Sequence[str]) -> list[Column]:
-    """Leaves columns out; those that happen to have nothing to say just now need not be there."""
+    """Leaves columns out; a known column that has no values now may be missing."""
     sometimes = {word for column in (*OUTCOMES, *OPTIONAL.values()) for word in _words(column)}
     sometimes |= {"meter", "±", "runs", "group"}
     sometimes |= {word for column in (*VERDICT, TRAIN_LOSS) for word in _words(column)}

@@ -1,8 +1,8 @@
-"""Stored texts of runs that write ASCII art: originals and reproductions side by side.
+"""Stored texts of runs with ASCII art: originals and reproductions side by side.
 
 A run keeps `text/heldout-000060000.txt` (up to 16 examples, an empty line between them, each line
-`original   |   reconstruction`), the same for `train`; the number says how many images were seen.
-Whoever made the run: what is shown has no control characters.
+`original   |   reconstruction`), the same for `train`; the number is that of images trained on.
+Control characters are removed, because a run may come from somebody else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from aelab.report.pictures import SPLITS, stored_moments
 from aelab.report.series import labels
 from aelab.runs.record import Run
 
-#: Examples of a run in a table; in a page of a run and set, and characters of all of them.
+#: Examples of a run in a table; examples of a run and set in a page, and all their characters.
 IN_TABLE, IN_PAGE, PAGE_CHARACTERS = 1, 4, 400_000
 
-#: What goes over the two halves of an example.
+#: Heading of the two halves of an example.
 HEADING = "original   |   reconstruction"
 
 
@@ -30,8 +30,8 @@ class Texts(NamedTuple):
     """Examples of one run at one moment.
 
     Attributes:
-        images: seen by the model that wrote them.
-        blocks: an example each, lines `original   |   reconstruction`.
+        images: number of images the model was trained on.
+        blocks: one text for each example, with lines `original   |   reconstruction`.
     """
 
     images: int
@@ -39,20 +39,20 @@ class Texts(NamedTuple):
 
 
 def moments(run: Run, split: str = "heldout") -> dict[int, Path]:
-    """Images seen -> file of the texts at that moment, ascending."""
+    """Images trained on -> file of the texts, ascending."""
     return stored_moments(run, "text", split, ".txt")
 
 
 def examples(
     run: Run, split: str = "heldout", *, count: int = 16, images: int | None = None
 ) -> Texts | None:
-    """The first examples of a run, None where it has none.
+    """The first examples of a run; None if it has none.
 
     Args:
         run: finished or not.
         split: `heldout` or `train`.
-        count: at most so many.
-        images: of the last moment at or before so many images seen; None for the latest.
+        count: greatest number of examples.
+        images: use the last moment at or before this number of images; None for the latest.
     """
     stored = [moment for moment in moments(run, split) if images is None or moment <= images]
     if not stored:
@@ -64,9 +64,9 @@ def examples(
 
 
 def without_blank_edges(block: str) -> str:
-    """An example without the lines at its top and bottom that are blank on both sides."""
+    """Removes lines at the top and bottom of an example that are blank on both sides."""
     lines = block.split("\n")
-    # Of such a line only the bar between both sides is left; ink on a side would stand beside it.
+    # A line that is blank on both sides consists of the bar alone.
     inked = [number for number, line in enumerate(lines) if line.strip() not in ("", "|")]
     return "\n".join(lines[inked[0] : inked[-1] + 1]) if inked else lines[0]
 
@@ -77,7 +77,7 @@ def examples_text(
     """Examples of one run for a terminal.
 
     Raises:
-        UserError: unknown split, or the run has none; the message says what it has instead.
+        UserError: unknown split, or the run has no texts; the message lists what it has.
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; possible: {one_of(SPLITS)}")
@@ -101,12 +101,12 @@ def examples_text(
 
 
 def below_table(runs: Sequence[Run], format: str, count: int = IN_TABLE) -> str:
-    """Side-by-side texts of each run that has them, to stand below a table.
+    """Side-by-side texts of each run that has them, for below a table.
 
     Args:
         runs: in the order of the table; those without texts are left out.
         format: `terminal`, `markdown` (fenced) or `html` (escaped, in `<pre>`).
-        count: examples a run.
+        count: examples for each run.
 
     Raises:
         UserError: another format, or no run has texts.
@@ -132,7 +132,7 @@ def below_table(runs: Sequence[Run], format: str, count: int = IN_TABLE) -> str:
 def _block(title: str, text: str, format: str) -> str:
     if format == "html":
         return f"<h4>{html.escape(title)}</h4>\n<pre>{html.escape(text)}</pre>\n"
-    # ASCII art may hold fences of its own: ours is longer.
+    # ASCII art may contain backticks, so the fence must be longer than any of them.
     longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     title = markdown_text(title) if format == "markdown" else title
@@ -140,11 +140,11 @@ def _block(title: str, text: str, format: str) -> str:
 
 
 def of_page(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """What the page shows of each run that has texts.
+    """The texts of each run for the page.
 
     Returns:
         `run` (its number) and `parts`: `title` and `blocks` of held-out and training images.
-        Later runs have fewer examples, and in the end none, where the page would grow too large.
+        Later runs get fewer examples, or none, if the page would become too large.
     """
     found, room = [], PAGE_CHARACTERS
     for number, run in enumerate(runs):

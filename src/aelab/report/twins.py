@@ -1,7 +1,7 @@
-"""Runs that are the same run: counted once, and named.
+"""Equal runs, which are counted once and named in notes.
 
-Either they were trained and gave the same, or the text already showed that they are the same and
-one stands for the others (`same` in its record).
+Either they were trained with the same result, or their texts are equal, so that one was trained in
+place of the others (`same` in its record).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from aelab.runs.record import Run
 
 
 def distinct(group: Sequence[Facts]) -> list[Facts]:
-    """The runs of a row without those that repeat another exactly, seed and losses included.
+    """The runs of a row without exact copies of another, including seed and losses.
 
-    An axis without effect makes such runs; they are no further evidence.
+    A matrix key without effect causes such copies; they are no further evidence.
     """
     found: dict[Hashable, Facts] = {}
     for number, fact in enumerate(group):
@@ -30,7 +30,7 @@ def distinct(group: Sequence[Facts]) -> list[Facts]:
 
 
 def unmentioned(run: Run) -> set[str]:
-    """Matrix keys that no value of the run's file mentions, by which it stands for others."""
+    """Matrix keys that nothing in the run's file mentions, in which its equal runs differ."""
     own = run.record["matrix"]
     return {
         key
@@ -41,7 +41,7 @@ def unmentioned(run: Run) -> set[str]:
 
 
 def twins_of(fact: Facts, runs: Sequence[Run]) -> list[Facts]:
-    """What one run says in place of those that it stands for and that are not stored themselves."""
+    """Facts for the equal runs that were not trained, copied from the one that was."""
     stored = {run.folder for run in runs}
     return [
         replace(
@@ -62,7 +62,7 @@ def twins_of(fact: Facts, runs: Sequence[Run]) -> list[Facts]:
 
 
 def twin_notes(groups: Sequence[Sequence[Facts]]) -> list[str]:
-    """Lines on what was counted or trained once, with the axis that changed nothing."""
+    """Lines on runs counted or trained once, with the matrix key that has no effect."""
     repeated = [group for group in groups if len(distinct(group)) < len(group)]
     count = sum(len(group) - len(distinct(group)) for group in repeated)
     notes = []
@@ -94,7 +94,7 @@ def _standing_for_others(runs: Sequence[Run]) -> list[str]:
 
 
 def _same(run: Run) -> list[Mapping[str, Any]]:
-    """The runs that a record names as the same; what is no such list counts as none."""
+    """The runs listed as `same` in a record; a value of a wrong type counts as empty."""
     listed = run.record.get("same")
     entries = listed if isinstance(listed, list) else []
     return [e for e in entries if isinstance(e, dict) and isinstance(e.get("matrix"), dict)]
