@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 
 from aelab.errors import ConfigError, DivergedError
+from aelab.posteriors import Deterministic
 from aelab.train import (
     Choice,
     Finished,
@@ -25,6 +27,7 @@ from aelab.train import (
 )
 from aelab.train.guard.mending import Change, Intervention, change_at, in_force, is_skipped
 from aelab.train.guard.ring import Kept, Ring
+from aelab.types import Output
 
 ROLLBACK = {"rollback": {"lower_lr": 0.5, "clip": 1.0}}
 
@@ -226,3 +229,57 @@ def test_the_ring_keeps_states_apart_and_gives_up_one_that_failed() -> None:
     assert ring.go_back(4800).batches == 200
     assert ring.go_back(3200).batches == 100
     assert ring.go_back(1600).batches == 100
+
+
+class HalfPrecision(torch.nn.Module):
+    """A linear autoencoder that computes in float16, as document 002 trained: largest 65,504."""
+
+    noise_shape, terms = None, ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = torch.nn.Linear(64, 32)
+        self.decoder = torch.nn.Linear(32, 64)
+
+    def forward(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> Output:
+        code = torch.nn.functional.linear(
+            images.flatten(1).half(), self.encoder.weight.half(), self.encoder.bias.half()
+        )
+        picture = self.decoder(code.float())
+        return Output(picture.reshape(-1, 1, 8, 8), code.float(), Deterministic())
+
+
+class Summed:
+    """Squared error times 50, as document 002 weighed its drawn loss."""
+
+    def __call__(self, output: Output, target: torch.Tensor, images_seen: int) -> Any:
+        return {"l2": (output.reconstruction - target).square().flatten(1).sum(1)}
+
+    def total(self, values: Any, images_seen: int) -> torch.Tensor:
+        return 50.0 * values["l2"]
+
+
+def test_the_night_of_document_002_ends_with_a_finished_run(tiny: SimpleNamespace) -> None:
+    """Half precision, no clipping, and a learning rate that rises 250-fold at 80 % of the run."""
+    settings = tiny.settings(
+        on_nan={"rollback": {}},
+        optimizer=Choice("SGD", {"momentum": 0.9}),
+        learnrate=4e-5,
+        scheduler=Choice("MultiStepLR", {"milestones": [160], "gamma": 250.0}),
+        max_images=3200,
+        validate_every_images=800,
+    )
+    torch.manual_seed(0)
+    with pytest.raises(DivergedError, match="250-fold"):
+        plain = dataclasses.replace(settings, on_nan="stop")  # type: ignore[arg-type]
+        list(fit(make_state(HalfPrecision(), plain), Summed(), tiny.images(96), None, plain))
+    torch.manual_seed(0)
+    state = make_state(HalfPrecision(), settings)
+    events = list(fit(state, Summed(), tiny.images(96), tiny.images(30, 1), settings))
+    found = mended(events)
+    assert 1 <= len(found) <= settings.on_nan.times
+    assert events[-1] == Finished(3200, "max_images")
+    assert all(2560 <= (event.report["first_bad_batch_at"] or 2560) for event in found)
+    assert "250-fold, from 4e-05 to 0.01" in found[0].report["learnrate_raised"]
+    validated = [event for event in events if isinstance(event, Validated)]
+    assert validated[-1].terms["loss"] < 1.2 * validated[0].terms["loss"]

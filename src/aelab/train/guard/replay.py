@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from aelab.train.evaluate import held_out_batches, mode_of
 from aelab.train.forward import Batch, forward
 from aelab.train.guard.diagnosis import Evidence, broken_tensors
 from aelab.train.guard.finite import is_finite, non_finite_names, tensors_in
@@ -23,6 +24,8 @@ from aelab.train.learner import SoloLearner
 
 #: Layers and weights that are named.
 MOST_NAMED = 5
+#: Numbers have grown much that are so many times as large as in the oldest kept state.
+GROWN_MUCH = 20.0
 #: The largest number of float32 and of bfloat16.
 LARGEST_FLOAT = 3.4028234663852886e38
 
@@ -68,25 +71,30 @@ def look_again(
         said: what was noticed, for a failure that no step shows.
     """
     state, until = evidence.state, evidence.state.clock.images
+    growth = _Growth(evidence, ring)
     state.restore(ring.newest.snapshot)
     before = state.snapshot()
     while state.clock.images < until:
         before = state.snapshot()
+        growth.look()
         repeat()
         if _is_sound(evidence):
             continue
         state.restore(before)
         images = state.clock.images
-        short, words, half = _cause_of_step(evidence, repeat)
+        short, words, half = _cause_of_step(evidence, growth, repeat)
         state.restore(before)
         told = _in_float64(evidence)
         return Found(images, short, words, told, _moved(evidence, ring, before), half)
+    growth.look()
     last = _moved(evidence, ring, before)
     if in_evaluation is not None:
-        state.restore(before)
         short = f"{in_evaluation.short()} in evaluation mode"
+        if growth.words and in_evaluation.value == "infinity":
+            short = f"{growth.words}, until {short}"
         words = f"in evaluation mode {in_evaluation.words()}; in training mode all is finite"
         return Found(None, short, words, "", last, in_evaluation.half)
+    said = f"{growth.words} ({said})" if growth.words else said
     return Found(None, said, f"{said}; every number was finite", "", last)
 
 
@@ -100,7 +108,9 @@ def _is_sound(evidence: Evidence) -> bool:
     return is_finite(sums) and weights and not broken_slots(member)
 
 
-def _cause_of_step(evidence: Evidence, repeat: Callable[[], None]) -> tuple[str, str, bool]:
+def _cause_of_step(
+    evidence: Evidence, growth: _Growth, repeat: Callable[[], None]
+) -> tuple[str, str, bool]:
     """In a few words, in more, and whether half precision is to blame."""
     state, task = evidence.state, evidence.task
     member = state.learner.members[evidence.run]
@@ -111,7 +121,10 @@ def _cause_of_step(evidence: Evidence, repeat: Callable[[], None]) -> tuple[str,
         )
     )
     if origin is not None:
-        return origin.short(), origin.words(), origin.half
+        short = origin.short()
+        if growth.words and (origin.layer is None or origin.value == "infinity"):
+            short = f"{growth.words}, until {short}"  # what overflows last need not be the cause
+        return short, origin.words(), origin.half
     gradients = [p.grad.detach() for p in member.model.parameters() if p.grad is not None]
     largest = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
     state.restore(before)
@@ -120,13 +133,118 @@ def _cause_of_step(evidence: Evidence, repeat: Callable[[], None]) -> tuple[str,
     names += non_finite_names(member.watched_buffers())
     names += broken_slots(member)
     layer = names[0] if names else "a weight"
+    grown = f"{growth.words}, until " if growth.words else ""
     return (
-        f"'{layer}' overflowed in the optimiser's step",
+        f"{grown}'{layer}' overflowed in the optimiser's step",
         f"loss and gradients are finite (up to {largest:.3g}); after the optimiser's step with a "
         f"learning rate of {member.learnrate:g} '{layer}' is not"
         + (f", nor are {len(names) - 1} others" if len(names) > 1 else ""),
         False,
     )
+
+
+class _Growth:
+    """Notes where numbers first grew much since the oldest kept state.
+
+    What grows in one layer grows in all that follow: outputs in those after it, gradients in those
+    before it. So the layer is the first of those that grew much, or the last.
+
+    Attributes:
+        words: `'decoder.7' grew 31,000-fold`; empty until something did.
+    """
+
+    def __init__(self, evidence: Evidence, ring: Ring) -> None:
+        self._evidence, self.words = evidence, ""
+        evidence.state.restore(ring.states[0].snapshot)
+        self._first = self._reaches()
+
+    def _reaches(self) -> _Reaches | None:
+        try:
+            return _reaches(self._evidence)
+        except Exception:  # code of the user's that breaks on such numbers
+            return None
+
+    def look(self) -> None:
+        """Measures the state of now, unless something grew before; the state is put back."""
+        if self.words or self._first is None:
+            return
+        present = self._evidence.state.snapshot()
+        found = self._reaches()
+        self._evidence.state.restore(present)
+        if found is None:
+            return
+        for kind, (then, now) in enumerate(zip(self._first, found, strict=True)):
+            ratios = {name: now[name] / then[name] for name in now if then.get(name, 0.0) > 0}
+            ratios = {name: ratio for name, ratio in ratios.items() if math.isfinite(ratio)}
+            most = max(ratios.values(), default=0.0)
+            if most < GROWN_MUCH:
+                continue
+            far = [name for name, ratio in ratios.items() if ratio >= most**0.5]
+            name = far[-1] if kind == 2 else far[0]
+            self.words = _KINDS[kind].format(name, _times(ratios[name]))
+            return
+
+
+#: Of outputs in training, in evaluation, and of gradients: layer, and how many times as large.
+_KINDS = ("'{}' grew {}-fold", "'{}' grew {}-fold in evaluation mode",
+          "the gradient of '{}' grew {}-fold")  # fmt: skip
+_Reaches = tuple[dict[str, float], dict[str, float], dict[str, float]]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"
+
+
+def _reaches(evidence: Evidence) -> _Reaches:
+    """The largest output of each layer in training and in evaluation mode, and of each gradient."""
+    state, task = evidence.state, evidence.task
+    member, images = state.learner.members[evidence.run], state.clock.images
+    member.model.zero_grad(set_to_none=True)
+    batch = evidence.training()
+    with mode_of(member.model, training=True), _Largest(member.model) as training:
+        hooks = [_Gradients(name, module) for name, module in _leaves(member.model)]
+        _, _, total = forward(
+            member.model, task.objective, *batch, images_seen=images, bfloat16=member.bfloat16
+        )
+        total.mean().backward()  # type: ignore[no-untyped-call]
+        for hook in hooks:
+            hook.handle.remove()
+    reached = {hook.name: hook.largest() for hook in hooks}
+    gradients = {name: reached[name] for name in training.found if reached[name]}
+    held_out = evidence.held_out()
+    evaluated = member.evaluated_model
+    with torch.no_grad(), mode_of(evaluated, training=False), _Largest(evaluated) as evaluation:
+        if held_out is not None:
+            batch = next(
+                held_out_batches(evaluated, task.objective, held_out, task.settings, images)
+            )
+            forward(evaluated, task.objective, *batch, images_seen=images, bfloat16=member.bfloat16)
+    return training.found, evaluation.found, gradients
+
+
+class _Gradients:
+    """A hook on a layer that notes the largest gradient that it gives to its inputs and weights."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self._module, self._reach = name, module, 0.0
+        self.handle = module.register_forward_hook(self)
+
+    def __call__(self, module: nn.Module, inputs: object, output: object) -> None:
+        for tensor in tensors_in(inputs):
+            if tensor.requires_grad:
+                tensor.register_hook(self._note)  # type: ignore[no-untyped-call]
+
+    def _note(self, gradient: Tensor) -> None:
+        self._reach = max(self._reach, _reach(gradient))
+
+    def largest(self) -> float:
+        """The largest of both, once the gradients are there."""
+        own = [_reach(p.grad) for p in self._module.parameters() if p.grad is not None]
+        return max([self._reach, *own])
+
+
+def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((n, m) for n, m in model.named_modules() if not list(m.children()))
 
 
 def _in_float64(evidence: Evidence) -> str:
@@ -216,13 +334,12 @@ class _Largest:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._found: dict[str, float] = {}
+        self.found: dict[str, float] = {}
 
     def __enter__(self) -> _Largest:
         self._hooks = [
             module.register_forward_hook(self._noting(name))
-            for name, module in self._model.named_modules()
-            if not list(module.children())
+            for name, module in _leaves(self._model)
         ]
         return self
 
@@ -234,16 +351,16 @@ class _Largest:
         def note(module: nn.Module, inputs: object, output: object) -> None:
             """The largest magnitude of this layer's output."""
             found = [_reach(tensor) for tensor in tensors_in(output) if tensor.numel()]
-            self._found[name] = max([self._found.get(name, 0.0), *found])
+            self.found[name] = max([self.found.get(name, 0.0), *found])
 
         return note
 
     def most(self) -> tuple[str, float]:
         """The layer with the largest number, and that number."""
-        if not self._found:
+        if not self.found:
             return "", 0.0
-        name = max(self._found, key=lambda name: self._found[name])
-        return name, self._found[name]
+        name = max(self.found, key=lambda name: self.found[name])
+        return name, self.found[name]
 
 
 def named_growth(moved: list[dict[str, Any]]) -> list[tuple[str, float, float]]:

@@ -1,0 +1,150 @@
+"""A fault in any layer of any model of the catalogue is named, and the run ends well.
+
+NaN, infinity and a slow explosion, forward and backward, in training and in evaluation mode. The
+models are the cases of the catalogue's contract, so that a new part is tried without a word here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aelab.ascii.medium import Characters
+from aelab.errors import DivergedError
+from aelab.train import Choice, Finished, FitSettings, Mended, fit, make_state
+from aelab.types import Images, Output
+
+CONTRACT = Path(__file__).parents[2] / "models" / "test_catalogue_contract.py"
+
+
+def _cases() -> dict[str, Any]:
+    name = "catalogue_contract_of_faults"
+    spec = importlib.util.spec_from_file_location(name, CONTRACT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return dict(module.CASES)
+
+
+CASES = _cases()
+SHAPES = [(1, 16, 16), (3, 16, 16), (1, 32, 32), (3, 32, 32), (1, 8, 8)]
+
+#: factor, backward, in training mode, of the faults; a slow one is a factor a step.
+KINDS: dict[str, tuple[float, bool, bool]] = {
+    "NaN forward": (math.nan, False, True),
+    "infinity forward": (math.inf, False, True),
+    "NaN backward": (math.nan, True, True),
+    "infinity backward": (math.inf, True, True),
+    "NaN in evaluation": (math.nan, False, False),
+    "infinity in evaluation": (math.inf, False, False),
+    "explosion forward": (30.0, False, True),
+    "explosion backward": (100.0, True, True),
+    "explosion in evaluation": (30.0, False, False),
+}
+
+
+class Squares:
+    """Squared error, and squares of what else a model gives, so that every output counts."""
+
+    #: A term that compares with the images, as objectives of the lab say it.
+    reconstructions: Mapping[str, float] = {"l2": 1.0}
+
+    def __call__(self, output: Output, target: Tensor, images_seen: int) -> dict[str, Tensor]:
+        values = {"l2": (output.reconstruction - target).square().flatten(1).mean(1)}
+        others = [output.latent, *output.posterior, *output.details.values()]
+        floats = [o for o in others if isinstance(o, Tensor) and o.is_floating_point()]
+        sizes = [o.square().reshape(len(o), -1).mean(1) for o in floats if len(o) == len(target)]
+        return {**values, "size": torch.stack(sizes).sum(0)}
+
+    def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
+        return values["l2"] + 0.01 * values["size"]
+
+
+def built(name: str) -> tuple[nn.Module, Images]:
+    """A model of the catalogue and images for it."""
+    case = CASES[name]
+    shape = next(shape for shape in SHAPES if case.fits(*shape))
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 94 if case.writes else 256, (16, *shape), dtype=torch.uint8)
+    medium = {"medium": Characters()} if case.writes else {}
+    return case.build(shape), Images(pixels, **medium)
+
+
+def outcome(tiny: SimpleNamespace, name: str, layer: str, kind: str) -> str:
+    """What is wrong with how a run took a fault; empty where nothing is."""
+    factor, backward, training = KINDS[kind]
+    is_slow = math.isfinite(factor)
+    model, images = built(name)
+    settings = FitSettings(
+        batch_size=4,
+        learnrate=1e-4,
+        optimizer=Choice("SGD"),
+        max_images=80,
+        log_every_images=16,
+        validate_every_images=16,
+        on_nan={"rollback": {"lower_lr": 0.5}},  # type: ignore[arg-type]
+        threads=1,
+    )
+    state = make_state(model, settings)
+    member, felt = state.learner.members[0], []
+
+    def is_on() -> bool:
+        images = state.clock.images
+        is_now = images >= 16 if is_slow else images == (20 if training else 32)
+        on = is_now and member.change.factor == 1.0 and not state.interventions
+        if on and not felt:
+            felt.append(images)
+        if is_slow:  # the more steps, the more
+            fault.factor = factor ** max(0, (images - 12) // 4)
+        return on
+
+    fault = tiny.Fault(
+        model.get_submodule(layer), factor, is_on, backward=backward, training=training
+    )
+    found = []
+    try:
+        for event in fit(state, Squares(), images, images, settings):
+            if isinstance(event, Mended):
+                found.append(event)
+        if not isinstance(event, Finished) or not bool(state.learner.finite().all()):
+            return "did not end well"
+    except DivergedError as error:
+        return f"did not survive: {error.message}"
+    finally:
+        fault.hook.remove()
+    if not found:
+        # Not every output is used, nor has every layer a gradient; a sigmoid takes any number.
+        return "" if is_slow or not felt else "not noticed"
+    cause = found[0].done.cause
+    return "" if f"'{layer}'" in cause else f"named otherwise: {cause}"
+
+
+def outcomes(tiny: SimpleNamespace, name: str, every: int = 1) -> tuple[int, dict[str, str]]:
+    """How many faults were tried in a model, and what was wrong with some of them."""
+    layers = list(tiny.leaves(built(name)[0]))
+    tried = [(layer, kind) for layer in layers for kind in KINDS][every // 2 :: every]
+    found = {f"{layer}, {kind}": outcome(tiny, name, layer, kind) for layer, kind in tried}
+    return len(tried), {key: what for key, what in found.items() if what}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_in_any_layer_is_named_and_survived(tiny: SimpleNamespace, name: str) -> None:
+    tried, wrong = outcomes(tiny, name)
+    assert tried and not wrong
+
+
+@pytest.mark.parametrize("name", ["vamp prior", "folded"])
+def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, name: str) -> None:
+    tried, wrong = outcomes(tiny, name, every=23)
+    assert tried and not wrong
