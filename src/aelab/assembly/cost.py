@@ -1,10 +1,13 @@
-"""The cost of a run: FLOPs, images and memory, with the model as it is at the end of the run."""
+"""The cost of a run: FLOPs, images and memory at the end of its clock, and errors about memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
+from aelab.errors import RunFailed
 from aelab.inspect import model_facts
 from aelab.train import set_clock
 from aelab.train.clocked_modules import find_clocked
@@ -13,12 +16,16 @@ from aelab.train.horizon import NEVER
 if TYPE_CHECKING:
     from torch import nn
 
+    from aelab.config import RunSpec
     from aelab.train import FitSettings
 
 #: Weight, gradient and the two moments of Adam: four numbers for each parameter.
 NUMBERS_PER_PARAMETER = 4
 #: A model that changes over time is measured in the middle of each of this many parts of a run.
 MOMENTS = 8
+
+#: Texts of torch's errors for lack of CPU memory; they have no class of their own.
+_SAID = ("alloc_cpu", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def set_to_end(model: nn.Module, settings: FitSettings, num_images: int | None) -> None:
@@ -67,6 +74,42 @@ def memory_mb(parameters: int, activations_per_image: float, batch_size: int) ->
     """Megabytes for weights, gradients, two moments and the activations of one batch."""
     numbers = NUMBERS_PER_PARAMETER * parameters
     return 4 * (numbers + 2 * activations_per_image * batch_size) / 1e6
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, is a lack of memory on the CPU or another device."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SAID):
+            return True
+        error, seen = error.__cause__, seen + 1
+    return False
+
+
+def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -> RunFailed:
+    """The error as a `RunFailed` that names the settings to lower.
+
+    Args:
+        error: as raised.
+        spec: of the run.
+        parameters: of its model; None if it was not built yet.
+    """
+    keys = spec.settings.fit
+    where = "the GPU" if "CUDA" in str(error) else "this machine"
+    size = ""
+    if parameters:
+        size = (
+            f"; its {parameters:,} parameters alone take {memory_mb(parameters, 0, 0):,.0f} MB in "
+            "training"
+        )
+    ways = [f"lower batch_size (now {keys.batch_size:,}), and keep the same optimiser step with "
+            "gradient_accumulation"]  # fmt: skip
+    if keys.validation_batch_size and keys.validation_batch_size > keys.batch_size:
+        ways.append(f"lower validation_batch_size (now {keys.validation_batch_size:,})")
+    ways += ["make the model or the images smaller", "`aelab check` estimates the memory"]
+    return RunFailed(f"out of memory on {where}{size}", hint="; ".join(ways))
 
 
 def _end(settings: FitSettings, num_images: int | None) -> tuple[int, int]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aelab.assembly.cost import mean_flops, memory_mb, planned_images, set_to_end
+from aelab.assembly.cost import is_out_of_memory, mean_flops, memory_mb, planned_images, set_to_end
 from aelab.assembly.data_checks import as_errors, findings_of
-from aelab.assembly.memory import is_out_of_memory
 from aelab.assembly.notes import common_findings
 from aelab.assembly.number_checks import empty_latent, placed
 from aelab.assembly.parts import (

@@ -14,8 +14,8 @@ from typing import Any
 
 import safetensors.torch
 
+from aelab.assembly.cost import is_out_of_memory, out_of_memory
 from aelab.assembly.data_checks import look_at_images
-from aelab.assembly.memory import is_out_of_memory, out_of_memory
 from aelab.assembly.parts import build, called_loss, fit_settings, key_of_error, load_images
 from aelab.assembly.place import note_place
 from aelab.assembly.recorded import stored_calls
@@ -89,40 +89,10 @@ def train_run(
         stop: checked between batches.
         built: the same run, built before to check it; None builds it now.
     """
-    spec, turn = job.spec, job.turn
-    try:
-        run = workspace.store.create(
-            first_record(spec, workspace.trust),
-            spec_files(spec),
-            restart=options.restart and not (turn and turn.again),
-        )
-        run.checkpoints()  # raises if unreadable: then it is unknown whether the run was started
-    except HeldError as error:
-        yield ev.RunSkipped(spec.name, error.message, held=True)
-        return
-    except StoreError as error:
-        if concerns_every_run(error):
-            raise
-        yield ev.RunErred(spec.name, str(error))
-        return
-    reason = skip_reason(run, options)
-    if reason:
-        yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
-        return
     with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(run.lock())
-        except HeldError as error:
-            yield ev.RunSkipped(spec.name, error.message, held=True)
-            return
-        except StoreError as error:
-            if concerns_every_run(error):
-                raise
-            yield ev.RunErred(spec.name, str(error))
-            return
-        reason = skip_reason(run, options)  # another process may have trained it meanwhile
-        if reason:
-            yield ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
+        run = _begun(job, workspace, options, held)
+        if not isinstance(run, Run):
+            yield run
             return
         try:
             run.set_status("running", error=None, stopped=None)
@@ -132,7 +102,38 @@ def train_run(
                 with contextlib.suppress(StoreError):  # a full disk may refuse this too
                     run.set_status("interrupted", error=error_entry(error))
                 raise
-            yield _failed(run, spec, error)
+            yield _failed(run, job.spec, error)
+
+
+def _begun(
+    job: Job, workspace: Workspace, options: Options, held: contextlib.ExitStack
+) -> Run | ev.RunSkipped | ev.RunErred:
+    """The directory of a run, locked until `held` ends; or why the run is not trained now."""
+    spec, turn = job.spec, job.turn
+    try:
+        run = workspace.store.create(
+            first_record(spec, workspace.trust),
+            spec_files(spec),
+            restart=options.restart and not (turn and turn.again),
+        )
+        run.checkpoints()  # raises if unreadable: then it is unknown whether the run was started
+        if skipped := _skipped(run, spec, options):
+            return skipped
+        held.enter_context(run.lock())
+    except HeldError as error:
+        return ev.RunSkipped(spec.name, error.message, held=True)
+    except StoreError as error:
+        if concerns_every_run(error):
+            raise
+        return ev.RunErred(spec.name, str(error))
+    return _skipped(run, spec, options) or run  # another process may have trained it meanwhile
+
+
+def _skipped(run: Run, spec: RunSpec, options: Options) -> ev.RunSkipped | None:
+    reason = skip_reason(run, options)
+    if not reason:
+        return None
+    return ev.RunSkipped(spec.name, reason, failed_before=run.state == "failed")
 
 
 def spec_files(spec: RunSpec) -> dict[str, Any]:

@@ -23,7 +23,11 @@ class _Signs(nn.Module):
     noise_shape: tuple[int, ...] | None = None
 
     def __init__(
-        self, dims: int, entropy_weight: float, diversity: float, sharpness: float
+        self,
+        dims: int = 8,
+        entropy_weight: float = 0.001,
+        diversity: float = 1.0,
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -105,15 +109,6 @@ class LFQ(_Signs):
     Source: Yu et al. 2023, arXiv:2310.05737, section 3.2 (MAGVIT-v2).
     """
 
-    def __init__(
-        self,
-        dims: int = 8,
-        entropy_weight: float = 0.001,
-        diversity: float = 1.0,
-        sharpness: float = 1.0,
-    ) -> None:
-        super().__init__(dims, entropy_weight, diversity, sharpness)
-
 
 class BSQ(_Signs):
     """Binary spherical quantization: vectors are scaled to length 1, then to the nearest corner.
@@ -134,15 +129,6 @@ class BSQ(_Signs):
 
     Source: Zhao et al. 2024, arXiv:2406.07548, section 3.
     """
-
-    def __init__(
-        self,
-        dims: int = 8,
-        entropy_weight: float = 0.001,
-        diversity: float = 1.0,
-        sharpness: float = 1.0,
-    ) -> None:
-        super().__init__(dims, entropy_weight, diversity, sharpness)
 
     def _before(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from aelab.errors import UserError, visible
 from aelab.outputs import write_output
 from aelab.report import contents, series, texts
-from aelab.report.figures import embedded_figures
+from aelab.report.gallery import embedded_figures
 from aelab.report.incidents import INCIDENT_PAGE, incident_words
 from aelab.report.learning import learning
 from aelab.report.tables import OF_LOSS

@@ -6,16 +6,17 @@ The same rule as for the parts of blocks: the parameter names and annotations de
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import inspect
 import math
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from aelab.arguments import annotation_words, fit_annotation
-from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
 
 #: Names that torch's annotations use without importing them at run time.
 _NAMES = {
@@ -24,6 +25,34 @@ _NAMES = {
     "Sequence": collections.abc.Sequence,
     "Optimizer": torch.optim.Optimizer,
 }
+
+
+@contextlib.contextmanager
+def argument_errors(
+    kind: str, name: str, arguments: Mapping[str, Any], documented: str
+) -> Iterator[None]:
+    """Context manager: turns any error of an optimiser or schedule into a ConfigError.
+
+    Args:
+        kind: `optimizer` or `scheduler`, for messages.
+        name: as written in the file.
+        arguments: from the file.
+        documented: whose arguments to look up; empty where aelab checks them itself.
+
+    Raises:
+        ConfigError: with the arguments given.
+    """
+    try:
+        yield
+    except AelabError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
+        said = str(error) if isinstance(error, ValueError) else in_words(error)
+        if isinstance(error, ZeroDivisionError):
+            said = "it divides by one of these, and cannot divide by 0"
+        hint = f"see the arguments of {documented}" if documented else None
+        raise ConfigError(f"{kind} {name}({given}): {said}", hint=hint) from error
 
 
 def checked(

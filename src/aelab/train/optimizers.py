@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import AelabError, ConfigError, Where, in_words, shown
+from aelab.errors import ConfigError, Where
 from aelab.parts import Table
 from aelab.settings import Choice
-from aelab.train.arguments import checked
+from aelab.train.arguments import argument_errors, checked
 from aelab.train.orthogonal import MuonOfViews
 
 #: Usual learning rates; of the optimisers of the Adam family 0.001.
@@ -134,24 +134,10 @@ def make_optimizer(model: nn.Module, choice: Choice, learnrate: float) -> torch.
         return part(parameters, lr=learnrate, **arguments)  # type: ignore[call-arg]
 
 
-@contextlib.contextmanager
-def optimizer_errors(choice: Choice) -> Iterator[None]:
-    """Context manager: turns any error of an optimiser about its arguments into a ConfigError.
-
-    Raises:
-        ConfigError: with the arguments given.
-    """
-    try:
-        yield
-    except AelabError:
-        raise
-    except Exception as error:
-        given = ", ".join(f"{name}={shown(value)}" for name, value in choice.arguments.items())
-        said = str(error) if isinstance(error, ValueError) else in_words(error)
-        raise ConfigError(
-            f"optimizer {choice.name}({given}): {said}",
-            hint="see the arguments of torch.optim." + choice.name,
-        ) from error
+def optimizer_errors(choice: Choice) -> contextlib.AbstractContextManager[None]:
+    """Context manager: turns any error of an optimiser about its arguments into a ConfigError."""
+    theirs = f"torch.optim.{choice.name}"
+    return argument_errors("optimizer", choice.name, choice.arguments, theirs)
 
 
 def _fusible(

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import torch
 
-from aelab.errors import AelabError, ConfigError, Where, did_you_mean, in_words, one_of, shown
+from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
 from aelab.parts import Table
 from aelab.schedule_forms import FORMS, Factor, constant, cosine, horizon_of
 from aelab.settings import Choice, as_choice
-from aelab.train.arguments import checked
+from aelab.train.arguments import argument_errors, checked
 from aelab.train.horizon import Horizon
 
 #: Assumed images of a run that epochs end, until `plan` knows the sizes of its sets.
@@ -220,24 +220,12 @@ def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dic
         return part(optimizer, **arguments)
 
 
-@contextlib.contextmanager
-def schedule_errors(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Context manager: turns any error of a schedule about its arguments into a ConfigError.
-
-    Raises:
-        ConfigError: with the arguments given.
-    """
-    try:
-        yield
-    except AelabError:
-        raise
-    except Exception as error:
-        given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
-        said = str(error) if isinstance(error, ValueError) else in_words(error)
-        if isinstance(error, ZeroDivisionError):
-            said = "it divides by one of these, and cannot divide by 0"
-        hint = "" if name in SCHEDULES else f"see the arguments of torch's {name}"
-        raise ConfigError(f"scheduler {name}({given}): {said}", hint=hint or None) from error
+def schedule_errors(
+    name: str, arguments: Mapping[str, Any]
+) -> contextlib.AbstractContextManager[None]:
+    """Context manager: turns any error of a schedule about its arguments into a ConfigError."""
+    theirs = "" if name in SCHEDULES else f"torch's {name}"
+    return argument_errors("scheduler", name, arguments, theirs)
 
 
 def _inner(name: str, arguments: Mapping[str, Any]) -> list[Any]:
