@@ -64,8 +64,9 @@ def draw(curve: dict[str, Any], path: Path) -> None:
         axes.plot([now, end], [level, told.loss], color=colour, lw=1,
                   label=f"after {100 * share:.0f} %: {told.interval}")  # fmt: skip
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
-    axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.2g"))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.tick_params(axis="both", which="both", labelsize=7)
     axes.set_xlabel("images seen", fontsize=8)
     axes.set_title(

@@ -8,7 +8,7 @@ from aelab.analysis.forecast import Forecast, Guess
 from aelab.analysis.spending import Row, chances, next_turns
 
 
-def _row(setting: str, images: int = 500, loss: float = 0.1, spread: float = 0.05) -> Row:
+def _row(setting: str, images: int = 500, loss: float = 0.1, spread: float = 0.2) -> Row:
     """A half-trained row whose forecast is near `loss`."""
     guess = Guess(math.log(loss), spread, spread)
     told = Forecast("", loss, loss / 2, loss * 2, 1000, images / 1000, 9, guess)

@@ -366,6 +366,13 @@ class Forecast:
         low, loss, high = figures(self.low, self.loss, self.high)
         return f"{low} to {high}" if self.is_wide else f"{loss} ({low} to {high})"
 
+    @property
+    def place(self) -> str:
+        """`near 0.021 (0.019 to 0.024)`, or `between 0.01 and 0.05` where that is far apart."""
+        if self.is_wide:
+            return f"between {self.interval.replace(' to ', ' and ')}"
+        return f"near {self.interval}"
+
     def chance_below(self, target: float) -> float:
         """The chance that the run ends below a loss, 0..1; NaN where nothing can be told."""
         if not self.is_told:
@@ -386,8 +393,7 @@ class Forecast:
         """
         if not self.is_told:
             return f"cannot tell yet: {self.reason}"
-        told = f"will end {'between' if self.is_wide else 'near'} {self.interval}"
-        told = told.replace(" to ", " and ", 1) if self.is_wide else told
+        told = f"will end {self.place}"
         if target is None or not target > 0:
             return told
         return f"{told}; {self.against(target)}"
@@ -477,9 +483,10 @@ def run_forecast(run: Run, finished: Sequence[Run] = ()) -> Forecast:
 
 
 def longer(run: Run) -> Forecast:
-    """Where a finished run would end after twice its images, under a schedule twice as long.
+    """Where a run would end after twice its images, under a schedule twice as long.
 
-    Its whole curve is the first half of the area under that schedule, which ends at the same rate.
+    What it has is taken as the beginning of that schedule, which has twice the area under its rate
+    and ends at the same rate. Only under a constant rate is that exact.
 
     Raises:
         StoreError: if the metrics are damaged.
@@ -489,7 +496,8 @@ def longer(run: Run) -> Forecast:
         return Forecast("its end or its schedule is not known")
     if not all(math.isfinite(loss) and loss > 0 for loss in seen.y):
         return Forecast("losses of 0 and below cannot be extrapolated")
-    known = known_curve(seen.x, seen.y, end=seen.x[-1] + 1, factor=plan.factor)
+    end = max(plan.end, int(seen.x[-1]) + 1)
+    known = known_curve(seen.x, seen.y, end=end, factor=plan.factor)
     if known is None:
         return Forecast("too few validations")
     return forecast(known._replace(end=2 * known.end, end_area=2 * known.end_area))

@@ -179,8 +179,11 @@ def _to_finish(
         if any(rows[n].is_done for n in own):
             continue
         begun = [n for n in own if not math.isnan(told[n])]
-        best = max(begun or own, key=lambda n: (told[n], rows[n].images), default=None)
-        if best is not None and rows[best].seconds_left(usual) * _RESERVE >= seconds:
+        if not begun:
+            continue
+        best = max(begun, key=lambda n: (told[n], rows[n].images))
+        needed = rows[best].seconds_left(usual)
+        if needed <= seconds <= _RESERVE * needed:  # what cannot be finished any more is not begun
             return best
     return None
 

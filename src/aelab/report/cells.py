@@ -283,7 +283,7 @@ def _problems(run: Run) -> list[Finding]:
 def _state(run: Run, problems: Sequence[Finding]) -> str:
     words = run.state_words
     if run.state == "running":
-        words += progress_words(run)
+        words += progress_words(run) + time_left(run)
     stopped = run.status.get("stopped") or {}
     if run.state == "interrupted" and stopped.get("chance") is not None:
         words = f"stopped: chance {percent(stopped['chance'])}"
@@ -297,6 +297,19 @@ def progress_words(run: Run) -> str:
     """Text ` 43 %`, the progress to `max_inputs`; empty if not known."""
     images, limit = run.status.get("images"), run.record.get("max_inputs")
     return f" {100 * min(images / limit, 1):.0f} %" if images is not None and limit else ""
+
+
+def time_left(run: Run) -> str:
+    """`, 3:05 h left` at its present speed; nothing where that is not known."""
+    images, limit = run.status.get("images"), run.record.get("max_inputs")
+    rate = run.status.get("images_per_second")
+    if not (images and limit and rate):
+        return ""
+    minutes = max(0.0, (limit - images) / rate) / 60
+    if minutes < 1:
+        return f", {60 * minutes:.0f} s left"
+    whole, rest = divmod(round(minutes), 60)
+    return f", {whole}:{rest:02d} h left" if whole else f", {rest} min left"
 
 
 def old_formulas(record: Mapping[str, Any]) -> list[str]:

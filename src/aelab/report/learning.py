@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aelab.analysis.forecast import Forecast, longer
+from aelab.analysis.forecast import longer, run_forecast
 from aelab.analysis.passes import run_passes
 from aelab.errors import DataError, StoreError
 from aelab.report.pictures import image_width, open_row, originals, steps
@@ -34,25 +34,29 @@ class Learning:
 
 
 def learning(runs: Sequence[Run]) -> list[Learning]:
-    """The effect of the passes, for each run with at least two passes over its data."""
+    """Where each run goes, and what its passes brought if there were two or more."""
     found = []
     for number, (run, name) in enumerate(zip(runs, labels(runs)[1], strict=True)):
         try:
             passes = run_passes(run)
-            ahead = longer(run) if run.state == "finished" else Forecast("not finished")
+            there, ahead = run_forecast(run), longer(run)
         except StoreError:  # the table tells about the damage
             continue
-        if passes is None:
-            continue
-        sentences = passes.words()
-        if (still := still_learning(run)) is not None:
+        sentences = [f"It {there.words()}."] if there.is_told else []
+        sentences += passes.words() if passes else []
+        if passes and (still := still_learning(run)) is not None:
             improving, count, since = still
             sentences.append(
                 f"{improving} of {count} shown held-out images still improved since {since:,} "
                 "images."
             )
-        if ahead.is_told:
-            sentences.append(f"Twice as many images would end near {ahead.interval}.")
+        if ahead.is_told and not ahead.is_wide:
+            sentences.append(
+                "With twice as many images, under a schedule twice as long, it would end "
+                f"{ahead.place}."
+            )
+        if not sentences:
+            continue
         found.append(Learning(number, name, sentences))
     return found
 
