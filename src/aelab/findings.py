@@ -212,6 +212,7 @@ CODES: dict[str, Code] = {
     "learnrate-high": Code(_NOTE, "the learning rate is over 100 times the usual one"),
     "min-loss-unmeasured": Code(_BOTH, "`min_loss` without a validation set"),
     "end-by-loss-only": Code(_NOTE, "`min_loss` is the only end of the run"),
+    "precision-chosen": Code(_NOTE, "what `precision: auto` is on this machine, and what it gains"),
     # the model
     "model-note": Code(_NOTE, "what a model says of itself"),
     "latent-empty": Code(_PROBLEM, "the latent has size 0"),

@@ -25,6 +25,7 @@ from aelab.assembly.parts import (
     located,
     users_code,
 )
+from aelab.assembly.precision import precision_told, settle_on_machine
 from aelab.assembly.rehearsal import Built, Rehearsed, refuse_wrong_arguments
 from aelab.assembly.stored_state import is_begun, state_to_load
 from aelab.assembly.workspace import Workspace
@@ -37,8 +38,8 @@ from aelab.findings import Finding, below_problems, of_errors
 from aelab.hardware import asked_threads
 from aelab.inspect import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
-from aelab.train import choose_threads
-from aelab.train.machine import prepared_process
+from aelab.train import choose_threads, make_state
+from aelab.train.machine import has_bfloat16_units, prepared_process
 
 if TYPE_CHECKING:
     from aelab.inspect import ModelFacts, Trial
@@ -311,6 +312,7 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
     if images:
         flops = mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
         seconds = images * STEP_PER_FORWARD * flops / speed
+    parts.findings += _precision(spec, settings, reader.read(parts.train[0]), workspace)
     return RunPlan(
         name=spec.name,
         matrix=dict(spec.matrix),
@@ -323,6 +325,26 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
         estimated_memory_mb=_memory_mb(facts, trial, settings),
         findings=[*spec.findings, *facts.findings, *parts.findings],
     )
+
+
+def _precision(
+    spec: RunSpec, settings: FitSettings, images: Images | None, workspace: Workspace
+) -> list[Finding]:
+    """What `precision: auto` is on this machine; nothing for other settings and on a GPU."""
+    if settings.precision != "auto" or choose_device(workspace.device).type != "cpu":
+        return []
+    if not has_bfloat16_units():
+        words = "precision auto: float32; this processor has no bfloat16 units"
+    elif images is None:
+        words = "precision auto: a step of each is timed when the run begins"
+    else:
+        parts = _real(spec, workspace)
+        parts.objective.prepare(images)
+        state = make_state(parts.model, fit_settings(spec, parts))
+        times = settle_on_machine(state, parts.objective, images, fit_settings(spec, parts))
+        words = "" if times is None else precision_told(times)
+    place = spec.places.get("precision")
+    return [Finding("note", "precision-chosen", words, where=place)] if words else []
 
 
 def _verified_shape(parts: Parts) -> tuple[int, int, int]:

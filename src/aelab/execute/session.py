@@ -18,6 +18,7 @@ from aelab.assembly.cost import is_out_of_memory, out_of_memory
 from aelab.assembly.data_checks import look_at_images
 from aelab.assembly.parts import build, called_loss, fit_settings, key_of_error, load_images
 from aelab.assembly.place import note_place
+from aelab.assembly.precision import precision_told, settle_on_machine
 from aelab.assembly.recorded import stored_calls
 from aelab.assembly.rehearsal import Built, refuse_wrong_arguments
 from aelab.assembly.stored_state import (
@@ -258,6 +259,11 @@ class _Session:
             self.pictures.skip_to(self.state.clock.images)
         else:
             self._start_from_other_run()
+            times = settle_on_machine(
+                self.state, self.parts.objective, self.train_sets[0][1], self.settings
+            )
+            if times is not None:
+                self.run.log(precision_told(times))
             self.run.truncate_metrics(0)
             self.pictures.originals()
             self._picture()
