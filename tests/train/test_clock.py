@@ -16,7 +16,7 @@ NAMES = {
     "best_loss", "best_images", "judging", "ema_since", "ema_warms_up", "last_loss",
     "last_loss_images", "last_terms", "start", "exploded_since", "logged_at", "validated_at",
     "validated_epoch", "checkpointed_at", "checkpointed_epoch", "window_images", "window_terms",
-    "optimizer_scalars", "optimizer_groups", "schedule",
+    "optimizer_scalars", "optimizer_groups", "schedule", "validation_batch",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from aelab.parts import CALLED_IN_BLOCKS, table_of
 if TYPE_CHECKING:
     from aelab.roots import Roots
 
-__all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "register", "tables"]
+__all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "parts_in_blocks", "register"]
 
 #: Kinds of parts of which ours read no files, unless they say `reads_files`.
 _READ_NO_FILES = ("model part", "helper", "loss")

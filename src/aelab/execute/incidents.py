@@ -33,7 +33,9 @@ def note_mending(run: Run, event: Mended, number: int) -> str:
     before = [entry for entry in read_incidents(run) if entry.get("done")][: number - 1]
     _write(run, [*before, report])
     words = summary(len(before) + 1, event.done)
-    found = Finding("note", MENDED, words, f"see {INCIDENT_PAGE} in the run's folder", seen=None)
+    found = Finding(
+        "note", "numbers-ended", words, f"see {INCIDENT_PAGE} in the run's folder", seen=None
+    )
     kept = [other for other in stored_findings(run.record) if other.code != MENDED]
     store_findings(run, [*kept, found])
     return event.done.words()

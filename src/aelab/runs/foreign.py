@@ -82,6 +82,18 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, str | bool) or _number(value)
 
 
+def _validation(value: Any) -> bool:
+    """Whether a value is the losses of one validation, and after how many images it was."""
+    return isinstance(value, dict) and is_row(value) and "images" in value
+
+
+def _ended_early(value: Any) -> bool:
+    """Whether a value says why a run was ended before its time: a chance, and words."""
+    return _object_of(_plain)(value) and (
+        _or_none(_number)(value.get("chance")) and _or_none(_text)(value.get("reason"))
+    )
+
+
 def _source(value: Any) -> bool:
     """Whether a value is an entry of `data.train`: the source of a set."""
     if not isinstance(value, dict) or not _text(value.get("name")):
@@ -126,9 +138,10 @@ _NUMBERS = ("seconds", "wall_seconds", "images_per_second")
 _STATUS: dict[str, _Check] = {
     **dict.fromkeys(_COUNTS, _or_none(_count)),
     **dict.fromkeys(_NUMBERS, _or_none(_duration)),
-    **dict.fromkeys(("best", "last"), lambda value: value is None or is_row(value)),
+    **dict.fromkeys(("best", "last"), _or_none(_validation)),
     **dict.fromkeys(("state", "updated", "note", "reason", "host", "mark"), _or_none(_text)),
     "error": _or_none(_object_of(_text)),
+    "stopped": _or_none(_ended_early),
     "pid": _or_none(_pid),
 }
 

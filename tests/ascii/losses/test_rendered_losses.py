@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from aelab.ascii import glyphs
 from aelab.ascii.glyphs import ALPHABET, font_renderer, numbers_to_images, to_grid
+from aelab.ascii.losses import drawing
 from aelab.ascii.losses.rendered import RenderedL1, RenderedL2, RenderedSSIM
 from aelab.ascii.losses.shapes import (
     RenderedBlur,
@@ -256,7 +257,7 @@ def test_terms_of_an_objective_share_their_picture(monkeypatch):
 
 
 def test_the_learned_renderer_waits_for_the_training_set(monkeypatch):
-    monkeypatch.setattr(glyphs, "learned_renderer", lambda *font: glyphs.FontRenderer(*font))
+    monkeypatch.setattr(drawing, "learned_renderer", lambda *font: glyphs.FontRenderer(*font))
     loss = RenderedL2(renderer="learned", font_res=5)
     output, target = written(soft()), numbers_to_images(NUMBERS)
     with pytest.raises(ConfigError, match="rendered_l2 has no learned renderer"):
