@@ -1,4 +1,4 @@
 """Statistics of curves and runs: trends, repeats, settings without effect.
 
-Reads rows and records as plain lists and dictionaries; knows no models, writes no files.
+Reads rows and records as plain lists and dictionaries; uses no models, writes no files.
 """

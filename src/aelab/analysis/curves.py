@@ -1,4 +1,4 @@
-"""Rows of metrics as columns: what plots and statistics work on."""
+"""Converts rows of metrics to columns for plots and statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-#: Entries of a row that tell when it was written and are no terms of the objective.
+#: Entries of a row that give its time and are not terms of the objective.
 CLOCKS = ("images", "seconds", "epoch")
 
 
@@ -19,14 +19,14 @@ class Curve(NamedTuple):
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Rows as one list of numbers per name, all of the same length; NaN where a row lacks it."""
+    """Converts rows to one list of numbers per name, of equal length; NaN for missing values."""
     rows = list(rows)
     names = dict.fromkeys(name for row in rows for name in row if name != "split")
     return {name: [_number(row.get(name)) for row in rows] for name in names}
 
 
 def curve(rows: Iterable[Mapping[str, Any]], term: str = "loss", x: str = "images") -> Curve:
-    """One term over images or seconds; rows lacking either are left out, NaN losses stay.
+    """The curve of one term over images or seconds; rows without either are left out, NaN stays.
 
     Args:
         rows: rows of metrics of one split.
@@ -38,21 +38,21 @@ def curve(rows: Iterable[Mapping[str, Any]], term: str = "loss", x: str = "image
 
 
 def judged(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows whose `loss` is that of the final objective also while a weight warms up.
+    """Rows with the loss of the final objective as `loss`, even during a warm-up of a weight.
 
-    Training rows have what was minimised as `loss`, and the other as `loss_final`.
+    Training rows hold the minimised loss as `loss`, that of the final objective as `loss_final`.
     """
     return [{**row, "loss": row["loss_final"]} if "loss_final" in row else row for row in rows]
 
 
 def term_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Every logged quantity in order of first appearance, clocks left out."""
+    """Names of all logged quantities in order of first appearance, without clocks."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if name != "split" and name not in CLOCKS]
 
 
 def in_blocks(points: Curve, most: int) -> Curve:
-    """The curve as at most `most` means of neighbouring points; shorter curves stay as they are."""
+    """Reduces a curve to at most `most` means of neighbouring points, unless it is shorter."""
     count = len(points.x)
     if count <= most:
         return points

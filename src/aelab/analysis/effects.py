@@ -1,4 +1,4 @@
-"""Settings that changed nothing: `aa` where no image was resized."""
+"""Finds settings without effect, such as `aa` if no image was resized."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-#: What repeats a run instead of changing it.
+#: Matrix keys that repeat a run instead of changing it.
 REPEATS = ("seed", "trial", "trials")
 
 
@@ -33,17 +33,17 @@ def seed_keys(records: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def without_effect(records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
-    """For each run, the matrix keys whose value made no difference to it.
+    """For each run, the matrix keys whose value had no effect on it.
 
-    Runs with an equal `effect` hash (same images, model and settings, whatever the text says) that
-    differ in one key only, and perhaps in the seed, show that this key had no effect.
+    If runs have an equal `effect` hash (same images, model and settings, even with another text)
+    and differ in only one key, and perhaps in the seed, this key had no effect.
 
     Args:
         records: contents of `run.json` with `folder`, `matrix` and `effect`; records without
-            `effect` are left alone.
+            `effect` are ignored.
 
     Returns:
-        Matrix keys by `folder`; every record has an entry, usually an empty one.
+        Matrix keys by `folder`; every record has an entry, which is usually empty.
     """
     records = list(records)
     repeats = seed_keys(records)
@@ -57,7 +57,7 @@ def without_effect(records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
             alike: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
             for record in group:
                 if key not in record["matrix"]:
-                    continue  # another file: its text has the value, and may have the same one
+                    continue  # another file: the value may be written in its text
                 alike[matrix_key(record["matrix"], without=repeats | {key})].append(record)
             for others in alike.values():
                 if len({value_key(record["matrix"][key]) for record in others}) > 1:
@@ -67,7 +67,7 @@ def without_effect(records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
 
 
 def matrix_key(matrix: Mapping[str, Any], without: Iterable[str] = ()) -> Hashable:
-    """Matrix values as something hashable, some keys left out; order does not matter."""
+    """Matrix values as a hashable key, without some keys; the order does not matter."""
     left_out = set(without)
     return tuple(sorted((k, value_key(v)) for k, v in matrix.items() if k not in left_out))
 

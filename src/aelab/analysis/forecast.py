@@ -1,15 +1,15 @@
-"""Where is a run going? Its final loss with an 80 % interval, while it trains.
+"""Forecasts the final loss of a run while it trains, with an 80 % interval.
 
-A loss curve is fitted by many families of curves at once. The clock of all of them is the area
-under the learning rate so far, not the images: a rate that falls slows the curve, and the noise of
-the steps, which is in proportion to the rate, leaves the loss. So the part of the schedule that
-is still to come is in the forecast. Finished runs of the same matrix under the same schedule are
-further families. Each family predicts the newest third of the curve from what was before, and
-counts by how well it did.
+A loss curve is fitted by many families of curves at once. Their clock is the area under the
+learning rate so far, not the number of images: a falling rate slows the curve, and the noise of
+the steps, which is proportional to the rate, disappears from the loss. So the forecast includes
+the rest of the schedule. Finished runs of the same matrix with the same schedule are further
+families. Each family predicts the newest third of the curve from the part before it, and is
+weighted by the error of this prediction.
 
-The spread is that of the families, of a block bootstrap of the deviations, and of what no family
-foresaw. How many spreads an interval is long was measured on the curves of 288 short runs
-(docs/results/forecast.md), not derived.
+The spread combines the spread of the families, a block bootstrap of the deviations, and the errors
+that no family predicted. The length of an interval in units of this spread was calibrated on the
+curves of 288 short runs (docs/results/forecast.md), not derived.
 
 Sources: Tissue, Wang & Wang 2024, arXiv:2408.11029 (area under the rate, and a gain from its
 fall); Luo et al. 2025, arXiv:2503.12811 (a power law of that area); Domhan et al. 2015, IJCAI
@@ -32,44 +32,44 @@ from aelab.runs.record import Run
 
 Vector = NDArray[Any]  # of floats
 
-#: Fewer points than these tell nothing.
+#: Least number of points for a forecast.
 FEWEST_POINTS = 2
 
-#: More points are averaged to so many blocks.
+#: More points are averaged to this number of blocks.
 MOST_POINTS = 48
 
-#: Curves made by the block bootstrap.
+#: Number of curves drawn by the block bootstrap.
 REDRAWN = 12
 
-#: So many curves of finished runs are looked at.
+#: Most curves of finished runs that are used.
 MOST_SIBLINGS = 12
 
-#: Points along a schedule of which its area is summed.
+#: Number of points at which the area under a schedule is summed.
 _STEPS = 512
 
 
-#: How a learning rate goes: it ends above half of its peak, it ends below, or it ends below after
-#: it has begun below. Each kind has its own quantiles.
+#: Shape of a learning rate: it ends above half of its peak; it ends below; or it starts and ends
+#: below. Each kind has its own quantiles.
 Kind = Literal["steady", "falling", "warmup"]
 
 
 class Prior(NamedTuple):
-    """What is thought of a curve before it is seen; measured on the calibration curves.
+    """Prior assumptions about a curve, estimated from the calibration curves.
 
     Attributes:
         fall: d log loss / d log area at the present point, and its spread.
         gain: how much log loss falls when the rate falls from its peak to 0, and its spread.
-        noise: of a point, in log loss.
-        unforeseen: of the hold-out error, what counts whatever the fit.
+        noise: noise of a point, in log loss.
+        unforeseen: part of the hold-out error that is always added to the spread.
         sibling: spread of the factor by which a sibling's curve is stretched.
-        recent: a point weighs as the part of the area up to it, to this power.
-        trust: largest exponent with which hold-out errors decide about families.
-        fitted: part of the points that families are fitted to before they predict the others.
-        margin: part of the hold-out error that counts although nothing is extrapolated.
-        slowing: how much a curve counts that fell less than was predicted.
-        floor: hold-out errors below this are alike.
-        farthest: so many times the hold-out distance a hold-out error grows at most.
-        rise: how far the end may be above the present, in tenths and typical steps.
+        recent: the weight of a point is the share of the area up to it, to this power.
+        trust: largest exponent of hold-out errors in the weights of families.
+        fitted: share of the points used for fitting before the rest is predicted.
+        margin: part of the hold-out error that counts even without extrapolation.
+        slowing: factor for the error of a curve that fell less than predicted.
+        floor: hold-out errors below this count as equal.
+        farthest: limit of the growth of a hold-out error, in hold-out distances.
+        rise: how far the end may lie above the present, in tenths and typical steps.
     """
 
     fall: tuple[float, float] = (0.45, 0.22)
@@ -88,15 +88,15 @@ class Prior(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A curve up to now, and what is known of its future.
+    """A curve up to now, and the known part of its future.
 
     Attributes:
         images: (N,) ascending.
         levels: (N,) logarithms of the losses.
-        area: (N,) area under the rate's factor, in images; that at the end is `end_area`.
-        factor: (N,) of the rate; that at the end is `end_factor`.
-        siblings: of finished runs, the log losses at `images` and the last one.
-        kind: of the schedule.
+        area: (N,) area under the rate's factor, in images; at the end of the run `end_area`.
+        factor: (N,) factor of the rate; at the end of the run `end_factor`.
+        siblings: for finished runs, the log losses at `images` and the last one.
+        kind: shape of the schedule.
     """
 
     images: Vector
@@ -111,19 +111,19 @@ class Known(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """The logarithm of the final loss: middle, and spreads that are still to be calibrated."""
+    """The logarithm of the final loss: centre, and spreads before calibration."""
 
     middle: float
     below: float
     above: float
 
 
-#: Of a forecast that tells nothing.
+#: The guess of an empty forecast.
 NO_GUESS = Guess(0.0, 1.0, 1.0)
 
 
 def guess(known: Known, prior: Prior = Prior()) -> Guess:  # noqa: B008  (it is a constant)
-    """The final level of a curve by all families together.
+    """Predicts the final level of a curve by all families together.
 
     Args:
         known: at least two points.
@@ -141,7 +141,7 @@ def guess(known: Known, prior: Prior = Prior()) -> Guess:  # noqa: B008  (it is 
         shares = 1 / np.sqrt((errors**2).mean(1) + prior.floor**2)
         shares = (shares / shares.max()) ** min(2 * (count - fitted), prior.trust)
         shares = shares / shares.sum()
-        # A curve that fell less than was predicted will hardly fall much more.
+        # A curve that fell less than predicted will probably not fall much more.
         felt = np.where(errors > 0, errors, prior.slowing * errors)
         missed = math.sqrt(float(shares @ (felt**2).mean(1)) + prior.unforeseen**2)
         ahead = math.log(known.area[-1] / max(known.area[fitted - 1], 1e-9))
@@ -155,7 +155,7 @@ def guess(known: Known, prior: Prior = Prior()) -> Guess:  # noqa: B008  (it is 
     unforeseen = missed * (prior.margin + min(reach / max(ahead, 0.2), prior.farthest))
     redrawn = _redrawn(design, future, whole, level, weights, means, widths, shares, prior)
     below = math.sqrt(between + redrawn + unforeseen**2)
-    # The end is seldom far above the present, whatever the fits say.
+    # The end is rarely far above the present, even if the fits predict it.
     rise = max(float(level[-1]) - middle, 0.0) + prior.rise * (0.1 + _roughness(level))
     return Guess(middle, below, min(below, rise))
 
@@ -167,7 +167,7 @@ def _roughness(level: Vector) -> float:
 
 
 def _families(known: Known, prior: Prior) -> tuple[Vector, Vector, Vector, Vector]:
-    """Columns (level, fall, gain) of every family, and what its coefficients are thought to be.
+    """Columns (level, fall, gain) of every family, and the priors of its coefficients.
 
     Every family's fall has slope -1 in the logarithm of the area at the present point, so that its
     coefficient means the same in all: the elasticity of the loss now.
@@ -175,7 +175,7 @@ def _families(known: Known, prior: Prior) -> tuple[Vector, Vector, Vector, Vecto
     Returns:
         (K, N, 3) known points, (K, 3) the end, (K, 3) prior means, (K, 3) prior spreads.
     """
-    ratio = np.append(known.area, known.end_area) / known.area[-1]  # 1 is now
+    ratio = np.append(known.area, known.end_area) / known.area[-1]  # 1 at present
     logs = np.log(np.clip(ratio, 1e-6, None))
     falls = [-logs]
     for power in (0.25, 0.5, 1.0, 2.0):
@@ -202,10 +202,10 @@ def _families(known: Known, prior: Prior) -> tuple[Vector, Vector, Vector, Vecto
 def _solve(
     design: Vector, level: Vector, weights: Vector, means: Vector, widths: Vector, prior: Prior
 ) -> Vector:
-    """Coefficients (K, 3) by least squares with what was thought of them before.
+    """Coefficients (K, 3) by least squares with priors.
 
     Args:
-        level: (N,), or (R, K, N): R curves a family.
+        level: (N,), or (R, K, N): R curves for each family.
     """
     rows = design * (weights / prior.noise)[:, None]
     inverse = np.linalg.inv(
@@ -225,7 +225,7 @@ def _redrawn(
     design: Vector, future: Vector, whole: Vector, level: Vector, weights: Vector, means: Vector,
     widths: Vector, shares: Vector, prior: Prior,
 ) -> float:  # fmt: skip
-    """Variance of the end over curves whose deviations were drawn anew, in blocks."""
+    """Variance of the end over curves with resampled deviations (block bootstrap)."""
     count = len(level)
     if count < 6:
         return 0.0
@@ -247,13 +247,13 @@ def known_curve(
     factor: Callable[[int], float],
     siblings: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
 ) -> Known | None:
-    """A curve as the families take it; None where it cannot be told from.
+    """Prepares a curve for the families; None if it allows no forecast.
 
     Args:
-        images, losses: the curve up to now; losses above 0, what is not finite is left out.
+        images, losses: the curve up to now; losses above 0; infinite values and NaN are left out.
         end: images at the end of the run.
-        factor: of the learning rate, by images.
-        siblings: images and losses of finished runs under the same schedule and end.
+        factor: factor of the learning rate as a function of images.
+        siblings: images and losses of finished runs with the same schedule and end.
     """
     pairs = [(x, y) for x, y in zip(images, losses, strict=True) if math.isfinite(y) and x > 0]
     if len(pairs) < FEWEST_POINTS or min(y for _, y in pairs) <= 0 or pairs[-1][0] >= end:
@@ -284,11 +284,11 @@ def _kind_of(factors: Vector) -> Kind:
     return "falling" if factors[0] > half else "warmup"
 
 
-#: Chances for which the quantiles of the calibration stand.
+#: Probabilities of the calibrated quantiles.
 CHANCES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
-#: Kind of schedule -> part of a run seen -> quantiles of `distance`(final level); between parts
-#: they go over into each other along the logarithm. Made by benchmarks/forecast/calibrate.py.
+#: Kind of schedule -> share of a run seen -> quantiles of `distance`(final level); interpolated
+#: between shares on a logarithmic scale. Made by benchmarks/forecast/calibrate.py.
 QUANTILES: dict[Kind, dict[float, tuple[float, ...]]] = {
     "steady": {
         0.05: (-4.68, -3.00, -2.44, -1.87, -0.62, -0.08, 0.60, 0.76, 0.78),
@@ -316,26 +316,26 @@ QUANTILES: dict[Kind, dict[float, tuple[float, ...]]] = {
     },
 }
 
-#: A smaller part than this is not told from: nothing was calibrated there.
+#: Least share of a run for a forecast: smaller shares were not calibrated.
 LEAST_SHARE = 0.04
 
-#: An interval whose ends are further apart than this factor tells no single loss.
+#: Greatest ratio of the interval's ends for which a single loss is named.
 WIDEST = 3.0
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Where a run will end.
+    """The forecast of the final loss of a run.
 
     Attributes:
-        reason: why nothing can be told; empty where something can. Without it:
-        loss: of the end; the real one is below it as often as above.
-        low, high: 80 of 100 real ends are between.
+        reason: why there is no forecast; empty if there is one, with:
+        loss: the median of the final loss.
+        low, high: the interval that contains 80 of 100 final losses.
         end: images at the end.
-        share: part of the run that was seen, 0..1.
-        points: points of the curve that were seen.
-        guess: of the logarithm of the loss, before calibration.
-        kind: of the schedule.
+        share: share of the run seen so far, 0..1.
+        points: number of points seen so far.
+        guess: guess of the logarithm of the loss, before calibration.
+        kind: shape of the schedule.
     """
 
     reason: str = ""
@@ -350,7 +350,7 @@ class Forecast:
 
     @property
     def is_told(self) -> bool:
-        """Whether there is a forecast at all."""
+        """Whether there is a forecast."""
         return not self.reason
 
     @property
@@ -360,7 +360,7 @@ class Forecast:
 
     @property
     def interval(self) -> str:
-        """`0.021 (0.019 to 0.024)`; only the ends where they are far apart; empty without one."""
+        """Text `0.021 (0.019 to 0.024)`; only the ends if they are far apart; empty without any."""
         if not self.is_told:
             return ""
         low, loss, high = figures(self.low, self.loss, self.high)
@@ -374,7 +374,7 @@ class Forecast:
         return f"near {self.interval}"
 
     def chance_below(self, target: float) -> float:
-        """The chance that the run ends below a loss, 0..1; NaN where nothing can be told."""
+        """The probability that the run ends below a loss, 0..1; NaN without a forecast."""
         if not self.is_told:
             return math.nan
         if target <= 0:
@@ -382,14 +382,14 @@ class Forecast:
         return _chance(distance(self.guess, math.log(target)), quantiles(self.share, self.kind))
 
     def ends(self, chances: Vector) -> Vector:
-        """The losses below which the run ends with these chances, 0.01..0.99."""
+        """The losses below which the run ends with these probabilities, 0.01..0.99."""
         return levels(self.guess, np.interp(chances, CHANCES, quantiles(self.share, self.kind)))
 
     def words(self, target: float | None = None) -> str:
         """The forecast as a sentence without its full stop.
 
         Args:
-            target: a loss that is to be beaten, such as that of the best finished run.
+            target: a loss to compare with, such as that of the best finished run.
         """
         if not self.is_told:
             return f"cannot tell yet: {self.reason}"
@@ -399,7 +399,7 @@ class Forecast:
         return f"{told}; {self.against(target)}"
 
     def against(self, target: float) -> str:
-        """`will not reach 0.018`, `will go below 0.018`, or the chance of it."""
+        """Text `will not reach 0.018`, `will go below 0.018`, or the probability of it."""
         chance = self.chance_below(target)
         loss = f"{target:.3g}"
         if chance < 0.05:
@@ -413,7 +413,7 @@ def forecast(known: Known | None) -> Forecast:
     """The calibrated forecast of a curve.
 
     Args:
-        known: None where there is too little of it.
+        known: the curve; None if there are too few points.
     """
     if known is None:
         return Forecast("too few validations")
@@ -429,20 +429,20 @@ def forecast(known: Known | None) -> Forecast:
 
 
 def levels(guessed: Guess, distances: Vector) -> Vector:
-    """Losses at these distances from the middle of a guess, in its spreads."""
+    """Losses at these distances from the centre of a guess, in units of its spread."""
     spreads = np.where(distances < 0, guessed.below, guessed.above)
     found: Vector = np.exp(guessed.middle + spreads * distances)
     return found
 
 
 def distance(guessed: Guess, level: float) -> float:
-    """How far a level is from the middle of a guess, in its spreads."""
+    """The distance of a level from the centre of a guess, in units of its spread."""
     gap = level - guessed.middle
     return gap / (guessed.below if gap < 0 else guessed.above)
 
 
 def quantiles(share: float, kind: Kind) -> Vector:
-    """Of `distance`, at `CHANCES`, for the part of a run that was seen."""
+    """Quantiles of `distance` at `CHANCES`, for the share of a run seen so far."""
     of_kind = QUANTILES[kind]
     shares = sorted(of_kind)
     table, logs = np.array([of_kind[known] for known in shares]), np.log(shares)
@@ -450,7 +450,7 @@ def quantiles(share: float, kind: Kind) -> Vector:
 
 
 def _chance(gap: float, at: Vector) -> float:
-    """The chance of a smaller distance; beyond the outermost quantiles it falls exponentially."""
+    """The probability of a smaller distance; exponential tails beyond the outer quantiles."""
     if gap < at[0]:
         return CHANCES[0] * math.exp((gap - at[0]) / max(at[1] - at[0], 1e-6) * math.log(5))
     if gap > at[-1]:
@@ -460,7 +460,7 @@ def _chance(gap: float, at: Vector) -> float:
 
 
 def figures(*values: float) -> tuple[str, ...]:
-    """Losses with as many digits as tell them apart: two or more, at most five."""
+    """Losses with enough digits to distinguish them: two to five."""
     for digits in range(2, 6):
         told = tuple(f"{value:#.{digits}g}".rstrip(".") for value in values)
         if len(set(told)) == len(set(values)):
@@ -472,8 +472,8 @@ def run_forecast(run: Run, finished: Sequence[Run] = ()) -> Forecast:
     """The forecast of a stored run that is not finished.
 
     Args:
-        run: any state; nothing is told of a run at its end.
-        finished: runs of the same matrix that are; those under the same schedule help.
+        run: a run in any state; a finished one has no forecast.
+        finished: finished runs of the same matrix; those with the same schedule are used.
 
     Raises:
         StoreError: if the metrics are damaged.
@@ -483,10 +483,10 @@ def run_forecast(run: Run, finished: Sequence[Run] = ()) -> Forecast:
 
 
 def longer(run: Run) -> Forecast:
-    """Where a run would end after twice its images, under a schedule twice as long.
+    """Forecasts a finished run after twice its images, with a schedule twice as long.
 
-    What it has is taken as the beginning of that schedule, which has twice the area under its rate
-    and ends at the same rate. Only under a constant rate is that exact.
+    Its curve is taken as the beginning of that schedule, which has twice the area under its rate
+    and ends at the same rate. This is exact only for a constant rate.
 
     Raises:
         StoreError: if the metrics are damaged.
@@ -504,11 +504,11 @@ def longer(run: Run) -> Forecast:
 
 
 def forecast_of(plan: Plan, seen: Curve, siblings: Sequence[Curve] = ()) -> Forecast:
-    """The forecast of a curve under what is planned of its run.
+    """The forecast of a curve with the plan of its run.
 
     Args:
-        seen: validation losses up to now.
-        siblings: those of finished runs under the same plan.
+        seen: the validation losses up to now.
+        siblings: the validation losses of finished runs with the same plan.
     """
     if plan.end is None:
         return Forecast("its settings name no end in images")
@@ -533,7 +533,7 @@ def forecast_of(plan: Plan, seen: Curve, siblings: Sequence[Curve] = ()) -> Fore
 
 
 def siblings_of(plan: Plan, finished: Sequence[Run]) -> list[Curve]:
-    """The curves of finished runs under the same plan; the newest of many."""
+    """The curves of finished runs with the same plan; the newest if there are many."""
     alike = [of_validation(run) for run in finished if plan_of(run).key == plan.key]
     return [seen for seen in alike if len(seen.x) > 2][-MOST_SIBLINGS:]
 
@@ -544,7 +544,7 @@ def of_validation(run: Run) -> Curve:
 
 
 def percent(chance: float) -> str:
-    """`12 %`, `0.3 %`, `under 0.1 %`."""
+    """Text such as `12 %`, `0.3 %`, `under 0.1 %`."""
     if chance < 0.001:
         return "under 0.1 %"
     return f"{100 * chance:.0f} %" if chance >= 0.0095 else f"{100 * chance:.1f} %"

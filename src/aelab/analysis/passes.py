@@ -1,4 +1,4 @@
-"""Why look at the data so often? What each pass over the training set has brought."""
+"""The effect of each pass over the training set on the validation loss."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from aelab.analysis.curves import Curve, curve, judged
 from aelab.analysis.trend import TOLD, trend
 from aelab.runs.record import Run
 
-#: The part of the whole fall of the loss after which the passes are counted.
+#: Share of the whole fall of the loss, for which the number of passes is reported.
 MOSTLY = 0.9
 
-#: Fewer validations than these tell nothing about passes.
+#: Least number of validations for statements about passes.
 FEWEST = 6
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What the passes over the training set of one run have brought.
+    """The effect of the passes over the training set of one run.
 
     Attributes:
-        count: passes, as images seen over the size of the set.
-        images: of the set.
-        mostly_at: passes after which `MOSTLY` of the whole fall of the validation loss was had.
+        count: number of passes: images trained on / size of the set.
+        images: size of the set.
+        mostly_at: passes after which `MOSTLY` of the whole fall of the validation loss was reached.
         second_half: relative change of the validation loss over the second half of the passes.
-        last: relative change a pass, over the last fifth; None where the trend tells nothing.
-        gap: validation over training loss less 1, at the end; None without training losses that
+        last: relative change per pass, over the last fifth; None without a trend.
+        gap: validation loss / training loss - 1, at the end; None without training losses that
             compare (dropout, noise or augmentation in training make them larger).
-        gap_before: the same at half time.
+        gap_before: the same after half of the run.
     """
 
     count: float
@@ -43,7 +43,7 @@ class Passes:
     gap_before: float | None = None
 
     def words(self) -> list[str]:
-        """Sentences, the important one first."""
+        """The effect as sentences, the most important one first."""
         told = [
             f"{amount(self.count)} passes over {self.images:,} images: {100 * MOSTLY:.0f} % of "
             f"the fall of the loss came in the first {amount(self.mostly_at)}; the second half of "
@@ -65,7 +65,7 @@ class Passes:
 
 
 def run_passes(run: Run) -> Passes | None:
-    """What the passes of a stored run have brought; None where that cannot be told.
+    """The effect of the passes of a stored run; None if there is too little data.
 
     Raises:
         StoreError: if the metrics are damaged.
@@ -79,14 +79,14 @@ def run_passes(run: Run) -> Passes | None:
 
 
 def passes(validated: Curve, trained: Curve, size: int) -> Passes | None:
-    """What passes over a set of `size` images have brought.
+    """The effect of passes over a set of `size` images.
 
     Args:
-        validated, trained: losses by images seen.
+        validated, trained: losses by number of images.
     """
     points = [(x, y) for x, y in zip(validated.x, validated.y, strict=True) if math.isfinite(y)]
     if len(points) < FEWEST or points[-1][0] < 2 * size:
-        return None  # under two passes there is no answer yet
+        return None  # with fewer than two passes, there is nothing to compare
     x, y = np.array([p[0] for p in points]), np.array([p[1] for p in points])
     end = float(x[-1])
     lowest = np.minimum.accumulate(y)
@@ -106,7 +106,7 @@ def passes(validated: Curve, trained: Curve, size: int) -> Passes | None:
 
 
 def _gap(x: Any, y: Any, trained: Curve, at: float) -> float | None:
-    """Validation over training loss less 1, both as means over a tenth of the run up to `at`."""
+    """Validation loss / training loss - 1, as means over a tenth of the run before `at`."""
     since = at - 0.1 * float(x[-1])
     seen = [b for a, b in zip(trained.x, trained.y, strict=True) if since < a <= at]
     seen = [b for b in seen if math.isfinite(b)]
@@ -118,7 +118,7 @@ def _gap(x: Any, y: Any, trained: Curve, at: float) -> float | None:
 
 
 def amount(count: float) -> str:
-    """A count with two or more digits."""
+    """A count as text with two or more digits."""
     return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 

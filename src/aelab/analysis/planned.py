@@ -1,4 +1,4 @@
-"""What is planned of a stored run: where it ends, and how its learning rate goes on."""
+"""The plan of a stored run: its end and the rest of its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aelab.settings import Choice, as_choice, setting_of
 
 
 class Plan(NamedTuple):
-    """The rest of a run as its settings say it.
+    """The rest of a run by its settings.
 
     Attributes:
-        end: images at its end; None where only a loss ends it.
-        factor: of the learning rate, by images; None where nobody can know it beforehand.
-        schedule: the setting `scheduler`, for words and for comparing runs.
+        end: images at its end; None if only a loss ends it.
+        factor: factor of the learning rate by images; None if it is not known beforehand.
+        schedule: the setting `scheduler`, for texts and for comparing runs.
         least: the setting `min_loss`.
     """
 
@@ -31,13 +31,13 @@ class Plan(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for runs whose rates go the same way but for their height."""
+        """A key that is equal for runs with the same schedule up to a factor."""
         name, arguments = self.schedule or Choice("constant")
         return self.end, name, repr(sorted(arguments.items()))
 
 
 def plan_of(run: Run) -> Plan:
-    """The plan of a stored run, from its settings. A damaged file plans nothing."""
+    """The plan of a stored run, from its settings; empty if they are damaged."""
     settings = _settings(run)
     end = _end(run, settings)
     given = settings.get("scheduler")
@@ -63,7 +63,7 @@ def _settings(run: Run) -> Mapping[str, Any]:
 
 
 def _end(run: Run, settings: Mapping[str, Any]) -> int | None:
-    """The earlier of both ends; epochs count images of the training set, where there is one."""
+    """The earlier of the ends by images and by epochs, in images; epochs need one training set."""
     ends = []
     images = run.record.get("max_inputs") or _number(settings.get("max_images"))
     if images:

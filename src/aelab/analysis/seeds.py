@@ -1,4 +1,4 @@
-"""Repeated runs: mean and spread, and whether a difference is more than chance."""
+"""Statistics of repeated runs: mean and spread, and tests of differences."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-#: How often a table of equal settings may claim any difference.
+#: Greatest probability that a table of equal settings claims any difference.
 ALPHA = 0.05
 
-#: Settings whose whole interval stays within this part of the best loss are called equal.
+#: Settings whose whole interval lies within this share of the best loss count as equal.
 SAME_WITHIN = 0.05
 
-#: How often a difference as large as the one seen is to be found by the seeds that are asked for.
+#: Probability that the recommended number of seeds finds a difference as large as observed.
 POWER = 0.8
 
-#: More seeds than these are not asked for.
+#: Greatest number of seeds that is recommended.
 MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Several runs of the same settings.
+    """Mean and spread of several runs with the same settings.
 
     Attributes:
-        mean: of the values.
-        count: how many values.
-        low, high: the smallest and the largest.
-        std: sample standard deviation (n - 1), None for a single value. It is what stands behind
-            `±`, for any number of runs.
+        mean: mean of the values.
+        count: number of values.
+        low, high: the smallest and the largest value.
+        std: sample standard deviation (n - 1), None for a single value. `±` always shows this.
     """
 
     mean: float
@@ -51,12 +50,11 @@ class Difference:
     Attributes:
         mean: difference of the means.
         low, high: its interval; infinite where a group has a single run.
-        distinguishable: whether the interval leaves 0 out; None where nobody can tell, because a
-            group has a single run.
+        distinguishable: whether the interval excludes 0; None if a group has a single run.
         method: `paired t`, `Welch t` or `single runs`.
         error: standard error of `mean`; NaN for single runs.
         freedom: degrees of freedom; NaN for single runs.
-        count: runs of the smaller group.
+        count: number of runs of the smaller group.
     """
 
     mean: float
@@ -70,7 +68,7 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """Two-sided; 1 where nobody can tell."""
+        """The two-sided p-value; 1 for single runs."""
         if math.isnan(self.error):
             return 1.0
         if self.error == 0:
@@ -80,16 +78,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How one setting of a family stands to the best of it.
+    """The comparison of one setting of a family with the best one.
 
     Attributes:
-        verdict: `best`; `yes`, it differs from the best; `no`, it is within 5 % of it at most;
-            `cannot tell (2 seeds)`, where the runs allow neither.
+        verdict: `best`; `yes`: it differs from the best; `no`: it is at most 5 % away from it;
+            `cannot tell (2 seeds)`: the runs allow neither conclusion.
         percent: distance of the means, in per cent of the best one's magnitude; None for the best.
-        low, high: interval of `percent`, at the level at which it was tested; None where a setting
-            has a single run.
-        seeds_needed: about how many seeds each would show a difference as large as the one seen;
-            None where that is answered already or cannot be told.
+        low, high: interval of `percent`, at the level of the test; None if a setting has a single
+            run.
+        seeds_needed: approximate number of seeds of each that would show a difference as large as
+            observed; None if the verdict is clear already or it cannot be computed.
     """
 
     verdict: str
@@ -113,12 +111,12 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def difference(first: Losses, second: Losses, alpha: float = ALPHA) -> Difference:
-    """Whether two settings differ by more than their seeds explain.
+    """Tests whether two settings differ by more than their seeds explain.
 
     Args:
-        first, second: a loss by seed. Where both have the same seeds the runs are compared in
-            pairs, which removes what the seed does to both; otherwise by Welch's test.
-        alpha: the interval leaves the true difference out in this share of cases.
+        first, second: a loss by seed. With the same seeds, runs are compared in pairs, which
+            removes the common effect of the seed; otherwise by Welch's test.
+        alpha: share of cases in which the interval does not contain the true difference.
 
     Source: Welch 1947, Biometrika 34:28.
     """
@@ -138,15 +136,15 @@ def difference(first: Losses, second: Losses, alpha: float = ALPHA) -> Differenc
 
 
 def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
-    """Each setting of a table against the best of its family.
+    """Compares each setting of a table with the best of its family.
 
-    The best is chosen by the same runs that are then compared with it, so that the smallest of
-    many equal settings looks better than it is. Therefore every pair of settings of every family
-    counts as compared: Holm's procedure over all of them holds the chance that a table of equal
-    settings claims any difference to `ALPHA`, whatever the spread of each setting.
+    The best is chosen by the same runs that are then compared with it, so the smallest of many
+    equal settings looks better than it is. Therefore every pair of settings of every family counts
+    as a comparison. Holm's procedure over all of them limits the probability that a table of equal
+    settings claims any difference to `ALPHA`, for any spread of each setting.
 
     Args:
-        families: for each group of settings that compare, a loss by seed for each setting, at
+        families: for each group of comparable settings, a loss by seed for each setting, at
             least one run each.
 
     Returns:
@@ -167,8 +165,8 @@ def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
         (number, i): difference(families[number][i], families[number][best[number]])
         for number, i in places
     }
-    # The pairs without the best are not computed; each is taken to be among the last, which can
-    # only make the procedure more careful.
+    # The pairs without the best are not computed; each counts as one of the last, which can only
+    # make the procedure more conservative.
     levels, left, open_ = {}, max(comparisons, 1), True
     for place in sorted(tested, key=lambda place: tested[place].p_value):
         levels[place] = ALPHA / left
@@ -177,7 +175,8 @@ def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
     judged = []
     for number, family in enumerate(families):
         scale = abs(_mean(family[best[number]])) if family else 0.0
-        # Where a loss may be negative its zero is arbitrary: 5 % of -4500 nats is no small gap.
+        # A loss that may be negative has an arbitrary zero: 5 % of -4500 nats is no small
+        # difference.
         same_within = SAME_WITHIN if _all_positive(family) else 0.0
         judged.append(
             [
@@ -196,18 +195,18 @@ def against_best(families: Sequence[Sequence[Losses]]) -> list[list[Judgement]]:
 
 
 def seeds_needed(mean: float, std: float, alpha: float, *, paired: bool) -> int | None:
-    """About how many seeds each of two settings needs until their difference shows.
+    """The approximate number of seeds that each of two settings needs to show their difference.
 
-    Assumes that difference and spread are as seen, and asks to find them in `POWER` of cases.
+    Assumes the observed difference and spread, and a detection in `POWER` of cases.
 
     Args:
         mean: difference of the means.
-        std: standard deviation of the differences of pairs, or of one run of each.
+        std: standard deviation of the differences of pairs, or of single runs.
         alpha: level of the test.
         paired: whether the seeds are the same.
 
     Returns:
-        At least 2; None where it would be more than `MOST_SEEDS`.
+        At least 2; None if it would be more than `MOST_SEEDS`.
 
     Source: Lachin 1981, Control. Clin. Trials 2:93, equation 1, with t for the normal quantiles.
     """
@@ -221,7 +220,7 @@ def seeds_needed(mean: float, std: float, alpha: float, *, paired: bool) -> int 
 
     if not shows(MOST_SEEDS):
         return None
-    low, high = 1, MOST_SEEDS  # the answer lies above low and is at most high
+    low, high = 1, MOST_SEEDS  # the answer is above low and at most high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if shows(middle) else (middle, high)
@@ -230,10 +229,10 @@ def seeds_needed(mean: float, std: float, alpha: float, *, paired: bool) -> int 
 
 @lru_cache(maxsize=4096)
 def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
-    """What Student's t passes, either way, in a share `alpha` of cases.
+    """The two-sided quantile of Student's t: |t| exceeds it in a share `alpha` of cases.
 
     Args:
-        freedom: degrees of freedom, at least 1; fractions are rounded down, to the safe side.
+        freedom: degrees of freedom, at least 1; fractions are rounded down, which is conservative.
         alpha: above 0 and below 1; 0.05 gives the 97.5 % point.
     """
     whole = max(int(freedom), 1)
@@ -249,7 +248,7 @@ def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
 
 
 def t_two_sided(t: float, freedom: float) -> float:
-    """The chance that Student's t lies farther from 0 than `t`, 0..1.
+    """The probability that Student's t is farther from 0 than `t`, 0..1.
 
     Source: NIST DLMF 8.17(i) and 26.5.27 of Abramowitz & Stegun.
     """
@@ -263,7 +262,7 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
     """
     if x <= 0.0 or x >= 1.0:
         return min(max(x, 0.0), 1.0)
-    if x > (a + 1) / (a + b + 2):  # the fraction converges quickly on the other side only
+    if x > (a + 1) / (a + b + 2):  # the fraction converges quickly only on the other side
         return 1.0 - _incomplete_beta(1.0 - x, b, a)
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front = math.exp(scale + a * math.log(x) + b * math.log1p(-x)) / a

@@ -1,11 +1,11 @@
-"""Which rows of a matrix a limited time is spent on, by their forecasts and seeds.
+"""Distributes a limited time over the rows of a matrix, by their forecasts and seeds.
 
-All rows begin; then those that may still be the best go on, each round twice as far. What is
-decided waits, and has its turn when nothing undecided is left. Nothing is thrown away: a row keeps
-what it reached, and may go on at any time.
+All rows are started. Then the rows that may still be the best continue, each round twice as far.
+Decided rows wait, and are trained when nothing undecided is left. Nothing is deleted: a row keeps
+its state and may continue at any time.
 
 Source: the rounds are those of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943);
-here a calibrated forecast says who stays, not the rank alone, so that a slow starter is not lost.
+here a calibrated forecast decides which rows stay, not the rank, so that slow starters are kept.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ import numpy as np
 
 from aelab.analysis.forecast import Forecast, Vector
 
-#: Every row is first trained for this part of its images.
+#: Every row is first trained for this share of its images.
 START = 0.05
 
-#: So much of the time is spent at most before all rows have begun.
+#: Greatest share of the time spent before all rows have started.
 START_TIME = 0.3
 
-#: A row with a smaller chance of being the best is decided.
+#: A row with a smaller probability of being the best counts as decided.
 UNDECIDED = 0.05
 
-#: What would stop shortly before its end is trained to its end.
+#: A row that would stop beyond this share of its images is trained to its end.
 NEARLY = 0.8
 
-#: Draws from the forecasts.
+#: Number of draws from the forecasts.
 _DRAWS = 2000
 
-#: The best row is finished while there is still this many times the time that it needs.
+#: The best row is finished while this many times its remaining time is left.
 _RESERVE = 1.2
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of the matrix, as far as it is.
+    """One run of the matrix, with its progress.
 
     Attributes:
-        setting: equal for runs that differ in their seed alone.
+        setting: equal for runs that differ only in their seed.
         group: equal for runs whose losses compare.
-        images, end: seen, and at its end.
-        rate: images per second; None while it was not trained.
-        loss: the last one of a finished run.
-        forecast: of a run that is not finished.
-        is_out: whether it cannot be trained: failed, or trained by others.
+        images, end: images so far, and at its end.
+        rate: images per second; None if it was not trained yet.
+        loss: the last loss of a finished run.
+        forecast: forecast of an unfinished run.
+        is_out: whether it cannot be trained: it failed, or other processes train it.
     """
 
     setting: Hashable
@@ -68,13 +68,13 @@ class Row:
         return self.is_out or self.images >= self.end
 
     def seconds_left(self, usual: float | None) -> float:
-        """Until its end; `usual` images per second where its own rate is not known."""
+        """Seconds until its end; uses `usual` images per second if its own rate is not known."""
         rate = self.rate or usual
         return (self.end - self.images) / rate if rate else 0.0
 
 
 class NextTurn(NamedTuple):
-    """Who is trained, and up to where: images, or seconds where these are over before."""
+    """The next row to train, and its limits in images and in seconds, whichever is first."""
 
     row: int
     images: int
@@ -82,10 +82,9 @@ class NextTurn(NamedTuple):
 
 
 def chances(rows: Sequence[Row]) -> list[float]:
-    """The chance of each row that its setting is the best of its group; NaN where untold.
+    """The probability that each row's setting is the best of its group; NaN if not known.
 
-    Several seeds of a setting count as their mean. Settings of which nothing can be told yet do not
-    take part.
+    Several seeds of a setting count as their mean. Settings without a forecast are left out.
     """
     draws = np.random.default_rng(0).random((len(rows), _DRAWS))
     found = [math.nan] * len(rows)
@@ -112,16 +111,16 @@ def chances(rows: Sequence[Row]) -> list[float]:
 def next_turns(
     rows: Sequence[Row], seconds_left: float, *, least_seconds: float = 0.0, at_once: int = 1
 ) -> list[NextTurn]:
-    """Who is trained in the next round, in order, and up to how many images.
+    """The rows to train in the next round, in order, with their numbers of images.
 
     Args:
-        rows: all of the matrix.
-        seconds_left: of the budget.
-        least_seconds: a turn takes at least so long, because each costs a start.
-        at_once: rows trained at the same time.
+        rows: all rows of the matrix.
+        seconds_left: remaining seconds of the budget.
+        least_seconds: least duration of a turn, because each has a cost for starting.
+        at_once: number of rows trained at the same time.
 
     Returns:
-        In this order; empty where nothing is left to train.
+        The turns in order; empty if nothing is left to train.
     """
     able = [number for number, row in enumerate(rows) if not row.is_done]
     if not able:
@@ -155,14 +154,14 @@ def next_turns(
 
 
 def _ends(row: Row, draws: Vector) -> Vector:
-    """Final losses of a row by its forecast; a finished one has its loss in all of them."""
+    """Draws of the final loss of a row by its forecast; constant for a finished one."""
     if row.loss is not None:
         return np.full(len(draws), row.loss)
     return row.forecast.ends(draws)
 
 
 def _first_seeds(rows: Sequence[Row]) -> set[int]:
-    """The first row of each setting that can be trained or has been."""
+    """The first row of each setting that can be trained or was trained."""
     found: dict[Hashable, int] = {}
     for number, row in enumerate(rows):
         if not row.is_out:
@@ -173,7 +172,7 @@ def _first_seeds(rows: Sequence[Row]) -> set[int]:
 def _to_finish(
     rows: Sequence[Row], told: Sequence[float], seconds: float, usual: float | None
 ) -> int | None:
-    """The best row of a group without a finished one, when it is time to finish it."""
+    """The best row of a group without a finished one, if it is time to finish it."""
     for group in dict.fromkeys(row.group for row in rows):
         own = [n for n, row in enumerate(rows) if row.group == group and not row.is_out]
         if any(rows[n].is_done for n in own):
@@ -189,7 +188,7 @@ def _to_finish(
 
 
 def _contested(rows: Sequence[Row], told: Sequence[float]) -> bool:
-    """Whether a group has two settings that may still be the best."""
+    """Whether a group has at least two settings that may still be the best."""
     open_by_group: dict[Hashable, set[Hashable]] = defaultdict(set)
     for row, chance in zip(rows, told, strict=True):
         if chance >= UNDECIDED:
@@ -204,5 +203,5 @@ def _until(row: Row, usual: float | None, least_seconds: float) -> int:
 
 
 def _known(chance: float) -> float:
-    """What cannot be told comes first: a little training tells it."""
+    """A sort key that puts unknown probabilities first: a little training makes them known."""
     return 1.1 if math.isnan(chance) else chance

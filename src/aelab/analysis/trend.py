@@ -1,8 +1,8 @@
-"""Is the loss still falling? The change over the last fifth of a run, with an interval.
+"""Tests whether the loss is still falling: its change over the last fifth, with an interval.
 
-Nothing is told beyond the run: the change is that of its own last fifth, in that length. The slope
-is taken from the last fifth alone, so an earlier fall is no trend. The noise is estimated from the
-last half, which has more points.
+Nothing is extrapolated: the change is that over the last fifth of the run. The slope is estimated
+from the last fifth alone, so an earlier fall is no trend. The noise is estimated from the last
+half, which has more points.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from aelab.analysis.curves import Curve, curve, in_blocks, judged
 from aelab.analysis.seeds import t_quantile
 from aelab.runs.record import Run
 
-#: The part of the run whose change is told, and the part that noise is estimated from.
+#: Share of the run whose change is reported, and share from which noise is estimated.
 TOLD, LOOKED_AT = 0.2, 0.5
 
-#: Fewer points than these in the last half allow no verdict.
+#: Least number of points in the last half for a verdict.
 FEWEST_POINTS = 5
 
-#: More points are averaged to so many blocks: neighbours tell little news, and time is saved.
+#: More points are averaged to this number of blocks: it saves time and loses little.
 MOST_POINTS = 80
 
-#: From so many points on, the last half may be bent twice and have a sudden step or corner.
+#: From this number of points on, the model of the last half has a cubic term, a step or a corner.
 MANY_POINTS = 13
 
-#: A step or corner is believed if it explains all but this share of what a smooth curve leaves.
+#: A step or corner is used if at most this share of the smooth curve's residual remains.
 UNEXPLAINED = 0.2
 
-#: How alike neighbouring deviations may be (first-order autocorrelation): what is tried.
+#: Values of the first-order autocorrelation of deviations that are tried.
 _LIKENESS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.87, 0.92, 0.96])
 
-#: Likenesses whose log-likelihood is so near to the best one's are all thought possible.
+#: Autocorrelations within this log-likelihood of the best one all count as possible.
 _POSSIBLE = 2.5
 
-#: A learning rate below this share of its highest: the schedule has ended.
+#: Share of the highest learning rate below which the schedule counts as ended.
 ENDED = 0.02
 
-#: Less than so many per cent is rounding, and told as 0.
+#: Changes below this many per cent are rounding errors, reported as 0.
 NOTHING = 1e-4
 
 Vector = NDArray[Any]  # of floats
@@ -52,20 +52,20 @@ Vector = NDArray[Any]  # of floats
 
 @dataclass(frozen=True)
 class Trend:
-    """Where a loss is going.
+    """The trend of a loss at the end of a run.
 
     Attributes:
         verdict: for instance `falling 1.3 % (0.9 to 1.7) in the last 10,000 images`, `rising ...`,
             `flat (-0.4 to +0.2 %) in the last 10,000 images`, `flat: the schedule has ended (...)`,
             `too few points`, or `not a number` where the curve's end is NaN or infinite.
         change: relative change over the last fifth of the run, -0.013 for 1.3 % down; None without
-            a verdict. Losses that are not all positive: relative to their median magnitude.
-        low, high: interval of `change` that holds the true one in at least 95 of 100 cases.
-        span_images: the length of the last fifth, images.
-        points: how many points of the curve were looked at.
-        first_images, last_images: the part of the curve that was looked at.
-        source: the split the points are from, `validation` or `train`.
-        schedule_ended: whether the learning rate has come down to nearly nothing.
+            a verdict. If not all losses are positive: relative to their median magnitude.
+        low, high: interval of `change` that contains the true one in at least 95 of 100 cases.
+        span_images: the length of the last fifth in images.
+        points: number of points of the curve that were used.
+        first_images, last_images: the part of the curve that was used.
+        source: the split of the points, `validation` or `train`.
+        schedule_ended: whether the learning rate has fallen to nearly 0.
     """
 
     verdict: str
@@ -81,15 +81,15 @@ class Trend:
 
     @property
     def direction(self) -> str:
-        """`falling`, `rising` or `flat`; the whole verdict where there is none of these."""
+        """`falling`, `rising` or `flat`; otherwise the whole verdict."""
         if self.change is None or self.low is None or self.high is None:
             return self.verdict
         return "flat" if self.low <= 0 <= self.high else "falling" if self.change < 0 else "rising"
 
 
 def run_trend(run: Run) -> Trend:
-    """The trend of a stored run: of its validation loss, or of the training loss where the last
-    half of the run has fewer than five validations.
+    """The trend of a stored run: of its validation loss, or of the training loss if the last half
+    of the run has fewer than five validations.
 
     Raises:
         StoreError: if the metrics are damaged.
@@ -106,7 +106,7 @@ def run_trend(run: Run) -> Trend:
 
 
 def schedule_ended(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last learning rate of training rows is nearly nothing beside their highest."""
+    """Whether the last learning rate of training rows is nearly 0 compared with the highest."""
     rates = [row["learnrate"] for row in rows if isinstance(row.get("learnrate"), int | float)]
     return bool(rates) and 0 <= rates[-1] <= ENDED * max(rates)
 
@@ -118,19 +118,19 @@ def trend(
     source: str = "",
     schedule_ended: bool = False,
 ) -> Trend:
-    """The change of a loss over the last fifth of its curve.
+    """Estimates the change of a loss over the last fifth of its curve.
 
-    The slope is the least-squares line through the last fifth of (the logarithm of) the losses. Its
-    error follows from the deviations of the last half from a smooth curve, whose neighbours may
-    resemble each other: they are a first-order autoregression, and of all likenesses that the
-    restricted likelihood allows the one with the largest error counts. A bend or a step of the
-    curve is thereby no noise.
+    The slope is that of the least-squares line through the last fifth of (the logarithm of) the
+    losses. Its error follows from the deviations of the last half from a smooth curve. Neighbouring
+    deviations may be correlated, so they are modelled as a first-order autoregression. Among all
+    autocorrelations that the restricted likelihood allows, the one with the largest error is used.
+    So a bend or a step of the curve does not count as noise.
 
     Args:
-        images: images seen, ascending.
-        losses: as many losses.
-        source: the split they are from; only noted.
-        schedule_ended: whether the learning rate has come to its end; told in the verdict.
+        images: numbers of images, ascending.
+        losses: the losses at these.
+        source: the split they are from; only stored in the result.
+        schedule_ended: whether the schedule has ended; mentioned in the verdict.
 
     Source: Patterson & Thompson 1971, Biometrika 58:545 (restricted likelihood); Prais & Winsten
     1954 (a first-order autoregression by transformed least squares).
@@ -170,10 +170,9 @@ def trend(
 
 
 def together(trends: Sequence[Trend]) -> str:
-    """One verdict for repeats: their mean change in an interval that holds all of theirs.
+    """One verdict for repeats: their mean change, with an interval that contains all of theirs.
 
-    Where they disagree in direction, how many say what: `2 falling, 1 flat`. Empty where none has
-    points enough.
+    If directions differ, it counts them: `2 falling, 1 flat`. Empty if none has enough points.
     """
     trends = [entry for entry in trends if entry.verdict != "too few points"]
     if not trends:
@@ -203,27 +202,27 @@ def together(trends: Sequence[Trend]) -> str:
 
 
 def _reach(x: Vector, y: Vector, weights: Vector) -> float:
-    """Half the length of the interval of `weights @ y`."""
+    """Half the length of the confidence interval of `weights @ y`."""
     u = 2 * (x - x.mean()) / (x[-1] - x[0])
     shape = np.vander(u, 3 if len(x) < MANY_POINTS else 4)
     if len(x) >= MANY_POINTS:
         shape = _with_corner(shape, u, y)
     if len(x) >= 2 * MANY_POINTS:
-        shape = _with_corner(shape, u, y)  # a step inside of a block leaves two
+        shape = _with_corner(shape, u, y)  # a step inside a block gives two steps
     freedom = len(x) - shape.shape[1]
     errors, likelihood = _errors(shape, y, weights)
     possible = likelihood >= likelihood.max() - _POSSIBLE
-    return t_quantile(freedom) * float(errors[possible].max()) + 1e-9  # rounding is no trend
+    return t_quantile(freedom) * float(errors[possible].max()) + 1e-9  # + rounding errors
 
 
 def _errors(shape: Vector, y: Vector, weights: Vector) -> tuple[Vector, Vector]:
-    """The standard error of `weights @ y` and the restricted log-likelihood, for each likeness."""
+    """For each autocorrelation, the standard error of `weights @ y` and the log-likelihood."""
     count, freedom = len(y), len(y) - shape.shape[1]
     likeness = _LIKENESS[:, None, None]
     joint = np.broadcast_to(
         np.column_stack([shape, y]), (len(_LIKENESS), count, shape.shape[1] + 1)
     )
-    # Whitened: each row less its predecessor's share; the first row keeps its own variance.
+    # Whitening: rho times the previous row is subtracted; the first row keeps its variance.
     white = np.concatenate(
         [np.sqrt(1 - likeness**2) * joint[:, :1], joint[:, 1:] - likeness * joint[:, :-1]], axis=1
     )
@@ -240,7 +239,7 @@ def _errors(shape: Vector, y: Vector, weights: Vector) -> tuple[Vector, Vector]:
 
 
 def _with_corner(shape: Vector, u: Vector, y: Vector) -> Vector:
-    """The columns of a smooth curve and, where one is plainly there, a step or a corner."""
+    """The columns of a smooth curve and, if clearly present, of a step or a corner."""
     basis, _ = np.linalg.qr(shape)
     rest = y - basis @ (basis.T @ y)
     steps = (u[:, None] >= u[None, 1:]).astype(float)
@@ -256,7 +255,7 @@ def _with_corner(shape: Vector, u: Vector, y: Vector) -> Vector:
 
 
 def _without_spikes(levels: Sequence[float]) -> list[float]:
-    """Single wild points inside of the curve are put back among their neighbours."""
+    """Replaces single outliers inside the curve by values of their neighbours."""
     values = np.array(levels)
     if len(values) < FEWEST_POINTS:
         return list(levels)
@@ -264,7 +263,7 @@ def _without_spikes(levels: Sequence[float]) -> list[float]:
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
     apart = np.abs(values - middle)
     wild = apart > 10 * 1.4826 * max(float(np.median(apart)), 1e-3)
-    wild[[0, -1]] = False  # nobody can tell a wild end from the beginning of something
+    wild[[0, -1]] = False  # an outlier at the end may be the start of a change
     return [float(v) for v in np.where(wild, middle, values)]
 
 

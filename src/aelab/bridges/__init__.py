@@ -1,7 +1,7 @@
-"""Runs for other people's viewers: one file a tool, each an extra, each reading the store.
+"""Exports runs to other tools: one module for each tool, each an extra that reads the store.
 
-A bridge never takes part in training. It follows the files of runs, whether they are finished or
-still grow, and hands what is new to its tool.
+A bridge is not part of training. It follows the files of runs, finished or still training, and
+exports what is new to its tool.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def _wandb(**options: object) -> Bridge:
     return WeightsAndBiases(**options)  # type: ignore[arg-type]
 
 
-#: Bridges by name; each of ours needs the extra that is called like it.
+#: Bridges by name; each bridge of aelab needs the extra with the same name.
 BRIDGES: Table[Callable[..., Bridge]] = Table(
     "bridge", "aelab.bridges", {"tensorboard": _tensorboard, "wandb": _wandb}
 )
 
 
 def make_bridge(name: str, **options: object) -> Bridge:
-    """The bridge of that name; options are those of its class.
+    """Makes the bridge with this name; options are those of its class.
 
     Raises:
-        UserError: there is none, or an option does not exist.
+        UserError: there is no such bridge or no such option.
         MissingExtra: its tool is not installed.
     """
     return BRIDGES.find(name)(**options)

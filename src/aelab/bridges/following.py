@@ -1,4 +1,4 @@
-"""What a run has to tell, from its beginning and then as it comes."""
+"""Follows the files of runs from their beginning and exports new entries."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from aelab.runs.files import is_regular
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.status import STATES
 
-#: States from which nothing more comes.
+#: States after which nothing is written any more.
 _ENDED = frozenset(STATES) - {"waiting", "running"}
-#: Stored name of a set of pictures -> the tag under which the documents looked at them.
+#: Stored name of a set of pictures -> its tag in the documents.
 _TAGS = {"heldout": "validation_reconstruction", "train": "train_reconstruction"}
 
 
 class Bridge(Protocol):
-    """What a tool must take. The clock of everything is images seen."""
+    """The interface of a bridge. The clock is always the number of images trained on."""
 
     def begin(self, run: Run) -> None:
-        """A run: its name and settings."""
+        """Starts a run, with its name and settings."""
 
     def scalars(self, run: Run, images: int, row: Mapping[str, Any]) -> None:
-        """One row of the run's metrics, with its `split`."""
+        """Exports one row of the run's metrics, with its `split`."""
 
     def picture(self, run: Run, images: int, tag: str, picture: Image.Image) -> None:
-        """Originals and reproductions at one moment."""
+        """Exports originals and reproductions at one moment."""
 
     def rewound(self, run: Run, images: int) -> None:
-        """The run was continued from an earlier state: what came after it is void."""
+        """The run was continued from an earlier state: entries after it are no longer valid."""
 
     def end(self, run: Run) -> None:
-        """Nothing more comes from this run now."""
+        """Ends a run: nothing more will be exported now."""
 
 
 @dataclass
 class HandedOver:
-    """What was handed over, and why pictures were left out."""
+    """Counts of exported rows and pictures, and the reasons for pictures left out."""
 
     runs: int = 0
     rows: int = 0
@@ -54,7 +54,7 @@ class HandedOver:
 
 @dataclass
 class _Place:
-    """How far one run has been read."""
+    """The position up to which one run has been read."""
 
     rows: int = 0
     images: int = -1
@@ -70,19 +70,19 @@ def follow(
     seconds_between: float = 2.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[HandedOver]:
-    """Hands over everything there is, and with `live` what comes, until every run has ended.
+    """Exports all entries, and with `live` also new ones until every run has ended.
 
     Args:
         runs: stored runs, finished or not.
         bridge: the tool.
-        live: go on until no run waits or trains any more.
-        seconds_between: looks at the files.
-        sleep: how to wait.
+        live: continue until no run is waiting or training.
+        seconds_between: seconds between two readings of the files.
+        sleep: function that waits.
 
     Yields:
-        What was handed over so far, after every look.
+        The counts so far, after every reading.
     """
-    runs = [run for run in runs if not isinstance(run, BrokenRun)]  # the caller told them
+    runs = [run for run in runs if not isinstance(run, BrokenRun)]  # the caller has reported them
     places = {run.folder: _Place() for run in runs}
     counts = HandedOver(runs=len(runs))
     for run in runs:
@@ -101,7 +101,7 @@ def follow(
 
 
 def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: HandedOver) -> None:
-    # The state first: what is written afterwards belongs to the next look.
+    # The state first: entries written afterwards belong to the next reading.
     place.ended = run.refresh().state in _ENDED
     rows = run.metrics()
     if len(rows) < place.rows:
@@ -124,7 +124,7 @@ def _hand_over(run: Run, bridge: Bridge, place: _Place, counts: HandedOver) -> N
 
 
 def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
-    """Images seen, tag and file of every stored row of reproductions, by images."""
+    """(images, tag, file) of every stored row of reproductions, sorted by images."""
     found = []
     for path in (run.path / "images").glob("*-*.png"):
         split, _, number = path.stem.rpartition("-")
@@ -134,7 +134,7 @@ def _stored_pictures(run: Run) -> list[tuple[int, str, Path]]:
 
 
 def _picture(run: Run, path: Path) -> Image.Image:
-    """Eight originals over their reproductions, twice.
+    """Two blocks of eight originals above their reproductions.
 
     Raises:
         DataError: a file is damaged, no picture, or lies outside the run.
@@ -159,7 +159,7 @@ def _picture(run: Run, path: Path) -> Image.Image:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """What tells runs apart, as flat values: the matrix, seed, parameters, data."""
+    """The settings of a run as flat values: matrix, seed, parameters, data."""
     record = run.record
     values: dict[str, Any] = dict(record.get("matrix") or {})
     values |= {key: record.get(key) for key in ("seed", "max_inputs", "experiment")}

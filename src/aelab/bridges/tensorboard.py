@@ -1,4 +1,4 @@
-"""TensorBoard event files, with the tags of the documents."""
+"""Writes TensorBoard event files with the tags of the documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TensorBoard:
 
     Tags are `train_loss`, `validation_loss`, `train_<term>`, `validation_<term>`,
     `train_learnrate_0_<optimiser>` and `validation_reconstruction`, as in documents 000 to 003; the
-    step is images seen. Event files that this bridge left before in a run's folder are replaced.
+    step is the number of images. Earlier event files of this bridge in a run's folder are replaced.
 
     Args:
         out: folder for `tensorboard --logdir`.
@@ -44,7 +44,7 @@ class TensorBoard:
         self._writers: dict[str, Any] = {}
 
     def begin(self, run: Run) -> None:
-        """Starts a new event file and notes the settings where TensorBoard's HPARAMS page looks."""
+        """Starts a new event file and stores the settings for TensorBoard's HPARAMS page."""
         folder = self.out / run.folder
         try:
             for old in folder.glob("events.out.tfevents.*.aelab"):
@@ -71,14 +71,14 @@ class TensorBoard:
         self._writers[run.folder].add_image(tag, np.asarray(picture), images, dataformats="HWC")
 
     def rewound(self, run: Run, images: int) -> None:
-        """A new file that voids the steps from `images` on."""
+        """Starts a new file that invalidates the steps from `images` on."""
         self._writers[run.folder].close()
         self._writers[run.folder] = self._make(
             str(self.out / run.folder), purge_step=images, filename_suffix=".aelab"
         )
 
     def end(self, run: Run) -> None:
-        """Everything is on the disk."""
+        """Closes the file."""
         self._writers[run.folder].close()
 
     def _settings(self, run: Run) -> None:
@@ -88,23 +88,23 @@ class TensorBoard:
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in settings_of(run).items()
         }
-        # Without metrics of its own: the page then offers every tag of the run.
+        # One metric is enough: the page offers every tag of the run.
         for summary in hparams(plain, {"validation_loss": 0.0}):  # type: ignore[no-untyped-call]
             self._writers[run.folder].file_writer.add_summary(summary)
 
 
 def tag_of(run: Run, split: str, name: str) -> str:
-    """The documents' name of a logged value."""
+    """The tag of a logged value in the documents."""
     if name == "learnrate":
         return f"train_learnrate_0_{optimizer_of(run)}"
     return f"{split}_{name}"
 
 
 def optimizer_of(run: Run) -> str:
-    """The optimiser's name as the run's text gives it, `Adam` by default."""
+    """The optimiser's name from the run's text, `Adam` by default."""
     try:
         content = YAML(typ="safe").load(visible(run.read_text("resolved.yml") or "")) or {}
-    except Exception:  # a stranger's text: numbers of any length, nested however deep
+    except Exception:  # the text may come from a stranger: any nesting, numbers of any length
         return "unknown"
     given = content.get("optimizer", "Adam") if isinstance(content, dict) else "Adam"
     return str(next(iter(given)) if isinstance(given, dict) and given else given)

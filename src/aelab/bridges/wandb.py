@@ -1,4 +1,4 @@
-"""Weights & Biases, with the names that are usual there: `train_loss`, `val_kld`, `iteration`."""
+"""Exports to Weights & Biases, with its usual names: `train_loss`, `val_kld`, `iteration`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _NOT_CURVES = frozenset({"split", "images"})
-#: Our words -> the usual ones.
+#: Our names of splits -> those usual in Weights & Biases.
 _SPLITS = {"validation": "val", "train": "train"}
 _TERMS = {"kl": "kld", "legacy_kl": "kld"}
 
@@ -24,13 +24,13 @@ _TERMS = {"kl": "kld", "legacy_kl": "kld"}
 class WeightsAndBiases:
     """Logs runs to Weights & Biases: `train_loss`, `val_loss`, `val_kld`, ... and `iteration`.
 
-    One run of ours is one of theirs, with an id made of its identity and place, so that calling
-    again continues it. `iteration` is images seen, the x axis of every curve.
+    Each run becomes one run there, with an id from its identity and place, so that a second export
+    continues it. `iteration` is the number of images, the x axis of every curve.
 
     Args:
         project: name of the project.
         mode: `offline` writes files that `wandb sync` uploads; `online` needs an account.
-        out: folder for the files, below which wandb makes its own.
+        out: folder for the files; wandb makes a subfolder in it.
 
     Raises:
         MissingExtra: the package wandb is not installed.
@@ -55,7 +55,7 @@ class WeightsAndBiases:
         self._runs: dict[str, Any] = {}
 
     def begin(self, run: Run) -> None:
-        """Opens their run, named after the folder, its config the settings of ours."""
+        """Opens the run in wandb, named after the folder, with our settings as config."""
         self.out.mkdir(parents=True, exist_ok=True)
         theirs = self._wandb.init(
             project=self.project,
@@ -89,11 +89,11 @@ class WeightsAndBiases:
         self._runs[run.folder].log({tag: shown, "iteration": images})
 
     def rewound(self, run: Run, images: int) -> None:
-        """Their history cannot be cut; the curves show both, and a note says from where."""
+        """Logs the restart, because wandb's history cannot be cut; the curves show both parts."""
         self._runs[run.folder].log({"continued_from": images, "iteration": images})
 
     def end(self, run: Run) -> None:
-        """Everything is written (offline) or uploaded."""
+        """Finishes the run: waits until all is written (offline) or uploaded."""
         ended_well = run.state in ("finished", "running", "waiting")
         self._runs.pop(run.folder).finish(exit_code=0 if ended_well else 1)
         if not self._runs:
@@ -101,6 +101,6 @@ class WeightsAndBiases:
 
 
 def id_of(run: Run) -> str:
-    """A stable id of at most 16 characters, other for a run of the same text elsewhere."""
+    """A stable id of at most 16 characters; differs for the same text in another place."""
     text = f"{run.record.get('identity')} {run.folder}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""Every name a block may use, and what may be done with the things those names make.
+"""All names that blocks may use, and the attributes they may read of the objects made by them.
 
     names()        name -> part: data sets, models, losses, lists of torch, nn, F, math, torchvision
-    attributes()   exact type -> what a block may read of it
+    attributes()   exact type -> attributes that a block may read
     CallLog        each call of a part in order, with its arguments, defaults included
 
 The parts come from the tables of the rooms, from installed packages, and from `register`.
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
 __all__ = ["CallLog", "Part", "attributes", "is_data_part", "names", "parts_in_blocks", "register"]
 
-#: Kinds of parts of which ours read no files, unless they say `reads_files`.
+#: Kinds of parts that read no files, unless a part of aelab sets `reads_files`.
 _READ_NO_FILES = ("model part", "helper", "loss")
 
-#: What blocks may read of objects of registered classes, beside their `block_attributes`.
+#: Attributes that blocks may read of registered classes, besides their `block_attributes`.
 _OWN_ATTRIBUTES: dict[type, frozenset[str]] = {}
 
 
 def register(
     name: str, part: Any, attributes: Iterable[str] = (), *, kind: str = "model part"
 ) -> None:
-    """Make a part of one's own usable by name, under the same checks as ours.
+    """Registers your own part by name, with the same checks as aelab's parts.
 
     Args:
-        name: how files call it.
+        name: its name in files.
         part: a class or function with annotated keyword arguments.
-        attributes: what blocks may read of the objects it makes.
-        kind: what it is, one of `aelab.parts.kinds()`: a `model part` or a `data set`, which blocks
-            call; or a kind that a key of the file or a verb names.
+        attributes: attributes that blocks may read of the objects it makes.
+        kind: one of `aelab.parts.kinds()`: a `model part` or a `data set`, which blocks call, or a
+            kind that is used by a key of the file or by a verb.
 
     Raises:
-        ConfigError: the name is no name, or is taken already; an unknown kind.
+        ConfigError: the name is no valid name or is already used, or the kind is unknown.
     """
     table = table_of(kind)
     if kind in CALLED_IN_BLOCKS:
@@ -65,13 +65,13 @@ def register(
 
 
 def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[str, Any]:
-    """Name -> what a block finds under it: a checked `Part`, or a frozen list of names.
+    """Name -> its value in blocks: a checked `Part`, or a frozen list of names.
 
     Args:
-        log: receives every call of a part.
-        reading: the folders that data parts may read, however late a function of a block calls
-            them; left out: those in force now, and where nothing is restricted, only `AELAB_DATA`
-            and the cache.
+        log: records every call of a part.
+        reading: the folders that data parts may read, even if a function of a block calls them
+            later. If left out: the current folders, or without a restriction only `AELAB_DATA` and
+            the cache.
     """
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
@@ -87,7 +87,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
 
 
 def parts_in_blocks() -> Mapping[str, Any]:
-    """Name -> class or function that blocks call: ours, of installed packages, registered ones."""
+    """Name -> class or function for blocks: of aelab, of installed packages, or registered."""
     found: dict[str, Any] = {}
     for kind in CALLED_IN_BLOCKS:
         found |= table_of(kind)
@@ -97,10 +97,10 @@ def parts_in_blocks() -> Mapping[str, Any]:
 def attributes() -> Mapping[type, frozenset[str]]:
     """Exact type -> the rights of a block: attribute names, `[]`, `for`, `with` (see `guards`).
 
-    A class that is a part says what else a block may read of its objects by its class attribute
-    `block_attributes`, ours as those of wings and packages.
+    A class that is a part lists further attributes that blocks may read in its class attribute
+    `block_attributes`.
     """
-    parts = parts_in_blocks()  # first: wings and packages bring types with their modules
+    parts = parts_in_blocks()  # first: importing optional parts and packages adds types
     rows: dict[type, frozenset[str]] = {**CORE_ATTRIBUTES, **library_attributes()}
     for row in (_room_attributes(), _OWN_ATTRIBUTES):
         for part, rights in row.items():
@@ -115,17 +115,17 @@ def attributes() -> Mapping[type, frozenset[str]]:
 
 
 def is_data_part(name: str) -> bool:
-    """Whether the part of that name is a data set: its pixels, not its arguments, make a result."""
+    """Whether the part is a data set, which is identified by its pixels, not by its arguments."""
     prefixes = ("VT.", "torchvision.datasets.")
     return name in DATASETS or name in COMBINATORS or name.startswith(prefixes)
 
 
 def _room_attributes() -> dict[type, frozenset[str]]:
-    """What the rooms say of their own types; every kind of data set has the same methods."""
+    """The attributes of aelab's own types; all kinds of data sets have the same methods."""
     for table in (DATASETS, COMBINATORS, TORCHVISION_DATASETS):
-        list(table.values())  # loads the kinds of data set that wings and packages bring
+        list(table.values())  # loads the kinds of data set of optional parts and packages
     kinds: list[type] = [Dataset]
-    for kind in kinds:  # grows while it is walked
+    for kind in kinds:  # subclasses are appended during the loop
         kinds += kind.__subclasses__()
     kinds = [kind for kind in kinds if not inspect.isabstract(kind)]
     shared = frozenset({"shape", *METHODS})
@@ -133,7 +133,7 @@ def _room_attributes() -> dict[type, frozenset[str]]:
 
 
 def _wrap(item: Any, log: CallLog) -> Any:
-    """A library's item for blocks: callables as parts, lists of names recursively."""
+    """Prepares a library's item for blocks: callables become parts, lists of names recursively."""
     if isinstance(item, FrozenModule):
         return item.map(lambda value: _wrap(value, log))
     return Part(item.name, item.target, log) if isinstance(item, Part) else item
@@ -149,7 +149,7 @@ def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:
 
 
 def _index(found: Mapping[str, Any]) -> dict[str, Part]:
-    """Every part by its full name, those inside of lists of names included."""
+    """All parts by full name, including those inside lists of names."""
     index: dict[str, Part] = {}
     for item in found.values():
         if isinstance(item, FrozenModule):

@@ -1,7 +1,7 @@
 """The call log: every call of a part while a run's blocks are evaluated.
 
-It keeps old runs what they were. Reopening a run evaluates its text again; arguments that the text
-leaves out come from the log, so a default that has changed since does not change the run.
+It keeps old runs unchanged. Reopening a run evaluates its text again; arguments that the text
+leaves out come from the log, so a default that changed in the meantime does not change the run.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class CallLog:
-    """Calls in order, each with its bound arguments, defaults included.
+    """Calls in order, each with its bound arguments, including defaults.
 
     Args:
-        recorded: the log of an earlier evaluation of the same text, from `to_json`; None records
+        recorded: the log of an earlier evaluation of the same text, from `to_json`. None records
             a new one.
 
     Raises:
-        ConfigError: in `enter` and `finish`, when the calls differ from the recorded ones.
+        ConfigError: in `enter` and `finish`, if the calls differ from the recorded ones.
     """
 
     def __init__(self, recorded: Sequence[Mapping[str, Any]] | None = None) -> None:
@@ -40,16 +40,16 @@ class CallLog:
         return len(self._calls)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain dictionaries: name, arguments, and which of them the text gave."""
+        """Plain dictionaries: name, arguments, and the arguments given in the text."""
         return [dict(call) for call in self._calls]
 
     def enter(
         self, name: str, arguments: MutableMapping[str, Any], given: Sequence[str]
     ) -> int | None:
-        """Note a call; in a replay, fill the arguments that were not given from the record.
+        """Records a call; in a replay, fills arguments that were not given from the record.
 
         Returns:
-            The number of the call, None once the log is finished.
+            The number of the call; None after the log is finished.
         """
         if not self.open:
             return None
@@ -61,12 +61,12 @@ class CallLog:
         return number
 
     def leave(self, number: int, result: Any) -> None:
-        """Remember what a call made, so that later arguments can name it."""
+        """Stores the result of a call, so that later arguments can refer to it."""
         if not isinstance(result, str | int | float | bool | type(None)):
             self._results[id(result)] = (number, result)
 
     def finish(self) -> None:
-        """All blocks are evaluated: later calls (inside data functions) are not logged."""
+        """Ends the log after all blocks: later calls (inside data functions) are not logged."""
         self.open = False
         self._results.clear()
         if self.recorded is not None and len(self._calls) < len(self.recorded):
@@ -113,7 +113,7 @@ class CallLog:
         return {"object": type(value).__name__}
 
     def _decode(self, value: Any) -> tuple[bool, Any]:
-        """(whether a value can be made again from the record, the value)."""
+        """(whether the value can be restored from the record, the value)."""
         if isinstance(value, list):
             items = [self._decode(item) for item in value]
             return all(known for known, _ in items), [item for _, item in items]

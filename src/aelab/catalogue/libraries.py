@@ -1,7 +1,7 @@
-"""Frozen lists of names of torch, nn, F and torchvision: exactly what blocks may use of them.
+"""Frozen lists of the names of torch, nn, F and torchvision that blocks may use.
 
-No module object is ever exposed. What is not listed does not exist for a block, `torch.load`,
-`torch.save`, `torch.hub`, `torch.jit`, `torch.ops` and `torch.utils` among them.
+No module object is exposed. Names that are not listed do not exist for a block, for instance
+`torch.load`, `torch.save`, `torch.hub`, `torch.jit`, `torch.ops` and `torch.utils`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ log_softmax logsigmoid max_pool2d mish mse_loss normalize one_hot pad pixel_shuf
 relu relu6 selu sigmoid silu smooth_l1_loss softmax softplus softsign tanh
 """.split()
 
-#: What a block may do with a tensor: shapes, arithmetic, types. Nothing that reaches its memory.
+#: Attributes of tensors for blocks: shapes, arithmetic, types. None gives access to memory.
 TENSOR_RIGHTS = frozenset(
     """
     [] abs all amax amin any argmax argmin bool ceil chunk clamp clamp_max clamp_min clone
@@ -63,8 +63,8 @@ TENSOR_RIGHTS = frozenset(
     """.split()
 )
 
-#: What a block may do with every module: look at its parameters and parts, never `apply`, hooks,
-#: `register_*`, `load_state_dict`, or an attribute of `torch`'s own that is not listed.
+#: Attributes of every module for blocks: its parameters and submodules, but not `apply`, hooks,
+#: `register_*`, `load_state_dict`, or other attributes of torch.
 MODULE_RIGHTS = frozenset("children eval parameters requires_grad_ train".split())
 
 _CONTAINER_RIGHTS = frozenset({"[]", "for"})
@@ -72,7 +72,7 @@ _CONTAINER_RIGHTS = frozenset({"[]", "for"})
 
 @cache
 def libraries() -> Mapping[str, FrozenModule]:
-    """The five lists by the names that blocks use; callables inside are `Part`s without a log."""
+    """The five lists by their names in blocks; callables inside are `Part`s without a log."""
     layers = FrozenModule(
         "torch.nn", {name: Part(f"nn.{name}", getattr(nn, name)) for name in _MODULES}
     )
@@ -84,7 +84,7 @@ def libraries() -> Mapping[str, FrozenModule]:
     torch_names: dict[str, Any] = {
         name: Part(f"torch.{name}", _plain(name, getattr(torch, name))) for name in _TORCH
     }
-    # Memory as it was found may hold what other work of the process left there.
+    # Uninitialised memory may hold data of other work in the process.
     torch_names["empty"] = Part("torch.empty", _plain("empty", torch.zeros))
     torch_names |= {name: getattr(torch, name) for name in _DTYPES}
     transforms = FrozenModule(
@@ -122,24 +122,24 @@ def library_attributes() -> dict[type, frozenset[str]]:
 
 
 def _plain(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
-    """A built-in of torch as a Python function; classes stay what they are."""
+    """Wraps a built-in of torch in a Python function; classes are returned unchanged."""
     if isinstance(target, type):
         return target
 
     @wraps(target)
     def call(*args: Any, **kwargs: Any) -> Any:
-        """The built-in itself, whose signature and defaults stay its own."""
+        """Calls the built-in, which checks its own signature."""
         return target(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
-    # torch's annotations of functions are those of one overload (`size: int` of interpolate, which
-    # takes pairs as well): torch itself judges the values.
+    # torch annotates only one overload of a function (`size: int` of interpolate, which also takes
+    # pairs), so torch itself checks the values.
     call.__annotations__ = {}
     return call
 
 
 def _torchvision() -> FrozenModule:
-    """The little of torchvision that old files use, over our own parts; it is never imported."""
+    """The names of torchvision in old files, implemented by aelab's parts; it is never imported."""
     names = ("DEFAULT", *RESNET18)
     weights = FrozenModule("ResNet18_Weights", {name: name for name in names})
     transforms = {name: Part(f"VT.{name}", target) for name, target in TRANSFORMS.items()}

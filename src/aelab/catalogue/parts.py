@@ -1,6 +1,6 @@
-"""A part: a class or function of the lab, called with checked arguments.
+"""A part: a class or function that is called with checked arguments.
 
-The signature is the schema: names, defaults and annotations of the target decide what is accepted.
+The signature is the schema: names, defaults and annotations of the target define valid arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
     from aelab.roots import Roots
 
-#: Arguments that no block may give: they choose devices, or write into memory that others hold.
+#: Arguments that blocks may not give: they choose devices or write into memory of others.
 _WITHHELD = {
     "device": "leave it out: a loss is on the device of its images",
     "out": "leave it out, and use the result",
@@ -29,15 +29,15 @@ _WITHHELD = {
 
 
 class Part:
-    """A callable with a name. Blocks can call it and hand it on, and nothing else.
+    """A callable with a name. Blocks can only call it or pass it as an argument.
 
     Args:
-        name: what messages and the call log say, for instance `nn.Linear`.
+        name: its name in messages and the call log, for instance `nn.Linear`.
         target: class or function.
-        log: receives the call with all its arguments.
-        reading: the folders that its calls may read, whenever they happen: a block may keep the
-            part in a function that runs long after the block. Handed on as an argument, such a part
-            stays what it is.
+        log: records the call with all its arguments.
+        reading: the folders that its calls may read at any time: a block may keep the part in a
+            function that runs long after the block. Passed as an argument, such a part is not
+            unwrapped.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Part:
             raise ConfigError(f"{self.name}: {error}") from error
         if entry is not None and self.log is not None:
             self.log.leave(entry, result)
-        # A part that gives an argument back must not give the bare class or function.
+        # A part that returns one of its arguments must not return the bare class or function.
         return next((part for part in handed_on if part.target is result), result)
 
     def call_target(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The call itself, under the roots of this part if it has any."""
+        """Calls the target, under the roots of this part if it has any."""
         if self.reading is None:
             return self.target(*args, **kwargs)
 
@@ -89,10 +89,10 @@ class Part:
             return self.target(*args, **kwargs)
 
     def enter(self, arguments: dict[str, Any], given: list[str]) -> int | None:
-        """Note the call in the log; arguments that the text left out may be replaced there."""
+        """Records the call in the log, which may replace arguments that the text left out."""
         return None if self.log is None else self.log.enter(self.name, arguments, given)
 
-    # The three below serve plain Python (--trust); restricted code never gets to them.
+    # The three below are for plain Python (--trust); restricted code cannot reach them.
 
     def __getattr__(self, name: str) -> Any:
         if name in ("target", "name", "log", "reading"):
@@ -107,7 +107,7 @@ class Part:
 
     @cached_property
     def signature(self) -> inspect.Signature | None:
-        """Of the target, without what blocks may not give; None where it has none (built-ins)."""
+        """The target's signature without withheld arguments; None if it has none (built-ins)."""
         try:
             full = inspect.signature(self.target)
         except (TypeError, ValueError):
@@ -118,7 +118,7 @@ class Part:
             if parameter.name in _WITHHELD:
                 withheld = True
             elif withheld and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-                # By position it would land in the place of the withheld one.
+                # By position it would take the place of the withheld argument.
                 kept.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             else:
                 kept.append(parameter)
@@ -126,7 +126,7 @@ class Part:
 
     @cached_property
     def hints(self) -> Mapping[str, Any]:
-        """Argument -> annotation; empty where they cannot be resolved."""
+        """Argument -> annotation; empty if annotations cannot be resolved."""
         target: Any = self.target
         if isinstance(target, type):
             target = inspect.getattr_static(target, "__init__")
@@ -136,10 +136,10 @@ class Part:
             return {}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-        """The call's arguments by name, checked and fitted to their annotations.
+        """Binds the call's arguments by name, checks them and converts them to their annotations.
 
         Raises:
-            ConfigError: unknown, missing, superfluous or unfit argument.
+            ConfigError: an unknown, missing, superfluous or invalid argument.
         """
         assert self.signature is not None
         self.check_names(kwargs)
@@ -155,7 +155,7 @@ class Part:
         return bound
 
     def check_names(self, kwargs: Mapping[str, Any]) -> None:
-        """Raise ConfigError, with the nearest name, for a keyword that the part does not take."""
+        """Raise ConfigError, with the most similar name, for an unknown keyword."""
         self.refuse_withheld(kwargs)
         assert self.signature is not None
         parameters = self.signature.parameters.values()
@@ -171,7 +171,7 @@ class Part:
                 raise ConfigError(f"{self.name}: no argument '{name}'{listed}{near}")
 
     def refuse_withheld(self, kwargs: Mapping[str, Any]) -> None:
-        """Raise ConfigError for a keyword that no block may give."""
+        """Raise ConfigError for a keyword that blocks may not give."""
         for name in kwargs:
             if name in _WITHHELD:
                 raise ConfigError(
@@ -179,7 +179,7 @@ class Part:
                 )
 
     def fitted(self, name: str, value: Any) -> Any:
-        """`value` for the argument `name`: lists become tuples where tuples are meant."""
+        """Converts `value` for the argument `name`: lists become tuples if tuples are expected."""
         annotation = self.hints[name]
         ok, fitting = fit_annotation(value, annotation)
         if not ok:
@@ -191,7 +191,7 @@ class Part:
         return fitting
 
     def usage(self) -> str:
-        """The arguments as one types them: `shape, code_size, kernel_size=3`."""
+        """The arguments as text: `shape, code_size, kernel_size=3`."""
         assert self.signature is not None
         return ", ".join(
             p.name if p.default is p.empty else f"{p.name}={_shown(p.default)}"
@@ -200,9 +200,9 @@ class Part:
 
 
 def unwrapped(value: Any) -> Any:
-    """Parts handed on as arguments become the class or function itself (`act_fn=nn.GELU`).
+    """Replaces parts passed as arguments by the class or function itself (`act_fn=nn.GELU`).
 
-    Parts that read files stay parts: whoever calls them later is still under their roots.
+    Parts that read files stay parts, so that later calls are still restricted to their roots.
     """
     if isinstance(value, Part):
         return value.target if value.reading is None else value
@@ -214,7 +214,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def refuse_uncalled(value: Any, where: Where) -> None:
-    """Where something that a part makes is wanted, and the part itself was written.
+    """Raises if a part itself is given where the result of calling it is expected.
 
     Raises:
         ConfigError: `value` is a part that was not called.
@@ -232,7 +232,7 @@ def _shown(default: Any) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """Texts that an annotation lists."""
+    """The texts listed in an annotation (`Literal`)."""
     if typing.get_origin(annotation) is typing.Literal:
         return [text for text in typing.get_args(annotation) if isinstance(text, str)]
     return [text for inner in typing.get_args(annotation) for text in _choices(inner)]

@@ -1,4 +1,4 @@
-"""The command line: verbs become calls of `aelab.lab`. The only room that prints or exits.
+"""The command line: verbs call `aelab.lab`. The only package that prints or exits.
 
-Heavy rooms are imported inside the verb that needs them, so that `aelab --help` stays instant.
+Slow packages are imported inside the verb that needs them, so that `aelab --help` stays fast.
 """

@@ -67,7 +67,7 @@ def evaluate(
 
 
 def evaluated_json(found: list[Evaluated]) -> str:
-    """A list of runs, each with values, what was skipped and why, and problems."""
+    """JSON list of runs, each with values, skipped metrics with reasons, and problems."""
     rows = [
         {
             "run": entry.run.folder,
@@ -88,7 +88,7 @@ def evaluated_json(found: list[Evaluated]) -> str:
 
 
 def evaluated_text(found: list[Evaluated]) -> str:
-    """One column a run where there are few, else one row a run; then what was skipped."""
+    """A table with a column (few runs) or a row for each run, then the skipped metrics."""
     measured = [entry for entry in found if entry.values]
     keys = list(dict.fromkeys(key for entry in measured for key in entry.values))
     cells = {key: [_number(entry.values.get(key)) for entry in measured] for key in keys}
@@ -110,7 +110,7 @@ def evaluated_text(found: list[Evaluated]) -> str:
         f"note: {note} ({len(folders)} of {len(found)} runs)" for note, folders in notes.items()
     ]
     without = [entry.run.folder for entry in found if entry.problem]
-    if without:  # each was told why when its turn came
+    if without:  # the reason was shown for each run
         lines.append(f"not measured: {len(without)} of {len(found)} runs: {', '.join(without)}")
     return "\n".join([text, *over, *lines]) if measured else "\n".join(lines)
 

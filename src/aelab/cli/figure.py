@@ -70,7 +70,7 @@ def figure(
 
 
 def _names_several(run: str) -> bool:
-    """Whether an argument stands for several runs: a glob, or an experiment file."""
+    """Whether an argument means several runs: a glob, or an experiment file."""
     return any(sign in run for sign in "*?[") or run.endswith((".yml", ".yaml"))
 
 

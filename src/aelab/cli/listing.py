@@ -1,4 +1,4 @@
-"""Plans and data sets as text and JSON."""
+"""Formats plans and data sets as text and JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def plan_json(plan: Plan) -> str:
-    """A list of runs, each with name, matrix values, parameters, costs and findings.
+    """JSON list of runs, each with name, matrix values, parameters, costs and findings.
 
-    Each run has the findings of the whole file too. `problems` and `notes` are their texts.
-    `losses` is there as in `aelab table --json`, and empty: nothing has been trained.
+    Each run also has the findings of the whole file. `problems` and `notes` are their texts.
+    `losses` is included as in `aelab table --json`, but empty: nothing has been trained.
     """
     entries = [
         {
@@ -62,7 +62,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def _time_of(good: list[RunPlan]) -> str:
-    """How long the possible runs take together, as far as their ends are known."""
+    """The total time of the possible runs, as far as their ends are known."""
     trained = [run for run in good if not run.same_as]
     known = [run.estimated_seconds for run in trained if run.estimated_seconds is not None]
     if not known:
@@ -102,7 +102,7 @@ def _whose(plan: Plan, problem: str) -> str:
 
 
 def data_json(shown: dict[str, Any]) -> str:
-    """A list of data sets; one with its statistics where one was asked for."""
+    """JSON list of data sets, or of the requested one with its statistics."""
     return json.dumps(shown.get("datasets", [shown]), indent=2, default=str)
 
 

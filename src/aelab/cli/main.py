@@ -57,7 +57,7 @@ from aelab.parts import Table
 if TYPE_CHECKING:
     from aelab.execute.events import Event
 
-#: Verbs that wings and packages bring, by name.
+#: Verbs of optional parts and packages, by name.
 VERBS: Table[Callable[..., None]] = Table("verb", "aelab.verbs", {})
 
 app = typer.Typer(
@@ -225,7 +225,7 @@ def run(
 
 
 def _seconds(given: str | None) -> float | None:
-    """`90s`, `30m`, `1.5h`, `2d` as seconds."""
+    """Converts `90s`, `30m`, `1.5h`, `2d` to seconds."""
     if given is None:
         return None
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -244,7 +244,7 @@ def _seconds(given: str | None) -> float | None:
 
 
 def _chance(given: str | None) -> float | None:
-    """`1%`, `1 %` or `0.01` as 0.01."""
+    """Converts `1%`, `1 %` or `0.01` to 0.01."""
     if given is None:
         return None
     text = given.strip()
@@ -261,12 +261,12 @@ def _chance(given: str | None) -> float | None:
     return chance
 
 
-#: Exit code where nothing failed and other processes still train some runs: "try later".
+#: Exit code if nothing failed and other processes still train some runs: "try later".
 HELD = 75
 
 
 def _follow(events: Iterator[Event], *, quiet: bool, text: bool) -> int:
-    """Draws a matrix to its end and says how to go on; the exit code but for that of a signal."""
+    """Shows a matrix until its end and how to continue; returns the exit code, except signals'."""
     code, told = 0, False
     try:
         for event in show_progress(events, quiet=quiet, text=text):
@@ -484,8 +484,8 @@ app.command()(figure)
 app.command()(show)
 for _use in (encode, reconstruct, neighbours, sample, interpolate):
     app.command()(_use)
-# Verbs of wings and packages: functions with the annotations of typer. They are imported for every
-# call, so that help lists them, and must be light: torch is imported inside of them.
+# Verbs of optional parts and packages: functions with the annotations of typer. They are imported
+# in every call, so that help lists them, and must be fast: they import torch inside.
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
 
@@ -517,7 +517,7 @@ def schema() -> None:
 
 
 def _changes(given: list[str] | None) -> dict[str, Any]:
-    """`["batch_size=128"]` as `{"batch_size": 128}`, typed as in a file."""
+    """Converts `["batch_size=128"]` to `{"batch_size": 128}`, typed as in a file."""
     changes = {}
     for text in given or []:
         key, sign, value = text.partition("=")
@@ -528,7 +528,7 @@ def _changes(given: list[str] | None) -> dict[str, Any]:
 
 
 def _jobs(text: str) -> int | None:
-    """`auto` as None, or a number."""
+    """Converts `auto` to None, other texts to a number."""
     if text == "auto":
         return None
     if not text.isdecimal() or not 0 < int(text) < 10_000:
@@ -537,19 +537,19 @@ def _jobs(text: str) -> int | None:
 
 
 def _array(options: list[str] | None, tasks: int | None) -> Array:
-    """How to submit this very command to Slurm."""
+    """The job array that runs this same command on Slurm."""
     words = [word for text in options or () for word in shlex.split(text)]
     given = (word if word.startswith("-") else f"--{word}" for word in words)
     return Array(tuple(given), command_of(sys.argv[1:]), tasks)
 
 
 def _cluster(address: str | None, runs: int | None, needs: list[str] | None) -> Cluster:
-    """Which Ray cluster, and what a run needs there."""
+    """The Ray cluster, and the resources of a run there."""
     return Cluster.of(address or "auto", runs, needs or ())
 
 
 def _size(option: str, text: str | None) -> int | tuple[int, int] | None:
-    """`32` or `32x16` (height x width)."""
+    """Converts `32` or `32x16` (height x width) to a size."""
     if text is None:
         return None
     sides = text.lower().split("x")
@@ -559,14 +559,14 @@ def _size(option: str, text: str | None) -> int | tuple[int, int] | None:
 
 
 def _same_command() -> str:
-    """The command that goes on: without what would throw the stored results away."""
+    """The command to continue with: without options that would delete stored results."""
     kept = [word for word in sys.argv[1:] if word not in ("--restart", "--retry-failed")]
     return shlex.join(["aelab", *kept])
 
 
 @contextmanager
 def _progress_line(what: str) -> Iterator[None]:
-    """A spinner on a terminal, nothing elsewhere."""
+    """Context manager: shows a spinner on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -576,10 +576,10 @@ def _progress_line(what: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Entry point: runs a verb; a mistake of the user ends in one message, never a traceback."""
+    """Entry point: runs a verb; a mistake of the user gives one message, never a traceback."""
     as_json = mistakes.asks_for_json(sys.argv[1:])
     try:
-        # Only an answer may stand on a standard output that a program reads.
+        # A program may read standard output, so only the answer goes there.
         with answers_only() if as_json else nullcontext():
             code = _run(as_json)
     except AelabError as error:
@@ -592,14 +592,14 @@ def main() -> None:
 
 
 def _run(as_json: bool) -> int:
-    """The verb's exit code; what is wrong with the options is said here."""
+    """Runs the verb and returns its exit code; reports wrong options."""
     words = with_address(sys.argv[1:])
     if not as_json:
         app(words)
     try:
         return int(app(words, standalone_mode=False) or 0)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # of click, or of the copy that typer brings
+        if not hasattr(error, "format_message"):  # not of click, nor of the copy inside typer
             raise
         error.show()  # type: ignore[attr-defined]
         with spoken():

@@ -1,4 +1,4 @@
-"""How a verb ends that could not do what was asked: in words, and as JSON where that was asked."""
+"""Reports errors of verbs as text, and as JSON if that was requested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from aelab._version import __version__
 from aelab.errors import AelabError, Problems, in_words, visible
 
-#: Shows the traceback of an error in aelab itself, instead of writing it to a file.
+#: Environment variable: show the traceback of an error in aelab, instead of writing a file.
 SHOW = "AELAB_TRACEBACK"
 _LESS_MEMORY = "take fewer images (--limit) or fewer runs at once, or close other programs"
 
@@ -25,7 +25,7 @@ def asks_for_json(words: Sequence[str]) -> bool:
 
 
 def print_error(error: AelabError, *, as_json: bool) -> int:
-    """Says what is wrong on standard error, and as JSON on standard output; the exit code."""
+    """Prints an error to standard error, and as JSON to standard output; returns the exit code."""
     print(f"aelab: {error}", file=sys.stderr)
     if as_json:
         errors = error.errors if isinstance(error, Problems) else [error]
@@ -34,13 +34,13 @@ def print_error(error: AelabError, *, as_json: bool) -> int:
 
 
 def tell_usage(message: str, *, as_json: bool) -> None:
-    """A wrong option or argument, which is told in words already, as JSON too."""
+    """Prints a wrong option or argument as JSON, after the message on standard error."""
     if as_json:
         _print_json([_entry(AelabError(message, hint="see: aelab VERB --help"))], 2)
 
 
 def tell_own_fault(error: BaseException, *, as_json: bool) -> int:
-    """An error in aelab itself: one line, and the details in a file to send along; exit code 1."""
+    """Reports an error in aelab itself: one line, and details in a file; returns exit code 1."""
     if isinstance(error, MemoryError):
         return print_error(AelabError("out of memory", hint=_LESS_MEMORY), as_json=as_json)
     if os.environ.get(SHOW):
@@ -55,7 +55,7 @@ def tell_own_fault(error: BaseException, *, as_json: bool) -> int:
 
 
 def _details(error: BaseException) -> str:
-    """The path of a new file that holds command, version and traceback."""
+    """Writes command, version and traceback to a new file and returns its path."""
     head = f"aelab {__version__}, Python {sys.version.split()[0]}\n{' '.join(sys.argv)}\n\n"
     try:
         handle, path = tempfile.mkstemp(prefix="aelab-error-", suffix=".txt")

@@ -20,14 +20,14 @@ Sources = Annotated[
 
 
 class XAxis(StrEnum):
-    """What the x axis counts."""
+    """The unit of the x axis."""
 
     images = "images"
     seconds = "seconds"
 
 
 class Split(StrEnum):
-    """Which images of a run."""
+    """A set of images of a run."""
 
     train = "train"
     validation = "validation"
@@ -65,9 +65,9 @@ Out = Annotated[
 
 
 def with_address(words: Sequence[str]) -> list[str]:
-    """The words of a command, with an address for `--ray` where it stands alone.
+    """The words of a command, with the address `auto` added to a bare `--ray`.
 
-    typer has no options whose value may be left out. An address is `auto`, `local` or has a colon.
+    typer has no options with an optional value. An address is `auto`, `local` or has a colon.
     """
     found: list[str] = []
     for word, following in zip(words, [*words[1:], ""], strict=True):

@@ -1,4 +1,4 @@
-"""Writing what a verb has to say: to standard output, or to a file."""
+"""Writes the answer of a verb to standard output or to a file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, TextIO
 from aelab.errors import UserError, visible
 from aelab.outputs import replacing, write_output
 
-#: Standard output while everything but answers goes to standard error.
+#: The real standard output, while everything except answers goes to standard error.
 _answers: list[TextIO] = []
 
 
 @contextlib.contextmanager
 def answers_only() -> Iterator[None]:
-    """Whatever is printed inside, by blocks of a file above all, goes to standard error.
+    """Context manager: sends everything printed inside, above all by blocks, to standard error.
 
-    What `write` writes does not.
+    The output of `print_or_write` still goes to standard output.
     """
     _answers.append(sys.stdout)
     try:
@@ -31,14 +31,14 @@ def answers_only() -> Iterator[None]:
 
 
 def spoken() -> contextlib.AbstractContextManager[object]:
-    """Where answers go, also inside of `answers_only`."""
+    """Context manager: prints to the real standard output, also inside `answers_only`."""
     return contextlib.redirect_stdout(_answers[-1] if _answers else sys.stdout)
 
 
 def print_or_write(text: str, out: Path | None, *, force: bool = False) -> None:
     """Prints `text`, or writes it to `out` and prints its path.
 
-    A reader who has seen enough (`aelab table | head`) is no error.
+    A closed pipe (`aelab table | head`) is no error.
 
     Raises:
         UserError: the system refuses (full disk, permissions), or `out` is a file that aelab did
@@ -58,11 +58,11 @@ def print_or_write(text: str, out: Path | None, *, force: bool = False) -> None:
 
 
 def tell_damage(found: Sequence[Any], *, listed: bool = False) -> None:
-    """Says on standard error what of the stored runs could not be read, once each.
+    """Reports damage of stored runs on standard error, once each.
 
     Args:
-        found: runs that a verb has looked at.
-        listed: what the verb has written names the unreadable ones already.
+        found: the runs that a verb has read.
+        listed: the verb's output already lists the unreadable runs.
     """
     for run in found:
         problem = getattr(run, "problem", None)
@@ -76,7 +76,7 @@ def tell_damage(found: Sequence[Any], *, listed: bool = False) -> None:
 
 
 def _drop_the_rest() -> None:
-    """Standard output goes nowhere from here on, or Python would try again when it ends."""
+    """Discards further standard output, which Python would otherwise flush again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

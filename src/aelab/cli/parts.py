@@ -42,7 +42,7 @@ def parts(
 
 
 def _rows(kind: str | None) -> list[dict[str, str]]:
-    """`{kind, name, description, package}` of every part, or of those of one kind."""
+    """`{kind, name, description, package}` of all parts, or of those of one kind."""
     return [
         {
             "kind": table.kind,
@@ -57,7 +57,7 @@ def _rows(kind: str | None) -> list[dict[str, str]]:
 
 
 def _table(rows: list[dict[str, str]]) -> str:
-    """One line a part; the package only where it is not aelab."""
+    """A table with a line for each part; the package only if it is not aelab."""
     shown = [[row["kind"], row["name"], _described(row)] for row in rows]
     header = ["kind", "name", "what it is"]
     return str(tabulate(shown, header, tablefmt="simple", disable_numparse=True))

@@ -1,4 +1,4 @@
-"""Drawing a matrix's events: one live line a run on a terminal, plain lines elsewhere (stderr)."""
+"""Shows the events of a matrix on stderr: live lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aelab.findings import Finding, below_problems
 #: Seconds between two plain lines of one run.
 PLAIN_INTERVAL_SECONDS = 10.0
 
-#: Why a run ended, by the key of the file that said so.
+#: Key of the file that ended a run -> the reason in words.
 _REASONS = {
     "max_images": "max_images reached",
     "max_epochs": "max_epochs reached",
@@ -27,28 +27,28 @@ _REASONS = {
 
 
 class Screen(Protocol):
-    """Something that shows events."""
+    """The interface of a display of events."""
 
     def show(self, event: ev.Event) -> None:
-        """Shows one event, or nothing where the event has nothing to say."""
+        """Shows one event, if it has anything to show."""
 
     def prepare(self, what: str, done: int, total: int) -> None:
         """Shows that `done` of `total` steps of reading or rendering data are done."""
 
     def close(self) -> None:
-        """Gives the terminal back; called once, also after an error."""
+        """Releases the terminal; called once, also after an error."""
 
 
 def show_progress(
     events: Iterable[ev.Event], *, quiet: bool = False, text: bool = False
 ) -> Iterator[ev.Event]:
-    """Shows each event on stderr and passes it on.
+    """Shows each event on stderr and yields it.
 
     Args:
-        events: of a matrix.
-        quiet: results and failures only, in plain lines.
-        text: of runs that write, an example at each moment that is stored; without it one at the
-            end of a run, on a terminal.
+        events: the events of a matrix.
+        quiet: show only results and failures, in plain lines.
+        text: for runs that output text, show an example at each stored moment; otherwise one at
+            the end of a run, on a terminal.
     """
     console = Console(stderr=True)
     screen: Screen = (
@@ -65,7 +65,7 @@ def show_progress(
 
 @contextmanager
 def showing_progress() -> Iterator[None]:
-    """Shows on stderr how far work on images is, where that takes over two seconds."""
+    """Context manager: shows progress of work on images on stderr, if it takes over 2 seconds."""
     console = Console(stderr=True)
     screen: Screen = LiveScreen(console) if console.is_terminal else PlainScreen()
     try:
@@ -76,7 +76,7 @@ def showing_progress() -> Iterator[None]:
 
 
 def duration(seconds: float | None) -> str:
-    """`42 s`, `3:05 min`, `2:10 h`, `4.5 days`; a dash where unknown."""
+    """Text such as `42 s`, `3:05 min`, `2:10 h`, `4.5 days`; a dash if unknown."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -96,30 +96,30 @@ def _finished(event: ev.RunFinished) -> str:
 
 
 def example_text(event: ev.RunValidated | ev.RunFinished) -> str:
-    """A run's example beside its original under a line that says what it is."""
+    """A run's example beside its original, under a heading."""
     head = f"  {event.name}: held-out original   |   reconstruction, {event.images:,} images"
     return f"{head}\n{event.text}"
 
 
 def runs_text(count: int) -> str:
-    """`1 run`, `2 runs`."""
+    """Text such as `1 run`, `2 runs`."""
     return f"{count} run{'s' * (count != 1)}"
 
 
 class Said:
-    """Says each thing once, however many runs it concerns."""
+    """Remembers texts, so that each is shown once for any number of runs."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
 
     def new(self, texts: Iterable[str]) -> list[str]:
-        """The texts not said before."""
+        """The texts that were not shown before."""
         fresh = [text for text in dict.fromkeys(texts) if text not in self._said]
         self._said.update(fresh)
         return fresh
 
     def lines(self, findings: Iterable[Finding]) -> list[str]:
-        """`note: ...` for each finding not said before, the graver first."""
+        """Lines `note: ...` for findings not shown before, the most severe first."""
         told = (f"{found.level}: {found.told()}" for found in below_problems(findings))
         return self.new(told)
 
@@ -141,19 +141,19 @@ class PlainScreen:
             print(text, file=sys.stderr, flush=True)
 
     def prepare(self, what: str, done: int, total: int) -> None:
-        """Says how far reading or rendering data is."""
+        """Prints the progress of reading or rendering data."""
         if self._is_due(what) or done == total:
             print(f"  {what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: no terminal is held."""
 
     def _forecast(self, name: str) -> str:
         told = self._forecasts.get(name, "")
         return f"; {told}" if told else ""
 
     def _is_due(self, about: str) -> bool:
-        """Whether the last line about a run, a set or the matrix is long enough ago."""
+        """Whether enough time has passed since the last line about a run, a set or the matrix."""
         now = time.monotonic()
         if now - self._last_lines.get(about, float("-inf")) < PLAIN_INTERVAL_SECONDS:
             return False
@@ -195,7 +195,7 @@ class PlainScreen:
 
 
 def progress_text(event: ev.RunProgress) -> str:
-    """`12,000/60,000 images, loss 0.0312, 410 images/s, 2:04 min left`."""
+    """Text such as `12,000/60,000 images, loss 0.0312, 410 images/s, 2:04 min left`."""
     of = f"/{event.max_images:,}" if event.max_images else ""
     return (
         f"{event.images:,}{of} images, loss {event.loss:.5g}, "
@@ -204,7 +204,7 @@ def progress_text(event: ev.RunProgress) -> str:
 
 
 def matrix_text(event: ev.MatrixProgress) -> str:
-    """`3 of 36 runs, 820 images/s, 2:10 h left`."""
+    """Text such as `3 of 36 runs, 820 images/s, 2:10 h left`."""
     return (
         f"{event.done} of {runs_text(event.total)}, {event.images_per_second:,.0f} images/s, "
         f"{duration(event.seconds_left)} left"
@@ -212,18 +212,18 @@ def matrix_text(event: ev.MatrixProgress) -> str:
 
 
 def warning_text(event: ev.RunValidated) -> str:
-    """A line for each finding that is new; empty without any."""
+    """A line for each new finding; empty without any."""
     return "\n".join(f"  {found.level} {event.name}: {found.told()}" for found in event.findings)
 
 
 def failure_text(event: ev.RunErred, said: Said) -> str:
-    """The line for a failed run; a reason that was told before is not told again."""
+    """The line for a failed run; a reason shown before is not repeated."""
     reason = event.message if said.new([event.message]) else "for the same reason"
     return f"  FAILED {event.name}: {reason}"
 
 
 def summary_text(event: ev.MatrixFinished) -> str:
-    """`120 finished, 0 skipped, 30 failed (30 impossible)`."""
+    """Text such as `120 finished, 0 skipped, 30 failed (30 impossible)`."""
     why = {"failed before": event.failed_before, "in training by other processes": event.held}
     told = ", ".join(f"{count} {words}" for words, count in why.items() if count)
     before = f" ({told})" if told else ""
@@ -265,14 +265,14 @@ def outcome_text(event: ev.Event) -> str | None:
             return None
 
 
-#: The line of the whole matrix among those of the runs.
+#: Key of the line of the whole matrix, among the names of the runs.
 _WHOLE = ""
 
 
 class LiveScreen:
-    """One live line a run: name, bar, images, loss, images/s, time left.
+    """A live line for each run: name, bar, images, loss, images/s, time left.
 
-    With several runs, one more line for all of them.
+    With several runs, there is one more line for all of them.
     """
 
     def __init__(self, console: Console, text: bool = False) -> None:
@@ -290,7 +290,7 @@ class LiveScreen:
         self._progress.start()
 
     def show(self, event: ev.Event) -> None:
-        """Brings the lines of the runs up to date, or prints above them."""
+        """Updates the lines of the runs, or prints above them."""
         match event:
             case ev.MatrixStarted():
                 self._progress.print(runs_text(len(event.names)))
@@ -327,7 +327,7 @@ class LiveScreen:
                 if event.text and self._text_wanted:
                     self._print_example(event)
             case ev.RunFinished():
-                # What is done moves above the live line, so that a long matrix scrolls.
+                # Finished runs are printed above the live lines, so that a long matrix scrolls.
                 self._end(event.name)
                 self._progress.print(f"✓ {event.name}  {_finished(event)}", markup=False)
                 if event.text:
@@ -356,7 +356,7 @@ class LiveScreen:
             self._progress.remove_task(task)
 
     def prepare(self, what: str, done: int, total: int) -> None:
-        """A line of its own while data is read or rendered."""
+        """Shows a separate line while data is read or rendered."""
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total, text="")
         self._update(what, done, f"{done:,} of {total:,}")
@@ -368,7 +368,7 @@ class LiveScreen:
             self._progress.print(line, style="yellow", markup=False)
 
     def _print_example(self, event: ev.RunValidated | ev.RunFinished) -> None:
-        # Neither wrapped nor coloured: rows of characters are a picture.
+        # Not wrapped or coloured, because the rows of characters form a picture.
         text = example_text(event)
         self._progress.console.print(
             text, markup=False, highlight=False, soft_wrap=True, emoji=False
@@ -378,5 +378,5 @@ class LiveScreen:
         self._progress.update(self._tasks[name], completed=images, text=text)
 
     def close(self) -> None:
-        """Leaves the last state of each line on the screen."""
+        """Stops updating; the last state of each line stays on the screen."""
         self._progress.stop()

@@ -17,7 +17,7 @@ _SIZE = re.compile(r"\d+(x\d*)?")
 
 
 class ManySizes(TyperCommand):
-    """Takes `--resolution 64 128` for `--resolution 64 --resolution 128`."""
+    """Accepts `--resolution 64 128` for `--resolution 64 --resolution 128`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeats the option before each further size."""

@@ -1,4 +1,4 @@
-"""`aelab show`: the stored texts of runs whose medium has some."""
+"""`aelab show`: the stored texts of runs whose images are texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aelab.lab import Lab
 
 
 class Shown(StrEnum):
-    """Which texts of a run."""
+    """A set of texts of a run."""
 
     heldout = "heldout"
     train = "train"

@@ -33,7 +33,7 @@ Background = Annotated[
 
 
 class Way(StrEnum):
-    """How an interpolation goes from one code to another."""
+    """The path of an interpolation from one code to another."""
 
     linear = "linear"
     spherical = "spherical"

@@ -1,6 +1,6 @@
-"""Weights that others trained: where they lie, how they are fetched, checked and read.
+"""Published weights: finding, downloading, checking and reading them.
 
-The room knows nothing of any architecture; a model compares the tensors with its own names.
+Independent of architectures; a model compares the tensors with its own names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From a name or path to tensors: looked for, fetched, checked by sha256, read without pickle code.
+"""Reads weights by name or path: finds, downloads, checks by SHA-256, without running pickles.
 
-A published set is looked for in `AELAB_WEIGHTS`, then (with the right checksum only) under
-`AELAB_DATA`, in torch's own download folder and in the cache; then it is fetched into the cache.
+A published file is searched in `AELAB_WEIGHTS`, then (only with the right checksum) under
+`AELAB_DATA`, in torch's download folder and in the cache; otherwise it is downloaded to the cache.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _SUFFIXES = (".pth", ".pt", ".safetensors")
 
 @dataclass(frozen=True)
 class Published:
-    """One file of weights as its publisher offers it.
+    """One published file of weights.
 
     Attributes:
-        name: how it is called, for instance `IMAGENET1K_V1`.
+        name: its name, for instance `IMAGENET1K_V1`.
         file: its name on disk.
-        address: where it is fetched.
-        sha256: of the file, hexadecimal.
+        address: the address to download it from.
+        sha256: hexadecimal SHA-256 of the file.
         megabytes: its size.
     """
 
@@ -53,7 +53,7 @@ class Published:
 
 
 #: Weights of torchvision's ResNet-18. The first 8 digits of the checksum are in the file's name;
-#: the whole is what several public projects pin.
+#: the complete one is that used by several public projects.
 RESNET18: Mapping[str, Published] = {
     "IMAGENET1K_V1": Published(
         "IMAGENET1K_V1",
@@ -67,12 +67,12 @@ RESNET18: Mapping[str, Published] = {
 
 @dataclass(frozen=True)
 class Weights:
-    """What was asked for: a file at hand, or a published one that can be fetched.
+    """The requested weights: an existing file, or a published one that can be downloaded.
 
     Attributes:
-        path: the file; None while it must be fetched.
-        published: what the name means; None for a file of one's own.
-        places: where it was looked for, for messages.
+        path: the file; None until it is downloaded.
+        published: the published file; None for the user's own file.
+        places: the places that were searched, for messages.
     """
 
     path: Path | None
@@ -80,13 +80,13 @@ class Weights:
     places: tuple[str, ...] = ()
 
 
-# One switch for the process, as the roots are.
+# One switch for the whole process, like the roots.
 _restoring: list[bool] = []
 
 
 @contextmanager
 def restoring() -> Iterator[None]:
-    """While this holds, models are built for a stored state: files of weights are not needed."""
+    """Context manager: models are built for a stored state, so files of weights are not needed."""
     _restoring.append(True)
     try:
         yield
@@ -95,12 +95,12 @@ def restoring() -> Iterator[None]:
 
 
 def is_restoring() -> bool:
-    """Whether a model that is built now gets all its weights from a stored state afterwards."""
+    """Whether models built now get all their weights from a stored state afterwards."""
     return bool(_restoring)
 
 
 def find_weights(given: Any, known: Mapping[str, Published]) -> Weights:
-    """The file that a name or a path means.
+    """Finds the file of weights for a name or a path.
 
     Args:
         given: a name of `known` in any letter case, `default`, torchvision's own object of that
@@ -109,7 +109,7 @@ def find_weights(given: Any, known: Mapping[str, Published]) -> Weights:
 
     Raises:
         ConfigError: neither a name nor a path.
-        DataError: a path where nothing is, or which may not be read.
+        DataError: the path does not exist or may not be read.
     """
     name = getattr(given, "name", given) if not isinstance(given, os.PathLike) else given
     if isinstance(name, str) and name.upper() in (*known, "DEFAULT"):
@@ -124,7 +124,7 @@ def find_weights(given: Any, known: Mapping[str, Published]) -> Weights:
 
 
 def weights_note(weights: Weights) -> str:
-    """What a reader of the results must know of these weights: name and sha256, or their absence.
+    """A note on these weights for readers of results: name and SHA-256, or that they are missing.
 
     Raises:
         DataError: the file cannot be read.
@@ -144,19 +144,19 @@ def weights_note(weights: Weights) -> str:
 
 
 def read_weights(weights: Weights) -> tuple[Weights, dict[str, Tensor]]:
-    """The tensors by name, on the CPU; a published file that is not at hand is fetched first.
+    """Reads the tensors by name, on the CPU; downloads a missing published file first.
 
     Returns:
         The weights with their path, and the tensors.
 
     Raises:
-        DataError: it cannot be fetched (the message says which file to put where) or read.
+        DataError: it cannot be downloaded (the message says which file to put where) or read.
     """
     if weights.path is None:
         weights = replace(weights, path=_fetch(weights))
     assert weights.path is not None
     content = _content(weights.path)
-    with torch.device("cpu"):  # also where the model itself is built without memory
+    with torch.device("cpu"):  # even if the model is built on the meta device
         return weights, _tensors(weights.path, content)
 
 
@@ -186,7 +186,7 @@ def _find_published(published: Published) -> Weights:
 
 
 def _given_places() -> list[Path]:
-    """The files and folders of `AELAB_WEIGHTS`, several being separated as in PATH.
+    """The files and folders of `AELAB_WEIGHTS`, separated as in PATH.
 
     Raises:
         DataError: one of them does not exist.
@@ -203,14 +203,14 @@ def _given_places() -> list[Path]:
 
 
 def _checked_places(published: Published) -> list[Path]:
-    """Where a file of that name is taken if its checksum is right."""
+    """Places from which a file with this name is used if its checksum is right."""
     folders = [folder / "weights" for folder in roots.data_folders()]
     folders += [Path(torch.hub.get_dir()) / "checkpoints", roots.cache_folder() / "weights"]
     return [folder / published.file for folder in folders]
 
 
 def _own_file(given: str) -> Path:
-    """A path of a file or a caller, under the roots in force and those of `AELAB_WEIGHTS`."""
+    """Resolves a given path, restricted to the current roots and those of `AELAB_WEIGHTS`."""
     places = _given_places()
     now = roots.current()
     wider = None if now is None else replace(now, folders=(*now.folders, *places))
@@ -231,14 +231,15 @@ def _own_file(given: str) -> Path:
 
 
 def _fetch(weights: Weights) -> Path:
-    """Downloads into the cache; the file is there only if its checksum is right."""
+    """Downloads into the cache; keeps the file only if its checksum is right."""
     published = weights.published
     assert published is not None
     target = roots.cache_folder() / "weights" / published.file
     try:
         _download(published, target)
     except Exception as error:
-        # Anything a network can do: refused, no name, time-out, certificates, disk full.
+        # Any failure of the network or the disk: refused, unknown host, timeout, certificates,
+        # full.
         looked = "\n    ".join(weights.places) or "nothing"
         reason = f"{type(error).__name__}: {str(error)[:160]}"
         raise DataError(
@@ -268,12 +269,12 @@ def _content(path: Path) -> bytes:
 
 @lru_cache(maxsize=16)
 def _sha256(path: Path, changed_ns: int) -> str:
-    """Of the file's bytes; `changed_ns` lets a changed file be read again."""
+    """SHA-256 of the file's bytes, cached; `changed_ns` makes a changed file be read again."""
     return hashlib.sha256(_content(path)).hexdigest()
 
 
 def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
-    """A state_dict from safetensors, or from torch's format without running pickled code."""
+    """Reads a state_dict from safetensors, or from torch's format without running pickled code."""
     try:
         if path.suffix.lower() == ".safetensors":
             loaded: Any = safetensors.torch.load(content)
