@@ -220,6 +220,7 @@ CODES: dict[str, Code] = {
     # the watch over a run
     "evaluation-mode-broken": Code(_WARNING, "running statistics are off: evaluation fails"),
     "best-chosen-anew": Code(_NOTE, "an earlier version chose the best state by other weights"),
+    "batch-in-parts": Code(_NOTE, "memory did not suffice for a whole batch"),
     "numbers-ended": Code(_NOTE, "numbers ended, and `on_nan` went on: see `incident.html`"),
     "worse-than-untrained": Code(_WARNING, "the loss ended above that of the untrained model"),
     "writes-only-spaces": Code(_WARNING, "a model that writes gives spaces only"),

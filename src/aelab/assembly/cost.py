@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from aelab.errors import RunFailed
 from aelab.inspect import model_facts
 from aelab.train import set_clock
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 NUMBERS_PER_PARAMETER = 4
 #: A model that changes over time is measured in the middle of each of this many parts of a run.
 MOMENTS = 8
-
-#: Texts of torch's errors for lack of CPU memory; they have no class of their own.
-_SAID = ("alloc_cpu", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def set_to_end(model: nn.Module, settings: FitSettings, num_images: int | None) -> None:
@@ -74,18 +69,6 @@ def memory_mb(parameters: int, activations_per_image: float, batch_size: int) ->
     """Megabytes for weights, gradients, two moments and the activations of one batch."""
     numbers = NUMBERS_PER_PARAMETER * parameters
     return 4 * (numbers + 2 * activations_per_image * batch_size) / 1e6
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one of its causes, is a lack of memory on the CPU or another device."""
-    seen = 0
-    while error is not None and seen < 10:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            return True
-        if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SAID):
-            return True
-        error, seen = error.__cause__, seen + 1
-    return False
 
 
 def out_of_memory(error: BaseException, spec: RunSpec, parameters: int | None) -> RunFailed:

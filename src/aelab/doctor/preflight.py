@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aelab.assembly.cost import is_out_of_memory, mean_flops, memory_mb, planned_images, set_to_end
+from aelab.assembly.cost import mean_flops, memory_mb, planned_images, set_to_end
 from aelab.assembly.data_checks import as_errors, findings_of
 from aelab.assembly.notes import common_findings
 from aelab.assembly.number_checks import empty_latent, placed
@@ -39,6 +39,7 @@ from aelab.hardware import asked_threads
 from aelab.inspect import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
 from aelab.train import choose_threads, make_state
+from aelab.train.guard.memory import is_out_of_memory
 from aelab.train.machine import has_bfloat16_units, prepared_process
 
 if TYPE_CHECKING:

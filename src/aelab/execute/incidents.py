@@ -9,11 +9,13 @@ from aelab.execute.record import store_findings
 from aelab.findings import Finding, stored_findings
 from aelab.report.incidents import INCIDENT_DATA, INCIDENT_PAGE, incident_page, read_incidents
 from aelab.runs.record import Run
-from aelab.train import Mended
+from aelab.train import Halved, Mended
 from aelab.train.guard.mending import summary
 
 #: The code of the one finding that tells what was done; the newest replaces it.
 MENDED = "numbers-ended"
+#: The code of the finding that batches are computed in parts.
+HALVED = "batch-in-parts"
 
 
 def note_mending(run: Run, event: Mended, number: int) -> str:
@@ -39,6 +41,18 @@ def note_mending(run: Run, event: Mended, number: int) -> str:
     kept = [other for other in stored_findings(run.record) if other.code != MENDED]
     store_findings(run, [*kept, found])
     return event.done.words()
+
+
+def note_halving(run: Run, event: Halved, batch_size: int) -> str:
+    """Notes that memory did not suffice for a whole batch; returns it in words."""
+    text = (
+        f"out of memory: from {event.images:,} images on, batches of {batch_size:,} are computed "
+        f"in parts of {event.micro_batch:,}"
+    )
+    kept = [other for other in stored_findings(run.record) if other.code != HALVED]
+    way_out = "the optimiser's steps are the same up to the last bits"
+    store_findings(run, [*kept, Finding("note", HALVED, text, way_out)])
+    return text
 
 
 def note_incident(run: Run, error: DivergedError) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors.torch
 
-from aelab.assembly.cost import is_out_of_memory, out_of_memory
+from aelab.assembly.cost import out_of_memory
 from aelab.assembly.data_checks import look_at_images
 from aelab.assembly.parts import build, called_loss, fit_settings, key_of_error, load_images
 from aelab.assembly.place import note_place
@@ -40,7 +40,7 @@ from aelab.errors import (
     in_words,
 )
 from aelab.execute import events as ev
-from aelab.execute.incidents import note_incident, note_mending
+from aelab.execute.incidents import note_halving, note_incident, note_mending
 from aelab.execute.jobs import Job, Options, Turn, first_record, skip_reason
 from aelab.execute.outlook import Outlook, hopeless
 from aelab.execute.record import (
@@ -58,6 +58,7 @@ from aelab.runs.record import HeldError, Run
 from aelab.train import (
     CheckpointDue,
     Finished,
+    Halved,
     Logged,
     Mended,
     Validated,
@@ -66,6 +67,7 @@ from aelab.train import (
     make_state,
     set_clock,
 )
+from aelab.train.guard.memory import is_out_of_memory
 
 #: Longest training time, about, that a power cut can lose.
 SAVE_EVERY_SECONDS = 60.0
@@ -148,7 +150,7 @@ def spec_files(spec: RunSpec) -> dict[str, Any]:
 
 def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     no_memory = is_out_of_memory(error)
-    if no_memory:
+    if no_memory and not isinstance(error, AelabError):
         with contextlib.suppress(StoreError):
             run.log(traceback.format_exc())
         error = out_of_memory(error, spec, (run.record.get("parameters") or {}).get("model"))
@@ -288,6 +290,8 @@ class _Session:
                 return None
             case Mended():
                 return self._mended(event)
+            case Halved():
+                return self._halved(event)
             case Finished(reason="stopped"):
                 return self._interrupted()
             case Finished():
@@ -417,6 +421,12 @@ class _Session:
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self._save()
+
+    def _halved(self, event: Halved) -> ev.RunMended:
+        """Notes that batches are computed in parts; the next stored state knows of it too."""
+        text = note_halving(self.run, event, self.settings.batch_size)
+        self.run.log(text)
+        return ev.RunMended(self.spec.name, event.images, text)
 
     def _mended(self, event: Mended) -> ev.RunMended:
         """Notes what was done, and forgets what came after the state that training goes on from.

@@ -10,7 +10,16 @@ from aelab.train.batches import Batches
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate
-from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Mended, Validated
+from aelab.train.events import (
+    CheckpointDue,
+    Event,
+    Failed,
+    Finished,
+    Halved,
+    Logged,
+    Mended,
+    Validated,
+)
 from aelab.train.forward import ObjectiveLike, Task
 from aelab.train.learner import (
     Learner,
@@ -43,6 +52,7 @@ __all__ = [
     "Failed",
     "Finished",
     "FitSettings",
+    "Halved",
     "Learner",
     "Logged",
     "Mended",

@@ -94,4 +94,13 @@ class Mended:
     run: int = 0
 
 
-Event = Logged | Validated | CheckpointDue | Finished | Failed | Mended
+@dataclass(frozen=True)
+class Halved:
+    """Memory did not suffice: batches are computed in parts of `micro_batch` images from now on."""
+
+    images: int
+    micro_batch: int
+    run: int = 0
+
+
+Event = Logged | Validated | CheckpointDue | Finished | Failed | Mended | Halved

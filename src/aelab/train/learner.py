@@ -28,7 +28,12 @@ from aelab.train.schedules import Schedule, make_schedule
 #: Marks the fields of a learner that a checkpoint stores as plain values, under their names.
 _STORED = {"stored": True}
 #: Their values for checkpoints of earlier versions, which lack them.
-_EARLIER: dict[str, Any] = {"ema_since": {}, "ema_warms_up": False, "validation_batch": 0}
+_EARLIER: dict[str, Any] = {
+    "ema_since": {},
+    "ema_warms_up": False,
+    "validation_batch": 0,
+    "micro_batch": None,
+}
 
 
 class Learner(Protocol):
@@ -99,6 +104,8 @@ class SoloLearner:
         threads: CPU threads; the same number is needed to continue bit for bit.
         ema_since: for a model that grows: weight name -> step of its first gradient.
         ema_warms_up: whether the EMA decay rises to its final value; False in earlier versions.
+        micro_batch: images that are computed at once since memory did not suffice for more.
+        is_stepping: whether the optimiser's step has begun and not ended.
         change: differences from the settings after a failure; the loop sets it before each batch.
         validation_batch: images that a validation computes at once, where the settings do not say;
             None: not chosen yet; 0: as in training, as in earlier versions.
@@ -118,7 +125,9 @@ class SoloLearner:
     ema_warms_up: bool = field(default=True, metadata=_STORED)
     validation_batch: int | None = field(default=None, metadata=_STORED)
     precision_open: bool = False
+    micro_batch: int | None = field(default=None, metadata=_STORED)
     change: Change = UNCHANGED
+    is_stepping: bool = False
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -141,7 +150,7 @@ class SoloLearner:
         """One batch; with `micro_batch_size` computed in parts, to need less memory."""
         (task,), ((inputs, target, noise),) = tasks, batches
         size, losses = len(inputs), None
-        for part in micro_batches(size, task.settings):
+        for part in micro_batches(size, task.settings, self.micro_batch):
             _, values, total = forward(
                 self.model,
                 task.objective,
@@ -184,7 +193,9 @@ class SoloLearner:
             nn.utils.clip_grad_norm_(parameters, clipping.norm)
         if self.change.clip is not None:
             nn.utils.clip_grad_norm_(parameters, self.change.clip)
+        self.is_stepping = True
         self._step()
+        self.is_stepping = False
         number = clock.steps + 1  # of this step, from 1
         if self.ema is not None and self.ema_warms_up:
             self._note_late_weights(number)
@@ -422,9 +433,9 @@ def make_learner(
     )
 
 
-def micro_batches(size: int, settings: FitSettings) -> list[slice]:
-    """Slices of at most `micro_batch_size` images that together cover a batch."""
-    at_once = settings.micro_batch_size or size
+def micro_batches(size: int, settings: FitSettings, limit: int | None = None) -> list[slice]:
+    """Slices of at most `micro_batch_size` images, and `limit`, that together cover a batch."""
+    at_once = min(settings.micro_batch_size or size, limit or size)
     return [slice(start, start + at_once) for start in range(0, size, at_once)]
 
 

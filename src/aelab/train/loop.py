@@ -20,12 +20,13 @@ from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import Clock, passed
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate_with_health
-from aelab.train.events import CheckpointDue, Event, Failed, Finished, Logged, Validated
+from aelab.train.events import CheckpointDue, Event, Failed, Finished, Halved, Logged, Validated
 from aelab.train.forward import Batch, ObjectiveLike, Task
 from aelab.train.guard.coming_in import as_sets, refuse_wrong, small_batches_told
 from aelab.train.guard.diagnosis import Evidence
 from aelab.train.guard.explosion import worse_than_untrained
 from aelab.train.guard.guard import Guard, Reading
+from aelab.train.guard.memory import buffer_versions, halve, is_out_of_memory
 from aelab.train.guard.mending import change_at, is_skipped
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
@@ -177,8 +178,11 @@ def fit(
             if not going:
                 return
             started = time.perf_counter()
+            parts, images = first.micro_batch, clock.images
             make_step()
             clock.seconds += time.perf_counter() - started
+            if first.micro_batch is not None and first.micro_batch != parts:
+                yield Halved(images, first.micro_batch)
 
 
 #: Settings in which runs that train together may differ; the shared clock uses the others.
@@ -274,7 +278,19 @@ def train_batch(
     size = len(cut[0][1])
     is_last = clock.images_in_epoch + tasks[0].settings.batch_size >= len(batches)
     if not is_skipped(state.interventions, clock.images):
-        step(state, tasks, cut, ends_epoch=is_last)
+        written = buffer_versions(members[0].model)
+        while True:
+            try:
+                step(state, tasks, cut, ends_epoch=is_last)
+                break
+            except Exception as error:
+                if len(members) > 1 or not is_out_of_memory(error):
+                    raise
+                lacking = error.with_traceback(None)  # which holds what the pass has computed
+            # Outside of `except`, where Python would hold the error.
+            changed = written != buffer_versions(members[0].model)
+            halve(members[0], tasks[0], cut[0], clock, changed, lacking)
+            draws[0].reseed_default(clock.images)
     clock.count_batch(size, ends_epoch=is_last)
     state.note_start()
     if clock.steps:  # torch warns if a scheduler steps before the optimiser's first step

@@ -1,0 +1,102 @@
+"""Memory that does not suffice: a batch is computed in halves from then on, where that is the same.
+
+The effective batch stays: gradients of the parts add up to those of the batch, so only the last
+bits change. Where a model or a loss looks at a batch as a whole it would be another computation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from aelab.errors import RunFailed
+from aelab.train.clock import Clock
+from aelab.train.evaluate import mode_of
+from aelab.train.forward import Batch, Task, forward
+from aelab.train.learner import SoloLearner
+
+#: Texts of torch's errors for lack of CPU memory; they have no class of their own.
+_SAID = ("alloc_cpu", "can't allocate memory", "not enough memory", "cannot allocate memory")
+#: Relative difference above which a loss depends on the other images of its batch.
+_ALIKE = 1e-3
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, is a lack of memory on the CPU or another device."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SAID):
+            return True
+        error, seen = error.__cause__, seen + 1
+    return False
+
+
+def buffer_versions(model: nn.Module) -> list[int]:
+    """Counts how often each buffer was written; a batch that failed must not have written any."""
+    return [buffer._version for buffer in model.buffers()]
+
+
+def halve(
+    member: SoloLearner, task: Task, batch: Batch, clock: Clock, written: bool, error: Exception
+) -> None:
+    """Makes a learner compute smaller parts of a batch, after one did not fit.
+
+    Args:
+        clock: before the batch.
+        written: whether the failed pass has written buffers.
+        error: the lack of memory.
+
+    Raises:
+        RunFailed: parts would be another computation; with what to do instead.
+        Exception: `error`, where smaller parts are impossible or would not help.
+    """
+    size = len(batch[1])
+    present = min(member.micro_batch or size, task.settings.micro_batch_size or size, size)
+    if present < 2 or member.is_stepping or clock.accumulated_images:
+        raise error
+    member.model.zero_grad(set_to_none=True)
+    reason = "the model writes buffers in its forward pass" if written else ""
+    reason = reason or _whole_batch(member, task, batch, clock.images)
+    if reason:
+        raise RunFailed(
+            f"out of memory with batches of {present:,} images, and computing them in parts would "
+            f"change the result: {reason}",
+            hint=f"lower batch_size (now {task.settings.batch_size:,}), or use a normalisation of "
+            "each image (GroupNorm) and losses of each image",
+        ) from error
+    member.micro_batch = -(-present // 2)
+    if member.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _whole_batch(member: SoloLearner, task: Task, batch: Batch, images_seen: int) -> str:
+    """What looks at a batch as a whole; empty where a loss is that of each image alone."""
+    for name, module in member.model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return f"'{name}' ({type(module).__name__}) takes statistics of the batch"
+    few = min(4, len(batch[1]))
+    dropouts = [m for m in member.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+
+    def total(part: slice) -> torch.Tensor:
+        """The losses of some images, without dropout."""
+        cut: Any = tuple(None if tensor is None else tensor[part] for tensor in batch)
+        with torch.no_grad(), mode_of(member.model, training=True):
+            for dropout in dropouts:
+                dropout.eval()
+            _, _, losses = forward(member.model, task.objective, *cut, images_seen=images_seen)
+        return losses
+
+    try:
+        together = total(slice(0, few))
+        alone = torch.cat([total(slice(n, n + 1)) for n in range(few)])
+    except Exception as error:  # such as a norm that refuses a batch of one image
+        if is_out_of_memory(error):
+            return ""  # then smaller parts do not fit either, and that is told
+        return f"a batch of one image fails ({type(error).__name__})"
+    if (together - alone).abs().max() <= _ALIKE * together.abs().max() + 1e-6:
+        return ""
+    return "the loss of an image depends on the other images of its batch"
