@@ -55,7 +55,7 @@ MAY_IMPORT = {
     },
     "doctor": {
         "assembly", "config", "runs", "data", "models", "train", "types", "outputs", "posteriors",
-        "inspect",
+        "inspect", "losses", "medium", "ops",
     },
     "execute": {
         "assembly", "config", "data", "runs", "models", "train", "ops", "analysis", "report",

@@ -25,11 +25,18 @@ def _codes_in_source() -> dict[str, set[str]]:
     """Code -> the levels at which the source makes findings of it."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in (ROOT / "src" / "aelab").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        tree = ast.parse(path.read_text("utf-8"))
+        named = {
+            getattr(node.targets[0], "id", ""): node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+                arguments = [named.get(getattr(a, "id", ""), a) for a in node.args[:2]]
                 texts = [
                     [n.value for n in ast.walk(argument) if isinstance(n, ast.Constant)]
-                    for argument in node.args[:2]
+                    for argument in arguments
                 ]
                 for code in texts[1]:
                     found[code] |= {str(text) for text in texts[0] if text in CODES_LEVELS}

@@ -20,10 +20,13 @@ class Code(NamedTuple):
     Attributes:
         levels: possible levels, the most severe first.
         meaning: one sentence.
+        has_figures: whether its message has figures that differ between runs with the same fault;
+            then the first stands for all in a list of many runs.
     """
 
     levels: tuple[Level, ...]
     meaning: str
+    has_figures: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,11 @@ def below_problems(findings: Iterable[Finding]) -> list[Finding]:
     return [*at_level("warning", once), *at_level("note", once)]
 
 
+def has_figures(found: Finding) -> bool:
+    """Whether its message differs between runs with the same fault, see `Code.has_figures`."""
+    return found.code in CODES and CODES[found.code].has_figures
+
+
 def stored_findings(record: Mapping[str, Any]) -> list[Finding]:
     """The findings in the record of a run, or its `notes` from earlier versions.
 
@@ -217,6 +225,43 @@ CODES: dict[str, Code] = {
     "model-note": Code(_NOTE, "what a model says of itself"),
     "latent-empty": Code(_PROBLEM, "the latent has size 0"),
     "output-out-of-reach": Code(_NOTE, "the last activation cannot give the images' range"),
+    # the doctor's checks
+    "result-unused": Code(_WARNING, "a line of a block computes something and throws it away"),
+    "schedule-jumps": Code(_WARNING, "the learning rate rises 100-fold after the warm-up", True),
+    "schedule-rises-again": Code(
+        _WARNING, "the learning rate passes its minimum and rises again", True
+    ),
+    "schedule-ends-early": Code(_WARNING, "the learning rate is 0 long before the end", True),
+    "validation-in-training-mode": Code(
+        _WARNING, "dropout, noise or batch statistics are in each validation", True
+    ),
+    "random-in-evaluation": Code(_WARNING, "the model is random in evaluation mode", True),
+    "batch-mates": Code(
+        _WARNING, "the output for an image depends on the other images of its batch", True
+    ),
+    "tiny-last-batch": Code(
+        _WARNING, "a norm takes statistics of a last batch of very few values", True
+    ),
+    "output-stuck": Code(
+        _WARNING, "many outputs are wrong and have no gradient at the start", True
+    ),
+    "output-saturates": Code(
+        _WARNING, "the loss pulls the last activation into its flat part", True
+    ),
+    "latent-too-wide": Code(
+        ("warning", "note"), "the latent has more numbers than the images have directions", True
+    ),
+    "noise-in-target": Code(_WARNING, "part of the training loss is noise", True),
+    "kl-no-divergence": Code(_WARNING, "a term called KL is not 0 at the prior", True),
+    "free-rescaling": Code(_WARNING, "scaling the code down lowers the loss without end", True),
+    "term-bounded": Code(_WARNING, "most of a term stays for a perfect output", True),
+    "term-without-gradient": Code(_WARNING, "a term has no gradient at the start", True),
+    "term-outweighed": Code(_WARNING, "a term outweighs another 100 to 1 at the start", True),
+    "kl-collapse": Code(_WARNING, "the weight of the KL collapses the code", True),
+    "kl-without-effect": Code(_NOTE, "the weight of the KL does nothing", True),
+    "learnrate-low": Code(_WARNING, "the learning rate is far too low; tried", True),
+    "learnrate-explodes": Code(_WARNING, "the learning rate is far too high; tried", True),
+    "check-failed": Code(_NOTE, "a check could not look at this run"),
     # the watch over a run
     "evaluation-mode-broken": Code(_WARNING, "running statistics are off: evaluation fails"),
     "best-chosen-anew": Code(_NOTE, "an earlier version chose the best state by other weights"),

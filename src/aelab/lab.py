@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aelab.assembly.workspace import Workspace
-from aelab.doctor.experiment import rehearse, specs_of
+from aelab.doctor.experiment import look_into_run, rehearse, specs_of
 from aelab.execute.jobs import Options
 from aelab.execute.matrix import run_matrix
 from aelab.execute.stop import StopRequest
@@ -156,7 +156,7 @@ class Lab:
         yield from run_matrix(
             specs,
             self.workspace,
-            Options(restart, retry_failed, threads, wait, stop_hopeless),
+            Options(restart, retry_failed, threads, wait, stop_hopeless, examine=look_into_run),
             StopRequest() if stop is None else stop,
             rehearse,
             jobs,

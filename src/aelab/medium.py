@@ -211,6 +211,24 @@ class Medium(ABC):
         """
         return None
 
+    # What a model could give at best and at worst, for the floor and the ceiling of a loss.
+
+    def made(self, output: Any, images: Tensor) -> Any:
+        """A `types.Output` like `output` of a model that gives exactly these images.
+
+        Args:
+            output: of a model of this medium; latent and posterior stay.
+            images: (B, C, H, W).
+
+        Returns:
+            None where the medium cannot say.
+        """
+        return None
+
+    def wrong(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) images that are as wrong as can be in every element."""
+        return images
+
     def warning(
         self, facts: Mapping[str, float], looks: Mapping[str, float], *, early: bool
     ) -> Finding | None:
@@ -237,6 +255,14 @@ class Pixels(Medium):
 
     def __hash__(self) -> int:
         return hash(type(self))
+
+    def made(self, output: Any, images: Tensor) -> Any:
+        """The images as the reconstruction; None for a model whose losses see something else."""
+        return None if output.details else output._replace(reconstruction=images)
+
+    def wrong(self, images: Tensor) -> Tensor:
+        """White where they are dark, black where they are bright."""
+        return (images < 0.5).float()
 
     def __repr__(self) -> str:
         return "Pixels()"

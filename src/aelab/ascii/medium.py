@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from aelab.ascii.counts import CharacterCounts, warning_of
 from aelab.ascii.glyphs.alphabet import ALPHABET, SPACE, character_numbers, to_lines
@@ -129,6 +130,19 @@ class Characters(Medium):
         """By the number of equal cells."""
         numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, among))
         return torch.stack([(known != one).sum((1, 2)).argmin() for one in numbers])
+
+    def made(self, output: Any, images: Tensor) -> Any:
+        """Certain of each character: logits 0 and -30, and one-hots for the relaxed ones."""
+        numbers = numbers_of(images)
+        chosen = functional.one_hot(numbers, len(self.alphabet)).movedim(-1, 1).float()
+        known = {"logits": 30 * (chosen - 1), "relaxed": chosen}
+        details = {name: known.get(name, value) for name, value in output.details.items()}
+        return output._replace(reconstruction=images, details=details)
+
+    def wrong(self, images: Tensor) -> Tensor:
+        """The next character of the alphabet in each cell."""
+        following = (numbers_of(images) + 1).remainder(len(self.alphabet))
+        return following[:, None].float() / 255
 
     def counts(self, objective: object) -> CharacterCounts:
         """Right characters and spaces."""

@@ -119,6 +119,17 @@ class Source(Description):
         """Shapes of the images as stored, where they differ from the shape of the set."""
         return ()
 
+    def few(self, count: int) -> Source | None:
+        """Images like these that are read in about a second or two, for a look at what they are.
+
+        Args:
+            count: about how many; more where all are read as quickly.
+
+        Returns:
+            A source of the same kind, or itself; None where there is no such.
+        """
+        return None
+
     @abstractmethod
     def read(self) -> Images:
         """Read or make the images; `Dataset.load` calls this once and keeps the result.

@@ -13,6 +13,7 @@ from torch import Tensor
 from aelab import roots
 from aelab.data.base import Change, Description, Source
 from aelab.data.operations import OPERATIONS, Operations
+from aelab.data.rows import Limit
 from aelab.data.shared import shared
 from aelab.data.sources.interleaved import Interleaved
 from aelab.errors import DataError
@@ -136,6 +137,22 @@ class Dataset(Operations, Description):
         if self.before is None:
             return self.source.reading_seconds()
         return self.changes[-1].seconds_after(self.before)
+
+    def few(self, count: int, seconds: float) -> Dataset | None:
+        """A set like this that is quickly read, with the same changes; None where there is none.
+
+        Args:
+            count: about how many images.
+            seconds: a source that is read in this time needs none in its place: it is cut short
+                before the changes, which may take longer.
+        """
+        source = self.source.few(count)
+        if source is not None:
+            return Dataset(source, self.changes)
+        known = self.source.reading_seconds()
+        if known is None or known > seconds:
+            return None
+        return Dataset(self.source, (Limit(count), *self.changes))
 
     def is_bytes(self) -> bool:
         """Whether the pixels are known, unread, to be uint8, and therefore finite and in range."""

@@ -12,8 +12,12 @@ from aelab.errors import AelabError, Mistakes, Problems, UserError, one_of
 from aelab.runs.find import matches
 
 if TYPE_CHECKING:
+    from aelab.assembly.parts import Parts
     from aelab.assembly.rehearsal import Rehearsed
     from aelab.config import RunSpec
+    from aelab.findings import Finding
+    from aelab.settings import FitSettings
+    from aelab.types import Images
 
 
 def specs_of(
@@ -60,6 +64,15 @@ def rehearse(specs: Sequence[RunSpec], workspace: Workspace, to_train: bool = Fa
     from aelab.doctor import preflight
 
     return preflight.rehearse(specs, workspace, to_train)
+
+
+def look_into_run(
+    spec: RunSpec, parts: Parts, images: Images, settings: FitSettings
+) -> list[Finding]:
+    """Calls `examination.look_into_run`; imports torch only then."""
+    from aelab.doctor import examination
+
+    return examination.look_into_run(spec, parts, images, settings)
 
 
 def _beside_unknown_keys(

@@ -32,6 +32,8 @@ class RunPlan:
         findings: problems that prevent training, warnings, and notes for readers of the results.
         same_as: name of the run that is trained instead, because the two differ only in values
             that nothing uses; empty for a run that is trained itself.
+        is_examined: whether it was built for real and the doctor's checks looked into it; of a
+            large matrix there is time for some runs only.
     """
 
     name: str
@@ -45,6 +47,7 @@ class RunPlan:
     estimated_memory_mb: float | None = None
     findings: list[Finding] = field(default_factory=list)
     same_as: str = ""
+    is_examined: bool = False
 
     @property
     def problems(self) -> list[str]:

@@ -31,10 +31,11 @@ from aelab.assembly.stored_state import is_begun, state_to_load
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.config.twins import trained_for
+from aelab.doctor.examination import examined
 from aelab.doctor.plan import STEP_PER_FORWARD, Plan, RunPlan, training_flops_per_second
 from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
-from aelab.findings import Finding, below_problems, of_errors
+from aelab.findings import Finding, below_problems, has_figures, of_errors
 from aelab.hardware import asked_threads
 from aelab.inspect import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
@@ -59,15 +60,25 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
         speed = training_flops_per_second(device)
     trained, plans = trained_for(specs), []
     reader = Reader()
-    built: dict[str, RunPlan] = {}
+    kinds = {spec.folder: _kind(trained[spec.folder], workspace) for spec in specs}
+    first = {kinds[spec.folder]: trained[spec.folder] for spec in reversed(specs)}
+    first = {kind: first[kind] for kind in dict.fromkeys(kinds.values())}
+    built = {kind: _plan(spec, speed, reader, workspace) for kind, spec in first.items()}
+    looked = examined(first, built, reader, workspace)
     for spec in specs:
-        first = trained[spec.folder]
-        kind = _kind(first, workspace)
-        if kind not in built:
-            built[kind] = _plan(first, speed, reader, workspace)
-        same = "" if first is spec else first.name
-        own = replace(built[kind], name=spec.name, matrix=dict(spec.matrix), same_as=same)
-        plans.append(own)
+        own, kind = trained[spec.folder], kinds[spec.folder]
+        same = "" if own is spec else own.name
+        found = [*built[kind].findings, *looked.get(kind, [])]
+        plans.append(
+            replace(
+                built[kind],
+                name=spec.name,
+                matrix=dict(spec.matrix),
+                same_as=same,
+                findings=found,
+                is_examined=kind in looked,
+            )
+        )
     return Plan(file, plans, below_problems([*common_findings(specs), *_of_runs(specs, plans)]))
 
 
@@ -87,19 +98,27 @@ def _kind(spec: RunSpec, workspace: Workspace) -> str:
 
 
 def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding]:
-    """Warnings and notes of the runs, each once, with the number of runs if not all have it."""
+    """Warnings and notes of the runs, each once, with the number of runs if not all have it.
+
+    Of findings whose figures differ from run to run the first stands for all.
+    """
     count: dict[Finding, int] = {}
+    alike: dict[tuple[str, str], Finding] = {}
     for spec, plan in zip(specs, plans, strict=True):
         for found in below_problems(plan.findings):
+            if has_figures(found):
+                found = alike.setdefault((found.level, found.code), found)
             if found not in spec.findings:
                 count[found] = count.get(found, 0) + 1
     possible = sum(not plan.problems for plan in plans)
-    return [
-        found
-        if number == possible
-        else replace(found, message=f"{found.message} ({number} of {possible} runs)")
-        for found, number in count.items()
-    ]
+    looked = sum(plan.is_examined for plan in plans)
+    whole = {True: (looked, f"{looked} runs looked into"), False: (possible, f"{possible} runs")}
+    told = []
+    for found, number in count.items():
+        of, words = whole[has_figures(found) and looked < possible]
+        more = f" ({number} of {words})" if number < of or words.endswith("into") else ""
+        told.append(replace(found, message=f"{found.message}{more}"))
+    return told
 
 
 def rehearse(specs: Sequence[RunSpec], workspace: Workspace, to_train: bool) -> Rehearsed:

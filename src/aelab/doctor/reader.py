@@ -10,6 +10,8 @@ from aelab.data import MEMORY
 if TYPE_CHECKING:
     from aelab.types import Images
 
+#: Images that a model is tried on where all would take too long.
+FEW = 256
 #: Estimated seconds of reading, at most, for one set; less for uint8, which has fewer faults.
 READ_SECONDS = 3.0
 READ_BYTES_SECONDS = 0.3
@@ -44,3 +46,20 @@ class Reader:
                 return None
             self.left -= seconds
             return dataset.load()
+
+    def look(self, entry: Scheduled) -> Images | None:
+        """Images of a set to try a model on: all of them, or a few like them; None for neither.
+
+        Unlike `read` it may read bytes for seconds, in which there is little wrong to find.
+        """
+        dataset = entry.dataset
+        with located(entry.where):
+            found = MEMORY.get(dataset.fingerprint())
+            if found is not None:
+                return found
+            seconds = dataset.reading_seconds()
+            if seconds is not None and seconds <= READ_SECONDS:
+                return dataset.load()
+            few = dataset.few(FEW, READ_SECONDS)
+            images = None if few is None else few.load()
+            return images if images is not None and len(images) else None

@@ -20,7 +20,15 @@ from aelab.execute.events import Event
 from aelab.runs.record import Run
 
 if TYPE_CHECKING:
+    from aelab.assembly.parts import Parts
     from aelab.assembly.rehearsal import Rehearsed
+    from aelab.findings import Finding
+    from aelab.settings import FitSettings
+    from aelab.types import Images
+
+#: A look for faults: a run's text, its parts, the images of its first training set, and the
+#: settings of its loop -> what was found.
+Examination = Callable[["RunSpec", "Parts", "Images", "FitSettings"], "list[Finding]"]
 
 #: Taken names that are told one by one.
 MOST_CONFLICTS = 3
@@ -38,6 +46,8 @@ class Options:
         stop_hopeless: end a run early if its chance to end below the best finished run of its
             matrix is under this, 0..1; None: never.
         rivals: folders of the runs of the matrix, for this comparison.
+        examine: looks for faults in a run that is built and has seen no image; a function of a
+            module, so that worker processes find it. None: nothing is looked for.
     """
 
     restart: bool = False
@@ -46,6 +56,7 @@ class Options:
     wait: bool = False
     stop_hopeless: float | None = None
     rivals: tuple[str, ...] = ()
+    examine: Examination | None = None
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,8 @@ class _Session:
         self.train_sets, self.validation_sets = train, validation = load_images(parts)
         self.settings = fit_settings(spec, parts, threads=options.threads)
         look_at_images(spec, parts, train, validation, self.settings)
+        if options.examine is not None and not run.checkpoints():
+            parts.findings += options.examine(spec, parts, train[0][1], self.settings)
         self._settle_record()
         refuse_wrong_arguments(spec, parts.model, self.settings)
         self.state = make_state(parts.model, self.settings, parts.device)

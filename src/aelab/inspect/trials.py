@@ -88,7 +88,7 @@ _BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
     nn.Softplus: (0.0, math.inf),
     nn.ReLU6: (0.0, 6.0),
 }
-_SHAPES_ONLY = (
+SHAPES_ONLY = (
     nn.Flatten,
     nn.Unflatten,
     nn.Identity,
@@ -118,7 +118,7 @@ def bounded_output(
             trial(torch.empty(2, *shape, device="meta"))
     except Exception:  # the model needs real values, which the meta device does not have
         return None
-    last = next((m for m in reversed(called) if not isinstance(m, _SHAPES_ONLY)), None)
+    last = next((m for m in reversed(called) if not isinstance(m, SHAPES_ONLY)), None)
     if last is None or type(last) not in _BOUNDED:
         return None
     return type(last).__name__, _BOUNDED[type(last)]

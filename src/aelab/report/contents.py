@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.errors import StoreError
-from aelab.findings import below_problems, stored_findings
+from aelab.findings import below_problems, has_figures, stored_findings
 from aelab.report import series
 from aelab.report.cells import Column, RunsTable, cell_text, data_words, old_formulas
 from aelab.report.comparing import compare
@@ -235,9 +236,18 @@ def warnings(runs: Sequence[Run]) -> list[str]:
     failed = [run for run in runs if run.state == "failed"]
     if failed:
         found.append(f"{len(failed)} of {len(runs)} runs failed; the reasons are below the table.")
-    stored = dict.fromkeys(own for run in runs for own in stored_findings(run.record))
-    lines = (own.line() for own in below_problems(stored) if own.code != "data-source")
-    return found + list(dict.fromkeys(lines))
+    stored = [own for run in runs for own in stored_findings(run.record)]
+    count = Counter(own.code for own in stored)
+    told: dict[str, str] = {}
+    for own in below_problems(stored):
+        if own.code == "data-source":
+            continue
+        if has_figures(own):  # the first stands for all
+            more = f" ({count[own.code]} of {len(runs)} runs)" if count[own.code] > 1 else ""
+            told.setdefault(own.code, f"{own.line()}{more}")
+        else:
+            told.setdefault(own.line(), own.line())
+    return found + list(told.values())
 
 
 def failures(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from aelab.analysis.effects import without_effect
 from aelab.errors import UserError, did_you_mean, one_of
-from aelab.findings import stored_findings
+from aelab.findings import has_figures, stored_findings
 from aelab.parts import Table
 from aelab.report.cells import (
     Column,
@@ -360,7 +360,8 @@ def _number_notes(facts: list[Facts]) -> list[str]:
     """
     lines: dict[str, None] = {}
     referred: dict[str, list[Facts]] = {}
-    common = _common_remarks(facts)
+    alike: dict[str, str] = {}
+    common = _common_remarks(facts, alike)
     for fact in facts:
         data: dict[str, Any] = fact.run.record.get("data") or {}
         own: dict[str, None] = {}
@@ -372,7 +373,7 @@ def _number_notes(facts: list[Facts]) -> list[str]:
             line += f": {entry['note']}" if entry.get("note") else ""
             lines[line] = None
             own |= {line: None} if entry.get("note") else {}
-        for remark in _remarks(fact):
+        for remark in _remarks(fact, alike):
             lines[remark] = None
             own |= {remark: None} if remark not in common else {}
         for line in own:
@@ -385,16 +386,25 @@ def _number_notes(facts: list[Facts]) -> list[str]:
     return [f"{marks[line]} {line}" if line in marks else line for line in lines]
 
 
-def _common_remarks(facts: list[Facts]) -> set[str]:
-    """Remarks that concern all runs that were built (a run that was not has none)."""
+def _common_remarks(facts: list[Facts], alike: dict[str, str]) -> set[str]:
+    """Remarks that concern every run that was built; one that never was has none."""
     built = [fact for fact in facts if {"findings", "notes"} & fact.run.record.keys()]
-    return set.intersection(*(set(_remarks(fact)) for fact in built)) if built else set()
+    told = [set(_remarks(fact, alike)) for fact in built]
+    return set.intersection(*told) if told else set()
 
 
-def _remarks(fact: Facts) -> list[str]:
-    """Remarks on a run, a line each, except those of data sources, which have their own line."""
+def _remarks(fact: Facts, alike: dict[str, str]) -> list[str]:
+    """What was found about a run, a line each; what its data sources say has a line already.
+
+    Args:
+        alike: code -> the line that stands for all runs with the same fault, whose figures differ.
+    """
     found = stored_findings(fact.run.record)
-    return [finding.line() for finding in found if finding.code != "data-source"]
+    return [
+        alike.setdefault(own.code, own.line()) if has_figures(own) else own.line()
+        for own in found
+        if own.code != "data-source"
+    ]
 
 
 def _compare(facts: list[Facts]) -> Comparison:

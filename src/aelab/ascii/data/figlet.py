@@ -92,6 +92,10 @@ class Figlet(Source):
         if importlib.util.find_spec("pyfiglet") is None:
             raise MissingExtra("figlet_ascii_dataset", "pyfiglet", "ascii")
 
+    def few(self, count: int) -> Source | None:
+        """The same with fewer words."""
+        return Figlet(self.recipe, min(self.samples, count), self.seed)
+
     def fingerprint(self) -> str:
         """pyfiglet's version and the recipe."""
         try:

@@ -137,6 +137,10 @@ class Kali(Source):
         """The number of images asked for."""
         return self.size
 
+    def few(self, count: int) -> Source | None:
+        """The same with fewer images."""
+        return Kali(self.wanted, min(self.size, count), self.seed, self.recipes)
+
     def fingerprint(self) -> str:
         """The renderer's version, the recipes, the size and the seed."""
         digest = hashlib.sha256("\n".join(map(_recipe_key, self.recipes)).encode()).hexdigest()

@@ -48,6 +48,12 @@ class Noise(Source):
         """The number of images asked for."""
         return self.size
 
+    def few(self, count: int) -> Source | None:
+        """The same with fewer images."""
+        return Noise(
+            self.wanted, min(self.size, count), self.mean, self.std, self.clamp01, self.seed
+        )
+
     def reading_seconds(self) -> float | None:
         """Ten nanoseconds for each value, at least those of one block."""
         return 1e-8 * max(self.size, _BLOCK) * math.prod(self.wanted)

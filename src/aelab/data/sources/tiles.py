@@ -52,6 +52,11 @@ class RpgTiles(Source):
         found, _ = self._find()
         return f"rpg {file_stamp(found)} {self.validation} {self.path}"
 
+    def few(self, count: int) -> Source | None:
+        """Itself: the one file of tiles takes two seconds; not a folder, which may be large."""
+        found, _ = self._find()
+        return self if found is not None and found.is_file() else None
+
     def verify(self) -> None:
         """Raise DataError if no file is found in any of the places."""
         found, places = self._find()

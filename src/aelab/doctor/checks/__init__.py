@@ -1,0 +1,67 @@
+"""Checks of a built run: what will spoil its result, told before the first image.
+
+Each check is a small function of a `BuiltRun` to findings, with how much and what to type. They
+change nothing of the run. `docs/doctor.md` describes each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from aelab.doctor.checks import learnrate, objective, pictures, schedule, text, validation
+from aelab.doctor.checks.subject import BuiltRun
+from aelab.errors import in_words
+from aelab.findings import Finding
+from aelab.hardware import asked_threads
+from aelab.train import choose_threads
+from aelab.train.machine import prepared_process
+
+Check = Callable[[BuiltRun], Iterable[Finding]]
+
+#: Every check; those that need no image first.
+CHECKS: tuple[Check, ...] = (
+    text.unused_results,
+    schedule.schedule,
+    validation.live_in_validation,
+    validation.depends_on_batch_mates,
+    validation.tiny_last_batch,
+    pictures.stuck_output,
+    pictures.latent_too_wide,
+    objective.noise_in_target,
+    objective.kl_is_none,
+    objective.free_rescaling,
+    objective.floor_of_terms,
+    objective.without_gradient,
+    objective.outweighed,
+    objective.kl_weight,
+    learnrate.learnrate,
+)
+
+__all__ = ["CHECKS", "BuiltRun", "Check", "examine"]
+
+
+def examine(run: BuiltRun) -> list[Finding]:
+    """Everything that the checks find, in their order.
+
+    Random numbers of the process stay as they are, so that the run trains as without the look.
+    """
+    threads = run.settings.threads or asked_threads() or choose_threads()
+    found: list[Finding] = []
+    with (
+        torch.random.fork_rng(devices=[]),
+        prepared_process(threads, torch.device("cpu"), deterministic=False),
+    ):
+        torch.manual_seed(0)
+        for check in CHECKS:
+            try:
+                found += list(check(run))
+            except Exception as error:  # a look must not end what it looks at
+                where = run.place("model")
+                found.append(Finding("note", "check-failed", _failed(check, error), where=where))
+    return found
+
+
+def _failed(check: Check, error: Exception) -> str:
+    return f"the check {check.__name__} cannot look at this run: {in_words(error)}"

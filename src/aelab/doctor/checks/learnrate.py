@@ -1,0 +1,111 @@
+"""Whether the learning rate is far off, for its optimiser and batch: tried for a few steps."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from aelab.assembly.number_checks import FAR_ABOVE as ODD  # such rates are noted there
+from aelab.doctor.checks.subject import BuiltRun
+from aelab.findings import Finding
+from aelab.train.clocked_modules import find_clocked
+from aelab.train.forward import forward
+from aelab.train.optimizers import make_optimizer, usual_learnrate
+
+#: Steps that a rate is tried for, and the floating-point operations that all trials may take.
+STEPS, TRIAL_FLOPS = 10, 6e10
+#: Images of a trial's batches.
+MOST_IMAGES = 8
+#: The usual rates are for batches of this size; others scale with the root of the batch.
+USUAL_BATCH = 64
+#: A rate is far off where it is so many times below or above the usual one.
+FAR_BELOW, FAR_ABOVE = 15.0, 30.0
+#: A rate is too low where ten times as much lowers the logarithm of the loss so many times as far.
+QUICKER = 3.0
+#: A rate is too high where the loss ends above so many times the first one.
+WORSE = 2.0
+
+
+def learnrate(run: BuiltRun) -> Iterator[Finding]:
+    """A rate far from the usual one of the optimiser that does worse than a nearer one.
+
+    Only where both agree: a few steps alone prefer high rates, and a table alone knows no model.
+    """
+    settings = run.settings
+    if run.train is None or find_clocked(run.model) or _flops(run) > TRIAL_FLOPS:
+        return
+    usual = usual_learnrate(settings.optimizer.name) * math.sqrt(settings.batch_size / USUAL_BATCH)
+    rate, where = settings.learnrate, run.place("learnrate")
+    told = (
+        f"learnrate: {rate:g} is {{}} times {{}} the usual one of {settings.optimizer.name} at "
+        f"batches of {settings.batch_size:,} (about {usual:.1g})"
+    )
+    if rate < usual / FAR_BELOW:
+        mine, higher = _left(run, rate), _left(run, 10 * rate)
+        if mine is None or higher is None or higher >= min(1.0, mine) ** QUICKER:
+            return
+        flat = "" if settings.scheduler else ", and no scheduler lowers it later"
+        yield Finding(
+            "warning",
+            "learnrate-low",
+            f"{told.format(f'{usual / rate:.0f}', 'below')}{flat}: in {STEPS} steps the loss falls "
+            f"to {mine:.1%} of the first one, with {10 * rate:g} to {higher:.1%}",
+            f"learnrate: {usual:.1g} with scheduler: {{WarmupCosine: {{warmup_images: 10_000}}}}",
+            where,
+        )
+    elif FAR_ABOVE * usual < rate <= ODD * usual_learnrate(settings.optimizer.name):
+        mine, lower = _left(run, rate), _left(run, usual)
+        if lower is None or (mine is not None and mine < WORSE):
+            return
+        end = "is not finite" if mine is None else f"is {mine:.1f} times the first"
+        yield Finding(
+            "warning",
+            "learnrate-explodes",
+            f"{told.format(f'{rate / usual:,.0f}', 'above')}: after {STEPS} steps the loss {end}, "
+            f"with {usual:.1g} {lower:.2f} times the first",
+            f"learnrate: {usual:.1g}, or gradient_clipping: {{norm: 1}}",
+            where,
+        )
+
+
+def _flops(run: BuiltRun) -> float:
+    """Of both trials, a step counted as three forward passes."""
+    return 2 * STEPS * 3 * min(run.size, MOST_IMAGES) * run.flops_per_image
+
+
+def _left(run: BuiltRun, rate: float) -> float | None:
+    """The share of the first batch's loss that is left after a few steps; None: not finite."""
+    model = copy.deepcopy(run.model).train()
+    optimizer = make_optimizer(model, run.settings.optimizer, rate)
+    clipping = run.settings.gradient_clipping
+    torch.manual_seed(0)
+    losses = []
+    for number in range(STEPS + 1):
+        inputs, target, noise = (
+            None if part is None else part[:MOST_IMAGES]
+            for part in run.batch(0 if number == STEPS else number)
+        )
+        assert inputs is not None and target is not None
+        with torch.set_grad_enabled(number < STEPS):
+            _, values, _ = forward(model, run.objective, inputs, target, noise, images_seen=0)
+            loss = run.objective.final_total(values).mean()
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            return None
+        if number == STEPS:
+            break
+        loss.backward()  # type: ignore[no-untyped-call]
+        if clipping is not None and clipping.norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clipping.norm)
+        if clipping is not None and clipping.value is not None:
+            nn.utils.clip_grad_value_(model.parameters(), clipping.value)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        follow = getattr(model, "after_step", None)
+        if follow is not None:
+            follow()
+    return losses[-1] / losses[0] if losses[0] > 0 else None

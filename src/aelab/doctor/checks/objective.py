@@ -1,0 +1,364 @@
+"""What is wrong with what a run minimises: noise, floors, a false KL, terms without a say."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from aelab.doctor.checks.subject import BuiltRun
+from aelab.findings import Finding
+from aelab.medium import medium_of
+from aelab.posteriors import Deterministic, GaussianPosterior
+from aelab.types import Output
+
+if TYPE_CHECKING:
+    from aelab.losses.objective import Term
+
+#: A floor that is at least this share of the loss at the start is told. That of `bce` on grey noise
+#: has 0.71, and is no mistake.
+HIGH_FLOOR = 0.75
+#: A term weighs too much or has no say at so many times another, in value and in gradient.
+OUTWEIGHED = 100.0
+#: A KL of weight w collapses the code where its noise is this much above the largest variance.
+COLLAPSE = 2.0
+#: It does nothing where the noise that it asks for is below this share of the images' variance.
+NOTHING = 1e-7
+#: Scales of the code that are tried.
+SCALES = (0.3, 0.1, 0.01, 0.001)
+
+
+def noise_in_target(run: BuiltRun) -> Iterator[Finding]:
+    """Part of the training loss is noise that no model can predict."""
+    if not (run.settings.noise_in_target and run.settings.training_noise) or run.train is None:
+        return
+    clean, (_, noisy, _) = run.targets(), run.batch()
+    output = run.first_pass.output
+    latent, pixels = output.latent[0].numel(), clean[0].numel()
+    share = max(0.0, 1 - latent / pixels)  # what a code of that size cannot carry
+    with torch.no_grad():
+        perfect = run.objective(_perfect(output, clean, run.model), noisy, 0)
+    floor, start = share * run.of_images(perfect), run.of_images(run.first_pass.values)
+    yield Finding(
+        "warning",
+        "noise-in-target",
+        f"about {floor:.3g} of the training reconstruction loss is noise: training_noise: "
+        f"{run.settings.training_noise:g} is in the target too, and a latent of {latent:,} numbers "
+        f"cannot hold the noise of {pixels:,} values. It is {start:.3g} at the start and cannot "
+        f"get below about {floor:.3g}",
+        "leave out 'legacy: true' (or keep only 'legacy: [validation]'): then the noise is in the "
+        "input alone; or training_noise: 0",
+        run.place("training_noise", "legacy"),
+    )
+
+
+def kl_is_none(run: BuiltRun) -> Iterator[Finding]:
+    """A penalty called a KL that is not 0 at the prior, or less somewhere else."""
+    if run.train is None or not isinstance(run.first_pass.output.posterior, GaussianPosterior):
+        return
+    mean = run.first_pass.output.posterior.mean[:1]
+    for term in run.objective.terms:
+        if term.kind != "penalty" or "kl" not in term.formula_name or not term.weight:
+            continue
+        if term.options.get("free_bits_nats") or term.formula_name == "kl_sparse":
+            continue
+        zero = torch.zeros_like(mean)
+        at_prior = _value(run, term, GaussianPosterior(zero, zero))
+        tiny = GaussianPosterior(zero, torch.full_like(mean, math.log(1e-4)))
+        at_tiny = _value(run, term, tiny)
+        true = float(tiny.kl().sum())
+        tolerance = 1e-4 * mean.numel()
+        if abs(at_prior) <= tolerance and at_tiny >= -tolerance:
+            continue
+        dims = mean.numel()
+        yield Finding(
+            "warning",
+            "kl-no-divergence",
+            f"{term.name} is no KL divergence: it is {at_prior / dims:.3g} a dimension at the "
+            f"prior, where a divergence is 0, and {at_tiny / dims:.3g} at a standard deviation of "
+            f"0.0001, where the true one is {true / dims:.3g} nats. The code becomes noiseless, "
+            "and samples of the prior mean nothing",
+            "leave out 'legacy: true' and set kl_loss_weight to about "
+            f"0.1 / {run.batch()[1][0].numel():,} (values of an image)",
+            run.place("legacy", "trainer", "objective", "model"),
+        )
+
+
+def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
+    """Scaling the code down and the decoder's first layer up lowers the loss for ever.
+
+    It is tried: the latent times c, the first layer's weights by c, for smaller and smaller c.
+    """
+    if run.train is None or not _scalable(run.first_pass.output):
+        return
+    output, (_, target, _) = run.first_pass.output, run.batch()
+    losses = [float(run.first_pass.total.detach().mean())]
+    with torch.no_grad():
+        for scale in SCALES:
+            if not _same_pictures(run.model, output.latent.detach(), scale):
+                return
+            values = run.objective(_scaled(output, scale), target, 0)
+            losses.append(float(run.objective.final_total(values).mean()))
+    falls = [before - after for before, after in itertools.pairwise(losses)]
+    gain, rounding = losses[0] - losses[-1], 1e-6 * abs(losses[0])
+    if min(falls) < -rounding or gain <= max(100 * rounding, 1e-4 * abs(losses[0])):
+        return
+    penalties = [t.name for t in run.objective.terms if t.kind == "penalty" and t.weight]
+    yield Finding(
+        "warning",
+        "free-rescaling",
+        f"the loss falls from {losses[0]:.4g} to {losses[-1]:.4g} when the latent is multiplied by "
+        f"{SCALES[-1]:g} and the decoder's first layer divided by it; the pictures stay the same. "
+        f"So {' and '.join(penalties)} shrinks the code without end, and the loss has no minimum",
+        "a true KL (leave out 'legacy: true'), or optimizer: {AdamW: {weight_decay: 0.01}} against "
+        "growing decoder weights, or feature_loss_weight in place of the penalty",
+        run.objective_place,
+    )
+
+
+def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
+    """A term that cannot fall far: most of it stays for perfect pictures."""
+    if run.train is None:
+        return
+    (_, target, _), output = run.batch(), run.first_pass.output
+    medium = medium_of(run.model)
+    perfect, worst = (medium.made(output, each) for each in (target, medium.wrong(target)))
+    if perfect is None or worst is None:
+        return
+    for term in run.objective.terms:
+        if not term.sees_images or term.formula_name in run.objective.bounds or not term.weight:
+            continue
+        with torch.no_grad():
+            floor = float(term(perfect, target).mean())
+            ceiling = float(term(worst, target).mean())
+        start = float(run.first_pass.values[term.name].detach().mean())
+        if _is_of_logits(term, output, target, floor):
+            continue  # the images themselves are no right output there
+        if floor < HIGH_FLOOR * start or not math.isfinite(ceiling) or start <= 0:
+            continue
+        share = floor / start
+        yield Finding(
+            "warning",
+            "term-bounded",
+            f"{term.name} can only lie between {floor:.4g} (all right) and {ceiling:.4g} (all "
+            f"wrong); it is {start:.4g} at the start, so that {share:.0%} of it stay whatever is "
+            "learned",
+            "a term that is 0 for a right output: character_ce instead of legacy_character_ce, "
+            "l1 or l2 instead of bce on grey images",
+            run.objective_place,
+        )
+
+
+def without_gradient(run: BuiltRun) -> Iterator[Finding]:
+    """A term that gives no gradient where the run begins."""
+    if run.train is None:
+        return
+    for term, size in _gradients(run):
+        free = term.options.get("free_bits_nats") or term.course.goal(None) is not None
+        if size > 0 or free or (term.kind == "penalty" and term.module is not None):
+            continue
+        yield Finding(
+            "warning",
+            "term-without-gradient",
+            f"{term.name} has no gradient at the start of the run: its value is "
+            f"{float(run.first_pass.values[term.name].detach().mean()):.4g}, and no weight changes "
+            "it",
+            "look for round, argmax, comparisons, detach or a saturated activation before it; or "
+            "take the term out",
+            run.objective_place,
+        )
+
+
+def outweighed(run: BuiltRun) -> Iterator[Finding]:
+    """One term outweighs another 100 to 1 on the first batch, in value and in gradient."""
+    if run.train is None:
+        return
+    sizes = {
+        term.name: (
+            abs(term.weight) * abs(float(run.first_pass.values[term.name].detach().mean())),
+            abs(term.weight) * size,
+            term,
+        )
+        for term, size in _gradients(run)
+        if size > 0
+    }
+    seeing = {name: entry for name, entry in sizes.items() if entry[2].sees_images}
+    for name, (value, gradient, _) in seeing.items():
+        for other, (more, steeper, strong) in sizes.items():
+            if more <= OUTWEIGHED * value or steeper <= OUTWEIGHED * gradient:
+                continue
+            if strong.formula_name in ("kl", "gaussian_kl"):
+                continue  # `kl-collapse` tells it in its own terms
+            yield Finding(
+                "warning",
+                "term-outweighed",
+                f"{other} outweighs {name} {steeper / gradient:,.0f} to 1 on the first batch "
+                f"({more:.3g} beside {value:.3g}): {name} has no say",
+                f"a smaller weight of {other}: about "
+                f"{strong.weight * 10 * gradient / steeper:.2g} instead of {strong.weight:g}",
+                run.objective_place,
+            )
+            break
+
+
+def kl_weight(run: BuiltRun) -> Iterator[Finding]:
+    """The weight of a KL at this image size: it collapses the code, or does nothing.
+
+    A linear model with a squared error averaged over n pixels, and a KL summed over the latent
+    with weight w, uses a direction of the images only if its variance is above n w / 2 (Lucas et
+    al. 2019, arXiv:1911.02469, section 4). An absolute error counts as the squared error that
+    gives the same loss for the mean image.
+    """
+    if run.train is None or not run.train.medium.is_brightness:
+        return
+    kls = [
+        t for t in run.objective.terms
+        if t.formula_name in ("kl", "gaussian_kl") and t.weight > 0
+        and t.options.keys() <= {"reduction"} and t.course.goal(None) is None
+        and not t.course.cycle_images
+    ]  # fmt: skip
+    pixel = [t for t in run.objective.terms if t.formula_name in ("l1", "l2", "bce") and t.weight]
+    if not isinstance(run.first_pass.output.posterior, GaussianPosterior) or not kls or not pixel:
+        return
+    kl, pixels = kls[0], run.sample.shape[1]
+    dims = run.first_pass.output.posterior.mean[0].numel()
+    weight = kl.weight / (dims if kl.options.get("reduction") == "mean" else 1)
+    gain = sum(t.weight * _curvature(run, t) for t in pixel)  # loss for a unit of variance
+    noise = weight / (2 * gain)  # variance, summed over pixels, that is not worth its nats
+    largest, total = float(run.spectrum[0]), float(run.spectrum.sum())
+    place = run.place("objective", "model")
+    good = 0.1 * kl.weight * largest / noise if noise else 0.0
+    if noise > COLLAPSE * largest:
+        yield Finding(
+            "warning",
+            "kl-collapse",
+            f"the weight {kl.weight:.3g} of {kl.name} collapses the code: at {pixels:,} pixels an "
+            f"image a direction of the latent pays only if it explains a variance above "
+            f"{noise:.3g}, and the largest of these images has {largest:.3g}. Every picture "
+            "becomes the mean picture",
+            f"a weight of about {good:.1g} (per image beta {good * pixels:.2g}), or less",
+            place,
+        )
+    elif noise < NOTHING * total:
+        yield Finding(
+            "note",
+            "kl-without-effect",
+            f"the weight {kl.weight:.3g} of {kl.name} is so small at {pixels:,} pixels an image "
+            f"that it does nothing: it asks for noise of a variance of {noise:.1g} in images of "
+            f"{total:.3g}",
+            "an EncoderDecoder without KL is the same and simpler; for a VAE that can be sampled "
+            f"a weight of about {good:.1g}",
+            place,
+        )
+
+
+def _is_of_logits(term: Term, output: Output, target: Tensor, floor: float) -> bool:
+    """Whether a pixel loss is less for values beyond those of the images, as of logits."""
+    if term.kind != "reconstruction":
+        return False
+    try:
+        with torch.no_grad():
+            beyond = output._replace(reconstruction=3 * target - 1)
+            return float(term(beyond, target).mean()) < floor
+    except Exception:  # a loss that refuses such values is none of logits
+        return False
+
+
+def _curvature(run: BuiltRun, term: Term) -> float:
+    """The loss of the mean picture for a unit of variance, summed over pixels."""
+    target = run.sample.view(len(run.sample), *run.batch()[1].shape[1:])
+    low = float(target.min())
+    mean = target.mean(0, keepdim=True).expand_as(target)
+    middle = target.median(0, keepdim=True).values.expand_as(target)
+    best = middle if term.formula_name == "l1" else mean
+    if term.formula_name == "bce":
+        best = best.clamp(1e-3, 1 - 1e-3)
+        if low < 0:
+            return 1.0
+    output = run.first_pass.output
+    alone = float(term(output._replace(reconstruction=best), target).mean())
+    perfect = float(term(output._replace(reconstruction=target), target).mean())
+    return max(alone - perfect, 1e-12) / max(float(run.spectrum.sum()), 1e-12)
+
+
+def _perfect(output: Output, target: Tensor, model: nn.Module) -> Output:
+    made = medium_of(model).made(output, target)
+    return output if made is None else made
+
+
+def _value(run: BuiltRun, term: Term, posterior: GaussianPosterior) -> float:
+    output = run.first_pass.output
+    with torch.no_grad():
+        latent = posterior.mean.view(1, *output.latent.shape[1:])
+        return float(
+            term(
+                output._replace(
+                    reconstruction=output.reconstruction[:1], latent=latent, posterior=posterior
+                ),
+                output.reconstruction[:1],
+            ).mean()
+        )
+
+
+def _scalable(output: Output) -> bool:
+    """Whether the latent is numbers that an encoder may give at any scale."""
+    known = isinstance(output.posterior, GaussianPosterior | Deterministic)
+    return known and output.latent.is_floating_point() and output.latent[0].numel() > 0
+
+
+def _scaled(output: Output, scale: float) -> Output:
+    """The output with a latent of another scale, and a posterior that fits it.
+
+    For a Gaussian `exp(log_std)` is multiplied: an encoder whose last layers are linear can do so.
+    """
+    posterior = output.posterior
+    if isinstance(posterior, GaussianPosterior):
+        posterior = GaussianPosterior(posterior.mean * scale, posterior.log_std + math.log(scale))
+    return output._replace(latent=output.latent * scale, posterior=posterior)
+
+
+def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
+    """Whether a decoder with a first layer of 1 / c makes the same of the latent times c."""
+    other = copy.deepcopy(model).eval()
+    first: list[nn.Module] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: first.append(module))
+        for module in other.modules()
+        if isinstance(getattr(module, "weight", None), Tensor) and not list(module.children())
+    ]
+    try:
+        before = other.decode(latent)  # type: ignore[operator]
+        for hook in hooks:
+            hook.remove()
+        if not first or not isinstance(first[0], _LINEAR):
+            return False
+        first[0].weight.div_(scale)
+        after = other.decode(latent * scale)  # type: ignore[operator]
+    except Exception:  # a model without a decoder of its own, or one that must not be called so
+        return False
+    return torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.std()) + 1e-6)
+
+
+_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
+
+
+def _gradients(run: BuiltRun) -> list[tuple[Term, float]]:
+    """Each term with a weight, and the norm of its gradient by the model's weights."""
+    found = []
+    for term in run.objective.terms:
+        value = run.first_pass.values[term.name]
+        if not term.weight:
+            continue
+        size = 0.0
+        if value.requires_grad:
+            gradients = torch.autograd.grad(
+                value.mean(), run.first_pass.parameters, retain_graph=True, allow_unused=True
+            )
+            size = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
+        found.append((term, size))
+    return found

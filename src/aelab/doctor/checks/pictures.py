@@ -1,0 +1,149 @@
+"""What is wrong with the images that a model gives, and with its latent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from aelab.doctor.checks.subject import BuiltRun, leaves
+from aelab.findings import Finding
+from aelab.inspect.trials import SHAPES_ONLY
+from aelab.ops.value_range import UNIT, limits
+from aelab.train.forward import forward
+
+#: Activations that end in a flat part, where no gradient comes back.
+_FLAT = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softplus)
+#: Of these the ones that are flat on both sides, and reach their bounds only in the limit.
+_SATURATING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid)
+#: A slope below this is no gradient; a value nearer to its target than this is right.
+NO_SLOPE, RIGHT = 1e-4, 0.02
+#: Share of the values that may be wrong without gradient at the start.
+FEW_STUCK = 0.1
+#: An absolute error pulls everything to a bound that is the value of more than half of a pixel's
+#: images; told where that holds for this share of the pixels.
+MOSTLY = 0.5
+#: Share of the variance that the further directions of a set hold together when they are rounding.
+ROUNDING = 1e-7
+
+
+def stuck_output(run: BuiltRun) -> Iterator[Finding]:
+    """The last activation starts where it cannot leave, or is pulled to where it cannot leave."""
+    if run.train is None or not run.train.medium.is_brightness:
+        return
+    if run.train.value_range != UNIT:  # `output-out-of-reach` tells what is wrong there
+        return
+    last = _last_activation(run)
+    if last is None:
+        return
+    name, slopes, values = last
+    target = run.batch()[1]
+    if values.shape != target.shape:
+        return
+    wrong = (values - target).abs() > RIGHT
+    share = float(((slopes.abs() < NO_SLOPE) & wrong).float().mean())
+    where = run.place("model")
+    if share > FEW_STUCK:
+        yield Finding(
+            "warning",
+            "output-stuck",
+            f"the model ends with {name}, and {share:.0%} of the output values are wrong at the "
+            "start and have no gradient there",
+            f"no activation after the last layer of the decoder instead of {name}",
+            where,
+        )
+        return
+    bound = _pulled_to_bound(run, name)
+    if bound is not None:
+        part, value = bound
+        alone = float((target - value).abs().mean())
+        yield Finding(
+            "warning",
+            "output-saturates",
+            f"the model ends with {name}, and {part:.0%} of the pixels are {value:g} in more than "
+            f"half of the images: with l1 the picture of {value:g} everywhere, loss {alone:.3g}, "
+            f"pulls {name} into its flat part, which gives no gradient back",
+            "activation_last_layer=None (activation_out=None of an implicit decoder), or "
+            "loss_function: l2",
+            where,
+        )
+
+
+def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
+    """A latent with more numbers than the images have directions."""
+    if run.train is None or not run.train.medium.is_brightness:
+        return
+    output = run.first_pass.output
+    if hasattr(output.posterior, "choices") or not output.latent.is_floating_point():
+        return
+    size = output.latent[0].numel()
+    pixels = run.sample.shape[1]
+    if size >= pixels:
+        yield Finding(
+            "warning",
+            "latent-too-wide",
+            f"the latent has {size:,} numbers and an image {pixels:,}: nothing is compressed, and "
+            "the model can copy its input",
+            f"a smaller latent, for instance code_size: {max(1, pixels // 10):,}",
+            run.place("model"),
+        )
+        return
+    held = run.spectrum.flip(0).cumsum(0).flip(0)  # variance from this direction on
+    rank = int((held > ROUNDING * held[0].clamp(min=1e-12)).sum())
+    if rank >= len(run.sample) - 1 or size <= rank:  # the sample itself may be what ends there
+        return
+    yield Finding(
+        "note",
+        "latent-too-wide",
+        f"the latent has {size:,} numbers, and the images vary in {rank:,} directions only: "
+        f"{size - rank:,} numbers have nothing to say",
+        f"code_size: {rank:,} or less holds the same",
+        run.place("model"),
+    )
+
+
+def _last_activation(run: BuiltRun) -> tuple[str, Tensor, Tensor] | None:
+    """The activation that images come from: its name, its slope and its values on the batch."""
+    model = copy.deepcopy(run.model).train()
+    called: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Remembers a call; only the last one counts."""
+        if isinstance(output, Tensor) and not isinstance(module, SHAPES_ONLY):
+            # In place activations have overwritten what they were given.
+            called[:] = [(module, inputs[0] if inputs else output, output)]
+
+    for _, leaf in leaves(model):
+        if isinstance(leaf, nn.ReLU | nn.ReLU6 | nn.Hardtanh):
+            leaf.inplace = False
+        leaf.register_forward_hook(note)
+    with torch.no_grad():
+        output, _, _ = forward(model, run.objective, *run.batch(), images_seen=0)
+    if not called or not isinstance(called[0][0], _FLAT):
+        return None
+    module, given, _ = called[0]
+    leaf_input = given.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        made = module(leaf_input)
+        (slope,) = torch.autograd.grad(made.sum(), leaf_input)
+    if made.numel() != output.reconstruction.numel():
+        return None
+    return type(module).__name__, slope.view_as(output.reconstruction), output.reconstruction
+
+
+def _pulled_to_bound(run: BuiltRun, name: str) -> tuple[float, float] | None:
+    """Share of the pixels that an absolute error pulls to a bound of the activation, which one."""
+    absolute = any(term.formula_name == "l1" and term.weight for term in run.objective.terms)
+    others = [t for t in run.objective.terms if t.sees_images and t.weight]
+    if name not in [kind.__name__ for kind in _SATURATING] or not absolute or len(others) > 1:
+        return None
+    assert run.train is not None
+    low, high = limits(run.train.value_range)
+    middle = run.sample.median(0).values
+    for value in (low, high):
+        part = float(((middle - value).abs() < RIGHT * (high - low) / 4).float().mean())
+        if part > MOSTLY:
+            return part, value
+    return None

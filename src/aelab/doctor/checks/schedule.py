@@ -1,0 +1,145 @@
+"""What is wrong with a learning-rate schedule over the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from aelab.doctor.checks.subject import BuiltRun
+from aelab.findings import Finding
+from aelab.train.schedules import ClosedForm, make_schedule
+
+#: Batches that a schedule of torch is stepped through; beyond them it is not looked at.
+MOST_STEPS = 60_000
+#: Moments at which the rate is read.
+MOMENTS = 400
+#: A rate that rises so many times within a fiftieth of the run jumps.
+JUMP, WITHIN = 100.0, 50
+#: A warm-up is over after this share of the run.
+WARM = 0.3
+#: A schedule that has passed its least rate and rises so many times again was meant to end there.
+RISE = 10.0
+#: A rate below this share of the peak trains nothing; told where it lasts this share of the run.
+DEAD, LASTS = 1e-3, 0.15
+#: A run of fewer batches has no schedule to speak of.
+FEW_BATCHES = 50
+#: Schedules that rise on purpose.
+CYCLIC = ("CosineAnnealingWarmRestarts", "CyclicLR", "ReduceLROnPlateau")
+
+
+def schedule(run: BuiltRun) -> Iterator[Finding]:
+    """A rate that jumps, that passes its minimum and rises, or that ends before the run."""
+    choice = run.settings.scheduler
+    if choice is None or choice.name in CYCLIC or run.end is None:
+        return
+    if run.end.batches < FEW_BATCHES:
+        return
+    rates = rates_of(run)
+    if len(rates) < MOMENTS // 2:
+        return
+    where = run.place("scheduler")
+    peak = max(rates)
+    told = f"scheduler {choice.name}"
+    jump = _jump(rates)
+    if jump is not None:
+        at, before, after = jump
+        yield Finding(
+            "warning",
+            "schedule-jumps",
+            f"{told}: the learning rate rises {after / before:,.0f}-fold, from {before:.2g} to "
+            f"{after:.2g}, at {at:.0%} of the run: weights that were settled are thrown away, and "
+            "half precision overflows",
+            f"an end rate near the others ({before:.2g}), or ema_decay: 0.999, which averages "
+            "weights and leaves the rate alone; gradient_clipping: {norm: 1} limits the harm",
+            where,
+        )
+        return
+    rise = _rise(rates)
+    if rise is not None:
+        at, least, later = rise
+        yield Finding(
+            "warning",
+            "schedule-rises-again",
+            f"{told}: the learning rate has its minimum, {least:.2g}, at {at:.0%} of the run and "
+            f"then rises to {later:.2g}: the run does not end with the small rate",
+            "leave out T_max: without it the schedule ends with the run; torch counts T_max in "
+            f"batches, and this run has {run.end.batches:,}",
+            where,
+        )
+        return
+    dead = next((n for n in range(len(rates)) if max(rates[n:]) < DEAD * peak), len(rates))
+    rest = 1 - dead / len(rates)
+    if rest > LASTS:
+        yield Finding(
+            "warning",
+            "schedule-ends-early",
+            f"{told}: after {1 - rest:.0%} of the run the learning rate is below a thousandth of "
+            f"its peak, {peak:.2g}: the last {rest:.0%} train nothing",
+            f"a schedule as long as the run ({run.end.images:,} images, {run.end.batches:,} "
+            "batches), such as WarmupCosine, or a shorter run",
+            where,
+        )
+
+
+def rates_of(run: BuiltRun) -> list[float]:
+    """The learning rate at moments spread evenly over the run; short where that takes too long."""
+    assert run.end is not None
+    settings = run.settings
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.learnrate)
+    made = make_schedule(
+        optimizer,
+        settings.scheduler,
+        max_images=settings.max_images,
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_epochs,
+    )
+    made.plan(run.end)
+    if isinstance(made, ClosedForm):
+        rates = []
+        for moment in range(MOMENTS):
+            made.before_batch((run.end.images - settings.batch_size) * moment // MOMENTS)
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+        return rates
+    batches = run.end.batches
+    every, rates = max(1, batches // MOMENTS), []
+    for number in range(min(batches, MOST_STEPS)):
+        if number % every == 0:
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        made.after_batch()
+    return rates if batches <= MOST_STEPS or len(rates) >= MOMENTS // 2 else []
+
+
+def _jump(rates: Sequence[float]) -> tuple[float, float, float] | None:
+    """(share of the run, rate before, rate after) of the largest rise after the warm-up."""
+    step, begin = max(1, len(rates) // WITHIN), int(WARM * len(rates))
+    pairs = [
+        (later / before, n, before, later)
+        for n in range(begin, len(rates) - step)
+        if (before := rates[n]) > 0 and (later := max(rates[n : n + step + 1])) > JUMP * before
+    ]
+    # Near the end of a cosine the rate is nearly 0, and any rise is many times that.
+    grave = [pair for pair in pairs if pair[3] > 0.1 * max(rates[: pair[1] + 1])]
+    if not grave:
+        return None
+    _, n, before, later = max(grave)
+    return n / len(rates), before, later
+
+
+def _rise(rates: Sequence[float]) -> tuple[float, float, float] | None:
+    """(share of the run, least rate, highest later rate) of a rate that falls and rises again."""
+    peak = max(range(len(rates)), key=lambda n: rates[n])
+    least = min(range(len(rates)), key=lambda n: rates[n])
+    begin = int(WARM * len(rates))
+    if peak > least or peak > begin:  # it rises at first, or falls all the way
+        falls = [n for n in range(1, len(rates) - 1) if rates[n] < rates[n - 1]]
+        if not falls:
+            return None
+        least = min(falls, key=lambda n: rates[n])
+    later = max(rates[least:])
+    before = max(rates[: least + 1])
+    if later <= RISE * max(rates[least], 1e-3 * before) or before < RISE * rates[least]:
+        return None
+    return least / len(rates), rates[least], later

@@ -1,0 +1,180 @@
+"""What checks look at: a built run with values, a few of its images, and one forward pass."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aelab.ops.augmented import changed_batch
+from aelab.ops.random import keyed_generator
+from aelab.train.clocked_modules import set_clock
+from aelab.train.forward import Batch, forward
+from aelab.train.horizon import Horizon, horizon
+from aelab.train.validation import noise_shape_of
+
+if TYPE_CHECKING:
+    from aelab.assembly.parts import Parts
+    from aelab.config import RunSpec
+    from aelab.errors import Where
+    from aelab.losses import Objective
+    from aelab.settings import FitSettings
+    from aelab.types import Images, Output
+
+#: Images of the batch that is looked at, and the floating-point operations that it may take.
+MOST_IMAGES, BATCH_FLOPS = 32, 2e9
+#: Images that statistics of a set are made of.
+SAMPLE = 512
+
+
+class Pass(NamedTuple):
+    """One forward pass in training mode, with gradients.
+
+    Attributes:
+        output: of the model.
+        values: unweighted terms, (B,) each.
+        total: (B,), with the weights of the end of the run.
+        parameters: those that are trained, of the copy that made the pass.
+    """
+
+    output: Output
+    values: Mapping[str, Tensor]
+    total: Tensor
+    parameters: list[nn.Parameter]
+
+
+@dataclass
+class BuiltRun:
+    """A run that is ready to train; nothing of it is changed.
+
+    Attributes:
+        spec: its text.
+        parts: its model on the CPU, with values, its objective, and its descriptions of sets.
+        settings: of the loop.
+        train: images of the first training set, or a few like them; None where none were read.
+        count: images of the first training set, if known.
+        flops_per_image: of one forward pass.
+    """
+
+    spec: RunSpec
+    parts: Parts
+    settings: FitSettings
+    train: Images | None
+    count: int | None
+    flops_per_image: int
+
+    def place(self, *keys: str) -> Where | None:
+        """Where the first of these keys stands in the file."""
+        return next((self.spec.places[key] for key in keys if key in self.spec.places), None)
+
+    @cached_property
+    def objective_place(self) -> Where | None:
+        """Where the file says what is minimised."""
+        return self.place("objective", "loss_function", "model")
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """A copy of the model as the run begins."""
+        model = copy.deepcopy(self.parts.model).cpu()
+        set_clock(model, 0, 0)
+        return model
+
+    @cached_property
+    def objective(self) -> Objective:
+        """A copy of the objective that knows the training images."""
+        objective = copy.deepcopy(self.parts.objective)
+        if self.train is not None:
+            objective.prepare(self.train)
+        return objective
+
+    @cached_property
+    def end(self) -> Horizon | None:
+        """The counters at the end of the run; None where no count of images ends it."""
+        if self.count is None and self.settings.max_epochs is not None:
+            return None
+        found = horizon(self.settings, [(0, self.count or self.settings.max_images or 1)])
+        return found if found.is_known else None
+
+    @cached_property
+    def size(self) -> int:
+        """Images in a batch that is looked at; fewer for a model that takes long."""
+        affordable = int(BATCH_FLOPS / max(1, self.flops_per_image))
+        return max(2, min(MOST_IMAGES, affordable, self.settings.batch_size))
+
+    def targets(self, number: int = 0) -> Tensor:
+        """(B, C, H, W) training images after the set's random changes, without noise."""
+        assert self.train is not None
+        generator = keyed_generator(number, "doctor")
+        rows = torch.randint(len(self.train), (self.size,), generator=generator)
+        return changed_batch(self.train.pixels, rows, self.train.augment, generator)
+
+    def batch(self, number: int = 0) -> Batch:
+        """Inputs, targets and noise as training makes them, of at most `size` images."""
+        target = self.targets(number)
+        generator = keyed_generator(number, "doctor-noise")
+        inputs = target
+        for change in self.settings.input_transforms:
+            inputs = change(inputs, generator)
+        if self.settings.training_noise:
+            inputs = inputs + self.settings.training_noise * torch.randn(
+                inputs.shape, generator=generator
+            )
+            target = inputs if self.settings.noise_in_target else target
+        shape = noise_shape_of(self.model)
+        noise = None
+        if shape is not None:
+            noise = torch.randn((len(target), *shape), generator=generator)
+        return inputs, target, noise
+
+    @cached_property
+    def first_pass(self) -> Pass:
+        """The first batch through a copy of the model in training mode."""
+        model = copy.deepcopy(self.model).train()
+        output, values, _ = forward(model, self.objective, *self.batch(), images_seen=0)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        return Pass(output, values, self.objective.final_total(values), trained)
+
+    def of_images(self, values: Mapping[str, Tensor]) -> float:
+        """The part of the loss that compares with the images, with the weights of the end."""
+        seeing = [term for term in self.objective.terms if term.sees_images]
+        return sum(term.weight * float(values[term.name].detach().mean()) for term in seeing)
+
+    @cached_property
+    def sample(self) -> Tensor:
+        """(n, C * H * W) some training images as vectors, evenly spread over the set."""
+        assert self.train is not None
+        count = min(SAMPLE, len(self.train))
+        rows = torch.linspace(0, len(self.train) - 1, count, dtype=torch.float64).long()
+        changes = self.train.augment
+        return changed_batch(
+            self.train.pixels, rows, changes, keyed_generator(0, "doctor-sample")
+        ).flatten(1)
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """Variances of the sample along its principal axes, descending; they add up to the whole.
+
+        Summed over pixels, so that the total is the mean squared distance of an image from the
+        mean image.
+        """
+        centred = self.sample - self.sample.mean(0)
+        # The smaller of the two Gram matrices has the same eigenvalues.
+        gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+        values: Tensor = torch.linalg.eigvalsh(gram.double()).flip(0).clamp(min=0)
+        return values / max(1, len(centred))
+
+
+def leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules without children."""
+    return [(name, m) for name, m in model.named_modules() if not list(m.children())]
+
+
+def worded(names: Sequence[str], most: int = 3) -> str:
+    """`a, b and 4 more`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
