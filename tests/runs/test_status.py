@@ -145,3 +145,9 @@ def test_the_record_can_be_completed_later(run: Run) -> None:
     run.update_record(parameters={"model": 5})
     assert Run.at(run.path).record["parameters"] == {"model": 5}
     assert Run.at(run.path).record["identity"] == "1"
+
+
+def test_a_run_that_aelab_ended_by_itself_is_told_apart_from_an_interrupted_one() -> None:
+    ended = {"state": "interrupted", "stopped": {"chance": 0.01, "reason": "chance 1 %"}}
+    assert state_words(ended) == "stopped early" and actual_state(ended) == "interrupted"
+    assert state_words({"state": "interrupted", "stopped": None}) == "interrupted"

@@ -83,10 +83,16 @@ def actual_state(status: Mapping[str, Any], silent_seconds: float | None = None)
 
 
 def state_words(status: Mapping[str, Any], silent_seconds: float | None = None) -> str:
-    """The state for people: `interrupted (killed)` if the process ended without writing a state."""
+    """The state for people.
+
+    `interrupted (killed)` if the process ended without writing a state, `stopped early` if aelab
+    itself ended the run, by its forecast or the budget.
+    """
     state = actual_state(status, silent_seconds)
     if state == "interrupted" and status.get("state") == "running":
         return "interrupted (killed)" if is_here(status) else f"lost on {status.get('host')}"
     if state == "running" and not is_here(status):
         return f"running on {status.get('host')}"
+    if state == "interrupted" and (status.get("stopped") or {}).get("reason"):
+        return "stopped early"
     return state
