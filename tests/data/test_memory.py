@@ -17,7 +17,7 @@ HUGE: dict[str, Callable[[], Dataset]] = {
     "fractals": lambda: kali_dataset((3, 10**5, 10**5), size=10**4),
     "enlarged": lambda: noise_dataset((1, 4, 4), size=100).resize((1, 10**6, 10**6)),
     "repeated": lambda: noise_dataset((1, 4, 4), size=100).repeat(10**12),
-    "repeated rows": lambda: TensorDataset(torch.zeros(9, 1, 64, 64)).repeat(10**8),
+    "repeated rows": lambda: TensorDataset(torch.zeros(9, 1, 64, 64)).repeat(10**6),
 }
 
 

@@ -140,8 +140,6 @@ def rehearse(specs: Sequence[RunSpec], workspace: Workspace, to_train: bool) -> 
         found = Mistakes()
         with found.collected(), users_code(spec, Where(spec.file)):
             return _rehearsed(spec, reader, workspace, to_train)
-        if to_train and any(is_out_of_memory(error) for error in found.errors):
-            return Rehearsed()  # the training of the run tells what to lower
         errors |= {str(error): error for error in found.errors}
     raise Problems(list(errors.values()))
 
@@ -152,9 +150,11 @@ def _rehearsed(spec: RunSpec, reader: Reader, workspace: Workspace, to_train: bo
 
     def on_meta() -> Parts:
         """The parts to look at, while the real ones wait."""
-        if to_train:
-            built.append(Built.of(spec, workspace))
-            with contextlib.suppress(Exception):  # a stranger's object that cannot be copied
+        # What fails here fails on the meta device too, or is told by the training: a download,
+        # too little memory, a stranger's object that cannot be copied.
+        with contextlib.suppress(Exception):
+            if to_train:
+                built.append(Built.of(spec, workspace))
                 return _copied(built[0].parts, "meta")
         return _built(spec, workspace)
 
