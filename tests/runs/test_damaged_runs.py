@@ -297,9 +297,9 @@ def test_a_folder_that_may_not_be_read_is_listed_and_stops_nothing(
 def test_folders_nested_deeper_than_a_path_can_say_are_no_trouble(here: Path, aelab: Call) -> None:
     def nested(top: Path) -> None:
         descriptor = os.open(top, os.O_RDONLY)
-        for _ in range(2100):  # two letters each: more than the 4,096 of a path
-            os.mkdir("d", dir_fd=descriptor)
-            inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        for _ in range(1100):  # deeper than Python calls, and longer than the 4,096 of a path
+            os.mkdir("deep", dir_fd=descriptor)
+            inner = os.open("deep", os.O_RDONLY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
         os.close(descriptor)

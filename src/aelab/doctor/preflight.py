@@ -40,7 +40,6 @@ from aelab.hardware import asked_threads
 from aelab.inspect import asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
 from aelab.train import choose_threads, make_state
-from aelab.train.guard.memory import is_out_of_memory
 from aelab.train.machine import has_bfloat16_units, prepared_process
 
 if TYPE_CHECKING:
