@@ -278,15 +278,28 @@ class Lab:
         *,
         out: str | Path = "report.html",
         title: str | None = None,
+        explorer: bool | int = False,
         only: str | None = None,
         force: bool = False,
     ) -> Path:
-        """One self-contained HTML page; see `report.page.page`."""
+        """One self-contained HTML page; see `report.page.page`.
+
+        Args:
+            explorer: also the latent spaces of the best runs, which can be dragged offline: of
+                three, or of so many; one run of each setting.
+        """
         from aelab.report.page import page
 
         with replacing(force):
             refuse_to_replace(Path(out))
-            return page(self.find(sources, only=only), Path(out), title=title)
+            found = self.find(sources, only=only)
+            if not explorer:
+                return page(found, Path(out), title=title)
+            from aelab.study.many_runs import explorers_of
+
+            count = 3 if explorer is True else explorer
+            explorers, notes = explorers_of(found, self.workspace, count)
+            return page(found, Path(out), title=title, explorers=explorers, explorer_notes=notes)
 
     def ls(
         self,

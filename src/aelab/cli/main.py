@@ -399,6 +399,10 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures", help="Draw the quick figures of every run first.")
     ] = False,
+    explorer: Annotated[
+        bool,
+        typer.Option("--explorer", help="Add the best runs' latent spaces, to be dragged offline."),
+    ] = False,
     data: Data = None,
     trust: Trust = False,
     force: Force = False,
@@ -409,7 +413,7 @@ def report(
     if figures:
         for told in lab.figures(found):
             print(told, file=sys.stderr, flush=True)
-    print(lab.report(found, out=out, title=title, force=force))
+    print(lab.report(found, out=out, title=title, explorer=explorer, force=force))
     tell_damage(found, listed=True)
 
 

@@ -131,6 +131,12 @@ class Subject:
         return self._classes.names
 
     @property
+    def file_names(self) -> tuple[str, ...]:
+        """N names of the files of the held-out images; () where they have none."""
+        names = self._validation.file_names
+        return tuple(names[row] for row in self._rows.tolist()) if names else ()
+
+    @property
     def labels(self) -> Tensor | None:
         """The labels of the held-out images, (N,) int64; None if the set has none."""
         labels = self._classes.labels[-1]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +28,13 @@ from aelab.runs.record import Run
 
 
 def page(
-    runs: Sequence[Run], path: Path, *, title: str | None = None, now: datetime | None = None
+    runs: Sequence[Run],
+    path: Path,
+    *,
+    title: str | None = None,
+    now: datetime | None = None,
+    explorers: Sequence[Mapping[str, Any]] = (),
+    explorer_notes: Sequence[str] = (),
 ) -> Path:
     """Write the report of some runs: table, curves, reproductions, configurations, sources.
 
@@ -38,6 +44,8 @@ def page(
         title: heading; default the names of the experiment files.
         now: the time in the head; default SOURCE_DATE_EPOCH if set (equal runs then give equal
             bytes), else the clock.
+        explorers: latent spaces that can be dragged, from `study.explorer.explorer_of`.
+        explorer_notes: what is said of runs that have none.
 
     Returns:
         `path`.
@@ -46,7 +54,14 @@ def page(
         UserError: without any run.
         UserError: if the file cannot be written, or one is there that aelab did not make.
     """
-    html = render_page(runs, title=title, now=now or moment(), folder=path.parent)
+    html = render_page(
+        runs,
+        title=title,
+        now=now or moment(),
+        folder=path.parent,
+        explorers=explorers,
+        explorer_notes=explorer_notes,
+    )
     return write_output(path, html)
 
 
@@ -68,7 +83,13 @@ def moment() -> datetime:
 
 
 def render_page(
-    runs: Sequence[Run], *, now: datetime, title: str | None = None, folder: Path | None = None
+    runs: Sequence[Run],
+    *,
+    now: datetime,
+    title: str | None = None,
+    folder: Path | None = None,
+    explorers: Sequence[Mapping[str, Any]] = (),
+    explorer_notes: Sequence[str] = (),
 ) -> str:
     """The report as text; arguments as in `page`.
 
@@ -81,6 +102,10 @@ def render_page(
     data = contents.script_data(ordered)
     figures, figures_left_out = embedded_figures(ordered)
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
+    style = _asset("uPlot.min.css") + _asset("page.css")
+    if explorers:  # one script: `decoder` is seen by nothing else
+        scripts.append(f"{{\n{_asset('decoder.js')}\n{_asset('explorer.js')}\n}}\n")
+        style += _asset("explorer.css")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -89,9 +114,12 @@ def render_page(
         title=title or _title(ordered),
         now=now,
         policy=_policy(scripts),
-        style=Markup(_asset("uPlot.min.css") + _asset("page.css")),
+        style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         data=Markup(script_json(data)),
+        explorers=explorers,
+        explorer_notes=explorer_notes,
+        explorer_data=Markup(script_json(list(explorers))),
         summary=contents.summary(ordered),
         states=contents.states(ordered),
         warnings=contents.warnings(ordered),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.assembly.parts import functions_of
 from aelab.assembly.workspace import Workspace
 from aelab.errors import AelabError, in_words
@@ -14,6 +16,7 @@ from aelab.report.tables import run_order
 from aelab.runs.find import Sources, find_runs
 from aelab.runs.record import BrokenRun, Run
 from aelab.study.evaluation import Evaluated, evaluate_run
+from aelab.study.explorer import explorer_of
 from aelab.study.figures.several_runs import draw_together
 from aelab.study.figures.stored import draw_cheap, draw_of_files
 from aelab.study.figures.table import find_figure
@@ -119,3 +122,45 @@ def draw_figures(found: Iterable[Run], workspace: Workspace, *, limit: int) -> I
             named.setdefault(why, []).append(name)
         reasons = "".join(f"; not {', '.join(names)}: {why}" for why, names in named.items())
         yield f"{entry.folder}: {len(written)} figures{reasons}"
+
+
+def explorers_of(
+    found: Sequence[Run], workspace: Workspace, count: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Latent spaces for the report, of the best runs: one of each setting, the best seed of it.
+
+    Args:
+        found: runs of the report.
+        workspace: where they are, and what they may read.
+        count: at most so many; on the way runs that cannot be shown are passed over.
+
+    Returns:
+        What `explorer_of` gives, and a line for each run that was passed over.
+    """
+    seeds = seed_keys([run.record for run in found])
+    ordered = sorted((run for run in found if not isinstance(run, BrokenRun)), key=_best_loss)
+    made: list[dict[str, Any]] = []
+    notes: list[str] = []
+    settings = set()
+    for run in ordered:
+        setting = run.record.get("experiment"), matrix_key(run.record["matrix"], without=seeds)
+        if len(made) == count or setting in settings:
+            continue
+        try:
+            made.append(explorer_of(reopen_run(run.folder, workspace)))
+            settings.add(setting)
+        except Exception as error:  # one run, whoever made it, does not end the report
+            words = error.message if isinstance(error, AelabError) else in_words(error)
+            if len(notes) < _MOST_NOTES:
+                notes.append(f"{run.folder} has no latent space here: {words}")
+    return made, notes
+
+
+#: Runs that are passed over and named, at most.
+_MOST_NOTES = 3
+
+
+def _best_loss(run: Run) -> float:
+    loss = (run.status.get("best") or run.status.get("last") or {}).get("loss")
+    known = isinstance(loss, int | float) and math.isfinite(loss)
+    return float(loss) if known else math.inf
