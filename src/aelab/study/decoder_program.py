@@ -88,11 +88,11 @@ def program_of(decode: Callable[[Tensor], Tensor], latent: Tensor) -> Program:
     return recorder.program
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operation on a value that depends on the latent."""
 
     def __init__(self, latent: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.program = Program()
         self.number = {id(latent): 0}
         self.kept: list[Any] = [latent]  # while they live, no other object has their id
@@ -204,7 +204,8 @@ class _Recorder(TorchDispatchMode):
     def _cat(self, args: list[Any], kwargs: dict[str, Any], made: Tensor) -> None:
         parts = args[0]
         dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % made.ndim
-        numbers, shapes = [], []
+        numbers: list[int] = []
+        shapes: list[dict[str, Any]] = []
         for part in parts:
             if id(part) in self.number:
                 shapes.append({"v": len(numbers), "shape": list(part.shape)})
@@ -234,7 +235,8 @@ class _Recorder(TorchDispatchMode):
             or "rounding_mode" in kwargs
         ):
             raise NotPlainError(f"the operation {f} with a factor")
-        sides, values = [], []
+        sides: list[dict[str, Any]] = []
+        values: list[int] = []
         for value in args[:2]:
             if isinstance(value, Tensor) and id(value) in self.number:
                 sides.append({"v": len(values), "shape": list(value.shape)})
@@ -254,7 +256,8 @@ class _Recorder(TorchDispatchMode):
             if id(weight) in self.number:
                 raise NotPlainError("weights that depend on the latent")
             weight = weight.T
-        rows, outs, ins = made.numel() // weight.shape[0], *weight.shape
+        outs, ins = weight.shape
+        rows = made.numel() // outs
         self.program.multiply_adds += rows * outs * ins
         self.note("dense", [self.number_of(given)], made, rows=rows, ins=ins, outs=outs,
                   w=self.constant(weight), b=self.constant(bias))  # fmt: skip

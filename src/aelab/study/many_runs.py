@@ -161,6 +161,5 @@ _MOST_NOTES = 3
 
 
 def _best_loss(run: Run) -> float:
-    loss = (run.status.get("best") or run.status.get("last") or {}).get("loss")
-    known = isinstance(loss, int | float) and math.isfinite(loss)
-    return float(loss) if known else math.inf
+    loss: Any = (run.status.get("best") or run.status.get("last") or {}).get("loss")
+    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else math.inf
