@@ -62,7 +62,7 @@ MAY_IMPORT = {
         "types", "_version", "tensor_pictures", "medium", "inspect",
     },
     "study": {
-        "assembly", "config", "runs", "data", "models", "losses", "metrics", "train", "ops",
+        "analysis", "assembly", "config", "runs", "data", "models", "losses", "metrics", "train", "ops",
         "report", "catalogue", "types", "outputs", "files", "posteriors",
         "tensor_pictures", "medium",
     },
