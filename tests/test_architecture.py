@@ -62,8 +62,8 @@ MAY_IMPORT = {
         "types", "_version", "tensor_pictures", "medium", "inspect",
     },
     "study": {
-        "analysis", "assembly", "config", "runs", "data", "models", "losses", "metrics", "train", "ops",
-        "report", "catalogue", "types", "outputs", "files", "posteriors",
+        "analysis", "assembly", "config", "runs", "data", "models", "losses", "metrics", "train",
+        "ops", "report", "catalogue", "types", "outputs", "files", "posteriors",
         "tensor_pictures", "medium",
     },
     "lab": {"assembly", "doctor", "execute", "study", "runs", "report", "data", "outputs"},
