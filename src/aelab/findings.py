@@ -265,6 +265,9 @@ CODES: dict[str, Code] = {
     # the watch over a run
     "evaluation-mode-broken": Code(_WARNING, "running statistics are off: evaluation fails"),
     "best-chosen-anew": Code(_NOTE, "an earlier version chose the best state by other weights"),
+    "latent-collapsed": Code(_WARNING, "the latent tells nothing: its KL divergence is zero"),
+    "output-constant": Code(_WARNING, "all pictures of a model are the same"),
+    "codes-dead": Code(_WARNING, "few entries of a codebook are used"),
     "batch-in-parts": Code(_NOTE, "memory did not suffice for a whole batch"),
     "numbers-ended": Code(_NOTE, "numbers ended, and `on_nan` went on: see `incident.html`"),
     "worse-than-untrained": Code(_WARNING, "the loss ended above that of the untrained model"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.medium import medium_of
-from aelab.posteriors import HasChoices
+from aelab.posteriors import HasChoices, HasDivergence
 from aelab.types import Output
 
 
@@ -26,7 +26,8 @@ class Tally:
         self._codebooks: Mapping[str, int] = getattr(model, "codebooks", {})
         self._choices: dict[str, Tensor] = {}
         self._pixels: Tensor | None = None
-        self._images = 0
+        self._nats: Tensor | None = None
+        self._images = self._latents = 0
 
     def add(self, output: Output, target: Tensor) -> None:
         """Counts one batch; `target`: (B, C, H, W), the wanted reconstruction."""
@@ -34,6 +35,10 @@ class Tally:
             for name, index in output.posterior.choices().items():
                 counts = choice_counts(index, self._codebooks[name])
                 self._choices[name] = _added(self._choices.get(name), counts)
+        if isinstance(output.posterior, HasDivergence):
+            nats = output.posterior.kl().detach().float()
+            self._nats = _added(self._nats, nats.sum())
+            self._latents += len(nats)
         if self._of_medium is not None:
             self._of_medium.add(output, target)
         if output.reconstruction.shape == target.shape:
@@ -54,13 +59,23 @@ class Tally:
         return facts
 
     def looks(self) -> dict[str, Tensor]:
-        """The values for warnings only: `spread` and `target_spread`, see `spreads`, and those of
-        the medium.
+        """The values for warnings only.
+
+        Returns:
+            `spread`, `target_spread`: see `spreads`; `mean`, `target_mean` of all pixels; `nats`:
+            KL divergence per image; `choices`: how often entries of a codebook were chosen, with
+            its name appended; and those of the medium.
         """
         looks: dict[str, Tensor] = {}
         if self._pixels is not None:
             reconstructed, wanted = spreads(self._pixels, self._images)
+            means = self._pixels[0].flatten(1).mean(1) / self._images
             looks = {"spread": reconstructed, "target_spread": wanted}
+            looks |= {"mean": means[0], "target_mean": means[1]}
+        if self._nats is not None:
+            looks["nats"] = self._nats / self._latents
+        for name, counts in self._choices.items():
+            looks[f"choices_{name}" if name else "choices"] = counts.sum().float()
         if self._of_medium is not None:
             looks |= self._of_medium.looks()
         return looks

@@ -12,6 +12,7 @@ from aelab.findings import Finding
 from aelab.medium import medium_of
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
+from aelab.train.collapse import collapses
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
 from aelab.train.learner import SoloLearner
@@ -71,7 +72,10 @@ def warnings_of(
     finding = medium_of(state.learner.members[run].model).warning(
         found.terms, found.looks, early=state.clock.batches < FIRST_BATCHES
     )
-    return () if finding is None else (finding,)
+    if finding is not None:
+        return (finding,)
+    member = state.learner.members[run]
+    return tuple(collapses(member.model, found.terms, found.looks, state.clock.batches))
 
 
 def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
