@@ -1,5 +1,5 @@
-"""The second medium: images made of characters. A wing, which nothing else imports.
+"""The second medium: images made of characters. An optional part that nothing else imports.
 
-What it brings stands in `pyproject.toml` as entry points, as a stranger's package would do it. It
-may use every room of the house.
+It is registered in `pyproject.toml` by entry points, like an external package. It may import every
+other package of aelab.
 """

@@ -1,4 +1,4 @@
-"""What a validation counts of written characters, and what it warns of."""
+"""Counts of the characters written in a validation, and warnings about them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from aelab.ascii.glyphs.alphabet import SPACE, character_numbers
 from aelab.findings import Finding
 from aelab.types import Output
 
-#: A text with less than this share of its target's ink is blank; reconstructions that differ from
-#: each other less than this share of what their targets do (in variance) are one text.
+#: A text with less than this share of its target's ink counts as blank; reconstructions whose
+#: variance is below this share of the variance of their targets count as one text.
 ALIKE = 0.02
-#: What leads away from blank paper.
+#: Advice against blank texts.
 _MORE_INK = (
     "objective: {character_ce: {frequency_power: 0.7}} or {character_ce: {space_deemph: 100}} "
     "beside the drawn loss, or another tau of the relaxation"
@@ -22,10 +22,10 @@ _MORE_INK = (
 
 
 class CharacterCounts:
-    """Sums over the batches of one validation; nothing of it waits for the device.
+    """Sums over the batches of one validation, without waiting for the device.
 
     Args:
-        objective: its terms that draw say by `inkless` which characters their font leaves white.
+        objective: its drawing terms list in `inkless` the characters that their font draws white.
     """
 
     def __init__(self, objective: object = None) -> None:
@@ -34,7 +34,7 @@ class CharacterCounts:
         self._unseen: Tensor | None = None
 
     def add(self, output: Output, target: Tensor) -> None:
-        """Counts one batch; `target` (B, 1, H, W) is what should have been written."""
+        """Counts one batch; `target` (B, 1, H, W) holds the true characters."""
         counts = right_cell_counts(output.reconstruction, target)
         self._counts = counts if self._counts is None else self._counts + counts
         if self._inkless:
@@ -47,7 +47,7 @@ class CharacterCounts:
         return {} if self._counts is None else character_facts(self._counts)
 
     def looks(self) -> dict[str, Tensor]:
-        """`target_blank_share`, and where a font draws `unseen_share`: cells without any ink."""
+        """`target_blank_share`, and with a drawing font `unseen_share`: cells without any ink."""
         if self._counts is None:
             return {}
         cells, inked = self._counts[0], self._counts[1]
@@ -58,14 +58,14 @@ class CharacterCounts:
 
 
 def inkless_of(objective: object) -> frozenset[int]:
-    """Numbers of the characters that no term which draws can see; empty where none draws."""
+    """Numbers of the characters that all drawing terms draw white; empty if no term draws."""
     modules = getattr(objective, "modules_of_terms", ())
     seen = [module.inkless for module in modules if hasattr(module, "inkless")]
     return frozenset.intersection(*seen) if seen else frozenset()
 
 
 def right_cell_counts(written: Tensor, target: Tensor) -> Tensor:
-    """What `character_facts` is made of.
+    """The counts from which `character_facts` are computed.
 
     Args:
         written, target: (B, 1, H, W), character number / 255.
@@ -82,15 +82,15 @@ def right_cell_counts(written: Tensor, target: Tensor) -> Tensor:
 
 
 def character_facts(counts: Tensor) -> dict[str, Tensor]:
-    """How well a model writes; every cell of every image counts the same.
+    """Accuracy and share of spaces; every cell of every image has the same weight.
 
     Args:
         counts: (5,) of `right_cell_counts`, summed over batches.
 
     Returns:
-        `accuracy`, the share of cells with the right character; `accuracy_without_spaces`, of those
-        cells where the target is no space (1 where there are none); `blank_share`, the share of
-        cells in which a space was written. All 0..1.
+        `accuracy`, the share of cells with the right character; `accuracy_without_spaces`, the same
+        over cells whose target is no space (1 if there are none); `blank_share`, the share of cells
+        in which a space was written. All 0..1.
     """
     cells, inked, right, right_inked, blank = counts.unbind()
     return {
@@ -103,7 +103,7 @@ def character_facts(counts: Tensor) -> dict[str, Tensor]:
 def warning_of(
     facts: Mapping[str, float], looks: Mapping[str, float], *, early: bool
 ) -> Finding | None:
-    """What is wrong with the texts of a validation, see `Medium.warning`."""
+    """A warning about the texts of a validation, see `Medium.warning`."""
     if "blank_share" not in facts:
         return None
     same = None if early else same_text(facts, looks)
@@ -111,7 +111,7 @@ def warning_of(
 
 
 def only_spaces(facts: Mapping[str, float], looks: Mapping[str, float]) -> Finding | None:
-    """A model that writes has stopped, or not begun, to use ink."""
+    """A warning if the model writes only spaces."""
     written, target = facts["blank_share"], looks.get("target_blank_share")
     if target is None or 1 - written >= ALIKE * (1 - target):
         return None
@@ -126,7 +126,7 @@ def only_spaces(facts: Mapping[str, float], looks: Mapping[str, float]) -> Findi
 
 
 def only_inkless(facts: Mapping[str, float], looks: Mapping[str, float]) -> Finding | None:
-    """A model writes characters that its own loss cannot tell from spaces."""
+    """A warning if the model writes only characters that its loss draws like spaces."""
     unseen, target = looks.get("unseen_share"), looks.get("target_blank_share")
     if unseen is None or target is None or 1 - unseen >= ALIKE * (1 - target):
         return None
@@ -142,7 +142,7 @@ def only_inkless(facts: Mapping[str, float], looks: Mapping[str, float]) -> Find
 
 
 def same_text(facts: Mapping[str, float], looks: Mapping[str, float]) -> Finding | None:
-    """A model writes the same for every picture: often spaces, and characters of little ink."""
+    """A warning if the model writes the same text for every picture."""
     spread, target = looks.get("spread"), looks.get("target_spread")
     if spread is None or target is None or spread >= ALIKE * target:
         return None

@@ -1,4 +1,4 @@
-"""The figure `edges`: the shapes in ASCII art, before and after, drawn text beside its contours."""
+"""The figure `edges`: contours in ASCII art, of originals and reconstructions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from aelab.tensor_pictures import picture_line
 if TYPE_CHECKING:
     from aelab.metrics import Subject
 
-#: How edges are found, the options of `method`.
+#: Methods of finding edges, for `method`.
 METHODS = ("contours", "log")
-#: Pictures lower than this are shown twice as large.
+#: Pictures lower than this number of pixels are shown twice as large.
 LEAST_PIXELS = 160
-#: Paper left around the text, so that contours fit.
+#: Margin around the text in pixels, so that contours fit.
 MARGIN = 10
 
 
@@ -37,11 +37,11 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
     """Held-out pictures, their edges, their reconstructions and the edges of these, side by side.
 
     Args:
-        subject: of characters.
-        count: rows: held-out pictures, a random draw.
+        subject: a run whose medium is characters.
+        count: number of rows: held-out pictures drawn at random.
         method: `contours` joins near strokes; the number at a row is their agreement, 1 is equal.
-            `log` is the filter of document 002 (15 pixels, sigma 0.2), its values brought to 0..1;
-            the number is the mean squared difference of what it gives, the loss at 66ea1d6.
+            `log` is the filter of document 002 (15 pixels, sigma 0.2), scaled to 0..1; the number
+            is the mean squared difference of the filtered pictures, the loss at 66ea1d6.
         font_res: size of the font in pixels.
 
     Raises:
@@ -65,7 +65,7 @@ def edges(subject: Subject, count: int = 6, method: str = "contours", font_res: 
 
 
 def _framed(rows: Tensor) -> Tensor:
-    """(B, 4, 1, H, W) without the margins that are paper in all text, in grey frames."""
+    """Cuts margins that are blank in all texts of (B, 4, 1, H, W), and adds grey frames."""
     ink = (rows[:, [0, 2], 0] < 1).flatten(0, 1).any(0)
     for axis in (0, 1):
         places = ink.any(1 - axis).nonzero().flatten().tolist()
@@ -79,7 +79,7 @@ def _framed(rows: Tensor) -> Tensor:
 def _compare_contours(
     ours: Tensor, theirs: Tensor, cell_pixels: int
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Contours black on white (B, 1, H, W), of both, and what is said of each."""
+    """Contours of both, black on white (B, 1, H, W), and a caption for each row."""
     wanted, found = contours(ours, cell_pixels), contours(theirs, cell_pixels)
     scores = agreement(wanted, found, TOLERANCE_CELLS * cell_pixels).tolist()
     counts = zip(count_components(wanted).tolist(), count_components(found).tolist(), strict=True)
@@ -93,7 +93,7 @@ def _compare_contours(
 def _compare_filtered(
     ours: Tensor, theirs: Tensor, cell_pixels: int
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Document 002's filter of both in one scale of grey, and the error of each."""
+    """Both pictures after document 002's filter in a common grey scale, and the errors."""
     both = torch.stack([legacy_edges(ours), legacy_edges(theirs)])
     errors = (both[0] - both[1]).square().flatten(1).mean(1).tolist()
     grey = (both - both.min()) / (both.max() - both.min()).clamp(min=1e-6)

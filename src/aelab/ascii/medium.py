@@ -1,4 +1,4 @@
-"""The medium of ASCII art: every number of an image is that of a character."""
+"""The medium of ASCII art: every value of an image is the number of a character."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from aelab.findings import Finding
 from aelab.medium import Medium
 from aelab.types import Images
 
-#: Size in pixels of the font that stored pictures of characters are drawn with.
+#: Size in pixels of the font for stored pictures of characters.
 FONT_RES = 8
-#: Cells of characters that are drawn at once: some 100 MB.
+#: Cells of characters that are drawn at once: about 100 MB.
 CELLS = 1 << 18
 
 
 class HasImages(Protocol):
-    """A data set that is not read yet."""
+    """A data set that can be loaded."""
 
     def load(self) -> Images:
         """Its images."""
@@ -35,7 +35,7 @@ class HasImages(Protocol):
 
 @dataclass(frozen=True)
 class Characters(Medium):
-    """Images (B, 1, H, W) whose numbers are those of characters, divided by 255 in a batch.
+    """Images (B, 1, H, W) whose values are character numbers, divided by 255 in a batch.
 
     Args:
         alphabet: the characters; the first, number 0, is a space.
@@ -47,7 +47,7 @@ class Characters(Medium):
     sets_hold: ClassVar[str] = "ASCII pictures"
     images_are: ClassVar[str] = "grids of characters"
     is_brightness: ClassVar[bool] = False
-    #: White paper of neighbours would otherwise run together.
+    #: Colour between pictures, whose white backgrounds would otherwise merge.
     gap: ClassVar[str] = "#c8ccd2"
     sheet: ClassVar[tuple[int, int]] = (4, 4)
     misread: ClassVar[str] = "it would read the characters' numbers as brightness"
@@ -63,7 +63,7 @@ class Characters(Medium):
         return int(height), int(width)
 
     def picture(self, images: Tensor, *, checker: bool = True) -> Tensor:
-        """(B, 1, H, W) of numbers / 255 drawn in a font: (B, 1, H h, W w) uint8."""
+        """Draws (B, 1, H, W) numbers / 255 in a font: (B, 1, H h, W w) uint8."""
         return draw_cells(numbers_of(images))
 
     def drawn(self, stored: Tensor) -> Tensor:
@@ -71,16 +71,16 @@ class Characters(Medium):
         return draw_cells(stored[:, 0].clamp(max=len(ALPHABET) - 1))
 
     def texts(self, images: Tensor) -> list[str]:
-        """(B, 1, H, W) as B texts of H lines of W characters."""
+        """Converts (B, 1, H, W) to B texts of H lines with W characters."""
         return ["\n".join(lines) for lines in lines_of(images)]
 
     def beside(self, originals: Tensor, made: Tensor) -> list[str]:
-        """(B, 1, H, W) each: `original   |   reconstruction`, H lines an example."""
+        """Texts `original   |   reconstruction` with H lines each, from (B, 1, H, W) each."""
         pairs = zip(lines_of(originals), lines_of(made), strict=True)
         return ["\n".join(side_by_side(left, right)) for left, right in pairs]
 
     def examples(self, stored: Tensor) -> list[str]:
-        """(n, 1, H, W) uint8 as texts without the blank lines around and blanks at the right."""
+        """Texts of (n, 1, H, W) uint8, without blank lines around and spaces at the right."""
         found = []
         for grid in stored[:, 0]:
             lines = [line.rstrip() for line in to_lines(grid)]
@@ -89,11 +89,11 @@ class Characters(Medium):
         return found
 
     def record(self) -> dict[str, Any]:
-        """The characters, and the pixels of one in the run's pictures."""
+        """The alphabet, and the size of a character in the run's pictures."""
         return {"alphabet": self.alphabet, "cell": list(self.cell)}
 
     def allows(self, change: Any) -> bool:
-        """Only what moves whole elements and mirrors none: it says so by `any_medium = True`."""
+        """Allows only changes that move whole elements without mirroring (`any_medium = True`)."""
         return bool(getattr(change, "any_medium", False))
 
     def possible_changes(self, of_input: bool) -> str:
@@ -110,11 +110,11 @@ class Characters(Medium):
         )
 
     def random_mirror(self, owner: str, probability: float) -> RandomMirror:
-        """`/` becomes `\\`, and so on."""
+        """A mirror that also replaces characters by their mirror images: `/` becomes `\\`."""
         return RandomMirror(probability)
 
     def other_kind(self, model: Medium) -> ConfigError:
-        """Two alphabets."""
+        """The error for two different alphabets."""
         assert isinstance(model, Characters)
         return ConfigError(
             f"the images number {len(self.alphabet)} characters, {self.alphabet!r}, but the model "
@@ -123,11 +123,11 @@ class Characters(Medium):
         )
 
     def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
-        """The share of an image's cells with a wrong character."""
+        """The name `wrong`, and the share of an image's cells with a wrong character."""
         return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
 
     def nearest(self, images: Tensor, among: Tensor) -> Tensor:
-        """By the number of equal cells."""
+        """The nearest image by the number of equal cells."""
         numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, among))
         return torch.stack([(known != one).sum((1, 2)).argmin() for one in numbers])
 
@@ -145,22 +145,22 @@ class Characters(Medium):
         return following[:, None].float() / 255
 
     def counts(self, objective: object) -> CharacterCounts:
-        """Right characters and spaces."""
+        """The counter of right characters and spaces."""
         return CharacterCounts(objective)
 
     def warning(
         self, facts: Mapping[str, float], looks: Mapping[str, float], *, early: bool
     ) -> Finding | None:
-        """Blank texts, and equal ones."""
+        """Warnings about blank texts and equal texts."""
         return warning_of(facts, looks, early=early)
 
     def statistics(self, pixels: Tensor, sample: Tensor) -> dict[str, Any]:
-        """How hard a set of ASCII pictures is.
+        """Numbers that show how hard a set of ASCII pictures is.
 
         Returns:
-            `blank_share` of the cells, `characters` that occur, `entropy_bits` of their
+            `blank_share` of the cells, the `characters` that occur, `entropy_bits` of their
             distribution, and the floors: the accuracy of a model that always writes the same text
-            (in each place the most frequent character), with and without places where the original
+            (at each place the most frequent character), with and without places where the original
             is blank.
         """
         counts = count_characters(pixels).double()
@@ -179,12 +179,12 @@ class Characters(Medium):
 
 
 def numbers_of(images: Tensor) -> Tensor:
-    """(B, 1, H, W) as a model gives it -> numbers of characters (B, H, W) int64, on the CPU."""
+    """Model outputs (B, 1, H, W) -> character numbers (B, H, W) int64, on the CPU."""
     return character_numbers(images.cpu()).clamp(0, len(ALPHABET) - 1)
 
 
 def lines_of(images: Tensor) -> list[list[str]]:
-    """(B, 1, H, W) of characters as B times H lines of W characters."""
+    """Converts (B, 1, H, W) to B lists of H lines with W characters."""
     return [to_lines(grid) for grid in numbers_of(images)]
 
 
@@ -196,7 +196,7 @@ def draw_cells(numbers: Tensor) -> Tensor:
 
 
 def character_counts(images: Images | HasImages) -> Tensor:
-    """How often each character stands in a set of ASCII pictures, spaces around them included.
+    """Counts each character in a set of ASCII pictures, including the spaces around them.
 
     Returns:
         (95,) int64, in the order of the alphabet: the space first.
@@ -214,7 +214,7 @@ def character_counts(images: Images | HasImages) -> Tensor:
 
 
 def count_characters(pixels: Tensor) -> Tensor:
-    """(95,) int64: how often each character stands in (N, 1, H, W) uint8."""
+    """(95,) int64: the count of each character in (N, 1, H, W) uint8."""
     counts = torch.zeros(len(ALPHABET), dtype=torch.int64)
     for part in torch.split(pixels, 4096):
         counts += torch.bincount(part.flatten(), minlength=len(ALPHABET))

@@ -1,4 +1,4 @@
-"""Mirroring ASCII pictures: each character becomes its mirror image."""
+"""Mirrors ASCII pictures: each character is replaced by its mirror image."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class RandomMirror:
 
 
 def mirrored(images: Tensor) -> Tensor:
-    """(B, 1, H, W) ASCII pictures, uint8 or float number / 255, left to right.
+    """Mirrors (B, 1, H, W) ASCII pictures left to right, uint8 or float number / 255.
 
-    Characters that have no mirror image among the others stay as they are.
+    Characters without a mirror image in the alphabet are unchanged.
     """
     table = mirrored_numbers().to(images.device)
     turned = images.flip(3)

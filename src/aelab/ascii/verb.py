@@ -1,4 +1,4 @@
-"""`aelab ascii`: pictures as ASCII art by a trained run."""
+"""`aelab ascii`: converts pictures to ASCII art with a trained run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aelab.lab import Lab
 
 
 class Match(StrEnum):
-    """What of a picture glyphs are compared with."""
+    """The way in which glyphs are compared with a picture."""
 
     strokes = "strokes"
     areas = "areas"
@@ -24,7 +24,7 @@ class Match(StrEnum):
 
 
 class Way(StrEnum):
-    """How frames go from one latent to another."""
+    """The path of frames from one latent to another."""
 
     linear = "linear"
     spherical = "spherical"
@@ -88,7 +88,7 @@ def ascii_art(
 
 
 def _named(run: str | None, image: Path | None, between: tuple[Path, Path] | None) -> str:
-    """The run, where it is told what it shall write."""
+    """The run, after checking that an input is given."""
     if run is None:
         raise UserError("which run?", hint="type: aelab ascii IMAGE --run RUN; aelab ls shows them")
     if (image is None) == (between is None):

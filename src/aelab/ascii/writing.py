@@ -1,4 +1,4 @@
-"""Pictures and texts as ASCII art through a trained run, and the frames between two of them.
+"""Converts pictures and texts to ASCII art with a trained run, and makes frames between two.
 
 picture -> glyph matching -> characters -> encode, decode -> text
 """
@@ -31,15 +31,15 @@ from aelab.tensor_pictures import as_pictures, reproduce
 if TYPE_CHECKING:
     from aelab.study.opened import OpenedRun
 
-#: Most columns of a text that is made of a picture, and lines of one.
+#: Most columns and lines of a text made from a picture.
 LARGEST = 4096
-#: Grids that are encoded and decoded at once.
+#: Grids encoded and decoded at once.
 BATCH = 32
-#: Milliseconds a frame of an animation stays; the ends stay five times as long.
+#: Milliseconds per frame of an animation; the first and last are shown five times as long.
 FRAME_MS = 200
-#: How glyphs are matched.
+#: Ways of matching glyphs.
 MATCHES = ("strokes", "areas", "brightness", "edges")
-#: What a text can be written as; a row of frames is a picture, too.
+#: Endings of output files; a row of frames is also a picture.
 ENDINGS = (".txt", ".png", ".gif", ".webp")
 
 Lines = list[str]
@@ -50,8 +50,8 @@ class WrittenArt(NamedTuple):
     """A picture or text as ASCII art.
 
     Attributes:
-        matched: lines of the characters that look most like the picture; a text as it is.
-        written: what the model makes of them.
+        matched: lines of the characters most similar to the picture; a text unchanged.
+        written: the model's reconstruction of them.
     """
 
     matched: Lines
@@ -67,12 +67,12 @@ class WrittenArt(NamedTuple):
 
 
 class Matching(NamedTuple):
-    """How a picture becomes characters.
+    """Options for converting a picture to characters.
 
     Attributes:
         columns: width in characters; None fits the picture into one grid of the run.
-        invert: light becomes dark.
-        match: what glyphs are compared with: `strokes`, `areas`, `brightness` or `edges`.
+        invert: invert the picture.
+        match: the way of comparing glyphs: `strokes`, `areas`, `brightness` or `edges`.
     """
 
     columns: int | None = None
@@ -81,7 +81,7 @@ class Matching(NamedTuple):
 
 
 def art_of(opened: OpenedRun, source: Path, how: Matching) -> WrittenArt:
-    """A file's picture or text through a run; see `AsciiWriter.art`."""
+    """Encodes and decodes a file's picture or text with a run; see `AsciiWriter.art`."""
     shape = grid_shape(opened)
     grid = _filled(grid_of(source, shape, how), shape)
     tiles = rearrange(grid, "(r h) (c w) -> (r c) h w", h=shape[0], w=shape[1])
@@ -123,12 +123,12 @@ def grid_shape(opened: OpenedRun) -> tuple[int, int]:
 
 
 def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
-    """A file as character numbers (rows, columns) uint8: a picture by glyph matching, or a text.
+    """Reads a file as character numbers (rows, columns) uint8: a picture by matching, or a text.
 
     Args:
-        source: anything that Pillow opens, or a text of printable ASCII.
-        shape: (H, W) that a picture is fitted into where no `columns` are asked for.
-        how: the height follows from `columns` and the picture's proportions.
+        source: a picture that Pillow can open, or a text of printable ASCII.
+        shape: (H, W) into which a picture is fitted if `columns` is None.
+        how: the options; the height follows from `columns` and the picture's aspect ratio.
 
     Raises:
         UserError: no such file, or neither a picture nor a text.
@@ -158,7 +158,7 @@ def grid_of(source: Path, shape: tuple[int, int], how: Matching) -> Tensor:
 
 
 def _opened(source: Path) -> Image.Image | None:
-    """The first picture of a file on white paper, grey; None for what is no picture."""
+    """The first picture of a file, grey on white; None if the file is no picture."""
     try:
         pixels = next(decode(source, background=(255, 255, 255)))
     except NoPicture:
@@ -191,7 +191,7 @@ def _text_grid(source: Path) -> Tensor:
 def _fitted(
     size: tuple[int, int], shape: tuple[int, int], cell: tuple[int, int], columns: int | None
 ) -> tuple[int, int]:
-    """(rows, columns) for a picture of (width, height) pixels: its proportions are kept."""
+    """(rows, columns) for a picture of (width, height) pixels, keeping its aspect ratio."""
     across, down = size[0] / cell[1], size[1] / cell[0]
     scale = columns / across if columns else min(shape[1] / across, shape[0] / down)
     rows, cols = (max(1, round(scale * side)) for side in (down, across))
@@ -204,12 +204,12 @@ def _fitted(
 
 
 def _filled(grid: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The grid in the middle of spaces, so large that whole grids of `shape` cover it."""
+    """Pads the grid with spaces on all sides, to a multiple of `shape`."""
     sides = zip(grid.shape, shape, strict=True)
     rows, cols = (max(1, -(-given // side)) * side for given, side in sides)
     full = grid.new_zeros(rows, cols)
     missing = cols - grid.shape[1]
-    # As data sets of ASCII art centre their texts.
+    # Centred as in data sets of ASCII art.
     top, left = (rows - grid.shape[0]) // 2, missing // 2 + (missing & cols & 1)
     full[top : top + grid.shape[0], left : left + grid.shape[1]] = grid
     return full
@@ -220,7 +220,7 @@ def _batch(numbers: Tensor) -> Tensor:
 
 
 def save(shown: Sequence[Lines], out: Path) -> Path:
-    """One text, or frames, as a file.
+    """Writes one text, or frames, to a file.
 
     Args:
         shown: texts of any size.
@@ -253,7 +253,7 @@ def _drawn(shown: Sequence[Lines], ending: str) -> bytes:
 
 
 class AsciiWriter:
-    """`OpenedRun.write` and `OpenedRun.write_between` for models that output characters."""
+    """Implements `OpenedRun.write` and `OpenedRun.write_between` for models of characters."""
 
     def art(
         self,
@@ -264,17 +264,17 @@ class AsciiWriter:
         invert: bool = False,
         match: Match = "strokes",
     ) -> WrittenArt:
-        """A picture or a text as ASCII art, by encoding and decoding it.
+        """Converts a picture or a text to ASCII art by encoding and decoding it.
 
         Args:
-            opened: a run that writes.
+            opened: a run whose model writes characters.
             source: a picture in any format of Pillow, or a text of printable ASCII.
             columns: width in characters; wider than the run's grid, parts are encoded one by one.
                 None fits the picture into one grid.
-            invert: light becomes dark: for drawings on black.
-            match: how the glyph of a cell is chosen. `strokes` compares after a slight blur, so no
-                thin line is lost; `areas` compares the pixels; `brightness` first makes black as
-                light as the darkest glyph (for photographs); `edges` compares the outlines.
+            invert: invert the picture, for drawings on black.
+            match: the way of choosing glyphs. `strokes` compares after a slight blur, so that thin
+                lines are kept; `areas` compares the pixels; `brightness` first maps black to the
+                grey of the darkest glyph (for photographs); `edges` compares the outlines.
 
         Raises:
             UserError: no such file, or neither picture nor text.
@@ -291,12 +291,12 @@ class AsciiWriter:
         invert: bool = False,
         match: Match = "strokes",
     ) -> list[Lines]:
-        """Texts on the way from one picture or text to another, through the latent.
+        """Interpolates from one picture or text to another in the latent.
 
         Args:
             opened, invert, match: as for `art`.
             ends: two files.
-            steps: frames, both ends included; the weights of the ends sum to 1 (`linear`).
+            steps: number of frames, including both ends; weights of the ends sum to 1 (`linear`).
             path: straight (`linear`) or along the great circle (`spherical`).
 
         Raises:
@@ -305,7 +305,7 @@ class AsciiWriter:
         return frames_of(opened, ends, Matching(None, invert, match), steps=steps, path=path)
 
     def save(self, shown: Sequence[Lines], out: Path) -> Path:
-        """Texts as a file: `.txt`, `.png`, `.gif` or `.webp`."""
+        """Writes texts to a file: `.txt`, `.png`, `.gif` or `.webp`."""
         return save(shown, out)
 
 

@@ -1,5 +1,5 @@
-"""What only the founding documents need, and files of the program they were written with.
+"""Parts needed only for the founding documents and for files of their program.
 
-A wing, which nothing imports. What it brings stands in `pyproject.toml` as entry points, as a
-stranger's package would do it. It may use every room of the house.
+An optional part that nothing imports. It is registered in `pyproject.toml` by entry points, like an
+external package. It may import every other package of aelab.
 """

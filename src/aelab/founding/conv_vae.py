@@ -16,7 +16,7 @@ from aelab.models.reshaping import FlattenPixels, UnflattenPixels
 from aelab.models.shapes import shape_words
 from aelab.types import Output
 
-#: Sizes of which three halvings make 4, which the document's linear layers stand for.
+#: Sizes that three halvings reduce to 4, for which the document's linear layers are made.
 DOCUMENT_SIZES = range(25, 33)
 #: Width of the linear layers between features and latent.
 HIDDEN = 256
@@ -33,7 +33,7 @@ class ConvVAE(Autoencoder):
 
     so that the beta of a bound per image is `kld_weight * C * H * W`: 0.005 is 5.1 at 32 pixels.
 
-    The document's network answers in 32x32 pixels, whatever it is given; images must be 32x32.
+    The document's network always outputs 32x32 pixels, so images must be 32x32.
 
     Args:
         in_ch: channels of the images.
@@ -41,14 +41,14 @@ class ConvVAE(Autoencoder):
         latent_dim: D.
         input_size: 25 to 32; all of them make 4x4 features and the same network, as in the
             document.
-        image_size: height and width of the images, or one number for both, where they are not
-            32x32: not in the document. The network then answers in this size.
-        out_ch: channels of the answer; the document's decoder always has 1.
+        image_size: height and width of the images, or one number for both, if they are not 32x32
+            (not in the document). The network then outputs this size.
+        out_ch: channels of the output; the document's decoder always has 1.
         kld_weight: the document's KLD_WEIGHT.
 
     Raises:
-        ShapeError: `input_size` is not one of the document's; in `forward`, if the images are of
-            another shape than the network's answer.
+        ShapeError: `input_size` is not one of the document's; in `forward`, if the images have
+            another shape than the network's output.
 
     Source: founding document 004; KL: Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
@@ -136,14 +136,14 @@ def decoder(
     halved: Sequence[Sequence[int]],
     out_ch: int,
 ) -> nn.Sequential:
-    """(B, D) -> (B, out_ch, H, W) in 0..1; `halved` are the heights and the widths of all maps."""
+    """(B, D) -> (B, out_ch, H, W) in 0..1; `halved`: heights and widths of all maps."""
     layers: list[nn.Module] = [nn.Linear(latent_dim, HIDDEN), nn.ReLU()]
     layers += [nn.Linear(HIDDEN, math.prod(encoded_shape)), nn.ReLU()]
     layers.append(UnflattenPixels(encoded_shape))
     deepest = encoded_shape[0]
     channels = (deepest, deepest // 2, deepest // 4, out_ch)
     for index in range(3):
-        # A map of n grows to 2n - 1 or, with one pixel of output padding, to 2n.
+        # A map of size n grows to 2n - 1, or with one pixel of output padding to 2n.
         height, width = ((side[2 - index] + 1) % 2 for side in halved)
         before, after = channels[index : index + 2]
         layers.append(
@@ -156,7 +156,7 @@ def decoder(
 
 
 def _sides(input_size: int, image_size: int | Sequence[int] | None) -> tuple[int, int]:
-    """Height and width of the answer."""
+    """Height and width of the output."""
     if image_size is None:
         if input_size not in DOCUMENT_SIZES:
             raise ShapeError(

@@ -22,8 +22,8 @@ class DalleBlock(nn.Module):
 
     Args:
         width_in, width_out: channels; a 1x1 convolution joins them where they differ.
-        gain: of the residual path.
-        act_fn: before every convolution of it.
+        gain: factor of the residual path.
+        act_fn: activation before every convolution of it.
 
     Source: Ramesh et al. 2021, arXiv:2102.12092, appendix A.1; the documents' `DalleEncoder`.
     """
@@ -38,7 +38,8 @@ class DalleBlock(nn.Module):
         widths = [width_in, hidden, hidden, hidden, width_out]
         path: list[nn.Module] = []
         for index, kernel_size in enumerate((3, 3, 3, 1)):
-            # The block's input is read by the identity path too and must not be overwritten.
+            # The identity path also reads the block's input, so the first activation is not in
+            # place.
             activation = make_activation(act_fn, in_place=index > 0)
             path += [activation] if activation is not None else []
             path.append(same_convolution(widths[index], widths[index + 1], kernel_size))
@@ -51,7 +52,7 @@ class DalleBlock(nn.Module):
 
 
 def same_convolution(width_in: int, width_out: int, kernel_size: int) -> nn.Conv2d:
-    """A convolution that keeps the size, weights N(0, 1 / fan in), biases 0."""
+    """A convolution that keeps the size, with weights N(0, 1 / fan in) and biases 0."""
     convolution = nn.Conv2d(width_in, width_out, kernel_size, padding=kernel_size // 2)
     nn.init.normal_(convolution.weight, std=1 / math.sqrt(width_in * kernel_size**2))
     assert convolution.bias is not None
@@ -63,19 +64,18 @@ class DalleEncoder(nn.Module):
     """Four groups of residual blocks, each of twice the width and, from the second, half the size.
 
     Args:
-        group_count: enters the gain only; the groups are always four.
+        group_count: used only in the gain; there are always four groups.
         n_hid: width of the first group; a multiple of 4.
         n_blk_per_group: blocks of each.
         input_channels: C.
         vocab_size: channels of the result.
         act_fn: activation.
-        space_to_depth: halve by `SpaceToDepthPool` (which has weights) instead of maximum.
-        requires_grad: False freezes the weights. The documents' class began frozen and had to be
-            told otherwise in order to learn.
-        use_mixed_precision: compute in bfloat16 on a GPU; weights and result stay as they are.
+        space_to_depth: halve by `SpaceToDepthPool` (which has weights) instead of max pooling.
+        requires_grad: False freezes the weights, which was the default of the documents' class.
+        use_mixed_precision: compute in bfloat16 on a GPU; weights and results keep their dtype.
 
     Raises:
-        ShapeError: `n_hid` is no multiple of 4; in `forward`, images that cannot be halved thrice.
+        ShapeError: `n_hid` is no multiple of 4; in `forward`, images that cannot be halved 3 times.
 
     Source: Ramesh et al. 2021, arXiv:2102.12092, appendix A.1.
     """
@@ -158,9 +158,9 @@ class DalleManifoldAutoencoder(EncoderDecoder):
             `DalleEncoder`.
         decoder_n_hid, decoder_n_blk, decoder_n_layer, decoder_concat_residual: `num_hidden`,
             `num_blocks`, `num_layers_per_block`, `concat_residual` of `ImageManifoldDecoder`.
-        decoder_pos_embedding: its `pos_embedding`. The default is the code of the documents' days,
-            which their parameter counts belong to; `sin_cos` is the one that came on 13 November
-            2023 and that `ImageManifoldDecoder` has.
+        decoder_pos_embedding: its `pos_embedding`. The default is that of the documents, to which
+            their parameter counts belong; `sin_cos` was added on 13 November 2023 and is the
+            default of `ImageManifoldDecoder`.
         decoder_statistics, decoder_chunk: its `statistics` and `chunk`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Data sets and sets made of sets under the names of the documents' program."""
+"""Data sets and combinations of sets under the names of the documents' program."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def rpg_tile_dataset(
     num_repeat: int = 1,
     path: str | None = None,
 ) -> Dataset:
-    """The old stream of tiles: the same set, always resized with `nearest`, as that stream did.
+    """The old stream of tiles: the same set, always resized with `nearest`.
 
     Args:
         shape: (C, H, W) wanted.
         validation: the validation images if true, else the training ones.
-        limit: at most so many images, cut at the end, after repeating.
-        shuffle: another order (the same each time), which decides what `limit` takes.
-        interleave: accepted; the old stream took its sheets in turn, here they are one set.
+        limit: greatest number of images, applied after repeating.
+        shuffle: another order (the same each time), which decides the images taken by `limit`.
+        interleave: without effect; the old stream alternated sheets, here they are one set.
         random_shift: as `rpg_tile_dataset_3x32x32`.
         random_flip: as `rpg_tile_dataset_3x32x32`.
-        num_repeat: each image so many times.
+        num_repeat: how often each image appears.
         path: a folder or file; otherwise `AELAB_DATA`, then the cache.
     """
     tiles = rpg_tile_dataset_3x32x32(
@@ -90,13 +90,13 @@ def ImageCombinePatchIterableDataset(
 ) -> Dataset:
     """The old name of `ds.collage(shape)`.
 
-    The old stream left out a last image that had no other beside it; here it is enlarged. It did
-    not clamp what `bicubic` overshoots; here pixels stay in 0..1.
+    The old stream dropped a last image without a partner; here it is enlarged. It did not clamp the
+    overshoot of `bicubic`; here pixels stay in 0..1.
 
     Args:
         ds: images smaller than the collage.
         shape: (H, W) of the collage.
-        num_combine: images a collage.
+        num_combine: images in a collage.
         black_is_alpha: black pixels of a pasted image are transparent.
     """
     dataset = need_dataset(ds, "ImageCombinePatchIterableDataset")

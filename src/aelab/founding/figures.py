@@ -1,4 +1,4 @@
-"""The figures that document 004 logs at each epoch, under its names and in its order of tiles."""
+"""The figures that document 004 logs at each epoch, with its names and order of tiles."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 
 def inputs(subject: Subject, count: int = 64) -> bytes:
-    """Held-out images, one of each class in turn, tiled row by row."""
+    """Held-out images, tiled row by row, taking one of each class in turn."""
     return tiles(subject.images[subject.shown[:count]], subject.medium)
 
 
 def samples_of_document(subject: Subject, count: int = 64) -> bytes:
-    """Their reconstructions from *drawn* latents: the document calls these samples."""
+    """Reconstructions of held-out images from *drawn* latents, called samples in the document."""
     latents = torch.cat([drawn(subject, i) for i in range(min(count, len(subject.images)))])
     return tiles(subject.decode(latents), subject.medium)
 
 
 def z_samples(subject: Subject, image: int = 0) -> bytes:
-    """As many draws from one image's posterior as the latent is long, decoded and tiled."""
+    """D draws from one image's posterior, decoded and tiled (D: length of the latent)."""
     size = subject.latents[0].numel()
     return tiles(subject.decode(drawn(subject, image, size)), subject.medium)
 
 
 def z_interpolation(subject: Subject) -> bytes:
-    """Drawn latents of the first two shown, as many linear steps between as the latent is long."""
+    """Linear interpolation between drawn latents of the first two images, in D steps."""
     size = subject.latents[0].numel()
     first, second = drawn(subject, 0)[0], drawn(subject, min(1, len(subject.images) - 1))[0]
     path = linear_path(first, second, max(2, size))
@@ -51,10 +51,10 @@ def z_interpolation(subject: Subject) -> bytes:
 
 
 def tsne_plot(subject: Subject, count: int = 10_000) -> Any:
-    """One *drawn* latent of each image, by t-SNE with perplexity 30, by class.
+    """A map of one *drawn* latent of each image, by t-SNE with perplexity 30, coloured by class.
 
     Args:
-        count: at most so many images, a random draw; 10,000 take some minutes.
+        count: greatest number of images, drawn at random; 10,000 take some minutes.
     """
     posterior = changed(subject.posterior, lambda tensor: tensor[:count])
     latents, _ = posterior.draw(normal_of(subject.generator("tsne")))
@@ -66,17 +66,17 @@ def tsne_plot(subject: Subject, count: int = 10_000) -> Any:
 
 
 def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
-    """(count, D) draws from the posterior of one of the images shown."""
+    """(count, D) draws from the posterior of one of the shown images."""
     return draw_posterior(subject, int(subject.shown[index]), count)
 
 
 def tiles(images: Tensor, medium: Medium = PIXELS) -> bytes:
-    """(N, C, H, W) in rows of the square root of N, rounded up."""
+    """Tiles (N, C, H, W) in rows of ceil(sqrt(N)) images."""
     pictures = as_pictures(images, medium)
     return png_of(images_in_rows(pictures, columns=math.ceil(math.sqrt(len(pictures)))))
 
 
-#: What all of them but the first need.
+#: Requirement of all figures except the first.
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 
 INPUTS = Figure(inputs, "document 004: held-out images")

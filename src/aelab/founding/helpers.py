@@ -1,4 +1,4 @@
-"""Small functions that blocks of old files call beside the models they build."""
+"""Small functions that blocks of old files call besides building models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aelab.errors import ConfigError
 from aelab.models.activations import Activation, make_activation
 from aelab.ops.color import convert_channels
 
-#: Methods that `dump_module_stacktrace` may call: those that compute.
+#: Methods that `dump_module_stacktrace` may call.
 _COMPUTING = ("forward", "encode", "decode")
 
-#: Tables shown before: the runs of a matrix build the same model again and again.
+#: Tables shown before: the runs of a matrix build the same model many times.
 _shown: set[str] = set()
 
 
@@ -56,13 +56,13 @@ def set_image_channels(image: Tensor, channels: int) -> Tensor:
 
     Args:
         image: (H, W) or (..., C, H, W).
-        channels: how many are wanted.
+        channels: wanted number of channels.
 
     Returns:
         (..., channels, H, W).
 
     Raises:
-        ConfigError: not 1, 3, or the number there is.
+        ConfigError: `channels` is not 1, 3, or the present number.
     """
     image = image.unsqueeze(0) if image.ndim == 2 else image
     if channels == image.shape[-3]:
@@ -74,11 +74,11 @@ def set_image_channels(image: Tensor, channels: int) -> Tensor:
 
 
 def num_module_parameters(module: nn.Module, trainable: bool | None = None) -> int:
-    """How many parameters a module has.
+    """The number of parameters of a module.
 
     Args:
         module: any.
-        trainable: True counts those that are learned, False those that are not, None all.
+        trainable: True counts trainable ones, False frozen ones, None all.
     """
     return sum(
         p.numel() for p in module.parameters() if trainable is None or p.requires_grad == trainable
@@ -90,12 +90,12 @@ def dump_module_stacktrace(
     *input: Any,
     method_name: Literal["forward", "encode", "decode"] = "forward",
 ) -> Any:
-    """What a module makes of some input; the layers it went through are printed to stderr, once.
+    """Runs a module on an input and prints the layers it passes to stderr, once.
 
     Args:
         model: any module.
-        input: what the method is given.
-        method_name: of the module.
+        input: the argument of the method.
+        method_name: name of the module's method.
 
     Returns:
         The method's result, without gradients.
@@ -130,7 +130,7 @@ def _note(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
-    """One row of the table: path, shapes of the input, the module's own words."""
+    """Adds one row to the table: path, shapes of the input, repr of the module."""
     given = [_shape(value) for value in args]
     given += [f"{key}={_shape(value)}" for key, value in kwargs.items()]
     rows.append((name or ".", ", ".join(given), f"{type(module).__name__}({module.extra_repr()})"))
@@ -141,7 +141,7 @@ def _shape(value: Any) -> str:
 
 
 def _show(title: str, rows: list[tuple[str, str, str]]) -> None:
-    """The table on stderr, unless the same was shown before."""
+    """Prints the table to stderr, unless the same was printed before."""
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     lines = [f"  {name:{widths[0]}}  {given:{widths[1]}}  {words}" for name, given, words in rows]
     text = "\n".join([title, *lines])

@@ -1,4 +1,4 @@
-"""`ImagePatchDataset` of old files: one picture cut into a grid of tiles, all of them."""
+"""`ImagePatchDataset` of old files: all tiles of one picture cut into a grid."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ class ImagePatches(Source):
 def ImagePatchDataset(shape: tuple[int, int, int], filename: str | Path) -> Dataset:
     """One picture cut into a grid of tiles from its upper left corner, row by row.
 
-    Every tile counts, empty and equal ones too, and transparency is ignored; what is left over
-    to the right and below is dropped. `atlas_dataset` has offsets, gaps and backgrounds.
+    All tiles are kept, including empty and equal ones. Transparency is ignored, and the rest at the
+    right and bottom edge is dropped. `atlas_dataset` has offsets, gaps and backgrounds.
 
     Args:
         shape: (C, H, W) of a tile.
         filename: the picture, in any format that `image_folder_dataset` reads.
 
     Raises:
-        ShapeError: not one tile fits.
+        ShapeError: no tile fits.
     """
     wanted = checked_shape(shape)
     return Dataset(ImagePatches((wanted[1], wanted[2]), filename), [ToShape(wanted)])

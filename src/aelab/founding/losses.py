@@ -1,4 +1,4 @@
-"""Losses of the founding documents: what their program called KL, and their `HistogramLoss`."""
+"""Losses of the founding documents: the term they called KL, and their `HistogramLoss`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from aelab.types import Output
 
 
 def legacy_kl(mean: Tensor, sigma: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """The term that the documents' systems called KL: sigma stands where a log-variance belongs.
+    """The term that the documents' programs called KL, with sigma in place of the log-variance.
 
-    -1/2 sum(1 + sigma - mean^2 - exp(sigma)). Its optimum over sigma > 0 is at sigma -> 0, so
-    that the latent becomes noiseless and shrinks. It is no divergence; the published numbers need
-    it.
+    -1/2 sum(1 + sigma - mean^2 - exp(sigma)). Its minimum over sigma > 0 is at sigma -> 0, so the
+    latent loses its noise and shrinks. It is no divergence, but is needed to reproduce the
+    published numbers.
 
     Args:
         mean: (B, D), any real.
@@ -61,7 +61,7 @@ class HistogramLoss(nn.Module):
 
     Args:
         bins, min, max, sigma: of the histograms.
-        normalize: True (by H * W), a number p (by the p-norm of the output's), or False.
+        normalize: True (by H * W), a number p (by the p-norm of the output's histogram), or False.
         loss: name of any reconstruction loss, applied to the histograms (B, C, bins).
 
     Raises:

@@ -1,6 +1,6 @@
-"""nn-experiments, the documents' program: its import paths and trainers, and what they mean here.
+"""nn-experiments, the documents' program: its import paths and trainers, and their meaning here.
 
-Read with every experiment file, so that nothing here imports torch.
+Imported for every experiment file, so nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _WHOLE = frozenset(
     """.split()
 )
 
-#: What `legacy` brings back: everything of it reproduces published numbers and nothing else.
+#: The options of `legacy`, which are only for reproducing published numbers.
 _LEGACY = {
     "kl": OldNumbers("its KL term", stand_ins={"kl": "legacy_kl"}),
     "validation": OldNumbers(

@@ -15,15 +15,15 @@ from aelab.models.shapes import image_shape
 
 
 class VariationalAutoencoderConv(Autoencoder):
-    """Convolutions straight into a Gaussian code, and the way back: the documents' overnight model.
+    """Convolutions to a Gaussian code, and back: the model of the documents' overnight runs.
 
     Args:
         shape: (C, H, W) of the images.
         latent_dims: D.
-        kernel_size: one integer, or one a layer.
-        channels: of each convolution's output.
-        encoder_dims: width of a linear layer between the convolutions and the code; None for none.
-        dropout: probability before the code, 0..1; the documents' runs had 0.5.
+        kernel_size: one integer, or one for each layer.
+        channels: output channels of each convolution.
+        encoder_dims: width of a linear layer between convolutions and code; None for no such layer.
+        dropout: dropout probability before the code, 0..1; the documents' runs had 0.5.
         act_last_layer: ReLU after the last layer, so that the output is at least 0, as in the
             documents' runs; False leaves it unbounded.
         reconstruction_loss, reconstruction_loss_weight, kl_loss_weight, kl: as in

@@ -1,4 +1,4 @@
-"""`resnet18_open`: ResNet-18 under the name of older files."""
+"""`resnet18_open`: ResNet-18 under the name in older files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from aelab.parts import reads_files
 
 @reads_files
 def resnet18_open(weights: Any = None, progress: bool = True) -> ResNet18:
-    """ResNet-18 as older files name it: the features of layer 4, without pooling and classifier.
+    """ResNet-18 under its name in older files: features of layer 4, without pooling and classifier.
 
-    The input is not normalised, which the pretrained weights expect; `PretrainedResNet18` does it.
+    The input is not normalised, which pretrained weights expect; use `PretrainedResNet18` for that.
 
     Args:
         weights: as `PretrainedResNet18`, or torchvision's `ResNet18_Weights.IMAGENET1K_V1`; None
@@ -24,7 +24,7 @@ def resnet18_open(weights: Any = None, progress: bool = True) -> ResNet18:
         classifier's 513,000 are frozen and unused.
 
     Raises:
-        DataError: the weights are not at hand and cannot be fetched, or are not ResNet-18's.
+        DataError: the weights are missing and cannot be downloaded, or are not ResNet-18's.
     """
     model = ResNet18(head=True)
     model.note = load_resnet18(model, weights)

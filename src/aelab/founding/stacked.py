@@ -1,4 +1,4 @@
-"""The stacked autoencoder of document 000: one more layer at a time joins encoder and decoder."""
+"""The stacked autoencoder of document 000: layers are added to encoder and decoder in training."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from aelab.types import Output, TermSpec
 
 
 class SymmetricConv2d(nn.Module):
-    """A convolution and its way back: the transposed convolution with the same weight, or its own.
+    """A convolution and its transposed convolution, with shared or separate weights.
 
-    The biases are separate in both cases, and the activation follows both ways.
+    The biases are always separate, and the activation follows both.
 
     Args:
-        channels_in, channels_out: of the way there.
-        kernel_size, stride: the way back pads its output by `stride - 1`.
-        activation: after the convolution and after the transposed one.
-        symmetric: whether the two share their weight.
-        identity: begin by handing on the middle of every channel, and zeros around it on the way
-            back.
+        channels_in, channels_out: channels of the convolution.
+        kernel_size, stride: the transposed convolution pads its output by `stride - 1`.
+        activation: activation after the convolution and after the transposed one.
+        symmetric: whether the two share the weight.
+        identity: initialise so that the convolution passes on the centre of each channel, and the
+            transposed one adds zeros around it.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class SymmetricConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(channels_in, channels_out, kernel_size, stride)
-        # Both weights have one shape and one fan-in, so torch's first values are those of
-        # nn.ConvTranspose2d, tied or not.
+        # Both weights have the same shape and fan-in, so torch's initial values are those of
+        # nn.ConvTranspose2d, shared or not.
         bound = 1 / math.sqrt(channels_in * kernel_size**2)
         self.bias_back = nn.Parameter(torch.empty(channels_in).uniform_(-bound, bound))
         self.weight_back: nn.Parameter | None = None
@@ -75,12 +75,12 @@ class SymmetricConv2d(nn.Module):
 
 
 class SymmetricLinear(nn.Module):
-    """A linear layer on the flattened map, and its way back by the transposed weight, or its own.
+    """A linear layer on the flattened map and one back, with transposed or separate weights.
 
     Args:
         shape: (C, H, W) of the map.
         code_size: D.
-        symmetric: whether the two ways share their weight; the biases are separate.
+        symmetric: whether the two share the weight; the biases are separate.
     """
 
     def __init__(self, shape: Sequence[int], code_size: int, symmetric: bool = True) -> None:
@@ -90,7 +90,7 @@ class SymmetricLinear(nn.Module):
         self.linear_back = nn.Linear(code_size, math.prod(shape)) if not symmetric else None
         self.bias_back: nn.Parameter | None = None
         if symmetric:
-            # The spread of the other bias, in closed form: uniform in +-bound.
+            # The standard deviation of the other bias, which nn.Linear draws uniformly in +-bound.
             spread = 1 / math.sqrt(3 * math.prod(shape))
             self.bias_back = nn.Parameter(torch.randn(math.prod(shape)) * spread)
 
@@ -109,46 +109,46 @@ class SymmetricLinear(nn.Module):
 
 
 class StackedSymmetricAutoencoderConv2d(nn.Module):
-    """Convolutions and one linear layer, each with its way back; further layers join in training.
+    """Convolutions and one linear layer, each with its inverse; layers are added in training.
 
-    The encoder is layers 0 to `layer_index`, the decoder the same layers backwards. The latent is
-    the flattened result of the newest layer, pixel by pixel, so that it becomes shorter with every
-    layer, and has `code_size` numbers once the linear layer is there. Layers not in use cost
-    nothing; they get no gradient, so that the optimiser neither decays them nor keeps moments of
-    them, and begins with fresh ones when they join.
+    The encoder consists of layers 0 to `layer_index`, the decoder of the same layers backwards. The
+    latent is the flattened output of the newest layer, pixel by pixel. It becomes shorter with
+    every layer, and has `code_size` numbers after the linear layer. Unused layers cost nothing.
+    They get no gradient, so the optimiser neither decays them nor keeps moments for them, and
+    starts with new moments when they are added.
 
-    With `fade_in_images` a new layer comes without a jump. While it comes in, the decoder gets
-    (1 - fade) of the map as it was before the new layer, and fade of what that layer and its way
-    back make of it; fade goes from 0 to 1. Both maps are then the latent, one behind the other, so
-    that `decode(encode(images))` is the model at every moment; at the end the old one has gone.
+    With `fade_in_images` a new layer is added without a jump. During that time the decoder gets
+    (1 - fade) times the map before the new layer plus fade times the same map after the layer and
+    its inverse; fade goes from 0 to 1. The latent then consists of both maps, one after the other,
+    so that `decode(encode(images))` is always the whole model; at the end the old map is dropped.
 
     Args:
         shape: (C, H, W) of the images.
-        code_size: D, length of the latent behind the linear layer.
-        kernel_size, stride: one integer, or one a convolution.
+        code_size: D, length of the latent after the linear layer.
+        kernel_size, stride: one integer, or one for each convolution.
         groups, space_to_depth, dropout, batch_norm: the original accepted and ignored them; here
             only their defaults are allowed.
-        channels: of each convolution's output.
-        activation: after each convolution both ways, also the last one, which makes the image.
-        symmetric: whether encoder and decoder share their weights; the biases are separate.
-        layer_index: the newest layer in use, from 0; with a schedule, the newest at its beginning
+        channels: output channels of each convolution.
+        activation: activation after each convolution in both directions, including the last one.
+        symmetric: whether encoder and decoder share weights; the biases are separate.
+        layer_index: the newest layer in use, from 0; with a schedule, the newest at its start
             (0). None without a schedule: all layers.
-        new_layer_every_images: a layer joins each time so many images were seen.
-        layers_per_epochs: (layers, epochs): so many layers join each time so many epochs are over.
-        fade_in_images: how long a new layer takes to replace what was there; 0: at once.
-        identity_init: convolutions begin by handing on what they get, as far as it fits; not those
-            that change the number of channels, because new channels of zero weight would get no
-            gradient where both ways share it.
+        new_layer_every_images: number of images after which a further layer is added.
+        layers_per_epochs: (layers, epochs): add this many layers after each this many epochs.
+        fade_in_images: number of images over which a new layer fades in; 0: at once.
+        identity_init: initialise convolutions as an identity, as far as shapes allow; not those
+            that change the number of channels, because new channels with zero weight would get no
+            gradient if both directions share it.
 
     Attributes:
         layers: one `SymmetricConv2d` for each of `channels`, then one `SymmetricLinear`.
-        shapes: of the image and after each layer.
-        layer_index: the newest layer in use; until the clock says otherwise, the last.
+        shapes: shape of the image and after each layer.
+        layer_index: the newest layer in use; the last one until `at` is called.
         fade: share of the newest layer, above 0 up to 1.
 
     Raises:
-        ConfigError: an argument without effect, or a schedule that contradicts itself.
-        ShapeError: a convolution does not fit, or its way back would not.
+        ConfigError: an argument without effect, or a contradictory schedule.
+        ShapeError: a convolution does not fit, or its inverse does not give the same shape.
 
     Source: founding document 000, 2024-01-21. Fading: Karras et al. 2018, arXiv:1710.10196,
     section 3, there for resolutions.
@@ -219,7 +219,7 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
         self.fade = 1.0
 
     def at(self, images: int, epoch: int) -> None:
-        """Takes the layers into use that are due after so many images and whole epochs."""
+        """Adds the layers that are due after this number of images and whole epochs."""
         if self.layers_per_epochs is not None:
             layers, epochs = self.layers_per_epochs
             joined = epoch // epochs * layers
@@ -232,7 +232,7 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
         joined = self.layer_index - self.first_index
         if self.fade_in_images and self.new_layer_every_images and joined:
             since = images - joined * self.new_layer_every_images
-            if since == 0:  # without influence it would only cost
+            if since == 0:  # with fade 0 it would cost time without any effect
                 self.layer_index -= 1
             else:
                 self.fade = min(1.0, since / self.fade_in_images)
@@ -243,7 +243,7 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
         return Output(self.decode(latent), latent)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, D); D is `sum(self.latent_sizes)` at this moment."""
+        """(B, C, H, W) -> (B, D); D is the present `sum(self.latent_sizes)`."""
         features = images
         for layer in itertools.islice(self.layers, self.layer_index):
             features = layer(features)
@@ -251,10 +251,10 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
         return newest if self.fade == 1.0 else torch.cat([newest, _flat(features)], 1)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """(B, D) of this moment -> images (B, C, H, W).
+        """(B, D) with the present D -> images (B, C, H, W).
 
         Raises:
-            ShapeError: a latent of another moment.
+            ShapeError: a latent of another length, from an earlier or later time.
         """
         sizes = self.latent_sizes
         if latent.shape[-1] != sum(sizes):
@@ -275,7 +275,7 @@ class StackedSymmetricAutoencoderConv2d(nn.Module):
 
     @property
     def latent_sizes(self) -> list[int]:
-        """Numbers of the newest map and, while it fades in, of the one before it."""
+        """Sizes of the newest map and, while it fades in, of the one before it."""
         newest = math.prod(self.shapes[self.layer_index + 1])
         before = math.prod(self.shapes[self.layer_index])
         return [newest] if self.fade == 1.0 else [newest, before]
@@ -297,12 +297,12 @@ _NAME = "StackedSymmetricAutoencoderConv2d"
 
 
 def _flat(features: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H*W*C), pixel by pixel; a flat latent as it is."""
+    """(B, C, H, W) -> (B, H*W*C), pixel by pixel; a flat latent is unchanged."""
     return features if features.ndim == 2 else features.permute(0, 2, 3, 1).flatten(1)
 
 
 def _unflat(latent: Tensor, shape: Sequence[int]) -> Tensor:
-    """The way back from `_flat`."""
+    """The inverse of `_flat`."""
     if len(shape) == 1:
         return latent
     channels, height, width = shape
@@ -324,7 +324,7 @@ def _shapes(
     kernels: Sequence[int],
     strides: Sequence[int],
 ) -> list[tuple[int, ...]]:
-    """The image's shape and that after each convolution; every way back leads exactly back."""
+    """The image's shape and that after each convolution; checks that the inverse fits exactly."""
     shapes: list[tuple[int, ...]] = [shape]
     for index, (width, kernel, stride) in enumerate(zip(channels, kernels, strides, strict=True)):
         before = shapes[-1]
@@ -354,7 +354,7 @@ def _shapes(
 def _schedule(
     every_images: int | None, per_epochs: tuple[int, int] | None, fade: int
 ) -> tuple[int | None, tuple[int, int] | None]:
-    """The two schedules, checked: one of them at most, and room for the fading."""
+    """Checks the two schedules: at most one of them, and enough time for fading."""
     if every_images is not None and per_epochs is not None:
         raise ConfigError(f"{_NAME}: give new_layer_every_images or layers_per_epochs, not both")
     numbers = [every_images] if per_epochs is None else [*per_epochs]

@@ -1,4 +1,4 @@
-"""The result table as the documents' runner printed it, for comparison with its tables."""
+"""The result table in the layout of the documents' runner, for comparison with its tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aelab.report.tables import (
 
 
 class LegacyLayout(Layout):
-    """Its columns, headers and order, and its meter over all rows."""
+    """Columns, headers, order and meter of the documents' runner."""
 
     is_plain: ClassVar[bool] = True
 
     def columns(
         self, facts: list[Facts], matrix: list[str], included: list[Column]
     ) -> list[Column]:
-        """As in every layout; each number of images has a loss column of its own."""
+        """All columns; each number of images has a separate loss column."""
         for fact in facts:
             if fact.loss is not None:
                 fact.cells[f"loss@{fact.cells['images']}"] = fact.loss

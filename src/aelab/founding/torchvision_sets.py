@@ -1,4 +1,4 @@
-"""`torchvision.datasets.MNIST(...).data`, as old files write it, over our own sets."""
+"""`torchvision.datasets.MNIST(...).data` of old files, implemented with our own sets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from aelab.types import Images
 
 @dataclass(frozen=True)
 class Planes(Change):
-    """Grey images without their channel axis, as torchvision keeps them."""
+    """Removes the channel axis of grey images, as in torchvision."""
 
     def item_shape_after(self, before: Description) -> tuple[int, ...]:
-        """(H, W): as before without the one channel."""
+        """(H, W): the shape without the channel."""
         return before.item_shape()[1:]
 
     def raw_after(self, before: Description) -> bool:
-        """Yes: uint8."""
+        """True: per-sample functions get uint8."""
         return True
 
     def apply(self, images: Images, before: Description) -> Images:
@@ -30,12 +30,12 @@ class Planes(Change):
 
 
 class TorchvisionMNIST(Dataset):
-    """MNIST by torchvision's name.
+    """MNIST under torchvision's name.
 
     Args:
-        root: has no effect: files are found as `mnist_dataset` finds them.
-        train: the training or the test half.
-        download: has no effect: missing files are fetched.
+        root: has no effect: files are searched as in `mnist_dataset`.
+        train: the training half if true, else the test half.
+        download: has no effect: missing files are downloaded.
     """
 
     known = MNIST
@@ -56,6 +56,6 @@ class TorchvisionMNIST(Dataset):
 
 
 class TorchvisionFashionMNIST(TorchvisionMNIST):
-    """Fashion-MNIST by torchvision's name; arguments as `TorchvisionMNIST`."""
+    """Fashion-MNIST under torchvision's name; arguments as for `TorchvisionMNIST`."""
 
     known = FASHION_MNIST

@@ -1,6 +1,6 @@
-"""The transformer autoencoder of document 001, exactly: its tokens are the images of a batch.
+"""The transformer autoencoder of document 001, whose tokens are the images of a batch.
 
-`models.patch_transformer` has the one whose tokens are the patches of an image.
+`models.patch_transformer` has an autoencoder whose tokens are the patches of an image.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TransformerEncoder(nn.Module):
         self.linear = nn.Linear(num_hidden, self.code_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> features (B, D); every image sees every other."""
+        """(B, C, H, W) -> features (B, D); every image attends to every other."""
         tokens = self.patches(images)  # (B, hidden), which torch reads as one sequence of B
         features: Tensor = self.linear(self.transformer(tokens))
         return features
@@ -118,32 +118,32 @@ class TransformerDecoder(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Latent (B, D) -> images (B, C, H, W); every latent sees every other."""
+        """Latent (B, D) -> images (B, C, H, W); every latent attends to every other."""
         tokens = self.linear(latent)  # (B, hidden), which torch reads as one sequence of B
         images: Tensor = self.patches(self.transformer(tokens, tokens))
         return images
 
 
 class TransformerAutoencoder(EncoderDecoder):
-    """Document 001's transformer: one token an image, and a sequence is a batch of images.
+    """Document 001's transformer: each image is one token, and a batch is one sequence.
 
     A convolution reads patches, one linear layer joins all of them to a token, and torch's
-    post-norm encoder and decoder attend over the batch. There is no positional code, and nothing
-    mixes patches but the linear layers. Its YAML builds this class; results are comparable with the
-    document's tables. Alone, an image is reconstructed otherwise than in company. The layers of
-    each stack begin with equal weights, as torch's stacks copy their layer.
+    post-norm encoder and decoder attend over the batch. There is no positional code, and only the
+    linear layers mix patches. The document's YAML builds this class; results are comparable with
+    its tables. The reconstruction of an image depends on the other images of its batch. The layers
+    of each stack start with equal weights, because torch's stacks copy their layer.
 
     Args:
         shape: (C, H, W) of the images.
         code_size: D, length of the latent.
         patch_size: side of a patch in pixels, or (height, width).
         stride: pixels between patches; None for `patch_size`.
-        num_layers: of the encoder, and of the decoder.
+        num_layers: layers of the encoder, and of the decoder.
         num_hidden: width of a token.
-        num_heads: of each attention; divides `num_hidden`.
+        num_heads: heads of each attention; divides `num_hidden`.
         mlp_dim: width between the two linear layers of a block; None for `num_hidden`.
         dropout: probability, 0..1; in training mode only.
-        activation: of the blocks.
+        activation: activation of the blocks.
 
     Raises:
         ShapeError: the patches do not tile the image, or the heads do not divide the width.
@@ -176,10 +176,10 @@ class TransformerAutoencoder(EncoderDecoder):
 
 
 def _function(activation: Activation) -> Callable[[Tensor], Tensor]:
-    """The activation as a plain function: torch's decoder layer puts ReLU for a module when copied.
+    """The activation as a function: torch's decoder layer replaces a module by ReLU when copied.
 
     Raises:
-        ConfigError: the activation has weights of its own.
+        ConfigError: the activation has weights.
     """
     module = make_activation(activation) or nn.Identity()
     if list(module.parameters()):

@@ -1,4 +1,4 @@
-"""Validation as the founding documents' program made it, for comparison with their tables."""
+"""Validation as in the founding documents' program, for comparison with their tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from aelab.train.validation import Validation, noise_shape_of
 
 
 class LegacyValidation(Validation):
-    """Training mode, drawn latents, and every batch counts the same, a smaller last one too.
+    """Uses training mode and drawn latents; all batches have equal weight, even a smaller last one.
 
-    Statistics of BatchNorm are put back afterwards, because a validation must not train.
+    Statistics of BatchNorm are restored afterwards, because a validation must not train.
 
     Source: behaviour of nn-experiments, described in docs/training.md.
     """
@@ -30,7 +30,7 @@ class LegacyValidation(Validation):
         part: slice,
         images_seen: int,
     ) -> Tensor | None:
-        """What a model in training mode draws: the latent's noise, and dropout's by reseeding."""
+        """The random numbers of training mode: the latent's noise, and dropout by reseeding."""
         draws.reseed_default(images_seen + part.start)
         shape = noise_shape_of(model)
         if shape is None:
@@ -39,7 +39,7 @@ class LegacyValidation(Validation):
         return draws.normal((size, *shape), f"validation-latent-{part.start}", images_seen)
 
     def counted(self, sums: Tensor, count: int) -> tuple[Tensor, int]:
-        """The batch's means; the divisor is the number of batches."""
+        """The batch's means, counted as 1, so that the divisor is the number of batches."""
         return sums / count, 1
 
 

@@ -1,1 +1,1 @@
-"""Sets of ASCII pictures: made of files, of packages, of fonts, and of other pictures."""
+"""Sets of ASCII pictures from files, installed packages, fonts and other pictures."""

@@ -30,7 +30,7 @@ from aelab.files import read_file
 from aelab.medium import Medium
 from aelab.types import Images, Provenance
 
-#: Endings that texts have; files without any count too.
+#: Endings of texts; files without an ending count, too.
 ENDINGS = (".txt", ".asc", ".art", "")
 
 Split = Literal["content", "alphabet"]
@@ -73,7 +73,7 @@ class AsciiArtFiles(FilesBelow):
         return 1, self.rules.height, self.rules.width
 
     def fingerprint(self) -> str:
-        """Path, size and time of every file, and how they are read."""
+        """Path, size and time of every file, and the arguments of reading."""
         how = (self.rules, self.max_samples, self.validation_prop, self.validation)
         return f"ascii {self.path} {self._files_digest()} {how} {self.split} {self.legacy}"
 
@@ -97,11 +97,11 @@ class AsciiArtFiles(FilesBelow):
         found = self._texts(sieve)
         pictures = list(found if self.legacy else first_of_each_text(found, sieve))
         if self.legacy and self.max_samples is not None:
-            pictures = pictures[: self.max_samples + 1]  # the original counted from 0
+            pictures = pictures[: self.max_samples + 1]  # the original kept one more
         return pictures
 
     def _wanted(self, pictures: list[Picture]) -> Sequence[Picture]:
-        """Those of the wished side, at most `max_samples`."""
+        """The pictures of the chosen side, at most `max_samples`."""
         if self.validation_prop is not None:
             pictures = self._side(pictures, self.validation_prop)
         return pictures if self.legacy else pictures[: self.max_samples]
@@ -117,7 +117,7 @@ class AsciiArtFiles(FilesBelow):
         ]
 
     def _texts(self, sieve: Sieve) -> Iterator[Picture]:
-        """What the rules keep, in the order of the files; the original knew no collections."""
+        """The pictures kept by the rules, in file order; `legacy` knows no collections."""
         root = self.path if self.path.is_dir() else self.path.parent
         for file in self.files():
             text = read_text(file)
@@ -134,7 +134,7 @@ class AsciiArtFiles(FilesBelow):
 
 
 def read_text(file: Path) -> str:
-    """A text file, each byte a character, so that no byte is an error here.
+    """Reads a text file with one character for each byte, so that no byte is an error.
 
     Raises:
         DataError: it cannot be read.
@@ -143,7 +143,7 @@ def read_text(file: Path) -> str:
 
 
 def _with_left_out(images: Images, left_out: LeftOut) -> Images:
-    """The same with what the folder held besides in its provenance."""
+    """The same images with the files left out recorded in their provenance."""
     entries = [
         entry._replace(
             note="; ".join(filter(None, (entry.note, left_out.note()))), left_out=left_out.record()
@@ -154,7 +154,7 @@ def _with_left_out(images: Images, left_out: LeftOut) -> Images:
 
 
 def list_texts(path: Path) -> tuple[list[Path], LeftOut]:
-    """A file itself; of a folder the `.txt` files below it, sorted by path, and what was left out.
+    """A file itself, or the `.txt` files below a folder, sorted by path, and the files left out.
 
     Raises:
         DataError: see `AsciiArt.files`.
@@ -182,9 +182,9 @@ def grids_as_images(
     sieve: Sieve,
     known: Sequence[str] = (),
 ) -> Images:
-    """Pictures centred in grids as one (N, 1, H, W) uint8, labelled where there are two labels.
+    """Images of pictures centred in grids, (N, 1, H, W) uint8, labelled if there are two labels.
 
-    `known` are the labels of the whole source, of which the pictures may be one side.
+    `known`: the labels of the whole source, of which the pictures may be only one side.
     """
     grids = torch.stack([squared(p.lines, (rules.height, rules.width)) for p in pictures])
     pixels = grids[:, None]
@@ -207,9 +207,9 @@ def grids_as_images(
 def labelled(
     texts: Sequence[str], known: Sequence[str] = ()
 ) -> tuple[torch.Tensor | None, dict[str, object]]:
-    """Label numbers (N,) int64 and their names as facts; None and nothing if all are equal.
+    """Label numbers (N,) int64 and their names as facts; (None, {}) if all are equal.
 
-    `known` are further labels that have a number, those of the other side.
+    `known`: further labels to number, those of the other side.
     """
     names = sorted({*texts, *known})
     if len(names) < 2:
@@ -219,7 +219,7 @@ def labelled(
 
 
 def grid_size(res: int | Sequence[int], part: str) -> tuple[int, int]:
-    """(H, W) in characters of one number or two.
+    """(H, W) in characters from one number or two.
 
     Raises:
         ConfigError: not one or two whole numbers from 1 up.
@@ -248,24 +248,24 @@ def ascii_art_dataset(
 ) -> Dataset:
     """ASCII pictures: the `.txt` files below a folder, or a collection separated by `%` lines.
 
-    Kept is what is printable ASCII, of at most H lines, and of at most W characters in *every* line
-    (the original looked at the first line only). Blank borders are trimmed, exact copies dropped,
-    and each picture is centred in an H x W grid. What is left out is counted in the provenance.
-    Labels are the folders, or names of collections, if there are two.
+    Keeps pictures of printable ASCII with at most H lines and at most W characters in *every* line
+    (the original checked only the first line). Blank borders are trimmed, exact copies dropped,
+    and each picture is centred in an H x W grid. The provenance counts the pictures left out.
+    Labels are the folders, or names of collections, if there are at least two.
 
     Args:
         path: a folder or a file, relative to the experiment file, to `AELAB_DATA`, or absolute.
         res: (H, W) in characters, or one number for both.
-        max_samples: at most so many, the first of the files' order.
-        validation_prop: the share of pictures, 0..1, that validates; None for all pictures.
-        validation: the validating share instead of the other.
-        min_lines: fewest lines of a picture.
-        min_ink: fewest characters that are no spaces.
+        max_samples: greatest number of pictures, the first in the order of the files.
+        validation_prop: the share of pictures, 0..1, for validation; None for all pictures.
+        validation: the validation share instead of the training share.
+        min_lines: least number of lines of a picture.
+        min_ink: least number of characters that are no spaces.
         tabs: `expand` to multiples of 8 columns, or `refuse` the picture.
-        split: `content` by a hash of the trimmed text, or `alphabet`, the last share of the paths,
+        split: `content`, by a hash of the trimmed text; or `alphabet`, the last share of the paths,
             which takes whole categories.
-        legacy: as the original: nothing trimmed, no least size, tabs refused, copies kept, a file
-            is a picture, split by alphabet, and `max_samples` keeps one more than it says.
+        legacy: as in the original: nothing trimmed, no least size, tabs refused, copies kept, one
+            picture for each file, split by alphabet, and one picture more than `max_samples`.
 
     Raises:
         ConfigError: an argument out of its range.
@@ -313,7 +313,7 @@ def _check(
 
 
 def is_text(path: Path) -> bool:
-    """Whether a path means ASCII art: a file by its ending, a folder that holds texts only."""
+    """Whether a path is ASCII art: a file with such an ending, or a folder with only texts."""
     if path.is_file():
         return path.suffix.lower() in ENDINGS
     endings = {file.suffix.lower() for file in path.rglob("*") if file.is_file()}

@@ -1,4 +1,4 @@
-"""ASCII pictures as text: cut out of files, trimmed, judged, and centred in a grid."""
+"""ASCII pictures as text: cut out of files, trimmed, filtered, and centred in a grid."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from aelab.ascii.glyphs.text import MIRRORED_PAIRS
 _MIRROR = str.maketrans({pair[side]: pair[1 - side] for pair in MIRRORED_PAIRS for side in (0, 1)})
 Lines = tuple[str, ...]
 _PRINTABLE = frozenset(ALPHABET)
-#: Columns a tab is filled up to where tabs are expanded, as terminals do.
+#: Tabs are expanded to multiples of this number of columns, as on terminals.
 TAB_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which pictures are kept.
+    """The rules by which pictures are kept.
 
     Attributes:
         height: most lines.
-        width: most characters in any line. The original looked at the first line only, and failed
+        width: most characters in any line. The original checked only the first line, and failed
             later on a longer one.
         min_lines: fewest lines.
         min_ink: fewest characters that are no spaces.
-        trim: blank lines around, spaces at the right and the common indentation are cut first.
+        trim: first cut blank lines around, spaces at the right and the common indentation.
         expand_tabs: tabs become spaces up to the next multiple of 8; otherwise they are refused.
     """
 
@@ -43,7 +43,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture that was kept, and where it comes from: its label, and the name of its file."""
+    """One picture, with its label and the name of its file."""
 
     lines: Lines
     label: str
@@ -52,10 +52,10 @@ class Picture:
 
 @dataclass
 class Sieve:
-    """Keeps what the rules allow and counts what it leaves out, by reason.
+    """Filters pictures by the rules and counts those left out, by reason.
 
     Attributes:
-        rules: what is kept.
+        rules: the rules.
         left_out: reason -> number of pictures.
     """
 
@@ -63,7 +63,7 @@ class Sieve:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def lines(self, text: str) -> Lines | None:
-        """The lines of a picture as they enter the grid, or None where it is left out."""
+        """The lines of a picture for the grid, or None if it is left out."""
         if self.rules.expand_tabs:
             text = "\n".join(line.expandtabs(TAB_COLUMNS) for line in text.split("\n"))
         lines = split_lines(text)
@@ -75,7 +75,7 @@ class Sieve:
         return lines
 
     def note(self, reason: str) -> None:
-        """Count one more picture that is left out for that reason."""
+        """Counts one more picture that is left out for this reason."""
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
     def _reason(self, lines: Lines) -> str:
@@ -93,19 +93,19 @@ class Sieve:
         return ""
 
     def told(self) -> str:
-        """What was left out in words, for a provenance; empty if nothing was."""
+        """Text with the pictures left out, for a provenance; empty if there are none."""
         parts = [f"{count} {reason}" for reason, count in sorted(self.left_out.items())]
         return "left out: " + ", ".join(parts) if parts else ""
 
 
 def split_lines(text: str) -> Lines:
-    """Lines without their ends; the newline that ends a file begins no line."""
+    """Lines without line ends; the last newline of a file starts no further line."""
     text = text.replace("\r\n", "\n").removesuffix("\n")
     return tuple(text.split("\n"))
 
 
 def split_collection(text: str) -> list[str]:
-    """The pictures of a collection: separated by lines that hold `%` alone, as `fortune` has them.
+    """The pictures of a collection, separated by lines with only `%`, as in files of `fortune`.
 
     Text without such a line is one picture.
     """
@@ -121,7 +121,7 @@ def split_collection(text: str) -> list[str]:
 
 
 def trimmed(lines: Sequence[str]) -> Lines:
-    """Without blank lines around, spaces at the right, and the indentation common to all lines."""
+    """Removes blank lines around, spaces at the right, and the common indentation."""
     bare = [line.rstrip(" ") for line in lines]
     inked = [number for number, line in enumerate(bare) if line]
     if not inked:
@@ -132,11 +132,11 @@ def trimmed(lines: Sequence[str]) -> Lines:
 
 
 def squared(lines: Sequence[str], shape: tuple[int, int]) -> Tensor:
-    """Lines centred in a grid of character numbers, (H, W) uint8.
+    """Centres lines in a grid of character numbers, (H, W) uint8.
 
-    Lines are padded to the longest, then centred as Python's `str.center` does it: of an odd
-    number of spaces the extra one is left where W is odd, else right. Of an odd number of blank
-    lines the extra one is below.
+    Lines are padded to the longest, then centred like Python's `str.center`: with an odd number of
+    spaces, the extra one is on the left if W is odd, else on the right. With an odd number of blank
+    lines, the extra one is below.
 
     Args:
         lines: at most H lines of at most W printable characters of ASCII.
@@ -155,10 +155,10 @@ def squared(lines: Sequence[str], shape: tuple[int, int]) -> Tensor:
 
 
 def content_key(lines: Sequence[str]) -> str:
-    """Hexadecimal; equal for texts that differ in place only, and for mirrored ones.
+    """A hexadecimal key, equal for texts that differ only in place, and for mirrored ones.
 
-    So that such copies are always on one side of a split: training may mirror and shift. Place is
-    blank lines around, the common indentation, and spaces at the right.
+    So such copies are always on the same side of a split, because training may mirror and shift.
+    Place means blank lines around, the common indentation, and spaces at the right.
     """
     text = trimmed(lines)
     widest = max(map(len, text), default=0)
@@ -168,7 +168,7 @@ def content_key(lines: Sequence[str]) -> str:
 
 
 def first_of_each_text(pictures: Iterable[Picture], sieve: Sieve) -> Iterator[Picture]:
-    """Pictures without exact copies of earlier ones, compared after trimming; copies counted."""
+    """Drops and counts exact copies of earlier pictures, compared after trimming."""
     seen: set[Lines] = set()
     for picture in pictures:
         text = trimmed(picture.lines)
@@ -180,5 +180,5 @@ def first_of_each_text(pictures: Iterable[Picture], sieve: Sieve) -> Iterator[Pi
 
 
 def in_validation(key: str, share: float) -> bool:
-    """Whether the picture of that key falls into the validating share 0..1, for ever the same."""
+    """Whether the picture with this key is in the validation share 0..1, by the key alone."""
     return int(key[:12], 16) < share * (1 << 48)

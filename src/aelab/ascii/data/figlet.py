@@ -1,4 +1,4 @@
-"""Words in hundreds of FIGlet fonts: ASCII pictures of any number, without a download."""
+"""Words in hundreds of FIGlet fonts: any number of ASCII pictures without a download."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from aelab.preparation import track
 from aelab.types import Images, Provenance
 
 Part = Literal["train", "held-out words", "held-out fonts", "held-out both", "all"]
-#: part -> (held-out words, held-out fonts); None is both kinds.
+#: part -> (whether words are held out, whether fonts are); None means both kinds.
 PARTS: dict[str, tuple[bool | None, bool | None]] = {
     "train": (False, False),
     "held-out words": (True, False),
@@ -48,16 +48,16 @@ PARTS: dict[str, tuple[bool | None, bool | None]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which words in which fonts.
+    """The words and fonts of a set.
 
     Attributes:
-        words: how many of the list of our own, or the words themselves.
-        fonts: None for all that fit, how many of them, or their names.
+        words: a number of words of our own list, or the words themselves.
+        fonts: None for all that fit, a number of them, or their names.
         shape: (H, W) in characters.
-        part: of `PARTS`.
+        part: a key of `PARTS`.
         held_out_words: share of the words, 0..1.
         held_out_fonts: share of the fonts, 0..1.
-        fitted: letters touch; otherwise each keeps its full width.
+        fitted: letters touch; otherwise each letter keeps its full width.
     """
 
     words: int | tuple[str, ...]
@@ -129,7 +129,7 @@ class Figlet(Source):
         return self._images(grids, owners, [font.name for font in fonts], kept)
 
     def _words(self, side: bool | None) -> list[str]:
-        """The words held out or not, None for both, in the cases they are written in."""
+        """The words that are held out or not (None for both), in all letter cases used."""
         given = self.recipe.words
         words = default_words(given) if isinstance(given, int) else list(given)
         held = _held_out([w.casefold() for w in words], self.recipe.held_out_words)
@@ -177,7 +177,7 @@ def chosen_fonts(fonts: Mapping[str, FigletFont], recipe: Recipe) -> dict[Figlet
     """The fonts of a recipe in the order of their names, and whether each is held out.
 
     Raises:
-        ConfigError: a name is unknown or not usable; or no font is as low as the grid.
+        ConfigError: a name is unknown or not usable, or no font is low enough for the grid.
     """
     height, width = recipe.shape
     fits = {
@@ -211,13 +211,13 @@ def _rank(name: str) -> str:
 
 
 def _held_out(names: Sequence[str], share: float) -> set[str]:
-    """That share of the names, at least one, by their hashes; none for 0."""
+    """A share of the names, chosen by their hashes, at least one; empty for 0."""
     different = sorted(set(names), key=_rank)
     return set(different[: max(1, round(len(different) * share))]) if share else set()
 
 
 def _fitting(font: FigletFont, numbers: Numbers, recipe: Recipe) -> Numbers:
-    """(n, L) of the words (N, L), those that fit the grid in a font, those drawn alike once."""
+    """The words (n, L) of (N, L) that fit the grid in a font, without words drawn alike."""
     if not len(numbers):
         return numbers
     alike = np.where(numbers >= 0, font.first_alike()[numbers], -1)
@@ -227,7 +227,7 @@ def _fitting(font: FigletFont, numbers: Numbers, recipe: Recipe) -> Numbers:
 
 
 def _unlike(font: FigletFont, rows: Numbers, known: Numbers) -> Numbers:
-    """Words (n, L) without those that the font draws as it draws a known word: `Il` and `ll`."""
+    """Removes words (n, L) that the font draws like a known word, such as `Il` and `ll`."""
     ink = font.ink()
     first = np.array([ink.index(letter) for letter in ink], np.int8)
     longest = max(rows.shape[1], known.shape[1])
@@ -238,7 +238,7 @@ def _unlike(font: FigletFont, rows: Numbers, known: Numbers) -> Numbers:
 
 
 def _keys(first: npt.NDArray[np.int8], words: Numbers, longest: int) -> list[bytes]:
-    """One text for each word (n, L), its letters replaced by the first that look like them."""
+    """One key for each word (n, L), with each letter replaced by the first that looks like it."""
     padded = np.full((len(words), longest), -1, np.int8)
     padded[:, : words.shape[1]] = np.where(words >= 0, first[words], -1)
     content = padded.tobytes()
@@ -246,7 +246,7 @@ def _keys(first: npt.NDArray[np.int8], words: Numbers, longest: int) -> list[byt
 
 
 def _unfamiliar(font: FigletFont, rows: Numbers, others: Sequence[set[bytes]]) -> Numbers:
-    """Words (n, L) without those whose letters another font, given by its ink, all has alike."""
+    """Removes words (n, L) whose letters all look the same in another font, given by its ink."""
     seen = np.zeros(len(rows), bool)
     ink = font.ink()
     for other in others:
@@ -258,7 +258,7 @@ def _unfamiliar(font: FigletFont, rows: Numbers, others: Sequence[set[bytes]]) -
 
 
 def _shares(available: Sequence[int], wanted: int) -> list[int]:
-    """How many of each font: as equal as what is there allows, together at least `wanted`."""
+    """The number of words for each font: as equal as possible, in total at least `wanted`."""
     low, high = 0, max(available, default=0)
     while low < high:
         middle = (low + high) // 2
@@ -284,21 +284,21 @@ def figlet_ascii_dataset(
 ) -> Dataset:
     """Words in FIGlet fonts, centred; labels are the fonts. Needs the extra `ascii`.
 
-    Which words and fonts are held out is decided by their names and the same for every seed. A word
-    is held out in all its cases. Each font gives equally many pictures as far as words fit.
+    The held-out words and fonts are chosen by their names and are the same for every seed. A word
+    is held out in all letter cases. Each font gives the same number of pictures, if words fit.
 
     Args:
         shape: (H, W) in characters, or one number.
         part: `train` (known words in known fonts), `held-out words` (never seen, in known fonts),
             `held-out fonts` (known words in fonts never seen), `held-out both`, or `all`.
-        samples: most pictures, no two of them the same word in the same font.
-        words: so many of our own list, each in small letters, with a capital and in capitals; or
-            the words themselves, of letters and digits, as they are written.
-        fonts: all that fit, so many of them, or their names.
+        samples: greatest number of pictures; each is another word or another font.
+        words: a number of words of our own list, each in lower case, capitalised and in capitals;
+            or the words themselves, of letters and digits, used as written.
+        fonts: None for all that fit, a number of them, or their names.
         held_out_words: share of the words that training does not see.
         held_out_fonts: share of the fonts that training does not see.
         layout: `fitted`, letters touch (FIGlet's kerning), or `full`, each keeps its width.
-        seed: decides which pictures are drawn of those possible.
+        seed: chooses the pictures among the possible ones.
 
     Raises:
         ConfigError: an argument out of its range.
@@ -325,7 +325,7 @@ def figlet_ascii_dataset(
 
 
 def _checked(given: int | Sequence[str], name: str) -> int | tuple[str, ...]:
-    """A number, or texts; of words only letters and digits.
+    """Checks a number or texts; words may only have letters and digits.
 
     Raises:
         ConfigError: otherwise.

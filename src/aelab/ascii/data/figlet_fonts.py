@@ -1,9 +1,9 @@
-"""FIGlet fonts as arrays: each letter read once, then words are set by numpy.
+"""FIGlet fonts as arrays: each letter is read once, then numpy sets the words.
 
-pyfiglet sets 20,000 words in minutes, this in seconds. Letters are *fitted* (FIGlet's kerning:
-moved together until they touch, hardblanks counting as ink) or keep their full width; FIGlet's
-smushing, which merges the columns where letters touch, is left out: it costs the letters their
-edges, and needs the rules of each font.
+pyfiglet needs minutes for 20,000 words, this needs seconds. Letters are *fitted* (FIGlet's
+kerning: moved together until they touch, with hardblanks as ink) or keep their full width. FIGlet's
+smushing, which merges the columns where letters touch, is not supported: it removes edges of the
+letters, and needs the rules of each font.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Numbers = npt.NDArray[np.int64]
 
 #: Characters that words may hold.
 LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
-#: Part of the cache's key: a change of the rules below makes another file.
+#: Part of the cache key: raise it when the rules below change, so that old files are not used.
 _VERSION = 3
-#: Read before the others, so that copies of them are dropped and not they.
+#: Read first, so that copies of these fonts are dropped instead of these.
 _WELL_KNOWN = ("standard", "slant", "small", "smslant", "shadow", "smshadow", "script", "block")
 _LEAST_LINES = 3
 _SHARED_LETTERS = 15
@@ -45,8 +45,8 @@ class FigletFont:
     """The letters of one font.
 
     Attributes:
-        name: as FIGlet calls it.
-        glyphs: (62, h, w) character numbers of `LETTERS`, blank rows common to all cut off; cells
+        name: its name in FIGlet.
+        glyphs: (62, h, w) character numbers of `LETTERS`, without common blank rows; cells
             right of a letter's own width are 0, hardblanks 255.
         widths: (62,) columns of each letter.
     """
@@ -57,17 +57,17 @@ class FigletFont:
 
     @property
     def height(self) -> int:
-        """Lines."""
+        """Height in lines."""
         return int(self.glyphs.shape[1])
 
     def first_alike(self) -> Numbers:
-        """(62,) for each letter the first one drawn alike: capitals, where a font has only them."""
+        """(62,) for each letter the first one drawn the same: capitals, if a font has only them."""
         flat = self.glyphs.reshape(len(LETTERS), -1)
         first: Numbers = (flat[:, None] == flat[None]).all(2).argmax(1)
         return first
 
     def ink(self) -> list[bytes]:
-        """What each letter is without the blanks around it: equal where letters look alike."""
+        """A key for each letter without blanks around it: equal for letters that look the same."""
         inked = np.where(self.glyphs == _HARDBLANK, 0, self.glyphs)
         keys = []
         for glyph in inked:
@@ -77,9 +77,9 @@ class FigletFont:
         return keys
 
     def overlaps(self) -> Numbers:
-        """(62, 62) columns by which the second letter moves into the first until they touch.
+        """(62, 62) columns by which the second letter can move towards the first until they touch.
 
-        At most half of either width, so that no letter reaches the one before the last.
+        At most half of either width, so that no letter reaches the letter before its neighbour.
         """
         inked = self.glyphs > 0
         lead = np.where(inked.any(2), inked.argmax(2), self.widths[:, None])
@@ -94,13 +94,13 @@ class FigletFont:
 def set_words(
     font: FigletFont, words: Numbers, shape: tuple[int, int], fitted: bool = True
 ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
-    """Words in one font, centred by their ink as `ascii_text.squared` centres lines.
+    """Sets words in one font, centred by their ink like lines in `ascii_text.squared`.
 
     Args:
-        font: its letters.
+        font: the font.
         words: (n, L) numbers into `LETTERS`, -1 after a word's end; each word fits, see `extent`.
         shape: (H, W) in characters.
-        fitted: letters touch; otherwise each keeps its full width.
+        fitted: letters touch; otherwise each letter keeps its full width.
 
     Returns:
         (n, H, W) character numbers; and (n,) whether all ink is inside.
@@ -125,7 +125,7 @@ def set_words(
 
 
 def extent(font: FigletFont, words: Numbers, fitted: bool = True) -> Numbers:
-    """(n,) columns that each word (n, L) takes."""
+    """(n,) width in columns of each word (n, L)."""
     last = (words >= 0).sum(1) - 1
     row = np.arange(len(words))
     columns: Numbers = _places(font, words, fitted)[row, last] + font.widths[words[row, last]]
@@ -142,13 +142,13 @@ def _places(font: FigletFont, words: Numbers, fitted: bool) -> Numbers:
 
 
 def _centred(canvas: Bytes, axis: int, size: int) -> tuple[Bytes, npt.NDArray[np.bool_]]:
-    """The canvas cut or filled to `size` along an axis, its ink in the middle; whether it fits."""
+    """Cuts or pads the canvas to `size` along an axis, with centred ink; also whether it fits."""
     inked: npt.NDArray[np.bool_] = np.any(canvas > 0, axis=3 - axis)
     length = inked.shape[1]
     first = inked.argmax(1)
     ink = length - inked[:, ::-1].argmax(1) - first
     missing = size - ink
-    # As `str.center` for columns; of blank lines the extra one is below.
+    # Columns as with `str.center`; an extra blank line is below.
     before = missing // 2 + (missing & size & 1 if axis == 2 else 0)
     take = np.arange(size) - before[:, None] + first[:, None]
     valid = (take >= 0) & (take < length)
@@ -171,9 +171,9 @@ def word_numbers(words: Sequence[str]) -> Numbers:
 def load_fonts() -> Mapping[str, FigletFont]:
     """The usable fonts of pyfiglet by name, sorted; read once, then kept in the cache.
 
-    Usable: only printable ASCII, at least three lines, none of the letters and digits blank, no two
-    capitals, small letters or digits alike, and at most 15 of all 62 drawn as in an earlier font,
-    so that a font held out is a new one.
+    Usable fonts have only printable ASCII, at least three lines, no blank letters or digits, no two
+    equal capitals, small letters or digits, and at most 15 of all 62 drawn as in an earlier font,
+    so that a held-out font is really new.
 
     Raises:
         MissingExtra: pyfiglet is not installed.
@@ -197,13 +197,13 @@ def load_fonts() -> Mapping[str, FigletFont]:
         if font is not None and not any(_related(font, other) for other in fonts.values()):
             fonts[name] = font
     fonts = dict(sorted(fonts.items()))
-    with contextlib.suppress(OSError):  # the cache is a convenience; it is not needed
+    with contextlib.suppress(OSError):  # the cache only saves time
         _keep(kept, fonts)
     return fonts
 
 
 def _read_font(name: str) -> FigletFont | None:
-    """One font, or None where it is not usable."""
+    """Reads one font; None if it is not usable."""
     import pyfiglet
 
     font = pyfiglet.FigletFont(font=name)
@@ -234,7 +234,7 @@ def _read_font(name: str) -> FigletFont | None:
 
 
 def _related(font: FigletFont, other: FigletFont) -> bool:
-    """Whether more than a quarter of the letters are drawn alike."""
+    """Whether more than a quarter of the letters look the same in both fonts."""
     if font.height != other.height:
         return False
     cell = min(font.glyphs.shape[2], other.glyphs.shape[2])

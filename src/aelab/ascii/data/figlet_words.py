@@ -1,4 +1,4 @@
-"""Words to write: common English ones, pronounceable inventions, and numbers."""
+"""Words for FIGlet pictures: common English ones, invented pronounceable ones, and numbers."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ _NUMBERS_SHARE = 0.06
 
 
 def default_words(count: int) -> list[str]:
-    """`count` different words in lower case, the same for ever, a shorter list the beginning.
+    """`count` different words in lower case, always the same; a shorter list is its start.
 
-    In turn: common words of English, invented syllables, now and then a number of two to four
-    digits. When the common words are used up, inventions go on alone.
+    Takes turns between common English words and invented syllables, with some numbers of two to
+    four digits. After the last common word, only invented ones follow.
     """
     generator = random.Random("aelab words 1")
     common = list(COMMON)

@@ -1,4 +1,4 @@
-"""Pictures of any set written as ASCII art: each cell becomes the glyph that is most like it."""
+"""Converts pictures of any set to ASCII art: each cell becomes the most similar glyph."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aelab.ops.value_range import UNIT, to_unit
 from aelab.preparation import track
 from aelab.types import Images
 
-#: Part of the cache's key: a change of the matching makes other files.
+#: Part of the cache key: raise it when the matching changes, so that old files are not used.
 _VERSION = 1
 _BATCH = 256
 
@@ -74,7 +74,7 @@ class ImageToAscii(Source):
         return self.pictures.sources()
 
     def fingerprint(self) -> str:
-        """The set of pictures and how it is written."""
+        """The fingerprint of the set of pictures, and the arguments of the conversion."""
         return f"{self.pictures.fingerprint()} as ascii {_VERSION} {self.grid} {self._how()}"
 
     def _how(self) -> tuple[object, ...]:
@@ -103,7 +103,7 @@ class ImageToAscii(Source):
         )
 
     def _written(self, images: Images, invert: bool) -> Tensor:
-        """(N, 1, H, W) character numbers, from the cache or matched and kept there."""
+        """(N, 1, H, W) character numbers, from the cache, or computed and stored there."""
         renderer = font_renderer(self.font_res, self.font_zoom)
         atlas = content_sha256(renderer.atlas.detach().cpu())
         stamp = f"{_VERSION} {images.content_sha256} {self.grid} {self._how()} {invert} {atlas}"
@@ -113,7 +113,7 @@ class ImageToAscii(Source):
         if kept.is_file():
             return map_pixels(kept, shape).clone()
         pixels = self._matched(images.pixels, invert)
-        with contextlib.suppress(OSError):  # the cache is a convenience; it is not needed
+        with contextlib.suppress(OSError):  # the cache only saves time
             kept.parent.mkdir(parents=True, exist_ok=True)
             partial = kept.with_suffix(f".{os.getpid()}.partial")
             partial.write_bytes(pixels.numpy().data)
@@ -142,9 +142,9 @@ def _grey(pixels: Tensor) -> Tensor:
 
 
 def _is_dark(pixels: Tensor) -> bool:
-    """Whether the pictures of a set are darker than light, on average over 1,000 of them.
+    """Whether the pictures of a set have a mean below 0.5, over 1,000 of them.
 
-    Those are drawn at random: the first of a sorted set may be its only bright ones.
+    They are drawn at random, because the first of a sorted set may be its only bright ones.
     """
     rows = draw_order(len(pixels))[:1000].sort().values
     return float(_grey(pixels[rows]).mean()) < 0.5
@@ -162,20 +162,20 @@ def image_to_ascii_dataset(
 ) -> Dataset:
     """Any set of pictures as ASCII art: each cell becomes the glyph with the least squared error.
 
-    Pictures are made grey; random changes of the set are applied once. Labels stay. The result is
-    kept in the cache.
+    Pictures are converted to grey; random changes of the set are applied once. Labels are kept. The
+    result is stored in the cache.
 
     Args:
         dataset: pictures, for instance `mnist_dataset(train=True)`.
         shape: (H, W) in characters, or one number.
         font_res: size of the glyphs that are compared, pixels.
         font_zoom: see `FontRenderer`.
-        invert: bright becomes ink. None: where the set is darker than light, as MNIST is.
-        brightness: black is mapped to the grey of the darkest glyph first, for photographs.
-        edges: outlines are matched instead of areas.
+        invert: bright becomes ink. None: invert sets that are mostly dark, such as MNIST.
+        brightness: first map black to the grey of the darkest glyph, for photographs.
+        edges: match outlines instead of areas.
 
     Raises:
-        ConfigError: `dataset` is ASCII already, or the shape is not two sizes.
+        ConfigError: `dataset` is already ASCII, or the shape does not have two sizes.
         DataError: `dataset` is no data set.
     """
     where = "image_to_ascii_dataset"

@@ -1,4 +1,4 @@
-"""ASCII pictures that installed packages ship: cows of cowsay, fortunes, designs of boxes."""
+"""ASCII pictures of installed packages: cows of cowsay, fortunes, designs of boxes."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from aelab.types import Images, Provenance
 
 _HEREDOC = re.compile(r"""\$the_cow\s*=\s*<<\s*(["']?)(\w+)\1[^\n]*\n""")
 _PERL = re.compile(r"\\(.)|\$\{(\w+)\}|\$(\w+)", re.DOTALL)
-#: What cowsay puts in for its variables where nothing is wished for.
+#: Default values of cowsay's variables.
 _VARIABLES = {"thoughts": "\\", "eyes": "oo", "tongue": "  ", "eye": "o"}
 
 
 @dataclass(frozen=True)
 class Package:
-    """One package that ships pictures.
+    """One package with pictures.
 
     Attributes:
-        places: files, or folders of files, where Debian and others put them.
-        suffix: of the files in a folder.
-        pictures: the pictures in the text of one file.
+        places: files, or folders of files, as installed by Debian and others.
+        suffix: ending of the files in a folder.
+        pictures: function that returns the pictures in the text of one file.
     """
 
     places: tuple[str, ...]
@@ -49,7 +49,7 @@ class Package:
     pictures: Callable[[str], list[str]]
 
     def files(self) -> list[Path]:
-        """The files that are there, sorted."""
+        """The existing files, sorted."""
         found: list[Path] = []
         for place in map(Path, self.places):
             if place.is_file():
@@ -62,8 +62,8 @@ class Package:
 def cow_pictures(text: str) -> list[str]:
     """The pictures in a `.cow` file, a piece of Perl that sets `$the_cow`; nothing is executed.
 
-    Of the text between the marks of `<<EOC`, variables become what cowsay writes by default, and a
-    backslash makes the character after it plain; in quotes (`<<'EOC'`) all stays as it is.
+    In the text between the marks of `<<EOC`, variables are replaced by cowsay's defaults, and a
+    backslash escapes the next character. With quotes (`<<'EOC'`) the text is unchanged.
     """
     found = []
     for match in _HEREDOC.finditer(text.replace("\r\n", "\n")):
@@ -81,7 +81,7 @@ def _plain(match: re.Match[str]) -> str:
 
 
 def box_pictures(text: str) -> list[str]:
-    """The samples of a configuration of boxes: what stands between `sample` and `ends`."""
+    """The samples in a configuration of boxes: the text between `sample` and `ends`."""
     found: list[list[str]] = []
     inside = False
     for line in text.replace("\r\n", "\n").split("\n"):
@@ -96,7 +96,7 @@ def box_pictures(text: str) -> list[str]:
     return ["\n".join(lines) for lines in found if lines]
 
 
-#: What is looked for, by the name of the package.
+#: The searched packages by name.
 SOURCES: dict[str, Package] = {
     "boxes": Package(
         ("/etc/boxes/boxes-config", "/usr/share/boxes/boxes-config", "/usr/share/boxes"),
@@ -136,10 +136,10 @@ class PackagedAscii(Source):
         return 1, self.rules.height, self.rules.width
 
     def files(self) -> list[tuple[str, Path]]:
-        """(package, file) of all that is installed.
+        """(package, file) for all installed packages.
 
         Raises:
-            DataError: nothing is.
+            DataError: none is installed.
         """
         found = [(name, file) for name in self.packages for file in SOURCES[name].files()]
         if not found:
@@ -155,14 +155,14 @@ class PackagedAscii(Source):
         self.files()
 
     def sources(self) -> list[tuple[str, str]]:
-        """Each package that is installed, and where its first file lies."""
+        """The installed packages, with the folder of the first file of each."""
         first: dict[str, str] = {}
         for name, file in self.files():
             first.setdefault(name, str(file.parent))
         return list(first.items())
 
     def fingerprint(self) -> str:
-        """Path, size and time of every file, and how they are read."""
+        """Path, size and time of every file, and the arguments of reading."""
         stamps = " ".join(f"{name} {file_stamp(file)}" for name, file in self.files())
         return f"packaged ascii 1 {stamps} {self.rules} {self.share} {self.validation}"
 
@@ -217,18 +217,18 @@ def packaged_ascii_dataset(
     min_lines: int = 3,
     min_ink: int = 12,
 ) -> Dataset:
-    """The ASCII pictures that cowsay, fortunes and boxes ship, where they are installed.
+    """The ASCII pictures of cowsay, fortunes and boxes, if they are installed.
 
-    They are judged, trimmed, centred and split as those of `ascii_art_dataset`; labels are the
-    packages. Only the places where these packages lie are read.
+    They are filtered, trimmed, centred and split as in `ascii_art_dataset`; labels are the
+    packages. Only the folders of these packages are read.
 
     Args:
         shape: (H, W) in characters, or one number.
-        packages: names among `boxes`, `cowsay`, `fortunes`; those that are installed if left out.
-        validation_prop: the share of pictures, 0..1, that validates; None for all pictures.
-        validation: the validating share instead of the other.
-        min_lines: fewest lines of a picture.
-        min_ink: fewest characters that are no spaces.
+        packages: names among `boxes`, `cowsay`, `fortunes`; all installed ones if left out.
+        validation_prop: the share of pictures, 0..1, for validation; None for all pictures.
+        validation: the validation share instead of the training share.
+        min_lines: least number of lines of a picture.
+        min_ink: least number of characters that are no spaces.
 
     Raises:
         ConfigError: an argument out of its range.

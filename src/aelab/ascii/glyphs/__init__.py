@@ -1,7 +1,7 @@
-"""Characters as pictures: the alphabet, text as grids of numbers, and fonts that draw them.
+"""Characters as pictures: the alphabet, texts as grids of numbers, and fonts to draw them.
 
 A set of ASCII pictures is an `Images` whose `pixels` (N, 1, H, W) uint8 are numbers into
-`ALPHABET`; a batch holds them divided by 255, like any image. Nothing here knows of models.
+`ALPHABET`; a batch holds them divided by 255, like any image. Independent of models.
 """
 
 from __future__ import annotations

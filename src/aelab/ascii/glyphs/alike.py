@@ -1,4 +1,4 @@
-"""Which characters a font draws so much alike that no loss on pictures can tell them apart."""
+"""Finds characters that a font draws so similarly that no loss on pictures distinguishes them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aelab.ascii.glyphs.renderer import FontRenderer
 
 
 class AlikePair(NamedTuple):
-    """Two characters and how much their pictures differ.
+    """Two characters and the difference of their pictures.
 
     Attributes:
         first: the one with the lower number.
         second: the other.
-        of_ink: share of the ink of both that differs, 0 (the same picture) to 1 (no ink in common).
+        of_ink: share of their ink that differs, 0 (the same picture) to 1 (no common ink).
         of_pixels: mean absolute difference of the cell's pixels, 0..1.
     """
 
@@ -32,14 +32,14 @@ class AlikePair(NamedTuple):
 
 
 def alike_pairs(renderer: FontRenderer, most: float = 0.15) -> list[AlikePair]:
-    """The pairs of characters that a renderer draws too much alike, the most alike first.
+    """The pairs of characters that a renderer draws too similarly, the most similar first.
 
     The document found that at 7 pixels (zoom 21) `[` looks like `|`: here they differ in 14 % of
     their ink, and at 9 pixels in 89 %.
 
     Args:
-        renderer: any `FontRenderer`; its size, zoom and font decide.
-        most: pairs with a larger `of_ink` are left out; 1 lists all 4465.
+        renderer: a `FontRenderer` with any size, zoom and font.
+        most: greatest `of_ink` of the listed pairs; 1 lists all 4465.
     """
     ink = 1 - renderer.atlas.flatten(1).double().cpu()  # (95, h * w)
     difference = torch.cdist(ink, ink, p=1)

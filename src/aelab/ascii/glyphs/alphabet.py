@@ -17,7 +17,7 @@ _FIRST_CODE = ord(ALPHABET[0])
 
 
 def to_grid(lines: Sequence[str], shape: tuple[int, int]) -> Tensor:
-    """Lines of text as a grid of character numbers, top left, filled up with spaces.
+    """Converts lines of text to a grid of character numbers, from the top left, padded with spaces.
 
     Args:
         lines: at most H lines of at most W printable characters of ASCII.
@@ -45,13 +45,13 @@ def to_grid(lines: Sequence[str], shape: tuple[int, int]) -> Tensor:
 
 
 def to_lines(grid: Tensor) -> list[str]:
-    """A grid (H, W) of character numbers as H lines of W characters."""
+    """Converts a grid (H, W) of character numbers to H lines of W characters."""
     codes = (grid.to(torch.uint8).cpu() + _FIRST_CODE).contiguous()
     return [bytes(row.tolist()).decode("ascii") for row in codes]
 
 
 def character_numbers(images: Tensor) -> Tensor:
-    """What a model is given as images (B, 1, H, W), float number / 255 -> (B, H, W) int64."""
+    """Model inputs (B, 1, H, W), float number / 255 -> character numbers (B, H, W) int64."""
     return (images[:, 0] * 255).round().long()
 
 

@@ -1,4 +1,4 @@
-"""Fonts as files: where they lie, whether they suit a grid, and their characters as pictures."""
+"""Font files: finding them, checking that they suit a grid, and drawing their characters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 DEFAULT_FONT = "DejaVuSansMono"
-#: Below this height DejaVu Sans Mono's characters are no longer all different.
+#: Least height in pixels at which all characters of DejaVu Sans Mono differ.
 SMALLEST_RES = 3
 
 _HINT = "leave `font` out for DejaVu Sans Mono, or give the path of a monospaced .ttf or .otf file"
@@ -36,7 +36,7 @@ _DOCUMENT_SIZE = 40
 
 
 def _shipped() -> dict[str, Path]:
-    """The monospaced fonts that come with matplotlib, by name; matplotlib is not imported."""
+    """The monospaced fonts shipped with matplotlib, by name, without importing matplotlib."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtra("the default font", "matplotlib", "")
@@ -45,20 +45,20 @@ def _shipped() -> dict[str, Path]:
 
 
 def find_font(font: str | Path | None = None) -> Path:
-    """The file of a font.
+    """Finds the file of a font.
 
     Args:
         font: the path of a TrueType or OpenType file, or a name: `DejaVuSansMono` (also if left
             out), `DejaVuSansMono-Bold`, `DejaVuSansMono-Oblique`, `DejaVuSansMono-BoldOblique`.
 
     Raises:
-        DataError: there is no such file, or an experiment may not read it.
+        DataError: the file does not exist, or the experiment may not read it.
     """
     shipped = _shipped()
     name = DEFAULT_FONT if font is None else str(font)
     if name in shipped:
         return shipped[name]
-    if Path(name) in shipped.values():  # what this function returned before
+    if Path(name) in shipped.values():  # a path returned by this function
         return Path(name)
     path = roots.resolve(name)
     if not path.is_file():
@@ -71,7 +71,7 @@ def find_font(font: str | Path | None = None) -> Path:
 
 
 def _load(path: Path, size: int) -> FreeTypeFont:
-    """The font at `size` pixels. The basic layout rounds every advance to whole pixels."""
+    """Loads a font at `size` pixels; the basic layout rounds every advance to whole pixels."""
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
@@ -79,13 +79,13 @@ def _load(path: Path, size: int) -> FreeTypeFont:
 
 
 def _some(characters: Sequence[str], most: int = 12) -> str:
-    """`'a' 'b' 'c' and 4 more`."""
+    """Text such as `'a' 'b' 'c' and 4 more`."""
     rest = len(characters) - most
     return " ".join(map(repr, characters[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _pictures(font: FreeTypeFont, shape: tuple[int, int], corner: tuple[int, int]) -> Tensor:
-    """Every character drawn alone with its cell's upper left `corner` (row, column): white paper,
+    """Draws every character alone with its cell's upper left `corner` (row, column): white paper,
     black ink, cut at the edges; (95, h, w) uint8."""
     pictures = []
     for character in ALPHABET:
@@ -96,13 +96,13 @@ def _pictures(font: FreeTypeFont, shape: tuple[int, int], corner: tuple[int, int
 
 
 def _cell(font: FreeTypeFont) -> tuple[int, int]:
-    """(line height, advance), pixels."""
+    """(line height, advance) in pixels."""
     return sum(font.getmetrics()), round(font.getlength(ALPHABET[0]))
 
 
 @cache
 def _check(path: Path) -> None:
-    """Refuse a font whose characters differ in width, or that lacks some of them."""
+    """Raise for a font whose characters differ in width, or that lacks some of them."""
     font = _load(path, _TEST_SIZE)
     widths = {character: font.getlength(character) for character in ALPHABET}
     ((usual, _),) = Counter(widths.values()).most_common(1)
@@ -126,15 +126,15 @@ def _check(path: Path) -> None:
 def glyph_atlas(
     font_res: int, font_zoom: int | None = None, font: str | Path | None = None
 ) -> Tensor:
-    """The 95 printable characters of ASCII as pictures.
+    """Draws the 95 printable characters of ASCII.
 
     Args:
-        font_res: without `font_zoom`, the size at which Pillow draws, pixels; with it, the side of
-            the square cell.
+        font_res: without `font_zoom`, the font size in pixels; with it, the side of the square
+            cell.
         font_zoom: None draws each character in the font's own cell (line height x advance), cut at
-            its edges. An integer, 0 to 63, is the document's way: a 64x64 picture of the character,
-            cropped from (zoom, zoom) to its lower right corner and resized (bilinear, without
-            antialiasing, rounded to bytes) to font_res x font_res.
+            its edges. An integer 0 to 63 selects the document's method: a 64x64 picture of the
+            character, cropped from (zoom, zoom) to its lower right corner and resized (bilinear,
+            without antialiasing, rounded to bytes) to font_res x font_res.
         font: path or name, see `find_font`.
 
     Returns:
@@ -142,7 +142,7 @@ def glyph_atlas(
 
     Raises:
         ConfigError: `font_res` or `font_zoom` out of range.
-        DataError: no such font, not a font, or one that does not suit a grid.
+        DataError: no such font, no font file, or a font that does not suit a grid.
 
     Source: theAdamColton/python-pytorch-font-renderer, commit 198ddc4, for `font_zoom`.
     """
@@ -165,7 +165,7 @@ def glyph_atlas(
 
 
 def _document_atlas(path: Path, font_res: int, font_zoom: int) -> Tensor:
-    """(95, font_res, font_res) uint8, by section `font_zoom` of `glyph_atlas`."""
+    """(95, font_res, font_res) uint8, by the method of `font_zoom` in `glyph_atlas`."""
     font = _load(path, _DOCUMENT_SIZE)
     height, width = _cell(font)
     corner = ((_DOCUMENT_SIDE - height) // 2, (_DOCUMENT_SIDE - 1 - width) // 2)

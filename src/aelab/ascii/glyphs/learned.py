@@ -1,4 +1,4 @@
-"""A renderer that was learned: from noisy one-hots to the picture of the character meant."""
+"""A learned renderer: from noisy one-hots to the picture of the most likely character."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aelab.ascii.glyphs.alphabet import ALPHABET
 from aelab.ascii.glyphs.font import find_font
 from aelab.ascii.glyphs.renderer import FontRenderer, check_weights, font_renderer, tiled
 
-#: Part of the key of a stored network; raised whenever training changes.
+#: Part of the cache key of a trained network: raise it when training changes.
 _RECIPE = 2
 _STEPS, _BATCH, _RATE = 2000, 256, 3e-2
 _SHARPNESS = 3.0
@@ -30,13 +30,13 @@ _SHARPNESS = 3.0
 class LearnedRenderer(nn.Module):
     """The document's onehot2raa: a network that draws each cell from its (noisy) one-hot.
 
-    `FontRenderer` shows every character that a cell considers, one over the other. This one was
-    trained to show the likeliest alone, and lets gradients through between them. Two linear layers
-    with SiLU between and a sigmoid behind, the same for every cell, with frozen weights.
+    `FontRenderer` draws the weighted sum of all characters of a cell. This network is trained to
+    draw only the most likely one, and still has gradients between them. It has two linear layers
+    with SiLU between and a sigmoid at the end, the same for every cell, with frozen weights.
 
     Args:
-        renderer: draws hard, and says how large cells are.
-        hidden: features between both layers.
+        renderer: the exact renderer, which also gives the size of cells.
+        hidden: features between the two layers.
 
     Attributes:
         cell: (h, w), pixels.
@@ -49,12 +49,12 @@ class LearnedRenderer(nn.Module):
         self.cell = renderer.cell
         self.hard = renderer
         pixels = renderer.cell[0] * renderer.cell[1]
-        # On the CPU and not yet set, whatever the surroundings: the random state is left alone.
+        # On the CPU and uninitialised, in any device context: draws no random numbers.
         self.first = nn.Linear(len(ALPHABET), hidden, device="meta").to_empty(device="cpu")
         self.second = nn.Linear(hidden, pixels, device="meta").to_empty(device="cpu")
 
     def forward(self, weights: Tensor) -> Tensor:
-        """Each cell as the network draws it.
+        """Draws each cell by the network.
 
         Args:
             weights: (B, 95, H, W), non-negative, summing to 1 over the characters.
@@ -70,7 +70,7 @@ class LearnedRenderer(nn.Module):
         return tiled(pixels, self.cell, weights.shape[2:])
 
     def pixel_logits(self, cells: Tensor) -> Tensor:
-        """(B, 95, n) -> (B, h * w, n): what a sigmoid turns into greys."""
+        """(B, 95, n) -> (B, h * w, n): logits of the greys, before the sigmoid."""
         hidden = self.first.weight.to(cells) @ cells + self.first.bias.to(cells)[:, None]
         drawn: Tensor = self.second.weight.to(cells) @ F.silu(hidden)
         return drawn + self.second.bias.to(cells)[:, None]
@@ -81,12 +81,12 @@ class LearnedRenderer(nn.Module):
 
 
 class RendererError(NamedTuple):
-    """Mean absolute error of pixels, 0..1, on noisy one-hots against the hard rendering.
+    """Mean absolute error of pixels, 0..1, on noisy one-hots against the exact rendering.
 
     Attributes:
-        learned: of the learned renderer.
-        soft: of the soft rendering with the same font, which shows all characters of a cell.
-        cells: how many were drawn.
+        learned: error of the learned renderer.
+        soft: error of the soft rendering with the same font (a weighted sum of characters).
+        cells: number of cells drawn.
     """
 
     learned: float
@@ -97,12 +97,12 @@ class RendererError(NamedTuple):
 def noisy_onehots(
     numbers: Tensor, noise: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """One-hots of which a random share, up to `noise`, is spread over random characters.
+    """One-hots from which a random share, up to `noise`, is moved to random characters.
 
     Args:
         numbers: (n,) int64, character numbers.
-        noise: 0..1; below 0.5 the character meant remains the likeliest.
-        generator: of the random numbers, on the device of `numbers`.
+        noise: 0..1; below 0.5 the true character remains the most likely.
+        generator: random generator on the device of `numbers`.
 
     Returns:
         (n, 95) float32, non-negative, each row summing to 1.
@@ -125,8 +125,8 @@ def learned_renderer(
 ) -> LearnedRenderer:
     """The `LearnedRenderer` with these settings: trained once in a few seconds, then stored.
 
-    It is shared by all who ask in a process, and kept in the cache (`AELAB_CACHE`) as safetensors.
-    A stored file that is damaged is made anew. The random state of the process is left alone.
+    It is shared within a process, and kept in the cache (`AELAB_CACHE`) as safetensors. A damaged
+    file is replaced. The random state of the process is not changed.
 
     Args:
         font_res: see `FontRenderer`.
@@ -134,12 +134,12 @@ def learned_renderer(
         font: see `FontRenderer`.
         noise: largest share of other characters in training, 0..1.
         hidden: features between the two layers.
-        seed: of the first weights and of the noise.
+        seed: seed of the initial weights and of the noise.
 
     Raises:
         ConfigError, DataError: see `aelab.ascii.glyphs.glyph_atlas`.
     """
-    # Weights made in inference mode could never be differentiated through.
+    # Weights made in inference mode could not be used with gradients.
     with torch.inference_mode(False):
         return _shared(font_res, font_zoom, find_font(font), noise, hidden, seed)
 
@@ -149,7 +149,7 @@ def _shared(
     font_res: int, font_zoom: int | None, font: Path, noise: float, hidden: int, seed: int
 ) -> LearnedRenderer:
     learned = LearnedRenderer(font_renderer(font_res, font_zoom, font), hidden)
-    # The atlas is in the key: another font file, or another way of drawing, is another network.
+    # The atlas is part of the key: another font file or drawing method gives another network.
     drawn = hashlib.sha256(learned.hard.atlas.cpu().numpy().tobytes()).hexdigest()
     key = json.dumps([_RECIPE, learned.cell, drawn, noise, hidden, seed])
     name = f"onehot2raa-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
@@ -161,7 +161,7 @@ def _shared(
 
 
 def _read(learned: LearnedRenderer, path: Path) -> bool:
-    """Whether `path` held the weights, which are then in `learned`."""
+    """Reads the weights at `path` into `learned`; returns whether that succeeded."""
     try:
         learned.load_state_dict(safetensors.torch.load(path.read_bytes()))
     except (OSError, RuntimeError, safetensors.SafetensorError):
@@ -170,7 +170,7 @@ def _read(learned: LearnedRenderer, path: Path) -> bool:
 
 
 def _store(learned: LearnedRenderer, path: Path) -> None:
-    """Write the weights in one step. A cache that cannot be written costs only time."""
+    """Writes the weights atomically; ignores a cache that cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,9 +182,9 @@ def _store(learned: LearnedRenderer, path: Path) -> None:
 
 
 def _train(learned: LearnedRenderer, noise: float, seed: int) -> None:
-    """Binary cross-entropy of the exact cell's greys, on the CPU; Adam with a linear decay.
+    """Trains with binary cross-entropy to the exact cell's greys, on the CPU; Adam, linear decay.
 
-    Least squares left twice the error: a sigmoid near 0 or 1 hardly learns from it.
+    The squared error left twice the error: its gradient through a sigmoid near 0 or 1 is tiny.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
@@ -207,7 +207,7 @@ def _train(learned: LearnedRenderer, noise: float, seed: int) -> None:
 
 @torch.no_grad()
 def _initialise(learned: LearnedRenderer, generator: torch.Generator) -> None:
-    """He's normal weights, zero biases; a one-hot counts as one input, not as 95."""
+    """Sets He's normal weights and zero biases; a one-hot counts as one input, not as 95."""
     for layer, inputs in ((learned.first, 1), (learned.second, learned.second.in_features)):
         layer.weight.normal_(0, (2 / inputs) ** 0.5, generator=generator)
         layer.bias.zero_()
@@ -217,13 +217,13 @@ def _initialise(learned: LearnedRenderer, generator: torch.Generator) -> None:
 def renderer_error(
     learned: LearnedRenderer, noise: float = 0.4, cells: int = 19_000, seed: int = 1
 ) -> RendererError:
-    """How far a learned renderer is from the exact one, on noisy one-hots it has not seen.
+    """The error of a learned renderer against the exact one, on new noisy one-hots.
 
     Args:
-        learned: on any device.
+        learned: the renderer, on any device.
         noise: largest share of other characters, 0..1.
-        cells: how many are drawn; each character equally often.
-        seed: of the noise; training draws from another stream unless it had the same seed.
+        cells: number of cells to draw; each character equally often.
+        seed: seed of the noise; different from that of training.
     """
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.arange(cells) % len(ALPHABET)

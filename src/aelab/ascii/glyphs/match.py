@@ -1,4 +1,4 @@
-"""From pictures to characters: in each cell the glyph that looks most like it."""
+"""Converts pictures to characters: each cell becomes the most similar glyph."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from aelab.ascii.glyphs.renderer import FontRenderer
 from aelab.errors import ConfigError, ShapeError
 
-#: Numbers held at a time (cells and their scores), 64 MB as float32.
+#: Most numbers held at a time (cells and their scores): 64 MB as float32.
 _AT_ONCE = 16 * 2**20
 _PARTS = (3, 2)
 _WHOLE = 60.0
-#: Standard deviation of the blur under which strokes are compared, in heights of a cell. Of drawn
-#: circles, boxes and lines sharper ones leave gaps, and blunter ones make strokes double.
+#: Standard deviation of the blur for comparing strokes, in heights of a cell. With drawn circles,
+#: boxes and lines, a smaller one leaves gaps and a larger one doubles strokes.
 _STROKE_BLUR_CELLS = 1 / 17
-#: Ink is not made darker than so many times.
+#: Greatest factor by which ink is darkened.
 _MOST_DARKENED = 10.0
 
 
@@ -32,28 +32,28 @@ def match_glyphs(
 ) -> Tensor:
     """Pictures as ASCII art: each cell becomes the glyph with the least squared error.
 
-    Pictures are first resized to H * h by W * w pixels (bilinear, antialiased); their shape is not
-    kept. Large sets are worked on in pieces, so that memory stays bounded.
+    Pictures are first resized to H * h by W * w pixels (bilinear, antialiased), which may change
+    their aspect. Large sets are processed in parts, so that memory stays bounded.
 
     Args:
         pictures: (N, 1, height, width) grey, 0..1, paper 1 and ink 0.
-        shape: (H, W), characters.
-        renderer: whose glyphs are compared; its device does the work.
-        brightness: compare greys instead of strokes: each cell's mean, and those of its 3 x 2
-            parts, black meaning the mean grey of the darkest glyph. For photographs: otherwise
-            every dark area becomes the darkest glyph and every light one a space.
-        edges: match the outlines (size of the gradient, strongest 1) instead of the areas.
+        shape: (H, W) in characters.
+        renderer: provides the glyphs; the work is done on its device.
+        brightness: compare greys instead of strokes: the means of each cell and of its 3 x 2
+            parts, with black mapped to the mean grey of the darkest glyph. For photographs, in
+            which otherwise every dark area becomes the darkest glyph and every light one a space.
+        edges: match outlines (magnitude of the gradient, the strongest is 1) instead of areas.
         strokes: for drawings, also with `edges`: the darkest ink becomes black, and both sides are
-            compared under a slight blur, the picture's across the borders of cells. Otherwise thin
-            lines become spaces wherever no glyph has a stroke in just that column or row.
+            compared after a slight blur, for the picture across the borders of cells. Without it,
+            thin lines become spaces if no glyph has a stroke in exactly that column or row.
 
     Returns:
-        (N, H, W) uint8, character numbers, on the device of `pictures`. A picture that the renderer
-        drew, at its size, gives back its characters, where no two glyphs are the same and
-        `strokes` is not asked for.
+        (N, H, W) uint8, character numbers, on the device of `pictures`. A picture drawn by the
+        renderer at its size gives back its characters, if no two glyphs are equal and without
+        `strokes`.
 
     Raises:
-        ConfigError: `strokes` and `brightness`.
+        ConfigError: both `strokes` and `brightness`.
         ShapeError: `pictures` are not grey.
     """
     _refuse(pictures, strokes and brightness)
@@ -79,7 +79,7 @@ def match_glyphs(
 
 
 def _refuse(pictures: Tensor, both: bool) -> None:
-    """Raises what `match_glyphs` says."""
+    """Raises the errors of `match_glyphs`."""
     if both:
         raise ConfigError(
             "glyphs are matched by strokes or by brightness, not by both",
@@ -99,9 +99,9 @@ def _cut(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _greys(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(n, 1, H * h, W * w) -> (n * H * W, parts + 1): means of each cell's parts, and of all.
+    """(n, 1, H * h, W * w) -> (n * H * W, parts + 1): means of each cell's parts, and of the cell.
 
-    The last counts `_WHOLE` times: otherwise even areas get even glyphs, and hardly any is dark.
+    The last is weighted by `_WHOLE`: otherwise uniform areas get uniform glyphs, which are light.
     """
     counts = (shape[0] * _PARTS[0], shape[1] * _PARTS[1])
     parts = _cut(F.adaptive_avg_pool2d(pictures, counts), shape)
@@ -119,7 +119,7 @@ def _resized(pictures: Tensor, shape: tuple[int, int], cell: tuple[int, int]) ->
 
 def _nearest(cells: Tensor, glyphs: Tensor) -> Tensor:
     """(m, d), (95, d) -> argmin of |cell - glyph|^2, where |cell|^2 is the same for all; (m,)."""
-    # Around the mean the numbers are smallest, and so are the rounding errors of the difference.
+    # Subtracting the mean makes the numbers and so the rounding errors of the difference smaller.
     middle = glyphs.mean(0)
     glyphs = glyphs - middle
     scores = torch.addmm(-0.5 * glyphs.square().sum(1), cells - middle, glyphs.T)
@@ -127,7 +127,7 @@ def _nearest(cells: Tensor, glyphs: Tensor) -> Tensor:
 
 
 def _outlines(ink: Tensor) -> Tensor:
-    """Size of the gradient (Sobel), 1 where a picture's is strongest; 0 throughout a blank one."""
+    """Magnitude of the gradient (Sobel), scaled to a maximum of 1; 0 for a blank picture."""
     across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(ink)
     kernels = torch.stack([across, across.T])[:, None]
     gradient: Tensor = F.conv2d(F.pad(ink, (1, 1, 1, 1), mode="replicate"), kernels)
@@ -137,13 +137,13 @@ def _outlines(ink: Tensor) -> Tensor:
 
 
 def _darkened(pictures: Tensor) -> Tensor:
-    """Each picture's ink, times what makes its darkest pixel black; paper stays 1."""
+    """Scales each picture's ink so that its darkest pixel is black; paper stays 1."""
     darkest = torch.amax(1 - pictures, (1, 2, 3), keepdim=True)
     return 1 - (1 - pictures) / darkest.clamp_min(1 / _MOST_DARKENED)
 
 
 def _soft(pictures: Tensor, sigma_pixels: float) -> Tensor:
-    """(n, 1, height, width) under a Gaussian, paper around."""
+    """(n, 1, height, width) blurred by a Gaussian, with paper around."""
     reach = max(1, round(3 * sigma_pixels))
     places = torch.arange(-reach, reach + 1).to(pictures)
     window = torch.exp(-places.square() / (2 * sigma_pixels**2))

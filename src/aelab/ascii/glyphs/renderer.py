@@ -1,4 +1,4 @@
-"""From characters to pictures, softly (with gradient) and hard (as a printer would)."""
+"""Draws characters: as a weighted sum with gradients, and exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aelab.errors import ShapeError
 
 
 def check_weights(weights: Tensor) -> None:
-    """Refuse what is not (B, 95, H, W) with a `ShapeError`."""
+    """Raise ShapeError for weights that are not (B, 95, H, W)."""
     if weights.ndim != 4 or weights.shape[1] != len(ALPHABET):
         raise ShapeError(
             f"weights of characters have the shape (B, {len(ALPHABET)}, H, W), "
@@ -24,7 +24,7 @@ def check_weights(weights: Tensor) -> None:
 
 
 def tiled(pixels: Tensor, cell: tuple[int, int], shape: Sequence[int]) -> Tensor:
-    """The pixels of cells as one picture.
+    """Arranges the pixels of cells to one picture.
 
     Args:
         pixels: (B, h * w, H * W).
@@ -43,10 +43,9 @@ def tiled(pixels: Tensor, cell: tuple[int, int], shape: Sequence[int]) -> Tensor
 class FontRenderer(nn.Module):
     """Draws grids of characters with a font, each character in a cell of its own.
 
-    White paper is 1, black ink 0. A picture is what Pillow draws character by character, each cut
-    at the edges of its cell. DejaVu Sans Mono keeps all ink inside its cells at 6, 8, 11 and 16
-    pixels; there, and wherever no neighbour's ink leans over, it is also what Pillow draws line by
-    line.
+    White paper is 1, black ink 0. Pillow draws each character alone, cut at the edges of its cell.
+    DejaVu Sans Mono keeps all ink inside its cells at 6, 8, 11 and 16 pixels; there, and wherever
+    no ink reaches into a neighbouring cell, the picture equals a line drawn by Pillow.
 
     Args:
         font_res: size of the font in pixels; with `font_zoom` the side of the square cell.
@@ -73,7 +72,7 @@ class FontRenderer(nn.Module):
         font: str | Path | None = None,
     ) -> None:
         super().__init__()
-        # An atlas made in inference mode could never be differentiated through.
+        # An atlas made in inference mode could not be used with gradients.
         with torch.inference_mode(False):
             atlas = glyph_atlas(font_res, font_zoom, font).float() / 255
         self.font_res, self.font_zoom = font_res, font_zoom
@@ -81,10 +80,10 @@ class FontRenderer(nn.Module):
         self.register_buffer("atlas", atlas, persistent=False)
 
     def forward(self, weights: Tensor) -> Tensor:
-        """Each cell as the sum of all characters' pictures, times their weights.
+        """Draws each cell as the weighted sum of all characters' pictures.
 
         Args:
-            weights: (B, 95, H, W), any real numbers; one-hots draw exactly what `draw` does.
+            weights: (B, 95, H, W), any real numbers; one-hots give exactly the result of `draw`.
 
         Returns:
             (B, 1, H * h, W * w), of the weights' type and device; with gradient.
@@ -93,12 +92,12 @@ class FontRenderer(nn.Module):
             ShapeError: not four axes, or not 95 characters.
         """
         check_weights(weights)
-        # The product in this order needs no copy of the weights: half the time of the other one.
+        # The product in this order needs no copy of the weights, which halves the time.
         pixels = self.atlas.to(weights).flatten(1).T @ weights.flatten(2)  # (B, h * w, H * W)
         return tiled(pixels, self.cell, weights.shape[2:])
 
     def draw(self, numbers: Tensor) -> Tensor:
-        """The picture of character numbers, exactly.
+        """Draws character numbers exactly.
 
         Args:
             numbers: (B, H, W) integers, 0 to 94.
@@ -122,7 +121,7 @@ class FontRenderer(nn.Module):
 def font_renderer(
     font_res: int = 9, font_zoom: int | None = None, font: str | Path | None = None
 ) -> FontRenderer:
-    """The `FontRenderer` with these settings, made once a process and shared by all who ask."""
+    """Returns the `FontRenderer` with these settings, made once per process and shared."""
     return _shared(font_res, font_zoom, find_font(font))
 
 

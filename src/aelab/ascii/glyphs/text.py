@@ -1,4 +1,4 @@
-"""What ASCII art does with text as text: its mirror image, and two texts side by side."""
+"""Operations on ASCII art as text: its mirror image, and two texts side by side."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from aelab.ascii.glyphs.alphabet import ALPHABET
 
-#: Each the other's mirror image, left to right: brackets and slashes by design, `b d`, `p q` and
-#: `J L` by their shape in nearly every font, the two quotes by their use in ASCII art (`-').
+#: Pairs of mirror images, left to right: brackets and slashes by design, `b d`, `p q` and `J L` by
+#: their shape in nearly every font, the two quotes by their use in ASCII art (`-').
 MIRRORED_PAIRS = ("()", "<>", "[]", "{}", "/\\", "bd", "pq", "JL", "`'")
 
 
 def mirrored_numbers() -> Tensor:
-    """For each character number the one whose picture is its mirror image, left to right.
+    """For each character number, the number of its mirror image, left to right.
 
     A picture is mirrored by `mirrored_numbers()[numbers.flip(-1)]`. Characters that are symmetric,
-    or whose mirror image is no character, stay. Done twice, nothing is changed.
+    or whose mirror image is no character, are unchanged. Mirroring twice gives the original.
 
     Returns:
         (95,) uint8.
@@ -34,12 +34,12 @@ def mirrored_numbers() -> Tensor:
 def side_by_side(
     left: Sequence[str], right: Sequence[str], separator: str = "   |   "
 ) -> list[str]:
-    """Two texts line by line, the left one filled up with spaces so that the right one aligns.
+    """Joins two texts line by line, with the left one padded so that the right one is aligned.
 
     Args:
-        left: lines; fewer than on the right are followed by blank ones.
+        left: lines; padded with blank ones if there are fewer than on the right.
         right: lines; likewise.
-        separator: between both.
+        separator: text between the two.
     """
     width = max(map(len, left), default=0)
     pairs = zip_longest(left, right, fillvalue="")

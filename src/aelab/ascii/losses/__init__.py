@@ -1,1 +1,1 @@
-"""What a model writes compared with what it should: characters, and pictures of them."""
+"""Losses of written characters: on the characters, and on pictures of them."""

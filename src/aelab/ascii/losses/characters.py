@@ -1,4 +1,4 @@
-"""Losses of characters: how likely a model that writes finds each cell's true character."""
+"""Losses on characters: the likelihood of each cell's true character."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aelab.ascii.medium import Characters
 from aelab.errors import ConfigError, ShapeError, one_of
 from aelab.types import Images, Output
 
-#: How the weighted cells of a batch are averaged.
+#: Ways of averaging the weighted cells of a batch.
 Normalization = Literal["image", "batch"]
 
 _NORMALIZATIONS = ("image", "batch")
@@ -22,21 +22,21 @@ _NORMALIZATIONS = ("image", "batch")
 class CharacterCrossEntropy(nn.Module):
     """Cross-entropy of each cell's true character, on logits; the term `character_ce`.
 
-    Every cell counts with the weight of its *true* character, so that pictures which are mostly
-    spaces can still be about their strokes: weight = (1 / (count + 1)) ** frequency_power, and
-    that of the space divided by `space_deemph`. Counts are those of the whole training set at its
-    own size, spaces of the margin included; `prepare` takes them.
+    Every cell has the weight of its *true* character, so that strokes also matter in pictures that
+    are mostly spaces: weight = (1 / (count + 1)) ** frequency_power, for the space divided by
+    `space_deemph`. Counts are those of the whole training set in its grid size, including spaces of
+    the margin; `prepare` computes them.
 
     Args:
-        frequency_power: at least 0, which is equal weights; the document's first run has 0.7.
-        space_deemph: above 0; 1 leaves the space as it is, 100 makes it nearly free.
-        label_smoothing: share of the target that is spread evenly over all characters, 0..1.
-        normalize: by the weights of each `image`, so that a value belongs to its image alone; or of
-            the whole `batch`, as torch's weighted mean does: then the mean over the batch equals
-            `F.cross_entropy(weight=...)`, and an image's value depends on its neighbours.
+        frequency_power: at least 0, which means equal weights; the document's first run has 0.7.
+        space_deemph: above 0; 1 has no effect, with 100 spaces hardly count.
+        label_smoothing: share of the target that is spread uniformly over all characters, 0..1.
+        normalize: by the weights of each `image`, so that a value depends only on its image; or of
+            the whole `batch`, like torch's weighted mean: then the mean over the batch equals
+            `F.cross_entropy(weight=...)`, and an image's value depends on the others.
 
     Raises:
-        ConfigError: options that make no sense.
+        ConfigError: invalid options.
 
     Source: document 002, `train.py` (`--should-char-weight`, `--char-weights-scaling`,
         `--space-deemph`, `--ce-label-smoothing`); the cross-entropy of its first commit cb2c7dd.
@@ -74,7 +74,7 @@ class CharacterCrossEntropy(nn.Module):
         self.counted = frequency_power == 0
 
     def prepare(self, images: Images) -> None:
-        """Counts the characters of the training set, where `frequency_power` asks for it.
+        """Counts the characters of the training set, if `frequency_power` needs it.
 
         Raises:
             ConfigError: the set holds pictures and no characters.
@@ -89,7 +89,7 @@ class CharacterCrossEntropy(nn.Module):
         counts = torch.bincount(images.pixels.flatten(), minlength=len(ALPHABET)).double().cpu()
         weights = (counts + 1) ** -self.frequency_power
         weights[SPACE] /= self.space_deemph
-        # Only ratios count; the largest is 1, so that float32 can hold them.
+        # Only ratios matter; scaled to a maximum of 1 so that float32 can represent them.
         self.weights = (weights / weights.max()).to(self.weights)
         self.counted = True
 
@@ -123,8 +123,8 @@ class CharacterCrossEntropy(nn.Module):
 class CharacterNegativeLogLikelihood(CharacterCrossEntropy):
     """The same with the model's output read as log-probabilities; the term `character_nll`.
 
-    Equal to `character_ce` where the output is already normalised (a decoder that ends with
-    log-softmax); otherwise nothing normalises it, and it has no lower bound.
+    Equal to `character_ce` if the output is already normalised (a decoder that ends with
+    log-softmax); otherwise it is not normalised and has no lower bound.
 
     Args:
         frequency_power, space_deemph, normalize: of `character_ce`.
@@ -154,9 +154,9 @@ class CharacterNegativeLogLikelihood(CharacterCrossEntropy):
 class LegacyCharacterCrossEntropy(CharacterCrossEntropy):
     """Cross-entropy that takes relaxed one-hots for logits; the term `legacy_character_ce`.
 
-    On hard Gumbel samples a right cell costs ln(e + 94) - 1 = 3.5718 and a wrong one 4.5718,
-    whatever the model believes: the loss cannot fall further, and its gradient comes only through
-    the soft part of the straight-through estimate. Kept, named, because numbers depend on it; use
+    On hard Gumbel samples a right cell costs ln(e + 94) - 1 = 3.5718 and a wrong one 4.5718, for
+    any confidence of the model. So the loss cannot fall below that, and its gradient comes only
+    through the soft part of the straight-through estimate. It is kept to reproduce old numbers; use
     `character_ce`.
 
     Args:
@@ -184,13 +184,13 @@ class LegacyCharacterCrossEntropy(CharacterCrossEntropy):
 
 
 def cells(output: Output, target: Tensor, what: str, term: str) -> tuple[Tensor, Tensor]:
-    """What a model writes, and the numbers it should write.
+    """The written characters of a model, and the true character numbers.
 
     Args:
-        output: of the model.
+        output: the output of the model.
         target: (B, 1, H, W), number / 255.
         what: `logits` or `relaxed`.
-        term: the loss that asks, for the message.
+        term: the calling loss, for the message.
 
     Returns:
         (B, 95, H, W) with gradient, and (B, H, W) int64.

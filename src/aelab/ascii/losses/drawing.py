@@ -1,4 +1,4 @@
-"""What a model writes, as pictures for losses: drawn once for all terms of an objective."""
+"""Draws the written characters for losses, once for all terms of an objective."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aelab.errors import ConfigError, one_of
 from aelab.losses.sharing import once
 from aelab.types import Images, Output
 
-#: `font`: sums of glyphs. `learned`: a small network that was trained to draw like the font.
+#: `font`: weighted sums of glyphs. `learned`: a small network trained to draw like the font.
 RendererKind = Literal["font", "learned"]
 
 _KINDS = ("font", "learned")
 
-#: A glyph whose darkest pixel has less ink is as good as blank.
+#: A glyph whose darkest pixel has less ink counts as blank.
 _FAINT = 0.02
 
 
@@ -29,7 +29,7 @@ class Drawn(nn.Module):
     Args:
         font_res, font_zoom, font: of `aelab.ascii.glyphs.FontRenderer`.
         renderer: `font`, or `learned` (document 002's onehot2raa), which is trained, or read from
-            the disk, before the first batch.
+            the cache, before the first batch.
 
     Raises:
         ConfigError: unknown renderer; a font that cannot be drawn.
@@ -53,7 +53,7 @@ class Drawn(nn.Module):
         self.font_renderer: FontRenderer = font_renderer(font_res, font_zoom, font)
         self.learned: nn.Module | None = None
         ink = 1 - self.font_renderer.atlas.flatten(1)
-        #: Numbers of the characters that are drawn as white paper, the space among them.
+        #: Numbers of the characters that are drawn white, including the space.
         self.inkless = frozenset((ink.amax(1) < _FAINT).nonzero().flatten().tolist())
 
     @property
@@ -62,7 +62,7 @@ class Drawn(nn.Module):
         return self.font_renderer.cell
 
     def prepare(self, images: Images) -> None:
-        """Trains or reads the learned renderer, where it is asked for."""
+        """Trains or reads the learned renderer, if it is used."""
         if self.renderer == "learned" and self.learned is None:
             learned = learned_renderer(self.font_res, self.font_zoom, self.font)
             self.learned = learned.requires_grad_(False).eval()
@@ -70,7 +70,7 @@ class Drawn(nn.Module):
     def difference(self, output: Output, target: Tensor) -> Tensor:
         """The picture of `relaxed` minus the true one, (B, 1, H * h, W * w), with gradient.
 
-        Drawing with a font is linear, so that the difference of the weights is drawn, once.
+        Drawing with a font is linear, so the difference of the weights is drawn, only once.
 
         Raises:
             ConfigError: the model paints, or the learned renderer was not prepared.
@@ -111,6 +111,6 @@ class Drawn(nn.Module):
 
 
 def _less_truth(relaxed: Tensor, numbers: Tensor) -> Tensor:
-    """`relaxed` (B, 95, H, W) minus the one-hots of `numbers` (B, H, W), which are never made."""
+    """`relaxed` (B, 95, H, W) minus the one-hots of `numbers` (B, H, W), without making these."""
     places = numbers[:, None]
     return relaxed.scatter_add(1, places, relaxed.new_full((), -1.0).expand(places.shape))

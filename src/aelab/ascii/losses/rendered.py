@@ -1,7 +1,7 @@
-"""Losses of drawn characters, pixel by pixel: what a model writes against the true picture.
+"""Losses of drawn characters, pixel by pixel, against the true picture.
 
-`relaxed` characters are drawn as sums of glyphs, the truth as a printer would. White paper is 1,
-black ink 0. Losses that look at shapes instead of strokes are in `losses.shapes`.
+`relaxed` characters are drawn as weighted sums of glyphs, the true ones exactly. White paper is 1,
+black ink 0. Losses on shapes instead of strokes are in `losses.shapes`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Losses of drawn characters that see shapes instead of strokes.
+"""Losses of drawn characters on shapes instead of strokes.
 
 Document 002: "Humans tend to blur together the parallel lines, picking out shapes and patterns
-from the disjoint characters"; means over pixels do not: a stroke that is moved by one cell costs
-them as much as a missing one and a superfluous one together. Three remedies: blur both pictures,
-thicken their strokes until they join, compare edges.
+from the disjoint characters". Means over pixels do not: a stroke moved by one cell costs as much as
+a missing and a superfluous stroke together. There are three remedies: blur both pictures, thicken
+their strokes until they join, or compare edges.
 
-Distances are in cells, of their height vertically and of their width horizontally, so that one
-cell is as far in either direction.
+Distances are in cells: heights of a cell vertically and widths horizontally.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ Edges = Literal["laplacian", "gradient"]
 
 _MORPHOLOGIES: tuple[Morphology, ...] = ("dilation", "closing")
 _EDGES = ("laplacian", "gradient")
-#: Below, exp((0 - 1) / temperature) is no number of float32 any more.
+#: Least temperature: below it, exp((0 - 1) / temperature) underflows in float32.
 _COLDEST = 0.02
 
 
 class RenderedBlur(Drawn):
     """Squared difference of the blurred pictures, mean over scales; the term `rendered_blur`.
 
-    Each Gaussian has the *norm* 1 instead of the sum 1: noise costs the same at every scale (what
-    it costs in `rendered_l2`), and what is wrong in the same way over a wide area costs more at
-    the wide scales, up to 4 pi sigma^2 times as much. Otherwise the widest scales would count for
-    nothing. Blurring is linear: only the difference is blurred.
+    Each Gaussian has the *norm* 1 instead of the sum 1: noise costs the same at every scale (as in
+    `rendered_l2`), and an equal error over a wide area costs more at wide scales, up to
+    4 pi sigma^2 times as much. With sum 1 the widest scales would hardly count. Blurring is
+    linear, so only the difference is blurred.
 
     Args:
         font_res, font_zoom, font, renderer: how characters are drawn; a small font will do.
-        sigmas: of the Gaussians, in cells, above 0; cut off at three of them.
+        sigmas: standard deviations of the Gaussians in cells, above 0; cut off at three sigmas.
         reduction: `mean` or `sum` over the pixels of an image.
 
     Raises:
@@ -84,17 +83,17 @@ class RenderedBlur(Drawn):
 class RenderedMorphology(Drawn):
     """Squared difference of pictures whose strokes were thickened; the term `rendered_morphology`.
 
-    `dilation` makes every pixel as dark as the darkest in a rectangle of `radius` cells in each
-    direction, softly: temperature * log(mean(exp(ink / temperature))), which lies between the mean
-    and the greatest, at most temperature * log(pixels of the rectangle) below the latter. `closing`
-    shrinks the result again by as much, and so joins strokes nearer than two radii into one shape
-    and leaves lone ones thin. Windows end at the picture's edge.
+    `dilation` is a soft maximum of the ink over a rectangle of `radius` cells in each direction:
+    temperature * log(mean(exp(ink / temperature))). It lies between the mean and the maximum, at
+    most temperature * log(pixels of the rectangle) below the latter. `closing` shrinks the result
+    again by the same radius, which joins strokes nearer than two radii into one shape and leaves
+    single ones thin. Windows end at the picture's edge.
 
     Args:
         font_res, font_zoom, font, renderer: how characters are drawn; a small font will do.
         radii: in cells, above 0; at least one pixel.
         operations: of `dilation` and `closing`; the value is the mean over them and over radii.
-        temperature: 0.02 (nearly the greatest) and above.
+        temperature: 0.02 (nearly the maximum) and above.
         reduction: `mean` or `sum` over the pixels of an image.
 
     Raises:
@@ -156,9 +155,9 @@ class RenderedEdges(Drawn):
             of a Gaussian with zeros outside of the picture; or `gradient`, the absolute difference
             of the slopes (`losses.gradient`).
         size: side of the filter in pixels, odd.
-        sigma_pixels: of its Gaussian. The document's size 15 and sigma 0.2 finds no edges: next to
-            the middle its weights have fallen to 1/23000, so that it is 63 times `rendered_l2`.
-            Its later 11 and 0.9, the default here, does.
+        sigma_pixels: standard deviation of its Gaussian. The document's size 15 and sigma 0.2 find
+            no edges: next to the centre the weights have fallen to 1/23000, so that the loss is 63
+            times `rendered_l2`. Its later 11 and 0.9, the default here, find edges.
         reduction: `mean` or `sum` over the pixels of an image.
 
     Raises:
@@ -202,7 +201,7 @@ class RenderedEdges(Drawn):
 
 
 def dilated(ink: Tensor, reach: Sequence[int], temperature: float) -> Tensor:
-    """Every pixel nearly as dark as the darkest around it; see `RenderedMorphology`.
+    """A soft maximum of the ink around each pixel; see `RenderedMorphology`.
 
     Args:
         ink: (B, 1, H, W), about 0..1.
@@ -210,10 +209,10 @@ def dilated(ink: Tensor, reach: Sequence[int], temperature: float) -> Tensor:
         temperature: `_COLDEST` and above.
 
     Returns:
-        (B, 1, H, W), at most the greatest of `ink`; a constant picture stays as it is.
+        (B, 1, H, W), at most the maximum of `ink`; a constant picture is unchanged.
     """
     boxes = [torch.ones(2 * size + 1).to(ink) for size in reach]
-    # Relative to 1, the darkest ink there is: nothing overflows.
+    # Relative to 1, the darkest ink, so that nothing overflows.
     warm = torch.exp((ink - 1) / temperature)
     counted = slide(torch.ones_like(ink[:1]), *boxes, padded=True)
     mean = slide(warm, *boxes, padded=True) / counted
@@ -244,10 +243,10 @@ def laplacian_of_gaussian(images: Tensor, size: int, sigma_pixels: float) -> Ten
 
 
 def positive(what: str, values: Sequence[float]) -> tuple[float, ...]:
-    """The numbers of an option as a tuple; a single number will do.
+    """The numbers of an option as a tuple; a single number is allowed.
 
     Raises:
-        ConfigError: none, or one that is not above 0; `what` is named.
+        ConfigError: no number, or one that is not above 0; the message names `what`.
     """
     found = [values] if isinstance(values, (int, float)) else list(values)
     if not found or not all(isinstance(value, (int, float)) and value > 0 for value in found):
@@ -256,6 +255,6 @@ def positive(what: str, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _unit_gaussian(sigma_pixels: float, like: Tensor) -> Tensor:
-    """A Gaussian line of odd length, cut off at three sigmas, whose squares sum up to 1."""
+    """A 1-D Gaussian of odd length, cut off at three sigmas, with squares that sum to 1."""
     window = gaussian_window(2 * math.ceil(3 * sigma_pixels) + 1, sigma_pixels, like)
     return window / window.square().sum().sqrt()

@@ -1,1 +1,1 @@
-"""Numbers about models that write."""
+"""Metrics of models that write characters."""

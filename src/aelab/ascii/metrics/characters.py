@@ -1,4 +1,4 @@
-"""How well a model writes: characters counted, drawn text compared, and what is easy to reach."""
+"""Metrics of written characters: accuracy, similarity of drawn texts, and simple baselines."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from aelab.metrics import Metric, Subject
 
 #: Standard deviations of the blurs, in pixels of text drawn 9 pixels high.
 BLURS = (1, 2, 4)
-#: The size that those pixels are of.
+#: The font size to which these pixels refer.
 BLUR_FONT_RES = 9
-#: Drawn pixels in one pass: what a processor's cache holds is twice as fast as ten times as much.
+#: Drawn pixels in one pass: fits into a processor's cache, twice as fast as ten times as many.
 _PASS_PIXELS = 350_000
-#: Training pictures compared at once: again what a cache holds.
+#: Training pictures compared at once: fits into a processor's cache.
 _KNOWN_AT_ONCE = 2048
-#: How a batch holds the last character of the alphabet.
+#: The value of the last character of the alphabet in a batch.
 _LAST = (len(ALPHABET) - 1) / 255
 
 
 def characters(
     subject: Subject, pictures: int = 500, font_res: int = 9, font: str = ""
 ) -> dict[str, float]:
-    """How well the held-out pictures are written again.
+    """Accuracy and similarity of the reconstructions of held-out pictures.
 
     `accuracy`: share of all cells with the right character; `accuracy_without_spaces`: the same
-    over those cells whose original is not a space, so that blank paper earns nothing;
+    over cells whose original is not a space, so that blank texts score 0;
     `blank_share`, `blank_share_original`: share of cells that are spaces, in the reconstructions
     and in the originals (1 and less than 1: the reconstructions are blank); all over the cells of
     all pictures together.
 
-    Of a draw of `pictures`, drawn with a font, means over pictures: `rendered_ssim` as similarity,
-    1 is equal; `rendered_ssim_blur_1`, `_2`, `_4` after both were blurred by a Gaussian of
-    1, 2, 4 pixels (of a font of 9 pixels; other sizes scale it), which forgets which stroke it
-    was and sees where ink is; `contour_agreement` 0..1, see `metrics.contour_agreement`. Where most
-    of a picture is paper even a blank one is similar: `skill_ssim_blur_2` is 1 - what
-    `rendered_ssim_blur_2` lacks / what a blank reconstruction lacks: 0 is no better than blank
-    paper, below 0 worse; NaN where all originals are blank.
+    Over a random draw of `pictures`, drawn with a font, means over pictures: `rendered_ssim`, the
+    structural similarity, 1 is equal; `rendered_ssim_blur_1`, `_2`, `_4`, the same after blurring
+    both by a Gaussian of 1, 2, 4 pixels (for a font of 9 pixels; scaled for other sizes), which
+    compares the place of ink instead of the strokes; `contour_agreement` 0..1, see
+    `metrics.contour_agreement`. If most of a picture is paper, even a blank one is similar. So
+    `skill_ssim_blur_2` is 1 - (1 - `rendered_ssim_blur_2`) / (1 - that of blank reconstructions):
+    0 is no better than blank, below 0 worse; NaN if all originals are blank.
 
     Args:
         subject: of characters.
@@ -58,11 +58,11 @@ def characters(
 def characters_baseline(
     subject: Subject, pictures: int = 500, font_res: int = 9, font: str = ""
 ) -> dict[str, float]:
-    """What the numbers of `characters` are without a model: the same keys behind two names.
+    """Baselines for `characters` without a model: the same keys with two prefixes.
 
     `spaces_...`: every reconstruction is blank. `nearest_...`: every reconstruction is the training
-    picture that has most characters in common with the original, as many bits as there are
-    training pictures. Both over a draw of `pictures` held-out ones.
+    picture with the most characters in common with the original, a code of log2(number of training
+    pictures) bits. Both over a random draw of `pictures` held-out ones.
 
     Args:
         subject: of characters, with training images.
@@ -95,10 +95,10 @@ def nearest_training_pictures(subject: Subject, wanted: Tensor) -> Tensor:
 
 
 def _equal_cells(known: Tensor, one: Tensor) -> Tensor:
-    """How many cells of each of (N, P) uint8 are those of (P,): (N,) int64.
+    """The number of equal cells between each of (N, P) uint8 and (P,): (N,) int64.
 
-    Bytes are summed eight at a time, as digits of whole numbers that at most 255 of are added:
-    ten times as fast as the norm of order 0 that `torch.cdist` knows.
+    Eight bytes are summed at once, as digits of one whole number to which at most 255 are added:
+    ten times as fast as `torch.cdist` with the norm of order 0.
     """
     counts = torch.zeros(len(known), dtype=torch.int64, device=known.device)
     for start in range(0, known.shape[1], 8 * 255):
@@ -111,12 +111,12 @@ def _equal_cells(known: Tensor, one: Tensor) -> Tensor:
 
 
 def clamped_numbers(images: Tensor) -> Tensor:
-    """(N, 1, H, W) number / 255 -> (N, H, W) uint8; whatever else a model gives is brought near."""
+    """(N, 1, H, W) number / 255 -> (N, H, W) uint8; NaN becomes 0, other values are clamped."""
     return character_numbers(images.nan_to_num(0).clamp(0, _LAST)).to(torch.uint8)
 
 
 def accuracy_without_spaces(wanted: Tensor, found: Tensor) -> float:
-    """Share of the cells whose original is not a space that are right; NaN where all are spaces.
+    """Accuracy over cells whose original is not a space; NaN if all are spaces.
 
     Args:
         wanted, found: (N, H, W) character numbers.
@@ -127,7 +127,7 @@ def accuracy_without_spaces(wanted: Tensor, found: Tensor) -> float:
 
 
 def blurred(pictures: Tensor, sigma_pixels: float) -> Tensor:
-    """(B, 1, H, W) under a Gaussian, cut off at three standard deviations; paper around.
+    """Blurs (B, 1, H, W) by a Gaussian, cut off at three standard deviations, with paper around.
 
     Args:
         pictures: 0..1, 1 is paper.
@@ -137,7 +137,7 @@ def blurred(pictures: Tensor, sigma_pixels: float) -> Tensor:
     places = torch.arange(-reach, reach + 1).to(pictures)
     window = torch.exp(-places.square() / (2 * sigma_pixels**2))
     window = window / window.sum()
-    return 1 - slide(1 - pictures, window, window, padded=True)  # of ink, which is 0 outside
+    return 1 - slide(1 - pictures, window, window, padded=True)  # blurs ink, which is 0 outside
 
 
 def _counted(wanted: Tensor, found: Tensor) -> dict[str, float]:
@@ -152,7 +152,7 @@ def _counted(wanted: Tensor, found: Tensor) -> dict[str, float]:
 def _drawn(
     subject: Subject, wanted: Tensor, found: Tensor, pictures: int, font_res: int, font: str
 ) -> dict[str, float]:
-    """Means over so many of the pictures, drawn a few at a time."""
+    """Means over some of the pictures, drawn a few at a time."""
     renderer = font_renderer(font_res, None, font or None)
     measures = _measures(renderer.cell[0], font_res)
     each = wanted[0].numel() * renderer.cell[0] * renderer.cell[1]
@@ -174,7 +174,7 @@ def _measures(cell_pixels: int, font_res: int) -> dict[str, Callable[[Tensor, Te
     """Name -> (original, reconstruction), drawn (B, 1, H, W) -> (B,)."""
 
     def similar(sigma_pixels: float) -> Callable[[Tensor, Tensor], Tensor]:
-        """Structural similarity behind a blur."""
+        """Structural similarity after a blur."""
         return lambda ours, theirs: (
             1 - ssim(blurred(theirs, sigma_pixels), blurred(ours, sigma_pixels))
         )

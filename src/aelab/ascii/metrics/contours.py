@@ -1,8 +1,8 @@
-"""The shapes that ASCII pictures draw: near strokes joined into one, their contours compared.
+"""Contours of the shapes in ASCII pictures, after joining near strokes, and their agreement.
 
-A drawn outline is a row of strokes with gaps; filters of edges answer every stroke alone. Here ink
-is dilated until neighbours touch and eroded to almost what it was (a closing that leaves a seam
-where strokes met), and what is left of solid areas is their border.
+A drawn outline is a row of strokes with gaps; edge filters respond to every stroke separately. Here
+ink is dilated until neighbours touch and eroded almost back (a closing that leaves a seam where
+strokes met), and solid areas are reduced to their border.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from aelab.errors import ShapeError
 
-#: Ink from here on counts: 0 is white paper, 1 is black.
+#: Least ink that counts: 0 is white paper, 1 is black.
 LEAST_INK = 0.25
-#: How far ink reaches out for other ink, in heights of a cell. From 0.55 on the outline drawn in
-#: document 002 is in one piece, at every size of DejaVu Sans Mono from 7 to 16 pixels.
+#: Radius of the dilation in heights of a cell. From 0.55 on, the outline drawn in document 002 is
+#: in one piece, at every size of DejaVu Sans Mono from 7 to 16 pixels.
 REACH_CELLS = 0.6
-#: What stays on both sides of a stroke after the joining, in heights of a cell.
+#: Width that remains on both sides of a stroke after the closing, in heights of a cell.
 SEAM_CELLS = 0.12
-#: How far a contour may lie from the other one and still count as found, in heights of a cell.
+#: Greatest distance at which a contour counts as found, in heights of a cell.
 TOLERANCE_CELLS = 0.5
 
 
@@ -32,18 +32,19 @@ def contours(
     reach_cells: float = REACH_CELLS,
     seam_cells: float = SEAM_CELLS,
 ) -> Tensor:
-    """Outlines of the shapes in drawn text.
+    """Finds the outlines of the shapes in drawn text.
 
     Ink is dilated by a disk of `reach_cells` and eroded by one that is `seam_cells` smaller: single
     points up to 2 sqrt(2 reach seam - seam^2) apart become one stroke (0.72 cells by default),
-    parallel strokes up to twice the reach one area. A plain closing erodes by the whole disk and
-    parts again whatever meets at a corner. Of what is wider than a reach only the border stays.
+    parallel strokes up to twice the reach become one area. A plain closing erodes by the whole disk
+    and separates strokes again that meet at a corner. Areas wider than a reach are reduced to their
+    border.
 
     Args:
         pictures: (B, 1, H, W) in 0..1, 1 is paper.
         cell_pixels: height of a character's cell, the unit of the other two.
         reach_cells: radius of the dilation.
-        seam_cells: by how much that of the erosion is smaller.
+        seam_cells: difference between the radii of the dilation and of the erosion.
 
     Returns:
         (B, 1, H, W) bool, true on contours.
@@ -60,7 +61,7 @@ def contours(
             f"contours are of drawn pictures (B, 1, H, W), not of {tuple(pictures.shape)}"
         )
     reach = reach_cells * cell_pixels
-    margin = math.ceil(reach) + 1  # paper around, so that ink at the border has an outline there
+    margin = math.ceil(reach) + 1  # paper around, so that ink at the border gets an outline
     ink = F.pad(1 - pictures >= LEAST_INK, (margin,) * 4)
     joined = within(ink, reach)
     shapes = ~within(~joined, reach - seam_cells * cell_pixels)
@@ -69,10 +70,10 @@ def contours(
 
 
 def within(mask: Tensor, distance_pixels: float) -> Tensor:
-    """Which pixels lie at most so far from the mask: its dilation by a disk.
+    """The pixels within a distance of the mask: its dilation by a disk.
 
-    Outside of the picture there is no mask. The distance is exact and Euclidean, found along rows
-    first and then along columns: 4 r minima of whole tensors.
+    Outside the picture the mask is empty. The distance is exact and Euclidean, computed along rows
+    and then along columns: 4 r minima of whole tensors.
 
     Args:
         mask: (..., H, W) bool.
@@ -87,7 +88,7 @@ def within(mask: Tensor, distance_pixels: float) -> Tensor:
     radius = math.floor(distance_pixels)
     if radius == 0:
         return mask.clone()
-    # Bytes hold the squares up to a radius of 11, and pass memory four times as fast.
+    # uint8 can hold the squares up to a radius of 11, and needs a quarter of the memory traffic.
     kind, most = (torch.uint8, 255) if 2 * distance_pixels**2 < 255 else (torch.int32, 2**30)
     far = torch.tensor(most - radius**2, dtype=kind, device=mask.device)
     distance = torch.where(mask, torch.zeros_like(far), far)
@@ -109,7 +110,7 @@ def _nearest_along(squares: Tensor, radius: int, axis: int) -> Tensor:
 
 
 def connected_components(mask: Tensor) -> Tensor:
-    """Numbers every connected part of a mask; pixels that touch at a corner belong together.
+    """Numbers the connected parts of a mask; pixels that touch at a corner are connected.
 
     Each pixel takes the largest number around it, then that number's own number, so that a long
     line takes about log(length) rounds instead of its length.
@@ -138,7 +139,7 @@ def connected_components(mask: Tensor) -> Tensor:
 
 
 def count_components(mask: Tensor) -> Tensor:
-    """(B, 1, H, W) bool -> (B,) int64, how many connected parts each has."""
+    """(B, 1, H, W) bool -> (B,) int64, the number of connected parts of each."""
     labels = connected_components(mask).flatten(1)
     seen = labels.new_zeros(len(labels), labels.shape[1] + 1).scatter_(1, labels, 1)
     return seen[:, 1:].sum(1)
@@ -150,17 +151,17 @@ def contour_agreement(
     cell_pixels: int,
     tolerance_cells: float = TOLERANCE_CELLS,
 ) -> Tensor:
-    """How far two drawn pictures have the same contours: the boundary F-measure.
+    """The agreement of the contours of two drawn pictures: the boundary F-measure.
 
-    Precision is the share of the reconstruction's contour that lies within the tolerance of the
-    original's, recall the share of the original's that lies near the reconstruction's; the score
-    is their harmonic mean. Exchanging the pictures exchanges precision and recall: the score is
-    symmetric. Two blank pictures agree (1), a blank one and another do not (0).
+    Precision is the share of the reconstruction's contour within the tolerance of the original's,
+    recall the share of the original's within the tolerance of the reconstruction's. The score is
+    their harmonic mean. It is symmetric: exchanging the pictures exchanges precision and recall.
+    Two blank pictures give 1, a blank one and another 0.
 
     Args:
         original, reconstruction: (B, 1, H, W) in 0..1, 1 is paper.
         cell_pixels: height of a character's cell.
-        tolerance_cells: in such heights.
+        tolerance_cells: tolerance in heights of a cell.
 
     Returns:
         (B,) 0..1.
@@ -181,7 +182,7 @@ def contour_agreement(
 
 
 def agreement(wanted: Tensor, found: Tensor, tolerance_pixels: float) -> Tensor:
-    """The score of `contour_agreement`, of contours (B, 1, H, W) bool that are there already."""
+    """The score of `contour_agreement` for given contours (B, 1, H, W) bool."""
     recall = _share(wanted & within(found, tolerance_pixels), wanted)
     precision = _share(found & within(wanted, tolerance_pixels), found)
     score = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
@@ -190,23 +191,23 @@ def agreement(wanted: Tensor, found: Tensor, tolerance_pixels: float) -> Tensor:
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """(B,) float32 share of the whole's pixels that are in the part; 0 of nothing."""
+    """(B,) float32 share of the whole's pixels that are in the part; 0 if the whole is empty."""
     return part.flatten(1).sum(1) / whole.flatten(1).sum(1).clamp(min=1)
 
 
 def legacy_edges(pictures: Tensor, size: int = 15, sigma_pixels: float = 0.2) -> Tensor:
-    """Document 002's edge filter, as it was: a sampled Laplacian of a Gaussian.
+    """Document 002's edge filter: a sampled Laplacian of a Gaussian.
 
-    At its sigma of 0.2 pixels the kernel is a single number, -7.96, with 0.0003 beside it: the
-    "edges" were the negative of the picture. A sigma of 1 or more finds borders of strokes.
+    With its sigma of 0.2 pixels, the kernel is essentially one number, -7.96, with 0.0003 beside
+    it, so the "edges" were the negative of the picture. A sigma of 1 or more finds borders.
 
     Args:
-        pictures: (B, 1, H, W); outside of them there is 0, black.
+        pictures: (B, 1, H, W); padded with 0, black.
         size: side of the kernel in pixels, odd.
-        sigma_pixels: of the Gaussian.
+        sigma_pixels: standard deviation of the Gaussian.
 
     Returns:
-        (B, 1, H, W), not in any range.
+        (B, 1, H, W), without a fixed range.
 
     Source: document 002, "Running edge detection"; github.com/theAdamColton/ascii-autoencoder at
         66ea1d6 (size 15, sigma 0.2; size 11, sigma 0.9 later).

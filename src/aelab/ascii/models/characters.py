@@ -1,7 +1,7 @@
-"""Models that write: reading grids of characters, and soft characters that a font can draw.
+"""Models that write characters: reading grids, and soft characters that a font can draw.
 
-A grid of characters comes as images (B, 1, H, W), character number / 255. The decoder gives
-logits (B, 95, H, W), a relaxation makes weights of characters of them.
+A grid of characters is given as images (B, 1, H, W), character number / 255. The decoder outputs
+logits (B, 95, H, W), and a relaxation converts them to weights of characters.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from aelab.models.bottlenecks import Identity
 from aelab.models.shapes import shape_words
 from aelab.types import Output, TermSpec
 
-#: K, how many characters there are.
+#: K, the number of characters.
 NUM_CHARACTERS = len(ALPHABET)
 
 
 class OneHotCharacters(nn.Module):
-    """A grid of characters as 95 maps: 1 where the character is, 0 elsewhere.
+    """Converts a grid of characters to 95 one-hot maps.
 
     Attributes:
         channels: 95.
@@ -36,11 +36,11 @@ class OneHotCharacters(nn.Module):
 
     channels = NUM_CHARACTERS
 
-    def __init__(self) -> None:  # nn.Module's would take anything
+    def __init__(self) -> None:  # nn.Module accepts any argument
         super().__init__()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, H, W), number / 255 -> (B, 95, H, W) float, a cell's channels side by side.
+        """(B, 1, H, W), number / 255 -> (B, 95, H, W) float in channels-last memory.
 
         Raises:
             ShapeError, DataError: as `read_numbers`.
@@ -51,12 +51,12 @@ class OneHotCharacters(nn.Module):
 
 
 class CharacterEmbedding(nn.Module):
-    """A grid of characters as maps of learned features: each character's vector is looked up.
+    """Converts a grid of characters to maps of learned features (an embedding).
 
-    The same function as a 1x1 convolution behind `OneHotCharacters`, without the 95 maps.
+    The same function as a 1x1 convolution after `OneHotCharacters`, without the 95 maps.
 
     Args:
-        width: features a character; they begin as standard normal numbers.
+        width: features of a character, initialised with standard normal numbers.
 
     Attributes:
         channels: `width`.
@@ -75,7 +75,7 @@ class CharacterEmbedding(nn.Module):
         self.table = nn.Embedding(NUM_CHARACTERS, self.channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, H, W), number / 255 -> (B, width, H, W), a cell's channels side by side.
+        """(B, 1, H, W), number / 255 -> (B, width, H, W) in channels-last memory.
 
         Raises:
             ShapeError, DataError: as `read_numbers`.
@@ -85,19 +85,19 @@ class CharacterEmbedding(nn.Module):
 
 
 def read_numbers(images: Tensor, training: bool = False) -> Tensor:
-    """The characters' numbers of a batch, checked where that costs no waiting for the device.
+    """The character numbers of a batch, checked unless that would wait for the device.
 
     Args:
         images: (B, 1, H, W), number / 255.
-        training: on a GPU the numbers are then looked at by the device only, which ends the
-            program at a wrong one; elsewhere, and in evaluation everywhere, they are checked here.
+        training: if true and on a GPU, only the device checks the numbers, and a wrong one ends
+            the program; otherwise they are checked here.
 
     Returns:
         (B, H, W) int64, 0..94.
 
     Raises:
         ShapeError: more than one channel.
-        DataError: a number above 94, as in images that are no characters.
+        DataError: a number above 94, as in images that are not characters.
     """
     if images.ndim != 4 or images.shape[1] != 1:
         raise ShapeError(
@@ -121,35 +121,35 @@ def read_numbers(images: Tensor, training: bool = False) -> Tensor:
 
 
 class Softmax(nn.Module):
-    """The probabilities of the characters, without noise."""
+    """Converts logits to probabilities of the characters, without noise."""
 
-    def __init__(self) -> None:  # nn.Module's would take anything
+    def __init__(self) -> None:  # nn.Module accepts any argument
         super().__init__()
 
     def forward(self, logits: Tensor) -> Tensor:
-        """(B, K, H, W) -> (B, K, H, W), 0..1, 1 in sum over K."""
+        """(B, K, H, W) -> (B, K, H, W), 0..1, with sum 1 over K."""
         return logits.float().softmax(1)
 
 
 class GumbelSoftmax(nn.Module):
-    """A draw from the characters' probabilities that lets gradients through.
+    """Draws from the characters' probabilities with gradients (Gumbel-softmax).
 
     In training: soft = softmax((logits + Gumbel noise) / tau), and `hard` gives the one-hot of its
-    largest weight with the gradient of `soft` (straight-through). The largest weight is at a
-    character as often as its probability says, whatever tau. In evaluation there is no noise: the
-    likeliest character, or softmax(logits / tau).
+    largest weight with the gradient of `soft` (straight-through). Each character has the largest
+    weight with its probability, for any tau. In evaluation there is no noise: the output is the
+    most likely character, or softmax(logits / tau).
 
     The noise comes from torch's default generator, which training reseeds at every batch.
 
     Args:
-        tau: temperature at the beginning, above 0; small values give nearly hard weights and
+        tau: initial temperature, above 0; small values give nearly hard weights and
             gradients of high variance.
-        rate_per_epoch, rate_per_image: r; tau is multiplied by exp(-r) each epoch, or image.
-        floor: tau never falls below; needed where there is a rate.
+        rate_per_epoch, rate_per_image: r; tau is multiplied by exp(-r) per epoch or per image.
+        floor: lower bound of tau; required with a rate.
         hard: straight-through one-hots instead of soft weights.
 
     Attributes:
-        tau: of this moment, as the clock has told it by `at`.
+        tau: the present temperature, set by `at`.
 
     Raises:
         ConfigError: a value out of range, or a rate without a floor.
@@ -186,23 +186,23 @@ class GumbelSoftmax(nn.Module):
         self.hard = bool(hard)
 
     def at(self, images: int, epoch: int) -> None:
-        """Sets the temperature that is due after so many images and whole epochs."""
+        """Sets the temperature for the present number of images and whole epochs."""
         fallen = self.rate_per_image * images + self.rate_per_epoch * epoch
         self.tau = max(self.floor, self.first_tau * math.exp(-fallen))
 
     def evaluated_settings(self) -> tuple[float, ...]:
-        """What evaluation depends on: hard weights are the same at any temperature."""
+        """The settings that evaluation depends on; with hard weights, not the temperature."""
         return () if self.hard else (self.tau,)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """(B, K, H, W) -> weights of the same shape, float32, at least 0, 1 in sum over K."""
+        """(B, K, H, W) -> weights of the same shape, float32, at least 0, with sum 1 over K."""
         logits = logits.float()
         if not self.training:
             return one_hot(logits) if self.hard else (logits / self.tau).softmax(1)
-        # Minus the logarithm of an exponential draw is a Gumbel one; torch's are never 0.
+        # Minus the logarithm of an exponential draw is Gumbel-distributed; torch never draws 0.
         noise = torch.empty_like(logits).exponential_().log_()
         soft = ((logits - noise) / self.tau).softmax(1)
-        # In this order the forward value is the one-hot to the last bit.
+        # In this order the forward value is exactly the one-hot, without rounding.
         return one_hot(soft) + (soft - soft.detach()) if self.hard else soft
 
     def extra_repr(self) -> str:
@@ -218,21 +218,21 @@ def one_hot(weights: Tensor) -> Tensor:
 
 
 class CharacterAutoencoder(Autoencoder):
-    """An autoencoder of ASCII art: it reads characters and writes characters.
+    """An autoencoder of ASCII art that reads and writes characters.
 
     Args:
-        encoder: what `reading` makes of the characters, (B, C, H, W), to features.
+        encoder: the output of `reading`, (B, C, H, W), to features.
         bottleneck: as in `Autoencoder`; None is `Identity`.
         decoder: latent to logits (B, 95, H, W): unnormalised or normalised log-probabilities.
         reading: images (B, 1, H, W) of number / 255 to (B, C, H, W); None is `OneHotCharacters`.
         relaxation: logits to weights of characters that losses can draw; None is `Softmax`.
-        terms: what the model wishes its objective to be, besides what the bottleneck wishes; None
-            is `character_ce`, the cross-entropy of the logits.
+        terms: default terms of the objective, besides those of the bottleneck; None is
+            `character_ce`, the cross-entropy of the logits.
 
     Attributes:
-        medium: the characters it writes; a set of training images must have the same.
+        medium: the characters it writes; the training images must have the same medium.
         alphabet: those characters as a text.
-        note: what a reader of the results must know of a preset; see `model_notes`.
+        note: a note on a preset for readers of results; see `model_notes`.
     """
 
     block_attributes: ClassVar[frozenset[str]] = Autoencoder.block_attributes | {
@@ -262,10 +262,10 @@ class CharacterAutoencoder(Autoencoder):
         self.relaxation = relaxation or Softmax()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """(B, 1, H, W) of number / 255, and noise (B, D) or None -> the likeliest characters.
+        """(B, 1, H, W) of number / 255, and noise (B, D) or None -> the most likely characters.
 
         Raises:
-            ShapeError: the decoder gives no 95 numbers a character.
+            ShapeError: the decoder does not output 95 channels.
             DataError: numbers that are no characters.
         """
         latent, posterior = self.bottleneck(self.encoder(self.reading(images)), noise)
@@ -279,11 +279,11 @@ class CharacterAutoencoder(Autoencoder):
         return latent
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The likeliest characters (B, 1, H, W), number / 255, without gradient."""
+        """The most likely characters (B, 1, H, W), number / 255, without gradient."""
         return likeliest(self.logits(latent))
 
     def logits(self, latent: Tensor) -> Tensor:
-        """Log-probabilities (B, 95, H, W) of the characters, up to a constant of each cell."""
+        """Log-probabilities (B, 95, H, W) of the characters, up to a constant in each cell."""
         logits: Tensor = self.decoder(latent)
         if logits.ndim != 4 or logits.shape[1] != NUM_CHARACTERS:
             raise ShapeError(
@@ -301,7 +301,7 @@ def likeliest(logits: Tensor) -> Tensor:
 
 
 def checked_grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
-    """(H, W) in characters from (H, W) or (1, H, W); `owner` is named in the message.
+    """(H, W) in characters from (H, W) or (1, H, W); errors name `owner`.
 
     Raises:
         ShapeError: anything else.

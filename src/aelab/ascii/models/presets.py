@@ -1,4 +1,4 @@
-"""Document 002's autoencoder of ASCII art as it was at each commit: network, start, objective."""
+"""Document 002's autoencoder of ASCII art at each commit: network, initialisation, objective."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _Row = TypeVar("_Row")
 
 _NAME = "ascii_autoencoder_2022"
 
-#: Maps below this size cannot lose 8 cells by two unpadded convolutions of kernel 5 and keep the
-#: document's 8x8; the two are padded there.
+#: Two unpadded convolutions of kernel 5 reduce a map by 8 cells. Below this size the document's
+#: 8x8 map is only reached with padding.
 _UNPADDED_FROM = 16
 
 
 class Network(NamedTuple):
-    """What differs between the networks of the commits.
+    """The settings in which the networks of the commits differ.
 
     Attributes:
-        latent_dims: D, which at 64x64 are also the numbers of the smallest map.
-        channels: of the encoder's five convolutions; the decoder has them the other way round.
-        act_fn: after each convolution and linear layer.
-        extra_linear: a linear layer more on both sides of the latent.
+        latent_dims: D, which at 64x64 is also the size of the smallest map.
+        channels: channels of the encoder's five convolutions; the decoder reverses them.
+        act_fn: activation after each convolution and linear layer.
+        extra_linear: one more linear layer on both sides of the latent.
         flat_norm: BatchNorm on the flattened map.
-        deep_head: two convolutions to the characters and LogSoftmax, instead of one and raw logits.
+        deep_head: two convolutions to the characters and LogSoftmax, instead of one without.
         simplex_variance: LogSoftmax on the logarithm of the variance, so that an image's variances
             sum to 1.
-        weight_std: all parameters begin as normal numbers of this spread, biases and scales too.
+        weight_std: standard deviation of the initial values of all parameters, biases included.
     """
 
     latent_dims: int
@@ -56,14 +56,14 @@ class Network(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What differs between the objectives of the commits.
+    """The settings in which the objectives of the commits differ.
 
     Attributes:
-        characters: the formula of characters.
-        picture: the formula of drawn pictures.
-        options: of `picture`.
+        characters: the loss on characters.
+        picture: the loss on drawn pictures.
+        options: options of `picture`.
         relaxation: `softmax`, `soft` (Gumbel, constant temperature) or `hard` (straight-through).
-        floor: of a `hard` relaxation's temperature.
+        floor: lower bound of a `hard` relaxation's temperature.
     """
 
     characters: str
@@ -78,8 +78,8 @@ _FIRST = Network(256, _NARROW, nn.LeakyReLU, flat_norm=True, weight_std=0.15)
 _LINEAR = Network(512, _WIDE, extra_linear=True)
 _DEEP = Network(512, _WIDE, deep_head=True)
 
-#: The network of each commit. Not recorded: those of 4dfffc0 and 66ea1d6, which are taken from the
-#: commit before, and the spread of 469523a's first weights.
+#: The network of each commit. Not recorded: those of 4dfffc0 and 66ea1d6, which are those of the
+#: previous commit, and the standard deviation of 469523a's initial weights.
 NETWORKS: dict[str, Network] = {
     "cb2c7dd": _FIRST,
     "4dfffc0": _FIRST,
@@ -94,7 +94,7 @@ NETWORKS: dict[str, Network] = {
 
 _HARD = Wish("legacy_character_ce", "rendered_l2", {}, "hard", 0.5)
 
-#: The objective of each commit of `NETWORKS`, and of those between whose network is not recorded.
+#: The objective of each commit of `NETWORKS`, and of commits whose network is not recorded.
 WISHES: dict[str, Wish] = {
     "cb2c7dd": Wish("character_ce", "rendered_l1", {}, "softmax"),
     "4dfffc0": Wish("character_ce", "rendered_l1", {}, "soft"),
@@ -124,34 +124,34 @@ def ascii_autoencoder_2022(
     image_options: Mapping[str, Any] | None = None,
     legacy_init: bool = True,
 ) -> CharacterAutoencoder:
-    """Document 002's variational autoencoder of ASCII art, as it was at a commit.
+    """Document 002's variational autoencoder of ASCII art at a commit.
 
-    Five convolutions of kernel 5, two of stride 2 and the last two unpadded, make 8x8 of 64x64
-    characters; a linear layer and bilinear enlargements lead back. BatchNorm follows every
-    activation, so that evaluation computes something else than training: the document's pictures
-    went black there while the training loss looked normal.
+    Five convolutions of kernel 5, two with stride 2 and the last two unpadded, reduce 64x64
+    characters to 8x8; a linear layer and bilinear upsampling lead back. BatchNorm follows every
+    activation, so evaluation differs from training: the document's pictures became black in
+    evaluation while the training loss looked normal.
 
     Args:
-        commit: of `NETWORKS`, also longer.
+        commit: a commit of `NETWORKS`; may be longer.
         shape: (H, W) of the grid in characters; (1, H, W) is the same. The document's is 64x64.
-            A side whose quarter is below 16 pads the two last convolutions, so that 32x32 has the
-            document's 8x8 map, linear layers and counts too.
-        objective: a commit of `WISHES` whose objective and relaxation to take; None: the same.
-        relaxation: instead of the commit's.
-        gumbel_tau: constant temperature, where the commit has one (`--gumbel-tau`).
-        gumbel_tau_r: rate of a falling one, an epoch (`--gumbel-tau-r`).
-        character_weight, image_weight, kl_weight: of the terms; a term of weight 0 is left out
-            (`--ce-recon-loss-scale`, `--image-recon-loss-coeff`, `--kl-coeff`).
-        character_options: of the formula of characters: `frequency_power`
+            If a quarter of a side is below 16, the last two convolutions are padded, so that 32x32
+            also has the document's 8x8 map, linear layers and numbers of parameters.
+        objective: a commit of `WISHES` whose objective and relaxation to use; None: the same.
+        relaxation: replaces that of the commit.
+        gumbel_tau: the constant temperature, if the commit has one (`--gumbel-tau`).
+        gumbel_tau_r: rate per epoch of a falling temperature (`--gumbel-tau-r`).
+        character_weight, image_weight, kl_weight: weights of the terms; a term of weight 0 is left
+            out (`--ce-recon-loss-scale`, `--image-recon-loss-coeff`, `--kl-coeff`).
+        character_options: options of the loss on characters: `frequency_power`
             (`--char-weights-scaling`), `space_deemph`, `label_smoothing`.
-        image_options: of the formula of pictures: `font_res` and `font_zoom`, 16 and 20 as in the
-            document.
-        legacy_init: all parameters, biases and scales too, begin as normal numbers of the commit's
-            spread; False leaves torch's own start.
+        image_options: options of the loss on pictures: `font_res` and `font_zoom`, 16 and 20 as in
+            the document.
+        legacy_init: initialise all parameters, including biases and scales, with normal numbers of
+            the commit's standard deviation; False uses torch's own initialisation.
 
     Raises:
         ConfigError: an unknown commit.
-        ShapeError: a shape that is no grid.
+        ShapeError: the shape is no grid.
 
     Source: founding document 002 and the history of its program, 2022.
     """
@@ -174,7 +174,7 @@ def ascii_autoencoder_2022(
 def _parts(
     network: Network, sides: tuple[int, int]
 ) -> tuple[nn.Sequential, Gaussian, nn.Sequential]:
-    """Encoder, bottleneck and decoder."""
+    """Makes encoder, bottleneck and decoder."""
     sizes = _sizes(sides)
     flat = network.channels[-1] * math.prod(sizes[-1])
     bottleneck = Gaussian(flat, network.latent_dims, log_variance=True)
@@ -223,13 +223,13 @@ def _decoder(network: Network, sizes: Sequence[tuple[int, int]], flat: int) -> n
 
 
 def _halved(sides: tuple[int, int]) -> list[tuple[int, int]]:
-    """(H, W), and after one and two convolutions of stride 2."""
+    """(H, W), and the size after one and two convolutions of stride 2."""
     first = ((sides[0] + 1) // 2, (sides[1] + 1) // 2)
     return [sides, first, ((first[0] + 1) // 2, (first[1] + 1) // 2)]
 
 
 def _sizes(sides: tuple[int, int]) -> list[tuple[int, int]]:
-    """(H, W), and after each of the four convolutions that may make a map smaller."""
+    """(H, W), and the size after each of the four convolutions that may reduce the map."""
     sizes = _halved(sides)
     lost = [4 if side >= _UNPADDED_FROM else 0 for side in sizes[-1]]
     for _ in range(2):
@@ -251,7 +251,7 @@ def _terms(
     image_options: Mapping[str, Any],
     weights: tuple[float, float, float],
 ) -> tuple[TermSpec, ...]:
-    """The commit's objective; terms of weight 0 are left out, options given replace its own."""
+    """The commit's objective without terms of weight 0; given options replace its own."""
     characters, image, kl = weights
     character_options = {"normalize": "batch", **character_options}
     image_options = {"font_res": 16, "font_zoom": 20, **wish.options, **image_options}
@@ -265,14 +265,14 @@ def _terms(
 
 @torch.no_grad()
 def _draw_all(model: nn.Module, std: float) -> None:
-    """All parameters as normal numbers, those of the normalisations too."""
+    """Initialises all parameters with normal numbers, including those of normalisations."""
     for parameter in model.parameters():
-        if not parameter.is_meta:  # drawing nothing there costs seconds of imports
+        if not parameter.is_meta:  # drawing on the meta device costs seconds of imports
             parameter.normal_(0.0, std)
 
 
 def _of_commit(commit: str, table: Mapping[str, _Row], what: str) -> _Row:
-    """The entry of a commit, which may be longer than the table's."""
+    """The entry of a commit; the given hash may be longer than that in the table."""
     found = table.get(str(commit)[:7])
     if found is None:
         raise ConfigError(

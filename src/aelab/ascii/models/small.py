@@ -1,4 +1,4 @@
-"""The autoencoder of ASCII art for small machines: embedded characters and residual blocks."""
+"""An autoencoder of ASCII art for small machines: embedded characters and residual blocks."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from aelab.types import TermSpec
 
 _NAME = "small_ascii_ae"
 
-#: The weights of the logits begin this many times smaller than those that keep the variance: the
-#: first guess is nearly the frequencies alone.
+#: Factor of the initial weights of the logits against those that keep the variance: small, so that
+#: the first output is nearly the character frequencies alone.
 _LOGITS_START = 0.1
 
 
 class _Sizes(NamedTuple):
-    """Checked arguments of `small_ascii_ae` that its two halves share."""
+    """Checked arguments of `small_ascii_ae`, shared by encoder and decoder."""
 
     shape: tuple[int, int]
     stages: list[tuple[int, int]]
@@ -78,35 +78,35 @@ def small_ascii_ae(
     norm: str | None = "rms",
     act_fn: Activation = "relu",
 ) -> CharacterAutoencoder:
-    """An autoencoder of ASCII art for grids of any size, at a fraction of the document's cost.
+    """An autoencoder of ASCII art for grids of any size, much cheaper than the document's.
 
-    Characters are embedded instead of spread over 95 channels, convolutions of stride 2 with
+    Characters are embedded instead of one-hot in 95 channels, convolutions of stride 2 with
     residual blocks lead to the latent and back, and a 1x1 convolution gives the logits. All
-    normalisation is within one picture: there are no running statistics, so that evaluation
-    computes what training computes (the document's network went black in evaluation only).
+    normalisation is within one picture, without running statistics, so evaluation computes the
+    same as training (the document's network became black only in evaluation).
 
-    The bias of the logits begins at the frequencies of ASCII art, `space_share` for the space and
-    the rest evenly; with equal logits, training would first learn only that everything is a space,
-    with features that see hardly any gradient because each cell's error is the same, and could stay
-    there. So it begins where that plateau ends, and what is left to gain lies in the features.
+    The bias of the logits is initialised with the frequencies of ASCII art: `space_share` for the
+    space, the rest uniform. With equal logits, training would first only learn that everything is a
+    space, with hardly any gradient for the features because each cell's error is the same, and
+    could stay there. With the frequencies it starts where that plateau ends.
 
     Args:
         shape: (H, W) of the grid in characters, of any size; (1, H, W) is the same.
-        latent_channels: numbers a pixel of the smallest map, which are the latent, flattened:
-            8 for each 4x4 characters by default, and with three stages, as in the document, for
-            each 8x8.
-        latent_dims: instead, D numbers behind linear layers, for latents that know no place.
+        latent_channels: channels of the smallest map, which, flattened, is the latent: by default
+            8 for each 4x4 characters; with three stages, as in the document, for each 8x8.
+        latent_dims: instead, D numbers after linear layers, for a latent without places.
         embedding: features of a character, and of the map before the logits.
-        channels: of each stage, from the grid on; every stage halves height and width.
-        blocks: residual blocks a stage; one integer, or one a stage.
+        channels: channels of each stage, from the grid on; every stage halves height and width.
+        blocks: residual blocks in each stage: one integer, or one for each stage.
         text_blocks: residual blocks at the full size of the grid, before the logits.
         hidden: widths of the linear layers beside the latent; with `latent_dims` only.
-        beta: a Gaussian latent with the term `kl`, in nats an image, of weight beta / (H * W): with
-            `character_ce`, a mean over cells, 1 is the evidence bound of a cell. None: no noise.
-        relaxation: `Softmax` by default, or `GumbelSoftmax(...)`; only losses that draw the
-            characters see it.
+        beta: a Gaussian latent with the term `kl`, in nats per image, of weight beta / (H * W):
+            with `character_ce`, a mean over cells, 1 is the evidence bound per cell. None: no
+            noise.
+        relaxation: `Softmax` by default, or `GumbelSoftmax(...)`; used only by losses that draw
+            the characters.
         terms: None is `character_ce`.
-        space_share: of the first guess, above 0 and below 1.
+        space_share: initial probability of the space, above 0 and below 1.
         kernel_size, norm, act_fn: as in `EncoderResidual`.
 
     Raises:
@@ -150,7 +150,7 @@ def _halves(
     *,
     variational: bool,
 ) -> tuple[nn.Module, nn.Module, nn.Sequential]:
-    """Encoder, bottleneck and decoder around the latent wished for."""
+    """Makes encoder, bottleneck and decoder around the chosen latent."""
     if latent_dims is None:
         return _map_halves(parts, latent_channels, variational)
     return _vector_halves(parts, latent_dims, hidden, variational)
@@ -159,7 +159,7 @@ def _halves(
 def _map_halves(
     parts: _Sizes, latent_channels: int, variational: bool
 ) -> tuple[nn.Module, nn.Module, nn.Sequential]:
-    """Encoder, bottleneck and decoder around a latent that is the smallest map."""
+    """Makes encoder, bottleneck and decoder around a latent that is the smallest map."""
     options = (parts.kernel_size, parts.norm, parts.act_fn)
     width = parts.top[0]
     encoder = halving_stages(parts.text_width, parts.stages, *options)
@@ -184,7 +184,7 @@ def _map_halves(
 def _vector_halves(
     parts: _Sizes, latent_dims: int, hidden: Sequence[int], variational: bool
 ) -> tuple[nn.Module, nn.Module, nn.Sequential]:
-    """Encoder, bottleneck and decoder around a latent vector."""
+    """Makes encoder, bottleneck and decoder around a latent vector."""
     shape = (parts.text_width, *parts.shape)
     widths = [width for width, _ in parts.stages]
     counts = [count for _, count in parts.stages]
@@ -198,7 +198,7 @@ def _vector_halves(
 
 
 def _text_layers(parts: _Sizes) -> list[nn.Module]:
-    """From the map at the full size of the grid to the logits."""
+    """The layers from the map at the full size of the grid to the logits."""
     width = parts.text_width
     options = (parts.kernel_size, parts.norm, parts.act_fn)
     blocks: list[nn.Module] = [ResidualBlock(width, *options) for _ in range(parts.text_blocks)]
@@ -208,7 +208,7 @@ def _text_layers(parts: _Sizes) -> list[nn.Module]:
 
 @torch.no_grad()
 def _guess_frequencies(last: nn.Module, space_share: float) -> None:
-    """Lets the logits begin near the logarithm of the characters' frequencies."""
+    """Initialises the logits near the logarithm of the characters' frequencies."""
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     last.weight.mul_(_LOGITS_START)
     last.bias.fill_(math.log((1 - space_share) / (NUM_CHARACTERS - 1)))
