@@ -219,9 +219,17 @@ def _batches_of_warmup(settings: FitSettings) -> list[tuple[str, float]]:
     return [("scheduler LinearLR: total_iters times batch_size", batches * settings.batch_size)]
 
 
+def steps_by_gradient(optimizer: str) -> bool:
+    """Whether steps are as large as the gradient: then no rate is odd without the model's loss.
+
+    Means over pixels have small gradients, so that SGD may need a rate far above the usual one.
+    """
+    return optimizer in ("ASGD", "SGD")
+
+
 def _learnrate(spec: RunSpec, settings: FitSettings) -> list[Finding]:
     usual = usual_learnrate(settings.optimizer.name)
-    if settings.learnrate <= FAR_ABOVE * usual:
+    if settings.learnrate <= FAR_ABOVE * usual or steps_by_gradient(settings.optimizer.name):
         return []
     return [
         Finding(

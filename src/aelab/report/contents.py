@@ -214,8 +214,17 @@ def _best_loss(run: Run) -> float | None:
 
 def states(runs: Sequence[Run]) -> dict[str, int]:
     """State -> number of runs, finished first."""
-    counted = [run.state for run in runs]
-    order = ("finished", "running", "waiting", "interrupted", "failed", *sorted(set(counted)))
+    early = "stopped early"
+    counted = [early if run.state_words == early else run.state for run in runs]
+    order = (
+        "finished",
+        "running",
+        "waiting",
+        early,
+        "interrupted",
+        "failed",
+        *sorted(set(counted)),
+    )
     return {state: counted.count(state) for state in order if state in counted}
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from aelab.assembly.number_checks import FAR_ABOVE as ODD  # such rates are noted there
+from aelab.assembly.number_checks import steps_by_gradient
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
 from aelab.train.clocked_modules import find_clocked
@@ -52,12 +53,12 @@ def learnrate(run: BuiltRun) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "learnrate-low",
-            f"{told.format(f'{usual / rate:.0f}', 'below')}{flat}: in {STEPS} steps the loss falls "
-            f"to {mine:.1%} of the first one, with {10 * rate:g} to {higher:.1%}",
+            f"{told.format(f'{usual / rate:.0f}', 'below')}{flat}: in {STEPS} steps the loss "
+            f"{_moved(mine)}, with {10 * rate:g} it {_moved(higher)}",
             f"learnrate: {usual:.1g} with scheduler: {{WarmupCosine: {{warmup_images: 10_000}}}}",
             where,
         )
-    elif FAR_ABOVE * usual < rate <= ODD * usual_learnrate(settings.optimizer.name):
+    elif rate > FAR_ABOVE * usual and not _noted(settings.optimizer.name, rate):
         mine, lower = _left(run, rate), _left(run, usual)
         if lower is None or (mine is not None and mine < WORSE):
             return
@@ -70,6 +71,16 @@ def learnrate(run: BuiltRun) -> Iterator[Finding]:
             f"learnrate: {usual:.1g}, or gradient_clipping: {{norm: 1}}",
             where,
         )
+
+
+def _noted(optimizer: str, rate: float) -> bool:
+    """Whether the checks of numbers have a note about a rate so high."""
+    return rate > ODD * usual_learnrate(optimizer) and not steps_by_gradient(optimizer)
+
+
+def _moved(share: float) -> str:
+    """How a loss moved, of which this share of the first one is left: `falls by 12 %`."""
+    return f"{'falls' if share <= 1 else 'rises'} by {100 * abs(1 - share):.2g} %"
 
 
 def _flops(run: BuiltRun) -> float:
