@@ -310,12 +310,18 @@ class Lab:
     ) -> str:
         """Stored runs: state, images, best loss, age, size on disk.
 
+        With an experiment file also those of its runs that were never begun, and how many runs
+        are in which state.
+
         Raises:
             UserError: `only` matches none of them.
         """
         from aelab.report.listing import listing
+        from aelab.runs.find import planned_runs
 
-        return listing(self.find(sources, only=only, may_be_empty=only is None), format=format)
+        planned = planned_runs(sources, self.workspace.store, only)
+        found = self.find(sources, only=only, may_be_empty=only is None or bool(planned))
+        return listing(found, planned=planned, format=format)
 
     def rm(self, found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
         """Deletes runs that `find` returned, or only their checkpoints."""

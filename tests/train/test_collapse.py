@@ -69,7 +69,7 @@ def test_a_saturated_output_is_found() -> None:
     with torch.no_grad():
         [m for m in model.modules() if isinstance(m, nn.Linear)][-1].bias.fill_(-60.0)
     (finding,) = found(model, (TermSpec("l1", "l1", 1.0),), 1e-6)
-    assert finding.code == "output-constant" and "mean brightness 0" in finding.message
+    assert finding.code == "output-constant", finding
 
 
 def test_dead_codes_are_counted_against_what_could_be_used() -> None:

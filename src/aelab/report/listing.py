@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from aelab.findings import Finding, stored_findings
 from aelab.report.cells import Column, RunsTable, cell_text, clock
 from aelab.report.render import table_text
 from aelab.runs.atomic import to_json
+from aelab.runs.find import Planned
 from aelab.runs.record import Run
 from aelab.runs.status import age_seconds
 
@@ -24,16 +26,21 @@ _COLUMNS = [
 
 
 def listing(
-    runs: Sequence[Run], *, problems: Sequence[StoreError] = (), format: str = "text"
+    runs: Sequence[Run],
+    *,
+    problems: Sequence[StoreError] = (),
+    planned: Sequence[Planned] = (),
+    format: str = "text",
 ) -> str:
     """The runs of a store as text.
 
     Args:
         runs: stored runs.
         problems: errors of unreadable directories, from `Store.scan`; each becomes a line.
+        planned: runs of an experiment file that were never begun.
         format: `text` (also called `terminal`), `markdown`, `csv` or `json`.
     """
-    found = entries(runs, problems)
+    found = entries(runs, problems) + [_planned_entry(run) for run in planned]
     if format == "json":
         return to_json(found, indent=2)
     rows = [
@@ -48,7 +55,10 @@ def listing(
         for entry in found
     ]
     made = RunsTable(list(_COLUMNS), rows, [[] for _ in rows])
-    return table_text(made, "terminal" if format == "text" else format)
+    shown = table_text(made, "terminal" if format == "text" else format)
+    if format != "text" or not planned:
+        return shown
+    return f"{shown.rstrip()}\n\n{_counts(found)}\n"
 
 
 def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[dict[str, Any]]:
@@ -64,6 +74,41 @@ def entries(runs: Sequence[Run], problems: Sequence[StoreError] = ()) -> list[di
         for problem in problems
     ]
     return [_entry(run) for run in runs] + unreadable
+
+
+def _planned_entry(run: Planned) -> dict[str, Any]:
+    state = "planned (a hole: later ones were begun)" if run.is_hole else "planned"
+    return {
+        "name": run.name,
+        "folder": run.folder,
+        "path": None,
+        "experiment": run.experiment,
+        "matrix": dict(run.matrix),
+        "parameters": {},
+        "state": state,
+        "is_hole": run.is_hole,
+        "images": None,
+        "max_inputs": None,
+        "losses": {"last": None, "best": None},
+        "problems": [],
+        "findings": [],
+        "age_seconds": None,
+        "bytes": None,
+    }
+
+
+def _counts(found: Sequence[dict[str, Any]]) -> str:
+    """`3 finished, 1 failed, 2 planned (1 hole); aelab run FILE trains ...`."""
+    counts = Counter(str(entry["state"]).partition(" (a hole")[0] for entry in found)
+    holes = sum(bool(entry.get("is_hole")) for entry in found)
+    words = [f"{count} {state}" for state, count in counts.items()]
+    if holes:
+        words = [
+            f"{word} ({holes} hole{'s' if holes > 1 else ''})" if word.endswith("planned") else word
+            for word in words
+        ]
+    way = "aelab run FILE trains what is planned or interrupted"
+    return f"{', '.join(words)}; {way}, --retry-failed also what failed"
 
 
 def age_words(seconds: float | None) -> str | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from aelab import config
 from aelab.errors import Problems, RefusedError, UserError
@@ -88,6 +89,52 @@ def runs_of(source: str | Path | Run | None, store: Store) -> list[Run]:
         return made  # readers need no --trust: the blocks were evaluated in training
     # Folders may be named with the slugs of the old runner, which had two forms.
     return [entry for folders in named for entry in _first_found(folders, stored)]
+
+
+class Planned(NamedTuple):
+    """A run that a file describes and that was never begun.
+
+    Attributes:
+        name, folder, matrix: of the run.
+        experiment: name of the file.
+        is_hole: a run after it in the file was begun.
+    """
+
+    name: str
+    folder: str
+    matrix: Mapping[str, object]
+    experiment: str
+    is_hole: bool
+
+
+def planned_runs(sources: Sources, store: Store, only: str | None = None) -> list[Planned]:
+    """The runs of the experiment files among the sources that are not stored, in their order."""
+    sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
+    files = [
+        Path(source)
+        for source in sources
+        if not isinstance(source, Run)
+        and Path(source).suffix.lower() in {".yml", ".yaml"}
+        and not Path(source).is_dir()
+    ]
+    planned: list[Planned] = []
+    stored = {entry.folder: entry for entry in store.scan().every} if files else {}
+    for file in files:
+        try:
+            specs = config.load(file).runs()
+        except Problems:  # found by `find_runs`, or a file that only --trust reads
+            continue
+        begun = [
+            bool(_first_found((s.folder, *s.old_folders, *(t.folder for t in s.same)), stored))
+            for s in specs
+        ]
+        last = max((place for place, is_begun in enumerate(begun) if is_begun), default=-1)
+        planned += [
+            Planned(spec.name, spec.folder, spec.matrix, file.name, place < last)
+            for place, (spec, is_begun) in enumerate(zip(specs, begun, strict=True))
+            if not is_begun and matches((spec.name, spec.folder), only)
+        ]
+    return planned
 
 
 def store_of(run: Run) -> Store:
