@@ -317,9 +317,8 @@ class Lab:
             UserError: `only` matches none of them.
         """
         from aelab.report.listing import listing
-        from aelab.runs.find import planned_runs
 
-        planned = planned_runs(sources, self.workspace.store, only)
+        planned = stored.planned_runs(sources, self.workspace.store, only)
         found = self.find(sources, only=only, may_be_empty=only is None or bool(planned))
         return listing(found, planned=planned, format=format)
 
