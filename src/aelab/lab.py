@@ -139,7 +139,7 @@ class Lab:
                 the free cores.
             wait: wait for runs that other processes train, and take over what these leave.
             stop_hopeless: end a run whose chance of ending below the best finished run of the file
-                is under this (0.01 is 1 %). It keeps what it reached, and goes on when the file is
+                is below this (0.01 is 1 %). It keeps its state, and continues when the file is
                 run without this.
             budget: seconds for the whole file, in rounds over the runs that may still be the best,
                 each round twice as far. Every run keeps what it reached.
@@ -286,7 +286,7 @@ class Lab:
 
         Args:
             explorer: also the latent spaces of the best runs, which can be dragged offline: of
-                three, or of so many; one run of each setting.
+                three, or of this number; one run of each setting.
         """
         from aelab.report.page import page
 

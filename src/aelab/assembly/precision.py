@@ -1,4 +1,4 @@
-"""`precision: auto` on this machine; what was timed is remembered, so that equal runs agree."""
+"""`precision: auto` on this machine; timings are cached, so that equal runs agree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def settle_on_machine(
     state: State, objective: ObjectiveLike, images: Images, settings: FitSettings
 ) -> StepTimes | None:
-    """Chooses the precision of a training that has not begun, where it is still open.
+    """Chooses the precision of a training that has not started, if the settings leave it open.
 
     A step of each precision is timed once for a model, an objective, a batch and a number of
     threads; the times are kept in the cache. Processes that ask at once wait for the first.
@@ -39,8 +39,8 @@ def settle_on_machine(
         images: the training set.
 
     Returns:
-        Seconds of a step in each precision; None where nothing was to be chosen: another setting,
-        another device than the CPU, or a CPU without bfloat16 units.
+        Seconds of a step in each precision; None without a choice: another setting, another device
+        than the CPU, or a CPU without bfloat16 units.
     """
     (member,) = state.learner.members
     if not member.precision_open or state.clock.batches:
@@ -62,7 +62,7 @@ def settle_on_machine(
 
 
 def precision_told(times: StepTimes) -> str:
-    """`precision auto: bfloat16, a step is 1.5 times as fast (66 ms, float32 99 ms)`."""
+    """Text `precision auto: bfloat16, a step is 1.5 times as fast (66 ms, float32 99 ms)`."""
     chosen = "bfloat16" if times.choose_bfloat16 else "float32"
     limit = "" if times.choose_bfloat16 else f", {LEAST_GAIN:g} times are needed"
     return (
@@ -72,7 +72,7 @@ def precision_told(times: StepTimes) -> str:
 
 
 def _place(state: State, task: Task, images: Images) -> Path:
-    """The file in the cache: named by all that decides the time of a step."""
+    """The file in the cache, named by everything that affects the time of a step."""
     (member,), settings = state.learner.members, task.settings
     described = getattr(task.objective, "describe", lambda: repr(task.objective))
     parts = (
@@ -96,7 +96,7 @@ def _place(state: State, task: Task, images: Images) -> Path:
 
 @contextlib.contextmanager
 def _locked(place: Path) -> Iterator[None]:
-    """One process at a time, where the folder has locks."""
+    """Context manager: one process at a time, if the folder supports locks."""
     from filelock import FileLock
 
     lock = None

@@ -120,13 +120,13 @@ class Source(Description):
         return ()
 
     def few(self, count: int) -> Source | None:
-        """Images like these that are read in about a second or two, for a look at what they are.
+        """Similar images that can be read in about a second or two, for checks.
 
         Args:
             count: about how many; more where all are read as quickly.
 
         Returns:
-            A source of the same kind, or itself; None where there is no such.
+            A source of the same kind, or itself; None if there is none.
         """
         return None
 

@@ -139,7 +139,7 @@ class Dataset(Operations, Description):
         return self.changes[-1].seconds_after(self.before)
 
     def few(self, count: int, seconds: float) -> Dataset | None:
-        """A set like this that is quickly read, with the same changes; None where there is none.
+        """A similar set that is quickly read, with the same changes; None if there is none.
 
         Args:
             count: about how many images.

@@ -1,4 +1,4 @@
-"""Building runs for real and looking into them, within some seconds a file."""
+"""Builds runs with weights and runs the checks on them, within some seconds for a file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from aelab.settings import FitSettings
     from aelab.types import Images
 
-#: CPU seconds that the checks of one file may take; the run in progress is finished.
+#: Limit of CPU seconds for the checks of one file; the run in progress is finished.
 SECONDS = 4.0
-#: A run of fewer batches is not looked into before it trains.
+#: Runs with fewer batches are not checked before training.
 FEW_BATCHES = 100
 
 
@@ -34,14 +34,14 @@ def examined(
     reader: Reader,
     workspace: Workspace,
 ) -> dict[str, list[Finding]]:
-    """What the checks find in runs of different kinds, as many as there is time for.
+    """Findings of the checks in runs of different kinds, as many as time allows.
 
-    The first and the last come first, then those in between, evenly spread: neighbours in a matrix
-    are alike.
+    Starts with the first and the last, then takes evenly spaced ones in between, because
+    neighbours in a matrix are similar.
 
     Args:
         kinds: one run of each kind.
-        plans: of the same; those that cannot run are left out.
+        plans: their plans; runs that cannot be trained are left out.
     """
     possible = [kind for kind in kinds if not plans[kind].problems]
     found: dict[str, list[Finding]] = {}
@@ -55,12 +55,12 @@ def examined(
 
 
 def look_into(spec: RunSpec, plan: RunPlan, reader: Reader, workspace: Workspace) -> list[Finding]:
-    """What the checks find in one run built on the CPU; images where they are quickly read."""
+    """Findings of the checks in one run built on the CPU, with images if quickly read."""
     try:
-        # Weights from a file are not looked at, so that a check downloads nothing.
+        # Files of weights are not read, so that a check downloads nothing.
         parts = build(spec, replace(workspace, device="cpu"), restored=True)
         train = _first(parts.train, reader)
-    except AelabError:  # what only a run can do, such as a part of a trusted project
+    except AelabError:  # something that works only in a run, such as a part of a trusted project
         return []
     return examine(built_run(spec, parts, train, plan.flops_per_image or 0))
 
@@ -68,9 +68,9 @@ def look_into(spec: RunSpec, plan: RunPlan, reader: Reader, workspace: Workspace
 def look_into_run(
     spec: RunSpec, parts: Parts, images: Images, settings: FitSettings
 ) -> list[Finding]:
-    """What the checks find in a run that is about to train.
+    """Findings of the checks in a run before its training.
 
-    A run of a few batches is over as quickly as it is looked into, and is left alone.
+    A run of a few batches trains as fast as it is checked, so it is skipped.
     """
     run = BuiltRun(spec, parts, settings, images, len(images), 0)
     if run.end is not None and run.end.batches < FEW_BATCHES:
@@ -85,7 +85,7 @@ def built_run(
     train: Images | None,
     flops_per_image: int,
 ) -> BuiltRun:
-    """A run as the checks take it."""
+    """Makes the subject of the checks from a run."""
     settings = fit_settings(spec, parts)
     count = parts.train[0].dataset.count()
     return BuiltRun(spec, parts, settings, train, count, flops_per_image)

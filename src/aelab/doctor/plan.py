@@ -32,8 +32,8 @@ class RunPlan:
         findings: problems that prevent training, warnings, and notes for readers of the results.
         same_as: name of the run that is trained instead, because the two differ only in values
             that nothing uses; empty for a run that is trained itself.
-        is_examined: whether it was built for real and the doctor's checks looked into it; of a
-            large matrix there is time for some runs only.
+        is_examined: whether it was built with weights and checked; in a large matrix, only some
+            runs are.
     """
 
     name: str

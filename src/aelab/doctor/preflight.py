@@ -99,7 +99,7 @@ def _kind(spec: RunSpec, workspace: Workspace) -> str:
 def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding]:
     """Warnings and notes of the runs, each once, with the number of runs if not all have it.
 
-    Of findings whose figures differ from run to run the first stands for all.
+    Findings that differ only in their numbers are represented by the first.
     """
     count: dict[Finding, int] = {}
     alike: dict[tuple[str, str], Finding] = {}
@@ -148,9 +148,9 @@ def _rehearsed(spec: RunSpec, reader: Reader, workspace: Workspace, to_train: bo
     built: list[Built] = []
 
     def on_meta() -> Parts:
-        """The parts to look at, while the real ones wait."""
-        # What fails here fails on the meta device too, or is told by the training: a download,
-        # too little memory, a stranger's object that cannot be copied.
+        """Copies of the parts for the check; the real ones are kept for training."""
+        # A failure here also occurs on the meta device, or is reported by the training: a
+        # download, too little memory, an object that cannot be copied.
         with contextlib.suppress(Exception):
             if to_train:
                 built.append(Built.of(spec, workspace))
@@ -205,7 +205,7 @@ def _tried(
         spec: the run.
         reader: reads what takes a moment.
         workspace: where runs are, and what may be read.
-        on_meta: makes the parts to look at.
+        on_meta: makes the parts to check.
         real: the same with values, for a model that cannot be tried without.
     """
     mistakes, parts, shape = Mistakes(), None, None
@@ -349,7 +349,7 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
 def _precision(
     spec: RunSpec, settings: FitSettings, images: Images | None, workspace: Workspace
 ) -> list[Finding]:
-    """What `precision: auto` is on this machine; nothing for other settings and on a GPU."""
+    """A note on the precision chosen by `precision: auto`; none for other settings or on a GPU."""
     if settings.precision != "auto" or choose_device(workspace.device).type != "cpu":
         return []
     if not has_bfloat16_units():

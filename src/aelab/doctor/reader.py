@@ -10,7 +10,7 @@ from aelab.data import MEMORY
 if TYPE_CHECKING:
     from aelab.types import Images
 
-#: Images that a model is tried on where all would take too long.
+#: Number of images for trying a model if reading all would take too long.
 FEW = 256
 #: Estimated seconds of reading, at most, for one set; less for uint8, which has fewer faults.
 READ_SECONDS = 3.0
@@ -48,9 +48,9 @@ class Reader:
             return dataset.load()
 
     def look(self, entry: Scheduled) -> Images | None:
-        """Images of a set to try a model on: all of them, or a few like them; None for neither.
+        """Images of a set for trying a model: all, or a few similar ones; None if not possible.
 
-        Unlike `read` it may read bytes for seconds, in which there is little wrong to find.
+        Unlike `read`, it may read uint8 images for seconds, although they have few faults.
         """
         dataset = entry.dataset
         with located(entry.where):

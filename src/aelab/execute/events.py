@@ -14,7 +14,7 @@ class MatrixStarted:
 
     Attributes:
         names: every selected run, in order.
-        findings: what the reader of the results must know (legacy objective, a key without effect).
+        findings: notes for readers of the results (legacy objective, a key without effect).
     """
 
     names: list[str]
@@ -73,8 +73,7 @@ class RunStarted:
     """A run starts, or continues at `images`.
 
     Attributes:
-        findings: what is odd or must be known about this run; those of the whole file were told
-            by `MatrixStarted`.
+        findings: findings about this run; those of the whole file are in `MatrixStarted`.
     """
 
     name: str
@@ -109,7 +108,7 @@ class RunValidated:
     """A validation; `loss` is the total of the run's objective.
 
     Attributes:
-        text: of a run that writes, an example beside its original; empty where none was stored.
+        text: for runs that output text, an example beside its original; empty if none was stored.
         findings: new problems of the run, although every number is finite.
         forecast: the predicted final loss, as a sentence; empty if it cannot be predicted yet.
     """
@@ -125,7 +124,7 @@ class RunValidated:
 
 @dataclass(frozen=True)
 class RunMended:
-    """A run whose numbers ended, or whose memory, and that goes on from `images`.
+    """A run had non-finite numbers or too little memory, and continues from `images`.
 
     Attributes:
         text: what happened and what was done.
@@ -138,10 +137,10 @@ class RunMended:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run is done; `reason` says why it ended there.
+    """A run is finished; `reason` is why it ended there.
 
     Attributes:
-        text: of a run that writes, the last example beside its original; else empty.
+        text: for runs that output text, the last example beside its original; else empty.
     """
 
     name: str

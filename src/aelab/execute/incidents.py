@@ -1,4 +1,4 @@
-"""What a run leaves of numbers that ended: `incident.json`, `incident.html`, and one note."""
+"""Records NaN and infinities of a run: `incident.json`, `incident.html`, and one note."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aelab.runs.record import Run
 from aelab.train import Halved, Mended
 from aelab.train.guard.mending import summary
 
-#: The code of the one finding that tells what was done; the newest replaces it.
+#: The code of the finding on the last reaction; a newer one replaces it.
 MENDED = "numbers-ended"
 #: The code of the finding that batches are computed in parts.
 HALVED = "batch-in-parts"
@@ -22,16 +22,16 @@ def note_mending(run: Run, event: Mended, number: int) -> str:
     """Writes an incident that the run survived.
 
     Args:
-        run: whose.
+        run: the run.
         event: what happened.
-        number: which intervention of the run it is, from 1.
+        number: number of the intervention in the run, from 1.
 
     Returns:
-        What was done, in words.
+        The reaction, in words.
     """
     dropped = [row for row in run.metrics() if row.get("images", 0) > event.images]
     report = {**event.report, "rows_dropped": dropped[-50:]}
-    # A death after this leaves a page of what then happens again, word for word.
+    # If the process is killed after this, the same events repeat and write the same page.
     before = [entry for entry in read_incidents(run) if entry.get("done")][: number - 1]
     _write(run, [*before, report])
     words = summary(len(before) + 1, event.done)
@@ -44,7 +44,7 @@ def note_mending(run: Run, event: Mended, number: int) -> str:
 
 
 def note_halving(run: Run, event: Halved, batch_size: int) -> str:
-    """Notes that memory did not suffice for a whole batch; returns it in words."""
+    """Records that memory did not suffice for a whole batch; returns this in words."""
     text = (
         f"out of memory: from {event.images:,} images on, batches of {batch_size:,} are computed "
         f"in parts of {event.micro_batch:,}"

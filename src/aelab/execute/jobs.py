@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: settings of its loop -> what was found.
 Examination = Callable[["RunSpec", "Parts", "Images", "FitSettings"], "list[Finding]"]
 
-#: Taken names that are told one by one.
+#: Most taken names that are listed in a message.
 MOST_CONFLICTS = 3
 
 

@@ -254,10 +254,10 @@ def _claimed(
     if jobs is not None:
         most = least = min(jobs, runs)
     else:
-        # On a GPU one run at a time, as nobody has measured whether several pay there.
+        # On a GPU one run at a time: whether several are faster there was not measured.
         by_memory = max(1, int(min(hardware.free_memory_mb() / WORKER_MB, runs)))
         most, least = by_memory if on_cpu else 1, 1
-    # A single run uses whatever is free, unless somebody said how many threads.
+    # A single run uses all free cores, unless a number of threads is given.
     alone = most == 1 and threads is None and on_cpu
     with hardware.claim(10**6 if alone else most, threads or 1, least) as granted:
         yield 1 if most == 1 else granted

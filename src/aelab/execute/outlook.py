@@ -21,7 +21,7 @@ from aelab.report.comparing import best_finished
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
-#: No run is ended before so much of it is seen, 0..1.
+#: Least share of a run, 0..1, before it may be ended early.
 LEAST_SEEN = 0.1
 
 
@@ -84,11 +84,11 @@ class Outlook:
 
 
 def hopeless(look: Look, least: float | None) -> dict[str, Any] | None:
-    """What `status.json` says of a run that is ended for its small chance; None: it goes on.
+    """The entry of `status.json` for a run that is ended for its small chance; None: it continues.
 
     Args:
         look: at the run.
-        least: the smallest chance with which it goes on; None ends none.
+        least: the least chance with which it continues; None ends no run.
     """
     if least is None or look.chance is None or look.chance >= least:
         return None

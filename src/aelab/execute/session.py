@@ -425,16 +425,16 @@ class _Session:
             self._save()
 
     def _halved(self, event: Halved) -> ev.RunMended:
-        """Notes that batches are computed in parts; the next stored state knows of it too."""
+        """Records that batches are computed in parts; the next stored state also contains this."""
         text = note_halving(self.run, event, self.settings.batch_size)
         self.run.log(text)
         return ev.RunMended(self.spec.name, event.images, text)
 
     def _mended(self, event: Mended) -> ev.RunMended:
-        """Notes what was done, and forgets what came after the state that training goes on from.
+        """Records the reaction, and removes entries after the state from which training continues.
 
-        In this order a death at any moment leaves either the old state or the new one, and the
-        page is written again by whoever meets the failure again.
+        In this order, a process killed at any moment leaves either the old state or the new one,
+        and the page is written again when the failure repeats.
         """
         offset = self.run.offset_at(event.images)
         text = note_mending(self.run, event, len(self.state.interventions))
@@ -448,7 +448,7 @@ class _Session:
         """Stores the state.
 
         Args:
-            offset: of a state that was gone back to: length of the metrics that belong to it.
+            offset: length of the metrics of a state that training went back to.
         """
         tensors, numbers = self.state.stored()
         keep = self.spec.settings.keep_checkpoints

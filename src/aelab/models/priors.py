@@ -115,7 +115,7 @@ class VampPriorAutoencoder(Autoencoder):
             *sampled_kl_terms(kl_loss_weight),
         )
         super().__init__(encoder.encoder, encoder.bottleneck, decoder, terms)
-        # Grey pictures that differ a little: the encoder tells them apart from the start.
+        # Grey pictures that differ a little, so that the encoder distinguishes them from the start.
         size = (int(components), *image_shape(shape, "VampPriorAutoencoder"))
         self.pseudo_images = nn.Parameter(0.5 * torch.randn(size))
 

@@ -300,7 +300,7 @@ def progress_words(run: Run) -> str:
 
 
 def time_left(run: Run) -> str:
-    """`, 3:05 h left` at its present speed; nothing where that is not known."""
+    """Text `, 3:05 h left` at the present speed; empty if not known."""
     images, limit = run.status.get("images"), run.record.get("max_inputs")
     rate = run.status.get("images_per_second")
     if not (images and limit and rate):

@@ -350,7 +350,7 @@ def _about(run: Run, name: str, number: int) -> dict[str, Any]:
 def _metrics(run: Run) -> list[dict[str, Any]]:
     try:
         return run.metrics()
-    except StoreError:  # the table tells about the damage
+    except StoreError:  # the table reports the damage
         return []
 
 

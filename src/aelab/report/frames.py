@@ -1,4 +1,4 @@
-"""Results as data frames of pandas: tables of runs under names that do not depend on the runs."""
+"""Result tables as pandas data frames, with column names that do not depend on the runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-#: Columns of every frame -> how a row's value is found. Matrix keys stand after `folders`.
+#: Columns of every frame -> function for a row's value. Matrix keys follow after `folders`.
 COLUMNS: dict[str, Callable[[Row, Sequence[Facts]], Any]] = {
     "run": lambda row, facts: facts[0].run.folder,
     "folders": lambda row, facts: tuple(fact.run.folder for fact in facts),
@@ -42,7 +42,7 @@ COLUMNS: dict[str, Callable[[Row, Sequence[Facts]], Any]] = {
     "note": lambda row, facts: row.get("note"),
     "state": lambda row, facts: row.get("state"),
 }
-#: Those that are numbers, also where a table has none of them.
+#: Numeric columns, also if a table has no value in them.
 _NUMBERS = (
     "validation_loss", "std", "best_loss", "training_loss", "difference_percent",
     "difference_low_percent", "difference_high_percent", "seeds_needed", "minutes",
@@ -51,15 +51,15 @@ _NUMBERS = (
 
 
 def frame(runs: Sequence[Run], query: TableQuery = DEFAULT) -> pandas.DataFrame:
-    """The result table as a data frame: a row a setting, with spread and verdict.
+    """The result table as a data frame: one row for each setting, with spread and verdict.
 
-    The columns `COLUMNS` are always there, whatever the runs; what is not known is NaN or None.
-    A matrix key is a column of its name, `matrix.NAME` if one of `COLUMNS` is called so; then a
-    column for each term of `query.include`.
+    The columns `COLUMNS` always exist; unknown values are NaN or None. Each matrix key is a column
+    of its name, or `matrix.NAME` if one of `COLUMNS` has that name. Then follows a column for each
+    term of `query.include`.
 
     Args:
         runs: stored runs.
-        query: as for the table; its `format`, `exclude` and layout do not matter.
+        query: as for the table; `format`, `exclude` and layout are ignored.
 
     Raises:
         MissingExtra: pandas is not installed.

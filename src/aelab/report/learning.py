@@ -40,7 +40,7 @@ def learning(runs: Sequence[Run]) -> list[Learning]:
         try:
             passes = run_passes(run)
             there, ahead = run_forecast(run), longer(run)
-        except StoreError:  # the table tells about the damage
+        except StoreError:  # the table reports the damage
             continue
         sentences = [f"It {there.words()}."] if there.is_told else []
         sentences += passes.words() if passes else []

@@ -32,7 +32,7 @@ def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
         siblings = finished[run.record.get("experiment")]
         try:
             forecast = run_forecast(run, siblings)
-        except StoreError:  # the table tells about the damage
+        except StoreError:  # the table reports the damage
             continue
         found[str(run.path)] = Outlook(forecast, best_finished(run, siblings))
     return found

@@ -45,7 +45,7 @@ def page(
         now: the time in the head; default SOURCE_DATE_EPOCH if set (equal runs then give equal
             bytes), else the clock.
         explorers: latent spaces that can be dragged, from `study.explorer.explorer_of`.
-        explorer_notes: what is said of runs that have none.
+        explorer_notes: lines on runs without a latent space.
 
     Returns:
         `path`.
@@ -103,7 +103,7 @@ def render_page(
     figures, figures_left_out = embedded_figures(ordered)
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
     style = _asset("uPlot.min.css") + _asset("page.css")
-    if explorers:  # one script: `decoder` is seen by nothing else
+    if explorers:  # one script, so that `decoder` is visible to nothing else
         scripts.append(f"{{\n{_asset('decoder.js')}\n{_asset('explorer.js')}\n}}\n")
         style += _asset("explorer.css")
     environment = Environment(

@@ -394,10 +394,10 @@ def _common_remarks(facts: list[Facts], alike: dict[str, str]) -> set[str]:
 
 
 def _remarks(fact: Facts, alike: dict[str, str]) -> list[str]:
-    """What was found about a run, a line each; what its data sources say has a line already.
+    """Remarks on a run, a line each, except those of data sources, which have their own line.
 
     Args:
-        alike: code -> the line that stands for all runs with the same fault, whose figures differ.
+        alike: code -> the line used for all runs with the same fault but different numbers.
     """
     found = stored_findings(fact.run.record)
     return [

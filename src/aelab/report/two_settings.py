@@ -1,4 +1,4 @@
-"""Two settings compared: the difference of their losses, its interval, and what could settle it."""
+"""Compares two settings: the difference of their losses, its interval, and the seeds needed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class TwoSettings:
     """The first setting minus the second: below 0 the first is better.
 
     Attributes:
-        first, second: folders of the runs that count.
+        first, second: folders of the compared runs.
         losses: mean and spread of each setting's last validation losses.
         difference: with its 95 % interval, see `analysis.seeds.Difference`.
-        seeds_needed: about how many seeds each would show a difference as large as this one; None
-            where it shows already, where there is no spread to judge by, or above 1000.
+        seeds_needed: approximate number of seeds of each that would show this difference; None if
+            it is already shown, without a spread, or above 1000.
     """
 
     first: tuple[str, ...]
@@ -40,7 +40,7 @@ class TwoSettings:
 
     @property
     def verdict(self) -> str:
-        """A sentence: which is better, or that the runs cannot tell."""
+        """A sentence on which setting is better, or that the runs do not show it."""
         found, names = self.difference, (_name(self.first), _name(self.second))
         size = f"{abs(self.percent):.3g} %"
         if found.distinguishable is None:
@@ -72,9 +72,9 @@ class TwoSettings:
 
 
 def compare_settings(first: Sequence[Run], second: Sequence[Run]) -> TwoSettings:
-    """The last validation losses of two settings, each by its runs, which differ in their seed.
+    """Compares the last validation losses of two settings, each given by runs with several seeds.
 
-    Where both have the same seeds, runs of one seed are compared in pairs.
+    If both have the same seeds, runs of one seed are compared in pairs.
 
     Args:
         first, second: finished runs of one setting each.
@@ -117,7 +117,7 @@ def _with_loss(runs: Sequence[Run]) -> list[tuple[Run, float]]:
 
 
 def _by_seed(side: list[tuple[Run, float]], number: int) -> dict[Hashable, float]:
-    """Loss by seed; runs that share a seed are no pairs of others."""
+    """Loss by seed, for comparing pairs; runs that share a seed get separate keys."""
     counted = Counter(run.record.get("seed") for run, _ in side)
     return {
         (seed if counted[seed := run.record.get("seed")] == 1 else (number, place)): loss
@@ -126,7 +126,7 @@ def _by_seed(side: list[tuple[Run, float]], number: int) -> dict[Hashable, float
 
 
 def _name(folders: Sequence[str]) -> str:
-    """The folder of a run, or that of several without what differs: `a/lr-1_seed-*`."""
+    """The folder of a run, or the common pattern of several: `a/lr-1_seed-*`."""
     if len(folders) == 1:
         return folders[0]
     short = min(map(len, folders))

@@ -88,7 +88,7 @@ def _validation(value: Any) -> bool:
 
 
 def _ended_early(value: Any) -> bool:
-    """Whether a value says why a run was ended before its time: a chance, and words."""
+    """Whether a value is the reason of an early end of a run: a chance, and words."""
     return _object_of(_plain)(value) and (
         _or_none(_number)(value.get("chance")) and _or_none(_text)(value.get("reason"))
     )

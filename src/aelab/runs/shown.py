@@ -1,4 +1,4 @@
-"""What a notebook shows of a run, and its metrics as a data frame of pandas."""
+"""Shows a run in a notebook, and returns its metrics as a pandas data frame."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aelab.runs.files import LARGEST_PICTURE, is_regular, read
 if TYPE_CHECKING:
     import pandas
 
-#: Columns that every history begins with.
+#: First columns of every history.
 CLOCKS = ("split", "images", "seconds", "epoch", "loss")
 _SPLITS = {"heldout": "held-out images", "train": "training images"}
 
 
 def history_frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Metrics as a data frame, a row a logged moment; see `Run.history`."""
+    """Metrics as a data frame with a row for each logged moment; see `Run.history`."""
     try:
         import pandas
     except ImportError:
@@ -35,7 +35,7 @@ def run_html(folder: str, facts: Mapping[str, Any], home: Path) -> str:
 
     Args:
         folder: name of the run.
-        facts: by name; empty ones are left out.
+        facts: values by name; empty ones are left out.
         home: the directory of the run.
     """
     rows = "".join(
@@ -48,7 +48,7 @@ def run_html(folder: str, facts: Mapping[str, Any], home: Path) -> str:
 
 
 def _reproductions(home: Path) -> str:
-    """The stored rows of held-out images, or of training images; empty where there are none."""
+    """The stored rows of held-out images, else of training images; empty without any."""
     for split, words in _SPLITS.items():
         first = home / "images" / f"{split}-originals.png"
         try:

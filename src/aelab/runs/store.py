@@ -123,7 +123,7 @@ class Store:
             restart: remove an existing run of any identity and start again.
 
         Returns:
-            The run; `is_new` tells whether it was made now.
+            The run; `is_new` is true if it was made now.
 
         Raises:
             StoreError: if another run has this folder, or the system refuses.

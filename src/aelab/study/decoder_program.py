@@ -1,7 +1,7 @@
-"""A decoder as a list of plain steps, which a web page can compute without torch.
+"""Converts a decoder to a list of plain steps, which a web page can compute without torch.
 
-The decoder is run once on one latent, and every operation that depends on the latent is noted with
-its shapes and constants. `assets/decoder.js` of the report computes the same steps.
+The decoder is run once on one latent, and every operation that depends on the latent is recorded
+with its shapes and constants. `assets/decoder.js` of the report computes the same steps.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: Steps that read one tensor and change each value by itself, by the name of torch's operation.
+#: Elementwise steps on one tensor, by the name of torch's operation.
 ELEMENTWISE = (
     "relu", "sigmoid", "tanh", "silu", "sin", "cos", "exp", "neg", "abs", "sqrt", "erf", "log",
     "square", "rsqrt",
 )  # fmt: skip
-#: Operations that keep the values in their order.
+#: Operations that keep the values and their order.
 _SAME = ("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "clone", "detach", "alias",
          "_to_copy", "contiguous", "lift_fresh", "flatten", "unflatten")  # fmt: skip
 _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "div": "div", "rsub": "rsub",
@@ -30,18 +30,18 @@ _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "div": "div", "rsub": "rsub
 
 
 class NotPlainError(Exception):
-    """The decoder does something that the steps cannot say."""
+    """The decoder uses an operation that the steps cannot represent."""
 
 
 @dataclass
 class Program:
-    """Steps and the numbers that they need.
+    """The steps and their constants.
 
     Attributes:
         steps: each with `op`, `in` (numbers of earlier values; 0 is the latent), `shape` of its
-            result, and what the operation needs. Constants are `[offset, count]` in `weights`.
+            result, and its arguments. Constants are `[offset, count]` in `weights`.
         weights: all constants, one after the other, float32; written as float16.
-        multiply_adds: of one image.
+        multiply_adds: number of multiply-adds for one image.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -50,27 +50,27 @@ class Program:
 
     @property
     def count(self) -> int:
-        """How many numbers the constants are."""
+        """The total size of the constants."""
         return sum(part.size for part in self.weights)
 
     def data(self) -> dict[str, Any]:
-        """As plain data: the steps, and the constants as float16 in base64."""
+        """Plain data: the steps, and the constants as float16 in base64."""
         joined = np.concatenate([np.zeros(0, np.float32), *self.weights]).astype("<f2")
         return {"steps": self.steps, "weights": base64.b64encode(joined.tobytes()).decode("ascii")}
 
 
 def program_of(decode: Callable[[Tensor], Tensor], latent: Tensor) -> Program:
-    """The steps of a decoder.
+    """Records the steps of a decoder.
 
     Args:
         decode: latents (1, ...) -> images (1, C, H, W), on the CPU.
-        latent: (1, ...), an example.
+        latent: (1, ...), an example latent.
 
     Raises:
-        NotPlainError: it uses an operation that no step computes, or numbers beyond float16.
+        NotPlainError: it uses an operation without a step, or numbers outside float16.
     """
     recorder = _Recorder(latent)
-    # Attention in one operation of its own would hide its steps.
+    # torch's fused attention would hide the steps.
     quick = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -89,13 +89,13 @@ def program_of(decode: Callable[[Tensor], Tensor], latent: Tensor) -> Program:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes each operation on a value that depends on the latent."""
+    """Records each operation on a value that depends on the latent."""
 
     def __init__(self, latent: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.program = Program()
         self.number = {id(latent): 0}
-        self.kept: list[Any] = [latent]  # while they live, no other object has their id
+        self.kept: list[Any] = [latent]  # kept alive, so that no other object gets their id
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -121,7 +121,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kept.append(made)
 
     def constant(self, value: Tensor | None) -> list[int] | None:
-        """Where the values of a constant stand."""
+        """The place of a constant's values in `weights`."""
         if value is None:
             return None
         if id(value) in self.number:
@@ -174,7 +174,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotPlainError(f"the operation {name}")
 
     def _split(self, name: str, args: list[Any], kwargs: dict[str, Any], made: Any) -> None:
-        """Each part by itself."""
+        """Records each part of a split as a separate step."""
         given, start, place = args[0], 0, 1 if name == "unbind" else 2
         dim = kwargs.get("dim", args[place] if len(args) > place else 0) % given.ndim
         for part in made:
@@ -279,7 +279,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )  # fmt: skip
 
     def _batch_norm(self, args: list[Any], made: Tensor) -> None:
-        """In evaluation mode: a factor and a summand a channel."""
+        """Batch norm in evaluation mode: a factor and a summand for each channel."""
         given, weight, bias, mean, variance = args[:5]
         eps = next(value for value in reversed(args) if isinstance(value, float))
         if mean is None or any(value is True for value in args[5:6]):
@@ -320,7 +320,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _numbers(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[float]:
-    """What an elementwise function is given besides its tensor, defaults included."""
+    """The arguments of an elementwise function besides its tensor, including defaults."""
     if name == "gelu":
         return [1.0 if kwargs.get("approximate") == "tanh" else 0.0]
     defaults: dict[str, list[float]] = {

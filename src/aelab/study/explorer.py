@@ -1,7 +1,7 @@
-"""A latent space for a web page: codes of held-out images on a map, and what decodes them there.
+"""A latent space for a web page: codes of held-out images on a map, and a decoder or a grid.
 
-The decoder itself goes into the page where its steps are plain and few enough; else a grid of
-images that are decoded now, between which the page fades.
+The page contains the decoder itself if its steps are plain and few enough; otherwise a grid of
+decoded images, between which the page interpolates.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from aelab.tensor_pictures import as_image
 if TYPE_CHECKING:
     from aelab.study.opened import OpenedRun
 
-#: Held-out images on the map.
+#: Number of held-out images on the map.
 IMAGES = 240
-#: A decoder goes into the page up to so many numbers (2 bytes each) and multiply-adds an image,
-#: about 50 ms of plain JavaScript.
+#: Limits for a decoder in the page: numbers (2 bytes each), and multiply-adds for an image, about
+#: 50 ms of plain JavaScript.
 MOST_NUMBERS, MOST_MULTIPLY_ADDS = 1_000_000, 40_000_000
 #: Images of the grid on a side, and the quality of its WebP picture.
 GRID, QUALITY = 24, 88
-#: Directions that have a slider, the two of the map among them.
+#: Number of directions with a slider, including the two of the map.
 DIRECTIONS = 10
-#: Larger images are not shown.
+#: Greatest side of images that are shown.
 LARGEST = 128
 
 
 def explorer_of(
     opened: OpenedRun, *, decoder: bool | None = None, images: int = IMAGES
 ) -> dict[str, Any]:
-    """What the page needs of one run, as plain data.
+    """The data of one run for the page, as plain values.
 
     Args:
         opened: the run.
-        decoder: True: the decoder itself, False: the grid; None: the decoder where it can be.
-        images: held-out images on the map.
+        decoder: True: the decoder itself; False: the grid; None: the decoder if possible.
+        images: number of held-out images on the map.
 
     Returns:
         `codes` (N, D) as float16 in base64, `mean` and `axes` (K, D) of their principal
@@ -58,9 +58,9 @@ def explorer_of(
         classes, and either `program` or `grid`.
 
     Raises:
-        UserError: the run does not paint pictures, they are too large, or have one code only.
+        UserError: the run does not output pictures, they are too large, or there is only one code.
         DataError: the run has no validation set.
-        NotPlainError: with `decoder=True`, the decoder has other steps.
+        NotPlainError: with `decoder=True`, the decoder has unsupported steps.
     """
     with functions_of(opened.spec):
         subject = subject_of(opened, limit=images, train_limit=0, every_class=True)
@@ -111,14 +111,14 @@ def explorer_of(
 def latent_at(place: Tensor, codes: Tensor, axes: Tensor, places: Tensor, spacing: float) -> Tensor:
     """(M, D) latents for places (M, 2) on the map, as the page computes them.
 
-    Near an image it is nearly the image's code; between images it goes from one to the other.
+    Near an image it is nearly the image's code; between images it changes smoothly.
 
     Args:
-        place: (M, 2).
-        codes: (N, D).
+        place: (M, 2) positions.
+        codes: (N, D) codes of the images.
         axes: (2, D), orthonormal.
-        places: (N, 2), of the codes.
-        spacing: distance at which weights fall.
+        places: (N, 2), positions of the codes.
+        spacing: distance over which weights fall.
     """
     far = torch.cdist(place, places).square() / spacing**2
     weights = 1 / (far + 1e-3).square()
@@ -134,15 +134,15 @@ def _directions(codes: Tensor) -> tuple[Tensor, Tensor]:
     _, values, vectors = torch.linalg.svd(centred, full_matrices=codes.shape[1] < 2)
     count = min(DIRECTIONS, codes.shape[1], len(values))
     axes, std = vectors[:count].float(), (values[:count] / math.sqrt(len(codes))).float()
-    if count == 1:  # a map has two directions; the second stays 0
+    if count == 1:  # a map needs two directions; the second is 0
         axes, std = torch.cat([axes, torch.zeros_like(axes)]), torch.cat([std, torch.zeros(1)])
-    # A sign of its own, so that equal runs give equal maps.
+    # A fixed sign, so that equal runs give equal maps.
     signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
     return axes * torch.where(signs == 0, 1.0, signs), std
 
 
 def _spacing(places: Tensor) -> float:
-    """The median distance from an image to its nearest on the map."""
+    """The median distance on the map from an image to its nearest neighbour."""
     apart = torch.cdist(places, places).fill_diagonal_(math.inf).min(1).values
     return max(float(apart.median()), 1e-6)
 
@@ -151,7 +151,7 @@ def _program(opened: OpenedRun, latent: Tensor, *, force: bool) -> Program:
     """The decoder's steps.
 
     Raises:
-        NotPlainError: it has other steps, or too many.
+        NotPlainError: it has unsupported steps, or too many.
     """
     decode: Any = opened.model.decode
     place = next(opened.model.parameters()).device
@@ -171,7 +171,7 @@ def _program(opened: OpenedRun, latent: Tensor, *, force: bool) -> Program:
 def _grid(
     decode: Callable[[Tensor], Tensor], codes: Tensor, axes: Tensor, places: Tensor, spacing: float
 ) -> dict[str, Any]:
-    """Images decoded at the points of a grid over the map, as one picture."""
+    """Decodes images at the points of a grid over the map; returns one picture."""
     low, high = places.min(0).values, places.max(0).values
     margin = 0.04 * (high - low).clamp(min=1e-6)
     low, high = low - margin, high + margin
@@ -196,7 +196,7 @@ def _thumbnails(images: Tensor) -> str:
 
 
 def _pictures(images: Tensor) -> list[Image.Image]:
-    """As a browser shows them: one, three or four channels; of others the first, or three."""
+    """Pictures for a browser: one, three or four channels; otherwise the first or first three."""
     channels = images.shape[1]
     if channels not in (1, 3, 4):
         images = images[:, : 3 if channels > 3 else 1]

@@ -1,4 +1,4 @@
-"""Images that a stored run is used with, whatever they come as, in the run's own size and range."""
+"""Converts any given images to the size and range of a stored run."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from aelab.config.blocks import Scope
     from aelab.study.opened import OpenedRun
 
-#: Images that go through a model at once.
+#: Images in one batch through the model.
 BATCH = 256
-#: Words for the run's own sets.
+#: Names of the run's own sets.
 OWN = ("train", "validation")
 
 
 class Reading(NamedTuple):
-    """How pictures of a folder are read.
+    """Options for reading pictures of a folder.
 
     Attributes:
         skip_corrupt: leave unreadable files out.
@@ -54,7 +54,7 @@ class Reading(NamedTuple):
 
 
 def inputs_of(opened: OpenedRun, given: Any, reading: Reading) -> Images:
-    """`given` as images of the run's size.
+    """Converts `given` to images of the run's size.
 
     Args:
         opened: the run.
@@ -67,8 +67,8 @@ def inputs_of(opened: OpenedRun, given: Any, reading: Reading) -> Images:
         reading: of folders and pictures.
 
     Raises:
-        DataError, UserError: nothing is there, or it cannot be read.
-        ConfigError: it is of another medium than the run's.
+        DataError, UserError: it does not exist, or cannot be read.
+        ConfigError: its medium is not that of the run.
         ShapeError: images of another size in an array or a torch Dataset.
     """
     shape = tuple(int(size) for size in opened.run.record["shape"])
@@ -99,13 +99,13 @@ def inputs_of(opened: OpenedRun, given: Any, reading: Reading) -> Images:
 def through(
     opened: OpenedRun, images: Images, function: Callable[[Tensor], Tensor], what: str
 ) -> Tensor:
-    """A function of the model over all images, batch by batch.
+    """Applies a function of the model to all images, batch by batch.
 
     Args:
         opened: the run.
         images: from `inputs_of`.
-        function: of a batch as the model is given it, on its device.
-        what: a few words for whoever waits, such as `encoding`.
+        function: function of a model input batch, on the model's device.
+        what: text for the progress display, such as `encoding`.
 
     Returns:
         (N, ...) on the CPU.
@@ -126,18 +126,18 @@ def unit_images(images: Images) -> Tensor:
 
 
 def names_of(images: Images) -> list[str]:
-    """The file of each image, its number where it has none."""
+    """The file name of each image; its number if it has none."""
     names = images.file_names or [""] * len(images)
     return [name or str(number) for number, name in enumerate(names)]
 
 
 def described_set(opened: OpenedRun, text: str, option: str) -> Dataset:
-    """A data set by an expression, with the names that the run's own blocks have.
+    """Evaluates an expression for a data set, with the names of the run's own blocks.
 
     Args:
         opened: the run.
         text: the expression.
-        option: where it was typed, for messages.
+        option: the option in which it was given, for messages.
     """
     scope = scope_of(opened)
     for key, block in opened.spec.blocks.items():
@@ -147,7 +147,7 @@ def described_set(opened: OpenedRun, text: str, option: str) -> Dataset:
 
 
 def set_of_block(scope: Scope, block: Block) -> Dataset:
-    """The data set that a block describes.
+    """Evaluates a block that describes a data set.
 
     Raises:
         UserError: it describes something else.
@@ -160,14 +160,14 @@ def set_of_block(scope: Scope, block: Block) -> Dataset:
 
 
 def scope_of(opened: OpenedRun) -> Scope:
-    """The names of the run's blocks; what they may read is what the run itself may."""
+    """The names of the run's blocks, with the run's own permissions for reading."""
     names = catalogue.names(reading=opened.reading)
     trust = bool(opened.run.record.get("trust"))
     return opened.spec.scope(names, catalogue.attributes(), trust=trust)
 
 
 def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: Reading) -> Images:
-    """The run's own set, a path, a name, or an expression."""
+    """Images from the run's own set, a path, a name, or an expression."""
     if text in OWN:
         own = opened.parts.train if text == "train" else opened.parts.validation
         if not own:
@@ -199,7 +199,7 @@ def _at(dataset: Dataset, shape: tuple[int, ...]) -> Dataset:
 
 
 def _pictures(given: Any, reading: Reading, *, keep_alpha: bool) -> list[tuple[str, Tensor]] | None:
-    """Name and pixels (C, H, W) of single pictures; None where something else is given."""
+    """Name and pixels (C, H, W) of single pictures; None if something else is given."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes) and len(given):
         found = [_pictures(each, reading, keep_alpha=keep_alpha) for each in given]
         if all(each is not None for each in found):
@@ -216,7 +216,7 @@ def _pictures(given: Any, reading: Reading, *, keep_alpha: bool) -> list[tuple[s
 
 
 def _fitted(pictures: list[tuple[str, Tensor]], shape: tuple[int, ...], reading: Reading) -> Images:
-    """Single pictures at one size: scaled, and cropped where their proportions differ."""
+    """Fits single pictures to one size: scaled, and cropped if their aspect differs."""
     size = (shape[0], shape[1], shape[2])
     behind = background_of(reading.background)
     pixels = [

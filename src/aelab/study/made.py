@@ -1,4 +1,4 @@
-"""Pictures that a run makes, as files: samples, reconstructions, and films through the latent."""
+"""Writes pictures of a run: samples, reconstructions, and interpolation films."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from aelab.study.inputs import names_of, unit_images
 from aelab.tensor_pictures import as_pictures, picture_line, png
 from aelab.types import Images
 
-#: Ways from one code to another.
+#: Paths from one code to another.
 PATHS = {"linear": linear_path, "spherical": spherical_path}
-#: What the frames of an interpolation are written as; anything else is a folder of PNG files.
+#: File endings for frames of an interpolation; without one, a folder of PNG files.
 FILM_ENDINGS = (".png", *(f".{kind}" for kind in KINDS))
-#: A film's frames are drawn at least this high; the images of a sheet too.
+#: Least height of a film's frames, and of the images of a sheet.
 LEAST_FILM, LEAST_SHEET = 256, 48
-#: Images of the sheet of the worst, and in one of its rows.
+#: Images on the sheet of the worst, and in one row of it.
 WORST, COLUMNS = 40, 10
 
 Paths = Iterable[str | os.PathLike[str]]
@@ -38,7 +38,7 @@ Paths = Iterable[str | os.PathLike[str]]
 def write_pictures(
     out: Path, names: Sequence[str], images: Tensor, medium: Medium, inputs: Paths = ()
 ) -> list[Path]:
-    """One PNG file an image, with its transparency; beside it a text where the medium has some.
+    """Writes a PNG file for each image, with transparency, and a text if the medium has texts.
 
     Args:
         out: the folder.
@@ -67,7 +67,7 @@ def write_pictures(
 
 
 def numbered(word: str, count: int) -> list[str]:
-    """`word-0001`, `word-0002`, ... with as many digits as are needed, four at least."""
+    """Names `word-0001`, `word-0002`, ... with at least four digits."""
     digits = max(4, len(str(count)))
     return [f"{word}-{number:0{digits}}" for number in range(1, count + 1)]
 
@@ -81,7 +81,7 @@ def write_reconstructions(
     beside: bool = False,
     inputs: Paths = (),
 ) -> list[Path]:
-    """The reconstructions of some images, the worst first.
+    """Writes the reconstructions of some images, the worst first.
 
     Writes `errors.csv` (rank, file, class, error, picture) of all images, `worst.png` with the
     worst ones under their originals, and one PNG file a reconstruction, named by rank and file.
@@ -90,7 +90,7 @@ def write_reconstructions(
         out: the folder.
         given: the N originals.
         made: (N, C, H, W) in 0..1.
-        count: write the pictures of so many of the worst only; None for all.
+        count: number of worst reconstructions to write as pictures; None for all.
         beside: each file shows the original to the left of the reconstruction.
         inputs: files that are never replaced.
 
@@ -135,7 +135,7 @@ def pairs_sheet(above: Tensor, below: Tensor, words: tuple[str, str], medium: Me
 
     Args:
         above, below: (N, C, H, W) in 0..1.
-        words: what they are.
+        words: captions of both.
         medium: of both.
     """
     lines = []
@@ -165,7 +165,7 @@ def path_between(first: Tensor, second: Tensor, steps: int, path: str) -> Tensor
 
 
 def refuse_frames(out: Path, steps: int, inputs: Paths) -> None:
-    """Before long work: whether `write_frames` would refuse."""
+    """Raises the errors of `write_frames` before long work."""
     files = [out] if out.suffix else [out / f"{name}.png" for name in numbered("frame", steps)]
     if out.suffix and out.suffix.lower() not in FILM_ENDINGS:
         raise UserError(
@@ -179,16 +179,16 @@ def refuse_frames(out: Path, steps: int, inputs: Paths) -> None:
 def write_frames(
     out: Path, images: Tensor, medium: Medium, milliseconds: int = FRAME_MS // 2, inputs: Paths = ()
 ) -> Path:
-    """Frames as a film (`.gif`, `.webp`, `.mp4`), side by side (`.png`), or a folder of PNG files.
+    """Writes frames as a film (`.gif`, `.webp`, `.mp4`), a row (`.png`), or a folder of PNG files.
 
-    Frames of a film are enlarged to 256 pixels at least, each pixel a square; its first and its
-    last frame stay five times as long. The files of a folder keep size and transparency.
+    Frames of a film are enlarged to at least 256 pixels, with square pixels; the first and the last
+    are shown five times as long. Files of a folder keep size and transparency.
 
     Args:
-        out: its ending decides.
+        out: the output; its ending decides the format.
         images: (N, C, H, W) in 0..1.
         medium: of the images.
-        milliseconds: that a frame of a film stays.
+        milliseconds: duration of a frame of a film.
         inputs: files that are never replaced.
     """
     ending = out.suffix.lower()
@@ -207,6 +207,6 @@ def write_frames(
 
 
 def _plain(name: Any) -> str:
-    """A file's name as a part of another one, legible on every file system."""
+    """A file's name as part of another name, legal on every file system."""
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", str(name))
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")[-80:] or "image"

@@ -127,15 +127,15 @@ def draw_figures(found: Iterable[Run], workspace: Workspace, *, limit: int) -> I
 def explorers_of(
     found: Sequence[Run], workspace: Workspace, count: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Latent spaces for the report, of the best runs: one of each setting, the best seed of it.
+    """Latent spaces of the best runs for the report: the best seed of each setting.
 
     Args:
         found: runs of the report.
-        workspace: where they are, and what they may read.
-        count: at most so many; on the way runs that cannot be shown are passed over.
+        workspace: the folder of runs, and the folders that may be read.
+        count: greatest number of spaces; runs that cannot be shown are skipped.
 
     Returns:
-        What `explorer_of` gives, and a line for each run that was passed over.
+        The results of `explorer_of`, and a line for each skipped run.
     """
     seeds = seed_keys([run.record for run in found])
     ordered = sorted((run for run in found if not isinstance(run, BrokenRun)), key=_best_loss)
@@ -149,14 +149,14 @@ def explorers_of(
         try:
             made.append(explorer_of(reopen_run(run.folder, workspace)))
             settings.add(setting)
-        except Exception as error:  # one run, whoever made it, does not end the report
+        except Exception as error:  # a failure in one run must not end the report
             words = error.message if isinstance(error, AelabError) else in_words(error)
             if len(notes) < _MOST_NOTES:
                 notes.append(f"{run.folder} has no latent space here: {words}")
     return made, notes
 
 
-#: Runs that are passed over and named, at most.
+#: Most skipped runs that are named.
 _MOST_NOTES = 3
 
 

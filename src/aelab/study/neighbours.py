@@ -1,4 +1,4 @@
-"""Images whose codes are near each other: duplicates and near duplicates of a set."""
+"""Finds duplicates and near duplicates in a set by the distance of codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aelab.study.inputs import names_of, unit_images
 from aelab.study.made import pairs_sheet
 from aelab.types import Images
 
-#: Pairs that are listed and drawn unless told otherwise.
+#: Default number of pairs that are listed and drawn.
 SHOWN = 20
 
 
@@ -30,10 +30,10 @@ class Neighbours:
     """Pairs of images by the distance of their codes, the nearest first.
 
     Attributes:
-        files, classes: of the first image of each pair.
-        nearest_files, nearest_classes: of the second.
+        files, classes: file and class of the first image of each pair.
+        nearest_files, nearest_classes: file and class of the second.
         distances: (N,) Euclidean distance of the codes.
-        pixels: (N,) root mean squared difference of the pixels, 0..1: 0 where they are equal.
+        pixels: (N,) root mean squared difference of the pixels, 0..1: 0 for equal images.
         first, second: (N, C, H, W) in 0..1, the images of the pairs that are shown.
         images: the set, for its medium.
     """
@@ -54,7 +54,7 @@ class Neighbours:
         return self.distances / self.distances.median().clamp(min=1e-12)
 
     def text(self, count: int = SHOWN) -> str:
-        """The first pairs as a table, and how many pairs are of equal pixels."""
+        """The first pairs as a table, and the number of pairs with equal pixels."""
         rows = [
             [number + 1, self.files[number], self.nearest_files[number],
              f"{self.distances[number]:.4g}", f"{self.ratios[number]:.2f}",
@@ -70,7 +70,7 @@ class Neighbours:
     def write(
         self, out: Path, count: int = SHOWN, inputs: Iterable[str | os.PathLike[str]] = ()
     ) -> list[Path]:
-        """`neighbours.csv` with all pairs, and `neighbours.png` with the first ones."""
+        """Writes `neighbours.csv` with all pairs, and `neighbours.png` with the first ones."""
         table = csv_of(
             {
                 "file": self.files,
@@ -92,12 +92,12 @@ class Neighbours:
 
 
 def files_of(out: Path) -> list[Path]:
-    """What `Neighbours.write` writes."""
+    """The files written by `Neighbours.write`."""
     return [out / "neighbours.csv", out / "neighbours.png"]
 
 
 def refuse_files(out: Path, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """Before long work: whether `Neighbours.write` would refuse."""
+    """Raises the errors of `Neighbours.write` before long work."""
     for path in files_of(out):
         refuse_to_replace(path, inputs=inputs)
 
@@ -109,18 +109,18 @@ def neighbours_of(
     other_latents: Tensor | None = None,
     count: int = SHOWN,
 ) -> Neighbours:
-    """The nearest image of each, by the Euclidean distance of codes.
+    """Finds the nearest image of each image, by the Euclidean distance of codes.
 
     Args:
         images: N images.
         latents: (N, ...) their codes.
-        others: search among these M images; None among the images themselves, where a pair that
-            is each other's nearest is listed once.
-        other_latents: (M, ...).
-        count: so many pairs are kept as pictures.
+        others: search among these M images; None: among the images themselves, with mutual nearest
+            pairs listed once.
+        other_latents: (M, ...) their codes.
+        count: number of pairs kept as pictures.
 
     Raises:
-        DataError: there is only one image, and nothing else to search among.
+        DataError: there is only one image, and no other set to search.
     """
     codes = flat(latents)
     if others is None or other_latents is None:
@@ -130,7 +130,7 @@ def neighbours_of(
                 hint="give a folder of several, or search in another set: --among train",
             )
         found = nearest_rows(codes, codes, 2)
-        # The nearest of a point is itself, but not always first where several are equal.
+        # The nearest point is the point itself, but not always first if several are equal.
         own = torch.arange(len(codes))
         second = found.rows[:, 0] == own
         rows = torch.where(second, found.rows[:, 1], found.rows[:, 0])
@@ -143,7 +143,7 @@ def neighbours_of(
         first, nearest, apart = torch.arange(len(codes)), found.rows[:, 0], found.distances[:, 0]
     pixels, other_pixels = unit_images(images), unit_images(others)
     differ = (pixels[first] - other_pixels[nearest]).square().flatten(1).mean(1).sqrt()
-    # Of equal codes those of equal pixels come first.
+    # Among equal codes, pairs with equal pixels come first.
     order = torch.tensor(
         sorted(range(len(first)), key=lambda pair: (float(apart[pair]), float(differ[pair])))
     )

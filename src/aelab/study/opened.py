@@ -146,7 +146,7 @@ class OpenedRun:
     def inputs(
         self, images: Any, *, skip_corrupt: bool = False, background: str = "black"
     ) -> Images:
-        """Images as the run takes them: its size and medium, with their file and class names.
+        """Converts images to the run's size and medium, with their file and class names.
 
         Args:
             images: `train` or `validation` for the run's own sets; the path of a folder or a
@@ -157,8 +157,8 @@ class OpenedRun:
             background: colour behind transparent pixels; without effect where the run keeps them.
 
         Raises:
-            UserError, DataError: there is nothing such, or it cannot be read.
-            ConfigError, ShapeError: it is not what the run takes.
+            UserError, DataError: it does not exist, or cannot be read.
+            ConfigError, ShapeError: its medium or shape does not fit the run.
         """
         with functions_of(self.spec):
             return inputs_of(self, images, Reading(skip_corrupt, background))
@@ -260,7 +260,7 @@ class OpenedRun:
         background: str = "black",
         force: bool = False,
     ) -> Tensor:
-        """Images (steps, C, H, W) on the way from one image to another, through their codes.
+        """Interpolates from one image to another through their codes: images (steps, C, H, W).
 
         Args:
             first, second: single images: pictures, or anything else that `inputs` takes.
@@ -505,11 +505,11 @@ class OpenedRun:
 
 
 def _files(source: Any, images: Images) -> list[str | os.PathLike[str]]:
-    """The files that images of a path are read from."""
+    """The files from which images of a path are read."""
     folders = [Path(path) for path in _paths(source) if Path(path).is_dir()]
     return _paths(source) + [folder / name for folder in folders for name in images.file_names]
 
 
 def _paths(*given: Any) -> list[str | os.PathLike[str]]:
-    """Those of some images that are read from a path."""
+    """The given values that are paths."""
     return [each for each in given if isinstance(each, str | os.PathLike)]

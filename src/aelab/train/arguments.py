@@ -37,7 +37,7 @@ def argument_errors(
         kind: `optimizer` or `scheduler`, for messages.
         name: as written in the file.
         arguments: from the file.
-        documented: whose arguments to look up; empty where aelab checks them itself.
+        documented: class whose arguments to look up; empty if aelab checks them itself.
 
     Raises:
         ConfigError: with the arguments given.

@@ -1,6 +1,6 @@
-"""Models that have given up while every number is finite: blank pictures, unused codes, no latent.
+"""Warnings of collapse with finite numbers: blank pictures, unused codes, an unused latent.
 
-Judged from values that a validation has transferred already.
+Based on values that a validation has already transferred.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from torch import nn
 from aelab.findings import Finding
 from aelab.medium import medium_of
 
-#: Batches after which a model has had time to leave the mean picture, which comes first.
+#: Batches after which a model should output more than the mean picture, which it learns first.
 LATE_BATCHES = 200
-#: Reconstructions are the same where their variance over images is below this share of that of the
+#: Reconstructions count as equal if their variance over images is below this share of that of the
 #: targets; a codebook is unused below this share of the entries that could be used.
 ALIKE, UNUSED = 0.005, 0.05
-#: Nats per image below which a latent tells nothing.
+#: Nats per image below which a latent has no information.
 NO_NATS = 0.01
 #: Smaller codebooks than this cannot have many dead entries.
 FEW_ENTRIES = 16
@@ -26,7 +26,7 @@ FEW_ENTRIES = 16
 def collapses(
     model: nn.Module, facts: Mapping[str, float], looks: Mapping[str, float], batches: int
 ) -> list[Finding]:
-    """The warnings of a model that has given up; mostly none.
+    """The warnings of a collapsed model; usually empty.
 
     Args:
         facts: terms and facts of a validation, by name.

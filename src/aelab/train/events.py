@@ -79,13 +79,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class Mended:
-    """Numbers ended, and `on_nan` went on: the state is at `images` again.
+    """Numbers stopped being finite, and `on_nan` reacted: the state is at `images` again.
 
-    Everything that was told of later images is void: rows and states of it are to be forgotten.
+    Earlier events about later images are no longer valid: their rows and states must be removed.
 
     Attributes:
-        done: what was done.
-        report: all that is known about it, as plain data.
+        done: the reaction.
+        report: all known facts, as plain data.
     """
 
     images: int
@@ -96,7 +96,7 @@ class Mended:
 
 @dataclass(frozen=True)
 class Halved:
-    """Memory did not suffice: batches are computed in parts of `micro_batch` images from now on."""
+    """Memory did not suffice: from now on batches are computed in parts of `micro_batch` images."""
 
     images: int
     micro_batch: int

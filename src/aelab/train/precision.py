@@ -1,7 +1,8 @@
-"""Which precision a training computes in, where the settings leave it open (`precision: auto`).
+"""Chooses the precision of a training with `precision: auto`.
 
-On a CPU without bfloat16 units it is float32, and nothing is timed. On one with such units a step
-of each is timed: convolutions gain, tiny nets do not. What was chosen is stored with the run.
+On a CPU without bfloat16 units it is float32, without timing. On one with such units, a step in
+each precision is timed: convolutions become faster, tiny networks do not. The choice is stored with
+the run.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from aelab.train.forward import Batch, Task
 from aelab.train.machine import prepared_process
 from aelab.train.state import State
 
-#: bfloat16 has 8 bits of precision instead of 24; a smaller gain is not worth that.
+#: Least gain in speed for bfloat16, which has 8 bits of precision instead of 24.
 LEAST_GAIN = 1.2
 
-#: Each precision is timed so often at most, and no longer than this in all.
+#: Most timings of each precision, and their total time.
 _ROUNDS, _MOST_SECONDS = 7, 4.0
 
 
@@ -36,30 +37,30 @@ class StepTimes:
 
     @property
     def gain(self) -> float:
-        """How many times as fast bfloat16 is."""
+        """The speed of bfloat16 relative to float32."""
         return self.float32 / max(self.bfloat16, 1e-9)
 
     @property
     def choose_bfloat16(self) -> bool:
-        """Whether bfloat16 pays."""
+        """Whether bfloat16 is fast enough to be chosen."""
         return self.gain >= LEAST_GAIN
 
 
 def time_steps(
     step: Callable[[bool], None], now: Callable[[], float] = time.process_time
 ) -> StepTimes:
-    """The fastest of several steps in each precision, taken in turn.
+    """Times several alternating steps in each precision and returns the fastest of each.
 
-    Processor time, because the time on the wall belongs to other programs as well.
+    Uses processor time, because wall-clock time depends on other programs.
 
     Args:
         step: makes one training step; True: in bfloat16.
-        now: seconds.
+        now: returns the time in seconds.
     """
     least = {False: float("inf"), True: float("inf")}
     began = now()
     for bfloat16 in (False, True):
-        step(bfloat16)  # the first step of each also chooses kernels and asks for memory
+        step(bfloat16)  # the first step of each also chooses kernels and allocates memory
     for number in range(_ROUNDS):
         for bfloat16 in (False, True):
             before = now()
@@ -76,16 +77,16 @@ def time_precisions(
     cut: Callable[[], Sequence[Batch]],
     now: Callable[[], float] = time.process_time,
 ) -> StepTimes:
-    """`time_steps` of a training; weights, optimiser and random numbers are put back.
+    """`time_steps` for a training; restores weights, optimiser and random numbers.
 
     Args:
-        cut: the next batch of each run.
+        cut: returns the next batch of each run.
     """
     (member,) = state.learner.members
     before = state.learner.snapshot(), torch.get_rng_state(), member.bfloat16
 
     def step(bfloat16: bool) -> None:
-        """Forward, backward and the optimiser."""
+        """Makes a forward pass, a backward pass and an optimiser step."""
         member.bfloat16 = bfloat16
         state.learner.update(tasks, cut(), state.clock, apply=True)
 
@@ -106,10 +107,10 @@ def settle_precision(
     cut: Callable[[], Sequence[Batch]],
     now: Callable[[], float] = time.process_time,
 ) -> StepTimes | None:
-    """Chooses the precision of a training that has not begun, where it is still open.
+    """Chooses the precision of a training that has not started, if the settings leave it open.
 
     Returns:
-        What was timed; None where nothing was to be chosen.
+        The timings; None if there was no choice.
     """
     members = state.learner.members
     if len(members) > 1 or not members[0].precision_open or state.clock.batches:

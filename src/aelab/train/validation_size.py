@@ -1,8 +1,8 @@
-"""How many images a validation computes at once, where the settings do not say.
+"""Chooses the batch size of validations if the settings do not set it.
 
-Small batches are slow: every operation has a fixed cost, and weights are read once a batch. Large
-ones are slow where their values leave the processor's cache. No clock is read: the same run gets
-the same number on every machine and beside any other work, and so the same last bits.
+Small batches are slow: every operation has a fixed cost, and weights are read once in each batch.
+Large ones are slow if their values exceed the processor's cache. Nothing is timed, so the same run
+gets the same size, and the same last bits, on every machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aelab.train.evaluate import held_out_batches, mode_of
 from aelab.train.forward import ObjectiveLike, forward
 from aelab.train.validation import validation_of
 
-#: No more images than this gained anything measurable (benchmarks/records.md).
+#: More images than this gave no measurable gain (benchmarks/records.md).
 MOST_IMAGES = 256
 
 #: Bytes of the largest value of a layer over a batch. A 28-pixel VAE is fastest with 11 to 22 MB
@@ -38,20 +38,20 @@ def choose_validation_size(
     settings: FitSettings,
     images_seen: int,
 ) -> int:
-    """Images at once for all validations of a run; found by passing four images.
+    """The batch size for all validations of a run, found by a pass of four images.
 
     Args:
-        model: as it is evaluated; it is left as it was.
+        model: the evaluated model, which is not changed.
         images: the held-out set.
 
     Returns:
-        A power of two up to 256, or `batch_size` where that is larger, where the losses of an image
-        depend on the batch that it is in, and on a GPU (there nothing was measured).
+        A power of two up to 256; or `batch_size` if that is larger, if the losses of an image
+        depend on its batch, and on a GPU (not measured there).
     """
     as_trained, device = settings.batch_size, next(model.parameters()).device
     if (
         device.type != "cpu"
-        or images.augment  # drawn batch by batch
+        or images.augment  # random changes are drawn batch by batch
         or settings.input_transforms
         or not validation_of(settings).any_size
         or min(len(images), settings.validation_limit or len(images)) <= as_trained
@@ -87,7 +87,7 @@ def _values(
     noise: Tensor | None,
     images_seen: int,
 ) -> list[Tensor]:
-    """What a batch gives for each image: reconstruction, total and terms."""
+    """Reconstruction, total loss and terms for each image of a batch."""
     output, values, total = forward(
         model, objective, inputs, target, noise, images_seen=images_seen
     )
@@ -96,7 +96,7 @@ def _values(
 
 @contextmanager
 def _largest_value(model: nn.Module) -> Iterator[list[int]]:
-    """Bytes of the largest tensor that any layer returns while this is open."""
+    """Context manager: the bytes of the largest tensor returned by a layer inside it."""
     found = [0]
 
     def look(module: nn.Module, given: object, returned: object) -> None:
@@ -113,7 +113,7 @@ def _largest_value(model: nn.Module) -> Iterator[list[int]]:
 
 @contextmanager
 def _default_generator_kept() -> Iterator[None]:
-    """A model may draw from torch's own generator."""
+    """Context manager: restores torch's default generator, from which a model may draw."""
     before = torch.get_rng_state()
     try:
         yield

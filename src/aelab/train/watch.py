@@ -68,7 +68,7 @@ def warnings_of(
     if _looks_broken(state, run, task.settings, found):
         broken = running_statistics(state, run, task, held_out)
         if broken is not None:
-            return (broken,)  # what the medium sees would only follow from it
+            return (broken,)  # a warning of the medium would only follow from it
     finding = medium_of(state.learner.members[run].model).warning(
         found.terms, found.looks, early=state.clock.batches < FIRST_BATCHES
     )
@@ -121,7 +121,7 @@ def _looks_broken(state: State, run: int, settings: FitSettings, found: Evaluati
     spread, target = found.looks.get("spread"), found.looks.get("target_spread")
     if spread is not None and target is not None and spread < ALIKE * target:
         return True
-    last = state.progress[run].last_loss  # of training: with the weights of the moment
+    last = state.progress[run].last_loss  # of training, with the present weights
     now = found.terms.get("loss_now", found.terms["loss"])
     return last is not None and now - last > abs(last)
 

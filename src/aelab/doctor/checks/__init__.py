@@ -1,7 +1,7 @@
-"""Checks of a built run: what will spoil its result, told before the first image.
+"""Checks of a built run: problems that will spoil its result, reported before training.
 
-Each check is a small function of a `BuiltRun` to findings, with how much and what to type. They
-change nothing of the run. `docs/doctor.md` describes each.
+Each check is a small function from a `BuiltRun` to findings, with numbers and a way out. It does
+not change the run. `docs/doctor.md` describes each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aelab.train.machine import prepared_process
 
 Check = Callable[[BuiltRun], Iterable[Finding]]
 
-#: Every check; those that need no image first.
+#: All checks; those that need no image come first.
 CHECKS: tuple[Check, ...] = (
     text.unused_results,
     schedule.schedule,
@@ -43,9 +43,9 @@ __all__ = ["CHECKS", "BuiltRun", "Check", "examine"]
 
 
 def examine(run: BuiltRun) -> list[Finding]:
-    """Everything that the checks find, in their order.
+    """Runs all checks and returns their findings in order.
 
-    Random numbers of the process stay as they are, so that the run trains as without the look.
+    The random state of the process is restored, so that the run trains as without the checks.
     """
     threads = run.settings.threads or asked_threads() or choose_threads()
     found: list[Finding] = []
@@ -57,7 +57,7 @@ def examine(run: BuiltRun) -> list[Finding]:
         for check in CHECKS:
             try:
                 found += list(check(run))
-            except Exception as error:  # a look must not end what it looks at
+            except Exception as error:  # a failing check must not stop the run
                 where = run.place("model")
                 found.append(Finding("note", "check-failed", _failed(check, error), where=where))
     return found

@@ -1,4 +1,4 @@
-"""Whether the learning rate is far off, for its optimiser and batch: tried for a few steps."""
+"""Checks whether the learning rate is far off, by trying a few steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from aelab.assembly.number_checks import FAR_ABOVE as ODD  # such rates are noted there
+from aelab.assembly.number_checks import FAR_ABOVE as ODD  # such rates already have a note there
 from aelab.assembly.number_checks import steps_by_gradient
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
@@ -17,24 +17,24 @@ from aelab.train.clocked_modules import find_clocked
 from aelab.train.forward import forward
 from aelab.train.optimizers import make_optimizer, usual_learnrate
 
-#: Steps that a rate is tried for, and the floating-point operations that all trials may take.
+#: Steps of a trial of a rate, and the limit of floating-point operations for all trials.
 STEPS, TRIAL_FLOPS = 10, 6e10
-#: Images of a trial's batches.
+#: Most images in a batch of a trial.
 MOST_IMAGES = 8
-#: The usual rates are for batches of this size; others scale with the root of the batch.
+#: Usual rates are for batches of this size; for others they scale with the root of the size.
 USUAL_BATCH = 64
-#: A rate is far off where it is so many times below or above the usual one.
+#: Factors below and above the usual rate from which a rate counts as far off.
 FAR_BELOW, FAR_ABOVE = 15.0, 30.0
-#: A rate is too low where ten times as much lowers the logarithm of the loss so many times as far.
+#: A rate is too low if ten times the rate lowers the logarithm of the loss this many times more.
 QUICKER = 3.0
-#: A rate is too high where the loss ends above so many times the first one.
+#: A rate is too high if the last loss is above this multiple of the first one.
 WORSE = 2.0
 
 
 def learnrate(run: BuiltRun) -> Iterator[Finding]:
-    """A rate far from the usual one of the optimiser that does worse than a nearer one.
+    """Finds a rate far from the optimiser's usual one that does worse than a nearer one.
 
-    Only where both agree: a few steps alone prefer high rates, and a table alone knows no model.
+    Both must agree: a few steps alone prefer high rates, and a table ignores the model.
     """
     settings = run.settings
     if run.train is None or find_clocked(run.model) or _flops(run) > TRIAL_FLOPS:
@@ -84,12 +84,12 @@ def _moved(share: float) -> str:
 
 
 def _flops(run: BuiltRun) -> float:
-    """Of both trials, a step counted as three forward passes."""
+    """Floating-point operations of both trials; a step costs three forward passes."""
     return 2 * STEPS * 3 * min(run.size, MOST_IMAGES) * run.flops_per_image
 
 
 def _left(run: BuiltRun, rate: float) -> float | None:
-    """The share of the first batch's loss that is left after a few steps; None: not finite."""
+    """Loss after a few steps / loss before, on the first batch; None if not finite."""
     model = copy.deepcopy(run.model).train()
     optimizer = make_optimizer(model, run.settings.optimizer, rate)
     clipping = run.settings.gradient_clipping

@@ -1,4 +1,4 @@
-"""What is wrong with what a run minimises: noise, floors, a false KL, terms without a say."""
+"""Checks of the objective: noise in targets, floors, a false KL, terms without influence."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from aelab.types import Output
 if TYPE_CHECKING:
     from aelab.losses.objective import Term
 
-#: A floor that is at least this share of the loss at the start is told. That of `bce` on grey noise
-#: has 0.71, and is no mistake.
+#: A floor of at least this share of the initial loss is reported. That of `bce` on grey noise is
+#: 0.71, which is no mistake.
 HIGH_FLOOR = 0.75
-#: A term weighs too much or has no say at so many times another, in value and in gradient.
+#: A term outweighs another at this ratio, in value and in gradient.
 OUTWEIGHED = 100.0
-#: A KL of weight w collapses the code where its noise is this much above the largest variance.
+#: A KL weight collapses the code if its noise is this many times the largest variance.
 COLLAPSE = 2.0
-#: It does nothing where the noise that it asks for is below this share of the images' variance.
+#: It has no effect if its noise is below this share of the images' variance.
 NOTHING = 1e-7
-#: Scales of the code that are tried.
+#: Scales of the code to try.
 SCALES = (0.3, 0.1, 0.01, 0.001)
 
 
 def noise_in_target(run: BuiltRun) -> Iterator[Finding]:
-    """Part of the training loss is noise that no model can predict."""
+    """Finds noise in the targets that no model can predict."""
     if not (run.settings.noise_in_target and run.settings.training_noise) or run.train is None:
         return
     clean, (_, noisy, _) = run.targets(), run.batch()
     output = run.first_pass.output
     latent, pixels = output.latent[0].numel(), clean[0].numel()
-    share = max(0.0, 1 - latent / pixels)  # what a code of that size cannot carry
+    share = max(0.0, 1 - latent / pixels)  # noise that the code cannot hold
     with torch.no_grad():
         perfect = run.objective(_perfect(output, clean, run.model), noisy, 0)
     floor, start = share * run.of_images(perfect), run.of_images(run.first_pass.values)
@@ -58,7 +58,7 @@ def noise_in_target(run: BuiltRun) -> Iterator[Finding]:
 
 
 def kl_is_none(run: BuiltRun) -> Iterator[Finding]:
-    """A penalty called a KL that is not 0 at the prior, or less somewhere else."""
+    """Finds a penalty called a KL that is not 0 at the prior, or is lower elsewhere."""
     if run.train is None or not isinstance(run.first_pass.output.posterior, GaussianPosterior):
         return
     mean = run.first_pass.output.posterior.mean[:1]
@@ -90,9 +90,9 @@ def kl_is_none(run: BuiltRun) -> Iterator[Finding]:
 
 
 def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
-    """Scaling the code down and the decoder's first layer up lowers the loss for ever.
+    """Finds a loss that falls without limit when the code shrinks and the decoder grows.
 
-    It is tried: the latent times c, the first layer's weights by c, for smaller and smaller c.
+    Tries it: the latent times c, the weights of the decoder's first layer / c, for falling c.
     """
     if run.train is None or not _scalable(run.first_pass.output):
         return
@@ -122,7 +122,7 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
 
 
 def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
-    """A term that cannot fall far: most of it stays for perfect pictures."""
+    """Finds a term that cannot fall far: most of it remains for perfect pictures."""
     if run.train is None:
         return
     (_, target, _), output = run.batch(), run.first_pass.output
@@ -138,7 +138,7 @@ def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
             ceiling = float(term(worst, target).mean())
         start = float(run.first_pass.values[term.name].detach().mean())
         if _is_of_logits(term, output, target, floor):
-            continue  # the images themselves are no right output there
+            continue  # the images themselves are not the best output there
         if floor < HIGH_FLOOR * start or not math.isfinite(ceiling) or start <= 0:
             continue
         share = floor / start
@@ -155,7 +155,7 @@ def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
 
 
 def without_gradient(run: BuiltRun) -> Iterator[Finding]:
-    """A term that gives no gradient where the run begins."""
+    """Finds a term without gradient at the start of the run."""
     if run.train is None:
         return
     for term, size in _gradients(run):
@@ -175,7 +175,7 @@ def without_gradient(run: BuiltRun) -> Iterator[Finding]:
 
 
 def outweighed(run: BuiltRun) -> Iterator[Finding]:
-    """One term outweighs another 100 to 1 on the first batch, in value and in gradient."""
+    """Finds a term that outweighs another 100 to 1 on the first batch, in value and gradient."""
     if run.train is None:
         return
     sizes = {
@@ -193,7 +193,7 @@ def outweighed(run: BuiltRun) -> Iterator[Finding]:
             if more <= OUTWEIGHED * value or steeper <= OUTWEIGHED * gradient:
                 continue
             if strong.formula_name in ("kl", "gaussian_kl"):
-                continue  # `kl-collapse` tells it in its own terms
+                continue  # reported by `kl-collapse`
             yield Finding(
                 "warning",
                 "term-outweighed",
@@ -207,7 +207,7 @@ def outweighed(run: BuiltRun) -> Iterator[Finding]:
 
 
 def kl_weight(run: BuiltRun) -> Iterator[Finding]:
-    """The weight of a KL at this image size: it collapses the code, or does nothing.
+    """Finds a KL weight that collapses the code at this image size, or has no effect.
 
     A linear model with a squared error averaged over n pixels, and a KL summed over the latent
     with weight w, uses a direction of the images only if its variance is above n w / 2 (Lucas et
@@ -228,8 +228,8 @@ def kl_weight(run: BuiltRun) -> Iterator[Finding]:
     kl, pixels = kls[0], run.sample.shape[1]
     dims = run.first_pass.output.posterior.mean[0].numel()
     weight = kl.weight / (dims if kl.options.get("reduction") == "mean" else 1)
-    gain = sum(t.weight * _curvature(run, t) for t in pixel)  # loss for a unit of variance
-    noise = weight / (2 * gain)  # variance, summed over pixels, that is not worth its nats
+    gain = sum(t.weight * _curvature(run, t) for t in pixel)  # loss per unit of variance
+    noise = weight / (2 * gain)  # least variance that is worth its nats
     largest, total = float(run.spectrum[0]), float(run.spectrum.sum())
     place = run.place("objective", "model")
     good = 0.1 * kl.weight * largest / noise if noise else 0.0
@@ -258,19 +258,19 @@ def kl_weight(run: BuiltRun) -> Iterator[Finding]:
 
 
 def _is_of_logits(term: Term, output: Output, target: Tensor, floor: float) -> bool:
-    """Whether a pixel loss is less for values beyond those of the images, as of logits."""
+    """Whether a pixel loss is lower for values outside the images' range, so expects logits."""
     if term.kind != "reconstruction":
         return False
     try:
         with torch.no_grad():
             beyond = output._replace(reconstruction=3 * target - 1)
             return float(term(beyond, target).mean()) < floor
-    except Exception:  # a loss that refuses such values is none of logits
+    except Exception:  # a loss that refuses such values does not expect logits
         return False
 
 
 def _curvature(run: BuiltRun, term: Term) -> float:
-    """The loss of the mean picture for a unit of variance, summed over pixels."""
+    """The loss of the mean picture per unit of variance, summed over pixels."""
     target = run.sample.view(len(run.sample), *run.batch()[1].shape[1:])
     low = float(target.min())
     mean = target.mean(0, keepdim=True).expand_as(target)
@@ -306,13 +306,13 @@ def _value(run: BuiltRun, term: Term, posterior: GaussianPosterior) -> float:
 
 
 def _scalable(output: Output) -> bool:
-    """Whether the latent is numbers that an encoder may give at any scale."""
+    """Whether the latent consists of numbers that an encoder can output at any scale."""
     known = isinstance(output.posterior, GaussianPosterior | Deterministic)
     return known and output.latent.is_floating_point() and output.latent[0].numel() > 0
 
 
 def _scaled(output: Output, scale: float) -> Output:
-    """The output with a latent of another scale, and a posterior that fits it.
+    """The output with a rescaled latent and a matching posterior.
 
     For a Gaussian `exp(log_std)` is multiplied: an encoder whose last layers are linear can do so.
     """
@@ -323,7 +323,7 @@ def _scaled(output: Output, scale: float) -> Output:
 
 
 def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
-    """Whether a decoder with a first layer of 1 / c makes the same of the latent times c."""
+    """Whether a decoder with its first layer / c gives the same pictures for the latent times c."""
     other = copy.deepcopy(model).eval()
     first: list[nn.Module] = []
     hooks = [
@@ -339,7 +339,7 @@ def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
             return False
         first[0].weight.div_(scale)
         after = other.decode(latent * scale)  # type: ignore[operator]
-    except Exception:  # a model without a decoder of its own, or one that must not be called so
+    except Exception:  # a model without a separate decoder, or one that cannot be called so
         return False
     return torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.std()) + 1e-6)
 
@@ -348,7 +348,7 @@ _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def _gradients(run: BuiltRun) -> list[tuple[Term, float]]:
-    """Each term with a weight, and the norm of its gradient by the model's weights."""
+    """Each term with a weight, and the norm of its gradient with respect to the weights."""
     found = []
     for term in run.objective.terms:
         value = run.first_pass.values[term.name]

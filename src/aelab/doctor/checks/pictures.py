@@ -1,4 +1,4 @@
-"""What is wrong with the images that a model gives, and with its latent."""
+"""Checks of the images that a model outputs, and of its latent."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from aelab.inspect.trials import SHAPES_ONLY
 from aelab.ops.value_range import UNIT, limits
 from aelab.train.forward import forward
 
-#: Activations that end in a flat part, where no gradient comes back.
+#: Activations with a flat part, which has no gradient.
 _FLAT = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softplus)
-#: Of these the ones that are flat on both sides, and reach their bounds only in the limit.
+#: Those of them that are flat on both sides and reach their bounds only in the limit.
 _SATURATING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid)
-#: A slope below this is no gradient; a value nearer to its target than this is right.
+#: A slope below this counts as no gradient; a value nearer to its target than this as right.
 NO_SLOPE, RIGHT = 1e-4, 0.02
 #: Share of the values that may be wrong without gradient at the start.
 FEW_STUCK = 0.1
-#: An absolute error pulls everything to a bound that is the value of more than half of a pixel's
-#: images; told where that holds for this share of the pixels.
+#: An absolute error pulls a pixel to a bound if more than half of the images have that value there;
+#: reported if that holds for this share of the pixels.
 MOSTLY = 0.5
-#: Share of the variance that the further directions of a set hold together when they are rounding.
+#: Share of the variance below which the remaining directions of a set count as rounding errors.
 ROUNDING = 1e-7
 
 
 def stuck_output(run: BuiltRun) -> Iterator[Finding]:
-    """The last activation starts where it cannot leave, or is pulled to where it cannot leave."""
+    """Finds a last activation that starts in its flat part, or is pulled into it."""
     if run.train is None or not run.train.medium.is_brightness:
         return
-    if run.train.value_range != UNIT:  # `output-out-of-reach` tells what is wrong there
+    if run.train.value_range != UNIT:  # reported by `output-out-of-reach`
         return
     last = _last_activation(run)
     if last is None:
@@ -72,7 +72,7 @@ def stuck_output(run: BuiltRun) -> Iterator[Finding]:
 
 
 def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
-    """A latent with more numbers than the images have directions."""
+    """Finds a latent with more numbers than the images have directions."""
     if run.train is None or not run.train.medium.is_brightness:
         return
     output = run.first_pass.output
@@ -92,7 +92,7 @@ def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
         return
     held = run.spectrum.flip(0).cumsum(0).flip(0)  # variance from this direction on
     rank = int((held > ROUNDING * held[0].clamp(min=1e-12)).sum())
-    if rank >= len(run.sample) - 1 or size <= rank:  # the sample itself may be what ends there
+    if rank >= len(run.sample) - 1 or size <= rank:  # the limit may be the size of the sample
         return
     yield Finding(
         "note",
@@ -105,14 +105,14 @@ def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
 
 
 def _last_activation(run: BuiltRun) -> tuple[str, Tensor, Tensor] | None:
-    """The activation that images come from: its name, its slope and its values on the batch."""
+    """The last activation before the images: its name, slope and values on the batch."""
     model = copy.deepcopy(run.model).train()
     called: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Remembers a call; only the last one counts."""
+        """Stores a call; only the last one counts."""
         if isinstance(output, Tensor) and not isinstance(module, SHAPES_ONLY):
-            # In place activations have overwritten what they were given.
+            # Activations in place have overwritten their input.
             called[:] = [(module, inputs[0] if inputs else output, output)]
 
     for _, leaf in leaves(model):
@@ -134,7 +134,7 @@ def _last_activation(run: BuiltRun) -> tuple[str, Tensor, Tensor] | None:
 
 
 def _pulled_to_bound(run: BuiltRun, name: str) -> tuple[float, float] | None:
-    """Share of the pixels that an absolute error pulls to a bound of the activation, which one."""
+    """Share of pixels that an absolute error pulls to a bound of the activation, and the bound."""
     absolute = any(term.formula_name == "l1" and term.weight for term in run.objective.terms)
     others = [t for t in run.objective.terms if t.sees_images and t.weight]
     if name not in [kind.__name__ for kind in _SATURATING] or not absolute or len(others) > 1:

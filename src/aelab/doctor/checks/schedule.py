@@ -1,4 +1,4 @@
-"""What is wrong with a learning-rate schedule over the whole run."""
+"""Checks of a learning-rate schedule over the whole run."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
 from aelab.train.schedules import ClosedForm, make_schedule
 
-#: Batches that a schedule of torch is stepped through; beyond them it is not looked at.
+#: Most batches for which a schedule of torch is stepped; longer runs are not checked.
 MOST_STEPS = 60_000
-#: Moments at which the rate is read.
+#: Number of moments at which the rate is read.
 MOMENTS = 400
-#: A rate that rises so many times within a fiftieth of the run jumps.
+#: A rate that rises by this factor within 1/50 of the run counts as a jump.
 JUMP, WITHIN = 100.0, 50
 #: A warm-up is over after this share of the run.
 WARM = 0.3
-#: A schedule that has passed its least rate and rises so many times again was meant to end there.
+#: A schedule that rises by this factor after its minimum was meant to end at the minimum.
 RISE = 10.0
-#: A rate below this share of the peak trains nothing; told where it lasts this share of the run.
+#: A rate below this share of the peak has no effect; reported if it lasts this share of the run.
 DEAD, LASTS = 1e-3, 0.15
-#: A run of fewer batches has no schedule to speak of.
+#: Runs with fewer batches are not checked.
 FEW_BATCHES = 50
-#: Schedules that rise on purpose.
+#: Schedules that rise by design.
 CYCLIC = ("CosineAnnealingWarmRestarts", "CyclicLR", "ReduceLROnPlateau")
 
 
 def schedule(run: BuiltRun) -> Iterator[Finding]:
-    """A rate that jumps, that passes its minimum and rises, or that ends before the run."""
+    """Finds a rate that jumps, rises again after its minimum, or ends before the run."""
     choice = run.settings.scheduler
     if choice is None or choice.name in CYCLIC or run.end is None:
         return
@@ -84,7 +84,7 @@ def schedule(run: BuiltRun) -> Iterator[Finding]:
 
 
 def rates_of(run: BuiltRun) -> list[float]:
-    """The learning rate at moments spread evenly over the run; short where that takes too long."""
+    """The learning rate at moments evenly spaced over the run; fewer if that takes too long."""
     assert run.end is not None
     settings = run.settings
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.learnrate)
@@ -120,7 +120,7 @@ def _jump(rates: Sequence[float]) -> tuple[float, float, float] | None:
         for n in range(begin, len(rates) - step)
         if (before := rates[n]) > 0 and (later := max(rates[n : n + step + 1])) > JUMP * before
     ]
-    # Near the end of a cosine the rate is nearly 0, and any rise is many times that.
+    # Near the end of a cosine the rate is nearly 0, so any rise is a large factor.
     grave = [pair for pair in pairs if pair[3] > 0.1 * max(rates[: pair[1] + 1])]
     if not grave:
         return None

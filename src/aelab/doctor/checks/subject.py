@@ -1,4 +1,4 @@
-"""What checks look at: a built run with values, a few of its images, and one forward pass."""
+"""The subject of checks: a built run with weights, a few of its images, and a forward pass."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from aelab.settings import FitSettings
     from aelab.types import Images, Output
 
-#: Images of the batch that is looked at, and the floating-point operations that it may take.
+#: Most images in the checked batch, and the limit of its floating-point operations.
 MOST_IMAGES, BATCH_FLOPS = 32, 2e9
-#: Images that statistics of a set are made of.
+#: Number of images for statistics of a set.
 SAMPLE = 512
 
 
@@ -39,7 +39,7 @@ class Pass(NamedTuple):
         output: of the model.
         values: unweighted terms, (B,) each.
         total: (B,), with the weights of the end of the run.
-        parameters: those that are trained, of the copy that made the pass.
+        parameters: trained parameters of the copy that made the pass.
     """
 
     output: Output
@@ -50,15 +50,15 @@ class Pass(NamedTuple):
 
 @dataclass
 class BuiltRun:
-    """A run that is ready to train; nothing of it is changed.
+    """A run that is ready to train; checks do not change it.
 
     Attributes:
-        spec: its text.
-        parts: its model on the CPU, with values, its objective, and its descriptions of sets.
-        settings: of the loop.
-        train: images of the first training set, or a few like them; None where none were read.
-        count: images of the first training set, if known.
-        flops_per_image: of one forward pass.
+        spec: its spec.
+        parts: its model on the CPU with weights, its objective, and descriptions of its sets.
+        settings: settings of the training loop.
+        train: images of the first training set, or a few similar ones; None if none were read.
+        count: size of the first training set, if known.
+        flops_per_image: floating-point operations of one forward pass.
     """
 
     spec: RunSpec
@@ -69,24 +69,24 @@ class BuiltRun:
     flops_per_image: int
 
     def place(self, *keys: str) -> Where | None:
-        """Where the first of these keys stands in the file."""
+        """The place of the first of these keys in the file."""
         return next((self.spec.places[key] for key in keys if key in self.spec.places), None)
 
     @cached_property
     def objective_place(self) -> Where | None:
-        """Where the file says what is minimised."""
+        """The place of the objective in the file."""
         return self.place("objective", "loss_function", "model")
 
     @cached_property
     def model(self) -> nn.Module:
-        """A copy of the model as the run begins."""
+        """A copy of the initial model."""
         model = copy.deepcopy(self.parts.model).cpu()
         set_clock(model, 0, 0)
         return model
 
     @cached_property
     def objective(self) -> Objective:
-        """A copy of the objective that knows the training images."""
+        """A copy of the objective, prepared with the training images."""
         objective = copy.deepcopy(self.parts.objective)
         if self.train is not None:
             objective.prepare(self.train)
@@ -94,7 +94,7 @@ class BuiltRun:
 
     @cached_property
     def end(self) -> Horizon | None:
-        """The counters at the end of the run; None where no count of images ends it."""
+        """The counters at the end of the run; None if no number of images ends it."""
         if self.count is None and self.settings.max_epochs is not None:
             return None
         found = horizon(self.settings, [(0, self.count or self.settings.max_images or 1)])
@@ -102,7 +102,7 @@ class BuiltRun:
 
     @cached_property
     def size(self) -> int:
-        """Images in a batch that is looked at; fewer for a model that takes long."""
+        """Number of images in the checked batch; fewer for a slow model."""
         affordable = int(BATCH_FLOPS / max(1, self.flops_per_image))
         return max(2, min(MOST_IMAGES, affordable, self.settings.batch_size))
 
@@ -133,7 +133,7 @@ class BuiltRun:
 
     @cached_property
     def first_pass(self) -> Pass:
-        """The first batch through a copy of the model in training mode."""
+        """The pass of the first batch through a copy of the model in training mode."""
         model = copy.deepcopy(self.model).train()
         output, values, _ = forward(model, self.objective, *self.batch(), images_seen=0)
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -146,7 +146,7 @@ class BuiltRun:
 
     @cached_property
     def sample(self) -> Tensor:
-        """(n, C * H * W) some training images as vectors, evenly spread over the set."""
+        """(n, C * H * W) some training images as vectors, evenly spaced over the set."""
         assert self.train is not None
         count = min(SAMPLE, len(self.train))
         rows = torch.linspace(0, len(self.train) - 1, count, dtype=torch.float64).long()
@@ -175,6 +175,6 @@ def leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def worded(names: Sequence[str], most: int = 3) -> str:
-    """`a, b and 4 more`."""
+    """Text such as `a, b and 4 more`."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

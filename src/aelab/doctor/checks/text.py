@@ -1,4 +1,4 @@
-"""What is wrong with the Python of a file and does not raise an error."""
+"""Checks of the Python code of a file for mistakes that raise no error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
 
-#: Methods of tensors that change nothing and return what they make.
+#: Methods of tensors that only return a result and change nothing.
 _PURE = frozenset(
     "abs clamp clamp_max clamp_min clip detach exp expm1 float flatten log log1p mean mul add sub "
     "div nan_to_num permute pow relu repeat reshape round sigmoid softmax sqrt square squeeze sum "
@@ -17,11 +17,11 @@ _PURE = frozenset(
 
 
 def unused_results(run: BuiltRun) -> Iterator[Finding]:
-    """A line that computes something and throws it away, such as `log_var.clamp(-10, 5)`."""
+    """Finds lines that discard their result, such as `log_var.clamp(-10, 5)`."""
     for key, block in run.spec.blocks.items():
         try:
             tree = ast.parse(block.text)
-        except SyntaxError:  # blocks of old files that are read in another way
+        except SyntaxError:  # blocks of old files with another syntax
             continue
         value = tree.body[-1] if tree.body else None
         for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""What makes the loss of a validation another than that of the model alone on an image alone."""
+"""Checks of validations: randomness, dependence on the batch, and tiny batches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aelab.findings import Finding
 from aelab.train.forward import forward
 from aelab.train.validation import noise_shape_of, validation_of
 
-#: Outputs of one image that differ by more than this share of their spread are not the same.
+#: Outputs of one image count as different above this share of their spread.
 SAME = 1e-3
-#: A normalisation needs so many values a channel for its statistics.
+#: Least number of values in a channel for the statistics of a normalisation.
 FEW_VALUES = 16
 
 
 def live_in_validation(run: BuiltRun) -> Iterator[Finding]:
-    """Dropout, sampling or the statistics of a batch are in each validation loss."""
+    """Finds validation losses with dropout, sampling or batch statistics."""
     if not run.parts.validation:
         return
     if validation_of(run.settings).training_mode:
@@ -56,7 +56,7 @@ def live_in_validation(run: BuiltRun) -> Iterator[Finding]:
 
 
 def depends_on_batch_mates(run: BuiltRun) -> Iterator[Finding]:
-    """What a model makes of an image depends on the other images of its batch."""
+    """Finds outputs that depend on the other images of the batch."""
     if _apart(run, same_mates=True) > SAME:
         return
     apart = _apart(run, same_mates=False)
@@ -81,7 +81,7 @@ def depends_on_batch_mates(run: BuiltRun) -> Iterator[Finding]:
 
 
 def tiny_last_batch(run: BuiltRun) -> Iterator[Finding]:
-    """The last batch of an epoch is so small that a normalisation learns chance from it."""
+    """Finds a last batch of an epoch that is too small for the statistics of a normalisation."""
     size, count = run.settings.batch_size, run.count
     if count is None:
         return
@@ -111,7 +111,7 @@ def tiny_last_batch(run: BuiltRun) -> Iterator[Finding]:
 
 
 def _live(model: nn.Module) -> list[str]:
-    """What differs between training mode and evaluation mode, in words."""
+    """The differences between training mode and evaluation mode, in words."""
     dropped = Counter(
         m.p for _, m in leaves(model) if isinstance(m, nn.modules.dropout._DropoutNd) and m.p
     )
@@ -129,7 +129,7 @@ def _live(model: nn.Module) -> list[str]:
 
 
 def _losses(run: BuiltRun) -> tuple[float | None, float | None]:
-    """Least and greatest reconstruction loss of a batch in four passes as validations make them."""
+    """Least and greatest reconstruction loss of a batch in four validation passes."""
     if run.train is None:
         return None, None
     found = []
@@ -145,7 +145,7 @@ def _losses(run: BuiltRun) -> tuple[float | None, float | None]:
 
 
 def _images(run: BuiltRun) -> Tensor:
-    """Some images, or noise of their shape where none were read."""
+    """Some images, or noise of the same shape if none were read."""
     if run.train is not None:
         return run.batch()[0]
     shape = run.parts.train[0].dataset.shape
@@ -153,9 +153,9 @@ def _images(run: BuiltRun) -> Tensor:
 
 
 def _apart(run: BuiltRun, *, same_mates: bool) -> float:
-    """How far apart the outputs of the first image are in two passes, as a share of the spread.
+    """The difference between two outputs of the first image, as a share of the spread.
 
-    In evaluation mode, with equal or with other images beside it.
+    In evaluation mode, with the same or with other images in its batch.
     """
     model = copy.deepcopy(run.model).eval()
     images = _images(run)
@@ -170,14 +170,14 @@ def _apart(run: BuiltRun, *, same_mates: bool) -> float:
 
 
 def _values_per_image(run: BuiltRun) -> list[tuple[str, nn.modules.batchnorm._BatchNorm, int]]:
-    """Normalisations with running statistics, and the values a channel that one image gives."""
+    """Normalisations with running statistics, and the values per channel of one image."""
     model = copy.deepcopy(run.model).eval()
     found: list[tuple[str, nn.modules.batchnorm._BatchNorm, int]] = []
     hooks = []
     images = _images(run)
 
     def note(name: str, module: nn.modules.batchnorm._BatchNorm) -> None:
-        """Counts what the module is given."""
+        """Counts the inputs of the module."""
 
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             """One call of the norm."""
@@ -196,6 +196,6 @@ def _values_per_image(run: BuiltRun) -> list[tuple[str, nn.modules.batchnorm._Ba
 
 
 def _better(count: int, size: int) -> int:
-    """The batch size nearest to `size` whose last batch is large enough."""
+    """The batch size nearest to `size` with a large enough last batch."""
     others = sorted(range(max(2, size // 2), 2 * size), key=lambda near: abs(near - size))
     return next((n for n in others if (count % n or n) >= FEW_VALUES), size)

@@ -109,7 +109,7 @@ class Pool:
             return self.jobs
         needs, step = 0.0, max(1, len(specs) // SAMPLED)
         for spec in specs[::step]:
-            with contextlib.suppress(AelabError):  # its own failure, told when it is tried
+            with contextlib.suppress(AelabError):  # its own failure, reported when it is tried
                 needs = max(needs, self._rehearse([spec], to_train=False))
         each = BASE_MB + needs
         fitting = max(1, int(self._room_mb / each))

@@ -385,7 +385,7 @@ class Ray:
             return  # it had ended before
         if self._stop:
             followed.forget(name)
-            self._wait_for_save(placed)  # Ray tells of a cancelled task before it has ended
+            self._wait_for_save(placed)  # Ray reports a cancelled task before it has ended
             if images := self._saved(placed):
                 yield ev.RunInterrupted(name, images)
             return

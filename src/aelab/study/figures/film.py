@@ -65,7 +65,7 @@ def film(run: Run, kind: str = "webp", split: str = "heldout", count: int = SHOW
         count: images side by side.
 
     Raises:
-        UserError: unknown kind, or nothing stored.
+        UserError: unknown kind, or no stored pictures.
         MissingExtra: `mp4` without PyAV.
     """
     pictures = frames(run, split, count)

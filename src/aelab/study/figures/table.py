@@ -80,7 +80,7 @@ def find_figure(name: str) -> Figure:
     """A figure by name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no figure with this name.
     """
     if name not in FIGURES:
         raise UserError(

@@ -91,7 +91,7 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
 
 
 def _far_from_unit(key: str, images: Batches) -> str:
-    """`images of train_set reach 3e+30, pixels are numbers of 0..1`."""
+    """Text `images of train_set reach 3e+30, pixels are numbers of 0..1`; or empty."""
     pixels = images.pixels
     if not pixels.is_floating_point():
         return ""
@@ -103,7 +103,7 @@ def _far_from_unit(key: str, images: Batches) -> str:
 
 
 def _broken_images(key: str, images: Batches) -> str:
-    """`3 of 200 images of train_set hold numbers that are not finite, the first is image 17`."""
+    """Text `3 of 200 images of train_set hold numbers that are not finite, ...`; or empty."""
     pixels = images.pixels
     if not pixels.is_floating_point():
         return ""
@@ -163,7 +163,7 @@ def broken_tensors(member: SoloLearner) -> list[str]:
 
 
 def raised_learnrate(peak: float, images: int, settings: FitSettings) -> str:
-    """`the schedule raised the learning rate 250-fold ...`; empty where it did not rise much.
+    """Text `the schedule raised the learning rate 250-fold ...`; empty if it did not rise much.
 
     Args:
         peak: the highest learning rate.
@@ -196,12 +196,12 @@ def _origins(evidence: Evidence) -> tuple[Origin | None, Origin | None]:
 
 
 def origin_in_evaluation(evidence: Evidence) -> Origin | None:
-    """Where the model breaks in evaluation mode, as it is now."""
+    """The origin of non-finite numbers in evaluation mode with the present weights."""
     member, seen = evidence.state.learner.members[evidence.run], evidence.state.clock.images
     (objective, settings), evaluated = evidence.task, member.evaluated_model
 
     def held_out() -> Iterable[Batch]:
-        """Held-out batches, or the training batch where there are none."""
+        """Held-out batches, or the training batch if there are none."""
         images = evidence.held_out()
         if images is None:
             # As in a validation: the latent is its mean, except for a bound, which needs noise.

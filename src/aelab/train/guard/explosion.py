@@ -33,7 +33,7 @@ def exploded(
     terms: Mapping[str, float],
     factor: float = 1.0,
 ) -> str:
-    """The term that is too high, `l1 = 3.8e+27, 0.31 before training`; empty for sound terms.
+    """Text on the term that is too high, `l1 = 3.8e+27, 0.31 before training`; else empty.
 
     A model that starts as the identity or from trained weights has a loss near 0. So limits use
     at least the loss of a bad reconstruction (`objective.reconstructions`).
@@ -82,7 +82,7 @@ def look(state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, f
 def hopeless(
     state: State, run: int, objective: ObjectiveLike, goal: Horizon, *, is_over: bool
 ) -> str:
-    """Why a run has failed although all numbers are finite; empty where it has not.
+    """The reason why a run has failed although all numbers are finite; empty if it has not.
 
     Args:
         is_over: the run is at its end.

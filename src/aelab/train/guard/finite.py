@@ -21,7 +21,7 @@ def floating_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def tensor_words(kind: str, names: Sequence[str]) -> str:
-    """`a weight is not finite: 'a.weight', 'a.bias' and 3 more`."""
+    """Text `a weight is not finite: 'a.weight', 'a.bias' and 3 more`."""
     listed = ", ".join(f"'{name}'" for name in names[:MOST_NAMES])
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"{kind} is not finite: {listed}{more}"
@@ -46,5 +46,5 @@ def is_finite(values: object) -> bool:
 
 
 def value_words(values: object) -> str:
-    """`NaN` where there is one, else `infinity`."""
+    """The text `NaN` if there is one, else `infinity`."""
     return "NaN" if any(bool(t.isnan().any()) for t in tensors_in(values)) else "infinity"

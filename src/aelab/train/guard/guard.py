@@ -36,8 +36,8 @@ class Reading(NamedTuple):
     """The check of one run.
 
     Attributes:
-        means: of the loss and its terms since the last log, by name; empty where none were summed.
-        broken: what is not finite, in words; empty where all is finite.
+        means: means of the loss and its terms since the last log, by name; empty without batches.
+        broken: text on the numbers that are not finite; empty if all are finite.
     """
 
     means: dict[str, float]
@@ -103,50 +103,50 @@ class Guard:
         """The runs with losses or weights that are not finite, each with its error.
 
         Args:
-            readings: of this moment; None: read now, which waits for the device.
+            readings: the present readings; None: read now, which waits for the device.
         """
         readings = self.read() if readings is None else readings
         broken = {run: readings[run].broken or self._far_off(run, readings[run]) for run in runs}
         return {run: self._diverged(run, "training", what) for run, what in broken.items() if what}
 
     def _far_off(self, run: int, reading: Reading) -> str:
-        """What is finite and much too large; looked for where something is done about it."""
+        """Text on finite but far too large numbers; checked only if `on_nan` can react."""
         if not self.goes_on:
             return ""
         words = exploded(self.state, run, self.evidence[run].task.objective, reading.means)
         if words:
             return words
         slots = broken_slots(self.state.learner.members[run])
-        if slots:  # the weights stay as they are from now on
+        if slots:  # the weights would not change any more
             return tensor_words("a number of the optimiser", slots)
         tensors = self._watched(run)
         sizes = {name: tensor.numel() for name, tensor in tensors.items()}
         return self.state.ring.grown(norms_of(tensors), sizes)
 
     def _watched(self, run: int) -> dict[str, torch.Tensor]:
-        """Weights and buffers by name, empty ones left out."""
+        """Weights and buffers by name, without empty ones."""
         member = self.state.learner.members[run]
         found = [*member.model.named_parameters(), *member.watched_buffers()]
         return {name: tensor.detach() for name, tensor in found if tensor.numel()}
 
     def keep_due(self) -> bool:
-        """Whether the state of this moment is to be kept, should it be sound."""
+        """Whether the present state is to be kept, if it is sound."""
         clock = self.state.clock
         validated = clock.validated_at == clock.images
         return self.goes_on and self.state.ring.is_due(clock.batches, validated=validated)
 
     def keep(self) -> None:
-        """Keeps the state of this moment, which is known to be sound."""
+        """Keeps the present state, which is known to be sound."""
         clock, norms = self.state.clock, norms_of(self._watched(0))
         kept = Kept(clock.images, clock.batches, norms, self.state.snapshot())
         self.state.ring.add(kept)
 
     def mend(self, error: DivergedError) -> Mended:
-        """Goes back to a good state and changes what follows, as `on_nan` asks for.
+        """Goes back to a good state and changes the following steps, as `on_nan` says.
 
         Raises:
-            DivergedError: nothing is to be done, nothing can be done, or it was done too often;
-                with the same cause.
+            DivergedError: no reaction is set or possible, or there were too many; with the same
+                cause.
         """
         if not self.goes_on or not self.state.ring.states:
             raise error
@@ -170,13 +170,13 @@ class Guard:
         progress = self.state.progress[0]
         best = progress.best_loss, progress.best_images
         done = self._intervention(found, found_at)
-        # The best state is on the disk, and is not to be replaced by a worse one.
+        # The best state is on the disk and must not be replaced by a worse one.
         progress.best_loss, progress.best_images = best
         self.state.interventions.append(done)
         return Mended(self.state.clock.images, done, self._report(error, found, done))
 
     def _refused(self, found: Found) -> str:
-        """Why nothing can be done; empty where something can."""
+        """The reason why no reaction is possible; empty if one is."""
         done, policy = self.state.interventions, self.policy
         if len(done) >= policy.times:
             return f"on_nan: {policy.action} acted {len(done)} times already"
@@ -187,7 +187,7 @@ class Guard:
         return ""
 
     def _intervention(self, found: Found, found_at: int) -> Intervention:
-        """What is done; the training then stands at the state that it goes on from."""
+        """Restores the state to continue from, and returns the intervention."""
         state, policy, ring = self.state, self.policy, self.state.ring
         before = change_at(state.interventions, found_at)
         if policy.action == "skip":
@@ -205,7 +205,7 @@ class Guard:
     def _report(
         self, error: DivergedError, found: Found, done: Intervention | None
     ) -> dict[str, Any]:
-        """Everything that is known, as plain data for the page of an incident."""
+        """All facts as plain data for the page of an incident."""
         return {
             "noticed": error.message,
             "cause": found.short,
@@ -227,11 +227,11 @@ class Guard:
         return self._diverged(run, "validation", broken) if broken else None
 
     def out_of_hand(self, run: int, terms: dict[str, float]) -> str:
-        """The term of this validation that is far too high, or empty; see `explosion.look`."""
+        """Text on a far too high term of this validation, else empty; see `explosion.look`."""
         return look(self.state, run, self.evidence[run].task.objective, terms)
 
     def failed_by_far(self, run: int, what: str) -> DivergedError | None:
-        """The error of a validation that is out of hand, where something is done about it."""
+        """The error of a validation with a far too high loss, if `on_nan` can react."""
         return self._diverged(run, "validation", what) if what and self.goes_on else None
 
     def hopeless(self, run: int, *, is_over: bool) -> DivergedError | None:
@@ -291,6 +291,6 @@ class Guard:
 
 
 def non_finite_words(terms: dict[str, float]) -> str:
-    """`l1 = nan, loss = nan`; empty where all are finite."""
+    """Text `l1 = nan, loss = nan`; empty if all are finite."""
     bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
     return ", ".join(bad)

@@ -1,7 +1,8 @@
-"""Memory that does not suffice: a batch is computed in halves from then on, where that is the same.
+"""Computes batches in halves when memory does not suffice, if the result is the same.
 
-The effective batch stays: gradients of the parts add up to those of the batch, so only the last
-bits change. Where a model or a loss looks at a batch as a whole it would be another computation.
+The effective batch stays the same: the gradients of the parts add up to those of the batch, so only
+the last bits change. If a model or a loss depends on the batch as a whole, halves would compute
+something else.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def buffer_versions(model: nn.Module) -> list[int]:
-    """Counts how often each buffer was written; a batch that failed must not have written any."""
+    """How often each buffer was written; a failed batch must not have written any."""
     return [buffer._version for buffer in model.buffers()]
 
 
@@ -46,13 +47,13 @@ def halve(
     """Makes a learner compute smaller parts of a batch, after one did not fit.
 
     Args:
-        clock: before the batch.
+        clock: the clock before the batch.
         written: whether the failed pass has written buffers.
-        error: the lack of memory.
+        error: the out-of-memory error.
 
     Raises:
-        RunFailed: parts would be another computation; with what to do instead.
-        Exception: `error`, where smaller parts are impossible or would not help.
+        RunFailed: parts would compute something else; the hint says what to do instead.
+        Exception: `error`, if smaller parts are impossible or would not help.
     """
     size = len(batch[1])
     present = min(member.micro_batch or size, task.settings.micro_batch_size or size, size)
@@ -74,7 +75,7 @@ def halve(
 
 
 def _whole_batch(member: SoloLearner, task: Task, batch: Batch, images_seen: int) -> str:
-    """What looks at a batch as a whole; empty where a loss is that of each image alone."""
+    """Names what depends on the batch as a whole; empty if each image's loss is its own."""
     for name, module in member.model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             return f"'{name}' ({type(module).__name__}) takes statistics of the batch"
@@ -82,7 +83,7 @@ def _whole_batch(member: SoloLearner, task: Task, batch: Batch, images_seen: int
     dropouts = [m for m in member.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
 
     def total(part: slice) -> torch.Tensor:
-        """The losses of some images, without dropout."""
+        """Losses of some images, without dropout."""
         cut: Any = tuple(None if tensor is None else tensor[part] for tensor in batch)
         with torch.no_grad(), mode_of(member.model, training=True):
             for dropout in dropouts:
@@ -95,7 +96,7 @@ def _whole_batch(member: SoloLearner, task: Task, batch: Batch, images_seen: int
         alone = torch.cat([total(slice(n, n + 1)) for n in range(few)])
     except Exception as error:  # such as a norm that refuses a batch of one image
         if is_out_of_memory(error):
-            return ""  # then smaller parts do not fit either, and that is told
+            return ""  # smaller parts do not fit either, which is reported later
         return f"a batch of one image fails ({type(error).__name__})"
     if (together - alone).abs().max() <= _ALIKE * together.abs().max() + 1e-6:
         return ""

@@ -1,8 +1,8 @@
-"""What was done against numbers that ended, as plain data at image counts.
+"""Reactions to non-finite numbers (`on_nan`), as plain data at numbers of images.
 
 A checkpoint holds the list, so that a run which is stopped or killed later continues with the same
-changes, bit for bit. Random numbers are keyed by images seen: without a change the same failure
-would come again.
+changes, bit for bit. Random numbers depend on the number of images, so without a change the same
+failure would repeat.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 
 class Change(NamedTuple):
-    """What differs from the settings from some image on.
+    """Changes of the settings from some image on.
 
     Attributes:
-        factor: of the learning rate.
+        factor: factor of the learning rate.
         clip: the gradient's norm is clipped to this, unless the settings clip to less.
         float32: the model computes in float32.
     """
@@ -25,19 +25,20 @@ class Change(NamedTuple):
     float32: bool = False
 
 
-#: Nothing.
+#: No change.
 UNCHANGED = Change()
 
 
 class Intervention(NamedTuple):
-    """One thing that was done.
+    """One reaction.
 
     Attributes:
         action: `skip` or `rollback`.
-        images: seen before the batch that is left out, or in the state that training went back to.
-        found_at: images seen when the failure was noticed.
-        cause: in a few words, such as `'decoder.7' overflowed`.
-        change: in force from `images` on, all earlier ones included.
+        images: images before the batch that is left out, or of the state that training went back
+            to.
+        found_at: images when the failure was found.
+        cause: the cause in a few words, such as `'decoder.7' overflowed`.
+        change: the settings from `images` on, including all earlier changes.
     """
 
     action: str
@@ -51,19 +52,19 @@ class Intervention(NamedTuple):
         return {**self._asdict(), "change": self.change._asdict()}
 
     def words(self) -> str:
-        """`rolled back from 1,203,000 to 1,200,000 images: 'decoder.7' overflowed`."""
+        """Text `rolled back from 1,203,000 to 1,200,000 images: 'decoder.7' overflowed`."""
         if self.action == "skip":
             return f"left out the batch at {self.images:,} images: {self.cause}"
         return f"rolled back from {self.found_at:,} to {self.images:,} images: {self.cause}"
 
 
 def from_json(entries: Iterable[dict[str, Any]]) -> list[Intervention]:
-    """The inverse of `as_json`, of a list."""
+    """The inverse of `as_json`, for a list."""
     return [Intervention(**{**entry, "change": Change(**entry["change"])}) for entry in entries]
 
 
 def in_force(done: Iterable[Intervention]) -> list[Intervention]:
-    """Those that the present course of training has: going back further undoes later ones."""
+    """The reactions still valid: going back further cancels later ones."""
     kept: list[Intervention] = []
     for each in done:
         if each.action == "rollback":
@@ -73,22 +74,22 @@ def in_force(done: Iterable[Intervention]) -> list[Intervention]:
 
 
 def change_at(done: Sequence[Intervention], images: int) -> Change:
-    """What is in force for the batch that begins at so many images."""
+    """The change that applies to the batch starting at `images`."""
     changes = [e.change for e in in_force(done) if e.action == "rollback" and e.images <= images]
     return changes[-1] if changes else UNCHANGED
 
 
 def is_skipped(done: Sequence[Intervention], images: int) -> bool:
-    """Whether the batch that begins at so many images is left out."""
+    """Whether the batch starting at `images` is left out."""
     return any(each.action == "skip" and each.images == images for each in in_force(done))
 
 
 def summary(count: int, last: Intervention) -> str:
-    """`rolled back twice, the last time to 1,200,000 images: 'decoder.7' overflowed`.
+    """Text `rolled back twice, the last time to 1,200,000 images: 'decoder.7' overflowed`.
 
     Args:
-        count: of interventions so far.
-        last: the newest of them.
+        count: number of reactions so far.
+        last: the newest one.
     """
     times = {1: "once", 2: "twice"}.get(count, f"{count} times")
     comma = "" if count == 1 else ", the last time"

@@ -43,7 +43,7 @@ class Origin(NamedTuple):
     backward: bool = False
 
     def words(self) -> str:
-        """`'decoder.3' (Conv2d) gives infinity from finite input (convolution, ...)`."""
+        """Text `'decoder.3' (Conv2d) gives infinity from finite input (convolution, ...)`."""
         place = "the objective" if self.layer is None else _layer_words(self.layer, self.kind)
         detail = f"{self.operation} of numbers up to {self.largest:.3g}" if self.operation else ""
         if self.half:
@@ -55,7 +55,7 @@ class Origin(NamedTuple):
         return f"{place} gives {self.value} from {given}{told}"
 
     def short(self) -> str:
-        """`'decoder.7' overflowed`, `the gradient of 'decoder.7' became NaN`."""
+        """Text `'decoder.7' overflowed`, or `the gradient of 'decoder.7' became NaN`."""
         place = "the objective" if self.layer is None else f"'{self.layer}'"
         place = place if self.layer != "" else "the model's own code"
         end = "overflowed" if self.value == "infinity" else f"became {self.value}"
@@ -111,7 +111,7 @@ def find_in_step(
 ) -> Origin | None:
     """The origin in one step of training, forward and then backward; None: all is finite.
 
-    Mode and buffers are as before afterwards; the gradients are those of this batch alone.
+    Mode and buffers are restored; the gradients are those of this batch alone.
     """
     model.zero_grad(set_to_none=True)
     with mode_of(model, training=True), _Watch(model, backward=True) as watch:
@@ -173,7 +173,7 @@ class _Watch(TorchDispatchMode):
             self._layers.append((layer, type(module).__name__, value_words(output)))
         if self._backward:
             for tensor in tensors_in(output):
-                # An output is that of the innermost layer that made it: this one ends first.
+                # An output belongs to the innermost layer that made it, which ends first.
                 if tensor.requires_grad and id(tensor) not in self._hooked:
                     self._hooked.add(id(tensor))
                     tensor.register_hook(  # type: ignore[no-untyped-call]
@@ -210,7 +210,7 @@ class _Watch(TorchDispatchMode):
         return result
 
     def origin_of_gradient(self, parameter: str) -> Origin:
-        """What is to blame for a gradient that is not finite.
+        """The origin of a gradient that is not finite.
 
         Args:
             parameter: the first weight whose gradient is not.

@@ -1,6 +1,6 @@
-"""The steps from the latest good state to a failure, once more and slowly: which one broke, where.
+"""Repeats the steps from the latest good state to a failure, to find the step and the layer.
 
-Random numbers are keyed by images seen, so the steps are the same ones, bit for bit.
+Random numbers depend on the number of images, so the steps are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from aelab.train.guard.nonfinite import LARGEST_HALF, Origin, find_in_step, quie
 from aelab.train.guard.ring import Ring
 from aelab.train.learner import SoloLearner
 
-#: Layers and weights that are named.
+#: Most layers and weights that are named.
 MOST_NAMED = 5
-#: Numbers have grown much that are so many times as large as in the oldest kept state.
+#: Numbers count as grown if they are this many times as large as in the oldest kept state.
 GROWN_MUCH = 20.0
 #: The largest number of float32 and of bfloat16.
 LARGEST_FLOAT = 3.4028234663852886e38
@@ -32,16 +32,16 @@ LARGEST_FLOAT = 3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Found:
-    """What looking again gave.
+    """The result of the repetition.
 
     Attributes:
-        images: seen before the first step that broke; None: no step of training did.
+        images: images before the first failing step; None: no training step failed.
         short: the cause in a few words: `'decoder.7' overflowed`.
         words: the same with the operation and its numbers.
-        in_float64: what the same step gives in float64.
-        moved: what the kept states and the last one before the failure were, oldest first; plain
-            data for `incident.json`.
-        half: whether half precision was left by its largest number.
+        in_float64: text on the result of the same step in float64.
+        moved: measurements of the kept states and of the last one before the failure, oldest
+            first; plain data for `incident.json`.
+        half: whether the largest number of half precision was exceeded.
     """
 
     images: int | None
@@ -61,14 +61,14 @@ def look_again(
 ) -> Found:
     """Goes back to the newest state of the ring and repeats the steps to the failure.
 
-    The training stands anywhere afterwards; the caller restores a state.
+    Afterwards the training is in any state; the caller must restore one.
 
     Args:
-        evidence: of the run, at its failure.
-        ring: with at least one state.
-        repeat: makes the step that the clock stands at.
-        in_evaluation: where evaluation mode broke, if it did.
-        said: what was noticed, for a failure that no step shows.
+        evidence: evidence of the run at its failure.
+        ring: a ring with at least one state.
+        repeat: makes the next step.
+        in_evaluation: the origin in evaluation mode, if there is one.
+        said: the original message, for a failure that no step shows.
     """
     state, until = evidence.state, evidence.state.clock.images
     growth = _Growth(evidence, ring)
@@ -99,11 +99,11 @@ def look_again(
 
 
 def _is_sound(evidence: Evidence) -> bool:
-    """Losses since the last log, weights, buffers and the optimiser's memory are finite."""
+    """Whether losses since the last log, weights, buffers and optimiser states are finite."""
     window = evidence.state.window
     member = evidence.state.learner.members[evidence.run]
     sums = [] if window.sums is None else [window.sums]
-    # The norm of very large numbers is infinite too, so that one looks again.
+    # The norm of very large numbers is also infinite, so each tensor is checked then.
     weights = bool(member.finite().all()) or not broken_tensors(member)
     return is_finite(sums) and weights and not broken_slots(member)
 
@@ -111,7 +111,7 @@ def _is_sound(evidence: Evidence) -> bool:
 def _cause_of_step(
     evidence: Evidence, growth: _Growth, repeat: Callable[[], None]
 ) -> tuple[str, str, bool]:
-    """In a few words, in more, and whether half precision is to blame."""
+    """The cause in a few words, in more words, and whether half precision is the cause."""
     state, task = evidence.state, evidence.task
     member = state.learner.members[evidence.run]
     batch, before = evidence.training(), state.snapshot()
@@ -123,7 +123,7 @@ def _cause_of_step(
     if origin is not None:
         short = origin.short()
         if growth.words and (origin.layer is None or origin.value == "infinity"):
-            short = f"{growth.words}, until {short}"  # what overflows last need not be the cause
+            short = f"{growth.words}, until {short}"  # the last overflow need not be the cause
         return short, origin.words(), origin.half
     gradients = [p.grad.detach() for p in member.model.parameters() if p.grad is not None]
     largest = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
@@ -144,13 +144,13 @@ def _cause_of_step(
 
 
 class _Growth:
-    """Notes where numbers first grew much since the oldest kept state.
+    """Records where numbers first grew much since the oldest kept state.
 
-    What grows in one layer grows in all that follow: outputs in those after it, gradients in those
-    before it. So the layer is the first of those that grew much, or the last.
+    Growth in one layer spreads: for outputs to the layers after it, for gradients to those before
+    it. So the cause is the first layer that grew much, or for gradients the last.
 
     Attributes:
-        words: `'decoder.7' grew 31,000-fold`; empty until something did.
+        words: text `'decoder.7' grew 31,000-fold`; empty while nothing grew.
     """
 
     def __init__(self, evidence: Evidence, ring: Ring) -> None:
@@ -161,11 +161,11 @@ class _Growth:
     def _reaches(self) -> _Reaches | None:
         try:
             return _reaches(self._evidence)
-        except Exception:  # code of the user's that breaks on such numbers
+        except Exception:  # the user's code may fail on such numbers
             return None
 
     def look(self) -> None:
-        """Measures the state of now, unless something grew before; the state is put back."""
+        """Measures the present state, unless something grew before; restores the state."""
         if self.words or self._first is None:
             return
         present = self._evidence.state.snapshot()
@@ -185,7 +185,7 @@ class _Growth:
             return
 
 
-#: Of outputs in training, in evaluation, and of gradients: layer, and how many times as large.
+#: Texts for outputs in training, in evaluation, and for gradients: (layer, factor).
 _KINDS = ("'{}' grew {}-fold", "'{}' grew {}-fold in evaluation mode",
           "the gradient of '{}' grew {}-fold")  # fmt: skip
 _Reaches = tuple[dict[str, float], dict[str, float], dict[str, float]]
@@ -223,7 +223,7 @@ def _reaches(evidence: Evidence) -> _Reaches:
 
 
 class _Gradients:
-    """A hook on a layer that notes the largest gradient that it gives to its inputs and weights."""
+    """A hook on a layer that records the largest gradient of its inputs and weights."""
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name, self._module, self._reach = name, module, 0.0
@@ -238,7 +238,7 @@ class _Gradients:
         self._reach = max(self._reach, _reach(gradient))
 
     def largest(self) -> float:
-        """The largest of both, once the gradients are there."""
+        """The larger of both, after the backward pass."""
         own = [_reach(p.grad) for p in self._module.parameters() if p.grad is not None]
         return max([self._reach, *own])
 
@@ -248,7 +248,7 @@ def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _in_float64(evidence: Evidence) -> str:
-    """What the step gives with 53 bits and an exponent of 11; empty where it cannot be tried."""
+    """Text on the result of the step in float64; empty if it cannot be tried."""
     member, task = evidence.state.learner.members[evidence.run], evidence.task
     try:
         model = copy.deepcopy(member.model).double()
@@ -265,7 +265,7 @@ def _in_float64(evidence: Evidence) -> str:
         _, _, total = forward(model, objective, *batch, images_seen=evidence.state.clock.images)
         total.mean().backward()  # type: ignore[no-untyped-call]
         total = total.detach()
-    except Exception as error:  # a device without float64, or code of the user's that needs float32
+    except Exception as error:  # a device without float64, or user code that needs float32
         return f"the step could not be repeated in float64 ({type(error).__name__})"
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     if not is_finite([total, *gradients]):
@@ -278,7 +278,7 @@ def _in_float64(evidence: Evidence) -> str:
 
 
 def _moved(evidence: Evidence, ring: Ring, last: Any) -> list[dict[str, Any]]:
-    """What the kept states and the last one before the failure were, oldest first."""
+    """Measurements of the kept states and of the last one before the failure, oldest first."""
     state, rows = evidence.state, []
     snapshots = [kept.snapshot for kept in ring.states]
     if not any(last is snapshot for snapshot in snapshots):
@@ -292,7 +292,7 @@ def _moved(evidence: Evidence, ring: Ring, last: Any) -> list[dict[str, Any]]:
 
 
 def _measured(evidence: Evidence, largest: _Largest) -> dict[str, Any]:
-    """One state, measured on the batch that it would train on next."""
+    """Measurements of one state on its next training batch."""
     state = evidence.state
     member = state.learner.members[evidence.run]
     row: dict[str, Any] = {"images": state.clock.images, "learnrate": member.learnrate}
@@ -330,7 +330,7 @@ def _reach(tensor: Tensor) -> float:
 
 
 class _Largest:
-    """Notes, inside of `with`, the largest number that each layer gives."""
+    """Context manager: records the largest output of each layer."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -370,7 +370,7 @@ def named_growth(moved: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     first, last = moved[0]["weight_norms"], moved[-1]["weight_norms"]
 
     def ratio(name: str) -> float:
-        """How many times as large; NaN counts as more than anything."""
+        """The factor of growth; NaN counts as infinite."""
         grown = last[name] / (first.get(name, 0.0) + 1e-12)
         return float("inf") if grown != grown else float(grown)
 
@@ -379,9 +379,9 @@ def named_growth(moved: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
 
 
 def broken_slots(member: SoloLearner) -> list[str]:
-    """What the optimiser remembers that is not finite: squares overflow first of all.
+    """Text on non-finite optimiser states, in which squares overflow first.
 
-    Adam then divides by infinity: the weights stay as they are, and nothing else shows it.
+    Adam then divides by infinity: the weights stop changing, and nothing else shows it.
     """
     slots = dict(member.slots())
     bad = [name for name, norm in norms_of(slots).items() if not math.isfinite(norm)]
