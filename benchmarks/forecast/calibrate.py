@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("--curves", type=Path, default=CURVES)
     parser.add_argument("--fit", action="store_true", help="print the quantiles")
     parser.add_argument("--rivals", action="store_true", help="also the errors of other ways")
+    parser.add_argument("--every", type=int, default=1, help="rivals on every so many curves")
     given = parser.parse_args()
     curves = usable(json.loads(given.curves.read_text()))
     some = cases(curves)
@@ -64,7 +66,7 @@ def main() -> int:
         print(fitted(some))
     print_coverage(some)
     if given.rivals:
-        print_errors(some)
+        print_errors(some, given.every)
     return 0
 
 
@@ -154,7 +156,7 @@ def print_coverage(some: list[Case]) -> None:
         print(f"| {' | '.join(cells)} | {100 * np.median(widths[own]):.0f} % |")
 
 
-def print_errors(some: list[Case]) -> None:
+def print_errors(some: list[Case], every: int) -> None:
     """Median |error| of the end, in per cent, of ours and of rivals on the same curves."""
     ways = {
         "last value": rivals.last_value,
@@ -163,25 +165,29 @@ def print_errors(some: list[Case]) -> None:
         "Weibull": rivals.weibull,
         "eleven families, MCMC": lambda x, y, end: rivals.markov_chains(x, y, end)[0],
     }
-    heads = ["part seen", "aelab", "aelab, siblings", *ways]
+    heads = ["part seen", "n", "aelab", "aelab, siblings", *ways]
     print(f"\n| {' | '.join(heads)} |\n|{'--:|' * len(heads)}")
-    for share in SHARES:
-        own = [case for case in some if case.share == share]
-        cells = []
-        for siblings in (False, True):
-            chosen = [case for case in own if case.has_siblings == siblings]
-            errors = [abs(fc.forecast(c.known).loss / math.exp(c.level) - 1) for c in chosen]
-            cells.append(f"{100 * np.median(errors):.1f}")
+    order = {id(curve): n for n, curve in enumerate({id(c.curve): c.curve for c in some}.values())}
+    for share in SHARES[:4]:
+        own = [c for c in some if c.share == share and order[id(c.curve)] % every == 0]
         alone = [case for case in own if not case.has_siblings]
-        for way in ways.values():
+        helped = [case for case in own if case.has_siblings]
+        cells = [f"{100 * share:.0f} %", str(len(alone)), error(alone), error(helped)]
+        cells += [error(alone, way) for way in ways.values()]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def error(some: list[Case], way: Callable[..., float] | None = None) -> str:
+    """Median |error| in per cent; of ours where no other way is given."""
+    errors = []
+    for case in some:
+        if way is None:
+            told = fc.forecast(case.known).loss
+        else:
             with np.errstate(all="ignore"):
-                errors = [
-                    abs(way(c.known.images, np.exp(c.known.levels), c.known.end)
-                        / math.exp(c.level) - 1)
-                    for c in alone
-                ]  # fmt: skip
-            cells.append(f"{100 * np.median(errors):.1f}")
-        print(f"| {100 * share:.0f} % | " + " | ".join(cells) + " |")
+                told = way(case.known.images, np.exp(case.known.levels), case.known.end)
+        errors.append(abs(told / math.exp(case.level) - 1))
+    return f"{100 * np.nanmedian(errors):.1f}"
 
 
 if __name__ == "__main__":

@@ -66,6 +66,9 @@ class Outlook:
 
     def look(self, images: int, loss: float) -> Look:
         """The forecast after a validation, and the best finished loss."""
+        while self._seen.x and self._seen.x[-1] >= images:  # it was rolled back
+            self._seen.x.pop()
+            self._seen.y.pop()
         self._seen.x.append(images)
         self._seen.y.append(loss)
         self._find_finished()
