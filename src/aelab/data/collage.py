@@ -137,10 +137,12 @@ class Collage(RandomChange):
         columns = (lefts + torch.arange(width, device=device)).to(canvas.device, non_blocking=True)
         # which (B, 1, 1), rows (B, h, 1) and columns (B, 1, w) index together as (B, h, w).
         which = torch.arange(count, device=canvas.device).view(-1, 1, 1)
+        # (B, H, W, C): the channel last, so that one index addresses a whole pixel.
         flat = canvas.permute(0, 2, 3, 1)  # a view: what is written there is in the canvas
         patches = patches.permute(0, 2, 3, 1)
         seen = used.to(canvas.device, non_blocking=True).view(-1, 1, 1, 1)
         if self.black_is_alpha:
+            # (B, h, w, 1): false where all channels are black.
             seen = seen & (patches.sum(3, keepdim=True) > 0)
         flat[which, rows, columns] = torch.where(seen, patches, flat[which, rows, columns])
 

@@ -81,6 +81,7 @@ class Dataset(Operations, Description):
             # A model may be built on the meta device around this; pixels are real.
             with roots.entering(self._roots), torch.device("cpu"):
                 found = shared(key, self._read)
+            # Only after the reading succeeded: an error is raised again at the next call.
             MEMORY.put(key, found)
         return found
 

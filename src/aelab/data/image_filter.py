@@ -54,6 +54,7 @@ class ImageFilter:
         good = _within(images.flatten(1).mean(1), self.mean)
         good &= _within(images.flatten(1).std(1), self.std)
         good &= _within(images.flatten(2).std(2), self.channel_std).all(1)
+        # Compression is slow, so it runs only on images that pass the cheap tests above.
         measures: list[tuple[Bounds, Callable[[Tensor], Tensor]]] = [
             (self.blurred_ratio, lambda x: png_ratio(gaussian_blur(x, self.blur_pixels, 10.0))),
             (self.scaled_ratio, lambda x: png_ratio(resize(x, (16, 16)))),
@@ -94,6 +95,7 @@ def gaussian_blur(images: Tensor, side: int, sigma: float) -> Tensor:
     # Reflection cannot pad by more than the image has.
     side = min(side, 2 * min(images.shape[-2:]) - 1)
     offsets = torch.arange(side, dtype=images.dtype, device=images.device) - (side - 1) / 2
+    # (side,): the Gaussian is separable, one kernel serves both axes.
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = weights / weights.sum()
     # (N * C, 1, H, W): each channel is blurred alone. Rows, then columns: 2 k in place of k^2

@@ -304,6 +304,7 @@ def _of_brightness(images: Images, pixels: Tensor) -> dict[str, Any]:
         "channel_means": [float(v) for v in bytes_.float().mean((0, 2, 3)) / 255.0],
         "entropy_bits": float(-(shares * shares.log2()).sum()),
         "png_bits_per_pixel": float(png_ratio(sample).mean()) * 8 * images.shape[0],
+        # The median minimises the absolute error, the mean the squared one.
         "floor_l1": float((values - values.median(0).values).abs().mean()),
         "floor_l2": float((values - values.mean(0)).square().mean()),
     }
@@ -361,6 +362,7 @@ def evenly_spaced(pixels: Tensor, count: int, labels: Tensor | None = None) -> T
         return pixels
     if labels is not None:
         return pixels[show_order(len(pixels), labels)[:count].sort().values]
+    # Evenly spaced, not the first ones: sets are often sorted by class.
     return pixels[torch.linspace(0, len(pixels) - 1, count).round().long()]
 
 

@@ -101,6 +101,7 @@ class PerSample(Change):
         seconds, count = before.reading_seconds(), before.count()
         if seconds is None or count is None:
             return None
+        # About 30 microseconds for a call and a small tensor operation.
         return seconds + 3e-5 * count * len(self.functions)
 
     def is_bytes_after(self, before: Description) -> bool:
@@ -122,6 +123,7 @@ class PerSample(Change):
         self, shape: tuple[int, ...], dtype: torch.dtype, name: str
     ) -> tuple[int, ...]:
         """Runs the functions on a black item and returns the shape of the result."""
+        # The model may be built on the meta device; the functions need real values.
         with torch.device("cpu"), seeded(0):
             item = self.started(torch.zeros(shape, dtype=dtype))
             for function in self.functions:
@@ -200,6 +202,7 @@ class PerSample(Change):
                     batch = _whole(function, batch, before.name, start)
                 if plan.always and before.raw and not batch.is_floating_point():
                     batch = batch.float()  # random functions get raw values, not 0..1
+                # As uint8 where nothing is lost: a quarter of the memory of float32.
                 room.add(batch if self.raw_after(before) else to_bytes(batch))
             return room, state.drew()
 
@@ -220,6 +223,7 @@ def _as_augments(functions: tuple[Function, ...]) -> tuple[Augment, ...]:
         elif isinstance(function, Transform):
             made.append(Steps(function.batch, sets_range=function.range_after(UNIT) != UNIT))
         elif made and isinstance(made[-1], EachItem):
+            # Functions in a row share one pass over the images.
             made[-1] = EachItem((*made[-1].functions, function))
         else:
             made.append(EachItem((function,)))

@@ -109,6 +109,7 @@ class PixelRoom:
 
     def _make(self, item: torch.Size, dtype: torch.dtype) -> None:
         count = 0 if self._count is None else self._count
+        # Without a count it starts at 0 bytes and grows with `add`.
         size = count * math.prod(item) * dtype.itemsize
         self._buffer = self._private = None
         shelf = current_shelf()
@@ -143,6 +144,7 @@ class PixelRoom:
             with path.open("xb+") as file:
                 if hasattr(os, "posix_fallocate"):  # fails here if the disk is full
                     os.posix_fallocate(file.fileno(), 0, size)
+                # Also without `posix_fallocate`: a file must have its size before it can be mapped.
                 file.truncate(size)
                 memory = mmap.mmap(file.fileno(), size)
                 # The same pages again as a private mapping (copy on write): later writes into the
@@ -151,6 +153,7 @@ class PixelRoom:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+        # Both are views (n, C, H, W) of the same pages; no bytes are copied.
         self._all, self._private = (
             torch.frombuffer(one, dtype=dtype).view(-1, *item) for one in (memory, private)
         )
@@ -169,6 +172,7 @@ class PixelRoom:
         assert self._buffer is not None and self._all is not None
         item, dtype = self._all.shape[1:], self._all.dtype
         self._all = None  # no tensor may point into the buffer while it moves
+        # refcheck=False: a caller may still hold the old tensor, which it replaces by this one.
         self._buffer.resize(count * math.prod(item) * dtype.itemsize, refcheck=False)
         return _as_images(self._buffer, item, dtype)
 

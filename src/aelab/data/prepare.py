@@ -41,6 +41,7 @@ class ToShape(Change):
         between = self.normalize_between
         if between is not None:
             between = checked_range(between, "normalize_between")
+        # The dataclass is frozen, so checked values are set this way once.
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "interpolation", filter_name(self.interpolation))
         object.__setattr__(self, "normalize_between", between)
@@ -99,6 +100,7 @@ class ToShape(Change):
         room = PixelRoom(len(images), what)
         value_bytes = 4 if self.normalize_between else images.pixels.itemsize
         item_bytes = math.prod(change.shape) * value_bytes
+        # Parts of whole chunks, so that the result is the same, bit for bit, as in one go.
         multiple = change.whole_chunks(images.shape)
         for some in parts_of(len(images), item_bytes, multiple):
             room.add(change(images.pixels[some]))
@@ -260,8 +262,10 @@ def prepare(
 def normalize(pixels: Tensor, low: float, high: float) -> Tensor:
     """float32: maps each image's own range to low..high; a constant image becomes `low`."""
     values = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels.float()
+    # (N, 1, 1, 1): over all channels together, so that hues are kept.
     least = values.amin(dim=(1, 2, 3), keepdim=True)
     most = values.amax(dim=(1, 2, 3), keepdim=True)
+    # The clamp avoids 0 / 0 for constant images, whose numerator is 0.
     return (values - least) / (most - least).clamp(min=1e-12) * (high - low) + low
 
 

@@ -96,6 +96,7 @@ class Shuffle(Rows):
 
     def rows(self, count: int) -> Tensor:
         """All rows (count,) in the order of the seed."""
+        # A keyed generator: the order depends only on the seed and the size of the set.
         return torch.randperm(count, generator=keyed_generator(self.seed, "shuffle"))
 
 
@@ -167,6 +168,7 @@ def take_rows(images: Images, rows: slice | Tensor) -> Images:
     labels = images.labels[rows] if images.labels is not None else None
     provenance: Sequence[Provenance] = images.provenance
     if len(provenance) == 1:
+        # Of several sources the numbers of images are not known after a selection.
         provenance = [provenance[0]._replace(count=len(pixels))]
     return make_images(
         pixels,

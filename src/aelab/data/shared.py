@@ -78,6 +78,7 @@ def shared(fingerprint: str, read: Callable[[], Images]) -> Images:
         return read()
     from filelock import FileLock
 
+    # 32 digits are 128 bits: no two descriptions collide, and the name stays short.
     about = _shelves[-1] / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:32]}.set"
     lock = FileLock(about.with_suffix(".lock"))
     try:
@@ -98,6 +99,7 @@ def _found(about: Path) -> Images | None:
     try:
         images, dtype, shape = pickle.loads(about.read_bytes())
         assert isinstance(images, Images)
+        # Pickle is safe here: the folder is accessible to this user only.
         return replace(images, pixels=_mapped(_pixels_file(about, images), dtype, shape))
     except (OSError, EOFError, ValueError, pickle.UnpicklingError):
         return None

@@ -34,6 +34,7 @@ def content_keys(pixels: Tensor) -> list[str]:
         grey = composite_on_black(pixels)
     if grey.shape[1] == 3:
         grey = convert_channels(grey, 1)
+    # The four flips; the least key is the same for all of them.
     versions = [grey, grey.flip(3), grey.flip(2), grey.flip((2, 3))]
     columns = [[_key(image) for image in version.contiguous()] for version in versions]
     return [min(keys) for keys in zip(*columns, strict=True)]

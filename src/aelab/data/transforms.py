@@ -132,6 +132,7 @@ class Normalize(Transform):
 
     def batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) float -> the same shape, (images - mean) / std for each channel."""
+        # (C, 1, 1), or (1, 1, 1) for one number.
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
@@ -261,6 +262,8 @@ class RandomPerspective(RandomTransform):
         reach = (self.distortion_scale * (sizes // 2)).long()
         draws = torch.rand(count, 9, generator=generator, device=generator.device).cpu()
         # Whole pixels 0 .. reach, as torchvision draws them.
+        # (count, 4, 2): x and y of four corners. `minimum` because rand * (n + 1) may round up to n
+        # + 1.
         inwards = (draws[:, :8].view(count, 4, 2) * (reach + 1)).long().minimum(reach)
         # Corners (x, y) clockwise from the top left: (4, 2), against (count, 4, 2) of the moved
         # ones.
@@ -269,6 +272,7 @@ class RandomPerspective(RandomTransform):
         mode = filter_name(self.interpolation)
         moved = perspective(images, start.expand_as(end), end, mode, fill.expand(channels))
         chosen = (draws[:, 8] < self.p).to(images.device).view(-1, 1, 1, 1)
+        # Computed for all images and chosen here: cheaper than selecting rows on a GPU.
         return torch.where(chosen, moved, images)
 
 

@@ -44,6 +44,7 @@ def fit_pca(values: Tensor, size: int) -> PCA:
     """
     if values.ndim != 2 or len(values) < 2:
         raise ShapeError(f"PCA needs (N, P) values with N of at least 2, not {tuple(values.shape)}")
+    # Double precision, for the small eigenvalues.
     values = values.double()
     mean = values.mean(0)
     # The (P, P) covariance, not an SVD of the (N, P) data: here images outnumber pixels.
@@ -51,6 +52,7 @@ def fit_pca(values: Tensor, size: int) -> PCA:
     variance, vectors = torch.linalg.eigh(covariance)  # ascending; columns are eigenvectors
     size = min(size, len(values) - 1, values.shape[1])
     components = vectors.flip(1)[:, :size].T
+    # (D, 1): the weight of largest magnitude in each component.
     largest = components.gather(1, components.abs().argmax(1, keepdim=True))
     components = components * torch.where(largest < 0, -1.0, 1.0)
     return PCA(mean.float(), components.float(), variance.flip(0)[:size].clamp(min=0).float())
@@ -72,5 +74,6 @@ def pca_skill(subject: Subject) -> dict[str, float]:
     for name, error in (("l1", torch.abs), ("l2", torch.square)):
         floor, ours = error(linear - target).mean().item(), error(shown - target).mean().item()
         values[f"pca_{name}"] = floor
+        # A floor this small is rounding error: the code is as long as the image.
         values[f"skill_{name}"] = 1 - ours / floor if floor > 1e-9 else float("nan")
     return values

@@ -39,6 +39,7 @@ class FeatureNet(nn.Module):
             nn.Conv2d(32, 48, 3, stride=2, padding=1), nn.BatchNorm2d(48), nn.ReLU(),
             nn.Conv2d(48, 96, 3, stride=2, padding=1), nn.BatchNorm2d(96), nn.ReLU(),
         )  # fmt: skip
+        # 192 = 96 means and 96 maxima.
         self.embed = nn.Linear(192, FEATURES)
         self.classify = nn.Linear(FEATURES, classes)
 
@@ -77,6 +78,7 @@ class Trained(NamedTuple):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Features of images, (N, C, H, W), clamped to 0..1 -> (N, 64) float64."""
+        # 250 at a time bounds the memory of the convolutions.
         parts = [self.net.features(part.clamp(0, 1)) for part in torch.split(images, 250)]
         return torch.cat(parts).double()
 
@@ -104,6 +106,7 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
     classes = int(labels.max()) + 1 if labels is not None else 4
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
+        # A fixed seed: the same training images must always give the same net.
         torch.manual_seed(0)
         net = FeatureNet(train.shape[1], classes)
     _train(net, train, labels, images, generator)
@@ -120,6 +123,7 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
     chance = torch.bincount(wanted, minlength=classes).max().item() / len(wanted)
     digest = hashlib.sha256()
     for tensor in net.state_dict().values():
+        # The weights as bytes: two nets are the same only if every bit is.
         digest.update(tensor.contiguous().numpy().tobytes())
     task = "classes" if has_labels else "rotations"
     return Trained(net, task, accuracy, chance, digest.hexdigest())
@@ -162,4 +166,5 @@ def _task(
         return images, labels
     turns = torch.randint(4, (len(images),), generator=generator)
     turned = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])  # (4, B, C, H, W)
+    # (B, C, H, W): of each image the rotation that was drawn for it.
     return turned[turns, torch.arange(len(images))], turns

@@ -62,6 +62,7 @@ def error_by_frequency(reconstruction: Tensor, target: Tensor) -> FrequencyError
             "errors by frequency need two equal shapes (B, C, H, W), not "
             f"{tuple(reconstruction.shape)} and {tuple(target.shape)}"
         )
+    # Both (H * W,), in the order of `fft2` flattened row by row.
     ring, radius = _rings(target.shape[2], target.shape[3])
     ours, wanted = _spectrum(reconstruction), _spectrum(target)
     pixels = target.shape[2] * target.shape[3]
@@ -69,6 +70,7 @@ def error_by_frequency(reconstruction: Tensor, target: Tensor) -> FrequencyError
         "error": _power(ours - wanted),
         "target": _power(wanted),
         "reconstruction": _power(ours),
+        # The cross spectrum, real and imaginary part apart: bincount takes no complex weights.
         "real": (ours * wanted.conj()).real.mean((0, 1)),
         "imaginary": (ours * wanted.conj()).imag.mean((0, 1)),
     }
@@ -92,6 +94,7 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
     """The ring number and the radius of each frequency, both (H * W,)."""
     rows, columns = (torch.fft.fftfreq(size, dtype=torch.float64) for size in (height, width))
     radius = torch.hypot(rows[:, None], columns[None, :]).flatten()
+    # At least 1, so that ring 0 holds only the mean of the image.
     ring = (radius * min(height, width)).round().long().clamp(min=1)
     ring[0] = 0
     # In long narrow images some rings have no frequency; only the others are numbered.
@@ -100,6 +103,7 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def _spectrum(values: Tensor) -> Tensor:
     """The orthonormal spectrum, complex128 (B, C, H, W) on the CPU."""
+    # `ortho`: squares sum to those of the pixels (Parseval), without a factor of H * W.
     spectrum: Tensor = torch.fft.fft2(values.detach().cpu().double(), norm="ortho")
     return spectrum
 

@@ -99,10 +99,12 @@ def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
     Source: Kingma & Welling 2014, arXiv:1312.6114, equation 3.
     """
     observation = observation_of(subject)
+    # (N, ...) in nats -> (N, D).
     rate = subject.posterior.kl().flatten(1).float()
     total = torch.zeros(len(subject.images), dtype=torch.float64)
     for index in range(samples):
         latent, _ = _draw(subject, slice(None), index, "elbo")
+        # Sums of some thousand pixels and many samples: float32 would lose the last digits.
         total += observation.log_probability(subject.decode(latent), subject.images).double()
     distortion = -(total / samples).mean().item()
     rate_nats = rate.sum(1).double().mean().item()
@@ -140,6 +142,7 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
         # A running log-sum-exp: only (N,) numbers are kept, not (N, K).
         weights = torch.logaddexp(weights, likelihood.double() + log_ratio)
         bound += likelihood.double() + log_ratio
+    # ln (1/K sum) = logsumexp - ln K.
     values = weights - math.log(samples)
     spread = values.std().item() / math.sqrt(count) if count > 1 else math.nan
     mean = values.mean().item()
@@ -190,4 +193,5 @@ def _draw(subject: Subject, part: slice, index: int, purpose: str) -> tuple[Tens
 
 def _bits_per_dim(nats: float, subject: Subject, observation: Observation) -> float:
     dimensions = subject.images[0].numel()
+    # 8 bits: a density over 0..1 becomes one over 256 grey values.
     return -nats / (dimensions * math.log(2)) + (8.0 if observation.is_density else 0.0)

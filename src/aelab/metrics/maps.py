@@ -18,6 +18,7 @@ def same_place(codes: Tensor) -> bool:
     """Whether all (N, D) codes are one point, within the precision of float32."""
     values = codes.double()
     spread = (values - values.mean(0)).abs().amax() if values.numel() else torch.zeros(())
+    # 1e-7 is about half the relative precision of float32 (1.2e-7).
     return bool(spread <= 1e-7 * values.abs().amax()) if values.numel() else True
 
 
@@ -33,6 +34,7 @@ def pca_map(codes: Tensor) -> tuple[Tensor, tuple[float, float]]:
     values = codes.double() - codes.double().mean(0)
     pca = fit_pca(values, 2)
     found = len(pca.variance)
+    # Fewer than two components leave the other coordinates at 0.
     points[:, :found] = pca.project(values.float())
     shares = (pca.variance.double() / values.var(0).sum()).tolist()
     first, second = [*shares, 0.0][:2]

@@ -42,6 +42,7 @@ class Normal:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, D) latents."""
         noise = torch.randn(count, len(self.mean), generator=generator)
+        # z = mean + L noise, for rows: (count, D) @ L^T.
         return (self.mean + noise.double() @ self.factor.T).float()
 
     def log_density(self, latents: Tensor) -> Tensor:
@@ -84,6 +85,7 @@ class Mixture:
         self.weights = torch.from_numpy(mixture.weights_)
         factors = scale * torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
         means = mean + scale * torch.from_numpy(mixture.means_)
+        # Scaled back to the codes: scikit-learn fitted the standardised ones.
         self._parts = [Normal(*part) for part in zip(means, factors, strict=True)]
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -98,6 +100,7 @@ class Mixture:
     def log_density(self, latents: Tensor) -> Tensor:
         """(N, D) -> (N,) nats, float64."""
         parts = torch.stack([part.log_density(latents) for part in self._parts], 1)
+        # ln sum_k w_k p_k(x), (N, K) -> (N,).
         density: Tensor = torch.logsumexp(parts + self.weights.log(), 1)
         return density
 
@@ -187,6 +190,7 @@ class Flow(nn.Module):
             values = values[:, order]
             kept, changed = values[:, : self._half], values[:, self._half :]
             scale, shift = self._scale_and_shift(coupling, kept)
+            # Triangular Jacobian: its log determinant is minus the sum of the log scales.
             values = torch.cat([kept, (changed - shift) * torch.exp(-scale)], 1)
             determinant = determinant - scale.sum(1)
         return values, determinant
@@ -200,6 +204,7 @@ class Flow(nn.Module):
             kept, changed = values[:, : self._half], values[:, self._half :]
             scale, shift = self._scale_and_shift(coupling, kept)
             values = torch.cat([kept, changed * torch.exp(scale) + shift], 1)
+            # argsort of a permutation is its inverse.
             values = values[:, torch.argsort(order)]
         return values * self.std + self.mean
 
@@ -218,6 +223,7 @@ class Flow(nn.Module):
         # A single dimension has no other half: its coupling gets a constant.
         raw = coupling(kept if self._half else torch.ones(len(kept), 1))
         scale, shift = raw.chunk(2, dim=1)
+        # At most a factor of e^2 in each coupling, so that the flow stays invertible in float32.
         return 2 * torch.tanh(scale / 2), shift
 
 
@@ -238,6 +244,7 @@ def fit_flow(
     """
     values = _checked(latents)
     mean, std = values.double().mean(0), values.double().std(0)
+    # A lower bound of the spread, so that constant dimensions are not divided by 0.
     least = max(1e-3 * std.max().item(), 1e-7 * mean.abs().max().item(), 1e-9)
     flow = Flow(mean.float(), std.clamp(min=least).float(), generator, layers, hidden)
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.002)

@@ -76,11 +76,13 @@ def linear_probe_accuracy(
     mean, std = train.double().mean(0), train.double().std(0, correction=0)
     # Thresholds relative to the other dimensions and to rounding: codes may be tiny or far from 0.
     moves = std > torch.maximum(1e-6 * std.max(), 1e-7 * mean.abs())
+    # Constant dimensions become 0 instead of amplified rounding noise.
     scale = torch.where(moves, 1 / std, 0.0)
     inputs, held_out = (((values - mean) * scale).float() for values in (train, test))
     classes = int(torch.maximum(train_labels.max(), test_labels.max())) + 1
     weight = torch.zeros(classes, train.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
+    # The problem is convex and small: L-BFGS on all data needs no learning rate.
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

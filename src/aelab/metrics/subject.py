@@ -255,6 +255,7 @@ def need_finite(values: Tensor, what: str) -> None:
     Raises:
         ConfigError: some are not; the message has their number.
     """
+    # Counts rows, not single values: the message speaks of images.
     bad = int((~torch.isfinite(values)).flatten(1).any(1).sum())
     if bad:
         raise ConfigError(

@@ -160,6 +160,7 @@ def cut_tiles(
         (side - size) // step + 1
         for side, size, step in zip(sheet.shape[1:], tile, stride, strict=True)
     )
+    # Twice the tiles: overlapping windows are copied once, and then composited.
     refuse_too_large(
         2 * count * sheet.shape[0] * math.prod(tile),
         f"{path}: {count:,} tiles of {tile[0]}x{tile[1]}",
@@ -174,6 +175,7 @@ def _varied(rgba: Tensor, tiles: Tensor, *, black: bool) -> Tensor:
     """(N,) bool: tiles that are not of one colour."""
     # As the old reader: on black, a tile of one colour is empty, transparent or not.
     seen = tiles if black else torch.cat([over_colour(rgba, (0, 0, 0)), rgba[:, 3:]], 1)
+    # (N, C, H * W): a tile varies if any channel has two different values.
     flat = seen.flatten(2)
     return (flat.amax(2) != flat.amin(2)).any(1)
 

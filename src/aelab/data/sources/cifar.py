@@ -186,6 +186,7 @@ def _read_batch(name: str, content: bytes) -> tuple[Tensor, Tensor]:
         labels, pixels = _read_pickle(name, content)
     if int(labels.max()) >= len(LABELS):
         raise _damaged(name, f"a label {int(labels.max())}; possible: 0 to {len(LABELS) - 1}")
+    # (N, 3072) -> (N, 3, 32, 32): stored channel by channel, row by row.
     return pixels.reshape(-1, 3, 32, 32).contiguous(), labels
 
 

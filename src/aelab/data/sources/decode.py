@@ -295,6 +295,7 @@ def _to_eight_bit(values: Array, stored: _Stored, path: Path) -> Array:
                 f"floats are read as 0..1, and its values go from {low:g} to {high:g}",
                 "divide by the value of white (255 for bytes, 65535 for 16 bits), save it again",
             )
+        # + 0.5 and truncation round to the nearest.
         made = (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     else:
         made = (values.astype(np.int64) >> max(0, stored.bits - 8)).clip(0, 255).astype(np.uint8)
@@ -317,6 +318,7 @@ def _upright(values: Array, orientation: int) -> Array:
 def _with_alpha(values: _Values) -> Array:
     colour = np.broadcast_to(values.colour, (*values.colour.shape[:2], 3))
     alpha = np.full(colour.shape[:2], 255, np.uint8) if values.alpha is None else values.alpha
+    # (H, W, 4); invisible colours become black.
     return np.concatenate([np.where(alpha[..., None] > 0, colour, 0), alpha[..., None]], axis=2)
 
 

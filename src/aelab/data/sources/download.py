@@ -63,6 +63,7 @@ def _fetch_one(address: str, target: Path, sha256: str, packed: bool = False) ->
 
     pooch.get_logger().setLevel(logging.ERROR)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed only after the check: an interrupted download never looks complete.
     partial = target.with_name(target.name + ".partial")
     with contextlib.suppress(OSError):
         partial.unlink()

@@ -118,6 +118,7 @@ class _Walk:
                 self._leave_out(HIDDEN, path)
             elif is_link and not roots.allowed(path):
                 self._leave_out(OUTSIDE, path)
+            # Device and inode identify a folder under any name, so loops of links end here.
             elif (is_link or linked) and _identity(path) in self.known:
                 self._leave_out(TWICE, path)
             else:

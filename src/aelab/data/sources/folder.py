@@ -248,6 +248,7 @@ class Folder(FilesBelow):
 
     def _mapped(self, shape: Shape) -> _Read:
         """Maps a file of pixels in the cache into memory; writes it first if needed."""
+        # The fingerprint contains size and time of every file: a changed folder gets a new cache.
         key = hashlib.sha256(f"{self.fingerprint()} {shape}".encode()).hexdigest()[:24]
         target = roots.cache_folder() / "folders" / f"{key}.u8"
         record = target.with_suffix(".json")
@@ -362,6 +363,7 @@ def fit_picture(
     height, width = picture.shape[-2:]
     if fit == "stretch" or (height, width) == shape[1:]:
         return prepare(picture, shape, filter, alpha=True)
+    # The larger factor covers the whole shape, the smaller one fits inside it.
     pick = max if fit == "crop" else min
     factor = pick(shape[1] / height, shape[2] / width)
     size = max(1, round(height * factor)), max(1, round(width * factor))

@@ -101,6 +101,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int | None]]:
 def _header(path: Path, file: IO[bytes], dimensions: int | None) -> tuple[tuple[int, ...], bytes]:
     """The sizes and the bytes of the header; reads no further than that."""
     head = file.read(4)
+    # The fourth byte is the number of dimensions, each a big-endian uint32.
     head += file.read(4 * head[3]) if len(head) == 4 else b""
     return _sizes(path, head, dimensions), head
 

@@ -88,6 +88,7 @@ class Interleaved(Source):
         loaded = [part.load() for part in self.parts]
         first = loaded[0]
         if any((i.augment, i.shape) != (first.augment, first.shape) for i in loaded):
+            # Another seed for each set, so that equal sets get different random changes.
             loaded = [freeze_images(images, seed) for seed, images in enumerate(loaded)]
         ranges = {images.value_range for images in loaded}
         if len(ranges) > 1:

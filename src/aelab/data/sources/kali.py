@@ -172,6 +172,7 @@ class Kali(Source):
             if mapped:
                 refuse_full_disk(kept, math.prod(shape))
                 kept.parent.mkdir(parents=True, exist_ok=True)
+                # Written to the disk page by page: the set may be larger than the memory.
                 pixels = torch.from_numpy(np.memmap(partial, np.uint8, mode="w+", shape=shape))
             else:
                 pixels = torch.empty(shape, dtype=torch.uint8)

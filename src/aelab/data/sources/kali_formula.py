@@ -102,6 +102,7 @@ def draw_block(ranges: Ranges, seed: int, block: int, channels: int) -> Paramete
     uniform = torch.rand(BLOCK, 3 + 2 * dims + dims * channels, generator=generator)
     normal = torch.randn(BLOCK, dims, channels, generator=generator)
     low, high = ranges.offset
+    # The order of the columns of `uniform` is part of every seed and must not change.
     scale = uniform[:, 0] ** 3 * (ranges.scale[1] - ranges.scale[0]) + ranges.scale[0]
     span = low - high if ranges.legacy_offset else high - low
     modes = torch.tensor([MODES.index(mode) for mode in ranges.modes])
@@ -181,6 +182,7 @@ def _places(part: Parameters, size: tuple[int, int], shift: tuple[float, float])
     places[0] = across + shift[1]
     places[1] = along[:, None] + shift[0]
     places *= part.scale[:, None, None]
+    # (N, D) -> (D, N, 1, 1)
     places += part.offset.T[:, :, None, None]
     return places.flatten(2)
 
@@ -219,6 +221,7 @@ def _fold(p: Tensor, dot: Tensor) -> None:
     torch.mul(p[0], p[0], out=dot)
     for dim in range(1, p.shape[0]):
         dot.addcmul_(p[dim], p[dim])
+    # Avoids a division by 0; another value would change all images.
     dot += 1e-6
     p.abs_().div_(dot)
 

@@ -75,6 +75,8 @@ class Noise(Source):
         for start in range(0, self.size, _BLOCK):
             # Whole blocks are drawn: a smaller set is the beginning of a larger one.
             generator = keyed_generator(self.seed, "noise", start)
+            # One generator a block, keyed by its start: blocks do not depend on the size of the
+            # set.
             values = torch.randn(_BLOCK, *self.wanted, generator=generator)
             values = values[: self.size - start].mul_(self.std).add_(self.mean)
             if self.clamp01:

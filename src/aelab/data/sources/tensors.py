@@ -85,6 +85,7 @@ class Tensors(Source):
         first = self.tensors[0]
         if isinstance(first, Dataset):
             return f"tensors of {first.fingerprint()}"
+        # Hashed once: the fingerprint is asked for many times.
         self._key = self._key or " ".join(map(_tensor_key, self.tensors))
         return f"tensor {self._key}"
 
