@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -136,6 +137,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     }.items():  # fmt: skip
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return found
 
 
@@ -152,7 +154,7 @@ def test_a_run_whose_node_is_lost_goes_on_elsewhere_to_the_last_digit(
 ) -> None:
     only, cut, whole = "*seed-1", tmp_path / "cut", tmp_path / "whole"
     fake.fates = [RayError, None, OutOfMemoryError]
-    cluster = Cluster.of("head:6379", None, ["gpu=0.25 memory=1G", "tpu=2"])
+    cluster = Cluster.of("auto", None, ["gpu=0.25 memory=1G", "tpu=2"])
     events = list(lab.run(tiny, only=only, runs=cut, device="cpu", threads=1, ray=cluster))
     last = events[-1]
     assert isinstance(last, ev.MatrixFinished) and (last.finished, last.failed) == (2, 0)
@@ -220,6 +222,18 @@ def test_a_cluster_that_is_not_there_is_a_mistake_of_the_call(
     monkeypatch.setattr(fake, "init", nobody)
     with pytest.raises(UserError, match="no Ray cluster to attach to \\(--ray auto\\)"):
         list(lab.run(tiny, runs=tmp_path / "runs", device="cpu", ray=Cluster()))
+
+
+def test_an_address_where_nothing_answers_is_told_before_ray_tries_for_minutes(
+    tiny: Path, tmp_path: Path, fake: FakeRay
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--ray {address}\\): nothing answers there"):
+            cluster = Cluster(address)
+            list(lab.run(tiny, runs=tmp_path / "runs", device="cpu", ray=cluster))
+    assert not fake.begun
 
 
 def test_what_a_run_needs_is_checked() -> None:

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections import deque
@@ -33,6 +34,8 @@ from aelab.runs.checkpoints import Checkpoint
 
 #: Seconds between two looks at the files, and at whether the cluster can hold a run at all.
 LOOK_SECONDS, FIT_SECONDS = 1.0, 30.0
+#: Seconds in which the first machine of a cluster must answer.
+ANSWER_SECONDS = 10.0
 #: A run fails after this many losses in a row without a newer saved state.
 MOST_LOSSES = 3
 #: Seconds in which processes of a lost node must release a run, and between attempts to take it.
@@ -222,19 +225,19 @@ class Ray:
         self._ray, address = ray, self._cluster.address
         try:
             if not ray.is_initialized():
+                known = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+                _refuse_if_nothing_answers(known)
                 self._is_ours = True
                 local = {} if address != "local" else {"include_dashboard": False}
                 ray.init(
                     address=None if address == "local" and not os.environ.get("RAY_ADDRESS")
                     else address, log_to_driver=False, configure_logging=False, **local,
                 )  # fmt: skip
+        except UserError:
+            raise
         except Exception as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(
-                f"there is no Ray cluster to attach to (--ray {address}): {said[0]}",
-                hint="start one on its first machine with `ray start --head`, and type --ray "
-                "HOST:6379, or --ray local to try it on this machine alone",
-            ) from error
+            raise _no_cluster(address, said[0].partition(". ")[0]) from error
         finally:
             for number, handler in handlers.items():
                 with contextlib.suppress(ValueError, TypeError):  # another thread than the first
@@ -442,6 +445,28 @@ class Ray:
                 self._ray.cancel(reference, force=force)
         if force:
             self._active.clear()
+
+
+def _refuse_if_nothing_answers(address: str) -> None:
+    """Ray itself would try for minutes.
+
+    Raises:
+        UserError: nobody listens at `HOST:PORT`.
+    """
+    place = re.fullmatch(r"(?:ray://)?([^\s:/]+):(\d{1,5})", address)
+    if place:
+        try:
+            socket.create_connection((place[1], int(place[2])), timeout=ANSWER_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, f"nothing answers there ({error})") from error
+
+
+def _no_cluster(address: str, why: str) -> UserError:
+    return UserError(
+        f"there is no Ray cluster to attach to (--ray {address}): {why}",
+        hint="start one on its first machine with `ray start --head`, and type --ray HOST:6379, or "
+        "--ray local to try it on this machine alone",
+    )
 
 
 def _words_of(error: Exception | None) -> str:
