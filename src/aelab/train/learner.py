@@ -104,11 +104,11 @@ class SoloLearner:
         threads: CPU threads; the same number is needed to continue bit for bit.
         ema_since: for a model that grows: weight name -> step of its first gradient.
         ema_warms_up: whether the EMA decay rises to its final value; False in earlier versions.
-        micro_batch: images that are computed at once since memory did not suffice for more.
-        is_stepping: whether the optimiser's step has begun and not ended.
+        micro_batch: images computed at once after memory did not suffice for more; else None.
+        is_stepping: whether an optimiser step is in progress.
         change: differences from the settings after a failure; the loop sets it before each batch.
-        validation_batch: images that a validation computes at once, where the settings do not say;
-            None: not chosen yet; 0: as in training, as in earlier versions.
+        validation_batch: batch size of validations if the settings do not set it; None: not chosen
+            yet; 0: as in training, as in earlier versions.
         precision_open: whether `bfloat16` is still to be chosen by timing a step of each.
     """
 
@@ -141,7 +141,7 @@ class SoloLearner:
 
     @property
     def members(self) -> Sequence[SoloLearner]:
-        """Itself."""
+        """The learner itself, as the only member."""
         return (self,)
 
     def update(
@@ -174,7 +174,7 @@ class SoloLearner:
     def apply_gradients(self, settings: FitSettings, clock: Clock, size: int) -> None:
         """Clips gradients, steps the optimiser, clears gradients, and averages the weights.
 
-        Also calls `model.after_step()` where the model has it.
+        Also calls `model.after_step()` if the model has it.
 
          Args:
              clock: before the batch.
@@ -188,6 +188,7 @@ class SoloLearner:
             torch._foreach_mul_(gradients, settings.batch_size / images)
         clipping = settings.gradient_clipping
         if clipping is not None and clipping.value is not None:
+            # Single values first, then the norm of what is left.
             nn.utils.clip_grad_value_(parameters, clipping.value)
         if clipping is not None and clipping.norm is not None:
             nn.utils.clip_grad_norm_(parameters, clipping.norm)
@@ -199,6 +200,7 @@ class SoloLearner:
         number = clock.steps + 1  # of this step, from 1
         if self.ema is not None and self.ema_warms_up:
             self._note_late_weights(number)
+        # None instead of zeros: it saves a pass over memory, and unused weights get no step at all.
         self.optimizer.zero_grad(set_to_none=True)
         follow = getattr(self.model, "after_step", None)
         if follow is not None:
@@ -207,9 +209,9 @@ class SoloLearner:
             self._average(self.ema, settings.ema_decay, number)
 
     def _step(self) -> None:
-        """The optimiser's step, at a lower learning rate where one is in force.
+        """Makes the optimiser's step, at a lower learning rate after a failure (`change.factor`).
 
-        The groups keep the schedule's own: schedulers of torch make the next one of it.
+        The groups keep the schedule's rate, from which torch's schedulers compute the next one.
         """
         factor = self.change.factor
         if factor == 1.0:
@@ -231,7 +233,7 @@ class SoloLearner:
                 self.ema_since.setdefault(name, number)
 
     def _average(self, ema: nn.Module, decay: float, number: int) -> None:
-        """Updates the averaged weights, each with the decay for the steps it has been trained."""
+        """Updates the averaged weights, each with the decay for its number of trained steps."""
         if not self.ema_since:
             now = warmed_decay(decay, number) if self.ema_warms_up else decay
             _average_weights(ema, self.model, now, first=number == 1)
@@ -239,6 +241,7 @@ class SoloLearner:
         by_start: dict[int, set[str]] = {}
         for name, _ in self.model.named_parameters():
             by_start.setdefault(self.ema_since.get(name, 1), set()).add(name)
+        # Usually one group; several only while layers are added in training.
         for start, names in by_start.items():
             steps = number - start + 1
             some = names if len(by_start) > 1 else None
@@ -251,7 +254,7 @@ class SoloLearner:
         return [(name, buffer) for name, buffer in found if name not in self.unwatched]
 
     def slots(self) -> list[tuple[str, Tensor]]:
-        """What the optimiser remembers of each weight, such as averages of its gradients."""
+        """The optimiser's state of each weight, such as averages of its gradients."""
         names = self._trained_names()
         return [
             (f"{key} of {names[parameter]}", value)
@@ -271,6 +274,7 @@ class SoloLearner:
         """A copy of weights, averaged weights and optimiser state, in device memory."""
         return Snapshot(
             tensors=[tensor.detach().clone() for tensor in self._tensors()],
+            # Gradients belong to the state while batches are accumulated.
             gradients=[_copied(p.grad) for p in self.model.parameters()],
             optimizer=_copied(self.optimizer.state_dict()),
             schedule=copy.deepcopy(self.schedule.state_dict()),
@@ -327,6 +331,7 @@ class SoloLearner:
                     tensors[f"optimizer.{names[parameter]}/{key}"] = value
                 else:
                     scalars.setdefault(names[parameter], {})[key] = value
+        # Plain numbers go to JSON: readable, and no code runs when it is loaded.
         numbers: dict[str, Any] = {"device": self.device.type}
         numbers |= self._plain()
         numbers["optimizer_scalars"] = scalars
@@ -362,7 +367,7 @@ class SoloLearner:
             parameter.grad = None if stored is None else _laid_out_like(parameter, stored)
 
     def _use_layout(self, channels_last: bool) -> None:
-        """Uses the memory layout that the run began with: another one changes the last bits."""
+        """Uses the memory layout from the start of the run: another one changes the last bits."""
         if self.channels_last != channels_last:
             layout = torch.channels_last if channels_last else torch.contiguous_format
             for model in (self.model, self.ema):
@@ -445,7 +450,7 @@ def averages(settings: FitSettings) -> bool:
 
 
 def divisor(size: int, settings: FitSettings) -> int:
-    """The number that the summed losses of a batch are divided by before `backward`.
+    """The divisor of a batch's summed losses before `backward`.
 
     Accumulated gradients are sums over images divided by `batch_size`, which `apply_gradients`
     corrects to the mean over all images. Without accumulation they are the batch's mean at once.
@@ -454,7 +459,7 @@ def divisor(size: int, settings: FitSettings) -> int:
 
 
 def warmed_decay(decay: float, steps: int) -> float:
-    """The decay of averaged weights after so many steps: min(decay, (1 + steps) / (10 + steps)).
+    """The decay of averaged weights after `steps` steps: min(decay, (1 + steps) / (10 + steps)).
 
     With a constant decay d the initial weights keep the share d^steps: at 0.999 half after 700
     steps. With the warm-up the average covers about the latest tenth of the steps, and at most
@@ -470,15 +475,16 @@ def warmed_decay(decay: float, steps: int) -> float:
 def _average_weights(
     ema: nn.Module, model: nn.Module, decay: float, *, first: bool, names: set[str] | None = None
 ) -> None:
-    """ema = decay ema + (1 - decay) model. The first time, and for buffers always, a copy.
+    """Sets ema = decay ema + (1 - decay) model; copies at the first step, and buffers always.
 
     Equal to `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`.
 
     Args:
-        names: of the weights to average; None: all.
+        names: names of the weights to average; None: all.
     """
     kept: list[Tensor] = [p for n, p in ema.named_parameters() if names is None or n in names]
     present: list[Tensor] = [p for n, p in model.named_parameters() if names is None or n in names]
+    # One fused operation over all weights: a loop would launch one kernel for each.
     torch._foreach_lerp_(kept, present, 1.0 if first else 1.0 - decay)
     for averaged, buffer in zip(ema.buffers(), model.buffers(), strict=True):
         averaged.copy_(buffer)
@@ -542,6 +548,7 @@ def _averaged_copy(model: nn.Module) -> nn.Module:
 
 def _wants_channels_last(model: nn.Module) -> bool:
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    # NHWC only pays for convolutions.
     return any(isinstance(module, kinds) for module in model.modules())
 
 

@@ -110,7 +110,7 @@ def fit(
         )
 
     def make_step() -> None:
-        """The next step of all runs."""
+        """Makes the next step of all runs."""
         train_batch(state, tasks, sets.at(clock.epoch), draws, guard.before_batch)
 
     guard = Guard([evidence(run) for run in going], goal.end, make_step)
@@ -124,8 +124,8 @@ def fit(
             state.learner.retire(run)
             yield Failed(clock.images, error, run)
 
-    def told() -> Iterator[Event]:
-        """The events that are due at this image count; a run that is over leaves `going`."""
+    def due_events() -> Iterator[Event]:
+        """The events due at this image count; removes finished runs from `going`."""
         # Order: log, validate, look for failures, checkpoint, stop or finish, keep the state.
         is_over = all(finish_reason(state, run, tasks[run].settings) for run in going)
         if log_due(state, shared, final=is_over):
@@ -171,7 +171,7 @@ def fit(
     ):
         while True:
             try:
-                yield from told()
+                yield from due_events()
             except DivergedError as error:
                 yield guard.mend(error)
                 continue
@@ -180,6 +180,7 @@ def fit(
             started = time.perf_counter()
             parts, images = first.micro_batch, clock.images
             make_step()
+            # Training time only: validations and writing of files are not counted.
             clock.seconds += time.perf_counter() - started
             if first.micro_batch is not None and first.micro_batch != parts:
                 yield Halved(images, first.micro_batch)
@@ -230,12 +231,12 @@ def _tasks(
 def _with_validation_size(
     state: State, tasks: Sequence[Task], held_out: ScheduledSets
 ) -> list[Task]:
-    """The tasks with the size of batches that their validations have from the first to the last."""
+    """The tasks with the batch size of their validations, fixed for the whole run."""
     clock, sized = state.clock, []
     for member, task in zip(state.learner.members, tasks, strict=True):
         settings = task.settings
         if settings.validation_batch_size is None and held_out.is_augmented:
-            member.validation_batch = 0  # what is drawn for a batch follows its size
+            member.validation_batch = 0  # random changes depend on the batch size
         if settings.validation_batch_size is None and member.validation_batch is None:
             set_clock(member.evaluated_model, clock.images, clock.epoch)
             member.validation_batch = choose_validation_size(
@@ -286,8 +287,8 @@ def train_batch(
             except Exception as error:
                 if len(members) > 1 or not is_out_of_memory(error):
                     raise
-                lacking = error.with_traceback(None)  # which holds what the pass has computed
-            # Outside of `except`, where Python would hold the error.
+                lacking = error.with_traceback(None)  # its frames hold the tensors
+            # Outside of `except`, in which Python would keep the error and its tensors alive.
             changed = written != buffer_versions(members[0].model)
             halve(members[0], tasks[0], cut[0], clock, changed, lacking)
             draws[0].reseed_default(clock.images)
@@ -310,6 +311,7 @@ def step(
         ends_epoch: whether accumulated gradients are applied in any case.
     """
     clock, size = state.clock, len(batches[0][0])
+    # + 1: the clock counts this batch only after the update.
     due = clock.accumulated_batches + 1 >= tasks[0].settings.gradient_accumulation
     losses = state.learner.update(tasks, batches, clock, apply=due or ends_epoch)
     state.window.add(losses, size)
@@ -319,7 +321,7 @@ def step(
 def next_batch(
     state: State, run: int, task: Task, batches: Batches, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`training_batch`, and random numbers of the model's own as in that step."""
+    """`training_batch`, with torch's default generator seeded as in that step."""
     batch = training_batch(state, run, task, batches, draws)
     draws.reseed_default(state.clock.images)
     return batch
@@ -330,13 +332,16 @@ def training_batch(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The next batch by the clock: inputs and targets (B, C, H, W), and the model's noise."""
     settings, start, now = task.settings, state.clock.images_in_epoch, state.clock.images
+    # The last batch of an epoch may be smaller.
     part = slice(start, min(start + settings.batch_size, len(batches)))
     index = batches.order(settings.seed, state.clock.epoch)[part] if settings.shuffle else part
     target = batches.changed(index, draws, "augment", now)
     inputs = batches.transformed(target, settings.input_transforms, draws, "input", now)
     if settings.training_noise:
         inputs = inputs + settings.training_noise * draws.normal(inputs.shape, "training", now)
+        # Usually the target stays clean: a denoising autoencoder.
         target = inputs if settings.noise_in_target else target
+    # The loop draws the latent noise, so that it is keyed by images and can be repeated.
     shape = noise_shape_of(state.learner.members[run].model)
     noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
     return inputs, target, noise

@@ -21,7 +21,7 @@ from aelab.settings import Choice, as_choice
 from aelab.train.arguments import argument_errors, checked
 from aelab.train.horizon import Horizon
 
-#: Assumed images of a run that epochs end, until `plan` knows the sizes of its sets.
+#: Assumed images of a run that ends by epochs, until `plan` gets the sizes of its sets.
 UNKNOWN = 1_000_000
 
 
@@ -83,6 +83,7 @@ class ClosedForm:
         """Sets the learning rate of the parameter groups for this image count."""
         factor = self._factor(images)
         for group, base in zip(self._optimizer.param_groups, self._base, strict=True):
+            # From the base rate each time, not from the last one: no rounding errors add up.
             group["lr"] = base * factor
 
     def after_batch(self) -> None:
@@ -96,7 +97,7 @@ class ClosedForm:
         return {} if self._is_of_images else {"ends_with_run": True}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keeps the end of earlier versions: `max_images`, even where epochs end the run before."""
+        """Keeps the end of earlier versions: `max_images`, even if epochs end the run before."""
         self._is_of_images = self._max_images is not None and not state.get("ends_with_run")
 
 
@@ -105,7 +106,7 @@ class TorchSchedule:
 
     Args:
         make: makes the scheduler for a total number of steps.
-        steps: total steps as known now; 0 where the scheduler does not need them.
+        steps: total steps as known now; 0 if the scheduler does not need them.
     """
 
     def __init__(self, make: Callable[[int], Any], steps: int = 0) -> None:
@@ -116,6 +117,7 @@ class TorchSchedule:
 
     def plan(self, end: Horizon) -> None:
         """Remakes a scheduler that ends with its run, once the number of steps is known."""
+        # Schedulers are stepped from the optimiser's first step on, see `after_batch`.
         steps = max(1, end.batches - end.batches_to_first_step + 1)
         if self._steps and not self._is_begun and steps != self._steps:
             self._steps, self._scheduler = steps, self._make(steps)
@@ -124,7 +126,7 @@ class TorchSchedule:
         """Does nothing: torch's schedulers count batches, not images."""
 
     def after_batch(self) -> None:
-        """One step, unless the scheduler is at its end, after which OneCycleLR raises."""
+        """Steps the scheduler, unless it is at its end, after which OneCycleLR raises."""
         self._is_begun = True
         total = getattr(self._scheduler, "total_steps", None)
         at_end = total is not None and self._scheduler.last_epoch + 1 >= total
@@ -132,7 +134,7 @@ class TorchSchedule:
             self._scheduler.step()
 
     def after_validation(self, loss: float) -> None:
-        """One step of ReduceLROnPlateau."""
+        """Steps ReduceLROnPlateau."""
         if self._on_loss:
             self._scheduler.step(loss)
 
@@ -169,6 +171,7 @@ def make_schedule(
         base = float(optimizer.param_groups[0]["lr"])
         part = torch.optim.lr_scheduler.CosineAnnealingLR
         eta_min = _arguments_of(part, name, arguments, optional=("T_max",)).get("eta_min", 0.0)
+        # torch's `eta_min` is a learning rate, the closed form needs a factor.
         floor = eta_min / base if base else 0.0
         return ClosedForm(
             optimizer,
@@ -189,13 +192,14 @@ def make_schedule(
                 lambda steps: _torch_scheduler(
                     optimizer, name, {**arguments, "total_steps": steps}
                 ),
+                # Rounded up: the last, smaller batch is also a step.
                 steps=-(-horizon_of(images, name) // batch_size),
             )
     return TorchSchedule(lambda steps: _torch_scheduler(optimizer, name, arguments))
 
 
 def _torch_scheduler(optimizer: torch.optim.Optimizer, name: str, arguments: dict[str, Any]) -> Any:
-    """A scheduler of torch; the `schedulers` of a chained one are given by name too."""
+    """Makes a scheduler of torch; the `schedulers` of a chained one are also given by name."""
     part = TORCH_SCHEDULERS.get(name)
     if part is None:
         possible = {*SCHEDULES, *TORCH_SCHEDULERS}

@@ -66,6 +66,7 @@ class StackedLearner:
             if not summed.requires_grad:
                 raise without_gradient(self.members[0].model, values[0])
             (summed / divisor(size, settings)).backward()  # type: ignore[no-untyped-call]
+            # (K, 1 + T): the total and the T terms of each run.
             sums = torch.stack([sums_of(*pair) for pair in zip(values, totals, strict=True)])
             losses = Losses(list(values[0]), sums if losses is None else losses.sums + sums)
         assert losses is not None  # a batch has images
@@ -115,6 +116,7 @@ class StackedLearner:
             names[:] = values
             return torch.stack(list(values.values()))
 
+        # `randomness="error"`: random numbers inside vmap would not match those of a single run.
         in_dims = (0, 0, 0, None if noise is None else 0)
         each = torch.vmap(terms, in_dims, randomness="error")
         found = each({**parameters, **buffers}, inputs, target, noise)  # (K, T, B)
@@ -125,6 +127,7 @@ class StackedLearner:
                 hint=_ALONE,
             )
         values = [dict(zip(names, rows, strict=True)) for rows in found]
+        # Outside of vmap: weights of terms may differ between runs.
         totals = [
             task.objective.total(of_run, images_seen)
             for task, of_run in zip(tasks, values, strict=True)
@@ -134,8 +137,8 @@ class StackedLearner:
     def _stacked(self, kind: str) -> dict[str, Tensor]:
         """Each parameter or buffer of all runs, (K, ...); gradients reach those of live runs.
 
-        A run that has ended is computed with another run's weights. So the shapes of the products
-        stay, and with them the bits of the others; its own weights may be NaN.
+        A run that has ended is computed with another run's weights, because its own may be NaN.
+        The shapes of the products stay the same, and so do the bits of the other runs.
         """
         stand_in = self._live.index(True)
         tensors = [dict(getattr(member.model, kind)()) for member in self.members]
@@ -163,12 +166,12 @@ class StackedLearner:
         self._live = list(live)
 
     def retire(self, run: int) -> None:
-        """Ends a run: its weights stay as they are; the others continue with the same bits."""
+        """Ends a run: its weights stay unchanged, and the others continue with the same bits."""
         self._live[run] = False
 
 
 def refuse_unstackable(members: Sequence[SoloLearner]) -> None:
-    """Checks that one pass gives each model the result that it would have alone.
+    """Checks that one common pass gives each model the same result as a separate pass.
 
     Raises:
         ConfigError: with the reason.

@@ -1,6 +1,6 @@
 """The state of a training: learner, clock, and the progress of its runs.
 
-It holds no state of random generators: every draw is keyed by images seen.
+It holds no state of random generators: every draw is keyed by the number of images.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class State:
         window: losses since the last log.
         first_batch: names and (K, 1 + T) means of the first batch while they are still on the
             device; afterwards they are in `progress`.
-        interventions: what was done against numbers that ended, in order.
-        ring: the last good states, where `on_nan` may go back to them.
+        interventions: the reactions to non-finite numbers, in order.
+        ring: the last good states, if `on_nan` may go back to them.
     """
 
     learner: Learner
@@ -65,6 +65,7 @@ class State:
     def note_start(self) -> None:
         """Keeps the terms of the first batch, from the untrained model, on the device."""
         means = self.window.means()
+        # Only the first batch: its losses are those of the untrained model.
         if means is not None and self.clock.batches == 1:
             self.first_batch = self.window.names, means
 
@@ -90,7 +91,8 @@ class State:
         return tensors, numbers
 
     def _stored_ring(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-        """The last good states, as `stored` gives them: a run that continues can go back too."""
+        """The last good states in the form of `stored`: a continued run can also go back."""
+        # Each state is restored in turn to store it, then the present one again.
         present, ring, self.ring = self.snapshot(), self.ring, Ring()
         tensors: dict[str, Tensor] = {}
         entries = []
