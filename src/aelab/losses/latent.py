@@ -60,6 +60,7 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
 
     Source: the documents' `TrainAutoencoderSpecial`.
     """
+    # (B, ...) -> (B, D)
     latents = latent.reshape(latent.shape[0], -1)
     if latents.shape[1] == 0:
         raise ConfigError(
@@ -68,7 +69,9 @@ def feature_statistics(latent: Tensor, target_std: float = 0.5) -> Tensor:
         )
     value = latents.mean().abs()
     if latents.shape[0] > 1:
+        # A deviation over the batch needs at least two images.
         value = value + (target_std - latents.std(dim=0).mean()).abs()
+    # A view (B,): the mean over images is then the value itself.
     return value.expand(latents.shape[0])
 
 
@@ -96,6 +99,7 @@ def kl_term(
             "the term kl needs a latent with a divergence from its prior, and this model has none",
             hint="use VariationalAutoencoder, or take the term out of the objective",
         )
+    # (B, D), or (B, V) with one value for each categorical variable.
     kl = output.posterior.kl()
     if group_size != 1:
         dims = kl[0].numel()
@@ -173,6 +177,7 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
     latents = _numbers(output, "kl_sparse").flatten(1)
     if not 0 < target < 1:
         raise ConfigError(f"kl_sparse: target is {target}; it must lie between 0 and 1")
+    # (B, D)
     active = latents.sigmoid() if sigmoid else latents
     share = active.mean(0).clamp(1e-6, 1 - 1e-6)  # (D,)
     value = target * (math.log(target) - share.log())
@@ -257,4 +262,5 @@ def iwae_bound_term(output: Output) -> Tensor:
 
 
 def _divergence(kl: Tensor, reduction: Literal["sum", "mean"], free_bits_nats: float) -> Tensor:
+    # `clamp` has gradient 0 below the limit, which is what free bits mean.
     return per_image(kl.clamp(min=free_bits_nats) if free_bits_nats else kl, reduction)

@@ -37,6 +37,7 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.dropout = num_heads, dropout
         self.query = nn.Linear(num_hidden, num_hidden)
+        # One product for both; the queries may come from other tokens.
         self.key_value = nn.Linear(num_hidden, 2 * num_hidden)
         self.out = nn.Linear(num_hidden, num_hidden)
 
@@ -158,8 +159,10 @@ class Positions(nn.Module):
             near = did_you_mean(kind, ("sincos", "learned"))
             raise ConfigError(f"positions must be 'sincos' or 'learned', not {kind!r}{near}")
         if kind == "sincos":
+            # Not stored: it follows from the sizes.
             self.register_buffer("codes", sincos(rows, columns, num_hidden), persistent=False)
         else:
+            # Small at the start, as usual for learned codes (BERT, ViT): the content dominates.
             self.codes = nn.Parameter(0.02 * torch.randn(rows * columns, num_hidden))
 
     def forward(self) -> Tensor:
@@ -176,6 +179,7 @@ def sincos(rows: int, columns: int, num_hidden: int) -> Tensor:
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, once for each axis.
     """
     num = num_hidden // 4
+    # (num,): a quarter of the width each for sines and cosines of row and column.
     rates = 10_000.0 ** (-torch.arange(num) / max(1, num))
     down = (torch.arange(rows)[:, None] * rates).repeat_interleave(columns, 0)  # (N, num)
     right = (torch.arange(columns)[:, None] * rates).repeat(rows, 1)  # (N, num)

@@ -45,12 +45,14 @@ class Autoencoder(nn.Module):
         self.encoder = encoder
         self.bottleneck = bottleneck
         self.decoder = decoder
+        # The bottleneck adds its own terms, such as the commitment of a codebook.
         self.terms = (*terms, *getattr(bottleneck, "terms", ()))
         self.noise_shape: tuple[int, ...] | None = getattr(bottleneck, "noise_shape", None)
         self.codebooks: Mapping[str, int] = getattr(bottleneck, "codebooks", {})
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Images (B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""
+        # Noise comes from the caller, so that a run can be repeated bit for bit.
         latent, posterior = self.bottleneck(self.encoder(images), noise)
         return Output(self.decoder(latent), latent, posterior)
 
@@ -97,6 +99,7 @@ class EncoderDecoder(Autoencoder):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         if isinstance(encoder, VariationalEncoder):
+            # The variational encoder's two halves become parts of this model; nothing is copied.
             super().__init__(encoder.encoder, encoder.bottleneck, decoder)
         else:
             super().__init__(encoder, Identity(), decoder)

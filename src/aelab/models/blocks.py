@@ -86,6 +86,7 @@ class Conv2dBlock(nn.Module):
         self.bias, self.transpose, self.batch_norm = bias, transpose, batch_norm
         self.space_to_depth, self.dropout, self.cheap = space_to_depth, float(dropout), cheap
         self.act_last_layer: bool | Activation = act_last_layer
+        # A stride-s convolution maps s sizes to one; this choice inverts the largest of them.
         self.output_padding = [(stride - 1, stride - 1) for stride in self.stride]
         if output_shape is not None:
             self.output_padding = self._padding_for(output_shape)
@@ -182,6 +183,7 @@ class Conv2dBlock(nn.Module):
             if self.space_to_depth and not self.transpose:
                 layers.append(SpaceToDepth())
             if self.batch_norm and not is_last:
+                # After SpaceToDepth, so with four times the channels.
                 layers.append(nn.BatchNorm2d(self._width_after(index)))
             if self.dropout and not is_last:
                 layers.append(nn.Dropout2d(self.dropout))

@@ -82,6 +82,7 @@ class Gaussian(nn.Module):
             )
         mean = self.linear_mu(features)  # (B, D)
         log_std = self.linear_sigma(features)  # (B, D)
+        # ln(variance) = 2 ln(std)
         log_std = 0.5 * log_std if self.log_variance else log_std
         latent = mean if noise is None else mean + torch.exp(log_std) * noise
         return latent, GaussianPosterior(mean, log_std)
@@ -113,8 +114,10 @@ class GaussianMap(nn.Module):
         self.features_shape = (before, height, width)
         self.shape = (int(channels), height, width)
         self.noise_shape: tuple[int, ...] | None = (math.prod(self.shape),)
+        # 1x1 convolutions: the same linear layer at every pixel.
         self.linear_mu = nn.Conv2d(before, self.shape[0], 1)
         self.linear_sigma = nn.Conv2d(before, self.shape[0], 1)
+        # At the start the deviation is exp(log_std) everywhere, whatever the features are.
         nn.init.zeros_(self.linear_sigma.weight)
         nn.init.constant_(self.linear_sigma.bias, log_std)  # type: ignore[arg-type]
         self.flatten = FlattenPixels()

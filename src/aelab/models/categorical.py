@@ -59,6 +59,7 @@ class Categorical(nn.Module):
         self, features: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, CategoricalPosterior]:
         """Features (B, ...), normal noise (B, V K) or None -> latent (B, V K), log p (B, V, K)."""
+        # (B, ...) -> (B, num_features)
         features = features.reshape(features.shape[0], -1)
         if features.shape[1] != self.num_features:
             raise ShapeError(
@@ -66,10 +67,12 @@ class Categorical(nn.Module):
                 f"but {self.num_features} were declared",
                 hint=f"use {features.shape[1]} as num_features",
             )
+        # (B, V K) -> (B, V, K)
         logits = self.linear(features).view(-1, self.variables, self.classes)
         log_p = logits.log_softmax(-1)  # (B, V, K)
         if noise is None:
             return log_p.exp().flatten(1), CategoricalPosterior(log_p)
+        # The loop draws normal noise for every bottleneck; it is converted here.
         gumbel = gumbel_of(noise).view_as(log_p)
         latent = ((log_p + gumbel) / self.temperature).softmax(-1)  # (B, V, K)
         return latent.flatten(1), CategoricalPosterior(log_p)

@@ -69,6 +69,7 @@ class DecoderConv2d(nn.Module):
             space_to_depth=space_to_depth,
             output_shape=self.shape,
         )
+        # Computed backwards from the image, so that the output has exactly its size.
         self.encoded_shape = convolution.get_input_shape(self.shape)
         self.linear = nn.Linear(self.code_size, math.prod(self.encoded_shape))
         self.unflatten = UnflattenPixels(self.encoded_shape)

@@ -70,6 +70,7 @@ class EncoderConv2d(nn.Module):
         )
         self.encoded_shape = self.convolution.get_output_shape(self.shape)
         self.flatten = FlattenPixels()
+        # Most parameters are here if the last map is large; strides reduce it.
         self.linear = nn.Linear(math.prod(self.encoded_shape), self.code_size)
 
     def forward(self, images: Tensor) -> Tensor:

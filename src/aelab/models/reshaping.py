@@ -44,6 +44,7 @@ class FlattenPixels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H*W*C)."""
+        # In channels-last memory this is a view; in contiguous memory `reshape` copies.
         return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 
 
@@ -86,6 +87,7 @@ class SpaceToDepth(nn.Module):
         batch, channels, height, width = x.shape
         if height % 2 or width % 2:
             raise ShapeError(f"SpaceToDepth needs even sizes, not {shape_words((height, width))}")
+        # (B, C, H/2, row parity, W/2, column parity)
         x = x.reshape(batch, channels, height // 2, 2, width // 2, 2)
         x = x.permute(0, 5, 3, 1, 2, 4)  # (B, column parity, row parity, C, H/2, W/2)
         return x.reshape(batch, 4 * channels, height // 2, width // 2)

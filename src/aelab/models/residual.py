@@ -61,6 +61,7 @@ def make_per_image_norm(name: str | None, channels: int) -> nn.Module:
     if name is None or name == "none":
         return nn.Identity()
     if name == "group":
+        # The largest number of groups that divides the channels, of 16 channels or more each.
         groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
         return nn.GroupNorm(groups, channels)
     if name in ("layer", "rms"):
@@ -96,6 +97,7 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
         self.act = make_activation(act_fn, in_place=True) or nn.Identity()
         self.second = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
+        # The block starts as the identity: x + 0.
         nn.init.zeros_(self.second.weight)
         assert self.second.bias is not None
         nn.init.zeros_(self.second.bias)
@@ -132,7 +134,9 @@ class ModulatedBlock(ResidualBlock):
 
     def modulated(self, x: Tensor, latent: Tensor) -> Tensor:
         """(B, C, H, W) and (B, D) -> (B, C, H, W)."""
+        # (B, 2C) -> (B, 2C, 1, 1) -> twice (B, C, 1, 1)
         scale, shift = self.modulation(latent)[..., None, None].chunk(2, dim=1)
+        # 1 + scale: a zero latent leaves the normalised channels unchanged.
         normed = self.norm(x) * (1 + scale) + shift
         branch: Tensor = self.second(self.act(self.first(normed)))
         return x + branch
@@ -149,6 +153,7 @@ class Upsample(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
+        # Kernel 4 with stride 2 covers every pixel equally often: no checkerboard pattern.
         self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,6 +179,7 @@ def keep_variance(part: nn.Module) -> None:
     """
     for module in part.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
+            # weight[0].numel() is the fan-in; the factor 2 makes up for ReLU's zeros.
             nn.init.normal_(module.weight, std=math.sqrt(2 / module.weight[0].numel()))
         elif isinstance(module, nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=math.sqrt(1 / (4 * module.in_channels)))
@@ -194,6 +200,7 @@ def halved_sizes(shape: Sequence[int], num_halvings: int) -> list[tuple[int, int
     sizes = [(int(shape[-2]), int(shape[-1]))]
     for _ in range(num_halvings):
         height, width = sizes[-1]
+        # As a convolution of stride 2 with padding kernel // 2.
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes
 
@@ -313,6 +320,7 @@ class DecoderResidual(nn.Module):
         keep_variance(self)
         if last is None:
             assert isinstance(final, Upsample)
+            # After `keep_variance`, which would overwrite it.
             final.convolution.weight.data.mul_(UNBOUNDED_START)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -413,4 +421,5 @@ def _head(widths: Sequence[int], act_fn: Activation) -> nn.Sequential:
             nn.Linear(width_in, width_out),
             make_activation(act_fn, in_place=True) or nn.Identity(),
         ]
+    # Without the activation after the last linear layer.
     return nn.Sequential(*layers[:-1])
