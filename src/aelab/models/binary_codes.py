@@ -56,6 +56,7 @@ class _Signs(nn.Module):
         """Features (B, ...) -> latent of the same shape, index (B, n) and penalties (B,)."""
         vectors = self._before(to_vectors(features, self.dims, type(self).__name__).float())
         size = self._size()
+        # detach: the sign has no gradient; `straight_through` passes it on.
         bits = vectors.detach() > 0  # (B, n, dims), bool
         entries = torch.where(bits, size, -size)
         index = (bits * self.powers).sum(-1)  # (B, n)
@@ -64,6 +65,7 @@ class _Signs(nn.Module):
         logits = 4 * self.sharpness * size * vectors
         certain = _bernoulli_entropy(logits).sum(-1).mean(1)  # (B,) nats per vector
         share = logits.sigmoid().mean((0, 1))  # (dims,): use of each bit over the batch
+        # A sum over bits is the entropy of all entries only because the bits count as independent.
         varied = _entropy_of(share).sum()
         entropy = certain - self.diversity * varied
         commitment = (vectors - entries).square().mean((1, 2))
@@ -72,6 +74,7 @@ class _Signs(nn.Module):
 
     def lookup(self, index: Tensor) -> Tensor:
         """Index (B, n), 0..2^dims - 1 -> entries (B, n, dims)."""
+        # (B, n, dims): the binary digits of the index, the lowest first.
         bits = index[..., None] // self.powers % 2
         return (2.0 * bits - 1.0) * self._size()
 

@@ -47,6 +47,7 @@ def pixel_size(shape: tuple[int, int], region: Region) -> tuple[float, float]:
     Negative if the region is reversed; the filters are even functions, so this does no harm.
     """
     x0, y0, x1, y1 = region
+    # The region spans the pixel centres, so there are n - 1 steps between n pixels.
     return (x1 - x0) / max(shape[1] - 1, 1), (y1 - y0) / max(shape[0] - 1, 1)
 
 
@@ -71,7 +72,9 @@ def attenuation(frequencies: Tensor, size: tuple[float, float], anti_alias: Anti
         return torch.ones_like(frequencies[:, 0])
     angle = frequencies * frequencies.new_tensor(size)  # (K, 2) radians across one pixel
     if anti_alias == "box":
+        # torch.sinc(x) is sin(pi x) / (pi x): u = angle / 2.
         return torch.sinc(angle / (2 * math.pi)).prod(dim=1)
+    # exp(-w^2 variance / 2) with the variance size^2 / 12.
     return torch.exp(-angle.square().sum(dim=1) / 24)
 
 
@@ -229,6 +232,7 @@ def bilinear_weights(positions: Tensor, cells: tuple[int, int]) -> Tensor:
         centres = torch.arange(count, device=positions.device, dtype=positions.dtype)
         shares.append((1 - (place[:, None] - centres).abs()).clamp(min=0))  # (P, count), tents
     rows, columns = shares
+    # (P, rows, 1) * (P, 1, columns) -> (P, rows * columns), row by row.
     return (rows[:, :, None] * columns[:, None, :]).flatten(1)
 
 

@@ -1,4 +1,4 @@
-"""Posteriors richer than a Gaussian: its latent goes through invertible layers."""
+"""Normalising flows: invertible layers that make a Gaussian posterior more flexible."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from aelab.posteriors import FlowPosterior
 
 
 class FlowGaussian(nn.Module):
-    """A `Gaussian` bottleneck whose latent goes through invertible layers: a richer posterior.
+    """A `Gaussian` bottleneck followed by invertible layers: a more flexible posterior.
 
-    The divergence is taken at the latent that is drawn, by the term `sampled_kl`.
+    The divergence is estimated at the drawn latent, by the term `sampled_kl`.
 
     Args:
         num_features: of one image after flattening.
         latent_dims: D.
-        layers: of the flow, at least 1.
+        layers: number of layers of the flow, at least 1.
         kind: `planar`, `radial`, or `autoregressive` (inverse autoregressive flow, one hidden
-            layer of `hidden` units, the order of the dimensions turned after each layer).
-        hidden: units of an autoregressive layer.
-        kl_loss_weight: of the term `sampled_kl`; 0 leaves it out.
+            layer of `hidden` units; the dimensions are reversed before every second layer).
+        hidden: hidden units of an autoregressive layer.
+        kl_loss_weight: weight of the term `sampled_kl`; 0 leaves it out.
 
     Raises:
         ConfigError: another kind, or no layer.
@@ -73,13 +73,14 @@ class FlowGaussian(nn.Module):
         normal = torch.zeros_like(mean) if noise is None else noise
         log_q = (-0.5 * normal.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(1)  # (B,)
         for number, layer in enumerate(self.flow):
+            # Reversed before every second layer, so that a dimension also depends on later ones.
             latent, log_det = layer(latent.flip(1) if number % 2 else latent)
             log_q = log_q - log_det
         return latent, FlowPosterior(mean, log_std, latent, log_q)
 
 
 class _Planar(nn.Module):
-    """z + u tanh(w z + b), with u bent so that it can be inverted."""
+    """z + u tanh(w z + b), with u adjusted so that the layer is invertible."""
 
     def __init__(self, dims: int, hidden: int) -> None:
         super().__init__()
@@ -93,6 +94,7 @@ class _Planar(nn.Module):
         # w u >= -1 is needed; appendix A.1 of the paper
         u = self.u + (F.softplus(along) - 1 - along) * self.w / self.w.square().sum()
         active = torch.tanh(z @ self.w + self.b)  # (B,)
+        # The determinant of identity + u (h' w)^T is 1 + h' w.u: a rank-one update.
         slope = (1 - active.square()) * (self.w @ u)
         return z + active[:, None] * u, torch.log1p(slope)
 
@@ -119,7 +121,7 @@ class _Radial(nn.Module):
 
 
 class _Autoregressive(nn.Module):
-    """s z + (1 - s) m, with s and m of a dimension computed from those before it."""
+    """s z + (1 - s) m, with s and m of a dimension computed from the dimensions before it."""
 
     mask_in: Tensor
     mask_out: Tensor
@@ -137,6 +139,7 @@ class _Autoregressive(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) -> (B, D), and the logarithm of the determinant (B,)."""
         units = F.linear(z, self.first.weight * self.mask_in, self.first.bias).relu()
+        # (B, 2D): masked weights make the Jacobian triangular, so its determinant is a product.
         made = F.linear(units, self.second.weight * self.mask_out, self.second.bias)
         move, gate = made.chunk(2, 1)
         # + 1.5: the gate is nearly open at the start, as the paper advises

@@ -167,6 +167,7 @@ class ImageManifoldDecoder(nn.Module):
         is_own = self.has_image_norm and (self.training or self.statistics == "image")
         if is_own and not self.training and size != self.default_shape:
             return self.render(latent, size)
+        # A grid of pixels needs the same position code for every image.
         share = self._share(size)  # computed once for all images of the batch
         images = []
         for some in torch.split(latent, self._images_a_pass(latent, size)):
@@ -205,6 +206,7 @@ class ImageManifoldDecoder(nn.Module):
         images = []
         for some in torch.split(latent, self._images_a_pass(latent, default)):
             # First pass: statistics on the default grid. Second pass: render with them.
+            # Records the statistics of each layer while it computes them.
             own = Statistics("own")
             with torch.no_grad():
                 self._colours(some, share, own)
@@ -247,6 +249,7 @@ class ImageManifoldDecoder(nn.Module):
         start = 0
         for index, block in enumerate(self._blocks()):
             own = None
+            # One linear layer gives the gains and shifts of all blocks; each takes its columns.
             if modulation is not None:
                 own = modulation[:, start : start + block.num_modulations]  # this block's (B, ...)
                 start += block.num_modulations

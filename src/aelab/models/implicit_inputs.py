@@ -73,6 +73,7 @@ class PixelInputs(nn.Module):
         self.cells, self.positions = cells, positions
         num_latent = latent_dims if "concat" in mixing else 0
         num_grid = int(grid_channels) if "grid" in mixing else 0
+        # Columns of `linear`; unused parts have width 0, so `split` below always works.
         self.widths = [num_latent, positions.num_features, num_grid]
         self.linear = nn.Linear(sum(self.widths), num_hidden)
         self.activation = (
@@ -80,6 +81,7 @@ class PixelInputs(nn.Module):
         )
         self.grid: nn.Linear | None = None
         if num_grid:
+            # (B, D) -> (B, rows * columns * G), the coarse map of all cells.
             self.grid = nn.Linear(latent_dims, cells[0] * cells[1] * num_grid)
         self.upscale_pos: nn.Linear | None = None
         self.cross_atn: nn.MultiheadAttention | None = None
@@ -119,6 +121,7 @@ class PixelInputs(nn.Module):
         if self.grid is not None and share.cells is not None:
             features = self.grid(latent).view(len(latent), -1, self.widths[2])  # (B, cells, G)
             cells = features.transpose(0, 1).flatten(1)  # (cells, B*G)
+            # Bilinear interpolation as a matrix product: P x cells times cells x (B G).
             here = (share.cells @ cells).view(-1, len(latent), self.widths[2])  # (P, B, G)
             hidden = hidden + F.linear(here, of_grid)
         hidden = self.activation(hidden)
@@ -134,6 +137,7 @@ class PixelInputs(nn.Module):
             return latent
         size = latent.shape[1]
         weight, bias = self.cross_atn.in_proj_weight, self.cross_atn.in_proj_bias
+        # Rows 2D to 3D of torch's packed projection: query, key, value.
         value = F.linear(latent, weight[2 * size :], bias[2 * size :])
         answer: Tensor = self.cross_atn.out_proj(value)
         return answer

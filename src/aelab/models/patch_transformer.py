@@ -202,6 +202,7 @@ class _Flattened(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, hidden) -> (B, D)."""
+        # (B, N, hidden) -> (B, N * hidden)
         features: Tensor = self.linear(tokens.flatten(1))
         return features
 
@@ -233,6 +234,7 @@ class _Summarised(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, hidden) -> (B, D)."""
+        # (S, hidden) -> (B, S, hidden), a view.
         queries = self.queries.expand(len(tokens), -1, -1)
         features: Tensor = self.linear(self.attention(queries, tokens).flatten(1))
         return features
@@ -249,6 +251,7 @@ class _Mixed(nn.Module):
         super().__init__()
         self.shape = (NUM_SUMMARIES, num_hidden)
         self.linear = nn.Linear(code_size, NUM_SUMMARIES * num_hidden)
+        # Divided by sqrt(S), so that a mixture of S tokens keeps their variance.
         self.mix = nn.Parameter(torch.randn(num_patches, NUM_SUMMARIES) / NUM_SUMMARIES**0.5)
         start_linear(self)
 

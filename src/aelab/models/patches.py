@@ -85,6 +85,7 @@ def patch_grid(
             hint=f"use stride={min(patch)}, or leave it out",
         )
     sizes = zip(shape[1:], patch, steps, strict=True)
+    # Rounded up, so that the last patch reaches the border or beyond; padding fills the rest.
     rows, columns = (max(0, -(-(size - p) // step)) + 1 for size, p, step in sizes)
     return PatchGrid(shape, patch, steps, rows, columns)
 
@@ -129,6 +130,7 @@ class JoinPatches(nn.Module):
         self.linear = nn.Linear(num_hidden, grid.patch_numbers)
         down = _cover(grid.rows, grid.patch[0], grid.stride[0])
         right = _cover(grid.columns, grid.patch[1], grid.stride[1])
+        # The number of patches over a pixel is the product of those over its row and its column.
         share = 1 / (down.view(1, 1, -1, 1) * right.view(1, 1, 1, -1))
         self.register_buffer("share", share, persistent=False)
 

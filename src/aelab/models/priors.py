@@ -17,15 +17,15 @@ from aelab.types import Output, TermSpec
 
 
 class MixturePrior(nn.Module):
-    """A `Gaussian` bottleneck whose prior is a mixture of learned Gaussians.
+    """A `Gaussian` bottleneck with a mixture of learned Gaussians as prior.
 
-    The divergence has no closed form: the term `sampled_kl` takes it at the latent that is drawn.
+    The divergence has no closed form: the term `sampled_kl` estimates it at the drawn latent.
 
     Args:
         num_features: of one image after flattening.
         latent_dims: D.
         components: K, at least 1.
-        kl_loss_weight: of the term `sampled_kl`; 0 leaves it out.
+        kl_loss_weight: weight of the term `sampled_kl`; 0 leaves it out.
 
     Attributes:
         prior_mean, prior_log_std: (K, D).
@@ -72,15 +72,15 @@ class MixturePrior(nn.Module):
 
 
 class VampPriorAutoencoder(Autoencoder):
-    """A variational autoencoder whose prior is the mean of the posteriors of learned pseudo-images.
+    """A variational autoencoder with the mean posterior of learned pseudo-images as prior.
 
     Args:
         encoder: a `VariationalEncoder` with a `Gaussian` bottleneck.
         decoder: latent to images.
         shape: (C, H, W) of the images.
-        components: K, pseudo-images.
+        components: K, number of pseudo-images.
         reconstruction_loss: name of the reconstruction; sums of nats make the total a bound.
-        kl_loss_weight: of the term `sampled_kl`.
+        kl_loss_weight: weight of the term `sampled_kl`.
 
     Attributes:
         pseudo_images: (K, C, H, W) before the sigmoid.
@@ -122,8 +122,10 @@ class VampPriorAutoencoder(Autoencoder):
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """(B, C, H, W) in 0..1, noise (B, D) or None -> images, latent, posterior with prior."""
         latent, (mean, log_std) = self.bottleneck(self.encoder(images), noise)
+        # The sigmoid keeps the learned images in 0..1, the range of the encoder's inputs.
         pseudo = self.pseudo_images.sigmoid()
         _, (prior_mean, prior_log_std) = self.bottleneck(self.encoder(pseudo), None)
+        # Equal weights 1 / K, as in the paper.
         logits = prior_mean.new_zeros(len(prior_mean))
         posterior = with_mixture(mean, log_std, latent, prior_mean, prior_log_std, logits)
         return Output(self.decoder(latent), latent, posterior)
@@ -150,5 +152,5 @@ def with_mixture(
 
 
 def sampled_kl_terms(weight: float) -> tuple[TermSpec, ...]:
-    """The term `sampled_kl`; none for weight 0."""
+    """The term `sampled_kl` with a weight; no term for weight 0."""
     return (TermSpec("sampled_kl", "sampled_kl", float(weight)),) if weight else ()
