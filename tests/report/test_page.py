@@ -22,6 +22,7 @@ from PIL import Image
 
 from aelab.errors import UserError
 from aelab.report import contents, gallery, page
+from aelab.runs.ledger import read_rows
 from aelab.runs.record import Run
 
 Make = Callable[..., list[Run]]
@@ -272,6 +273,32 @@ def test_36_long_runs_stay_small(make_runs: Make, monkeypatch: pytest.MonkeyPatc
     assert len(text) < 3_000_000
     lengths = [len(curves["train"]["loss"]) for curves in _data(Document(text))["curves"]]
     assert contents.FEWEST_POINTS <= min(lengths) <= max(lengths) <= contents.MOST_POINTS
+
+
+def test_a_page_reads_the_metrics_of_each_run_once(
+    make_runs: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = make_runs({"a": [1, 2, 3]}, images=20_000)
+    read: list[Path] = []
+
+    def counted(path: Path, *args: Any, **kwargs: Any) -> Any:
+        """Reads as before."""
+        read.append(path)
+        return read_rows(path, *args, **kwargs)
+
+    monkeypatch.setattr("aelab.runs.record.read_rows", counted)
+    page.page(runs, tmp_path / "report.html", now=NOW)
+    assert sorted(read) == sorted(run.path / "metrics.jsonl" for run in runs)
+    kept = len(read)
+    assert runs[0].metrics("validation") == read_rows(read[0], "validation")
+    assert len(read) == kept + 1  # afterwards each call reads the file as it is
+
+
+def test_curves_of_many_runs_are_thin() -> None:
+    rows = [{"split": "train", "images": n, "seconds": n, "loss": 1 / n} for n in range(1, 300)]
+    found = contents.curves([rows] * 2_000)
+    (length,) = {len(curve["train"]["loss"]) for curve in found}
+    assert contents.FEWEST_POINTS <= length <= 40
 
 
 def test_pictures_are_compressed_where_they_are_too_many(

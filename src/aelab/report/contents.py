@@ -26,7 +26,7 @@ from aelab.runs.files import read_json
 from aelab.runs.record import Run
 
 #: Most points of a curve, and least points if there are many runs.
-MOST_POINTS, FEWEST_POINTS = 1000, 120
+MOST_POINTS, FEWEST_POINTS = 1000, 24
 
 #: Most numbers in all curves together: about 1.3 MB of JSON.
 NUMBERS = 150_000

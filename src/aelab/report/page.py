@@ -24,7 +24,7 @@ from aelab.report.gallery import embedded_figures
 from aelab.report.incidents import INCIDENT_PAGE, incident_words
 from aelab.report.learning import learning
 from aelab.report.tables import OF_LOSS
-from aelab.runs.record import Run
+from aelab.runs.record import Run, metrics_kept
 
 
 def page(
@@ -54,14 +54,15 @@ def page(
         UserError: without any run.
         UserError: if the file cannot be written, or one is there that aelab did not make.
     """
-    html = render_page(
-        runs,
-        title=title,
-        now=now or moment(),
-        folder=path.parent,
-        explorers=explorers,
-        explorer_notes=explorer_notes,
-    )
+    with metrics_kept(runs):
+        html = render_page(
+            runs,
+            title=title,
+            now=now or moment(),
+            folder=path.parent,
+            explorers=explorers,
+            explorer_notes=explorer_notes,
+        )
     return write_output(path, html)
 
 

@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,22 @@ class HeldError(StoreError):
     """Another process is writing this run."""
 
 
+@contextlib.contextmanager
+def metrics_kept(runs: Iterable[Run]) -> Iterator[None]:
+    """Context manager: inside, each run parses its metrics once and keeps them.
+
+    For a page that needs them in several places; nobody may change the rows.
+    """
+    chosen = list(runs)
+    for run in chosen:
+        run._keeps_rows = True
+    try:
+        yield
+    finally:
+        for run in chosen:
+            run._keeps_rows, run._rows = False, None
+
+
 class Run:
     """One run directory. Readers need no lock; a writer holds `lock()` while it writes.
 
@@ -105,6 +121,8 @@ class Run:
         self._lease: Lease | None = None
         self._status: dict[str, Any] | None = None
         self._written_at = -1.0
+        self._keeps_rows = False
+        self._rows: list[dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
         return f"Run({self.folder!r})"
@@ -390,10 +408,16 @@ class Run:
         objective's terms. A torn last line and damaged lines are left out; `damage` lists the
         latter.
         """
+        if self._rows is not None:
+            return [row for row in self._rows if split is None or row.get("split") == split]
         damaged: list[str] = []
-        rows = read_rows(self.path / "metrics.jsonl", split, home=self.path, damaged=damaged)
+        wanted = None if self._keeps_rows else split
+        rows = read_rows(self.path / "metrics.jsonl", wanted, home=self.path, damaged=damaged)
         self._note_damage(*damaged)
-        return rows
+        if not self._keeps_rows:
+            return rows
+        self._rows = rows
+        return self.metrics(split)
 
     def history(self) -> pandas.DataFrame:
         """The rows of `metrics` as a data frame of pandas, a row a logged moment.
