@@ -54,11 +54,11 @@ def mmd_term(
     latents = _latents(output, "mmd")  # (B, D)
     prior = _prior(output, latents) * prior_std  # (B, D)
     count, dims = latents.shape
-    within = _squared_distances(latents, latents)
+    within = _squared_distances(latents, latents)  # (B, B), as the two below
     of_prior = _squared_distances(prior, prior)
     across = _squared_distances(latents, prior)
     total = latents.new_zeros(())
-    pairs = max(1, count * (count - 1))
+    pairs = max(1, count * (count - 1))  # ordered pairs of different images
     for width in widths:
         c = 2.0 * dims * prior_std**2 * width
         # The diagonal of `within` is k(x, x) = 1 for both kernels: it is left out of the mean.
@@ -94,6 +94,7 @@ def sliced_wasserstein_term(output: Output, projections: int = 50) -> Tensor:
     directions = directions / directions.norm(dim=0).clamp(min=1e-12)
     ours = (latents @ directions).sort(dim=0).values  # (B, P)
     theirs = (prior @ directions).sort(dim=0).values
+    # In one dimension the optimal transport matches the sorted values in order.
     value: Tensor = (ours - theirs).square().mean()
     return value.expand(len(latents))
 

@@ -271,7 +271,7 @@ def make_objective(
             hint="leave one out, or: loss_function: PerceptualLoss(model)",
         )
     if objective is not None:
-        specs = [_spec(name, wish, model_terms) for name, wish in objective.items()]
+        specs = [_spec(name, value, model_terms) for name, value in objective.items()]
     else:
         specs = list(model_terms)
         if not any(Term(spec).sees_images for spec in specs):
@@ -292,15 +292,17 @@ def make_objective(
     return result
 
 
-def _spec(name: str, wish: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
+def _spec(name: str, value: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
+    """The term for one entry of `objective`: a weight, or a mapping with weight and options."""
+    # A term that the model has too keeps the model's formula; the file changes its weight.
     same = next((term for term in model_terms if term.name == name), None)
     formula: str | Callable[..., Tensor] = same.formula if same is not None else name
-    if isinstance(wish, Mapping):
-        options = dict(wish)
+    if isinstance(value, Mapping):
+        options = dict(value)
         weight = options.pop("weight", 1.0)
         formula = options.pop("formula", formula)
     else:
-        options, weight = {}, wish
+        options, weight = {}, value
     if formula is name:
         find_formula(name)  # raises for an unknown name
     return TermSpec(name, formula, number(weight, f"{name}: weight"), options)

@@ -79,6 +79,7 @@ def ms_ssim(
     if scales not in range(1, len(SCALE_WEIGHTS) + 1):
         raise ConfigError(f"ms_ssim has scales from 1 to {len(SCALE_WEIGHTS)}, not {scales!r}")
     side = min(target.shape[2:])
+    # Every scale halves the side, and the window must still fit into the last one.
     used = max(1, min(scales, 1 + int(math.log2(max(1.0, side / window)))))
     weights = [weight / sum(SCALE_WEIGHTS[:used]) for weight in SCALE_WEIGHTS[:used]]
     ours, wanted = reconstruction, target
@@ -118,6 +119,7 @@ def gradient(
         are compared, not their absolute values).
     """
     images(reconstruction, target)
+    # A gradient is linear: that of the difference is the difference of the gradients.
     difference = reconstruction - target
     if kind == "sobel":
         slopes = _sobel(difference)

@@ -117,7 +117,7 @@ class GaussianMap(nn.Module):
         # 1x1 convolutions: the same linear layer at every pixel.
         self.linear_mu = nn.Conv2d(before, self.shape[0], 1)
         self.linear_sigma = nn.Conv2d(before, self.shape[0], 1)
-        # At the start the deviation is exp(log_std) everywhere, whatever the features are.
+        # At the start the deviation is exp(log_std) everywhere, for any features.
         nn.init.zeros_(self.linear_sigma.weight)
         nn.init.constant_(self.linear_sigma.bias, log_std)  # type: ignore[arg-type]
         self.flatten = FlattenPixels()

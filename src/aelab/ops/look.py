@@ -145,18 +145,18 @@ def input_findings(images: Images, name: str, changes: Sequence[Augment]) -> lis
         after = change(after, generator)
     if not isinstance(after, Tensor) or len(after) != len(before) or after.ndim != 4:
         shape = tuple(after.shape[1:]) if isinstance(after, Tensor) else type(after).__name__
-        told, way = f"images of {tuple(before.shape[1:])} become {shape}", "return one image each"
+        text, way = f"images of {tuple(before.shape[1:])} become {shape}", "return one image each"
     elif not bool(torch.isfinite(after).all()):
-        told, way = "they turn an image into NaN or infinity", "check divisions and logarithms"
+        text, way = "they turn an image into NaN or infinity", "check divisions and logarithms"
     elif float(after.abs().max()) > FAR * max(map(abs, (*limits(images.value_range), 1.0))):
-        told = f"they give values up to {float(after.abs().max()):.4g} for images in "
-        told, way = (
-            told + range_words(images.value_range),
+        text = f"they give values up to {float(after.abs().max()):.4g} for images in "
+        text, way = (
+            text + range_words(images.value_range),
             "images are given as 0..1, not as 0..255",
         )
     else:
         return []
-    return [Finding("problem", "input-transforms", f"{name}: {told}", way)]
+    return [Finding("problem", "input-transforms", f"{name}: {text}", way)]
 
 
 def findings_in_images(images: Images, name: str) -> list[Finding]:
@@ -324,7 +324,9 @@ def row_hashes(rows: Tensor) -> Tensor:
         flat = torch.nn.functional.pad(flat, (0, missing))
     numbers = flat.contiguous().view(torch.int64)
     generator = torch.Generator().manual_seed(2026)
+    # Odd factors are invertible mod 2^64: the product loses no bits of a word.
     factors = torch.randint(-(1 << 62), 1 << 62, (numbers.shape[1],), generator=generator) * 2 + 1
+    # A product mod 2^64 passes bits only upwards, so the shift first brings high bits down.
     mixed = numbers ^ (numbers >> 31)
     return (mixed * factors).sum(1)
 
@@ -519,18 +521,18 @@ def _after_changes(images: Images, name: str) -> list[Finding]:
 def _constant(images: Images, values: Values, name: str) -> list[Finding]:
     if values.first_bad is not None:
         return []
-    told = ""
+    text = ""
     if values.low == values.high:
-        told = f"every pixel of every image is {values.low:.4g}"
+        text = f"every pixel of every image is {values.low:.4g}"
     elif len(images) == 1:
-        told = "one image only"
+        text = "one image only"
     elif all_equal(images.pixels):
-        told = f"all {len(images):,} images are the same"
-    if not told:
+        text = f"all {len(images):,} images are the same"
+    if not text:
         return []
     return [
         Finding(
-            "note", "data-constant", f"{name}: {told}", "look at it with: aelab data NAME or PATH"
+            "note", "data-constant", f"{name}: {text}", "look at it with: aelab data NAME or PATH"
         )
     ]
 

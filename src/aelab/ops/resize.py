@@ -136,17 +136,18 @@ def _resized(
 
 
 def _chunk_planes(given: Sequence[int], made: Sequence[int]) -> int:
-    """How many planes are made at once."""
+    """Number of planes (H, W) that are resized together."""
     return max(1, _CHUNK_ELEMENTS // (max(given[0], made[0]) * max(given[1], made[1])))
 
 
 def whole_chunks(shape: tuple[int, ...], size: tuple[int, int]) -> int:
-    """How many images of `shape` (C, H, W) fill whole chunks of `resize`.
+    """The smallest number of images of `shape` (C, H, W) that fill whole chunks of `resize`.
 
-    A set that is cut behind a multiple of so many images and resized part by part is equal, bit
-    for bit, to the same set resized at once, floats included.
+    A set that is cut after a multiple of this number and resized part by part equals, bit for bit,
+    the set resized at once, floats included.
     """
     step = _chunk_planes(shape[1:], size)
+    # The smallest n for which n * C planes are a multiple of `step`.
     return step // math.gcd(step, shape[0])
 
 
@@ -251,7 +252,7 @@ def _product(left: Tensor, right: Tensor, low: float, high: float, whole: bool) 
         left, right = left.to(device), right.to(device)
     if not whole:
         return (left @ right).clamp_(low, high)
-    half = left.new_full((), 0.5)
+    half = left.new_full((), 0.5)  # adding 0.5 and rounding down, as Pillow's fixed point does
     return torch.addmm(half, left, right).floor_().clamp_(low, high)
 
 
@@ -280,11 +281,11 @@ def _weights(
     """Columns `first` to `last` of the (inner, outer) weight matrix; see `_shares`."""
     shape, support = _SHAPES[filter]
     scale = inner / outer
-    spread = max(scale, 1.0) if antialias else 1.0
+    spread = max(scale, 1.0) if antialias else 1.0  # a filter is widened only when shrinking
     reach = support * spread
     matrix = torch.zeros(inner, last - first, dtype=torch.float64)
     for column in range(first, last):
-        centre = (column + 0.5) * scale
+        centre = (column + 0.5) * scale  # in source pixels
         top = max(int(centre - reach + 0.5), 0)
         end = min(int(centre + reach + 0.5), inner)
         values = [shape((row - centre + 0.5) / spread) for row in range(top, end)]

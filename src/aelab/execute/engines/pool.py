@@ -185,7 +185,7 @@ class Pool:
                 match message:
                     case ("gone",) if speaker is worker:
                         raise RunFailed(f"a worker process cannot start: {speaker.last_words()}")
-                    case ("gone",):  # there may be no memory for so many
+                    case ("gone",):  # perhaps too little memory for this number of workers
                         self._workers.remove(speaker)
                         speaker.end(0)
                         self.jobs = max(1, self.jobs - 1)

@@ -44,8 +44,8 @@ FREED_SECONDS, AGAIN_SECONDS = 180.0, 5.0
 FAREWELL_SECONDS = 60.0
 #: Variables that a run reads, besides those of aelab.
 _VARIABLES = ("SOURCE_DATE_EPOCH", "NO_COLOR")
-#: No reports to Ray's makers, and no pages of a lost node's state among our lines: what has become
-#: of the runs is told by us.
+#: Settings of Ray: no usage reports to its makers, and no pages about a lost node between our
+#: lines, because this engine reports itself what became of the runs.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*"}
 _BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -448,10 +448,10 @@ class Ray:
 
 
 def _refuse_if_nothing_answers(address: str) -> None:
-    """Ray itself would try for minutes.
+    """Checks a cluster's address early; Ray itself would try for minutes.
 
     Raises:
-        UserError: nobody listens at `HOST:PORT`.
+        UserError: no process listens at `HOST:PORT`.
     """
     place = re.fullmatch(r"(?:ray://)?([^\s:/]+):(\d{1,5})", address)
     if place:
