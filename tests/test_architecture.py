@@ -68,7 +68,8 @@ MAY_IMPORT = {
     },
     "lab": {"assembly", "doctor", "execute", "study", "runs", "report", "data", "outputs"},
     "bridges": {"runs", "report"},
-    "cli": {"lab", "bridges", "_version", "config", "outputs", "doctor", "execute", "study"},
+    "ui": {"lab", "runs", "report", "study", "files"},
+    "cli": {"lab", "bridges", "ui", "_version", "config", "outputs", "doctor", "execute", "study"},
     "__init__": {"lab", "catalogue", "_version"},
     "__main__": {"cli"},
 }  # fmt: skip
@@ -93,6 +94,8 @@ LATE = {
     "filelock": "40 ms, most of it asyncio; only what trains takes locks",
     "av": "an extra: films",
     "pandas": "an extra: data frames",
+    "starlette": "an extra: the web page",
+    "uvicorn": "an extra: the web page",
     "pyarrow": "an extra: Parquet files",
     "pyfiglet": "an extra: FIGlet fonts",
     "ray": "an extra: Ray clusters",

@@ -22,7 +22,7 @@ OF_OPENED = {"render": "render", "ascii": "write", "encode": "encode",
              "reconstruct": "reconstruct", "neighbours": "neighbours", "sample": "sample",
              "interpolate": "interpolate"}  # fmt: skip
 #: Verbs that are neither: other people's viewers, the names of parts, and the file format itself.
-APART = {"bridge", "parts", "schema"}
+APART = {"bridge", "parts", "schema", "ui"}
 #: What every function takes besides.
 OF_LAB = ["runs", "data", "trust", "device"]
 

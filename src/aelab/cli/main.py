@@ -43,6 +43,7 @@ from aelab.cli.parts import parts
 from aelab.cli.progress import runs_text, show_progress
 from aelab.cli.render import ManySizes, render
 from aelab.cli.text import show
+from aelab.cli.ui import ui
 from aelab.cli.use import encode, interpolate, neighbours, reconstruct, sample
 from aelab.config import json_schema
 from aelab.config.document import scalar_value
@@ -486,6 +487,7 @@ app.command()(parts)
 app.command()(bridge)
 app.command()(figure)
 app.command()(show)
+app.command()(ui)
 for _use in (encode, reconstruct, neighbours, sample, interpolate):
     app.command()(_use)
 # Verbs of optional parts and packages: functions with the annotations of typer. They are imported

@@ -22,8 +22,10 @@ from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
 from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
+from aelab.study.explorer import explorer_of
 from aelab.study.figures.stored import draw_of_run, shown_of_run
 from aelab.study.inputs import Reading, inputs_of, through
+from aelab.study.looker import Looker
 from aelab.study.made import (
     numbered,
     path_between,
@@ -385,6 +387,14 @@ class OpenedRun:
             UserError: no such figure or option, or the run lacks what it needs.
         """
         return shown_of_run(name, self, options, limit)
+
+    def explorer(self, *, decoder: bool | None = None) -> dict[str, Any]:
+        """The latent space for a web page, as plain data; see `study.explorer.explorer_of`."""
+        return explorer_of(self, decoder=decoder)
+
+    def looker(self) -> Looker:
+        """What answers for a web page: a picture through the model, and latents decoded."""
+        return Looker(self)
 
     def _repr_html_(self) -> str:
         about = f"<p>state <b>{self.state}</b>, after {self.images:,} training images</p>"

@@ -1,0 +1,49 @@
+"""`aelab ui`."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aelab.cli.options import Data, Device, Only, Trust
+from aelab.cli.output import print_or_write
+from aelab.errors import MissingExtra
+from aelab.lab import Lab
+
+
+def ui(
+    runs: Annotated[Path, typer.Argument(help="Folder of the runs.", envvar="AELAB_RUNS")] = Path(
+        "runs"
+    ),
+    only: Only = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8080,
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; others than this machine need a token."),
+    ] = "127.0.0.1",
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+    data: Data = None,
+    trust: Trust = False,
+    device: Device = "cpu",
+) -> None:
+    """Show runs in a browser while they train: table, curves, pictures, latent spaces."""
+    try:
+        from aelab.ui.server import serve
+    except ImportError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise MissingExtra("aelab ui", str(error.name), "ui") from None
+
+    def ready(address: str) -> None:
+        print_or_write(f"{address}  (Ctrl-C ends it)", None)
+        if browser:
+            webbrowser.open(address)
+
+    serve(Lab(runs, data or (), trust, device), only=only, host=host, port=port, ready=ready)

@@ -1,0 +1,87 @@
+"""An opened run that is asked often: a picture through it, latents decoded, in milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from aelab.errors import UserError
+from aelab.medium import medium_of
+from aelab.metrics import flat
+from aelab.ops.value_range import from_unit, to_unit
+from aelab.study.inputs import unit_images
+from aelab.tensor_pictures import png
+
+if TYPE_CHECKING:
+    from aelab.study.opened import OpenedRun
+
+#: Held-out images among which the nearest is searched.
+AMONG = 2000
+
+
+class Looker:
+    """Answers for a web page; what is computed once is kept.
+
+    Args:
+        opened: the run.
+    """
+
+    def __init__(self, opened: OpenedRun) -> None:
+        self.opened = opened
+        self._subject = opened.subject(limit=AMONG)
+        self._codes = flat(self._subject.latents)
+
+    def look(self, picture: Path) -> dict[str, Any]:
+        """A picture encoded and decoded, and the held-out image with the nearest code.
+
+        Returns:
+            `given`, `reconstruction` and `nearest` as PNG bytes, `code`, `label` and `name` of
+            the nearest, `distance` of the two codes, `error` (mean squared), `milliseconds` of
+            encoding and decoding.
+
+        Raises:
+            DataError: it is no picture.
+        """
+        given = self.opened.inputs(picture)
+        unit = unit_images(given)
+        began = time.perf_counter()
+        code = self.opened.encode(from_unit(unit, self.opened.value_range))
+        made = to_unit(self.opened.decode(code).float().cpu(), self.opened.value_range)
+        spent = 1000 * (time.perf_counter() - began)
+        apart = (self._codes - flat(code.cpu())).square().sum(1).sqrt()
+        row = int(apart.argmin())
+        labels, names = self._subject.labels, self._subject.file_names
+        return {
+            "given": self._png(unit),
+            "reconstruction": self._png(made),
+            "nearest": self._png(self._subject.images[row : row + 1]),
+            "code": flat(code.cpu())[0].tolist(),
+            "label": "" if labels is None else self._subject.classes[int(labels[row])],
+            "name": names[row] if names else "",
+            "distance": float(apart[row]),
+            "error": float((made.clamp(0, 1) - unit).square().mean()),
+            "milliseconds": spent,
+        }
+
+    def decode(self, latent: Sequence[float]) -> bytes:
+        """One latent, flattened, as a PNG file.
+
+        Raises:
+            UserError: it has another length, or is not finite.
+        """
+        values = torch.tensor(list(latent), dtype=torch.float32)
+        if values.shape != self._codes.shape[1:] or not torch.isfinite(values).all():
+            raise UserError(f"a latent of this run has {self._codes.shape[1]} finite numbers")
+        shaped = values.view(1, *self._subject.latents.shape[1:])
+        made = self.opened.decode(shaped).float().cpu()
+        return self._png(to_unit(made, self.opened.value_range))
+
+    def _png(self, unit: Tensor) -> bytes:
+        picture = medium_of(self.opened.model).picture(unit.clamp(0, 1), checker=False)
+        return png(rearrange(picture, "1 c h w -> h w c"))
