@@ -239,7 +239,7 @@ def address(here: Lab) -> Iterator[str]:
 def test_a_browser_shows_table_and_curves(address: str, tmp_path: Path) -> None:
     told = subprocess.run(
         [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-         "--virtual-time-budget=4000", f"--user-data-dir={tmp_path / 'browser'}", f"{address}#still"],
+         "--virtual-time-budget=4000", f"--user-data-dir={tmp_path}", f"{address}#still"],
         capture_output=True, text=True, timeout=120,
     ).stdout  # fmt: skip
     assert "page/code-2" in told and "2 of 2 runs" in told
