@@ -193,7 +193,8 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         request = Request(scope)
         refused = self._refused(request)
 
@@ -206,9 +207,7 @@ class Guard:
                 ]
             await send(message)
 
-        if refused is not None:
-            return await refused(scope, receive, sent)
-        return await self.app(scope, receive, sent)
+        await (self.app if refused is None else refused)(scope, receive, sent)
 
     def _refused(self, request: Request) -> Response | None:
         if request.method not in ("GET", "HEAD") and not _same_origin(request):
