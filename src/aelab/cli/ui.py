@@ -35,11 +35,11 @@ def ui(
 ) -> None:
     """Show runs in a browser while they train: table, curves, pictures, latent spaces."""
     try:
-        from aelab.ui.server import serve
+        import starlette  # noqa: F401  # an extra: the web page
+        import uvicorn  # noqa: F401
     except ImportError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
         raise MissingExtra("aelab ui", str(error.name), "ui") from None
+    from aelab.ui.server import serve
 
     def ready(address: str) -> None:
         print_or_write(f"{address}  (Ctrl-C ends it)", None)
