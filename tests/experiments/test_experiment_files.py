@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def _ids(path: Path) -> str:
 
 
 def _shorter(path: Path) -> dict[str, object]:
-    return dict(SHORTER_TEXT if "ascii" in path.parts else SHORTER)
+    has_size = re.search(r"^  RES:", path.read_text("utf-8"), re.M)
+    return dict(SHORTER_TEXT if "ascii" in path.parts and has_size else SHORTER)
 
 
 def _first_and_last(path: Path) -> list[str]:
