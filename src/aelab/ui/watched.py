@@ -39,6 +39,8 @@ class Watched:
         self._runs: dict[str, Run] = {}
         self._stamps: dict[str, tuple[int, ...]] = {}
         self._rows: dict[str, dict[str, Any]] = {}
+        #: Folder -> what its files were, and thinned curves by term and clock.
+        self._curves: dict[str, tuple[tuple[int, ...], dict[Any, dict[str, Any]]]] = {}
         self._looked = -math.inf
 
     def changed(self) -> list[str]:
@@ -72,7 +74,7 @@ class Watched:
             return []
 
     def _forget(self, folder: str) -> None:
-        for kept in (self._runs, self._stamps, self._rows):
+        for kept in (self._runs, self._stamps, self._rows, self._curves):
             kept.pop(folder, None)
 
     def run(self, folder: str) -> Run:
@@ -111,18 +113,16 @@ class Watched:
         made: dict[str, Any] = {}
         terms: dict[str, None] = {"loss": None}
         for folder in folders:
-            rows = self.run(folder).metrics()
-            terms |= {key: None for row in rows for key in row if key not in _CLOCKS}
-            made[folder] = {}
-            for split in ("train", "validation"):
-                points = [
-                    (row[clock], row[term])
-                    for row in rows
-                    if row.get("split") == split and _finite(row.get(term))
-                    and _finite(row.get(clock))
-                ]  # fmt: skip
-                kept = thin([float(y) for _, y in points], POINTS)
-                made[folder][split] = [[points[i][place] for i in kept] for place in (0, 1)]
+            run, key = self.run(folder), (term, clock)
+            stamp = _stamp(run)
+            known = self._curves.get(folder)
+            if known is None or known[0] != stamp:
+                known = self._curves[folder] = (stamp, {})
+            if key not in known[1]:
+                known[1][key] = _curves(run.metrics(), term, clock)
+            found = known[1][key]
+            terms |= found["terms"]
+            made[folder] = found["curves"]
         return {"terms": list(terms), "curves": made}
 
     def moments(self, folder: str) -> dict[str, dict[str, Any]]:
@@ -170,6 +170,21 @@ def _stamp(run: Run) -> tuple[int, ...]:
         except OSError:
             made.append(0)
     return tuple(made)
+
+
+def _curves(rows: Sequence[dict[str, Any]], term: str, clock: str) -> dict[str, Any]:
+    """`terms` that were logged, and `curves`: split -> [x, y]."""
+    curves = {}
+    for split in ("train", "validation"):
+        points = [
+            (row[clock], row[term])
+            for row in rows
+            if row.get("split") == split and _finite(row.get(term)) and _finite(row.get(clock))
+        ]
+        kept = thin([float(y) for _, y in points], POINTS)
+        curves[split] = [[points[i][place] for i in kept] for place in (0, 1)]
+    terms = {key: None for row in rows for key in row if key not in _CLOCKS}
+    return {"terms": terms, "curves": curves}
 
 
 def _row(run: Run) -> dict[str, Any]:

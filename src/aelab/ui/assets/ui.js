@@ -16,6 +16,8 @@ const runs = new Map();
 let keys = [], curves = {}, moments = {}, charts = [];
 const state = {sort: "loss", down: false, filter: "", picked: new Set(), term: "loss", clock: "images", colour: "", log: true, split: "heldout", still: false};
 
+const {compare} = new Intl.Collator("en", {numeric: true});  // localeCompare makes one for each call
+
 // --- the address
 
 function restore() {
@@ -74,23 +76,22 @@ function listed() {
   const order = (a, b) => {
     const x = column.value(a), y = column.value(b);
     if (x === null || y === null) return (x === null) - (y === null);
-    return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", {numeric: true}));
+    return sign * (typeof x === "number" && typeof y === "number" ? x - y : compare(String(x), String(y)));
   };
-  return [...runs.values()].filter(fits).sort((a, b) => order(a, b) || a.folder.localeCompare(b.folder, "en", {numeric: true}));
+  return [...runs.values()].filter(fits).sort((a, b) => order(a, b) || compare(a.folder, b.folder));
 }
 function drawn() {
   const found = listed(), picked = found.filter(run => state.picked.has(run.folder));
   return picked.length ? picked : found.slice(0, SHOWN);
 }
-function colourOf(folder, shown) {
-  if (!state.colour) return COLOURS[shown.findIndex(run => run.folder === folder) % COLOURS.length];
-  const values = [...new Set([...runs.values()].map(run => String(run.matrix[state.colour])))].sort((a, b) => a.localeCompare(b, "en", {numeric: true}));
-  return COLOURS[values.indexOf(String(runs.get(folder).matrix[state.colour])) % COLOURS.length];
+function colours(shown) {  // folder -> colour: by place, or by the value of an axis
+  const values = state.colour ? [...new Set([...runs.values()].map(run => String(run.matrix[state.colour])))].sort(compare) : [];
+  return new Map(shown.map((run, n) => [run.folder, COLOURS[(state.colour ? values.indexOf(String(run.matrix[state.colour])) : n) % COLOURS.length]]));
 }
 function drawTable() {
-  const found = listed(), shown = drawn(), visible = new Set(shown.map(run => run.folder));
+  const found = listed(), shown = drawn(), colour = colours(shown), all = columns();
   const head = make("tr");
-  for (const column of columns()) {
+  for (const column of all) {
     const is = state.sort === column.name, button = make("button", {type: "button", text: column.name + (is ? state.down ? " ↓" : " ↑" : "")});
     button.addEventListener("click", () => { state.down = is && !state.down; state.sort = column.name; keep(); drawTable(); refresh(); });
     head.append(make("th", {scope: "col", class: column.right ? "right" : null, "aria-sort": is ? state.down ? "descending" : "ascending" : "none"}, button));
@@ -98,11 +99,11 @@ function drawTable() {
   find("thead").replaceChildren(head);
   const rows = found.map(run => {
     const row = make("tr", {"aria-selected": state.picked.has(run.folder), title: run.error || null});
-    for (const column of columns()) {
+    for (const column of all) {
       const cell = make("td", {class: column.right ? "right" : null});
       if (column.name === "run") {
         const button = make("button", {type: "button", "aria-pressed": state.picked.has(run.folder)});
-        if (visible.has(run.folder)) button.append(make("span", {class: "swatch", style: `--colour: ${colourOf(run.folder, shown)}`}));
+        if (colour.has(run.folder)) button.append(make("span", {class: "swatch", style: `--colour: ${colour.get(run.folder)}`}));
         button.append(run.folder);
         cell.append(button);
       } else if (column.name === "state") cell.append(make("span", {class: `badge ${run.state}`, text: run.state}));
@@ -161,7 +162,7 @@ async function refresh() {
   drawPictures();
 }
 function drawCurves() {
-  const shown = drawn(), style = getComputedStyle(document.documentElement), ink = style.getPropertyValue("--faint"), grid = style.getPropertyValue("--grid");
+  const shown = drawn(), colour = colours(shown), style = getComputedStyle(document.documentElement), ink = style.getPropertyValue("--faint"), grid = style.getPropertyValue("--grid");
   for (const chart of charts) chart.destroy();
   charts = [];
   find("#charts").replaceChildren();
@@ -180,11 +181,11 @@ function drawCurves() {
       title: `${split}: ${state.term}`, width: box.clientWidth, height: 280, legend: {show: false}, cursor: {drag: {x: true, y: false}},
       scales: {x: {time: false}, y: {distr: state.log && ys.flat().some(y => y > 0) ? 3 : 1}},
       axes: [{...axis, values: (u, at) => at.map(v => v >= 1e6 ? `${v / 1e6}M` : v >= 1e3 ? `${v / 1e3}k` : v)}, {...axis, size: 64, values: (u, at) => at.map(v => v === null ? "" : digits(v))}],
-      series: [{}, ...lines.map(run => ({label: run.folder, stroke: colourOf(run.folder, shown), width: 1.6, spanGaps: true, points: {show: xs.length < 3}}))],
+      series: [{}, ...lines.map(run => ({label: run.folder, stroke: colour.get(run.folder), width: 1.6, spanGaps: true, points: {show: xs.length < 3}}))],
     }, [xs, ...ys], box));
   }
   if (!charts.length) find("#charts").append(make("p", {class: "empty", text: "Nothing was logged yet."}));
-  find("#legend").replaceChildren(...shown.map(run => make("span", {}, make("span", {class: "swatch", style: `--colour: ${colourOf(run.folder, shown)}`}), run.folder)));
+  find("#legend").replaceChildren(...shown.map(run => make("span", {}, make("span", {class: "swatch", style: `--colour: ${colour.get(run.folder)}`}), run.folder)));
 }
 
 // --- reproductions
