@@ -9,7 +9,12 @@ import ast
 import contextlib
 import json
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -459,3 +464,114 @@ def test_a_refusal_at_any_point_is_told_and_what_was_there_stays(
         write_a_run(root)
         assert contents(root) == whole, (point, calls[point])
         shutil.rmtree(root)
+
+
+SERVER = """
+import os, sys
+import torch
+from aelab import lab
+import aelab.execute.session
+
+for line in sys.stdin:
+    word, *rest = line.split()
+    if word == "start":
+        child = os.fork()
+        if child == 0:
+            list(lab.run(rest[0], runs=rest[1], device="cpu", threads=1))
+            os._exit(0)
+        print(child, flush=True)
+    else:
+        print(os.waitstatus_to_exitcode(os.waitpid(int(rest[0]), 0)[1]), flush=True)
+"""
+
+
+class Trainer:
+    """Trains in processes of their own, which start at once: their parent has loaded torch."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _asked(self, *words: object) -> int:
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(" ".join(map(str, words)) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def start(self, file: Path, root: Path) -> int:
+        """Begins to train; returns the number of the process."""
+        return self._asked("start", file, root)
+
+    def wait(self, process: int) -> int:
+        """The exit code of a process, once it has ended; below 0 for the number of a signal."""
+        return self._asked("wait", process)
+
+    def train(self, file: Path, root: Path) -> None:
+        """Trains to the end."""
+        assert self.wait(self.start(file, root)) == 0
+
+    def close(self) -> None:
+        """Ends the parent."""
+        self._server.kill()
+        self._server.communicate()
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Iterator[Trainer]:
+    made = Trainer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "n.yml"
+    path.write_text(TEXT)
+    return path
+
+
+def _killed(tmp_path: Path, file: Path, trainer: Trainer, kills: int, seed: int) -> list[int]:
+    """Trains in processes that get SIGKILL at random instants; returns their exit codes."""
+    trainer.train(file, tmp_path / "warm")
+    started = time.monotonic()
+    trainer.train(file, tmp_path / "whole")
+    seconds = time.monotonic() - started
+    whole, moments, codes = contents(tmp_path / "whole"), random.Random(seed), []
+    while len(codes) < kills:
+        root = tmp_path / f"killed-{len(codes)}"
+        for _ in range(min(3, kills - len(codes))):
+            process = trainer.start(file, root)
+            time.sleep(moments.uniform(0.0, seconds))
+            os.kill(process, signal.SIGKILL)  # it is there until it is waited for
+            codes.append(trainer.wait(process))
+        trainer.train(file, root)
+        assert contents(root) == whole, f"after {len(codes)} kills"
+        shutil.rmtree(root)
+    return codes
+
+
+def test_three_real_kills_change_nothing(tmp_path: Path, file: Path, trainer: Trainer) -> None:
+    codes = _killed(tmp_path, file, trainer, kills=3, seed=1)
+    assert set(codes) <= {0, -signal.SIGKILL} and -signal.SIGKILL in codes
+
+
+@pytest.mark.slow
+def test_a_hundred_real_kills_change_nothing(tmp_path: Path, file: Path, trainer: Trainer) -> None:
+    codes = _killed(tmp_path, file, trainer, kills=100, seed=2)
+    assert codes.count(-signal.SIGKILL) > 50
+
+
+def test_two_processes_on_one_store_train_each_run_once(
+    tmp_path: Path, file: Path, trainer: Trainer
+) -> None:
+    """The second one finds the run held or finished; what is left is that of one process."""
+    trainer.train(file, tmp_path / "whole")
+    both = [trainer.start(file, tmp_path / "shared") for _ in range(2)]
+    assert [trainer.wait(process) for process in both] == [0, 0]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "whole")
+    log = (tmp_path / "shared/n/log.txt").read_text()
+    assert log.count("begins at 0 images") == 1 and "continues at" not in log
