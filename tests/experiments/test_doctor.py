@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from aelab import config
 from aelab.assembly.parts import build
@@ -86,7 +89,7 @@ def test_the_documents_kl_is_no_divergence_and_a_rescaling_lowers_it_for_ever() 
 
 def test_the_documents_tables_were_validated_in_training_mode() -> None:
     found = by_code("founding/comparing-datasets.yml")["validation-in-training-mode"]
-    assert "the latent's noise is live" in found.message and "legacy" in found.way_out
+    assert "with the latent's noise" in found.message and "legacy" in found.way_out
 
 
 def test_a_correct_kl_of_weight_1_would_have_collapsed_there() -> None:
@@ -136,3 +139,67 @@ def test_the_transformer_attends_to_the_other_images_of_its_batch() -> None:
     found = by_code("founding/transformer-on-mnist.yml")["batch-mates"]
     assert "other images of its batch" in found.message
     assert "PatchTransformerAutoencoder" in found.way_out
+
+
+#: Runs that are right to be warned of though they are not in legacy mode, by file: what is told.
+RIGHTLY = {
+    # The sweep of document 004 goes on into the collapse that it is about.
+    "convvae-mnist.yml": {"*kldw:0.5": "kl-collapse", "*kldw:0.05": "kl-collapse"},
+}
+#: Files whose first and last sound run are looked into by the gate; the others are `slow`.
+QUICK = (
+    "bottlenecks.yml", "compare-datasets.yml", "convvae-mnist.yml", "noise.yml", "quickstart.yml",
+    "sharpness.yml",
+)  # fmt: skip
+#: Document 002 wrote with hard characters, and learned slowly on purpose: its own files are not
+#: sound, although they are not in legacy mode.
+OF_DOCUMENT_002 = ("20717f2", "2e13fa9", "469523a", "66ea1d6", "9b3168b", "cb2c7dd", "f27fb91",
+                   "stage0-gumbel")  # fmt: skip
+
+
+FILES = [
+    path.relative_to(FOLDER).as_posix()
+    for path in sorted(FOLDER.rglob("*.yml"))
+    if not path.stem.startswith(OF_DOCUMENT_002) and "founding" not in path.parts
+]
+
+
+def is_sound(file: str, spec: RunSpec) -> bool:
+    wrong = any(fnmatchcase(spec.name, name) for name in RIGHTLY.get(file, ()))
+    return not spec.settings.legacy and not wrong
+
+
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=() if file in QUICK else pytest.mark.slow) for file in FILES],
+)
+def test_nothing_is_said_of_a_sound_experiment(file: str) -> None:
+    sound = [spec for spec in specs(file) if is_sound(file, spec)]
+    for spec in sound[:: max(1, len(sound) - 1)]:  # the first and the last
+        assert [str(found) for found in found_in(spec)] == [], spec.name
+
+
+def quick_and_slow(quick: str, *slow: str) -> list[Any]:
+    return [quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
+
+
+PARTS = ("stride2_adamw", "space_to_depth", "transformer_adamw", "manifold_muon",
+         "small_image_ae_adamw")  # fmt: skip
+
+
+@pytest.mark.parametrize("part", quick_and_slow("mlp_adamw", *PARTS))
+def test_nothing_is_said_of_a_preset(part: str) -> None:
+    spec = next(spec for spec in specs("architecture-race.yml") if part in spec.name)
+    assert [str(found) for found in found_in(spec)] == []
+
+
+@pytest.mark.parametrize("decoder", quick_and_slow("film", "fourier", "siren", "anti_aliased"))
+def test_nothing_is_said_of_an_implicit_decoder(decoder: str) -> None:
+    spec = next(s for s in specs("manifold-resolution.yml") if f"mnist_decoder:{decoder}" in s.name)
+    assert [str(found) for found in found_in(spec)] == []
+
+
+@pytest.mark.parametrize("bottleneck", quick_and_slow("vq", "sim vq", "gaussian 0.03"))
+def test_nothing_is_said_of_a_bottleneck(bottleneck: str) -> None:
+    spec = next(s for s in specs("bottlenecks.yml") if s.matrix["bottleneck"] == bottleneck)
+    assert [str(found) for found in found_in(spec)] == []

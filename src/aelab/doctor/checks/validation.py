@@ -35,8 +35,8 @@ def live_in_validation(run: BuiltRun) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "validation-in-training-mode",
-            f"validation is in training mode: {worded(live)} {'is' if len(live) == 1 else 'are'} "
-            f"live in it, so that it measures chance too{spread}",
+            f"validation is in training mode, with {worded(live)}: it measures chance, and the "
+            f"batch, beside the model{spread}",
             "leave out 'legacy: true' and the old trainer, or legacy: [kl] to keep only the "
             "objective; numbers then differ from the old tables",
             run.place("legacy", "trainer"),

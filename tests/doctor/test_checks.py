@@ -1,0 +1,229 @@
+"""Each check of a built run finds its fault, says by how much, and is silent on a sound run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from aelab import config, lab
+from aelab.assembly.parts import build
+from aelab.assembly.workspace import Workspace
+from aelab.doctor import checks
+from aelab.doctor.checks import CHECKS, BuiltRun, examine
+from aelab.doctor.examination import FEW_BATCHES, _spread, built_run
+from aelab.doctor.reader import Reader
+from aelab.findings import CODES, Finding
+
+FILE = {
+    "experiment_name": "sound",
+    "train_set": "noise_dataset((1, 8, 8), size=256, mean=.5, std=.2, seed=1)",
+    "validation_set": "noise_dataset((1, 8, 8), size=64, mean=.5, std=.2, seed=2)",
+    "model": "EncoderDecoder(EncoderMLP((1, 8, 8), 8), DecoderMLP((1, 8, 8), 8))",
+    "loss_function": "l1",
+    "batch_size": "16",
+    "learnrate": "0.001",
+    "optimizer": "Adam",
+    "max_images": "16000",
+}
+DECODER = "DecoderMLP((1, 8, 8), 8)"
+
+
+def written(folder: Path, **keys: str) -> Path:
+    path = folder / "file.yml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in {**FILE, **keys}.items()))
+    return path
+
+
+def built(folder: Path, **keys: str) -> BuiltRun:
+    (spec,) = config.load(written(folder, **keys)).runs()
+    parts = build(spec, Workspace(device="cpu"))
+    return built_run(spec, parts, Reader().look(parts.train[0]), 20_000)
+
+
+def found(folder: Path, **keys: str) -> dict[str, Finding]:
+    return {entry.code: entry for entry in examine(built(folder, **keys))}
+
+
+def only(folder: Path, code: str, **keys: str) -> Finding:
+    """The only finding of a file, which has this code."""
+    told = found(folder, **keys)
+    assert list(told) == [code], told
+    assert told[code].way_out and CODES[code].has_figures
+    return told[code]
+
+
+def block(text: str) -> str:
+    return "|\n" + "".join(f"  {line}\n" for line in text.strip().splitlines())
+
+
+def test_a_sound_run_has_no_finding_and_is_left_as_it_is(tmp_path: Path) -> None:
+    run = built(tmp_path)
+    weights = [p.clone() for p in run.parts.model.parameters()]
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert examine(run) == []
+    assert torch.equal(state, torch.get_rng_state()) and threads == torch.get_num_threads()
+    assert all(map(torch.equal, weights, run.parts.model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "code"),
+    [
+        ("{CosineAnnealingLR: {T_max: 600}}", "schedule-rises-again"),
+        ("{CosineAnnealingLR: {T_max: 1000}}", None),
+        ("{ExponentialLR: {gamma: 0.98}}", "schedule-ends-early"),
+        ("{ExponentialLR: {gamma: 0.9993}}", None),
+        ("{WarmupCosine: {warmup_images: 4000}}", None),
+        ("{OneCycleLR: {}}", None),
+        ("{CosineAnnealingWarmRestarts: {T_0: 100}}", None),
+        ("{StepLR: {step_size: 300}}", None),
+    ],
+)
+def test_a_schedule_ends_with_its_run(tmp_path: Path, scheduler: str, code: str | None) -> None:
+    if code is None:
+        assert found(tmp_path, scheduler=scheduler) == {}
+        return
+    told = only(tmp_path, code, scheduler=scheduler)
+    assert "1,000 batches" in told.way_out or "1,000" in told.way_out
+
+
+def test_dropout_that_stays_in_evaluation_mode_is_named(tmp_path: Path) -> None:
+    drop = "class Drop(nn.Module):\n  def forward(self, x):\n    return F.dropout(x, 0.5, True)"
+    model = f"EncoderDecoder(nn.Sequential(EncoderMLP((1, 8, 8), 8), Drop()), {DECODER})"
+    (spec,) = config.load(written(tmp_path, model=block(f"{drop}\n{model}")), trust=True).runs()
+    parts = build(spec, Workspace(device="cpu", trust=True))
+    run = built_run(spec, parts, Reader().look(parts.train[0]), 20_000)
+    codes = [entry.code for entry in examine(run)]
+    assert codes == ["random-in-evaluation"]
+
+
+def test_statistics_of_the_batch_in_evaluation_mode_tie_its_images_together(tmp_path: Path) -> None:
+    norm = "nn.BatchNorm1d(8, track_running_stats=False)"
+    model = f"EncoderDecoder(nn.Sequential(EncoderMLP((1, 8, 8), 8), {norm}), {DECODER})"
+    told = only(tmp_path, "batch-mates", model=model)
+    assert "BatchNorm1d 'encoder.1'" in told.message and "%" in told.message
+
+
+@pytest.mark.parametrize(("size", "told"), [(163, True), (176, False)])
+def test_a_norm_that_learns_from_a_last_batch_of_three_is_named(
+    tmp_path: Path, size: int, told: bool
+) -> None:
+    model = f"EncoderDecoder(nn.Sequential(EncoderMLP((1, 8, 8), 8), nn.BatchNorm1d(8)), {DECODER})"
+    data = f"noise_dataset((1, 8, 8), size={size}, mean=.5, std=.2, seed=1)"
+    if not told:
+        assert found(tmp_path, model=model, train_set=data) == {}
+        return
+    tiny = only(tmp_path, "tiny-last-batch", model=model, train_set=data)
+    assert "batch of 3 images" in tiny.message and "10%" in tiny.message
+    assert 163 % int(tiny.way_out.split()[1].strip(",")) >= 16
+
+
+def test_a_sigmoid_that_l1_pulls_to_black_is_named(tmp_path: Path) -> None:
+    dark = "TensorDataset((torch.rand(256, 1, 8, 8) - 0.7).clamp(0, 1))"
+    model = 'EncoderDecoder(EncoderMLP((1, 8, 8), 8), DecoderMLP((1, 8, 8), 8, activation_last_layer="sigmoid"))'  # noqa: E501
+    told = only(tmp_path, "output-saturates", train_set=dark, model=model)
+    assert "100% of the pixels are 0 in more than half" in told.message
+    assert found(tmp_path, train_set=dark, model=model, loss_function="l2") == {}
+
+
+def test_a_latent_with_more_numbers_than_directions_is_named(tmp_path: Path) -> None:
+    flat = "TensorDataset(torch.rand(256, 1, 1, 4).expand(256, 1, 8, 4).repeat(1, 1, 1, 2) * 1.0)"
+    told = only(tmp_path, "latent-too-wide", train_set=flat)
+    assert "8 numbers" in told.message and "4 directions" in told.message
+    wide = "EncoderDecoder(EncoderMLP((1, 8, 8), 64), DecoderMLP((1, 8, 8), 64))"
+    assert only(tmp_path, "latent-too-wide", model=wide).level == "warning"
+
+
+def test_a_term_without_gradient_is_named(tmp_path: Path) -> None:
+    model = f"EncoderDecoder(EncoderMLP((1, 8, 8), 8), nn.Sequential({DECODER}, nn.Softshrink(9)))"
+    told = only(tmp_path, "term-without-gradient", model=model)
+    assert told.message.startswith("l1 has no gradient at the start")
+
+
+def test_a_term_that_outweighs_the_picture_is_named(tmp_path: Path) -> None:
+    told = only(tmp_path, "term-outweighed", objective="{l1: 1, feature_statistics: 5000}",
+                loss_function="l1")  # fmt: skip
+    assert "feature_statistics outweighs l1" in told.message
+    assert found(tmp_path, objective="{l1: 1, feature_statistics: 0.1}") == {}
+
+
+@pytest.mark.parametrize(
+    ("weight", "code"), [(1.0, "kl-collapse"), (0.001, None), (1e-12, "kl-without-effect")]
+)
+def test_the_weight_of_a_kl_is_judged_by_the_pixels(
+    tmp_path: Path, weight: float, code: str | None
+) -> None:
+    model = (
+        "VariationalAutoencoder(VariationalEncoder(EncoderMLP((1, 8, 8), 16), 16, 8), "
+        f'{DECODER}, reconstruction_loss="l2", kl_loss_weight={weight})'
+    )
+    if code is None:
+        assert found(tmp_path, model=model) == {}
+    else:
+        assert "64 pixels" in only(tmp_path, code, model=model).message
+
+
+def test_a_penalty_that_a_smaller_code_escapes_is_named(tmp_path: Path) -> None:
+    told = only(tmp_path, "free-rescaling", objective="{l1: 1, latent_l2: 0.5}")
+    assert "latent_l2 shrinks the code" in told.message
+
+
+def test_a_rate_that_explodes_in_a_few_steps_is_named(tmp_path: Path) -> None:
+    told = only(tmp_path, "learnrate-explodes", learnrate="0.09")
+    assert "times above the usual one of Adam" in told.message
+    assert found(tmp_path, learnrate="0.005") == {}
+
+
+def test_a_check_that_fails_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(run: BuiltRun) -> list[Finding]:
+        raise ZeroDivisionError("of the check")
+
+    monkeypatch.setattr(checks, "CHECKS", (broken, *CHECKS))
+    (told,) = examine(built(tmp_path))
+    assert told.code == "check-failed" and "broken" in told.message
+    assert "ZeroDivisionError: of the check" in told.message
+
+
+def test_without_images_what_needs_none_is_still_looked_for(tmp_path: Path) -> None:
+    norm = "nn.BatchNorm1d(8, track_running_stats=False)"
+    model = f"EncoderDecoder(nn.Sequential(EncoderMLP((1, 8, 8), 8), {norm}), {DECODER})"
+    run = replace(built(tmp_path, model=model), train=None)
+    assert [entry.code for entry in examine(run)] == ["batch-mates"]
+
+
+def test_runs_are_looked_into_from_both_ends_of_a_matrix() -> None:
+    assert list(_spread(6)) == [0, 5, 2, 1, 3, 4]
+    assert [sorted(_spread(n)) for n in range(4)] == [[], [0], [0, 1], [0, 1, 2]]
+
+
+def test_check_run_record_table_and_report_say_the_same(tmp_path: Path) -> None:
+    norm = "nn.BatchNorm1d(8, track_running_stats=False)"
+    model = f"EncoderDecoder(nn.Sequential(EncoderMLP((1, 8, 8), 8), {norm}), {DECODER})"
+    enough = str(16 * FEW_BATCHES)
+    path = written(tmp_path, model=model, max_images=enough, trials="2")
+    plan = lab.check(path)
+    (planned,) = plan.findings
+    assert planned.code == "batch-mates" and all(run.is_examined for run in plan.runs)
+    runs = tmp_path / "runs"
+    events = list(lab.run(path, runs=runs, device="cpu"))
+    told = [e.findings for e in events if getattr(e, "parameters", None)]
+    assert [[f.code for f in fs] for fs in told] == [["batch-mates"]] * 2
+    records = [json.loads(file.read_text()) for file in sorted(runs.rglob("run.json"))]
+    assert [[f["code"] for f in r["findings"]] for r in records] == [["batch-mates"]] * 2
+    assert lab.table(runs=runs, format="markdown").count("depends on the other images") == 1
+    page = lab.report(runs=runs, out=tmp_path / "page.html").read_text()
+    assert page.count("depends on the other images") == 2 and "(2 of 2 runs)" in page
+
+
+def test_a_run_of_a_few_batches_is_not_looked_into(tmp_path: Path) -> None:
+    norm = "nn.BatchNorm1d(8, track_running_stats=False)"
+    model = f"EncoderDecoder(nn.Sequential(EncoderMLP((1, 8, 8), 8), {norm}), {DECODER})"
+    path = written(tmp_path, model=model, max_images="160")
+    list(lab.run(path, runs=tmp_path / "runs", device="cpu"))
+    (record,) = (tmp_path / "runs").rglob("run.json")
+    assert json.loads(record.read_text())["findings"] == []
