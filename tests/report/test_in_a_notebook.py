@@ -10,6 +10,7 @@ import pytest
 from aelab.errors import MissingExtra, StoreError, UserError
 from aelab.lab import Lab, TableQuery, compare, frame
 from aelab.report.frames import COLUMNS
+from aelab.report.two_settings import repeats_of
 from aelab.runs.record import BrokenRun, Run
 
 pandas = pytest.importorskip("pandas")
@@ -96,6 +97,14 @@ def test_two_settings_are_compared_by_their_seeds(here: Lab) -> None:
     seeds = compare(runs[:2], runs[1:], runs=here.workspace.runs)
     assert seeds.difference.distinguishable is False
     assert (seeds.seeds_needed or 99) > 2 and "cannot tell" in seeds.verdict
+
+
+def test_the_repeats_of_a_run_differ_in_their_seed_only(here: Lab) -> None:
+    runs = here.find()
+    run = here.find("two/code-2_seed-2")[0]
+    assert {each.folder for each in repeats_of(run, runs)} == {
+        f"two/code-2_seed-{seed}" for seed in (1, 2, 3)
+    }
 
 
 def test_runs_that_do_not_compare_are_not_compared(here: Lab, tmp_path: Path) -> None:

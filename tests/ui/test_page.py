@@ -119,6 +119,15 @@ def test_runs_curves_and_pictures_are_told(app: Any) -> None:
     assert b"explorer-data" in ask(app, "/latents", "run=page/code-4").body
 
 
+def test_two_runs_are_compared_by_losses_and_by_configuration(app: Any) -> None:
+    told = ask(app, "/api/compare", "run=page/code-2&run=page/code-4").json
+    assert "between single runs" in told["verdict"] and len(told["facts"]) == 3
+    assert any("2" in a and a.replace("2", "4") == b for a, b in told["lines"]), told["lines"]
+    same = ask(app, "/api/compare", "run=page/code-2&run=page/code-2").json
+    assert same["lines"] == []
+    assert ask(app, "/api/compare", "run=page/code-2").status == 400
+
+
 def test_a_picture_goes_through_the_model_and_a_latent_is_decoded(app: Any) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (30, 20), "gray").save(picture, "PNG")

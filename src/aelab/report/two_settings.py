@@ -6,8 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from html import escape
+from itertools import zip_longest
 
+from aelab.analysis.effects import matrix_key, seed_keys
 from aelab.analysis.seeds import ALPHA, Difference, Spread, difference, seeds_needed, spread
 from aelab.errors import UserError
 from aelab.report.comparing import apart
@@ -99,6 +102,27 @@ def compare_settings(first: Sequence[Run], second: Sequence[Run]) -> TwoSettings
     names = [tuple(run.folder for run, _ in side) for side in sides]
     spreads = [spread(list(values.values())) for values in losses]
     return TwoSettings(names[0], names[1], (spreads[0], spreads[1]), found, needed)
+
+
+def repeats_of(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The runs that differ from `run` in their seed or trial only, `run` among them."""
+    seeds = seed_keys([each.record for each in runs])
+
+    def setting(each: Run) -> Hashable:
+        return each.record.get("experiment"), matrix_key(each.record["matrix"], without=seeds)
+
+    same = [each for each in runs if setting(each) == setting(run) and each.folder != run.folder]
+    return [run, *same]
+
+
+def changed_lines(first: Run, second: Run) -> list[tuple[str, str]]:
+    """The lines of two runs' resolved files that differ, side by side; `` where one has none."""
+    texts = [run.read_text("resolved.yml").splitlines() for run in (first, second)]
+    found: list[tuple[str, str]] = []
+    for kind, a, b, c, d in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+        if kind != "equal":
+            found += zip_longest(texts[0][a:b], texts[1][c:d], fillvalue="")
+    return found
 
 
 def _with_loss(runs: Sequence[Run]) -> list[tuple[Run, float]]:

@@ -37,6 +37,7 @@ from aelab.errors import AelabError, UserError
 from aelab.files import NoPicture
 from aelab.lab import Lab
 from aelab.report.page import moment, render_page
+from aelab.report.two_settings import changed_lines, compare_settings, repeats_of
 from aelab.ui.watched import Watched
 
 if TYPE_CHECKING:
@@ -122,6 +123,20 @@ def make_app(lab: Lab, *, only: str | None = None, token: str | None = None) -> 
         content = watched.picture(given.get("run", ""), given.get("split", ""), images)
         return Response(content, media_type="image/png")
 
+    def compared(request: Request) -> Response:
+        folders = request.query_params.getlist("run")
+        if len(folders) != 2:
+            return _told("give two runs to compare", 400)
+        first, second = (watched.run(folder) for folder in folders)
+        found: dict[str, Any] = {"lines": changed_lines(first, second)}
+        try:
+            every = watched.runs(())
+            told = compare_settings(repeats_of(first, every), repeats_of(second, every))
+            *found["facts"], found["verdict"] = str(told).split("\n")
+        except UserError as error:
+            found["facts"], found["verdict"] = [], error.message
+        return JSONResponse(found)
+
     def report(request: Request) -> Response:
         watched.changed()
         chosen = watched.runs(request.query_params.getlist("run"))
@@ -162,6 +177,7 @@ def make_app(lab: Lab, *, only: str | None = None, token: str | None = None) -> 
         Route("/api/runs", runs),
         Route("/api/curves", curves),
         Route("/api/moments", moments),
+        Route("/api/compare", compared),
         Route("/api/picture", picture),
         Route("/api/events", events),
         Route("/api/encode", encode, methods=["POST"]),

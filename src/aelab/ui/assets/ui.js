@@ -96,7 +96,7 @@ function drawTable() {
     button.addEventListener("click", () => { state.down = is && !state.down; state.sort = column.name; keep(); drawTable(); refresh(); });
     head.append(make("th", {scope: "col", class: column.right ? "right" : null, "aria-sort": is ? state.down ? "descending" : "ascending" : "none"}, button));
   }
-  find("thead").replaceChildren(head);
+  find("table.runs thead").replaceChildren(head);
   const rows = found.map(run => {
     const row = make("tr", {"aria-selected": state.picked.has(run.folder), title: run.error || null});
     for (const column of all) {
@@ -123,7 +123,7 @@ function drawTable() {
     return row;
   });
   const focused = document.activeElement?.closest?.("tbody tr"), place = focused ? [...focused.parentNode.children].indexOf(focused) : -1;
-  find("tbody").replaceChildren(...rows);
+  find("table.runs tbody").replaceChildren(...rows);
   if (place >= 0) find("button", rows[place])?.focus();
   find("#count").textContent = `${found.length} of ${runs.size} runs${state.picked.size ? `, ${state.picked.size} selected` : ""}`;
   const tally = {};
@@ -160,6 +160,7 @@ async function refresh() {
   drawCurves();
   moments = shown.length ? await ask("/api/moments", named(shown)) : {};
   drawPictures();
+  await drawCompared();
 }
 function drawCurves() {
   const shown = drawn(), colour = colours(shown), style = getComputedStyle(document.documentElement), ink = style.getPropertyValue("--faint"), grid = style.getPropertyValue("--grid");
@@ -186,6 +187,19 @@ function drawCurves() {
   }
   if (!charts.length) find("#charts").append(make("p", {class: "empty", text: "Nothing was logged yet."}));
   find("#legend").replaceChildren(...shown.map(run => make("span", {}, make("span", {class: "swatch", style: `--colour: ${colour.get(run.folder)}`}), run.folder)));
+}
+
+// --- two runs
+
+async function drawCompared() {
+  const two = listed().filter(run => state.picked.has(run.folder)).map(run => run.folder), section = find("#compared");
+  section.hidden = two.length !== 2;
+  if (section.hidden) return;
+  const told = await ask("/api/compare", named(two));
+  find("#verdict").textContent = told.verdict;
+  find("#facts").replaceChildren(...told.facts.map(text => make("li", {text})));
+  find(".lines thead").replaceChildren(make("tr", {}, ...two.map(text => make("th", {scope: "col", text}))));
+  find(".lines tbody").replaceChildren(...told.lines.map(pair => make("tr", {}, ...pair.map(text => make("td", {text})))));
 }
 
 // --- reproductions
