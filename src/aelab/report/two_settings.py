@@ -119,7 +119,7 @@ def changed_lines(first: Run, second: Run) -> list[tuple[str, str]]:
     """The lines of two runs' resolved files that differ, side by side; `` where one has none."""
     texts = [run.read_text("resolved.yml").splitlines() for run in (first, second)]
     found: list[tuple[str, str]] = []
-    for kind, a, b, c, d in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes():
         if kind != "equal":
             found += zip_longest(texts[0][a:b], texts[1][c:d], fillvalue="")
     return found
