@@ -91,6 +91,7 @@ ROOMS = [
     "data",
     "ascii.glyphs",
     "models",
+    "inspect",
     "losses",
     "metrics",
     "train",
