@@ -166,3 +166,9 @@ def test_a_loss_of_targets_in_0_to_1_refuses_others() -> None:
     assert "bce compares with images in 0..1, these have values from -0.99" in found.message
     assert loss_findings(Images(grey()), "train_set", ranges) == []
     assert loss_findings(declared, "train_set", {}) == []
+
+
+def test_an_image_and_its_negative_are_told_apart() -> None:
+    images = torch.randint(0, 2, (20, 1, 8, 8), dtype=torch.uint8) * 255
+    hashes = row_hashes(torch.cat([images, 255 - images]))
+    assert len(hashes.unique()) == 40

@@ -326,8 +326,9 @@ def row_hashes(rows: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(2026)
     # Odd factors are invertible mod 2^64: the product loses no bits of a word.
     factors = torch.randint(-(1 << 62), 1 << 62, (numbers.shape[1],), generator=generator) * 2 + 1
-    # A product mod 2^64 passes bits only upwards, so the shift first brings high bits down.
-    mixed = numbers ^ (numbers >> 31)
+    # A product mod 2^64 passes bits only upwards, so the shift first brings high bits down. Its
+    # copies of the sign are cut off: with them a word and its complement would be the same.
+    mixed = numbers ^ ((numbers >> 31) & ((1 << 33) - 1))
     return (mixed * factors).sum(1)
 
 
