@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aelab.runs import disk
+
 TINY = """
 matrix:
   net: [mlp, conv]
@@ -52,6 +54,17 @@ def own_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_job() -> None:
     """`aelab run` in this process unless a test says otherwise, however idle the machine is."""
     os.environ["AELAB_JOBS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """No test waits for the disk: a run has some 570 `fsync`, most of the time of a short one.
+
+    Only a loss of power can tell the difference; `runs/test_crash_points.py` plays that.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture
