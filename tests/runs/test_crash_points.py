@@ -271,6 +271,7 @@ def test_a_death_at_some_points_loses_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", HOW)
 def test_a_death_at_any_point_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -385,6 +386,7 @@ def test_a_trained_run_that_dies_ends_as_if_it_had_not(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_trained_run_that_dies_at_any_point_ends_as_if_it_had_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Callable[[Path], None]
 ) -> None:
@@ -557,6 +559,7 @@ def test_three_real_kills_change_nothing(tmp_path: Path, file: Path, trainer: Tr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_hundred_real_kills_change_nothing(tmp_path: Path, file: Path, trainer: Trainer) -> None:
     codes = _killed(tmp_path, file, trainer, kills=100, seed=2)
     assert codes.count(-signal.SIGKILL) > 50

@@ -162,7 +162,7 @@ def fit(
             state.learner.retire(run)
             yield Finished(clock.images, str(reasons[run]), run)
         if going and guard.keep_due():
-            yield from left_out(guard.failures(going))
+            yield from left_out(guard.failures(going, thorough=True))
             guard.keep()
 
     with (

@@ -138,6 +138,7 @@ def outcomes(tiny: SimpleNamespace, name: str, every: int = 1) -> tuple[int, dic
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CASES)
 def test_a_fault_in_any_layer_is_named_and_survived(tiny: SimpleNamespace, name: str) -> None:
     tried, wrong = outcomes(tiny, name)

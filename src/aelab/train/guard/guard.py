@@ -73,6 +73,7 @@ class Guard:
         self.peaks = [Peak() for _ in self.evidence]
         self.policy = self.evidence[0].task.settings.on_nan
         self.goes_on = self.policy.action != "stop"
+        self._norms: dict[str, float] = {}
 
     def before_batch(self) -> None:
         """Records the highest learning rates, for the message of a run that diverges."""
@@ -98,30 +99,42 @@ class Guard:
         return readings
 
     def failures(
-        self, runs: Iterable[int], readings: Sequence[Reading] | None = None
+        self,
+        runs: Iterable[int],
+        readings: Sequence[Reading] | None = None,
+        *,
+        thorough: bool = False,
     ) -> dict[int, DivergedError]:
         """The runs with losses or weights that are not finite, each with its error.
 
         Args:
             readings: the present readings; None: read now, which waits for the device.
+            thorough: whether growth and the optimiser's memory are checked too.
         """
         readings = self.read() if readings is None else readings
-        broken = {run: readings[run].broken or self._far_off(run, readings[run]) for run in runs}
+        broken = {
+            run: readings[run].broken or self._far_off(run, readings[run], thorough) for run in runs
+        }
         return {run: self._diverged(run, "training", what) for run, what in broken.items() if what}
 
-    def _far_off(self, run: int, reading: Reading) -> str:
+    def _far_off(self, run: int, reading: Reading, thorough: bool) -> str:
         """Text on finite but far too large numbers; checked only if `on_nan` can react."""
         if not self.goes_on:
             return ""
         words = exploded(self.state, run, self.evidence[run].task.objective, reading.means)
-        if words:
-            return words
+        if not words and not thorough:
+            return ""
+        return self._grown(run) or words
+
+    def _grown(self, run: int) -> str:
+        """The optimiser's memory that is not finite, or a weight or statistic that grew far."""
         slots = broken_slots(self.state.learner.members[run])
         if slots:  # the weights would not change any more
             return tensor_words("a number of the optimiser", slots)
         tensors = self._watched(run)
         sizes = {name: tensor.numel() for name, tensor in tensors.items()}
-        return self.state.ring.grown(norms_of(tensors), sizes)
+        self._norms = norms_of(tensors)
+        return self.state.ring.grown(self._norms, sizes)
 
     def _watched(self, run: int) -> dict[str, torch.Tensor]:
         """Weights and buffers by name, without empty ones."""
@@ -136,9 +149,9 @@ class Guard:
         return self.goes_on and self.state.ring.is_due(clock.batches, validated=validated)
 
     def keep(self) -> None:
-        """Keeps the present state, which is known to be sound."""
-        clock, norms = self.state.clock, norms_of(self._watched(0))
-        kept = Kept(clock.images, clock.batches, norms, self.state.snapshot())
+        """Keeps the present state, which a thorough check has just found sound."""
+        clock = self.state.clock
+        kept = Kept(clock.images, clock.batches, self._norms, self.state.snapshot())
         self.state.ring.add(kept)
 
     def mend(self, error: DivergedError) -> Mended:
@@ -232,7 +245,9 @@ class Guard:
 
     def failed_by_far(self, run: int, what: str) -> DivergedError | None:
         """The error of a validation with a far too high loss, if `on_nan` can react."""
-        return self._diverged(run, "validation", what) if what and self.goes_on else None
+        if not what or not self.goes_on:
+            return None
+        return self._diverged(run, "validation", self._grown(run) or what)
 
     def hopeless(self, run: int, *, is_over: bool) -> DivergedError | None:
         """The error of a run whose losses are finite but far too high, or None.

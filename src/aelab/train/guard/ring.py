@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 #: Number of kept states, and of batches between two of them. A copy costs about as much as one step
 #: of the optimiser (it reads and writes weights and their averages), so at most 1 %.
-LENGTH, APART = 3, 100
+LENGTH, APART = 3, 200
 #: Weights count as exploded if their norm is this multiple of the oldest state's, and of ones.
 GROWN = 1e3
 #: The same for running statistics, which are squares.
