@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from aelab.cli.options import Data, Device, Only, Trust
+from aelab.cli.options import Data, Device, Only, Runs, Trust
 from aelab.cli.output import print_or_write
 from aelab.errors import MissingExtra
 from aelab.lab import Lab
 
 
 def ui(
-    runs: Annotated[Path, typer.Argument(help="Folder of the runs.", envvar="AELAB_RUNS")] = Path(
-        "runs"
-    ),
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the runs.", show_default=False)
+    ] = None,
+    runs: Runs = Path("runs"),
     only: Only = None,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")
@@ -46,4 +47,6 @@ def ui(
         if browser:
             webbrowser.open(address)
 
-    serve(Lab(runs, data or (), trust, device), only=only, host=host, port=port, ready=ready)
+    serve(
+        Lab(folder or runs, data or (), trust, device), only=only, host=host, port=port, ready=ready
+    )

@@ -194,7 +194,7 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         "folder": run.folder,
         "matrix": {} if isinstance(run, BrokenRun) else record["matrix"],
-        "state": run.state,
+        "state": "stopped early" if run.state_words == "stopped early" else run.state,
         "images": status.get("images") or 0,
         "max_images": record.get("max_inputs"),
         "loss": last.get("loss") if _finite(last.get("loss")) else None,
