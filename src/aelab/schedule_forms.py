@@ -60,7 +60,7 @@ def linear(*, max_images: int | None, final_factor: float = 0.0) -> Factor:
     return lambda images: 1.0 + (final_factor - 1.0) * min(images / horizon, 1.0)
 
 
-def step(*, max_images: int | None, every_images: int, factor: float = 0.1) -> Factor:
+def step_decay(*, max_images: int | None, every_images: int, factor: float = 0.1) -> Factor:
     """Multiplied by `factor` after every `every_images` images."""
     if every_images <= 0:
         raise ConfigError(f"every_images is {every_images}; it must be above 0")
@@ -73,7 +73,7 @@ FORMS: dict[str, Callable[..., Factor]] = {
     "constant": constant,
     "cosine": cosine,
     "linear": linear,
-    "step": step,
+    "step": step_decay,
     "WarmupCosine": warmup_cosine,
     "CosineAnnealingWarmupLR": cosine,
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aelab.report.scatter import MOST_LISTED, frame, scatter_map, thumbnail_map
+from aelab.report.scatter import MOST_LISTED, scatter_map, shown_frame, thumbnail_map
 
 
 def _points(count: int = 200) -> np.ndarray:  # type: ignore[type-arg]
@@ -43,7 +43,7 @@ def test_names_do_not_lie_on_each_other_though_their_classes_do() -> None:
 def test_points_far_out_stand_at_the_edge_and_are_counted() -> None:
     points = _points()
     points[3], points[4] = (500, 0), (0, -900)
-    low, high = frame(points)
+    low, high = shown_frame(points)
     assert (high - low).max() < 15
     figure = scatter_map(points, None, "map")
     assert figure.axes[0].get_title(loc="left") == "map; 2 far out, at the edge"

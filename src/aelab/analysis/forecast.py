@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aelab.analysis.curves import Curve, curve, in_blocks
-from aelab.analysis.planned import Plan, plan_of
+from aelab.analysis.planned import RestOfRun, plan_of
 from aelab.runs.record import Run
 
 Vector = NDArray[Any]  # of floats
@@ -503,7 +503,7 @@ def longer(run: Run) -> Forecast:
     return forecast(known._replace(end=2 * known.end, end_area=2 * known.end_area))
 
 
-def forecast_of(plan: Plan, seen: Curve, siblings: Sequence[Curve] = ()) -> Forecast:
+def forecast_of(plan: RestOfRun, seen: Curve, siblings: Sequence[Curve] = ()) -> Forecast:
     """The forecast of a curve with the plan of its run.
 
     Args:
@@ -532,7 +532,7 @@ def forecast_of(plan: Plan, seen: Curve, siblings: Sequence[Curve] = ()) -> Fore
     )
 
 
-def siblings_of(plan: Plan, finished: Sequence[Run]) -> list[Curve]:
+def siblings_of(plan: RestOfRun, finished: Sequence[Run]) -> list[Curve]:
     """The curves of finished runs with the same plan; the newest if there are many."""
     alike = [of_validation(run) for run in finished if plan_of(run).key == plan.key]
     return [seen for seen in alike if len(seen.x) > 2][-MOST_SIBLINGS:]

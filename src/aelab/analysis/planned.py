@@ -14,7 +14,7 @@ from aelab.schedule_forms import Factor, planned
 from aelab.settings import Choice, as_choice, setting_of
 
 
-class Plan(NamedTuple):
+class RestOfRun(NamedTuple):
     """The rest of a run by its settings.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
         return self.end, name, repr(sorted(arguments.items()))
 
 
-def plan_of(run: Run) -> Plan:
+def plan_of(run: Run) -> RestOfRun:
     """The plan of a stored run, from its settings; empty if they are damaged."""
     settings = _settings(run)
     end = _end(run, settings)
@@ -44,12 +44,12 @@ def plan_of(run: Run) -> Plan:
     try:
         choice = as_choice(given) if given is not None else None
     except ConfigError:
-        return Plan(end, None)
+        return RestOfRun(end, None)
     batch, rate = _number(settings.get("batch_size")), _number(settings.get("learnrate"))
     factor = None
     if end is not None and settings:
         factor = planned(choice, end=end, batch_size=int(batch or 1), learnrate=rate or 1.0)
-    return Plan(end, factor, choice, _number(settings.get("min_loss")))
+    return RestOfRun(end, factor, choice, _number(settings.get("min_loss")))
 
 
 def _settings(run: Run) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aelab.cli.options import Data, Device, Force, Runs, Trust
+from aelab.cli.options import Data, Device, Force, Runs, Trust, Way
 from aelab.cli.output import print_or_write
 from aelab.errors import UserError
 from aelab.lab import Lab
@@ -21,13 +21,6 @@ class Match(StrEnum):
     areas = "areas"
     brightness = "brightness"
     edges = "edges"
-
-
-class Way(StrEnum):
-    """The path of frames from one latent to another."""
-
-    linear = "linear"
-    spherical = "spherical"
 
 
 def ascii_art(

@@ -26,6 +26,13 @@ class XAxis(StrEnum):
     seconds = "seconds"
 
 
+class Way(StrEnum):
+    """The path from one latent to another."""
+
+    linear = "linear"
+    spherical = "spherical"
+
+
 class Split(StrEnum):
     """A set of images of a run."""
 

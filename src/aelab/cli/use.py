@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aelab.cli.options import Data, Device, Force, Runs, Trust
+from aelab.cli.options import Data, Device, Force, Runs, Trust, Way
 from aelab.cli.output import print_or_write
 from aelab.cli.progress import showing_progress
 from aelab.lab import Lab
@@ -30,13 +29,6 @@ Background = Annotated[
     str,
     typer.Option("--background", help="Colour behind transparent pixels: white, #rrggbb, checker."),
 ]
-
-
-class Way(StrEnum):
-    """The path of an interpolation from one code to another."""
-
-    linear = "linear"
-    spherical = "spherical"
 
 
 def encode(

@@ -10,7 +10,7 @@ from aelab.findings import Finding, stored_findings
 from aelab.report.incidents import INCIDENT_DATA, INCIDENT_PAGE, incident_page, read_incidents
 from aelab.runs.record import Run
 from aelab.train import Halved, Mended
-from aelab.train.guard.mending import summary
+from aelab.train.guard.mending import mending_words
 
 #: The code of the finding on the last reaction; a newer one replaces it.
 MENDED = "numbers-ended"
@@ -34,7 +34,7 @@ def note_mending(run: Run, event: Mended, number: int) -> str:
     # If the process is killed after this, the same events repeat and write the same page.
     before = [entry for entry in read_incidents(run) if entry.get("done")][: number - 1]
     _write(run, [*before, report])
-    words = summary(len(before) + 1, event.done)
+    words = mending_words(len(before) + 1, event.done)
     found = Finding(
         "note", "numbers-ended", words, f"see {INCIDENT_PAGE} in the run's folder", seen=None
     )

@@ -45,7 +45,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class OutlookCell:
     """The forecast of an unfinished run, and the best finished run that it compares with."""
 
     forecast: Forecast
@@ -68,7 +68,7 @@ class Facts:
     cells: dict[str, Any]
     trend: Trend | None
     problems: list[Finding]
-    outlook: Outlook | None = None
+    outlook: OutlookCell | None = None
 
     @property
     def loss(self) -> float | None:
@@ -100,7 +100,7 @@ class RunsTable:
     notes: list[str] = field(default_factory=list)
 
 
-def gather(run: Run, no_effect: set[str], outlook: Outlook | None = None) -> Facts:
+def gather(run: Run, no_effect: set[str], outlook: OutlookCell | None = None) -> Facts:
     """Reads one run; a damaged metrics file is noted for the run and does not fail the table.
 
     Args:

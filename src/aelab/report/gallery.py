@@ -13,7 +13,7 @@ from aelab.report.pictures import (
     SPLITS,
     Encoding,
     choose_steps,
-    encode,
+    encode_row,
     files_in,
     image_width,
     open_row,
@@ -91,7 +91,7 @@ class Pictures:
             key = stored + repr(encoding.quality).encode()
             if key not in self._places:
                 row = open_row(path)
-                kind, data = encode(row, image_width(run, row.size), encoding)
+                kind, data = encode_row(row, image_width(run, row.size), encoding)
                 self._bytes += len(data)
                 self._places[key] = len(self.addresses)
                 self.addresses.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")

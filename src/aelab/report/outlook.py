@@ -8,7 +8,7 @@ from typing import Any
 
 from aelab.analysis.forecast import run_forecast
 from aelab.errors import StoreError
-from aelab.report.cells import Outlook
+from aelab.report.cells import OutlookCell
 from aelab.report.comparing import best_finished
 from aelab.runs.record import Run
 
@@ -16,7 +16,7 @@ from aelab.runs.record import Run
 _GOING_ON = ("running", "interrupted")
 
 
-def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
+def outlooks(runs: Sequence[Run]) -> dict[str, OutlookCell]:
     """Forecasts by path for the unfinished runs; only these cost time.
 
     Runs of the same experiment file are its siblings.
@@ -25,7 +25,7 @@ def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
     for run in runs:
         if run.state == "finished":
             finished[run.record.get("experiment")].append(run)
-    found: dict[str, Outlook] = {}
+    found: dict[str, OutlookCell] = {}
     for run in runs:
         if run.state not in _GOING_ON:
             continue
@@ -34,11 +34,11 @@ def outlooks(runs: Sequence[Run]) -> dict[str, Outlook]:
             forecast = run_forecast(run, siblings)
         except StoreError:  # the table reports the damage
             continue
-        found[str(run.path)] = Outlook(forecast, best_finished(run, siblings))
+        found[str(run.path)] = OutlookCell(forecast, best_finished(run, siblings))
     return found
 
 
-def together(outlooks: Sequence[Outlook]) -> str | None:
+def outlook_of_repeats(outlooks: Sequence[OutlookCell]) -> str | None:
     """One cell for repeats: an interval that contains all of theirs; None without forecasts."""
     told = [outlook for outlook in outlooks if outlook.forecast.is_told]
     if len(told) < 2:

@@ -139,7 +139,7 @@ def _over_checker(row: Image.Image) -> Image.Image:
     return Image.alpha_composite(behind, row).convert("RGB")
 
 
-def encode(row: Image.Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
+def encode_row(row: Image.Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
     """Encodes the first images of a row; returns media type and bytes.
 
     Args:

@@ -13,7 +13,7 @@ from aelab.analysis.seeds import ALPHA, SAME_WITHIN, Judgement, against_best, sp
 from aelab.analysis.trend import together
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
-from aelab.report.outlook import together as outlook_of
+from aelab.report.outlook import outlook_of_repeats as outlook_of
 from aelab.report.twins import distinct
 
 Rows = list[dict[str, Any]]

@@ -60,7 +60,7 @@ def scatter_map(
         names: names of the classes by number; () shows the numbers.
         ticks: whether to show values on the axes.
     """
-    window = frame(points)
+    window = shown_frame(points)
     far = ((points < window[0]) | (points > window[1])).any(1)
     points = np.clip(points, *window)
     figure, panel = _panel((7.6, 6.0))
@@ -143,7 +143,7 @@ def _free_spot(
     return float(start[0]), float(start[1])
 
 
-def frame(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def shown_frame(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """(2, 2): the least and the greatest x and y that a map shows.
 
     The frame includes all points, unless the outer 1 % on a side make it more than twice as wide.
@@ -181,7 +181,7 @@ def thumbnail_map(
     """
     images = [_thumbnail(image) for image in images]
     width, height = images[0].size
-    window = frame(points)
+    window = shown_frame(points)
     far = int(((points < window[0]) | (points > window[1])).any(1).sum())
     low, high = window
     head, margin = 30, 12

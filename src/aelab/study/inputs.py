@@ -41,7 +41,7 @@ BATCH = 256
 OWN = ("train", "validation")
 
 
-class Reading(NamedTuple):
+class FolderReading(NamedTuple):
     """Options for reading pictures of a folder.
 
     Attributes:
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
     background: str = "black"
 
 
-def inputs_of(opened: OpenedRun, given: Any, reading: Reading) -> Images:
+def inputs_of(opened: OpenedRun, given: Any, reading: FolderReading) -> Images:
     """Converts `given` to images of the run's size.
 
     Args:
@@ -166,7 +166,7 @@ def scope_of(opened: OpenedRun) -> Scope:
     return opened.spec.scope(names, catalogue.attributes(), trust=trust)
 
 
-def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: Reading) -> Images:
+def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: FolderReading) -> Images:
     """Images from the run's own set, a path, a name, or an expression."""
     if text in OWN:
         own = opened.parts.train if text == "train" else opened.parts.validation
@@ -198,7 +198,9 @@ def _at(dataset: Dataset, shape: tuple[int, ...]) -> Dataset:
     return dataset.resize(shape)
 
 
-def _pictures(given: Any, reading: Reading, *, keep_alpha: bool) -> list[tuple[str, Tensor]] | None:
+def _pictures(
+    given: Any, reading: FolderReading, *, keep_alpha: bool
+) -> list[tuple[str, Tensor]] | None:
     """Name and pixels (C, H, W) of single pictures; None if something else is given."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes) and len(given):
         found = [_pictures(each, reading, keep_alpha=keep_alpha) for each in given]
@@ -215,7 +217,9 @@ def _pictures(given: Any, reading: Reading, *, keep_alpha: bool) -> list[tuple[s
     return None
 
 
-def _fitted(pictures: list[tuple[str, Tensor]], shape: tuple[int, ...], reading: Reading) -> Images:
+def _fitted(
+    pictures: list[tuple[str, Tensor]], shape: tuple[int, ...], reading: FolderReading
+) -> Images:
     """Fits single pictures to one size: scaled, and cropped if their aspect differs."""
     size = (shape[0], shape[1], shape[2])
     behind = background_of(reading.background)

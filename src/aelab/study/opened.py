@@ -24,7 +24,7 @@ from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
 from aelab.study.explorer import explorer_of
 from aelab.study.figures.stored import draw_of_run, shown_of_run
-from aelab.study.inputs import Reading, inputs_of, through
+from aelab.study.inputs import FolderReading, inputs_of, through
 from aelab.study.looker import Looker
 from aelab.study.made import (
     numbered,
@@ -163,7 +163,7 @@ class OpenedRun:
             ConfigError, ShapeError: its medium or shape does not fit the run.
         """
         with functions_of(self.spec):
-            return inputs_of(self, images, Reading(skip_corrupt, background))
+            return inputs_of(self, images, FolderReading(skip_corrupt, background))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ CHECKS: tuple[Check, ...] = (
     objective.kl_is_none,
     objective.free_rescaling,
     objective.floor_of_terms,
-    objective.without_gradient,
+    objective.terms_without_gradient,
     objective.outweighed,
     objective.kl_weight,
     learnrate.learnrate,

@@ -154,7 +154,7 @@ def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
         )
 
 
-def without_gradient(run: BuiltRun) -> Iterator[Finding]:
+def terms_without_gradient(run: BuiltRun) -> Iterator[Finding]:
     """Finds a term without gradient at the start of the run."""
     if run.train is None:
         return

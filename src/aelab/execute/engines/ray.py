@@ -26,7 +26,7 @@ from aelab.errors import MissingExtra, StoreError, UserError
 from aelab.execute import events as ev
 from aelab.execute.engines import ray_task
 from aelab.execute.engines.followed import Followed, begin_again
-from aelab.execute.engines.ray_task import Outcome, Place
+from aelab.execute.engines.ray_task import CommandSettings, Outcome
 from aelab.execute.jobs import Job, Options, Rehearsal
 from aelab.execute.stop import SIGNALS, StopRequest
 from aelab.roots import real
@@ -317,7 +317,7 @@ class Ray:
         own = replace(self._options, restart=False, retry_failed=False, threads=self._threads)
         return self._task.options(**options).remote(self._everywhere(), placed.job, own)
 
-    def _everywhere(self) -> Place:
+    def _everywhere(self) -> CommandSettings:
         here = self._workspace
         data = tuple(real(folder) for folder in here.data)
         environment = {
@@ -326,7 +326,7 @@ class Ray:
             if name.startswith("AELAB_") or name in _VARIABLES
         }
         environment |= {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        return Place(
+        return CommandSettings(
             replace(here, runs=real(here.runs), data=data),
             os.getcwd(),
             self._mark,

@@ -35,7 +35,7 @@ _ENDS = (ev.RunFinished, ev.RunErred, ev.RunSkipped, ev.RunInterrupted, ev.RunSt
 
 
 @dataclass(frozen=True)
-class Place:
+class CommandSettings:
     """The settings of a command that all its runs need, on any machine.
 
     Attributes:
@@ -72,7 +72,7 @@ class Outcome:
     fault: str = ""
 
 
-def train(place: Place, job: Job, options: Options) -> Outcome:
+def train(place: CommandSettings, job: Job, options: Options) -> Outcome:
     """Trains or continues one run in this process. Never raises."""
     argv = sys.argv[:]
     try:
@@ -99,7 +99,7 @@ def tidy(token: str) -> None:
     shutil.rmtree(_shelf(token), ignore_errors=True)
 
 
-def _enter(place: Place) -> None:
+def _enter(place: CommandSettings) -> None:
     """Sets working folder and environment of the command in this process.
 
     Raises:

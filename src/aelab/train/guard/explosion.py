@@ -79,7 +79,7 @@ def look(state: State, run: int, objective: ObjectiveLike, terms: Mapping[str, f
     return words
 
 
-def hopeless(
+def reason_of_failure(
     state: State, run: int, objective: ObjectiveLike, goal: Horizon, *, is_over: bool
 ) -> str:
     """The reason why a run has failed although all numbers are finite; empty if it has not.

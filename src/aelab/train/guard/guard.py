@@ -23,10 +23,10 @@ from aelab.train.guard.diagnosis import (
     origin_in_evaluation,
     raised_learnrate,
 )
-from aelab.train.guard.explosion import exploded, hopeless, look
+from aelab.train.guard.explosion import exploded, look, reason_of_failure
 from aelab.train.guard.finite import tensor_words
 from aelab.train.guard.mending import Change, Intervention, change_at, in_force, is_skipped
-from aelab.train.guard.replay import Found, broken_slots, look_again, named_growth, norms_of
+from aelab.train.guard.replay import Found, broken_slots, named_growth, norms_of, replay_failure
 from aelab.train.guard.ring import Kept
 from aelab.train.horizon import Horizon
 from aelab.train.optimizers import usual_learnrate
@@ -167,7 +167,7 @@ class Guard:
         words, ways = broken_data(evidence)
         if words:  # going back does not repair images
             raise DivergedError("; ".join([error.message, *words]), hint="; ".join(ways))
-        found = look_again(
+        found = replay_failure(
             evidence,
             self.state.ring,
             self.repeat,
@@ -256,7 +256,7 @@ class Guard:
             is_over: the run is at its end; before, it gets time to recover.
         """
         task = self.evidence[run].task
-        what = hopeless(self.state, run, task.objective, self.end, is_over=is_over)
+        what = reason_of_failure(self.state, run, task.objective, self.end, is_over=is_over)
         if not what:
             return None
         rise = self._raised_learnrate(run)

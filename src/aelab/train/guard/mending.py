@@ -84,7 +84,7 @@ def is_skipped(done: Sequence[Intervention], images: int) -> bool:
     return any(each.action == "skip" and each.images == images for each in in_force(done))
 
 
-def summary(count: int, last: Intervention) -> str:
+def mending_words(count: int, last: Intervention) -> str:
     """Text `rolled back twice, the last time to 1,200,000 images: 'decoder.7' overflowed`.
 
     Args:

@@ -52,7 +52,7 @@ class Found:
     half: bool = False
 
 
-def look_again(
+def replay_failure(
     evidence: Evidence,
     ring: Ring,
     repeat: Callable[[], None],
