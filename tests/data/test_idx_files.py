@@ -17,7 +17,7 @@ from torch import Tensor
 from aelab.data import idx_dataset, mnist_dataset
 from aelab.data.sources import download
 from aelab.data.sources.idx import idx_sizes, load_idx
-from aelab.data.sources.mnist import MNIST, Known
+from aelab.data.sources.mnist import MNIST, PublishedIdx
 from aelab.errors import DataError
 
 Write = Callable[[Path, Tensor], Path]
@@ -98,17 +98,19 @@ def test_a_checksum_mismatch_tells_both_sums_and_the_way_out(
     assert given in text and "0" * 64 in text and "delete it" in text and "idx_dataset" in text
 
 
-def known(pixels: Tensor, folder: Path) -> Known:
+def known(pixels: Tensor, folder: Path) -> PublishedIdx:
     """MNIST's description with the checksums of small files."""
     sums = {
         file: hashlib.sha256(gzip.decompress((folder / file).read_bytes())).hexdigest()
         for file in MNIST.sha256
     }
-    return Known("mnist", "mnist", sums, MNIST.mirrors)
+    return PublishedIdx("mnist", "mnist", sums, MNIST.mirrors)
 
 
 @pytest.fixture
-def small_mnist(data_folder: Path, write_idx: Write, monkeypatch: pytest.MonkeyPatch) -> Known:
+def small_mnist(
+    data_folder: Path, write_idx: Write, monkeypatch: pytest.MonkeyPatch
+) -> PublishedIdx:
     """Real layout, 60 training and 10 test images; the published counts are lowered too."""
     folder = data_folder / "mnist"
     for half, count in (("train", 60), ("t10k", 10)):
@@ -124,7 +126,7 @@ def small_mnist(data_folder: Path, write_idx: Write, monkeypatch: pytest.MonkeyP
     return small
 
 
-def test_mnist_is_found_in_the_data_folder(small_mnist: Known, data_folder: Path) -> None:
+def test_mnist_is_found_in_the_data_folder(small_mnist: PublishedIdx, data_folder: Path) -> None:
     dataset = mnist_dataset(True)
     dataset.verify()
     images = dataset.load()
@@ -136,7 +138,7 @@ def test_mnist_is_found_in_the_data_folder(small_mnist: Known, data_folder: Path
     assert source.sha256 == small_mnist.sha256["train-images-idx3-ubyte.gz"]
 
 
-def test_equal_pixels_have_equal_hashes_when_nothing_was_resized(small_mnist: Known) -> None:
+def test_equal_pixels_have_equal_hashes_when_nothing_was_resized(small_mnist: PublishedIdx) -> None:
     smooth, hard = (mnist_dataset(True, interpolation=aa).load() for aa in (True, False))
     assert smooth.content_sha256 == hard.content_sha256
     assert not smooth.facts["resized"]
@@ -145,7 +147,7 @@ def test_equal_pixels_have_equal_hashes_when_nothing_was_resized(small_mnist: Kn
     assert smooth.facts["filter"] == "bilinear" and hard.facts["filter"] == "nearest"
 
 
-def test_each_image_can_be_brought_between_two_values(small_mnist: Known) -> None:
+def test_each_image_can_be_brought_between_two_values(small_mnist: PublishedIdx) -> None:
     pixels = mnist_dataset(False, normalize_between=(-1.0, 1.0)).load().pixels
     assert pixels.dtype == torch.float32
     assert torch.allclose(pixels.amin((1, 2, 3)), torch.tensor(-1.0))
@@ -162,7 +164,9 @@ def test_a_missing_file_tells_where_it_was_looked_for_and_what_was_tried() -> No
     assert "no network in tests" in text and "AELAB_DATA" in text
 
 
-def test_a_given_path_is_not_replaced_by_another_place(small_mnist: Known, tmp_path: Path) -> None:
+def test_a_given_path_is_not_replaced_by_another_place(
+    small_mnist: PublishedIdx, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="is not where `path` points"):
@@ -170,7 +174,7 @@ def test_a_given_path_is_not_replaced_by_another_place(small_mnist: Known, tmp_p
 
 
 def test_a_file_with_another_number_of_images_is_found_at_once(
-    small_mnist: Known, data_folder: Path, write_idx: Write
+    small_mnist: PublishedIdx, data_folder: Path, write_idx: Write
 ) -> None:
     write_idx(
         data_folder / "mnist" / "train-images-idx3-ubyte.gz",

@@ -32,7 +32,7 @@ def _idx(values: Tensor) -> bytes:
     return head + values.contiguous().numpy().tobytes()
 
 
-def _write_idx_set(folder: Path, known: mnist.Known, seed: int) -> mnist.Known:
+def _write_idx_set(folder: Path, known: mnist.PublishedIdx, seed: int) -> mnist.PublishedIdx:
     """300 training and 100 test images of random squares; returns the set with their checksums."""
     generator = torch.Generator().manual_seed(seed)
     hashes = {}

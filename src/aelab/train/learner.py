@@ -20,7 +20,7 @@ from aelab.train.clocked_modules import find_clocked
 from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_gradient
 from aelab.train.guard.coming_in import refuse_no_model
 from aelab.train.guard.finite import floating_buffers, non_finite_names
-from aelab.train.guard.mending import UNCHANGED, Change
+from aelab.train.guard.mending import UNCHANGED, StateChange
 from aelab.train.machine import choose_bfloat16, choose_threads, has_bfloat16_units
 from aelab.train.optimizers import make_optimizer
 from aelab.train.schedules import Schedule, make_schedule
@@ -126,7 +126,7 @@ class SoloLearner:
     validation_batch: int | None = field(default=None, metadata=_STORED)
     precision_open: bool = False
     micro_batch: int | None = field(default=None, metadata=_STORED)
-    change: Change = UNCHANGED
+    change: StateChange = UNCHANGED
     is_stepping: bool = False
 
     @property

@@ -190,13 +190,13 @@ def make_app(lab: Lab, *, only: str | None = None, token: str | None = None) -> 
         routes=routes,
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-            Middleware(Guard, token=token),
+            Middleware(HostGuard, token=token),
         ],
         exception_handlers={AelabError: _error},
     )
 
 
-class Guard:
+class HostGuard:
     """Refuses requests of other origins and without the token; adds the headers of every answer.
 
     Args:

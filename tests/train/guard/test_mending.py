@@ -25,7 +25,7 @@ from aelab.train import (
     fit,
     make_state,
 )
-from aelab.train.guard.mending import Change, Intervention, change_at, in_force, is_skipped
+from aelab.train.guard.mending import Intervention, StateChange, change_at, in_force, is_skipped
 from aelab.train.guard.ring import Kept, Ring
 from aelab.types import Output
 
@@ -81,7 +81,7 @@ def test_a_rollback_names_layer_and_batch_and_finishes(
     assert event.report["first_bad_batch_at"] == 320
     assert event.done.cause.startswith("the gradient of 'wide'" if backward else "'wide'")
     assert (event.done.images, event.done.found_at) == (320, 384)
-    assert event.done.change == Change(0.5, 1.0, False)
+    assert event.done.change == StateChange(0.5, 1.0, False)
     assert isinstance(events[-1], Finished) and events[-1].images == 480
     assert bool(state.learner.finite().all())
     assert state.learner.members[0].learnrate == pytest.approx(0.5e-3)
@@ -94,7 +94,7 @@ def test_a_skipped_batch_changes_nothing_and_the_rest_is_trained(tiny: SimpleNam
     settings = settings_of(tiny, "skip")
     state, events = run(tiny, settings, "conv", math.nan, at=208, once=False)
     (event,) = mended(events)
-    assert event.done == Intervention("skip", 208, 256, "'conv' became NaN", Change())
+    assert event.done == Intervention("skip", 208, 256, "'conv' became NaN", StateChange())
     assert event.images == 160 and events[-1].images == 480
     assert state.clock.batches == 30 and state.clock.steps == 29
     assert state.learner.members[0].learnrate == 1e-3
@@ -209,9 +209,9 @@ def test_runs_that_train_together_refuse_to_go_back(tiny: SimpleNamespace) -> No
 
 
 def test_what_is_in_force_is_what_the_present_course_has() -> None:
-    early = Intervention("rollback", 100, 150, "a", Change(0.5))
-    late = Intervention("rollback", 300, 350, "b", Change(0.25))
-    deeper = Intervention("rollback", 200, 360, "c", Change(0.125))
+    early = Intervention("rollback", 100, 150, "a", StateChange(0.5))
+    late = Intervention("rollback", 300, 350, "b", StateChange(0.25))
+    deeper = Intervention("rollback", 200, 360, "c", StateChange(0.125))
     assert in_force([early, late, deeper]) == [early, deeper]
     assert [change_at([early, late, deeper], n).factor for n in (99, 100, 250, 300)] == [
         1.0, 0.5, 0.125, 0.125,

@@ -17,7 +17,7 @@ from aelab.types import Images, Provenance
 
 
 @dataclass(frozen=True)
-class Known:
+class PublishedIdx:
     """A published set of four IDX files.
 
     Attributes:
@@ -51,7 +51,7 @@ def _by_file(*hashes: str) -> dict[str, str]:
     return dict(zip(files, hashes, strict=True))
 
 
-MNIST = Known(
+MNIST = PublishedIdx(
     "mnist",
     "mnist",
     _by_file(
@@ -66,7 +66,7 @@ MNIST = Known(
     ),
     tuple("0123456789"),
 )
-FASHION_MNIST = Known(
+FASHION_MNIST = PublishedIdx(
     "fmnist",
     "fashion-mnist",
     _by_file(
@@ -97,7 +97,7 @@ FASHION_MNIST = Known(
 class KnownIdx(Source):
     """One half of a published IDX set, 28 x 28 grey, as stored."""
 
-    def __init__(self, known: Known, train: bool, path: str | None = None) -> None:
+    def __init__(self, known: PublishedIdx, train: bool, path: str | None = None) -> None:
         super().__init__()
         self.known = known
         self.name = known.name

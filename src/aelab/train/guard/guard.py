@@ -25,7 +25,7 @@ from aelab.train.guard.diagnosis import (
 )
 from aelab.train.guard.explosion import exploded, look, reason_of_failure
 from aelab.train.guard.finite import tensor_words
-from aelab.train.guard.mending import Change, Intervention, change_at, in_force, is_skipped
+from aelab.train.guard.mending import Intervention, StateChange, change_at, in_force, is_skipped
 from aelab.train.guard.replay import Found, broken_slots, named_growth, norms_of, replay_failure
 from aelab.train.guard.ring import Kept
 from aelab.train.horizon import Horizon
@@ -210,7 +210,7 @@ class Guard:
         rollbacks = [each for each in in_force(state.interventions) if each.action == "rollback"]
         kept = ring.go_back(rollbacks[-1].images if rollbacks else None)
         state.restore(kept.snapshot)
-        change = Change(
+        change = StateChange(
             before.factor * policy.lower_lr, policy.clip, before.float32 or policy.float32
         )
         return Intervention("rollback", kept.images, found_at, found.short, change)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 
-class Change(NamedTuple):
+class StateChange(NamedTuple):
     """Changes of the settings from some image on.
 
     Attributes:
@@ -26,7 +26,7 @@ class Change(NamedTuple):
 
 
 #: No change.
-UNCHANGED = Change()
+UNCHANGED = StateChange()
 
 
 class Intervention(NamedTuple):
@@ -45,7 +45,7 @@ class Intervention(NamedTuple):
     images: int
     found_at: int
     cause: str
-    change: Change = UNCHANGED
+    change: StateChange = UNCHANGED
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
@@ -60,7 +60,9 @@ class Intervention(NamedTuple):
 
 def from_json(entries: Iterable[dict[str, Any]]) -> list[Intervention]:
     """The inverse of `as_json`, for a list."""
-    return [Intervention(**{**entry, "change": Change(**entry["change"])}) for entry in entries]
+    return [
+        Intervention(**{**entry, "change": StateChange(**entry["change"])}) for entry in entries
+    ]
 
 
 def in_force(done: Iterable[Intervention]) -> list[Intervention]:
@@ -73,7 +75,7 @@ def in_force(done: Iterable[Intervention]) -> list[Intervention]:
     return kept
 
 
-def change_at(done: Sequence[Intervention], images: int) -> Change:
+def change_at(done: Sequence[Intervention], images: int) -> StateChange:
     """The change that applies to the batch starting at `images`."""
     changes = [e.change for e in in_force(done) if e.action == "rollback" and e.images <= images]
     return changes[-1] if changes else UNCHANGED
