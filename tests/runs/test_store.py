@@ -357,3 +357,14 @@ def test_a_folder_where_a_file_stands_is_explained(tmp_path: Path) -> None:
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_what_a_killed_process_left_beside_the_runs_is_removed_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    store.make_root()
+    gone = store.root / f"..gitignore.{2**31 - 1}-00ff00ff.tmp"  # no process has this number
+    mine = store.root / f"..gitignore.{os.getpid()}-00ff00ff.tmp"
+    for path in (gone, mine):
+        path.write_text("*\n")
+    store.make_root()
+    assert not gone.exists() and mine.exists()

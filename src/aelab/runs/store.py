@@ -17,6 +17,7 @@ from typing import Any
 
 from aelab.config.slugs import DEEPEST, FOLDERS_OF_SYSTEMS
 from aelab.errors import StoreError, did_you_mean
+from aelab.hardware import is_there
 from aelab.roots import real
 from aelab.runs import disk
 from aelab.runs.atomic import explain, make_folder, write_bytes, write_json
@@ -152,7 +153,10 @@ class Store:
         self._tidy()
         ignore = self.root / ".gitignore"
         if not ignore.exists():
-            write_bytes(ignore, b"*\n")
+            try:
+                write_bytes(ignore, b"*\n")
+            except StoreError:  # see `_tidy`; where the system refuses, it does so again
+                write_bytes(ignore, b"*\n")
 
     def _made(self, run: Run, files: Mapping[str, Any]) -> Run | None:
         """Writes the first files of a run; None if another process made it meanwhile.
@@ -185,8 +189,11 @@ class Store:
                 with contextlib.suppress(OSError, StoreError):
                     if old and re.fullmatch(r"\.removed-[0-9a-f]{16}", entry.name):
                         remove_tree(Path(entry.path))
-                    elif old and re.fullmatch(r"\.\.gitignore\..*\.tmp", entry.name):
-                        disk.unlink(entry.path)
+                    elif of := re.fullmatch(r"\.\.gitignore\.(\d+)-\w+\.tmp", entry.name):
+                        # A process of this number may live on another machine, too: there its
+                        # file may vanish, and `make_root` writes it again.
+                        if old or not is_there(int(of[1])):
+                            disk.unlink(entry.path)
 
     def existing(self, record: Mapping[str, Any], files: Mapping[str, Any]) -> Run | None:
         """The stored run of this folder and identity; None if there is no readable one.
