@@ -95,8 +95,16 @@ def test_combined_quantizers_refuse_what_cannot_be_meant(combined: type[nn.Modul
         combined([one, one])
     with pytest.raises(ConfigError, match="Linear is no quantizer"):
         combined([nn.Linear(2, 2)])
+    with pytest.raises(ConfigError, match="Categorical is no quantizer"):
+        combined([Categorical(4)])
     with pytest.raises(ConfigError, match="at least one quantizer"):
         combined([])
+
+
+def test_levels_of_fixed_entries_become_finer_and_learned_ones_see_the_error_itself() -> None:
+    mixed = Residual([VQ(4, 2), FSQ((3, 3)), Residual([VQ(4, 2)]), Grouped([LFQ(2)])])
+    assert mixed.scales == [1.0, 0.25, 1.0, 0.25**3]
+    assert Residual([VQ(4, 2), FSQ((3, 3))], scale=0.5).scales == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("make", [LFQ, BSQ])

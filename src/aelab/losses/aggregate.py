@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
-from aelab.posteriors import CanDraw, HasPrior
+from aelab.posteriors import HasPrior
 from aelab.types import Images, Output
 
 #: Multiples of the kernel width; their sum has a gradient at small and large distances (WAE).
@@ -227,7 +227,7 @@ def _gaussian(output: Output, term: str) -> tuple[Tensor, Tensor]:
 
 def _prior(output: Output, latents: Tensor) -> Tensor:
     """Samples (B, D) of the posterior's prior, or of the standard normal."""
-    if isinstance(output.posterior, HasPrior) and isinstance(output.posterior, CanDraw):
+    if isinstance(output.posterior, HasPrior):
         drawn: Tensor = output.posterior.draw_prior(
             len(latents), lambda shape: _normal(shape, latents)
         )

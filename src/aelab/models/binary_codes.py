@@ -21,6 +21,7 @@ class _Signs(nn.Module):
     block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
 
     noise_shape: tuple[int, ...] | None = None
+    fixed_entries: ClassVar[bool] = True
 
     def __init__(
         self,

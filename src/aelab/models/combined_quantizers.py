@@ -25,12 +25,15 @@ class _Several(nn.Module):
         super().__init__()
         owner = type(self).__name__
         if not quantizers:
-            raise ConfigError(f"{owner}: give at least one quantizer, for instance [VQ(64, 4)] * 3")
+            raise ConfigError(
+                f"{owner}: give at least one quantizer, for instance [VQ(64, 4), VQ(64, 4)]"
+            )
         for part in quantizers:
-            if not getattr(part, "codebooks", None):
+            if not hasattr(part, "fixed_entries"):
                 raise ConfigError(
                     f"{owner}: {type(part).__name__} is no quantizer",
-                    hint="possible: VQ, SimVQ, FSQ, LFQ, BSQ, Residual, Grouped",
+                    hint="possible: VQ, SimVQ, FSQ, LFQ, BSQ, Residual, Grouped, or one of your "
+                    "own with the attributes codebooks and fixed_entries (True or False)",
                 )
         if len({id(part) for part in quantizers}) < len(quantizers):
             raise ConfigError(
@@ -39,6 +42,7 @@ class _Several(nn.Module):
                 hint=f"write each, for instance {owner}([VQ(64, 4), VQ(64, 4)])",
             )
         self.quantizers = nn.ModuleList(quantizers)
+        self.fixed_entries = all(bool(part.fixed_entries) for part in quantizers)
         sizes = [size for part in quantizers for size in _codebooks(part).values()]
         #: Names of codebooks are their numbers, from 1.
         self.codebooks = {str(number): size for number, size in enumerate(sizes, 1)}
@@ -80,10 +84,9 @@ class Residual(_Several):
         if scale is not None and scale <= 0:
             raise ConfigError(f"Residual: scale is {scale}; it must be above 0")
         self.scales = [
-            (_LEFT_OVER if scale is None and not hasattr(part, "codebook") and _fixed(part)
-             else scale or 1.0) ** level
+            (scale or (_LEFT_OVER if part.fixed_entries else 1.0)) ** level
             for level, part in enumerate(quantizers)
-        ]  # fmt: skip
+        ]
 
     def forward(
         self, features: Tensor, noise: Tensor | None = None
@@ -148,13 +151,6 @@ class Grouped(_Several):
 
 #: Default `scale` of fixed entries: about the ratio of the rounding error to its input.
 _LEFT_OVER = 0.25
-
-
-def _fixed(part: nn.Module) -> bool:
-    """Whether the entries are fixed, so that they do not adapt to the scale of their input."""
-    return not any(True for _ in part.parameters()) and "mean_sums" not in dict(
-        part.named_buffers()
-    )
 
 
 def _codebooks(part: nn.Module) -> Mapping[str, int]:

@@ -3,6 +3,7 @@
 They have the interface of a bottleneck, (features, noise) -> (latent, posterior), and use no noise.
 Their posterior has `index` (B, n) int64, the entry chosen for each of an image's n vectors.
 `codebooks` says how many entries each codebook has; a bottleneck with one calls it ``.
+`fixed_entries` says whether training leaves the entries as they are, see `Residual`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class VQ(nn.Module):
     block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
 
     noise_shape: tuple[int, ...] | None = None
+    fixed_entries: ClassVar[bool] = False
     codebook: Tensor
     mean_counts: Tensor
     mean_sums: Tensor
@@ -225,6 +227,7 @@ class FSQ(nn.Module):
     )
 
     noise_shape: tuple[int, ...] | None = None
+    fixed_entries: ClassVar[bool] = True
     terms: tuple[TermSpec, ...] = ()
     counts: Tensor
     steps: Tensor

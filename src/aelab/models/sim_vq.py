@@ -44,6 +44,7 @@ class SimVQ(nn.Module):
     block_attributes: ClassVar[frozenset[str]] = frozenset({"codebook_size", "dims", "lookup"})
 
     noise_shape: tuple[int, ...] | None = None
+    fixed_entries: ClassVar[bool] = False
 
     def __init__(
         self,
