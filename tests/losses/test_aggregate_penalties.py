@@ -49,14 +49,17 @@ def test_mmd_with_a_gaussian_kernel_has_the_value_of_the_integral() -> None:
     # 2 sqrt(c / (c + 4)) (1 - exp(-m^2 / (c + 4))).
     c, m = 2.0 * 1 * 1.5, 1.0
     exact = 2 * math.sqrt(c / (c + 4)) * (1 - math.exp(-(m**2) / (c + 4)))
-    value = float(mmd_term(output(numbers(4000, 1) + m), "rbf", scales=(1.5,))[0])
-    assert value == pytest.approx(exact, rel=0.05)
+    values = [
+        float(mmd_term(output(numbers(500, 1, seed=seed) + m), "rbf", scales=(1.5,))[0])
+        for seed in range(160)
+    ]  # an unbiased estimate, whose mean is nearer than a single one
+    assert sum(values) / 160 == pytest.approx(exact, rel=0.03)
 
 
 def test_sliced_wasserstein_in_one_dimension_is_the_distance_of_means() -> None:
-    latents = numbers(20_000, 1)
-    value = sliced_wasserstein_term(output((latents - latents.mean()) / latents.std() + 0.7))[0]
-    assert float(value) == pytest.approx(0.49, rel=0.05)
+    latents = numbers(400_000, 1)
+    given = output((latents - latents.mean()) / latents.std() + 0.7)
+    assert float(sliced_wasserstein_term(given, projections=3)[0]) == pytest.approx(0.49, rel=0.02)
 
 
 def test_random_penalties_repeat_themselves_in_validation() -> None:
