@@ -19,6 +19,7 @@ SCHEDULES: list[tuple[str, dict[str, Any]]] = [
     ("WarmupCosine", {"warmup_images": 100}),
     ("CosineAnnealingLR", {"eta_min": 0.001}),
     ("CosineAnnealingLR", {"T_max": 20}),
+    ("CosineAnnealingLR", {"T_max": 7, "eta_min": 0.001}),  # rises again, twice
     ("StepLR", {"step_size": 3}),
     ("MultiStepLR", {"milestones": [2, 9], "gamma": 0.3}),
     ("ExponentialLR", {"gamma": 0.9}),

@@ -100,9 +100,11 @@ def planned(
     name, given = choice.name, dict(choice.arguments)
     try:
         if name == "CosineAnnealingLR":
-            horizon = int(given["T_max"]) * batch_size if "T_max" in given else end
             floor = float(given.get("eta_min", 0.0)) / learnrate if learnrate else 0.0
-            return cosine(max_images=horizon, eta_min_factor=floor)
+            if "T_max" not in given:
+                return cosine(max_images=end, eta_min_factor=floor)
+            half = int(given["T_max"]) * batch_size  # images; torch's cosine rises again afterwards
+            return lambda images: _half_cosine(1 - abs(1 - images / half % 2), floor)
         if name in FORMS:
             return FORMS[name](max_images=end, **given)
         if name in _OF_TORCH:
