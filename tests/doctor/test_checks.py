@@ -13,10 +13,11 @@ from aelab import config, lab
 from aelab.assembly.parts import build
 from aelab.assembly.workspace import Workspace
 from aelab.doctor import checks
-from aelab.doctor.checks import CHECKS, BuiltRun, examine
+from aelab.doctor.checks import CHECKS, BuiltRun, examine, pictures
 from aelab.doctor.examination import FEW_BATCHES, _spread, built_run
 from aelab.doctor.reader import Reader
 from aelab.findings import CODES, Finding
+from aelab.models import implicit
 
 FILE = {
     "experiment_name": "sound",
@@ -127,6 +128,37 @@ def test_a_sigmoid_that_l1_pulls_to_black_is_named(tmp_path: Path) -> None:
     told = only(tmp_path, "output-saturates", train_set=dark, model=model)
     assert "100% of the pixels are 0 in more than half" in told.message
     assert found(tmp_path, train_set=dark, model=model, loss_function="l2") == {}
+
+
+def test_a_tanh_saturates_at_white_and_not_at_the_black_in_its_middle(tmp_path: Path) -> None:
+    model = 'EncoderDecoder(EncoderMLP((1, 8, 8), 8), DecoderMLP((1, 8, 8), 8, activation_last_layer="tanh"))'  # noqa: E501
+    dark = "TensorDataset((torch.rand(256, 1, 8, 8) - 0.7).clamp(0, 1))"
+    bright = "TensorDataset((torch.rand(256, 1, 8, 8) + 0.7).clamp(0, 1))"
+    assert found(tmp_path, train_set=dark, model=model) == {}
+    told = only(tmp_path, "output-saturates", train_set=bright, model=model)
+    assert "100% of the pixels are 1 in more than half" in told.message
+
+
+@pytest.mark.parametrize("name", ["Sigmoid", "ReLU"])
+def test_a_decoder_that_makes_its_pictures_in_parts_has_a_last_activation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(implicit, "_CPU_NUMBERS", 2 * 64 * 16)  # two pictures at a time
+    dark = "TensorDataset((torch.rand(256, 1, 8, 8) - 0.7).clamp(0, 1))"
+    decoder = (
+        "ImageManifoldDecoder(8, 1, default_shape=(8, 8), num_hidden=16, "
+        f'activation_out="{name.lower()}")'
+    )
+    model = f"EncoderDecoder(EncoderMLP((1, 8, 8), 8), {decoder})"
+    told = found(tmp_path, train_set=dark, model=model)
+    if name == "Sigmoid":
+        assert "ends with Sigmoid" in told["output-saturates"].message
+        return
+    run = built(tmp_path, train_set=dark, model=model)
+    last = pictures._last_activation(run)
+    assert last is not None
+    _, slopes, values = last
+    assert torch.equal(slopes, (values > 0).float())  # each slope beside its value
 
 
 def test_a_latent_with_more_numbers_than_directions_is_named(tmp_path: Path) -> None:

@@ -141,6 +141,13 @@ def test_the_transformer_attends_to_the_other_images_of_its_batch() -> None:
     assert "PatchTransformerAutoencoder" in found.way_out
 
 
+def test_l1_pulls_the_sigmoid_of_mostly_black_tiles_to_black() -> None:
+    dark = "TensorDataset((torch.rand(64, 3, 32, 32) - 0.7).clamp(0, 1))"
+    told = by_code("rpg-manifold.yml", "enc:cnn16", train_set=dark)["output-saturates"]
+    assert "ends with Sigmoid, and 100% of the pixels are 0" in told.message
+    assert "activation_out=None" in told.way_out
+
+
 #: Runs that are right to be warned of though they are not in legacy mode, by file: what is told.
 RIGHTLY = {
     # The sweep of document 004 goes on into the collapse that it is about.

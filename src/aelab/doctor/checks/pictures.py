@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -105,32 +106,55 @@ def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
 
 
 def _last_activation(run: BuiltRun) -> tuple[str, Tensor, Tensor] | None:
-    """The last activation before the images: its name, slope and values on the batch."""
+    """The last activation before the images: its name, and its slopes and values as images.
+
+    A decoder may make the images in several calls and put their axes in another order. So the
+    slopes take the way of the values: in a second pass the activation outputs its slopes.
+    """
     model = copy.deepcopy(run.model).train()
-    called: list[tuple[nn.Module, Tensor, Tensor]] = []
+    called: list[tuple[nn.Module, int]] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Stores a call; only the last one counts."""
+        """Stores a call and the number of its values."""
         if isinstance(output, Tensor) and not isinstance(module, SHAPES_ONLY):
-            # Activations in place have overwritten their input.
-            called[:] = [(module, inputs[0] if inputs else output, output)]
+            called.append((module, output.numel()))
 
-    for _, leaf in leaves(model):
-        if isinstance(leaf, nn.ReLU | nn.ReLU6 | nn.Hardtanh):
-            leaf.inplace = False
-        leaf.register_forward_hook(note)
-    with torch.no_grad():
-        output, _, _ = forward(model, run.objective, *run.batch(), images_seen=0)
-    if not called or not isinstance(called[0][0], _FLAT):
+    def images() -> Tensor:
+        """The images of a pass, with the same random numbers each time."""
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return forward(model, run.objective, *run.batch(), images_seen=0)[0].reconstruction
+
+    hooks = [leaf.register_forward_hook(note) for _, leaf in leaves(model)]
+    values = images()
+    for hook in hooks:
+        hook.remove()
+    if not called or not isinstance(called[-1][0], _FLAT):
         return None
-    module, given, _ = called[0]
-    leaf_input = given.detach().clone().requires_grad_(True)
-    with torch.enable_grad():
-        made = module(leaf_input)
-        (slope,) = torch.autograd.grad(made.sum(), leaf_input)
-    if made.numel() != output.reconstruction.numel():
+    module = called[-1][0]
+    sizes = [size for each, size in called if each is module]
+    if sizes[-1] == values.numel():
+        first = len(sizes) - 1  # earlier calls, if any, are inside of the model
+    elif sum(sizes) == values.numel():
+        first = 0
+    else:
         return None
-    return type(module).__name__, slope.view_as(output.reconstruction), output.reconstruction
+    if isinstance(module, nn.ReLU | nn.ReLU6 | nn.Hardtanh):
+        module.inplace = False  # in place it would overwrite the input of the slopes
+    calls = itertools.count()
+
+    def slopes(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Slopes in place of values, in the calls that make the images."""
+        if next(calls) < first:
+            return output
+        given = inputs[0].detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            # `forward` of the class: the hook of the module would be called again.
+            total = type(module).forward(module, given).sum()
+        return torch.autograd.grad(total, given)[0]
+
+    module.register_forward_hook(slopes)
+    return type(module).__name__, images(), values
 
 
 def _pulled_to_bound(run: BuiltRun, name: str) -> tuple[float, float] | None:
@@ -142,7 +166,8 @@ def _pulled_to_bound(run: BuiltRun, name: str) -> tuple[float, float] | None:
     assert run.train is not None
     low, high = limits(run.train.value_range)
     middle = run.sample.median(0).values
-    for value in (low, high):
+    # 0 is the middle of a tanh, not its bound.
+    for value in (high,) if name == nn.Tanh.__name__ else (low, high):
         part = float(((middle - value).abs() < RIGHT * (high - low) / 4).float().mean())
         if part > MOSTLY:
             return part, value
