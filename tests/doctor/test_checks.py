@@ -13,7 +13,7 @@ from aelab import config, lab
 from aelab.assembly.parts import build
 from aelab.assembly.workspace import Workspace
 from aelab.doctor import checks
-from aelab.doctor.checks import CHECKS, BuiltRun, examine, pictures
+from aelab.doctor.checks import CHECKS, BuiltRun, examine, pictures, schedule
 from aelab.doctor.examination import FEW_BATCHES, _spread, built_run
 from aelab.doctor.reader import Reader
 from aelab.findings import CODES, Finding
@@ -89,6 +89,18 @@ def test_a_schedule_ends_with_its_run(tmp_path: Path, scheduler: str, code: str 
         return
     told = only(tmp_path, code, scheduler=scheduler)
     assert "1,000 batches" in told.way_out or "1,000" in told.way_out
+
+
+def test_a_short_run_is_looked_at_and_of_a_long_one_no_part_is_taken_for_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies = "{ExponentialLR: {gamma: 0.9}}"
+    told = only(tmp_path, "schedule-ends-early", scheduler=dies, max_images="2400")
+    assert "after 44% of the run" in told.message  # 0.9 ** 66 is a thousandth; 150 batches
+    monkeypatch.setattr(schedule, "MOST_STEPS", 600)
+    rises = "{CosineAnnealingLR: {T_max: 400}}"
+    assert found(tmp_path, scheduler=rises) == {}
+    assert schedule.rates_of(built(tmp_path, scheduler=rises)) == []
 
 
 def test_dropout_that_stays_in_evaluation_mode_is_named(tmp_path: Path) -> None:

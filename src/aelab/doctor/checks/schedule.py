@@ -37,7 +37,7 @@ def schedule(run: BuiltRun) -> Iterator[Finding]:
     if run.end.batches < FEW_BATCHES:
         return
     rates = rates_of(run)
-    if len(rates) < MOMENTS // 2:
+    if not rates:
         return
     where = run.place("scheduler")
     peak = max(rates)
@@ -84,7 +84,7 @@ def schedule(run: BuiltRun) -> Iterator[Finding]:
 
 
 def rates_of(run: BuiltRun) -> list[float]:
-    """The learning rate at moments evenly spaced over the run; fewer if that takes too long."""
+    """The learning rate at moments evenly spaced over the run; empty if that takes too long."""
     assert run.end is not None
     settings = run.settings
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.learnrate)
@@ -103,13 +103,15 @@ def rates_of(run: BuiltRun) -> list[float]:
             rates.append(float(optimizer.param_groups[0]["lr"]))
         return rates
     batches = run.end.batches
+    if batches > MOST_STEPS:
+        return []
     every, rates = max(1, batches // MOMENTS), []
-    for number in range(min(batches, MOST_STEPS)):
+    for number in range(batches):
         if number % every == 0:
             rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         made.after_batch()
-    return rates if batches <= MOST_STEPS or len(rates) >= MOMENTS // 2 else []
+    return rates
 
 
 def _jump(rates: Sequence[float]) -> tuple[float, float, float] | None:
