@@ -19,7 +19,7 @@ from aelab.metrics import (
     latent_use,
     observation_of,
 )
-from aelab.posteriors import GaussianPosterior
+from aelab.posteriors import GaussianPosterior, MixturePriorPosterior
 from aelab.types import Images, Output
 
 
@@ -138,3 +138,25 @@ def test_perfect_reproductions_have_no_most_likely_scale() -> None:
     subject.__dict__["images"] = subject.reconstructions
     with pytest.raises(ConfigError, match="perfect"):
         observation_of(subject)
+
+
+class OfMixture(Linear):
+    """The same with its standard normal prior written as a mixture of one component."""
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        output = super().forward(images, noise)
+        mean, log_std = output.posterior
+        zero = torch.zeros(len(mean), 1, 2)
+        posterior = MixturePriorPosterior(mean, log_std, mean, zero, zero, zero[:, :, 0])
+        return output._replace(posterior=posterior)
+
+
+def test_a_prior_without_closed_form_has_the_same_bounds_by_drawing() -> None:
+    plain = _subject()
+    mixture = Subject(OfMixture(SCALE), Images(plain.images), formulas=("l2",), chunk_images=64)
+    for name in ("iwae_nats", "iwae_elbo_nats"):  # the same draws
+        assert iwae(mixture, 20)[name] == pytest.approx(iwae(plain, 20)[name], rel=1e-4)
+    drawn, exact = elbo(mixture, samples=100), elbo(plain, samples=100)
+    assert drawn["distortion_nats"] == pytest.approx(exact["distortion_nats"], rel=1e-5)
+    assert drawn["rate_nats"] == pytest.approx(exact["rate_nats"], rel=0.01)
+    assert lacking(mixture, METRICS["latent_use"]).startswith("the latent has no divergence")

@@ -229,7 +229,8 @@ def test_the_report_shows_figures_and_draws_the_quick_ones(store: Path, tmp_path
     assert len(told) == 2
     plain = next(line for line in told if "plain" in line)
     assert plain.count("the latent has no posterior to draw from") == 1
-    assert "not posterior, kl, samples" in plain
+    assert "not posterior, samples" in plain
+    assert "not kl: the latent has no divergence from a prior for each dimension" in plain
     page = lab.report(out=tmp_path / "r.html", runs=store).read_text("utf-8")
     assert page.count("<figcaption>traversals</figcaption>") == 2
     assert page.count("<figcaption>kl</figcaption>") == 1

@@ -30,6 +30,7 @@ from aelab.metrics.table import Metric, Need, lacking, measure
 from aelab.parts import Table
 
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+_DIVERGENCE: frozenset[Need] = frozenset({"divergence"})
 
 #: Every metric by name, in the order in which tables show them.
 METRICS: Table[Metric] = Table(
@@ -45,7 +46,7 @@ METRICS: Table[Metric] = Table(
             _POSTERIOR,
             medium="pixels",
         ),
-        "latent_use": Metric(latent_use, "active units, KL of single dimensions", _POSTERIOR),
+        "latent_use": Metric(latent_use, "active units, KL of single dimensions", _DIVERGENCE),
         "pca_skill": Metric(
             pca_skill,
             "error compared with PCA of as many numbers",

@@ -12,7 +12,7 @@ from aelab.posteriors import CanDraw, HasDivergence
 
 #: Requirements of a metric: a posterior with a divergence from which latents can be drawn, labels
 #: of both sets, training images.
-Need = Literal["posterior", "labels", "train"]
+Need = Literal["posterior", "divergence", "labels", "train"]
 
 
 class Metric(NamedTuple):
@@ -50,6 +50,7 @@ class Metric(NamedTuple):
 
 _WORDS: dict[Need, str] = {
     "posterior": "the latent has no posterior to draw from",
+    "divergence": "the latent has no divergence from a prior for each dimension",
     "labels": "the images have no labels",
     "train": "there are no training images",
 }
@@ -71,10 +72,9 @@ def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") ->
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
     }
-    if "posterior" in needs:  # its type is known only after running the model
-        has["posterior"] = isinstance(subject.posterior, HasDivergence) and isinstance(
-            subject.posterior, CanDraw
-        )
+    if needs & {"posterior", "divergence"}:  # its type is known only after running the model
+        has["posterior"] = isinstance(subject.posterior, CanDraw)
+        has["divergence"] = isinstance(subject.posterior, HasDivergence)
     missing = [_WORDS[need] for need in sorted(needs) if not has[need]]
     if medium not in ("", subject.medium.name):
         missing.append(f"the images are {subject.medium.images_are}, not {medium}")

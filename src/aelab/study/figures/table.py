@@ -49,6 +49,7 @@ class FigureFile(NamedTuple):
 #: Options of figures that are counts, at least 1; `image` and `pair` are indices from 0.
 _COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+_DIVERGENCE: frozenset[Need] = frozenset({"divergence"})
 
 #: Every figure by name.
 FIGURES: Table[Figure] = Table(
@@ -67,7 +68,7 @@ FIGURES: Table[Figure] = Table(
         "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
         "map": Figure(maps.latent_map, "codes in two dimensions: method=pca, tsne or umap"),
         "histogram": Figure(maps.code_histogram, "codes beside the prior"),
-        "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _POSTERIOR),
+        "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _DIVERGENCE),
         "frequency": Figure(maps.frequency, "error by spatial frequency", medium="pixels"),
         "film": Figure(
             film, "reproductions over the course of training: kind=webp, gif or mp4", of_run=True
