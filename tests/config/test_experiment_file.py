@@ -146,6 +146,16 @@ def test_trials_repeat_with_paired_seeds(load_text: Load) -> None:
     assert len({run.identity for run in runs}) == 3  # `a` is in the name only: no effect
 
 
+def test_runs_are_counted_before_the_first_is_made(
+    problems: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr("aelab.config.expand.identity", lambda *given: made.append(given))
+    found = problems("matrix: {a: [1, 2]}\ntrials: 50_001\n")
+    assert "more than 100,000 runs" in found[0] and len(found) == 1
+    assert not made
+
+
 def test_names_cannot_climb_out(problems: Find) -> None:
     message = problems("experiment_name: ../x\n", without="experiment_name")[0]
     assert "file.yml:1:1: experiment_name: given '../x'; a run cannot be outside runs/" in message

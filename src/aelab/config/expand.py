@@ -117,7 +117,10 @@ class _Builder:
             where = self.matrix.filter.where
             self.errors.append(ConfigError("$filter removes every combination", where=where))
         table = YamlMapping(entries, self.source.table.where)
-        runs = [run for cell in cells for run in self.cell_runs(cell, table)]
+        found = [self.cell_runs(cell, table) for cell in cells]
+        # All are counted before the first is made: 100,000 take a minute.
+        counted = self.number_of_runs <= MOST_RUNS
+        runs = [run for trials in found for run in trials] if counted else []
         self.check_folders(runs)
         hidden = self.trust and any(
             _LOOKS_UP.search(block.text) for run in runs for block in run.blocks.values()
@@ -151,8 +154,8 @@ class _Builder:
                 above = None
         return above
 
-    def cell_runs(self, cell: Cell, template: YamlMapping) -> list[RunSpec]:
-        """The run, or the trials, of one matrix entry; empty if it has errors."""
+    def cell_runs(self, cell: Cell, template: YamlMapping) -> Iterable[RunSpec]:
+        """The run, or the trials, of one matrix entry, made when asked; empty if it has errors."""
         before = len(self.errors)
         table = Substitution(cell.substitutions, self.errors).table(template)
         substituted = len(self.errors) == before
@@ -176,36 +179,36 @@ class _Builder:
             return []
         folders = self.old_folders(template, cell)
         findings = _findings(table, settings)
-        runs = []
-        for trial in range(1, settings.trials + 1):
+
+        def made(trial: int) -> RunSpec:
+            """The run of one trial, from 1."""
             seed = (settings.fit.seed + trial - 1) % 2**32
             repeated = settings.trials > 1
             own = replace(settings, fit=replace(settings.fit, seed=seed), trials=1)
             full_name = f"{name}_trial-{trial}" if repeated else name
-            runs.append(
-                RunSpec(
-                    name=full_name,
-                    folder=legible_folder(full_name),
-                    matrix={key: unquoted(value) for key, value in cell.values.items()},
-                    matrix_id=cell.id,
-                    matrix_slug=cell.slug,
-                    trial=trial if repeated else None,
-                    seed=seed,
-                    settings=own,
-                    blocks=blocks,
-                    resolved_text=_resolved_text(
-                        cell, full_name, seed, _spelled(blocks, table), _spelled(plain, table)
-                    ),
-                    identity=identity(Stated(own, stated.names), seed, parsed, cell.variables),
-                    file=str(self.path),
-                    text=self.source.text,
-                    home=self.home,
-                    old_folders=folders,
-                    findings=tuple(findings),
-                    places=places,
-                )
+            return RunSpec(
+                name=full_name,
+                folder=legible_folder(full_name),
+                matrix={key: unquoted(value) for key, value in cell.values.items()},
+                matrix_id=cell.id,
+                matrix_slug=cell.slug,
+                trial=trial if repeated else None,
+                seed=seed,
+                settings=own,
+                blocks=blocks,
+                resolved_text=_resolved_text(
+                    cell, full_name, seed, _spelled(blocks, table), _spelled(plain, table)
+                ),
+                identity=identity(Stated(own, stated.names), seed, parsed, cell.variables),
+                file=str(self.path),
+                text=self.source.text,
+                home=self.home,
+                old_folders=folders,
+                findings=tuple(findings),
+                places=places,
             )
-        return runs
+
+        return map(made, range(1, settings.trials + 1))
 
     def name(self, table: YamlMapping) -> str:
         """`experiment_name`, or an empty string if it is missing or illegal."""
