@@ -15,12 +15,13 @@ class _Backward(torch.autograd.Function):
     """The identity, whose gradient is multiplied by a number."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
+    def forward(ctx: Any, value: Tensor, fault: Fault) -> Tensor:
+        ctx.fault, ctx.factor = fault, fault.factor
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ctx.fault.has_spoiled = True
         return gradients[0] * ctx.factor, None
 
 
@@ -42,7 +43,12 @@ class Fault:
         factor: by which numbers are multiplied: nan, inf, or a large one.
         backward: gradients are spoiled, in training.
         training: in which mode outputs are.
+
+    Attributes:
+        has_spoiled: whether any number was; a layer of fixed codes has no gradient, for instance.
     """
+
+    has_spoiled = False
 
     def __init__(
         self,
@@ -60,7 +66,8 @@ class Fault:
         if layer.training != self.training or not self.is_on():
             return output
         if self.backward:
-            return mapped(output, lambda value: _Backward.apply(value, self.factor))
+            return mapped(output, lambda value: _Backward.apply(value, self))
+        self.has_spoiled = True
         return mapped(output, lambda value: value * self.factor)
 
     def __deepcopy__(self, memo: Any) -> Fault:

@@ -96,17 +96,14 @@ def outcome(tiny: SimpleNamespace, name: str, layer: str, kind: str) -> str:
         threads=1,
     )
     state = make_state(model, settings)
-    member, felt = state.learner.members[0], []
+    member = state.learner.members[0]
 
     def is_on() -> bool:
         images = state.clock.images
         is_now = images >= 16 if is_slow else images == (20 if training else 32)
-        on = is_now and member.change.factor == 1.0 and not state.interventions
-        if on and not felt:
-            felt.append(images)
         if is_slow:  # the more steps, the more
             fault.factor = factor ** max(0, (images - 12) // 4)
-        return on
+        return is_now and member.change.factor == 1.0 and not state.interventions
 
     fault = tiny.Fault(
         model.get_submodule(layer), factor, is_on, backward=backward, training=training
@@ -124,7 +121,7 @@ def outcome(tiny: SimpleNamespace, name: str, layer: str, kind: str) -> str:
         fault.hook.remove()
     if not found:
         # Not every output is used, nor has every layer a gradient; a sigmoid takes any number.
-        return "" if is_slow or not felt else "not noticed"
+        return "" if is_slow or not fault.has_spoiled else "not noticed"
     cause = found[0].done.cause
     return "" if f"'{layer}'" in cause else f"named otherwise: {cause}"
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from aelab.errors import ConfigError, DivergedError
 from aelab.posteriors import Deterministic
@@ -26,6 +27,7 @@ from aelab.train import (
     make_state,
 )
 from aelab.train.guard.mending import Intervention, StateChange, change_at, in_force, is_skipped
+from aelab.train.guard.nonfinite import find_in_step
 from aelab.train.guard.ring import Kept, Ring
 from aelab.types import Output
 
@@ -283,3 +285,27 @@ def test_the_night_of_document_002_ends_with_a_finished_run(tiny: SimpleNamespac
     assert "250-fold, from 4e-05 to 0.01" in found[0].report["learnrate_raised"]
     validated = [event for event in events if isinstance(event, Validated)]
     assert validated[-1].terms["loss"] < 1.2 * validated[0].terms["loss"]
+
+
+class Aside(nn.Module):
+    """A layer whose output is used, after layers whose outputs are dropped at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aside = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(20)))
+        self.used = nn.Conv2d(1, 1, 1)
+
+    def forward(self, images: Tensor, noise: Tensor | None) -> Output:
+        self.aside(images)  # the memory of these outputs is used again
+        reconstruction = self.used(images)
+        return Output(reconstruction, images.flatten(1))
+
+
+def test_a_layer_is_named_after_others_whose_outputs_are_gone(tiny: SimpleNamespace) -> None:
+    model, images = Aside(), torch.rand(4, 1, 8, 8)
+    fault = tiny.Fault(model.used, math.inf, lambda: True, backward=True)
+    # Python gives the id of a tensor that is gone to another, but not each time.
+    found = [find_in_step(model, tiny.objective, (images, images, None), 0) for _ in range(40)]
+    fault.hook.remove()
+    assert {origin.short() for origin in found if origin} == {"the gradient of 'used' overflowed"}
+    assert all(found)

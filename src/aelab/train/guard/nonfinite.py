@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aelab.train.evaluate import mode_of
@@ -144,7 +144,7 @@ class _Watch(TorchDispatchMode):
         self._paused = False
         self._backward = backward
         self._arrived: list[str] = []
-        self._hooked: set[int] = set()
+        self._hooked: dict[int, Tensor] = {}  # kept: a freed tensor's id may be given again
         self._gradients: list[Origin] = []
         self._layers: list[tuple[str, str, str]] = []
         self._operations: list[tuple[str | None, Origin]] = []
@@ -175,7 +175,7 @@ class _Watch(TorchDispatchMode):
             for tensor in tensors_in(output):
                 # An output belongs to the innermost layer that made it, which ends first.
                 if tensor.requires_grad and id(tensor) not in self._hooked:
-                    self._hooked.add(id(tensor))
+                    self._hooked[id(tensor)] = tensor
                     tensor.register_hook(  # type: ignore[no-untyped-call]
                         lambda gradient, at=layer: self._arrived.append(at)
                     )
