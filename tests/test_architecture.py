@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "arguments": set(),
     "hardware": set(),
     "preparation": set(),
+    "late_compiler": set(),
     "_version": set(),
     "ops": {"types"},
     "config": set(),
@@ -59,7 +60,7 @@ MAY_IMPORT = {
     },
     "execute": {
         "assembly", "config", "data", "runs", "models", "train", "ops", "analysis", "report",
-        "types", "_version", "tensor_pictures", "medium", "inspect",
+        "types", "_version", "tensor_pictures", "medium", "inspect", "late_compiler",
     },
     "study": {
         "analysis", "assembly", "config", "runs", "data", "models", "losses", "metrics", "train",
@@ -69,7 +70,10 @@ MAY_IMPORT = {
     "lab": {"assembly", "doctor", "execute", "study", "runs", "report", "data", "outputs"},
     "bridges": {"runs", "report"},
     "ui": {"lab", "runs", "report", "study", "files"},
-    "cli": {"lab", "bridges", "ui", "_version", "config", "outputs", "doctor", "execute", "study"},
+    "cli": {
+        "lab", "bridges", "ui", "_version", "config", "outputs", "doctor", "execute", "study",
+        "late_compiler",
+    },
     "__init__": {"lab", "catalogue", "_version"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -53,6 +53,7 @@ from aelab.execute.engines.slurm import Array, command_of
 from aelab.execute.events import MatrixFinished, RunInterrupted
 from aelab.execute.stop import StopRequest
 from aelab.lab import Lab, TableQuery
+from aelab.late_compiler import postpone_compiler
 from aelab.parts import Table
 
 if TYPE_CHECKING:
@@ -584,6 +585,7 @@ def _progress_line(what: str) -> Iterator[None]:
 def main() -> None:
     """Entry point: runs a verb; a mistake of the user gives one message, never a traceback."""
     as_json = mistakes.asks_for_json(sys.argv[1:])
+    postpone_compiler()
     try:
         # A program may read standard output, so only the answer goes there.
         with answers_only() if as_json else nullcontext():

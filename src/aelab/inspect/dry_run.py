@@ -36,6 +36,12 @@ class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch's switch: nothing is compiled here, and to shield the mode from the compiler
+        torch would import it, which costs 1 s."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -64,6 +64,7 @@ def prepared_process(threads: int, device: torch.device, deterministic: bool) ->
     """Context manager: sets threads, allocator and determinism; restores all but the allocator."""
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if device.type == "cpu":
         torch.set_num_threads(threads)
         keep_freed_memory()
@@ -73,4 +74,5 @@ def prepared_process(threads: int, device: torch.device, deterministic: bool) ->
         yield
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(strict)
+        if deterministic:  # the call imports torch's compiler, which costs 1 s
+            torch.use_deterministic_algorithms(strict, warn_only=warn_only)

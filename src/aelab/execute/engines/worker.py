@@ -30,6 +30,7 @@ from aelab.assembly.workspace import Workspace
 from aelab.execute import events as ev
 from aelab.execute.jobs import Rehearsal
 from aelab.execute.stop import StopRequest
+from aelab.late_compiler import postpone_compiler
 from aelab.preparation import reporting
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def main() -> None:
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", None)):
         if number is not None:
             signal.signal(number, signal.SIG_IGN)
+    postpone_compiler()
     worker = _Worker()
     code = 1
     try:
