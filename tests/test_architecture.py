@@ -102,6 +102,8 @@ LATE = {
     "uvicorn": "an extra: the web page",
     "pyarrow": "an extra: Parquet files",
     "pyfiglet": "an extra: FIGlet fonts",
+    "h5py": "an extra: HDF5 files",
+    "scipy": "an extra: MATLAB files",
     "ray": "an extra: Ray clusters",
     "umap": "an extra: maps by UMAP",
     "vector_quantize_pytorch": "an extra: SimVQ",

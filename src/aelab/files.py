@@ -94,18 +94,21 @@ def _image(file: IO[bytes], formats: Sequence[str]) -> Image.Image:
 
 
 @contextmanager
-def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+def open_picture(
+    path: Path, formats: Sequence[str] = FORMATS, content: IO[bytes] | None = None
+) -> Iterator[Image.Image]:
     """Context manager: opens an image with Pillow; any failure inside becomes a DataError.
 
     Args:
         path: a regular file; its content decides the format, not its name.
         formats: accepted formats of Pillow.
+        content: an image inside of another file, which is opened already; `path` then names it.
 
     Raises:
         NoPicture: the content has none of these formats.
         DataError: the file is missing, not regular, damaged, or a decompression bomb.
     """
-    with open_file(path) as file, warnings.catch_warnings():
+    with content or open_file(path) as file, warnings.catch_warnings():
         # Ignores warnings about large images (up to Pillow's limit) and odd metadata.
         warnings.simplefilter("ignore")
         try:

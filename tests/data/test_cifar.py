@@ -1,4 +1,4 @@
-"""CIFAR-10 from small files in the published formats; pickles are read, never run."""
+"""CIFAR-10 and -100 from small files in the published formats; pickles are read, never run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import os
 import pickle
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.io
 import torch
 from torch import Tensor
 
-from aelab.data import cifar10_dataset
+from aelab.data import cifar10_dataset, cifar100_dataset
 from aelab.data.sources import cifar
 from aelab.errors import DataError
 
@@ -22,7 +25,9 @@ COUNT = 4
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar, "IMAGES_A_FILE", COUNT)
+    for name in ("CIFAR10", "CIFAR100"):
+        kind = replace(getattr(cifar, name), images_a_file=(COUNT, COUNT))
+        monkeypatch.setattr(cifar, name, kind)
 
 
 def images_of(number: int) -> tuple[Tensor, list[int]]:
@@ -64,13 +69,18 @@ def unpacked(folder: Path, version: str) -> None:
     for number, name in enumerate(NAMES, start=1):
         if version == "bin":
             (folder / f"{name}.bin").write_bytes(binary(number))
+        elif version == "mat":
+            pixels, labels = images_of(number)
+            numbers = np.array(labels, np.uint8)[:, None]
+            arrays = {"data": pixels.numpy(), "labels": numbers, "batch_label": "a batch"}
+            scipy.io.savemat(folder / f"{name}.mat", arrays, do_compression=True)
         else:
             (folder / name).write_bytes(old_pickle(number))
 
 
-@pytest.mark.parametrize("version", ["bin", "py"])
+@pytest.mark.parametrize("version", ["bin", "py", "mat"])
 @pytest.mark.parametrize("above", ["", "cifar-10", "CIFAR10"])
-def test_both_versions_are_read_where_they_usually_lie(
+def test_all_versions_are_read_where_they_usually_lie(
     version: str, above: str, data_folder: Path
 ) -> None:
     unpacked(data_folder / above / f"cifar-10-batches-{version}", version)
@@ -146,8 +156,39 @@ def test_a_missing_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
     cifar10_dataset().verify()  # it can be fetched
     with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz was not found on this machine"):
         cifar10_dataset().load()
-    with pytest.raises(DataError, match="data_batch_1 is not where `path` points"):
+    with pytest.raises(DataError, match=r"data_batch_1\.bin is not where `path` points"):
         cifar10_dataset(path=str(tmp_path)).verify()
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="is not an archive of CIFAR-10"):
         cifar10_dataset(path=str(tmp_path)).load()
+
+
+def _hundred(half: str) -> tuple[Tensor, list[int], list[int]]:
+    pixels, _ = images_of(len(half))
+    return pixels, [19, 0, 7, 7], [99, 0, 50, 51]
+
+
+@pytest.mark.parametrize("version", ["binary", "python", "matlab"])
+def test_the_hundred_classes_and_their_twenty_groups(version: str, data_folder: Path) -> None:
+    folder = data_folder / "cifar-100" / f"cifar-100-{version}"
+    folder.mkdir(parents=True)
+    for half in ("train", "test"):
+        pixels, coarse, fine = _hundred(half)
+        if version == "binary":
+            rows = zip(coarse, fine, pixels, strict=True)
+            content = b"".join(bytes([c, f, *row.tolist()]) for c, f, row in rows)
+            (folder / f"{half}.bin").write_bytes(content)
+        elif version == "python":
+            batch = {b"data": pixels.numpy(), b"coarse_labels": coarse, b"fine_labels": fine}
+            (folder / half).write_bytes(pickle.dumps(batch, protocol=2))
+        else:
+            arrays = {"data": pixels.numpy(), "coarse_labels": coarse, "fine_labels": fine}
+            scipy.io.savemat(folder / f"{half}.mat", arrays)
+    images = cifar100_dataset().load()
+    assert torch.equal(images.pixels.flatten(1), images_of(5)[0])
+    assert images.class_names == ("worm", "apple", "mouse", "mushroom")
+    held_out = cifar100_dataset(train=False, coarse=True).load()
+    assert torch.equal(held_out.pixels.flatten(1), images_of(4)[0])
+    assert held_out.class_names[:2] == ("vehicles_2", "aquatic_mammals")
+    assert cifar100_dataset().fingerprint() != cifar100_dataset(coarse=True).fingerprint()
+    assert cifar100_dataset(path=str(folder), train=False).load().labels is not None

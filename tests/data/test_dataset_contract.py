@@ -23,6 +23,10 @@ SMALL: dict[str, dict[str, object]] = {
     "ascii_art_dataset": {"path": "own.txt", "res": 16},
     "atlas_dataset": {"path": "rpg-tiles/rltiles-32x32.png"},
     "cifar10_dataset": {},
+    "cifar100_dataset": {},
+    "csv_dataset": {"path": "own.csv"},
+    "digits_dataset": {},
+    "emnist_dataset": {},
     "figlet_ascii_dataset": {"samples": 20, "words": ["cat", "dog"], "fonts": ["big", "small"]},
     "fmnist_dataset": {},
     "idx_dataset": {"path": "own.gz"},
@@ -30,13 +34,30 @@ SMALL: dict[str, dict[str, object]] = {
     "ImagePatchDataset": {"shape": (3, 16, 16), "filename": "rpg-tiles/rltiles-32x32.png"},
     "Kali2dDataset": {"shape": (3, 8, 8), "size": 20},
     "kali_dataset": {"shape": (1, 8, 8), "size": 20},
+    "kmnist_dataset": {},
     "mnist_dataset": {},
     "noise_dataset": {"shape": (2, 8, 8), "size": 20},
     "packaged_ascii_dataset": {"packages": ["cowsay"]},
+    "qmnist_dataset": {},
     "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
     "rpg_tile_dataset_3x32x32": {},
+    "stl10_dataset": {},
+    "svhn_dataset": {},
+    "usps_dataset": {},
 }
-PUBLISHED = {"mnist_dataset", "fmnist_dataset", "cifar10_dataset"}
+#: Sets that are downloaded; small files in their formats are tried in tests of their own.
+PUBLISHED = {
+    "mnist_dataset",
+    "fmnist_dataset",
+    "kmnist_dataset",
+    "emnist_dataset",
+    "qmnist_dataset",
+    "usps_dataset",
+    "cifar10_dataset",
+    "cifar100_dataset",
+    "svhn_dataset",
+    "stl10_dataset",
+}
 
 
 @pytest.fixture
@@ -50,6 +71,8 @@ def made(
     monkeypatch.chdir(tmp_path)
     write_idx(data_folder / "own.gz", torch.randint(0, 256, (9, 8, 8), dtype=torch.uint8))
     np.save(data_folder / "own.npy", np.arange(9 * 64, dtype=np.uint8).reshape(9, 8, 8))
+    row = ",".join(str(value) for value in range(64))
+    (data_folder / "own.csv").write_text(f"{row}\n{row}\n", encoding="ascii")
     cats = [r" /\_/\ " + "\n( o.o )\n" + mouth for mouth in (" > ^ < ", " > - < ")]
     (data_folder / "own.txt").write_text("\n%\n".join(cats), encoding="ascii")
     (data_folder / "cat.cow").write_text(f"$the_cow = <<'EOC';\n{cats[0]}\nEOC\n", encoding="ascii")

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from aelab.data import TensorDataset, TransformDataset
-from aelab.data.sources.folder import image_folder_dataset
 from aelab.data.sources.kali import kali_dataset
 from aelab.data.sources.noise import noise_dataset
+from aelab.data.sources.pictures import image_folder_dataset
 from aelab.data.transforms import Resize
 from aelab.study.superresolution_score import enlargement
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from aelab.cli.main import app
 from aelab.data import Dataset, TensorDataset
-from aelab.data.sources.folder import image_folder_dataset
+from aelab.data.sources.pictures import image_folder_dataset
 from aelab.errors import AelabError, ConfigError, MissingExtra, ShapeError, UserError
 from aelab.lab import Lab
 from aelab.study.opened import OpenedRun

@@ -17,11 +17,15 @@ from aelab.data.image_filter import ImageFilter
 from aelab.data.per_sample import augmentations
 from aelab.data.sources.arrays import array_dataset
 from aelab.data.sources.atlas import atlas_dataset
-from aelab.data.sources.cifar import cifar10_dataset
-from aelab.data.sources.folder import image_folder_dataset
+from aelab.data.sources.cifar import cifar10_dataset, cifar100_dataset
+from aelab.data.sources.csv_pixels import csv_dataset
+from aelab.data.sources.digits import digits_dataset
+from aelab.data.sources.emnist import emnist_dataset, qmnist_dataset
 from aelab.data.sources.kali import kali_dataset
-from aelab.data.sources.mnist import fmnist_dataset, idx_dataset, mnist_dataset
+from aelab.data.sources.mnist import fmnist_dataset, idx_dataset, kmnist_dataset, mnist_dataset
 from aelab.data.sources.noise import noise_dataset
+from aelab.data.sources.pictures import image_folder_dataset
+from aelab.data.sources.svhn import stl10_dataset, svhn_dataset, usps_dataset
 from aelab.data.sources.tensors import TensorDataset
 from aelab.data.sources.tiles import rpg_tile_dataset_3x32x32
 from aelab.data.transforms import TRANSFORMS
@@ -32,15 +36,24 @@ DATASETS: Table[Callable[..., Any]] = Table(
     "data set",
     "aelab.datasets",
     by_name(
+        digits_dataset,
         mnist_dataset,
         fmnist_dataset,
+        kmnist_dataset,
+        emnist_dataset,
+        qmnist_dataset,
+        usps_dataset,
         cifar10_dataset,
+        cifar100_dataset,
+        svhn_dataset,
+        stl10_dataset,
         rpg_tile_dataset_3x32x32,
         kali_dataset,
         noise_dataset,
         # your own files
         array_dataset,
         atlas_dataset,
+        csv_dataset,
         idx_dataset,
         image_folder_dataset,
     ),

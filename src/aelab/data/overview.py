@@ -20,10 +20,12 @@ from aelab.data.listed import ListedAs
 from aelab.data.prepare import prepare
 from aelab.data.sources.arrays import array_dataset
 from aelab.data.sources.atlas import atlas_dataset
-from aelab.data.sources.decode import file_shape
-from aelab.data.sources.folder import image_folder_dataset
+from aelab.data.sources.csv_pixels import csv_dataset
+from aelab.data.sources.decode import file_shape, is_animated
 from aelab.data.sources.kinds import kind_of
 from aelab.data.sources.mnist import idx_dataset
+from aelab.data.sources.other_arrays import other_arrays
+from aelab.data.sources.pictures import image_folder_dataset, reader_of
 from aelab.data.split import first_of_each
 from aelab.errors import AelabError, DataError, did_you_mean, one_of
 from aelab.files import NoPicture, irregular
@@ -211,9 +213,14 @@ def named(name: str, reading: ReadOptions = ReadOptions()) -> Dataset:  # frozen
         if path.name.removesuffix(".gz").endswith("ubyte"):
             reading.refuse_all()
             return idx_dataset(os.fspath(real(path)))
-        if path.suffix.lower() in (".npy", ".npz"):
+        if path.suffix.lower() in (".npy", ".npz") or other_arrays(path) is not None:
             reading.refuse_all()
             return array_dataset(os.fspath(real(path)))
+        if path.name.lower().removesuffix(".gz").endswith(".csv"):
+            reading.refuse_all()
+            return csv_dataset(os.fspath(real(path)))
+        if reader_of(path) is not None or is_animated(path):
+            return image_folder_dataset(os.fspath(real(path)), **reading.of_folder())
         _check_picture(path)
         return atlas_dataset(os.fspath(real(path)), **reading.of_sheet())
     if path.name != name:
@@ -229,7 +236,8 @@ def _possible() -> str:
         f"{one_of(listings())}, each also with :validation; or the path of "
         + ", ".join(reader.what for reader in PATH_READERS.values())
         + (", " if PATH_READERS else "")
-        + "a folder of pictures, a sheet of 32x32 tiles, an IDX file, or a NumPy file"
+        + "a folder, ZIP or tar archive or Parquet table of pictures, a film, an animation, "
+        "a sheet of 32x32 tiles, a file of arrays (NumPy, .pt, HDF5, MATLAB), IDX or CSV"
     )
 
 

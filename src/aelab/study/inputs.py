@@ -19,7 +19,8 @@ from aelab.data.base import make_images
 from aelab.data.overview import PATH_READERS, named
 from aelab.data.sources.background import background_of
 from aelab.data.sources.decode import EXTENSIONS, decode
-from aelab.data.sources.folder import fit_picture, image_folder_dataset
+from aelab.data.sources.folder import fit_picture
+from aelab.data.sources.pictures import image_folder_dataset
 from aelab.errors import DataError, ShapeError, UserError, Where
 from aelab.medium import PIXELS, medium_of
 from aelab.ops.augmented import chosen_images

@@ -1,4 +1,7 @@
-"""NumPy files of images: `.npy`, and `.npz` with images and labels. Pickles are not read."""
+"""Files of arrays: NumPy's `.npy` and `.npz`, tensors of `torch.save`, HDF5, MATLAB.
+
+Pickles are not read, and nothing in a file is executed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -21,30 +24,20 @@ from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_too_large
 from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.data.prepare import ToShape
+from aelab.data.sources.other_arrays import Header, other_arrays
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.files import open_file
 from aelab.types import Images, Provenance
 
 #: Names under which images and labels are searched in an `.npz` file, in this order.
-IMAGES, LABELS = ("images", "x", "x_train", "data", "arr_0"), ("labels", "y", "y_train", "arr_1")
+IMAGES = ("images", "x", "x_train", "train_images", "data", "imgs", "X", "arr_0")
+LABELS = ("labels", "y", "y_train", "train_labels", "targets", "arr_1")
 #: Sizes of the last axis that may be channels.
 _CHANNELS = (1, 3, 4)
 
 
-class Header(NamedTuple):
-    """The header of an array in a file.
-
-    Attributes:
-        shape: of the array.
-        dtype: of its values.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
 class ArrayFile(Source):
-    """The images of a NumPy file, see `array_dataset`."""
+    """The images of a file of arrays, see `array_dataset`."""
 
     name = "array"
 
@@ -55,6 +48,10 @@ class ArrayFile(Source):
         self.key = key
 
     def _header(self) -> Header:
+        other = other_arrays(self.path)
+        if other is not None:
+            headers = other.headers()
+            return _checked(headers[_chosen(self.path, list(headers), self.key, IMAGES)], self.path)
         with _opened(self.path, self.key, IMAGES) as (file, _):
             return _checked(_header(file), self.path)
 
@@ -91,7 +88,7 @@ class ArrayFile(Source):
     def _labels(self, count: int) -> Tensor | None:
         path = self.labels_path
         if path is None:
-            if self.path.suffix.lower() != ".npz" or not set(_names(self.path)) & set(LABELS):
+            if not set(_names(self.path)) & set(LABELS):
                 return None
             path = self.path
         values = _values(path, None, LABELS, images=False)
@@ -104,6 +101,13 @@ class ArrayFile(Source):
 
 
 def _names(path: Path) -> list[str]:
+    """Names of the arrays of a file; empty for `.npy`, which holds one."""
+    other = other_arrays(path)
+    if other is not None:
+        return list(other.headers())
+    with open_file(path) as file:
+        if file.read(2) != b"PK":
+            return []
     try:
         with open_file(path) as raw, zipfile.ZipFile(raw) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
@@ -136,7 +140,15 @@ def _opened(
 
 
 def _key(path: Path, key: str | None, usual: tuple[str, ...]) -> str:
-    names = _names(path)
+    return _chosen(path, _names(path), key, usual)
+
+
+def _chosen(path: Path, names: list[str], key: str | None, usual: tuple[str, ...]) -> str:
+    """The name of the array that is meant.
+
+    Raises:
+        DataError: there is no such array, or several could be meant.
+    """
     if key is not None:
         if key not in names:
             raise DataError(
@@ -147,8 +159,9 @@ def _key(path: Path, key: str | None, usual: tuple[str, ...]) -> str:
     found = [name for name in usual if name in names] or (names if len(names) == 1 else [])
     if not found:
         raise DataError(
-            f"{path} holds several arrays, none of them called {' or '.join(usual[:2])}",
-            hint=f"give key=..., one of: {one_of(names)}",
+            f"{path} holds {'several' if names else 'no'} arrays"
+            + (f", none of them called {' or '.join(usual[:2])}" if names else " of numbers"),
+            hint=f"give key=..., one of: {one_of(names)}" if names else "is it another file?",
         )
     return found[0]
 
@@ -187,6 +200,13 @@ def _checked(header: Header, path: Path) -> Header:
 def _values(
     path: Path, key: str | None, usual: tuple[str, ...], *, images: bool
 ) -> np.ndarray[Any, Any]:
+    other = other_arrays(path)
+    if other is not None:
+        headers = other.headers()
+        name = _chosen(path, list(headers), key, usual)
+        if images:
+            _checked(headers[name], path)
+        return other.values(name)
     with _opened(path, key, usual) as (file, size):
         header = _header(file)
         if images:
@@ -255,16 +275,18 @@ def array_dataset(
     *,
     key: str | None = None,
 ) -> Dataset:
-    """The images of a NumPy file.
+    """The images of a file of arrays: NumPy, PyTorch, HDF5 or MATLAB.
 
     Values of uint8 and bool are taken as they are, of uint16 the upper 8 bits, floats as 0..1.
     Other dtypes, and floats outside 0..1, are refused.
 
     Args:
-        path: `.npy`, or `.npz`: (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels.
-        labels_path: a file of N whole numbers; from an `.npz` file its array `labels` or `y`.
+        path: `.npy`, `.npz`, `.pt` (tensors only), and with the extra `files` `.h5` and `.mat`:
+            (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels; in `.mat` (H, W, N) or
+            (H, W, C, N).
+        labels_path: a file of N whole numbers; by default the array `labels` or `y` beside.
         shape: (C, H, W) wanted; as stored if left out.
         interpolation: True `bilinear`, False `nearest`, or a filter's name.
-        key: which array of an `.npz` file; `images`, `x`, `data` or the only one if left out.
+        key: which array of several; `images`, `x`, `data` or the only one if left out.
     """
     return Dataset(ArrayFile(path, labels_path, key), [ToShape(shape, interpolation)])

@@ -1,104 +1,186 @@
-"""CIFAR-10 as published: the binary version, and the Python one without running its pickles."""
+"""CIFAR-10 and CIFAR-100 in all published versions; the pickles are read without running them."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aelab import roots
-from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
 from aelab.data.listed import listed
 from aelab.data.pixel_room import PixelRoom
 from aelab.data.prepare import ToShape
-from aelab.data.sources.download import fetch
+from aelab.data.sources.download import Remote
+from aelab.data.sources.matlab import mat_array
+from aelab.data.sources.published import PublishedSet
 from aelab.errors import DataError
 from aelab.files import open_file, read_file
-from aelab.types import Images, Provenance
+from aelab.types import Images
 
-#: Images of each of the six files.
-IMAGES_A_FILE = 10_000
 #: Bytes of one image: red, green, blue, each 32 rows of 32.
 _PIXELS = 3 * 32 * 32
 #: An upper bound of the size of each file.
-_MOST_BYTES = 64 << 20
-
-LABELS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-
-_FOLDER = "cifar-10"
-_ARCHIVE = "cifar-10-binary.tar.gz"
-_ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+_MOST_BYTES = 256 << 20
 _MIRRORS = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
-#: Folder inside the archives, and how its files end, in order of preference.
-_VERSIONS = (("cifar-10-batches-bin", ".bin"), ("cifar-10-batches-py", ""))
-_ARCHIVES = (_ARCHIVE, "cifar-10-python.tar.gz")
 
 
-class Cifar10(Source):
-    """One half of CIFAR-10, 3 x 32 x 32, as stored; see `cifar10_dataset`."""
+@dataclass(frozen=True)
+class Kind:
+    """One of the two sets.
 
-    name = "cifar10"
+    Attributes:
+        name: in tables and messages.
+        folders: in which its files usually lie.
+        train, test: stems of the files of each half.
+        images_a_file: by half: train, test.
+        versions: folder in the archive and ending of the files, of each published version.
+        archives: the archive of each version; the first is downloaded.
+        remote: that archive.
+        labels_a_image: bytes of labels before each image of the binary version.
+        classes: names of the labels, by the name of their array in the other versions, in the
+            order of the bytes of the binary version.
+    """
 
-    def __init__(self, train: bool, path: str | None = None) -> None:
-        super().__init__()
-        self.train = train
-        self.stems = tuple(f"data_batch_{n}" for n in range(1, 6)) if train else ("test_batch",)
-        self.path = str(roots.resolve(path)) if path is not None else None
+    name: str
+    folders: tuple[str, ...]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    images_a_file: tuple[int, int]
+    versions: tuple[tuple[str, str], ...]
+    archives: tuple[str, ...]
+    remote: Remote
+    classes: dict[str, tuple[str, ...]]
 
-    def item_shape(self) -> tuple[int, ...]:
-        """(3, 32, 32)."""
-        return (3, 32, 32)
+
+CIFAR10 = Kind(
+    "cifar10",
+    ("cifar-10", "cifar10", "CIFAR10"),
+    tuple(f"data_batch_{n}" for n in range(1, 6)),
+    ("test_batch",),
+    (10_000, 10_000),
+    (
+        ("cifar-10-batches-bin", ".bin"), ("cifar-10-batches-py", ""),
+        ("cifar-10-batches-mat", ".mat"),
+    ),
+    ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-matlab.tar.gz"),
+    Remote(
+        "cifar-10-binary.tar.gz",
+        _MIRRORS,
+        "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        170_052_171,
+        "cifar-10",
+    ),
+    {
+        "labels": tuple(
+            "airplane automobile bird cat deer dog frog horse ship truck".split()
+        )
+    },
+)  # fmt: skip
+
+#: The 20 superclasses and 100 classes of CIFAR-100, each in alphabetical order.
+_COARSE = """aquatic_mammals fish flowers food_containers fruit_and_vegetables
+household_electrical_devices household_furniture insects large_carnivores
+large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2"""
+_FINE = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab
+crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard
+lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
+tulip turtle wardrobe whale willow_tree wolf woman worm"""
+
+CIFAR100 = Kind(
+    "cifar100",
+    ("cifar-100", "cifar100", "CIFAR100"),
+    ("train",),
+    ("test",),
+    (50_000, 10_000),
+    (("cifar-100-binary", ".bin"), ("cifar-100-python", ""), ("cifar-100-matlab", ".mat")),
+    ("cifar-100-binary.tar.gz", "cifar-100-python.tar.gz", "cifar-100-matlab.tar.gz"),
+    Remote(
+        "cifar-100-binary.tar.gz",
+        _MIRRORS,
+        "sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        168_513_733,
+        "cifar-100",
+    ),
+    {"coarse_labels": tuple(_COARSE.split()), "fine_labels": tuple(_FINE.split())},
+)
+
+
+class Cifar(PublishedSet):
+    """One half of CIFAR-10 or CIFAR-100, 3 x 32 x 32, as stored.
+
+    Args:
+        kind: which of the two.
+        train: the training half if true, else the test half.
+        labels: which labels, a name of `kind.classes`.
+        path: see `PublishedSet`.
+    """
+
+    stored = (3, 32, 32)
+
+    def __init__(self, kind: Kind, train: bool, labels: str, path: str | None = None) -> None:
+        super().__init__(path)
+        self.kind, self.train, self.labels = kind, train, labels
+        self.name, self.folders = kind.name, kind.folders  # type: ignore[misc]
+        self.stems = kind.train if train else kind.test
+        self.title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[kind.name]
+
+    @property
+    def images_a_file(self) -> int:
+        """Images in each file of the half."""
+        return self.kind.images_a_file[0 if self.train else 1]
+
+    @property
+    def part(self) -> str:
+        """The first file; of CIFAR-100 also which labels."""
+        return self.stems[0] + (f" {self.labels}" if len(self.kind.classes) > 1 else "")
+
+    @property
+    def candidates(self) -> Sequence[str]:
+        """The first file of the half in each version, then the archives."""
+        inside = [f"{folder}/{self.stems[0]}{end}" for folder, end in self.kind.versions]
+        return [*inside, *self.kind.archives]
+
+    @property
+    def remote(self) -> Remote:
+        """The archive of the binary version."""
+        return self.kind.remote
 
     def count(self) -> int | None:
-        """50,000 training images, or 10,000 test images."""
-        return len(self.stems) * IMAGES_A_FILE
-
-    def fingerprint(self) -> str:
-        """The name of the half, and path, size and time of its first file."""
-        return f"{self.name} {self.stems[0]} {file_stamp(self._find()[0])}"
+        """The number of images of the half."""
+        return len(self.stems) * self.images_a_file
 
     def verify(self) -> None:
         """Raise DataError if the half is incomplete; without any file it can be downloaded."""
-        found, places = self._find()
+        super().verify()
+        found, _ = self.find(self.candidates)
         if found is None:
-            if self.path is not None:
-                raise self._missing(places)
             return
+        archives = " or ".join(self.kind.archives[:2])
         for file in self._files(found):
             if not file.is_file():
                 raise DataError(
-                    f"{file} is missing beside {found.name}",
-                    hint=f"unpack {_ARCHIVE} again: it has six files",
+                    f"{file} is missing beside {found.name}", hint=f"unpack {archives} again"
                 )
-            wanted = IMAGES_A_FILE * (1 + _PIXELS)
+            wanted = self.images_a_file * (len(self.kind.classes) + _PIXELS)
             if file.suffix == ".bin" and file.stat().st_size != wanted:
                 raise DataError(
-                    f"{file} has {file.stat().st_size:,} bytes; {wanted:,} are {IMAGES_A_FILE:,} "
-                    "images with a label each",
-                    hint=f"unpack {_ARCHIVE} again",
+                    f"{file} has {file.stat().st_size:,} bytes; {wanted:,} are "
+                    f"{self.images_a_file:,} images with their labels",
+                    hint=f"unpack {archives} again",
                 )
-
-    def sources(self) -> list[tuple[str, str]]:
-        """The folder of the files, or the address they are downloaded from."""
-        found, _ = self._find()
-        return [(self.name, str(found.parent) if found else f"not here; fetched: {_MIRRORS[0]}")]
-
-    def _find(self) -> tuple[Path | None, list[Path]]:
-        """The first file of the half, or an archive; and every place that was searched."""
-        names = [f"{folder}/{self.stems[0]}{end}" for folder, end in _VERSIONS]
-        names += _ARCHIVES
-        inside = [
-            f"{folder}/{name}" for folder in (_FOLDER, "cifar10", "CIFAR10") for name in names
-        ]
-        with roots.entering(self._roots):
-            return roots.find([*inside, *names], self.path)
 
     def _files(self, found: Path) -> list[Path]:
         """The files of the half beside its first one; empty for an archive."""
@@ -106,94 +188,109 @@ class Cifar10(Source):
             return []
         return [found.with_name(f"{stem}{found.suffix}") for stem in self.stems]
 
-    def _missing(self, places: list[Path]) -> DataError:
-        looked = "\n    ".join(map(str, places))
-        return DataError(
-            f"{self.name}: {self.stems[0]} is not where `path` points; looked at\n    {looked}",
-            hint=roots.way_out(
-                "leave `path` out to use AELAB_DATA, the cache or a download", self._roots
-            ),
-        )
-
-    def read(self) -> Images:
+    def read_from(self, found: Path) -> Images:
+        """Reads the files, or those inside of an archive."""
         self.verify()
-        found, places = self._find()
-        if found is None:
-            found = fetch(
-                [mirror + _ARCHIVE for mirror in _MIRRORS],
-                roots.cache_folder() / _FOLDER / _ARCHIVE,
-                sha256=_ARCHIVE_SHA256,
-                looked_at=places,
-                packed=True,
-            )
         files = self._files(found)
         contents: Iterator[tuple[str, bytes]]
         if files:
             contents = ((str(file), read_file(file)) for file in files)
         else:
-            contents = _members(found, self.stems)
-        room, numbers = PixelRoom(len(self.stems) * IMAGES_A_FILE, self.name), []
+            contents = self._members(found)
+        room, numbers = PixelRoom(self.count(), self.name), []
         for name, content in contents:
-            some, some_labels = _read_batch(name, content)
-            room.add(some)
-            numbers.append(some_labels)
-        pixels, labels = room.done(), torch.cat(numbers)
-        source = Provenance(self.name, str(found), len(pixels), content_sha256(pixels))
-        facts = {"label_names": list(LABELS)}
-        return make_images(pixels, labels=labels.long(), provenance=[source], facts=facts)
+            pixels, labels = self._read_batch(name, content)
+            room.add(pixels)
+            numbers.append(labels)
+        names = self.kind.classes[self.labels]
+        return self.images(found, room.done(), torch.cat(numbers).long(), names)
 
-
-def _members(archive: Path, stems: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the files of an archive, read into memory, not unpacked to the disk."""
-    wanted = {f"{folder}/{stem}{end}" for folder, end in _VERSIONS for stem in stems}
-    found: dict[str, bytes] = {}
-    try:
-        with open_file(archive) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
-            for member in tar:
-                if member.name in wanted and member.isreg() and member.size <= _MOST_BYTES:
-                    content = tar.extractfile(member)
-                    found[member.name] = content.read() if content else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+    def _members(self, archive: Path) -> Iterator[tuple[str, bytes]]:
+        """(name, content) of the files of an archive, read into memory, not unpacked to disk."""
+        versions = self.kind.versions
+        wanted = {f"{folder}/{stem}{end}" for folder, end in versions for stem in self.stems}
+        found: dict[str, bytes] = {}
+        try:
+            with open_file(archive) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
+                for member in tar:
+                    if member.name in wanted and member.isreg() and member.size <= _MOST_BYTES:
+                        content = tar.extractfile(member)
+                        found[member.name] = content.read() if content else b""
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise DataError(
+                f"{archive} is not an archive of {self.title}, or cut off: {error}",
+                hint="remove it; it is downloaded again",
+            ) from None
+        for folder, end in versions:
+            names = [f"{folder}/{stem}{end}" for stem in self.stems]
+            if all(name in found for name in names):
+                yield from ((f"{archive}: {name}", found.pop(name)) for name in names)
+                return
         raise DataError(
-            f"{archive} is not an archive of CIFAR-10, or cut off: {error}",
-            hint="remove it; it is downloaded again",
-        ) from None
-    for folder, end in _VERSIONS:
-        names = [f"{folder}/{stem}{end}" for stem in stems]
-        if all(name in found for name in names):
-            yield from ((f"{archive}: {name}", found.pop(name)) for name in names)
-            return
-    raise DataError(
-        f"{archive} lacks {', '.join(sorted(wanted - found.keys()))}",
-        hint=f"the published archives are {' and '.join(_ARCHIVES)}",
-    )
+            f"{archive} lacks {', '.join(sorted(wanted - found.keys()))}",
+            hint=f"the published archives are {', '.join(self.kind.archives)}",
+        )
 
+    def _read_batch(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
+        """(N, 3, 32, 32) and (N,) uint8 of one file.
 
-def _read_batch(name: str, content: bytes) -> tuple[Tensor, Tensor]:
-    """(N, 3, 32, 32) and (N,) uint8 of one file.
+        Raises:
+            DataError: a wrong length, an impossible label, or a pickle of anything but arrays.
+        """
+        if name.endswith(".bin"):
+            pixels, labels = self._of_binary(name, content)
+        elif name.endswith(".mat"):
+            pixels, labels = self._of_matlab(name, content)
+        else:
+            pixels, labels = self._of_pickle(name, content)
+        count, classes = self.images_a_file, len(self.kind.classes[self.labels])
+        if pixels.shape != (count, _PIXELS) or labels.shape != (count,):
+            raise self._damaged(name, f"{len(labels):,} labels, pixels {tuple(pixels.shape)}")
+        if int(labels.max()) >= classes or int(labels.min()) < 0:
+            wrong = int(labels.max()) if int(labels.max()) >= classes else int(labels.min())
+            raise self._damaged(name, f"a label {wrong}; possible: 0 to {classes - 1}")
+        # (N, 3072) -> (N, 3, 32, 32): stored channel by channel, row by row.
+        return pixels.reshape(-1, 3, 32, 32).contiguous(), labels
 
-    Raises:
-        DataError: a wrong length, an impossible label, or a pickle of anything but arrays.
-    """
-    if name.endswith(".bin"):
+    def _of_binary(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
         rows = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        if len(rows) != IMAGES_A_FILE * (1 + _PIXELS):
-            raise _damaged(name, f"{len(rows):,} bytes")
-        # Each row: one byte of label, then the pixels.
-        rows = rows.view(IMAGES_A_FILE, 1 + _PIXELS)
-        labels, pixels = rows[:, 0], rows[:, 1:]
-    else:
-        labels, pixels = _read_pickle(name, content)
-    if int(labels.max()) >= len(LABELS):
-        raise _damaged(name, f"a label {int(labels.max())}; possible: 0 to {len(LABELS) - 1}")
-    # (N, 3072) -> (N, 3, 32, 32): stored channel by channel, row by row.
-    return pixels.reshape(-1, 3, 32, 32).contiguous(), labels
+        each = len(self.kind.classes)
+        if len(rows) != self.images_a_file * (each + _PIXELS):
+            raise self._damaged(name, f"{len(rows):,} bytes")
+        # Each row: the bytes of its labels, then the pixels.
+        rows = rows.view(self.images_a_file, each + _PIXELS)
+        return rows[:, each:], rows[:, list(self.kind.classes).index(self.labels)]
+
+    def _of_matlab(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
+        with tempfile.NamedTemporaryFile(suffix=".mat") as file:
+            file.write(content)
+            file.flush()
+            data = mat_array(Path(file.name), "data", name)
+            labels = mat_array(Path(file.name), self.labels, name)
+        return _bytes(data), torch.from_numpy(labels.astype("int64")).flatten()
+
+    def _of_pickle(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
+        try:
+            batch = _NothingButArrays(io.BytesIO(content), encoding="bytes").load()
+            array = batch.get(b"data", batch.get("data"))
+            numbers = batch.get(self.labels.encode(), batch.get(self.labels))
+            labels = torch.tensor([int(number) for number in numbers], dtype=torch.int64)
+            if array.kind not in ("u1", "|u1", "uint8"):
+                raise ValueError(f"pixels of type {array.kind}")
+            pixels = torch.frombuffer(bytearray(array.content), dtype=torch.uint8)
+            return pixels.view(-1, _PIXELS), labels
+        except Exception as error:
+            raise self._damaged(name, f"{type(error).__name__}: {str(error)[:80]}") from None
+
+    def _damaged(self, name: str, what: str) -> DataError:
+        return DataError(
+            f"{name} is not a file of {self.title}: {what}",
+            hint=f"unpack one of {', '.join(self.kind.archives)}",
+        )
 
 
-def _damaged(name: str, what: str) -> DataError:
-    return DataError(
-        f"{name} is not a file of CIFAR-10: {what}", hint=f"unpack one of {' and '.join(_ARCHIVES)}"
-    )
+def _bytes(values: Any) -> Tensor:
+    return torch.from_numpy(values.astype("uint8", order="C"))
 
 
 class _Array:
@@ -239,24 +336,6 @@ class _NothingButArrays(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
 
 
-def _read_pickle(name: str, content: bytes) -> tuple[Tensor, Tensor]:
-    """(N,) labels and (N, 3072) pixels of a file of the Python version."""
-    try:
-        batch = _NothingButArrays(io.BytesIO(content), encoding="bytes").load()
-        array = batch.get(b"data", batch.get("data"))
-        numbers = batch.get(b"labels", batch.get("labels"))
-        labels = torch.tensor([int(number) for number in numbers], dtype=torch.int64)
-        pixels = torch.frombuffer(bytearray(array.content), dtype=torch.uint8)
-        pixels = pixels.view(IMAGES_A_FILE, _PIXELS)
-    except Exception as error:
-        raise _damaged(name, f"{type(error).__name__}: {str(error)[:80]}") from None
-    if array.kind not in ("u1", "|u1", "uint8") or len(labels) != IMAGES_A_FILE:
-        raise _damaged(name, f"{len(labels):,} labels, pixels of type {array.kind}")
-    if int(labels.min()) < 0:
-        raise _damaged(name, "a negative label")
-    return labels, pixels
-
-
 @listed("cifar10", validation={"train": False})
 def cifar10_dataset(
     train: bool = True,
@@ -272,11 +351,34 @@ def cifar10_dataset(
         shape: (C, H, W) wanted.
         interpolation: True `bilinear` antialiased, False `nearest`, or a filter's name.
         normalize_between: (low, high), to which each image's own minimum and maximum are mapped.
-        path: folder with the files of the binary or the Python version, or one of the archives. If
-            left out: `AELAB_DATA`, then the cache, then a checked download of 170 MB. Pickles are
-            read without running code.
+        path: folder with the files of the binary, the Python or the MATLAB version, or one of the
+            archives. If left out: `AELAB_DATA`, then the cache, then a checked download of 170 MB.
+            Pickles are read without running code.
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
     resize = ToShape(shape, interpolation, normalize_between)
-    return Dataset(Cifar10(bool(train), path), [resize])
+    return Dataset(Cifar(CIFAR10, bool(train), "labels", path), [resize])
+
+
+@listed("cifar100", validation={"train": False})
+def cifar100_dataset(
+    train: bool = True,
+    shape: tuple[int, int, int] = (3, 32, 32),
+    interpolation: bool | str = True,
+    normalize_between: tuple[float, float] | None = None,
+    path: str | None = None,
+    *,
+    coarse: bool = False,
+) -> Dataset:
+    """CIFAR-100: 50,000 + 10,000 small photographs of a hundred classes, 32 x 32 in colour.
+
+    Args:
+        train, shape, interpolation, normalize_between, path: as for `cifar10_dataset`.
+        coarse: label with the 20 superclasses instead of the 100 classes.
+
+    Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
+    """
+    resize = ToShape(shape, interpolation, normalize_between)
+    labels = "coarse_labels" if coarse else "fine_labels"
+    return Dataset(Cifar(CIFAR100, bool(train), labels, path), [resize])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ def decode(
     background: Background = BLACK,
     alpha: bool = False,
     noticed: Noticed | None = None,
+    content: IO[bytes] | None = None,
 ) -> Iterator[Tensor]:
     """Yields the pictures of one file.
 
@@ -104,6 +105,7 @@ def decode(
         background: the colour behind transparent pixels.
         alpha: keep the transparency instead, as a fourth channel.
         noticed: counts of animated files and transparent pixels are added here.
+        content: the bytes of a picture inside of an archive; `path` then only names it.
 
     Yields:
         (1 or 3, H, W) uint8 each: one channel for grey files, composited on `background`, and
@@ -114,7 +116,7 @@ def decode(
         DataError: the file is missing or corrupt, or of a type without a fixed black and white;
             names the file.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         for frame in ImageSequence.Iterator(image):
             values = _read(frame, path)
             if noticed is not None:
@@ -135,13 +137,13 @@ def decode_rgba(path: Path) -> Tensor:
     return next(decode(path, alpha=True))
 
 
-def file_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of a file from its header only; C is 1 or 3.
+def file_shape(path: Path, content: IO[bytes] | None = None) -> tuple[int, int, int]:
+    """(C, H, W) of a file, or of its `content`, from the header only; C is 1 or 3.
 
     Raises:
         DataError: see `decode`.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         width, height = image.size
         stored = _stored(image)
         if stored.orientation >= 5:
@@ -149,18 +151,27 @@ def file_shape(path: Path) -> tuple[int, int, int]:
         return (1 if _is_grey(image, stored) else 3), height, width
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """`open_picture`, with a message that names the kind of a file that is no picture."""
+def is_animated(path: Path) -> bool:
+    """Whether a file is a picture with further frames or pages."""
     try:
         with open_picture(path) as image:
+            return _is_animated(image)
+    except DataError:
+        return False
+
+
+@contextmanager
+def _opened(path: Path, content: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """`open_picture`, with a message that names the kind of a file that is no picture."""
+    try:
+        with open_picture(path, content=content) as image:
             yield image
     except NoPicture:
-        raise _another_kind(path) from None
+        raise _another_kind(path, content) from None
 
 
-def _another_kind(path: Path) -> DataError:
-    kind = kind_of(path)
+def _another_kind(path: Path, content: IO[bytes] | None) -> DataError:
+    kind = kind_of(path, content)
     if kind is None:
         return NoPicture(
             f"cannot read the image {path}: it is not a readable image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from aelab import roots
 from aelab.data.base import Shape, content_sha256, make_images
-from aelab.data.dataset import Dataset
 from aelab.data.memory import refuse_full_disk, refuse_too_large
 from aelab.data.pixel_room import NEVER, PixelRoom
 from aelab.data.prepare import checked_shape, prepare
@@ -59,7 +59,7 @@ class _Read(NamedTuple):
 
 
 @dataclass
-class _Seen(Noticed):
+class FolderSeen(Noticed):
     """Counts kept while files are read, and the files that could not be read."""
 
     skipped: list[str] = field(default_factory=list)
@@ -86,6 +86,7 @@ class Folder(FilesBelow):
         validation: bool | None = None,
         skip_corrupt: bool = False,
         memory_limit_mb: float = 2048,
+        every: int = 1,
     ) -> None:
         super().__init__(path)
         self.wanted = checked_shape(shape) if shape is not None else None
@@ -101,6 +102,9 @@ class Folder(FilesBelow):
         self.validation = None if validation is None else bool(validation)
         self.skip_corrupt = bool(skip_corrupt)
         self.memory_limit_mb = float(memory_limit_mb)
+        if every != int(every) or every < 1:
+            raise DataError(f"every is a whole number from 1 up, got {every!r}")
+        self.every = int(every)
         self.left_out = LeftOut()
 
     def _list(self) -> list[Path]:
@@ -118,7 +122,7 @@ class Folder(FilesBelow):
         bad: list[DataError] = []
         for file in self.files():
             try:
-                return file_shape(file)
+                return self._shape_of(file)
             except DataError as error:
                 bad.append(error)
         raise _all_bad(self.path, bad, len(bad))
@@ -127,7 +131,7 @@ class Folder(FilesBelow):
         """(C, H, W) of each picture, from the header of its file."""
         for file in self.files():
             try:
-                yield file_shape(file)
+                yield self._shape_of(file)
             except DataError:
                 if not self.skip_corrupt:
                     raise
@@ -136,7 +140,13 @@ class Folder(FilesBelow):
         """Path, size and time of every file, and the arguments of reading."""
         values = (self.wanted, self.resize_filter, self.fit, self.frames, self.skip_corrupt)
         behind = "" if self.background == BLACK else f" {self.background}"
+        if self.every > 1:
+            behind += f" every {self.every}"
         return f"folder {self.path} {self._files_digest()} {values} {self.validation}{behind}"
+
+    def _shape_of(self, file: Path) -> tuple[int, int, int]:
+        """(C, H, W) of one file from its header."""
+        return file_shape(file)
 
     def read(self) -> Images:
         shape = checked_shape(self.item_shape())
@@ -195,7 +205,7 @@ class Folder(FilesBelow):
     def _named(self, file: str) -> str:
         return Path(file).relative_to(self.path).as_posix()
 
-    def _pictures(self, shape: Shape, seen: _Seen) -> Iterator[tuple[int, Tensor, bool]]:
+    def _pictures(self, shape: Shape, seen: FolderSeen) -> Iterator[tuple[int, Tensor, bool]]:
         """Yields (file number, (1, C, H, W) at `shape`, whether resized) for the chosen side.
 
         Raises:
@@ -219,8 +229,9 @@ class Folder(FilesBelow):
         if bad:
             raise _all_bad(self.path, bad, len(files))
 
-    def _decoded(self, file: Path, seen: _Seen) -> Iterator[Tensor]:
-        return decode(file, self.frames, self.background, alpha=self.alpha, noticed=seen)
+    def _decoded(self, file: Path, seen: FolderSeen) -> Iterator[Tensor]:
+        frames = decode(file, self.frames, self.background, alpha=self.alpha, noticed=seen)
+        return itertools.islice(frames, 0, None, self.every)
 
     def _fitted(self, picture: Tensor, shape: Shape) -> tuple[Tensor, bool] | None:
         """The picture at `shape`, and whether it was resized; None if it is of the other side."""
@@ -232,7 +243,7 @@ class Folder(FilesBelow):
         return fitting, tuple(picture.shape[1:]) != shape[1:]
 
     def _gathered(self, shape: Shape) -> _Read:
-        seen = _Seen()
+        seen = FolderSeen()
         # An animation has any number of frames.
         count = len(self.files()) if self.frames == "first" else None
         room = PixelRoom(count, str(self.path), mapped_above=NEVER)  # `memory_limit_mb` decides
@@ -268,16 +279,21 @@ class Folder(FilesBelow):
         class without a picture on one side would shift all later numbers.
         """
         left_out = set(skipped)
-        parts = {
-            number: file.relative_to(self.path).parts
+        folders = {
+            number: file.relative_to(self.path).parts[:-1]
             for number, file in enumerate(self.files())
             if str(file) not in left_out
         }
-        if any(len(part) < 2 for part in parts.values()):
+        classes = self._classes(folders)
+        if not all(classes.values()):
             return None, []
-        names = sorted({part[0] for part in parts.values()})
+        names = sorted(set(classes.values()))
         number_of = {name: i for i, name in enumerate(names)}
-        return torch.tensor([number_of[parts[row][0]] for row in rows]), names
+        return torch.tensor([number_of[classes[row]] for row in rows]), names
+
+    def _classes(self, folders: dict[int, tuple[str, ...]]) -> dict[int, str]:
+        """The class of each file by the folders above it; empty for a file in none."""
+        return {number: parts[0] if parts else "" for number, parts in folders.items()}
 
     def _not_empty(self, count: int, skipped: list[str]) -> None:
         if count == 0:
@@ -381,7 +397,7 @@ def fit_picture(
 def _write_mapped(target: Path, record: Path, folder: Folder, shape: Shape) -> None:
     """Writes the pixels, then the record, whose existence means that the pixels are complete."""
     rows: list[int] = []
-    seen = _Seen()
+    seen = FolderSeen()
     resized = False
     bytes_needed = len(folder.files()) * shape[0] * shape[1] * shape[2]
     refuse_full_disk(target, bytes_needed)
@@ -413,48 +429,3 @@ def _write_mapped(target: Path, record: Path, folder: Folder, shape: Shape) -> N
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-
-
-def image_folder_dataset(
-    path: str,
-    shape: tuple[int, int, int] | None = None,
-    interpolation: bool | str = True,
-    *,
-    fit: Fit = "crop",
-    frames: Frames = "first",
-    background: str | tuple[int, int, int] = "black",
-    validation: bool | None = None,
-    skip_corrupt: bool = False,
-    memory_limit_mb: float = 2048,
-) -> Dataset:
-    """The pictures of a folder and its subfolders; transparency is composited on `background`.
-
-    Labels are the first subfolders, if every picture lies in one. Links are followed within the
-    folders that may be read. Files left out are counted and named in the set's provenance.
-
-    Args:
-        path: relative to the experiment file, to `AELAB_DATA`, or absolute.
-        shape: (C, H, W) wanted; the first picture's if left out. C = 4 keeps the transparency as
-            a fourth channel: red, green, blue, alpha. Resizing weights colours by alpha, so that
-            invisible colours do not mix in.
-        interpolation: True `bilinear`, False `nearest`, or a filter's name.
-        fit: for another aspect: `crop` the middle, `pad` with black, or `stretch`.
-        frames: of an animation: the `first`, or `all` as separate pictures.
-        background: behind transparent pixels: a name (`white`), `#rrggbb`, (red, green, blue) in
-            0..255, or `checker`.
-        validation: None for all pictures; True or False for one side of a 20 : 1 split by content.
-        skip_corrupt: leave unreadable files out (they are listed in the set's provenance).
-        memory_limit_mb: a larger set is kept in a memory-mapped file in the cache.
-    """
-    source = Folder(
-        path,
-        shape,
-        interpolation,
-        fit=fit,
-        frames=frames,
-        background=background,
-        validation=validation,
-        skip_corrupt=skip_corrupt,
-        memory_limit_mb=memory_limit_mb,
-    )
-    return Dataset(source)

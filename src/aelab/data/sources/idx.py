@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import math
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,6 +82,53 @@ def _refuse_promise(path: Path, sizes: tuple[int, ...], found: int | None) -> No
     if found is not None and found != expected:
         raise _wrong_length(path, sizes, found)
     refuse_too_large(expected, f"{path}", "the header may be damaged: copy it again")
+
+
+#: Type byte of the values and their dtype, big-endian.
+_TYPES = {"uint8": (0x08, ">u1"), "int32": (0x0C, ">i4")}
+
+
+def idx_of(where: object, file: IO[bytes], kind: Literal["uint8", "int32"] = "uint8") -> Tensor:
+    """Reads an IDX file that is already open, packed with gzip or xz, or plain.
+
+    Args:
+        where: its name, for messages.
+        file: at its start.
+        kind: type of the values.
+
+    Returns:
+        A tensor of that type with the sizes of the header.
+
+    Raises:
+        DataError: wrong magic number or length, or damaged.
+    """
+    packed = file.read(6)
+    file.seek(0)
+    content: IO[bytes] = file
+    if packed[:2] == b"\x1f\x8b":
+        content = gzip.open(file)  # type: ignore[assignment]  # reads bytes
+    elif packed == b"\xfd7zXZ\x00":
+        content = lzma.open(file)
+    number, dtype = _TYPES[kind]
+    name = Path(str(where))
+    try:
+        head = content.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] != number or not head[3]:
+            raise DataError(
+                f"{where} is not an IDX file of {kind}: it begins with {head.hex() or 'nothing'}",
+                hint="images and labels may be exchanged; else copy it again from its source",
+            )
+        sizes = struct.unpack(f">{head[3]}I", content.read(4 * head[3]))
+        expected = math.prod(sizes) * int(dtype[-1])
+        _refuse_promise(name, sizes, None)
+        refuse_too_large(expected, f"{where}", "the header may be damaged: copy it again")
+        values = _read_up_to(content, expected + 1)
+    except (OSError, EOFError, struct.error, zlib.error, lzma.LZMAError) as error:
+        raise _unreadable(name, error) from None
+    if len(values) != expected:
+        raise _wrong_length(name, sizes, len(values))
+    array = np.frombuffer(values, dtype).reshape(sizes)
+    return torch.from_numpy(array.astype(dtype[1:], copy=kind != "uint8"))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from aelab.errors import DataError
 from aelab.files import open_file
@@ -15,42 +15,51 @@ class Kind(NamedTuple):
     Attributes:
         name: with its article, for instance `a ZIP archive`.
         way_out: how to get pictures from it, for messages.
+        group: how it is read, if it can hold a whole set: `zip`, `tar`, `packed`, `parquet`,
+            `film`; empty for other files.
     """
 
     name: str
     way_out: str
+    group: str = ""
 
 
 _CONVERT = "convert it to PNG"
 _UNPACK = "unpack it, and give the folder of the pictures"
-_FILM = "take frames out of it, for instance: ffmpeg -i FILM frames/%05d.png"
+_GUNZIP = (
+    "unpack it (gunzip); packed IDX files are read by idx_dataset, packed CSV by csv_dataset, "
+    "packed tar archives by image_folder_dataset"
+)
+_ALONE = "give its own path: image_folder_dataset(path), or aelab data PATH"
 _ARRAY = "read it with array_dataset(path): (N, H, W) or (N, C, H, W), uint8 or floats of 0..1"
-_TENSOR = (
-    "in Python give its tensor to aelab.data.TensorDataset, shaped (N, C, H, W), uint8 or floats "
-    "of 0..1"
+_MATLAB = (
+    "read it with array_dataset(path, key=...), or if it is SVHN's with svhn_dataset(path=...)"
+)
+_PICKLE = (
+    "pickles can run code and are not read; save its arrays with numpy.savez, or its tensors with "
+    "torch.save, and read them with array_dataset(path)"
 )
 _EXPORT = "write its pictures as PNG files into a folder"
 
 #: (offset of the mark, the mark, the kind); the first match counts.
 _MARKS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x93NUMPY", Kind("a NumPy array (.npy)", _ARRAY)),
-    (0, b"\x1f\x8b", Kind("packed with gzip", "unpack it (gunzip); IDX files are read packed, by "
-                                             "idx_dataset")),
-    (0, b"BZh", Kind("packed with bzip2", _UNPACK)),
-    (0, b"\xfd7zXZ\x00", Kind("packed with xz", _UNPACK)),
+    (0, b"\x1f\x8b", Kind("packed with gzip", _GUNZIP, "packed")),
+    (0, b"BZh", Kind("packed with bzip2", _UNPACK, "packed")),
+    (0, b"\xfd7zXZ\x00", Kind("packed with xz", _UNPACK, "packed")),
     (0, b"\x28\xb5\x2f\xfd", Kind("packed with zstd", _UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", _UNPACK)),
     (0, b"Rar!", Kind("a RAR archive", _UNPACK)),
-    (257, b"ustar", Kind("a tar archive", _UNPACK)),
-    (0, b"PAR1", Kind("a Parquet table", _EXPORT)),
+    (257, b"ustar", Kind("a tar archive", _ALONE, "tar")),
+    (0, b"PAR1", Kind("a Parquet table", _ALONE, "parquet")),
     (0, b"ARROW1", Kind("an Arrow table", _EXPORT)),
-    (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file (also .mat of MATLAB 7.3)", _EXPORT)),
-    (0, b"MATLAB 5.0", Kind("a MATLAB file (.mat)", _EXPORT)),
+    (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file (also .mat of MATLAB 7.3)", _ARRAY)),
+    (0, b"MATLAB 5.0", Kind("a MATLAB file (.mat)", _MATLAB)),
     (0, b"SQLite format 3", Kind("an SQLite database", _EXPORT)),
-    (0, b"\x1aE\xdf\xa3", Kind("a film (Matroska or WebM)", _FILM)),
-    (8, b"AVI ", Kind("a film (AVI)", _FILM)),
+    (0, b"\x1aE\xdf\xa3", Kind("a film (Matroska or WebM)", _ALONE, "film")),
+    (8, b"AVI ", Kind("a film (AVI)", _ALONE, "film")),
     (8, b"WAVE", Kind("a sound (WAV)", "leave it out")),
-    (0, b"\x00\x00\x01\xba", Kind("a film (MPEG)", _FILM)),
+    (0, b"\x00\x00\x01\xba", Kind("a film (MPEG)", _ALONE, "film")),
     (0, b"%PDF", Kind("a PDF document", _EXPORT)),
     (0, b"%!PS", Kind("a PostScript drawing", "convert it to PNG; it is never opened, since that "
                                              "would run a program")),
@@ -74,8 +83,8 @@ _MARKS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x0a\x05\x01", Kind("a PCX picture", _CONVERT)),
     (0, b"\x76\x65\x72\x73\x69\x6f\x6e https://git-lfs",
      Kind("a pointer of Git LFS, not the file itself", "type: git lfs pull")),
-    (0, b"\x80\x02", Kind("a Python pickle (also old .pt files)", _EXPORT)),
-    (0, b"\x80\x04", Kind("a Python pickle", _EXPORT)),
+    (0, b"\x80\x02", Kind("a Python pickle (also old .pt files)", _PICKLE)),
+    (0, b"\x80\x04", Kind("a Python pickle", _PICKLE)),
     (0, b"\x7fELF", Kind("a program", "leave it out")),
     (0, b"MZ", Kind("a program", "leave it out")),
 )  # fmt: skip
@@ -96,12 +105,21 @@ _KNOWN = (
 )
 
 
-def kind_of(path: Path) -> Kind | None:
-    """The kind of a file by its content; None if it is not known or cannot be read."""
+def kind_of(path: Path, content: IO[bytes] | None = None) -> Kind | None:
+    """The kind of a file by its first bytes; None if it is not known or cannot be read.
+
+    Args:
+        path: the file.
+        content: its bytes, if it lies inside of another file.
+    """
     try:
-        with open_file(path) as file:
-            head = file.read(4096)
-    except (DataError, OSError):
+        if content is not None:
+            content.seek(0)
+            head = content.read(4096)
+        else:
+            with open_file(path) as file:
+                head = file.read(4096)
+    except (DataError, OSError, ValueError):  # ValueError: it is closed
         return None
     if not head:
         return Kind(
@@ -110,7 +128,7 @@ def kind_of(path: Path) -> Kind | None:
     if head[:4] == b"PK\x03\x04":
         return _zip_kind(head)
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], Kind("a film (MP4)", _FILM))
+        return _BRANDS.get(head[8:12], Kind("a film (MP4)", _ALONE, "film"))
     for start, mark, kind in _MARKS:
         if head[start : start + len(mark)] == mark:
             return kind
@@ -128,8 +146,8 @@ def _zip_kind(head: bytes) -> Kind:
     if b".npy" in name:
         return Kind("a file of NumPy arrays (.npz)", _ARRAY)
     if b"data.pkl" in name or b"/.format_version" in name or b"byteorder" in name:
-        return Kind("a file of torch.save (.pt)", _TENSOR)
-    return Kind("a ZIP archive (also .docx, .ora, .jar)", _UNPACK)
+        return Kind("a file of torch.save (.pt)", _ARRAY)
+    return Kind("a ZIP archive (also .docx, .ora, .jar)", _ALONE, "zip")
 
 
 def _text_kind(head: bytes) -> Kind | None:

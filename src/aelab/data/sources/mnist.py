@@ -1,8 +1,8 @@
-"""MNIST, Fashion-MNIST, and users' own IDX files."""
+"""MNIST, Fashion-MNIST, KMNIST, and users' own IDX files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aelab import roots
@@ -22,8 +22,11 @@ class PublishedIdx:
 
     Attributes:
         folder: its folder under `AELAB_DATA` and in the cache.
-        sha256: SHA-256 of each file's decompressed content.
+        theirs: torchvision's name of its folder.
+        sha256: SHA-256 of each file's decompressed content; empty where only that of the packed
+            file is published.
         mirrors: addresses to which the file's name is appended.
+        packed: (SHA-256, size in bytes) of each file as it is downloaded, in place of `sha256`.
         classes: names of the classes by number.
     """
 
@@ -32,23 +35,26 @@ class PublishedIdx:
     sha256: dict[str, str]
     mirrors: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    theirs: str = ""
+    packed: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def candidates(self, file: str) -> list[str]:
         """Possible places of the file: our layout and torchvision's, gzipped or unpacked."""
         stem = file.removesuffix(".gz")
-        theirs = {"mnist": "MNIST", "fmnist": "FashionMNIST"}[self.name]
-        folders = (self.folder, f"{theirs}/raw")
+        folders = (self.folder, f"{self.theirs}/raw")
         return [f"{folder}/{name}" for folder in folders for name in (file, stem)]
 
 
+_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
 def _by_file(*hashes: str) -> dict[str, str]:
-    files = [
-        "train-images-idx3-ubyte.gz",
-        "train-labels-idx1-ubyte.gz",
-        "t10k-images-idx3-ubyte.gz",
-        "t10k-labels-idx1-ubyte.gz",
-    ]
-    return dict(zip(files, hashes, strict=True))
+    return dict(zip(_FILES, hashes, strict=True))
 
 
 MNIST = PublishedIdx(
@@ -65,6 +71,7 @@ MNIST = PublishedIdx(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     tuple("0123456789"),
+    "MNIST",
 )
 FASHION_MNIST = PublishedIdx(
     "fmnist",
@@ -90,6 +97,27 @@ FASHION_MNIST = PublishedIdx(
         "sneaker",
         "bag",
         "ankle boot",
+    ),
+    "FashionMNIST",
+)
+KMNIST = PublishedIdx(
+    "kmnist",
+    "kmnist",
+    {},
+    ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+    ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    "KMNIST",
+    dict(
+        zip(
+            _FILES,
+            (
+                ("51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4", 18_165_135),
+                ("e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17", 29_497),
+                ("edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5", 3_041_136),
+                ("20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c", 5_120),
+            ),
+            strict=True,
+        )
     ),
 )
 
@@ -166,21 +194,25 @@ class KnownIdx(Source):
             return found
         if self.path is not None:
             raise self._missing(file, places)
+        packed, size_bytes = self.known.packed.get(file, ("", None))
         return fetch(
             [mirror + file for mirror in self.known.mirrors],
             roots.cache_folder() / self.known.folder / file,
-            sha256=self.known.sha256[file],
             looked_at=places,
+            sha256=self.known.sha256.get(file),
+            digest=f"sha256:{packed}" if packed else "",
+            size_bytes=size_bytes,
         )
 
     def read(self) -> Images:
         images_file, labels_file = self.files
         path = self._located(images_file)
-        pixels = load_idx(path, sha256=self.known.sha256[images_file], dimensions=3)[:, None]
+        expected = self.known.sha256
+        pixels = load_idx(path, sha256=expected.get(images_file), dimensions=3)[:, None]
         labels = load_idx(
-            self._located(labels_file), sha256=self.known.sha256[labels_file], dimensions=1
+            self._located(labels_file), sha256=expected.get(labels_file), dimensions=1
         )
-        sha256 = self.known.sha256[images_file]
+        sha256 = expected.get(images_file) or content_sha256(pixels)
         provenance = Provenance(self.name, str(path), len(pixels), sha256)
         facts = {"label_names": list(self.known.classes)}
         return make_images(pixels, labels=labels.long(), provenance=[provenance], facts=facts)
@@ -289,6 +321,24 @@ def fmnist_dataset(
     """
     resize = ToShape(shape, interpolation, normalize_between)
     return Dataset(KnownIdx(FASHION_MNIST, bool(train), path), [resize])
+
+
+@listed("kmnist", validation={"train": False})
+def kmnist_dataset(
+    train: bool = True,
+    shape: tuple[int, int, int] = (1, 28, 28),
+    interpolation: bool | str = True,
+    normalize_between: tuple[float, float] | None = None,
+    path: str | None = None,
+) -> Dataset:
+    """KMNIST: 60,000 + 10,000 cursive Japanese characters of ten classes, 28 x 28 grey.
+
+    The arguments are those of `mnist_dataset`.
+
+    Source: Clanuwat et al. 2018, arXiv:1812.01718, CC BY-SA 4.0.
+    """
+    resize = ToShape(shape, interpolation, normalize_between)
+    return Dataset(KnownIdx(KMNIST, bool(train), path), [resize])
 
 
 def idx_dataset(

@@ -1,0 +1,1 @@
+"""Images that come with aelab; the licence of each file lies beside it."""
