@@ -101,6 +101,8 @@ LATE = {
     "starlette": "an extra: the web page",
     "uvicorn": "an extra: the web page",
     "pyarrow": "an extra: Parquet files",
+    "onnxruntime": "an extra: export to ONNX",
+    "huggingface_hub": "an extra: the Hugging Face Hub",
     "pyfiglet": "an extra: FIGlet fonts",
     "h5py": "an extra: HDF5 files",
     "scipy": "an extra: MATLAB files",

@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check", "compare", "data", "encode",
-    "evaluate", "figure", "figure_together", "figures", "find_runs", "frame", "interpolate", "ls",
-    "neighbours", "open_model", "open_run", "plot", "preparing", "reconstruct", "render",
-    "report", "rm", "run", "sample", "show", "table", "write", "write_between",
+    "evaluate", "export", "figure", "figure_together", "figures", "find_runs", "frame",
+    "interpolate", "ls", "neighbours", "open_model", "open_run", "plot", "preparing", "reconstruct",
+    "render", "report", "rm", "run", "sample", "show", "table", "write", "write_between",
 ]  # fmt: skip
 
 
@@ -610,6 +610,11 @@ def neighbours(reference: str, images: Any, **options: Any) -> Neighbours:
 def sample(reference: str, count: int = 16, **options: Any) -> Tensor:
     """`OpenedRun.sample` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
     return open_run(reference, **_of_lab(options)).sample(count, **options)
+
+
+def export(reference: str, out: str | Path = "exported", **options: Any) -> list[Path]:
+    """`OpenedRun.export` of a reference; `runs`, `data`, `trust` and `device` as for `Lab`."""
+    return open_run(reference, **_of_lab(options)).export(out, **options)
 
 
 def interpolate(reference: str, first: Any, second: Any, **options: Any) -> Tensor:

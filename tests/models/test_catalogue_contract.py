@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -27,6 +28,7 @@ from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ShapeError
 from aelab.inspect import count_parameters, model_facts
 from aelab.models import MODELS
+from aelab.study.graphs import given_to, onnx_difference, onnx_file, traced
 from aelab.types import Model, Output
 
 Shape = tuple[int, int, int]
@@ -522,3 +524,35 @@ def test_a_model_is_its_state_and_has_the_same_parameters_on_meta(name: str, sha
     assert count_parameters(empty) == count_parameters(first)
     kept = [value for module in first.modules() for value in vars(module).values()]
     assert not any(isinstance(value, torch.Tensor) for value in kept)
+
+
+#: Parts that cannot be exported as graphs; docs/use-your-model.md names them with the reason.
+NOT_EXPORTED: dict[str, str] = {}
+#: Cases that are exported in each run of the tests: one of each kind of reason to fail.
+EXPORTED_ALWAYS = ("characters", "vq")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in EXPORTED_ALWAYS else pytest.mark.slow)
+        for name in CASES
+    ],
+)
+def test_a_model_is_exported_as_graphs_with_the_same_numbers(name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    assert not set(CASES[name].parts.split()) & NOT_EXPORTED.keys()
+    shape = next(shape for shape in SAMPLES if CASES[name].fits(*shape))
+    model = build(name, shape).eval().requires_grad_(False)
+    for graph in traced(model, shape, (0.0, 1.0), name):
+        given = given_to(graph.name, model, shape, (0.0, 1.0), 4)
+        assert onnx_difference(onnx_file(graph), graph, given) < 1e-4
+        assert graph.apart < 1e-5
+
+
+def test_the_documents_name_what_cannot_be_exported() -> None:
+    page = (Path(__file__).parents[2] / "docs/use-your-model.md").read_text("utf-8")
+    if NOT_EXPORTED:
+        assert all(f"`{name}`: {reason}" in page for name, reason in NOT_EXPORTED.items())
+    else:
+        assert "Every architecture of the catalogue can be exported" in page

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tabulate import tabulate
 
-from aelab.cli.options import Data, Device, Json, Limit, Only, Runs, Sources, Trust
+from aelab.cli.options import Json, Limit, Only, Sources, of_lab
 from aelab.cli.output import print_or_write
 from aelab.lab import Lab
 
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
     from aelab.study.evaluation import Evaluated
 
 
+@of_lab
 def evaluate(
+    lab: Lab,
     sources: Sources = None,
     metrics: Annotated[
         str | None, typer.Option("--metrics", "-m", help="Names, separated by commas.")
@@ -32,10 +33,6 @@ def evaluate(
     state: Annotated[str, typer.Option("--state", help="best, latest, or images seen.")] = "best",
     limit: Limit = 10_000,
     only: Only = None,
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure stored runs on held-out images; `aelab table --include KEY` shows the results."""
@@ -45,7 +42,7 @@ def evaluate(
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     found: list[Evaluated] = []
     told: dict[str, str] = {}
-    for entry in Lab(runs, data or (), trust, device).evaluate(
+    for entry in lab.evaluate(
         sources or (),
         metrics=names,
         all_metrics=all_metrics,

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import typer
 from tabulate import tabulate
 
-from aelab.cli.options import Data, Device, Force, Limit, Only, Runs, Trust
+from aelab.cli.options import Force, Limit, Only, of_lab
 from aelab.cli.output import print_or_write
 from aelab.errors import UserError, visible
 from aelab.lab import Lab
 
 
+@of_lab
 def figure(
+    lab: Lab,
     name: Annotated[
         str | None, typer.Argument(help="The figure; --list shows all.", show_default=False)
     ] = None,
@@ -38,10 +40,6 @@ def figure(
     ] = None,
     only: Only = None,
     limit: Limit = 10_000,
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Draw a picture of a trained model: reproductions, samples, interpolations, maps, a film."""
@@ -52,7 +50,6 @@ def figure(
         raise UserError(
             "which run?", hint=f"type: aelab figure {name} RUN; aelab ls lists the runs"
         )
-    lab = Lab(runs, data or (), trust, device)
     shared: dict[str, Any] = {
         "out": out,
         "options": _options(option or []),

@@ -22,6 +22,7 @@ from aelab._version import __version__
 from aelab.cli import listing, mistakes
 from aelab.cli.bridge import bridge
 from aelab.cli.evaluate import evaluate
+from aelab.cli.export import export, pull
 from aelab.cli.figure import figure
 from aelab.cli.options import (
     Data,
@@ -485,6 +486,8 @@ def data(
 app.command(cls=ManySizes)(render)
 app.command()(evaluate)
 app.command()(parts)
+app.command()(export)
+app.command()(pull)
 app.command()(bridge)
 app.command()(figure)
 app.command()(show)

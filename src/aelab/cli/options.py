@@ -1,14 +1,18 @@
-"""Arguments and options that several verbs share."""
+"""Arguments and options that several verbs share, each once."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from aelab.lab import Lab
 
 File = Annotated[Path, typer.Argument(help="Experiment file (YAML).", show_default=False)]
 Sources = Annotated[
@@ -66,9 +70,57 @@ Data = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that aelab did not make.")
 ]
+Reference = Annotated[
+    str, typer.Argument(help="RUN, RUN@best, RUN@latest or RUN@IMAGES.", show_default=False)
+]
+Given = Annotated[
+    str,
+    typer.Argument(
+        help="Folder, picture, data set (mnist:validation), an expression, or train / validation.",
+        show_default=False,
+    ),
+]
+SkipCorrupt = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Folders: leave unreadable files out.")
+]
+Background = Annotated[
+    str,
+    typer.Option("--background", help="Colour behind transparent pixels: white, #rrggbb, checker."),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
 ]
+
+
+def of_lab(verb: Callable[..., None]) -> Callable[..., None]:
+    """Adds `--runs`, `--data`, `--trust` and `--device` to a verb, which takes them as one `Lab`.
+
+    Args:
+        verb: its first argument is the `Lab`; typer sees the others, and these four.
+    """
+    shared: dict[str, tuple[Any, Any]] = {
+        "runs": (Runs, Path("runs")),
+        "data": (Data, None),
+        "trust": (Trust, False),
+        "device": (Device, "auto"),
+    }
+
+    @wraps(verb)
+    def typed(
+        *, runs: Path, data: list[Path] | None, trust: bool, device: str, **given: Any
+    ) -> None:
+        """See `verb`."""
+        verb(Lab(runs, data or (), trust, device), **given)
+
+    _, *own = signature(verb, eval_str=True).parameters.values()
+    named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own]
+    named += [
+        Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+        for name, (kind, default) in shared.items()
+    ]
+    typed.__signature__ = Signature(named)  # type: ignore[attr-defined]  # what typer reads
+    typed.__annotations__ = {parameter.name: parameter.annotation for parameter in named}
+    return typed
 
 
 def with_address(words: Sequence[str]) -> list[str]:

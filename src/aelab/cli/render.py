@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from aelab.cli.options import Data, Device, Force, Runs, Split, Trust
+from aelab.cli.options import Force, Reference, Split, of_lab
 from aelab.cli.output import print_or_write
 from aelab.lab import Lab
 
@@ -31,10 +31,10 @@ class ManySizes(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
+@of_lab
 def render(
-    run: Annotated[
-        str, typer.Argument(help="RUN, RUN@best, RUN@latest or RUN@IMAGES.", show_default=False)
-    ],
+    lab: Lab,
+    run: Reference,
     resolution: Annotated[
         list[str] | None,
         typer.Option("--resolution", "-r", help="Sizes: 64 (width), 96x64, 2x. Default: 2x 4x."),
@@ -60,25 +60,17 @@ def render(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")] = Path(
         "renders"
     ),
-    runs: Runs = Path("runs"),
-    roots: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Draw a run's images at any size, if its decoder can; score them against true originals."""
-    rendered = (
-        Lab(runs, roots or (), trust, device)
-        .open(run)
-        .render(
-            sizes=resolution or (),
-            zoom=zoom,
-            images=images,
-            split=split.value,
-            out=out,
-            truth=truth_set if truth_set is not None else truth,
-            force=force,
-        )
+    rendered = lab.open(run).render(
+        sizes=resolution or (),
+        zoom=zoom,
+        images=images,
+        split=split.value,
+        out=out,
+        truth=truth_set if truth_set is not None else truth,
+        force=force,
     )
     if rendered.scores:
         from aelab.study.superresolution_score import scores_table

@@ -7,31 +7,15 @@ from typing import Annotated
 
 import typer
 
-from aelab.cli.options import Data, Device, Force, Runs, Trust, Way
+from aelab.cli.options import Background, Force, Given, Reference, SkipCorrupt, Way, of_lab
 from aelab.cli.output import print_or_write
 from aelab.cli.progress import showing_progress
 from aelab.lab import Lab
 
-Reference = Annotated[
-    str, typer.Argument(help="RUN, RUN@best, RUN@latest or RUN@IMAGES.", show_default=False)
-]
-Given = Annotated[
-    str,
-    typer.Argument(
-        help="Folder, picture, data set (mnist:validation), an expression, or train / validation.",
-        show_default=False,
-    ),
-]
-SkipCorrupt = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Folders: leave unreadable files out.")
-]
-Background = Annotated[
-    str,
-    typer.Option("--background", help="Colour behind transparent pixels: white, #rrggbb, checker."),
-]
 
-
+@of_lab
 def encode(
+    lab: Lab,
     run: Reference,
     images: Given,
     out: Annotated[
@@ -40,21 +24,19 @@ def encode(
     ] = Path("codes.csv"),
     skip_corrupt: SkipCorrupt = False,
     background: Background = "black",
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Encode images with a trained run: file name, class and code of each, as a table."""
     with showing_progress():
-        Lab(runs, data or (), trust, device).open(run).encode(
+        lab.open(run).encode(
             images, out=out, skip_corrupt=skip_corrupt, background=background, force=force
         )
     print_or_write(str(out), None)
 
 
+@of_lab
 def reconstruct(
+    lab: Lab,
     run: Reference,
     images: Given,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")] = Path(
@@ -69,15 +51,11 @@ def reconstruct(
     ] = False,
     skip_corrupt: SkipCorrupt = False,
     background: Background = "black",
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Encode and decode images with a trained run: one PNG each, the worst first, and a table."""
     with showing_progress():
-        Lab(runs, data or (), trust, device).open(run).reconstruct(
+        lab.open(run).reconstruct(
             images,
             out=out,
             count=count,
@@ -89,7 +67,9 @@ def reconstruct(
     print_or_write(f"{out / 'errors.csv'}\n{out / 'worst.png'}", None)
 
 
+@of_lab
 def neighbours(
+    lab: Lab,
     run: Reference,
     images: Given,
     among: Annotated[
@@ -106,32 +86,26 @@ def neighbours(
     ] = Path("neighbours"),
     skip_corrupt: SkipCorrupt = False,
     background: Background = "black",
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Find duplicates and near duplicates: pairs of images with similar codes, a table, a sheet."""
     with showing_progress():
-        found = (
-            Lab(runs, data or (), trust, device)
-            .open(run)
-            .neighbours(
-                images,
-                among=among,
-                count=count,
-                out=out,
-                skip_corrupt=skip_corrupt,
-                background=background,
-                force=force,
-            )
+        found = lab.open(run).neighbours(
+            images,
+            among=among,
+            count=count,
+            out=out,
+            skip_corrupt=skip_corrupt,
+            background=background,
+            force=force,
         )
     print_or_write(found.text(count), None)
     print_or_write(f"{out / 'neighbours.csv'}\n{out / 'neighbours.png'}", None)
 
 
+@of_lab
 def sample(
+    lab: Lab,
     run: Reference,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of images.")] = 16,
     sampler: Annotated[
@@ -141,21 +115,17 @@ def sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the PNG files.")] = Path(
         "samples"
     ),
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Draw new images from a trained run: one PNG file each, with transparency where it has it."""
     with showing_progress():
-        Lab(runs, data or (), trust, device).open(run).sample(
-            count, sampler, seed=seed, out=out, force=force
-        )
+        lab.open(run).sample(count, sampler, seed=seed, out=out, force=force)
     print_or_write(str(out), None)
 
 
+@of_lab
 def interpolate(
+    lab: Lab,
     run: Reference,
     first: Annotated[str, typer.Argument(help="A picture.", show_default=False)],
     second: Annotated[str, typer.Argument(help="Another picture.", show_default=False)],
@@ -166,14 +136,10 @@ def interpolate(
         typer.Option("--out", "-o", help="FILE.gif, .webp, .mp4, .png, or a folder of PNG files."),
     ] = Path("interpolation.gif"),
     background: Background = "black",
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    trust: Trust = False,
-    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Interpolate between two pictures through the codes of a trained run: a film, or frames."""
-    Lab(runs, data or (), trust, device).open(run).interpolate(
+    lab.open(run).interpolate(
         first,
         second,
         steps=steps,

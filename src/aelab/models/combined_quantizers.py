@@ -164,7 +164,7 @@ def _as_codes(posterior: object) -> CodesPosterior:
         return posterior
     choices = list(posterior.choices().values())  # type: ignore[attr-defined]
     index = torch.stack(choices, 2)  # (B, n, Q)
-    none = index.new_zeros(len(index), dtype=torch.float32)
+    none = index.new_zeros(index.shape[0], dtype=torch.float32)
     return CodesPosterior(
         index,
         getattr(posterior, "commitment", none),

@@ -170,10 +170,10 @@ class ImageManifoldDecoder(nn.Module):
         # A grid of pixels needs the same position code for every image.
         share = self._share(size)  # computed once for all images of the batch
         images = []
-        for some in torch.split(latent, self._images_a_pass(latent, size)):
+        for some in self._passes(latent, size):
             statistics = Statistics("own" if is_own else "running", update=self.training)
             images.append(self._colours(some, share, statistics))
-        return torch.cat(images).reshape(len(latent), -1, *size)
+        return torch.cat(images).reshape(latent.shape[0], -1, *size)
 
     def render(
         self, latent: Tensor, shape: Sequence[int], region: Region = WHOLE
@@ -204,7 +204,7 @@ class ImageManifoldDecoder(nn.Module):
         default = self._default()
         share = self._share(default)
         images = []
-        for some in torch.split(latent, self._images_a_pass(latent, default)):
+        for some in self._passes(latent, default):
             # First pass: statistics on the default grid. Second pass: render with them.
             # Records the statistics of each layer while it computes them.
             own = Statistics("own")
@@ -278,12 +278,17 @@ class ImageManifoldDecoder(nn.Module):
         if self.modulation is not None:
             sine.initialise(self.modulation.weight)
 
-    def _images_a_pass(self, latent: Tensor, size: tuple[int, int]) -> int:
+    def _passes(self, latent: Tensor, size: tuple[int, int]) -> Sequence[Tensor]:
+        """The latents, split so that one pass needs limited memory."""
+        if torch.compiler.is_exporting():  # the number of images is not known yet
+            return (latent,)
         if self.chunk is not None:
-            return self.chunk
-        if latent.device.type != "cpu":
-            return max(len(latent), 1)
-        return max(_CPU_NUMBERS // (size[0] * size[1] * self.width), 1)
+            count = self.chunk
+        elif latent.device.type != "cpu":
+            count = latent.shape[0]
+        else:
+            count = _CPU_NUMBERS // (size[0] * size[1] * self.width)
+        return torch.split(latent, max(count, 1))
 
     def _default(self) -> tuple[int, int]:
         if self.default_shape is None:

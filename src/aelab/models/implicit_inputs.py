@@ -119,15 +119,15 @@ class PixelInputs(nn.Module):
         if self.widths[0]:
             hidden = hidden + F.linear(self._attend(latent), of_latent)  # (P, B, F)
         if self.grid is not None and share.cells is not None:
-            features = self.grid(latent).view(len(latent), -1, self.widths[2])  # (B, cells, G)
+            features = self.grid(latent).view(latent.shape[0], -1, self.widths[2])  # (B, cells, G)
             cells = features.transpose(0, 1).flatten(1)  # (cells, B*G)
             # Bilinear interpolation as a matrix product: P x cells times cells x (B G).
-            here = (share.cells @ cells).view(-1, len(latent), self.widths[2])  # (P, B, G)
+            here = (share.cells @ cells).view(-1, latent.shape[0], self.widths[2])  # (P, B, G)
             hidden = hidden + F.linear(here, of_grid)
         hidden = self.activation(hidden)
         if share.left is not None:
             hidden = hidden * share.left
-        pixels: Tensor = hidden.expand(-1, len(latent), -1)
+        pixels: Tensor = hidden.expand(-1, latent.shape[0], -1)
         return pixels
 
     def _attend(self, latent: Tensor) -> Tensor:

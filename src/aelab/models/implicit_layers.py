@@ -240,7 +240,7 @@ class PixelBlock(nn.Module):
         changes = None
         if modulation is not None:
             # (B, layers, [gain, shift], F), unbound over layers
-            changes = modulation.view(len(modulation), len(self.linears), 2, -1).unbind(1)
+            changes = modulation.view(modulation.shape[0], len(self.linears), 2, -1).unbind(1)
         y = x if self.norm is None else self.norm(x, statistics, index)
         for number, (linear, activation) in enumerate(
             zip(self.linears, self.activations, strict=True)
@@ -275,7 +275,7 @@ def modulated(linear: nn.Linear, x: Tensor, modulation: Tensor) -> Tensor:
     Source: Perez et al. 2018, arXiv:1709.07871, equation 2.
     """
     gain, shift = 1 + modulation[:, 0], modulation[:, 1]  # (B, F)
-    if len(modulation) > 1:
+    if modulation.shape[0] > 1:
         return torch.addcmul(shift, linear(x), gain)
     # For one image scale the weights, F*F numbers, instead of the outputs, P*F numbers; the
     # saving is twice as large in the backward pass.

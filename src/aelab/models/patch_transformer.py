@@ -219,7 +219,7 @@ class _Spread(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """(B, D) -> (B, N, hidden)."""
         tokens: Tensor = self.linear(latent)
-        return tokens.reshape(len(latent), *self.shape)
+        return tokens.reshape(latent.shape[0], *self.shape)
 
 
 class _Summarised(nn.Module):
@@ -235,7 +235,7 @@ class _Summarised(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, hidden) -> (B, D)."""
         # (S, hidden) -> (B, S, hidden), a view.
-        queries = self.queries.expand(len(tokens), -1, -1)
+        queries = self.queries.expand(tokens.shape[0], -1, -1)
         features: Tensor = self.linear(self.attention(queries, tokens).flatten(1))
         return features
 
@@ -258,7 +258,7 @@ class _Mixed(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """(B, D) -> (B, N, hidden)."""
         carriers: Tensor = self.linear(latent)
-        return self.mix @ carriers.reshape(len(latent), *self.shape)  # (N, S) @ (B, S, hidden)
+        return self.mix @ carriers.reshape(latent.shape[0], *self.shape)  # (N, S) @ (B, S, hidden)
 
 
 def _checked_grid(

@@ -140,7 +140,7 @@ def with_mixture(
     prior_logits: Tensor,
 ) -> MixturePriorPosterior:
     """The posterior (B, D) with a prior of K components, which is the same for every image."""
-    count = len(mean)
+    count = mean.shape[0]
     return MixturePriorPosterior(
         mean,
         log_std,

@@ -303,7 +303,7 @@ def to_vectors(features: Tensor, dims: int, owner: str) -> Tensor:
             f"which cannot be split into vectors of {dims}",
             hint=f"let the encoder give a multiple of {dims} {what}",
         )
-    return last.reshape(len(features), -1, dims)
+    return last.reshape(features.shape[0], -1, dims)
 
 
 def from_vectors(vectors: Tensor, shape: torch.Size) -> Tensor:

@@ -190,19 +190,26 @@ def save_checkpoint(
     """
     make_folder(folder)
     settle(folder)
-    about = {
-        "format": FORMAT,
-        "images": images,
-        "metrics_offset": offset,
-        "tensors": {"bytes": len(tensors), "sha256": hashlib.sha256(tensors).hexdigest()},
-        "numbers": dict(numbers),
-    }
+    about = about_state(images, tensors, numbers, offset)
     try:
         write_bytes(folder / f"{name}.safetensors.new", tensors)
         write_json(folder / f"{name}.json.new", about)
     finally:
         settle(folder)  # also after a failure: it frees the space of the half-written pair
     return Checkpoint(name, folder)
+
+
+def about_state(
+    images: int, tensors: bytes, numbers: Mapping[str, Any], offset: int
+) -> dict[str, Any]:
+    """The content of the JSON file of a state; arguments as for `save_checkpoint`."""
+    return {
+        "format": FORMAT,
+        "images": images,
+        "metrics_offset": offset,
+        "tensors": {"bytes": len(tensors), "sha256": hashlib.sha256(tensors).hexdigest()},
+        "numbers": dict(numbers),
+    }
 
 
 def copy_checkpoint(checkpoint: Checkpoint, name: str) -> Checkpoint:

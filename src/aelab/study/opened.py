@@ -16,13 +16,13 @@ from aelab.assembly.recorded import recorded_range
 from aelab.errors import UserError
 from aelab.medium import medium_of
 from aelab.metrics import flat
-from aelab.metrics.distances import draw_images
 from aelab.ops.value_range import as_given, from_unit, to_unit
 from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
 from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
 from aelab.study.explorer import explorer_of
+from aelab.study.exporting import FORMATS, export_run
 from aelab.study.figures.stored import draw_of_run, shown_of_run
 from aelab.study.inputs import FolderReading, inputs_of, through
 from aelab.study.looker import Looker
@@ -36,6 +36,7 @@ from aelab.study.made import (
 )
 from aelab.study.neighbours import Neighbours, neighbours_of, refuse_files
 from aelab.study.rendering import Rendered, Request, region_of, render_run
+from aelab.study.sampling import sampled_images
 from aelab.study.superresolution_score import score_run
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class OpenedRun:
         reading: folders that may be read, and the base of relative paths.
         images: training images that the model has seen.
         state: `best`, `latest`, or images seen.
+        epoch: whole passes over the training set.
     """
 
     run: Run
@@ -96,6 +98,7 @@ class OpenedRun:
     reading: Roots
     images: int
     state: str = "best"
+    epoch: int = 0
 
     @property
     def model(self) -> nn.Module:
@@ -237,7 +240,7 @@ class OpenedRun:
 
         Raises:
             UserError: an unknown sampler, no count, or `out` cannot be written.
-            DataError: the run has no validation set.
+            DataError: the sampler must be fitted, and the run's images cannot be read.
         """
         if count < 1:
             raise UserError(f"{count} samples: at least one")
@@ -245,7 +248,7 @@ class OpenedRun:
             names = numbered("sample", count)
             for name in names if out is not None else ():
                 refuse_to_replace(Path(out or "") / f"{name}.png")
-            unit = draw_images(self.subject(), sampler, count, seed)
+            unit = sampled_images(self, sampler, count, seed)
             if out is not None:
                 write_pictures(Path(out), names, unit, medium_of(self.model))
         return from_unit(unit, self.value_range)
@@ -395,6 +398,32 @@ class OpenedRun:
     def looker(self) -> Looker:
         """What answers for a web page: a picture through the model, and latents decoded."""
         return Looker(self)
+
+    def export(
+        self,
+        out: str | Path = "exported",
+        formats: Sequence[str] = FORMATS,
+        *,
+        license: str = "unknown",
+        force: bool = False,
+    ) -> list[Path]:
+        """Writes the model into a folder for other programs, with a model card.
+
+        Args:
+            out: the folder.
+            formats: some of `onnx`, `torch-export`, `safetensors`; see `study.exporting`.
+            license: name of a licence for the card.
+            force: replace files of these names that aelab did not make.
+
+        Returns:
+            The files written.
+
+        Raises:
+            UserError: an unknown format, or a model that cannot be traced as a graph.
+            MissingExtra: `onnx` without its packages.
+        """
+        with replacing(force):
+            return export_run(self, Path(out), formats, license)
 
     def _repr_html_(self) -> str:
         about = f"<p>state <b>{self.state}</b>, after {self.images:,} training images</p>"

@@ -89,7 +89,9 @@ def reopen_run(reference: str, workspace: Workspace) -> OpenedRun:
     with damage_told(checkpoint):
         set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
     state = reference.partition("@")[2] or checkpoint.name
-    return OpenedRun(run, spec, parts, reading, int(numbers["images"]), state)
+    return OpenedRun(
+        run, spec, parts, reading, int(numbers["images"]), state, int(numbers["epoch"])
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,67 @@
+"""Samples of an opened run, with as little data as its sampler needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aelab.errors import DataError
+from aelab.medium import medium_of
+from aelab.metrics import Subject
+from aelab.metrics.distances import draw_images
+from aelab.posteriors import HasPrior
+from aelab.study.evaluation import subject_of
+from aelab.types import Images
+
+if TYPE_CHECKING:
+    from aelab.study.opened import OpenedRun
+
+#: Training images to which a sampler is fitted, where there are no held-out ones.
+FITTED = 20_000
+
+
+def sampled_images(opened: OpenedRun, sampler: str, count: int, seed: int = 0) -> Tensor:
+    """Sampled images (count, C, H, W) in 0..1, not clamped.
+
+    A prior needs no images, so the data of the run need not be there. Other samplers are fitted to
+    the codes of its training images; a validation set is not needed.
+
+    Args:
+        opened: the run.
+        sampler: of `metrics.samplers.SAMPLERS`, or `auto`.
+        count: number of images.
+        seed: another seed draws other images.
+
+    Raises:
+        UserError: an unknown sampler.
+        DataError: it must be fitted, and the run's images cannot be read.
+    """
+    if sampler in ("auto", "prior"):
+        shape = tuple(int(size) for size in opened.run.record["shape"])
+        blank = _subject(
+            opened,
+            Images(
+                torch.zeros(1, *shape, dtype=torch.uint8),
+                medium=medium_of(opened.model),
+                value_range=opened.value_range,
+            ),
+        )
+        if sampler == "prior" or isinstance(blank.posterior, HasPrior):
+            return draw_images(blank, "prior", count, seed)
+    return draw_images(_with_images(opened), sampler, count, seed)
+
+
+def _with_images(opened: OpenedRun) -> Subject:
+    if opened.parts.validation:
+        return subject_of(opened)
+    if not opened.parts.train:
+        raise DataError(f"run {opened.run.folder} has no images to which a sampler can be fitted")
+    return _subject(opened, opened.parts.train[-1].dataset.load())
+
+
+def _subject(opened: OpenedRun, images: Images) -> Subject:
+    return Subject(
+        opened.model, images, seed=opened.spec.seed, limit=FITTED, device=opened.parts.device
+    )
