@@ -184,8 +184,8 @@ def write_a_run(root: Path) -> None:
         while numbers["images"] < 8:
             _one_moment(run, numbers)
         run.save_checkpoint(8, _tensors(numbers), numbers, keep=2)
-        run.set_status("finished", reason="max_images", images=8)
         run.log("finished")
+        run.set_status("finished", reason="max_images", images=8)
 
 
 def _one_moment(run: Run, numbers: dict[str, Any]) -> None:
@@ -276,7 +276,9 @@ def test_a_death_at_some_points_loses_nothing(
 def test_a_death_at_any_point_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    assert _deaths(tmp_path, monkeypatch, how, slice(None)) > 150
+    # A file is written by one call, so that fewer points can be half done.
+    least = 50 if how == "half" else 300
+    assert _deaths(tmp_path, monkeypatch, how, slice(None)) > least
 
 
 def _deaths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, chosen: slice) -> int:
@@ -374,6 +376,7 @@ def _real(
             train(root)
         train(root)
         assert contents(root) == whole, (point, how, calls[point])
+        assert "finished at 64 images" in (root / "n/log.txt").read_text()
         shutil.rmtree(root)
         tried += 1
     return tried

@@ -164,13 +164,15 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
     if isinstance(error, ConfigError | ShapeError) and not (error.where and error.where.file):
         error.where = key_of_error(error, spec)
     message = str(error) if mine else in_words(error)
+    # The status comes last: a run that is killed before it is trained again and loses nothing.
     with contextlib.suppress(StoreError):  # the failure may be that of writing
-        # A system error may be gone next time: "interrupted" lets the same command continue.
-        refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
-        run.set_status("interrupted" if refused else "failed", error=error_entry(error))
         run.log(message if mine else traceback.format_exc())
         if isinstance(error, DivergedError):
             note_incident(run, error)
+    with contextlib.suppress(StoreError):
+        # A system error may be gone next time: "interrupted" lets the same command continue.
+        refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
+        run.set_status("interrupted" if refused else "failed", error=error_entry(error))
     if not mine:
         message += f" (details: {run.path}/log.txt)"
     # "Impossible": an error of the text, found before the first image.
@@ -465,8 +467,8 @@ class _Session:
     def _interrupted(self) -> ev.RunInterrupted | ev.RunStopped:
         self._save()
         images, reason = self.state.clock.images, (self.hopeless or {}).get("reason")
-        self.run.set_status("interrupted", images=images, stopped=self.hopeless)
         self.run.log(f"stopped at {images:,} images{f': {reason}' if reason else ''}")
+        self.run.set_status("interrupted", images=images, stopped=self.hopeless)
         if reason:
             return ev.RunStopped(self.spec.name, images, reason)
         if not self.stop:
@@ -479,8 +481,8 @@ class _Session:
         state = self.state
         rate = state.clock.images / state.clock.seconds if state.clock.seconds else 0.0
         self._status(rate)
-        self.run.set_status("finished", reason=reason)
         self.run.log(f"finished at {state.clock.images:,} images: {reason}")
+        self.run.set_status("finished", reason=reason)
         last = self.run.status.get("last") or {}
         loss = last.get("loss", state.progress[0].last_loss)
         if loss is not None and not math.isfinite(loss):

@@ -422,8 +422,8 @@ def _note_failure(store: Any, spec: RunSpec, message: str, hint: str) -> None:
         run = store.open(spec.folder)
         with run.lock():
             error = {"type": "RunFailed", "message": message, "hint": hint}
-            run.set_status("failed", error=error)
             run.log(message)
+            run.set_status("failed", error=error)
 
 
 # --- the shelf
