@@ -277,7 +277,7 @@ def test_a_death_at_any_point_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     # A file is written by one call, so that fewer points can be half done.
-    least = 50 if how == "half" else 300
+    least = 40 if how == "half" else 300
     assert _deaths(tmp_path, monkeypatch, how, slice(None)) > least
 
 
