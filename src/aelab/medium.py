@@ -110,6 +110,31 @@ class Medium(ABC):
         """
         return {}
 
+    # Latents of another run as images.
+
+    #: The run, and its state, whose latents the images are; empty for ordinary images.
+    first_stage: str = ""
+
+    def to_latents(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) of a second stage -> latents of its first stage, (B, ...).
+
+        Raises:
+            ConfigError: the images are no latents of another run.
+        """
+        raise ConfigError(f"{self.images_are} are no latents of another run")
+
+    def refuse_stored(self, record: Mapping[str, Any], folder: str) -> None:
+        """Raises if a stored run was trained on images that this medium no longer stands for.
+
+        Args:
+            record: of the run.
+            folder: its name.
+
+        Raises:
+            StoreError: its first stage has changed since.
+        """
+        return
+
     # Allowed changes of images.
 
     def allows(self, change: Any) -> bool:

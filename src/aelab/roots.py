@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -30,12 +31,18 @@ class Roots:
         base: base of relative paths.
         further: folders to search next for a relative path that is not in `base`.
         way_out: hint if a path is not found; empty: the hint of the data set.
+        runs: the folder of runs, whose latents may be read too; None: the usual one.
+        trust: whether runs that were made with trust may be opened for that.
+        planned: the `RunSpec`s of the command, which may not be trained yet.
     """
 
     folders: tuple[Path, ...]
     base: Path | None = None
     further: tuple[Path, ...] = ()
     way_out: str = ""
+    runs: Path | None = None
+    trust: bool = False
+    planned: tuple[Any, ...] = ()
 
 
 # A global list, not a context variable: a new thread would start without restrictions.

@@ -17,7 +17,7 @@ from aelab.types import Model, ValueRange
 
 @torch.no_grad()
 def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) -> Tensor:
-    """Reconstructions of (B, C, H, W) images in 0..1, clamped to 0..1, on the CPU.
+    """Reconstructions of (B, C, H, W) images in 0..1, not clamped, on the CPU.
 
     The model runs in evaluation mode. `value_range`: its values of black and white.
     """
@@ -30,7 +30,7 @@ def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) 
         # A copy: a first layer that works in place would change the shown originals.
         given = from_unit(sample, value_range).to(device, copy=True)
         shown: Tensor = model(given).reconstruction
-        return to_unit(shown.float(), value_range).clamp(0, 1).cpu()
+        return to_unit(shown.float(), value_range).cpu()
     finally:
         model.train(training)
 

@@ -85,7 +85,10 @@ def art_of(opened: OpenedRun, source: Path, how: Matching) -> WrittenArt:
     shape = grid_shape(opened)
     grid = _filled(grid_of(source, shape, how), shape)
     tiles = rearrange(grid, "(r h) (c w) -> (r c) h w", h=shape[0], w=shape[1])
-    parts = [reproduce(opened.parts.model, part) for part in torch.split(_batch(tiles), BATCH)]
+    parts = [
+        reproduce(opened.parts.model, part).clamp(0, 1)
+        for part in torch.split(_batch(tiles), BATCH)
+    ]
     rows, cols = grid.shape[0] // shape[0], grid.shape[1] // shape[1]
     written = rearrange(torch.cat(parts), "(r c) k h w -> k (r h) (c w)", r=rows, c=cols)
     return WrittenArt(lines_of(_batch(grid[None]))[0], lines_of(written[None])[0])

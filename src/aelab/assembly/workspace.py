@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,14 @@ class Workspace:
         data: folders from which data may be read, besides the folder of the experiment file.
         trust: evaluate blocks as plain Python, and open runs that were made with trust.
         device: the device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        planned: the runs of the command: one of them may use another that is not trained yet.
     """
 
     runs: Path = RUNS
     data: tuple[Path, ...] = ()
     trust: bool = False
     device: str = "auto"
+    planned: tuple[RunSpec, ...] = ()
 
     @classmethod
     def of(
@@ -49,4 +51,9 @@ class Workspace:
 
     def reading(self, spec: RunSpec) -> Roots:
         """The folders that a run's blocks may read; relative paths start at its file."""
-        return Roots((spec.base, *(real(folder) for folder in self.data)), spec.base)
+        folders = (spec.base, *(real(folder) for folder in self.data))
+        return self.with_runs(Roots(folders, spec.base))
+
+    def with_runs(self, reading: Roots) -> Roots:
+        """The same folders, and this workspace's runs."""
+        return replace(reading, runs=self.runs, trust=self.trust, planned=self.planned)

@@ -30,6 +30,14 @@ def evaluate(
     list_metrics: Annotated[
         bool, typer.Option("--list", help="List the metrics and stop.")
     ] = False,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler",
+            help="Of the metric samples: auto, prior, gaussian, mixture, flow, or run:RUN2, "
+            "trained on latents_of this run.",
+        ),
+    ] = None,
     state: Annotated[str, typer.Option("--state", help="best, latest, or images seen.")] = "best",
     limit: Limit = 10_000,
     only: Only = None,
@@ -48,6 +56,7 @@ def evaluate(
         all_metrics=all_metrics,
         state=state,
         limit=limit,
+        options={} if sampler is None else {"samples": {"sampler": sampler}},
         only=only,
     ):
         found.append(entry)

@@ -109,7 +109,12 @@ def sample(
     run: Reference,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of images.")] = 16,
     sampler: Annotated[
-        str, typer.Option("--sampler", help="auto, prior, gaussian, mixture or flow.")
+        str,
+        typer.Option(
+            "--sampler",
+            help="auto, prior, gaussian, mixture, flow, or run:RUN2, which was trained on "
+            "latents_of this run.",
+        ),
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other images.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the PNG files.")] = Path(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from aelab.config.blocks import Block, ParsedBlock, Scope, inspect_block
 from aelab.config.identity import text_behind
 from aelab.config.matrix import is_variable
+from aelab.config.references import runs_named
 from aelab.errors import Where
 from aelab.findings import Finding
 from aelab.roots import real
@@ -92,6 +93,10 @@ class RunSpec:
     def text_behind(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
         """The blocks and values that some keys depend on; see `identity.text_behind`."""
         return text_behind(self._parsed(), self.variables, wanted)
+
+    def runs_named(self) -> tuple[str, ...]:
+        """Folders of other runs that this one uses; see `references.runs_named`."""
+        return runs_named(self._parsed(), self.variables, self.settings.load)
 
     def words_behind(self, key: str) -> str:
         """One line for one key: the matrix values it uses, then its Python code."""

@@ -55,6 +55,7 @@ _READ_NAME = re.compile(r"\b[^\W\d]\w*\b(?!\s*=[^=])")
 def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan:
     """Builds each run on the meta device; returns its cost, or why it is impossible."""
     device = choose_device("cpu")
+    workspace = replace(workspace, planned=tuple(specs))
     with prepared_process(asked_threads() or choose_threads(), device, deterministic=False):
         speed = training_flops_per_second(device)
     trained, plans = trained_for(specs), []

@@ -18,6 +18,7 @@ from aelab.config import RunSpec
 from aelab.errors import AelabError, Problems, StoreError
 from aelab.execute.events import Event
 from aelab.runs.record import Run
+from aelab.runs.stages import changed_first_stage
 
 if TYPE_CHECKING:
     from aelab.assembly.parts import Parts
@@ -170,6 +171,7 @@ def stored_runs(
             record = first_record(spec, workspace.trust)
             run = workspace.store.existing(record, {"resolved.yml": spec.resolved_text})
             if run is not None:
+                _refuse_changed(run, workspace)
                 found[spec.folder] = run
         except StoreError as error:
             errors.append(error)
@@ -179,6 +181,19 @@ def stored_runs(
     if errors:
         raise Problems(errors)
     return found
+
+
+def _refuse_changed(run: Run, workspace: Workspace) -> None:
+    """Raises if a run was trained on codes of another run that has changed since.
+
+    Raises:
+        StoreError: it was.
+    """
+    if changed := changed_first_stage(run, workspace.store):
+        raise StoreError(
+            f"{workspace.runs / run.folder}: {changed}",
+            hint="restore that run, or train this one again with --restart",
+        )
 
 
 def skip_reason(run: Run, options: Options) -> str:

@@ -25,6 +25,7 @@ from aelab.execute.engines.slurm import Array, Slurm
 from aelab.execute.estimate import Estimate
 from aelab.execute.events import Event
 from aelab.execute.jobs import Engine, Job, Options, Rehearsal, skip_reason, stored_runs
+from aelab.execute.order import in_order
 from aelab.execute.stop import StopRequest
 from aelab.execute.twins import begun, same_run
 from aelab.runs.locks import why_no_locks
@@ -68,6 +69,7 @@ def run_matrix(
             hint="leave out --slurm and --ray, or --budget",
         )
     store = workspace.store
+    workspace = replace(workspace, planned=tuple(specs))
     options = replace(options, rivals=tuple(dict.fromkeys(spec.folder for spec in specs)))
     trained = trained_for(specs, [] if options.restart else begun(specs, store))
     own = [spec for spec in specs if trained[spec.folder] is spec]
@@ -113,9 +115,11 @@ def run_matrix(
             held.enter_context(engine)
         # If one run could be built before, a mistake concerns one run: its event reports it.
         built_before = any(run.state == "finished" for run in stored.values())
-        engine.rehearse([] if built_before else [job.spec for job in waiting])
+        groups = in_order(waiting)
+        first = [job.spec for job in groups[0]]
+        engine.rehearse([] if built_before else first)
         if isinstance(engine, Pool):
-            at_once = engine.fit([job.spec for job in waiting])
+            at_once = engine.fit(first)
         store.make_root()
         yield started
         if why := why_no_locks(store.root):
@@ -124,6 +128,13 @@ def run_matrix(
                 "is held by a lease instead"
             )
         yield from count.all(settled)
+        if budget is not None and len(groups) > 1:
+            raise ConfigError(
+                "a budget is spent in turns, and some of these runs use others of the file, which "
+                "must be finished first",
+                where=Where(key="--budget"),
+                hint="train those first, by --only, or leave out --budget",
+            )
         if budget is not None:
             from aelab.execute.budget import spend
 
@@ -131,7 +142,13 @@ def run_matrix(
             yield from count.all(spent)
             yield count.end(stop)
             return
-        events = _until_none_is_held(engine, waiting, workspace, options, stop)
+        # A group after the other: the runs of one use runs of those before.
+        events = (
+            event
+            for group in groups
+            if not stop
+            for event in _until_none_is_held(engine, group, workspace, options, stop)
+        )
         yield from count.all(_with_progress(events, waiting, at_once) if len(specs) > 1 else events)
         yield count.end(stop)
 

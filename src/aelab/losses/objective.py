@@ -177,8 +177,16 @@ class Objective(nn.Module):
 
     @property
     def bounds(self) -> tuple[str, ...]:
-        """Names of the terms that bound a likelihood; they need sampled latents."""
-        return tuple(term.name for term in self.terms if term.formula_name in OF_DRAWN_LATENTS)
+        """Names of the terms that are right on average over draws only: they need noise.
+
+        These are bounds of a likelihood, and formulas whose class sets `of_drawn_latents = True`.
+        """
+        return tuple(
+            term.name
+            for term in self.terms
+            if term.formula_name in OF_DRAWN_LATENTS
+            or getattr(term.module, "of_drawn_latents", False)
+        )
 
     @property
     def target_ranges(self) -> dict[str, tuple[float, float]]:

@@ -114,7 +114,8 @@ def sample_quality(
 
     Args:
         subject: with training images.
-        sampler: of `SAMPLERS`; `auto` is `prior` if the posterior has one, else `gaussian`.
+        sampler: of `SAMPLERS`, or `run:RUN`; `auto` is `prior` if the posterior has one, else
+            `gaussian`.
         count: sampled images, and at most as many held-out ones, drawn at random.
         seeds: number of draws to average.
     """
@@ -146,13 +147,23 @@ def sample_quality(
 def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Tensor:
     """Decoded samples, (count, C, H, W), of a sampler fitted to the training codes; not clamped.
 
+    Args:
+        subject: the model.
+        sampler: of `SAMPLERS`, `auto`, or `run:RUN`: a run that was trained on these codes.
+        count: number of samples.
+        seed: another seed draws others.
+
     Raises:
         UserError: an unknown sampler.
     """
+    kind, _, other = sampler.partition(":")
+    if kind == "run" and other and subject.second_stage is not None:
+        return subject.decode(subject.second_stage(other, count, seed))
     if sampler not in (*SAMPLERS, "auto"):
         raise UserError(
             f"unknown sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}",
-            hint=f"possible: {one_of([*SAMPLERS, 'auto'])}",
+            hint=f"possible: {one_of([*SAMPLERS, 'auto'])}, or run:RUN, a run trained on the "
+            "codes of this one",
         )
     if sampler == "auto":
         sampler = "prior" if isinstance(subject.posterior, HasPrior) else "gaussian"

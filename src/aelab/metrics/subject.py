@@ -44,6 +44,8 @@ class Subject:
         chunk_images: images in one pass.
         device: device of the model.
         every_class: for figures: add an image of each class that the draw missed.
+        second_stage: draws latents by a sampler that is another run: (its name, how many, seed) ->
+            (count, ...); None: there is no other run.
 
     Raises:
         DataError: there is no held-out image.
@@ -62,6 +64,7 @@ class Subject:
         chunk_images: int = 250,
         device: torch.device | str = "cpu",
         every_class: bool = False,
+        second_stage: Callable[[str, int, int], Tensor] | None = None,
     ) -> None:
         if len(validation) == 0:
             raise DataError("there are no held-out images to evaluate with")
@@ -77,6 +80,7 @@ class Subject:
         self._validation, self._limit = validation, limit
         self._train, self._train_limit = train, train_limit
         self._every_class = every_class
+        self.second_stage = second_stage
 
     @property
     def has_train(self) -> bool:

@@ -29,13 +29,16 @@ class Attention(nn.Module):
         num_hidden: width of a token.
         num_heads: divides `num_hidden`.
         dropout: probability on the attention weights, 0..1; in training mode only.
+        causal: a query sees only tokens up to its own place.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
 
-    def __init__(self, num_hidden: int, num_heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, num_hidden: int, num_heads: int, dropout: float = 0.0, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads, self.dropout, self.causal = num_heads, dropout, causal
         self.query = nn.Linear(num_hidden, num_hidden)
         # One product for both; the queries may come from other tokens.
         self.key_value = nn.Linear(num_hidden, 2 * num_hidden)
@@ -47,7 +50,11 @@ class Attention(nn.Module):
         key, value = (self._heads(part) for part in self.key_value(tokens).chunk(2, dim=-1))
         # Not written out: the fused kernel does not store the (Q, N) weights.
         mixed = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0
+            query,
+            key,
+            value,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=self.causal,
         )
         # (B, heads, Q, hidden / heads) -> (B, Q, hidden)
         result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
@@ -69,6 +76,7 @@ class TransformerBlock(nn.Module):
         dropout: probability on attention and on both branches, 0..1.
         normalization: `layernorm` or `rms`.
         activation: between the two linear layers.
+        causal: a token sees only those up to its own place.
 
     Source: Xiong et al. 2020, arXiv:2002.04745, figure 1 (b).
     """
@@ -81,10 +89,11 @@ class TransformerBlock(nn.Module):
         dropout: float = 0.0,
         normalization: str = "layernorm",
         activation: Activation = "gelu",
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.norm_attention = make_normalization(normalization, num_hidden) or nn.Identity()
-        self.attention = Attention(num_hidden, num_heads, dropout)
+        self.attention = Attention(num_hidden, num_heads, dropout, causal)
         self.norm_mlp = make_normalization(normalization, num_hidden) or nn.Identity()
         self.mlp = nn.Sequential(
             nn.Linear(num_hidden, mlp_dim),
@@ -109,18 +118,19 @@ def make_blocks(
     dropout: float,
     normalization: str,
     activation: Activation,
+    causal: bool = False,
 ) -> nn.Sequential:
     """`num_layers` transformer blocks and a final normalisation, initialised for deep stacks.
 
     Linear layers start Xavier-uniform with zero bias. The last layer of each branch is divided by
     sqrt(2 num_layers), so that the sum of all branches keeps the same scale for any depth.
-    `mlp_dim` None means 4 `num_hidden`.
+    `mlp_dim` None means 4 `num_hidden`; `causal` as in `TransformerBlock`.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
     inner = mlp_dim or 4 * num_hidden
     blocks = [
-        TransformerBlock(num_hidden, num_heads, inner, dropout, normalization, activation)
+        TransformerBlock(num_hidden, num_heads, inner, dropout, normalization, activation, causal)
         for _ in range(num_layers)
     ]
     for block in blocks:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.models.categorical import Categorical
+from aelab.models.quantizers import from_vectors
 from aelab.models.shapes import shape_words
 from aelab.posteriors import CodesPosterior
 from aelab.types import TermSpec
@@ -185,3 +187,48 @@ def _joined_codes(found: Sequence[CodesPosterior]) -> CodesPosterior:
         torch.stack([codes.commitment for codes in found]).mean(0),
         torch.stack([codes.code_entropy for codes in found]).mean(0),
     )
+
+
+def indices_to_latent(quantizer: object, index: Tensor, shape: torch.Size) -> Tensor:
+    """The latent of chosen entries: what `forward` returns beside these choices.
+
+    Args:
+        quantizer: any of this package, `Residual` and `Grouped` of them, or a `Categorical`.
+        index: (B, n, Q) int64, the entry of each codebook.
+        shape: of the latent, (B, ...).
+
+    Raises:
+        ConfigError: the quantizer has no `lookup`.
+    """
+    if isinstance(quantizer, Residual):
+        parts = _of_each(quantizer, index)
+        return torch.stack(
+            [
+                scale * indices_to_latent(part, own, shape)
+                for (part, own), scale in zip(parts, quantizer.scales, strict=True)
+            ]
+        ).sum(0)
+    if isinstance(quantizer, Grouped):
+        axis = 1 if len(shape) == 4 else len(shape) - 1
+        group = list(shape)
+        group[axis] //= len(quantizer.quantizers)
+        parts = _of_each(quantizer, index)
+        made = [indices_to_latent(part, own, torch.Size(group)) for part, own in parts]
+        return torch.cat(made, axis)
+    if isinstance(quantizer, Categorical):
+        one_hot = nn.functional.one_hot(index[:, 0], quantizer.classes)  # (B, V, K)
+        return one_hot.float().reshape(shape)
+    lookup: Callable[[Tensor], Tensor] | None = getattr(quantizer, "lookup", None)
+    if lookup is None:
+        raise ConfigError(
+            f"{type(quantizer).__name__} has no method lookup, so that indices have no latent",
+            hint="possible: VQ, SimVQ, FSQ, LFQ, BSQ, Residual, Grouped, Categorical, or one of "
+            "your own with lookup(index (B, n)) -> (B, n, dims)",
+        )
+    return from_vectors(lookup(index[..., 0]), shape)
+
+
+def _of_each(several: _Several, index: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Each quantizer with its own columns of the choices (B, n, Q)."""
+    counts = [len(_codebooks(part)) for part in several.quantizers]
+    return list(zip(several.quantizers, torch.split(index, counts, 2), strict=True))

@@ -118,6 +118,7 @@ def subject_of(
         chunk_images=chunk_images,
         every_class=every_class,
         device=parts.device,
+        second_stage=opened.codes_of_other,
     )
 
 

@@ -22,7 +22,7 @@ from aelab.data.sources.decode import EXTENSIONS, decode
 from aelab.data.sources.folder import fit_picture
 from aelab.data.sources.pictures import image_folder_dataset
 from aelab.errors import DataError, ShapeError, UserError, Where
-from aelab.medium import PIXELS, medium_of
+from aelab.medium import PIXELS
 from aelab.ops.augmented import chosen_images
 from aelab.ops.given import as_images, picture_pixels
 from aelab.ops.look import refuse_not_finite
@@ -83,9 +83,9 @@ def inputs_of(opened: OpenedRun, given: Any, reading: FolderReading) -> Images:
     else:
         images = as_images(given, "images")
         if not isinstance(given, Images):
-            images = replace(images, medium=medium_of(opened.model),
+            images = replace(images, medium=opened.medium,
                              value_range=opened.value_range)  # fmt: skip
-    images.medium.refuse_model(medium_of(opened.model))
+    images.medium.refuse_model(opened.medium)
     if images.shape != shape:
         raise ShapeError(
             f"run {opened.run.folder} takes images of {_size(shape)}, these are of "
@@ -187,7 +187,7 @@ def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: Folder
         if shape[0] != 4:
             read["background"] = reading.background
         place = os.fspath(real(path))
-        if medium_of(opened.model) == PIXELS:
+        if opened.medium == PIXELS:
             return image_folder_dataset(place, shape, **read).load()  # type: ignore[arg-type]
         return image_folder_dataset(place, **read).load()
     return _at(named(text), shape).load()

@@ -12,7 +12,6 @@ from einops import rearrange
 from torch import Tensor
 
 from aelab.errors import UserError
-from aelab.medium import medium_of
 from aelab.metrics import flat
 from aelab.ops.value_range import from_unit, to_unit
 from aelab.study.inputs import unit_images
@@ -83,5 +82,5 @@ class Looker:
         return self._png(to_unit(made, self.opened.value_range))
 
     def _png(self, unit: Tensor) -> bytes:
-        picture = medium_of(self.opened.model).picture(unit.clamp(0, 1), checker=False)
+        picture = self.opened.medium.picture(unit, checker=False)
         return png(rearrange(picture, "1 c h w -> h w c"))

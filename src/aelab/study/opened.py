@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aelab.assembly.parts import functions_of
 from aelab.assembly.recorded import recorded_range
 from aelab.errors import UserError
-from aelab.medium import medium_of
+from aelab.medium import Medium, medium_of
 from aelab.metrics import flat
 from aelab.ops.value_range import as_given, from_unit, to_unit
 from aelab.outputs import refuse_to_replace, replacing, write_output
@@ -36,7 +36,7 @@ from aelab.study.made import (
 )
 from aelab.study.neighbours import Neighbours, neighbours_of, refuse_files
 from aelab.study.rendering import Rendered, Request, region_of, render_run
-from aelab.study.sampling import sampled_images
+from aelab.study.sampling import latents_of_second_stage, sampled_images
 from aelab.study.superresolution_score import score_run
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class OpenedRun:
         images: training images that the model has seen.
         state: `best`, `latest`, or images seen.
         epoch: whole passes over the training set.
+        open_other: opens another run of the same workspace, for samplers that are runs.
     """
 
     run: Run
@@ -99,6 +100,13 @@ class OpenedRun:
     images: int
     state: str = "best"
     epoch: int = 0
+    open_other: Callable[[str], OpenedRun] | None = None
+
+    @property
+    def medium(self) -> Medium:
+        """The meaning of its images' numbers, see `aelab.medium`."""
+        sets = [*self.parts.train, *self.parts.validation]
+        return sets[0].dataset.medium if sets else medium_of(self.model)
 
     @property
     def model(self) -> nn.Module:
@@ -232,7 +240,8 @@ class OpenedRun:
 
         Args:
             count: number of images.
-            sampler: as for the figure `sample`: `auto`, `prior`, `gaussian`, ...
+            sampler: as for the figure `sample`: `auto`, `prior`, `gaussian`, ..., or `run:RUN`, a
+                run that was trained on the codes of this one (see `latents_of`).
             seed: another seed draws other images.
             out: also write them into this folder, one PNG file each, with transparency where the
                 run has it.
@@ -250,8 +259,20 @@ class OpenedRun:
                 refuse_to_replace(Path(out or "") / f"{name}.png")
             unit = sampled_images(self, sampler, count, seed)
             if out is not None:
-                write_pictures(Path(out), names, unit, medium_of(self.model))
+                write_pictures(Path(out), names, unit, self.medium)
         return from_unit(unit, self.value_range)
+
+    def codes_of_other(self, reference: str, count: int, seed: int) -> Tensor:
+        """Codes (count, ...) of this run, drawn from a run that was trained on them.
+
+        Args:
+            reference: that run: RUN, RUN@best, RUN@latest or RUN@images.
+            count, seed: of the draw.
+
+        Raises:
+            UserError: that run was trained on something else.
+        """
+        return latents_of_second_stage(self, reference, count, seed)
 
     @torch.no_grad()
     def interpolate(
@@ -298,7 +319,7 @@ class OpenedRun:
             made = self.decode(way.reshape(steps, *codes[0].shape[1:]).to(codes[0])).float().cpu()
             if out is not None:
                 unit = to_unit(made, self.value_range)
-                write_frames(Path(out), unit, medium_of(self.model), inputs=inputs)
+                write_frames(Path(out), unit, self.medium, inputs=inputs)
         return made
 
     def neighbours(
@@ -530,7 +551,7 @@ class OpenedRun:
         return frames
 
     def _writer(self) -> Writer:
-        medium = medium_of(self.model)
+        medium = self.medium
         if medium.name in WRITERS:
             return WRITERS[medium.name]
         raise UserError(

@@ -171,7 +171,7 @@ def encode_and_render(
 def reconstruct(model: nn.Module, images: Tensor, value_range: ValueRange) -> Tensor:
     """Reconstructions of (B, C, H, W) images in 0..1, clamped to 0..1, on the CPU."""
     batches = torch.split(images, BATCH)
-    return torch.cat([reproduce(model, batch, value_range) for batch in batches])
+    return torch.cat([reproduce(model, batch, value_range) for batch in batches]).clamp(0, 1)
 
 
 def _lines(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aelab import config
@@ -66,7 +67,7 @@ def reopen_run(reference: str, workspace: Workspace) -> OpenedRun:
             hint="if the file is your own: trust=True, or --trust on the command line",
         )
     place = place_of(run, trust=workspace.trust)
-    reading = reading_of(run, place, workspace.data)
+    reading = workspace.with_runs(reading_of(run, place, workspace.data))
     text = run.path / "resolved.yml"
     if not is_regular(text, run.path):
         raise StoreError(
@@ -89,9 +90,18 @@ def reopen_run(reference: str, workspace: Workspace) -> OpenedRun:
     with damage_told(checkpoint):
         set_clock(parts.model, int(numbers["images"]), int(numbers["epoch"]))
     state = reference.partition("@")[2] or checkpoint.name
-    return OpenedRun(
-        run, spec, parts, reading, int(numbers["images"]), state, int(numbers["epoch"])
+    opened = OpenedRun(
+        run,
+        spec,
+        parts,
+        reading,
+        int(numbers["images"]),
+        state,
+        int(numbers["epoch"]),
+        partial(reopen_run, workspace=workspace),
     )
+    opened.medium.refuse_stored(run.record, run.folder)
+    return opened
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aelab.errors import DataError
-from aelab.medium import medium_of
+from aelab.errors import DataError, UserError
 from aelab.metrics import Subject
 from aelab.metrics.distances import draw_images
 from aelab.posteriors import HasPrior
@@ -30,7 +29,7 @@ def sampled_images(opened: OpenedRun, sampler: str, count: int, seed: int = 0) -
 
     Args:
         opened: the run.
-        sampler: of `metrics.samplers.SAMPLERS`, or `auto`.
+        sampler: of `metrics.samplers.SAMPLERS`, `auto`, or `run:RUN`, see `latents_of`.
         count: number of images.
         seed: another seed draws other images.
 
@@ -38,19 +37,48 @@ def sampled_images(opened: OpenedRun, sampler: str, count: int, seed: int = 0) -
         UserError: an unknown sampler.
         DataError: it must be fitted, and the run's images cannot be read.
     """
-    if sampler in ("auto", "prior"):
+    by_run = sampler.startswith("run:")
+    if sampler in ("auto", "prior") or by_run:
         shape = tuple(int(size) for size in opened.run.record["shape"])
         blank = _subject(
             opened,
             Images(
                 torch.zeros(1, *shape, dtype=torch.uint8),
-                medium=medium_of(opened.model),
+                medium=opened.medium,
                 value_range=opened.value_range,
             ),
         )
+        if by_run:
+            return draw_images(blank, sampler, count, seed)
         if sampler == "prior" or isinstance(blank.posterior, HasPrior):
             return draw_images(blank, "prior", count, seed)
     return draw_images(_with_images(opened), sampler, count, seed)
+
+
+def latents_of_second_stage(opened: OpenedRun, reference: str, count: int, seed: int) -> Tensor:
+    """Latents (count, ...) for the decoder of a run, drawn from a run trained on its codes.
+
+    Args:
+        opened: the first stage.
+        reference: the second one: RUN, RUN@best, RUN@latest or RUN@images.
+        count, seed: of the draw.
+
+    Raises:
+        UserError: that run was trained on something else.
+        StoreError: there is no such run, or the first stage has changed since.
+    """
+    if opened.open_other is None:
+        raise UserError(f"run:{reference} needs a run that was opened from a folder of runs")
+    second = opened.open_other(reference)
+    mine = f"{opened.run.folder}@{opened.images}"
+    if second.medium.first_stage != mine:
+        on = second.medium.first_stage
+        raise UserError(
+            f"{second.run.folder} was not trained on the codes of {mine}"
+            + (f" but on those of {on}" if on else ", but on ordinary images"),
+            hint=f"sample {on} with it" if on else f"make one: train_set: latents_of('{mine}')",
+        )
+    return second.medium.to_latents(sampled_images(second, "auto", count, seed))
 
 
 def _with_images(opened: OpenedRun) -> Subject:
@@ -63,5 +91,10 @@ def _with_images(opened: OpenedRun) -> Subject:
 
 def _subject(opened: OpenedRun, images: Images) -> Subject:
     return Subject(
-        opened.model, images, seed=opened.spec.seed, limit=FITTED, device=opened.parts.device
+        opened.model,
+        images,
+        seed=opened.spec.seed,
+        limit=FITTED,
+        device=opened.parts.device,
+        second_stage=opened.codes_of_other,
     )
