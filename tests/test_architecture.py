@@ -69,7 +69,7 @@ MAY_IMPORT = {
     },
     "lab": {"assembly", "doctor", "execute", "study", "runs", "report", "data", "outputs"},
     "bridges": {"runs", "report"},
-    "ui": {"lab", "runs", "report", "study", "files"},
+    "ui": {"lab", "runs", "report", "study", "execute", "files"},
     "cli": {
         "lab", "bridges", "ui", "_version", "config", "outputs", "doctor", "execute", "study",
         "late_compiler",

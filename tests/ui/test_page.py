@@ -1,131 +1,171 @@
-"""`aelab ui`: what it answers, what it refuses, and the page in a real browser."""
+"""What the page is told: every answer of the server, without a browser."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import re
 import shutil
-import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from aelab.errors import MissingExtra
 from aelab.lab import Lab
-
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-
-from aelab.ui import server  # needs what may be missing
+from aelab.runs.notes import read_notes
+from aelab.ui import reproductions, server
+from aelab.ui.curves import points_of_each
 from aelab.ui.watched import Watched
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FILE = """
-matrix:
-  code: [2, 4]
-experiment_name: page/${matrix_slug}
-train_set: kali_dataset((1, 8, 8), size=64, seed=1)
-validation_set: kali_dataset((1, 8, 8), size=24, seed=2)
-model: EncoderDecoder(EncoderMLP((1, 8, 8), code_size=code), DecoderMLP((1, 8, 8), code_size=code))
-batch_size: 16
-learnrate: 0.01
-optimizer: Adam
-max_images: 256
-num_inputs_between_validations: 128
-num_train_loss_steps: 64
-"""
-OWN = {"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080"}
+from tests.ui.asking import ask
 
 
-class Answer(NamedTuple):
-    """What the application sent."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
+def pixels(png: bytes) -> Any:
+    """(H, W, 3) in 0..255."""
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"), dtype=float)
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "page.yml").write_text(FILE)
-    (folder / "secret.txt").write_text("hunter2")
-    here = Lab(folder / "runs", device="cpu")
-    for _ in here.run(folder / "page.yml"):
-        pass
-    return here
-
-
-def ask(
-    app: Any,
-    path: str,
-    query: str = "",
-    *,
-    method: str = "GET",
-    headers: dict[str, str] | None = None,
-    body: bytes = b"",
-) -> Answer:
-    """One request to the application, without a network."""
-    sent: list[dict[str, Any]] = []
-    given = OWN if headers is None else headers
-    scope = {
-        "type": "http", "method": method, "path": path, "raw_path": path.encode(),
-        "query_string": query.encode(), "scheme": "http", "http_version": "1.1",
-        "server": ("127.0.0.1", 8080), "client": ("127.0.0.1", 1), "root_path": "",
-        "headers": [(key.encode(), value.encode()) for key, value in given.items()],
-    }  # fmt: skip
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))
-    found = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
-    return Answer(sent[0]["status"], found, b"".join(part.get("body", b"") for part in sent[1:]))
-
-
-@pytest.fixture(scope="module")
-def app(here: Lab) -> Any:
-    return server.make_app(here)
-
-
-def test_runs_curves_and_pictures_are_told(app: Any) -> None:
+def test_runs_curves_and_trends_are_told(app: Any) -> None:
     told = ask(app, "/api/runs").json
     assert sorted(run["folder"] for run in told["runs"]) == ["page/code-2", "page/code-4"]
     first = told["runs"][0]
     assert first["state"] == "finished" and first["images"] == first["max_images"] == 256
     assert first["loss"] > 0 and first["parameters"] > 100 and set(first["matrix"]) == {"code"}
+    assert first["tags"] == [] and first["incidents"] == 0 and told["seeds"] == []
+    assert told["training"] == []
     found = ask(app, "/api/curves", "run=page/code-2&term=loss").json
     x, y = found["curves"]["page/code-2"]["train"]
     assert len(x) == len(y) == 4 and x[-1] == 256 and "loss" in found["terms"]
-    moments = ask(app, "/api/moments", "run=page/code-2").json["page/code-2"]["heldout"]["images"]
-    answer = ask(app, "/api/picture", f"run=page/code-2&split=heldout&images={moments[-1]}")
-    assert answer.body.startswith(b"\x89PNG") and answer.headers["content-type"] == "image/png"
-    originals = ask(app, "/api/picture", "run=page/code-2&split=heldout").body
-    assert originals.startswith(b"\x89PNG") and originals != answer.body
+    assert found["trends"] == {"page/code-2": "too few points"} and found["forecasts"] == {}
+    seconds = ask(app, "/api/curves", "run=page/code-2&term=loss&clock=seconds").json
+    assert 0 < seconds["curves"]["page/code-2"]["train"][0][-1] < 100
     assert b"page/code-2" in ask(app, "/report", "run=page/code-2").body
     assert b"explorer-data" in ask(app, "/latents", "run=page/code-4").body
+
+
+def test_many_curves_share_their_points() -> None:
+    assert points_of_each(1) == 1000 and points_of_each(500) == 120
+    assert points_of_each(100) * 100 <= 60_000
+
+
+def test_an_unfinished_run_is_told_with_its_forecast(own: Lab) -> None:
+    run = own.find("page/code-2")[0]
+    record = json.loads((run.path / "run.json").read_text())
+    resolved = (run.path / "resolved.yml").read_text().replace("256", "2560")
+    (run.path / "resolved.yml").write_text(resolved)
+    (run.path / "run.json").write_text(json.dumps({**record, "max_inputs": 2560}))
+    with run.lock():
+        run.set_status("interrupted")
+    app = server.make_app(own)
+    found = ask(app, "/api/curves", "run=page/code-2&run=page/code-4").json["forecasts"]
+    assert list(found) == ["page/code-2"]
+    forecast = found["page/code-2"]
+    assert forecast["from"][0] == 256 and forecast["to"][0] == 2560
+    assert 0 < forecast["low"] < forecast["to"][1] < forecast["high"]
+    assert "will end" in forecast["words"]
+
+
+def test_reproductions_their_differences_and_errors_are_told(app: Any) -> None:
+    moments = ask(app, "/api/moments", "run=page/code-2").json["page/code-2"]["heldout"]
+    assert (
+        moments["count"] == 16 and moments["size"] == [8, 8] and moments["images"] == [0, 128, 256]
+    )
+    assert all(name.startswith("no. ") for name in moments["names"])
+    query = "run=page/code-2&split=heldout"
+    last = f"{query}&images={moments['images'][-1]}"
+    answer = ask(app, "/api/picture", last)
+    assert answer.headers["content-type"] == "image/png"
+    made, originals = pixels(answer.body), pixels(ask(app, "/api/picture", query).body)
+    assert made.shape == originals.shape == (8, 128, 3) and (made != originals).any()
+    told = ask(app, "/api/errors", last).json["errors"]
+    squares = ((made - originals) / 255) ** 2
+    expected = [squares[:, 8 * i : 8 * i + 8].mean() for i in range(16)]
+    assert told == pytest.approx(expected, rel=1e-5)
+    order = sorted(range(16), key=told.__getitem__, reverse=True)[:3]
+    wanted = "".join(f"&image={place}" for place in order)
+    worst = pixels(ask(app, "/api/picture", last + wanted).body)
+    assert worst.shape == (8, 24, 3)
+    assert (worst[:, :8] == made[:, 8 * order[0] : 8 * order[0] + 8]).all()
+    differences = pixels(ask(app, "/api/picture", f"{last}&kind=differences").body)
+    light = differences.sum(axis=2)
+    apart = np.abs(made - originals).max(axis=2)
+    assert light[apart.argmax() // 128, apart.argmax() % 128] == light.max()
+    assert light[apart == 0].max(initial=0) <= light.min() + 5
+
+
+def test_a_difference_grows_lighter_with_what_differs() -> None:
+    black = Image.new("L", (1, 1), 0)
+    shades = [
+        sum(reproductions.difference(black, Image.new("L", (1, 1), grey)).getpixel((0, 0)))
+        for grey in (0, 3, 30, 120, 255)
+    ]
+    assert shades == sorted(shades) and shades[0] < 10 and shades[1] > 40 and shades[-1] > 600
+
+
+def test_one_image_is_told_over_time(app: Any) -> None:
+    moments = ask(app, "/api/moments", "run=page/code-4").json["page/code-4"]["heldout"]["images"]
+    query = "run=page/code-4&split=heldout&image=5"
+    wanted = "".join(f"&images={moment}" for moment in moments)
+    film = pixels(ask(app, "/api/film", query + wanted).body)
+    assert film.shape == (8, 8 * (1 + len(moments)), 3)
+    row = pixels(ask(app, "/api/picture", f"{query[:-8]}&images={moments[-1]}").body)
+    assert (film[:, -8:] == row[:, 40:48]).all()
+    assert ask(app, "/api/film", query + "&images=1" * 25).status == 400
+    assert ask(app, "/api/film", f"run=page/code-4&split=heldout&image=99{wanted}").status == 400
 
 
 def test_two_runs_are_compared_by_losses_and_by_configuration(app: Any) -> None:
     told = ask(app, "/api/compare", "run=page/code-2&run=page/code-4").json
     assert "between single runs" in told["verdict"] and len(told["facts"]) == 3
     assert any("2" in a and a.replace("2", "4") == b for a, b in told["lines"]), told["lines"]
+    assert told["matrix"] == {"code": ["2", "4"]}
+    losses = [run["loss"] for run in ask(app, "/api/runs").json["runs"]]
+    assert told["difference"]["mean"] == pytest.approx(losses[0] - losses[1])
+    assert told["difference"]["better"] is None
     same = ask(app, "/api/compare", "run=page/code-2&run=page/code-2").json
     assert same["lines"] == []
     assert ask(app, "/api/compare", "run=page/code-2").status == 400
+
+
+def test_a_run_is_told_whole(own: Lab) -> None:
+    run = own.find("page/code-2")[0]
+    finding = {"level": "warning", "code": "output-constant", "message": "all the same",
+               "way_out": "a lower learnrate", "seen": [64, 128]}  # fmt: skip
+    run.update_record(findings=[finding])
+    entry = {"cause": "the loss is NaN", "where": "decoder.2", "done_in_words": "rolled back",
+             "advice": "<b>clip</b>"}  # fmt: skip
+    run.write_json("incident.json", {"incidents": [entry]})
+    app = server.make_app(own)
+    told = ask(app, "/api/about", "run=page/code-2").json
+    assert (
+        told["findings"][0]["level"] == "warning" and "all the same" in told["findings"][0]["line"]
+    )
+    assert told["incidents"][0]["what"] == "the loss is NaN"
+    assert dict(told["facts"])["code"] == "2" and "max_images" in told["config"]
+    assert told["log"] and told["environment"] and told["has_model"]
+    row = next(row for row in ask(app, "/api/runs").json["runs"] if row["folder"] == run.folder)
+    assert row["warnings"] == 1 and row["incidents"] == 1
+    page = ask(app, "/incidents", "run=page/code-2")
+    assert b"the loss is NaN" in page.body and b"<b>clip" not in page.body
+
+
+def test_notes_are_kept_in_the_run_and_shown_in_the_list(own: Lab) -> None:
+    app = server.make_app(own)
+    sent = json.dumps({"text": "best so far\nfor now", "tags": ["good", "a"]}).encode()
+    answer = ask(app, "/api/notes", "run=page/code-4", method="POST", body=sent)
+    assert answer.status == 200 and answer.json["tags"] == ["a", "good"]
+    kept = read_notes(own.find("page/code-4")[0])
+    assert kept.text == "best so far\nfor now" and kept.tags == ("a", "good")
+    row = next(row for row in ask(app, "/api/runs").json["runs"] if row["folder"] == "page/code-4")
+    assert row["tags"] == ["a", "good"] and row["note"] == "best so far"
+    for body in (
+        b"", b"[]", b'{"text": 1, "tags": []}', b'{"text": "", "tags": "x"}',
+        b'{"text": "", "tags": ["a b"]}', b'{"text": "' + b"x" * 70_000 + b'", "tags": []}',
+    ):  # fmt: skip
+        assert ask(app, "/api/notes", "run=page/code-4", method="POST", body=body).status == 400
+    assert read_notes(own.find("page/code-4")[0]) == kept
 
 
 def test_a_picture_goes_through_the_model_and_a_latent_is_decoded(app: Any) -> None:
@@ -141,67 +181,22 @@ def test_a_picture_goes_through_the_model_and_a_latent_is_decoded(app: Any) -> N
     assert decoded.body.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("path", "query", "options", "status"),
-    [
-        ("/", "", {"headers": {"host": "evil.example"}}, 400),
-        ("/api/encode", "run=page/code-2", {"method": "POST", "headers": {
-            **OWN, "origin": "http://evil.example"}}, 403),
-        ("/api/encode", "run=page/code-2", {"method": "POST", "headers": {
-            **OWN, "sec-fetch-site": "cross-site"}}, 403),
-        ("/api/encode", "run=page/code-2", {"method": "POST", "headers": {"host": OWN["host"]}},
-         403),
-        ("/assets/../server.py", "", {}, 404),
-        ("/assets/server.py", "", {}, 404),
-        ("/api/picture", "run=../secret.txt&split=heldout", {}, 400),
-        ("/api/picture", "run=page/code-2&split=../../..", {}, 400),
-        ("/api/curves", "run=/etc&clock=images", {}, 400),
-        ("/api/curves", "run=page/code-2&clock=x", {}, 400),
-        ("/api/encode", "run=page/code-2", {"method": "POST", "body": b"no picture"}, 400),
-        ("/api/decode", "run=page/code-2", {"method": "POST", "body": b'{"latent": [1]}'}, 400),
-        ("/api/decode", "run=page/code-2", {"method": "POST", "body": b"[]"}, 400),
-        ("/api/runs", "", {"method": "DELETE"}, 405),
-    ],
-)  # fmt: skip
-def test_what_is_not_allowed_is_refused(
-    app: Any, path: str, query: str, options: dict[str, Any], status: int
-) -> None:
-    answer = ask(app, path, query, **options)
-    assert answer.status == status
-    assert b"hunter2" not in answer.body and b"aelab-ui-" not in answer.body
+def test_the_worst_held_out_images_are_told_by_name(app: Any, here: Lab) -> None:
+    told = ask(app, "/api/worst", "run=page/code-2&count=5").json
+    errors = [each["error"] for each in told["images"]]
+    assert len(errors) == 5 and errors == sorted(errors, reverse=True) and told["among"] == 24
+    assert errors[-1] > told["mean"] * 0.5 and told["unit"] == "L2"
+    opened = here.open("page/code-2")
+    subject = opened.subject()
+    all_errors = (subject.reconstructions.clamp(0, 1) - subject.images).square().flatten(1).mean(1)
+    assert errors[0] == pytest.approx(float(all_errors.max()))
+    row = int(all_errors.argmax())
+    assert told["images"][0]["name"] == f"no. {subject.rows[row]}"
+    assert told["images"][0]["original"].startswith("data:image/png;base64,")
 
 
-def test_an_upload_is_bounded(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "LARGEST_UPLOAD", 10)
-    answer = ask(app, "/api/encode", "run=page/code-2", method="POST", body=b"12345678901")
-    assert answer.status == 413
-
-
-def test_the_page_may_load_its_own_files_only(app: Any) -> None:
-    answer = ask(app, "/")
-    policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "script-src 'self';" in policy
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    page = answer.body.decode()
-    assert "<script>" not in page and " onclick" not in page and "http" not in page
-    for name in re.findall(r'"/assets/([^"]+)"', page):
-        assert ask(app, f"/assets/{name}").status == 200
-
-
-def test_another_address_needs_the_token(here: Lab) -> None:
-    app = server.make_app(here, token="word")
-    outside = {"host": "lab.example"}
-    assert ask(app, "/api/runs", headers=outside).status == 401
-    assert ask(app, "/api/runs", "token=words", headers=outside).status == 401
-    first = ask(app, "/", "token=word", headers=outside)
-    assert first.status == 303 and "samesite=strict" in first.headers["set-cookie"].lower()
-    cookie = {**outside, "cookie": f"{server.COOKIE}=word"}
-    assert ask(app, "/api/runs", headers=cookie).status == 200
-
-
-def test_runs_are_followed_while_they_change(here: Lab, tmp_path: Path) -> None:
-    shutil.copytree(here.workspace.runs, tmp_path / "runs")
-    watched = Watched(Lab(tmp_path / "runs"))
+def test_runs_are_followed_while_they_change(own: Lab, tmp_path: Path) -> None:
+    watched = Watched(own)
     assert watched.changed() == ["page/code-2", "page/code-4"] and watched.changed() == []
     before = {row["folder"]: row for row in watched.rows()}
     run = watched.run("page/code-2")
@@ -227,30 +222,3 @@ def test_without_its_packages_a_sentence_says_what_to_install(
     with pytest.raises(MissingExtra, match="uvicorn") as raised:
         ui()
     assert "aelab[ui]" in str(raised.value)
-
-
-@pytest.fixture
-def address(here: Lab) -> Iterator[str]:
-    """The page, served from a thread of this process."""
-    import uvicorn
-
-    config = uvicorn.Config(server.make_app(here), port=0, log_level="error", lifespan="off")
-    running, socket = uvicorn.Server(config), config.bind_socket()
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}/"
-    running.should_exit = running.force_exit = True
-    thread.join(20)
-    socket.close()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt install chromium")
-def test_a_browser_shows_table_and_curves(address: str, tmp_path: Path) -> None:
-    told = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-         "--virtual-time-budget=4000", f"--user-data-dir={tmp_path}", f"{address}#still"],
-        capture_output=True, text=True, timeout=120,
-    ).stdout  # fmt: skip
-    assert "page/code-2" in told and "2 of 2 runs" in told
-    assert told.count('class="u-wrap"') == 2, "two panels of curves"
-    assert "/api/picture?run=page%2Fcode-" in told

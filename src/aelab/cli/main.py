@@ -29,6 +29,7 @@ from aelab.cli.options import (
     Device,
     File,
     Force,
+    Jobs,
     Json,
     Only,
     Out,
@@ -37,6 +38,7 @@ from aelab.cli.options import (
     Sources,
     Trust,
     XAxis,
+    jobs_of,
     with_address,
 )
 from aelab.cli.output import answers_only, print_or_write, spoken, tell_damage
@@ -129,17 +131,7 @@ def run(
             "--restart", help="Delete the stored results of the selected runs and start again."
         ),
     ] = False,
-    jobs: Annotated[
-        str,
-        typer.Option(
-            "--jobs",
-            "-j",
-            envvar="AELAB_JOBS",
-            show_envvar=False,
-            metavar="N|auto",
-            help="Runs trained at once. auto: as many as free cores and memory allow.",
-        ),
-    ] = "auto",
+    jobs: Jobs = "auto",
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, help="CPU threads of a run; default 1 with several jobs."),
@@ -214,13 +206,13 @@ def run(
             restart=restart,
             changes=_changes(replaced),
             stop=stop,
-            jobs=_jobs(jobs),
+            jobs=jobs_of(jobs),
             threads=threads,
             wait=wait,
             stop_hopeless=_chance(stop_hopeless),
             budget=_seconds(budget),
-            slurm=_array(sbatch, _jobs(jobs)) if in_slurm else None,
-            ray=_cluster(ray, _jobs(jobs), run_needs) if on_ray else None,
+            slurm=_array(sbatch, jobs_of(jobs)) if in_slurm else None,
+            ray=_cluster(ray, jobs_of(jobs), run_needs) if on_ray else None,
         )
         code = _follow(events, quiet=quiet, text=text)
     if stop.exit_code or code:
@@ -535,15 +527,6 @@ def _changes(given: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
         changes[key.strip()] = scalar_value(value.strip())
     return changes
-
-
-def _jobs(text: str) -> int | None:
-    """Converts `auto` to None, other texts to a number."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or not 0 < int(text) < 10_000:
-        raise UserError(f"--jobs {text}: write --jobs auto, or a number from 1, as in --jobs 2")
-    return int(text)
 
 
 def _array(options: list[str] | None, tasks: int | None) -> Array:

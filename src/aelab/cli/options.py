@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aelab.errors import UserError
 from aelab.lab import Lab
 
 File = Annotated[Path, typer.Argument(help="Experiment file (YAML).", show_default=False)]
@@ -62,6 +63,17 @@ Set = Annotated[
     typer.Option(
         "--set",
         help="KEY=VALUE: replaces a key of the file, also globals.NAME=VALUE. Repeatable.",
+    ),
+]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs",
+        "-j",
+        envvar="AELAB_JOBS",
+        show_envvar=False,
+        metavar="N|auto",
+        help="Runs trained at once. auto: as many as free cores and memory allow.",
     ),
 ]
 Data = Annotated[
@@ -133,3 +145,12 @@ def with_address(words: Sequence[str]) -> list[str]:
         has_address = re.fullmatch(r"auto|local|[^\s:]+:.+", following)
         found.append("--ray=auto" if word == "--ray" and not has_address else word)
     return found
+
+
+def jobs_of(text: str) -> int | None:
+    """Converts `auto` to None, other texts to a number."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise UserError(f"--jobs {text}: write --jobs auto, or a number from 1, as in --jobs 2")
+    return int(text)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from aelab.cli.options import Data, Device, Only, Runs, Trust
+from aelab.cli.options import Data, Device, Jobs, Only, Runs, Trust, jobs_of
 from aelab.cli.output import print_or_write
-from aelab.errors import MissingExtra
+from aelab.errors import MissingExtra, UserError
 from aelab.lab import Lab
 
 
@@ -27,6 +27,14 @@ def ui(
         str,
         typer.Option("--host", help="Address to listen on; others than this machine need a token."),
     ] = "127.0.0.1",
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="Experiment file that the page trains, with a stop button. Repeatable.",
+        ),
+    ] = None,
+    jobs: Jobs = "1",
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
     ] = True,
@@ -34,7 +42,7 @@ def ui(
     trust: Trust = False,
     device: Device = "cpu",
 ) -> None:
-    """Show runs in a browser while they train: table, curves, pictures, latent spaces."""
+    """Show runs in a browser while they train, compare them, write notes, start and stop."""
     try:
         import starlette  # noqa: F401  # an extra: the web page
         import uvicorn  # noqa: F401
@@ -47,6 +55,15 @@ def ui(
         if browser:
             webbrowser.open(address)
 
+    for path in train or ():
+        if not path.is_file():
+            raise UserError(f"--run {path}: there is no such file", hint="name an experiment file")
     serve(
-        Lab(folder or runs, data or (), trust, device), only=only, host=host, port=port, ready=ready
+        Lab(folder or runs, data or (), trust, device),
+        only=only,
+        host=host,
+        port=port,
+        train=train or (),
+        jobs=jobs_of(jobs),
+        ready=ready,
     )

@@ -135,6 +135,11 @@ class Subject:
         return self._classes.names
 
     @property
+    def rows(self) -> tuple[int, ...]:
+        """N row numbers of the held-out images in their set."""
+        return tuple(self._rows.tolist())
+
+    @property
     def file_names(self) -> tuple[str, ...]:
         """N names of the files of the held-out images; () where they have none."""
         names = self._validation.file_names

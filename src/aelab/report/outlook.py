@@ -27,15 +27,24 @@ def outlooks(runs: Sequence[Run]) -> dict[str, OutlookCell]:
             finished[run.record.get("experiment")].append(run)
     found: dict[str, OutlookCell] = {}
     for run in runs:
-        if run.state not in _GOING_ON:
-            continue
-        siblings = finished[run.record.get("experiment")]
-        try:
-            forecast = run_forecast(run, siblings)
-        except StoreError:  # the table reports the damage
-            continue
-        found[str(run.path)] = OutlookCell(forecast, best_finished(run, siblings))
+        outlook = outlook_of(run, finished[run.record.get("experiment")])
+        if outlook is not None:
+            found[str(run.path)] = outlook
     return found
+
+
+def outlook_of(run: Run, siblings: Sequence[Run]) -> OutlookCell | None:
+    """The forecast of one run; None if it does not continue, or its metrics are damaged.
+
+    Args:
+        siblings: finished runs of the same experiment file.
+    """
+    if run.state not in _GOING_ON:
+        return None
+    try:
+        return OutlookCell(run_forecast(run, siblings), best_finished(run, siblings))
+    except StoreError:  # the table reports the damage
+        return None
 
 
 def outlook_of_repeats(outlooks: Sequence[OutlookCell]) -> str | None:

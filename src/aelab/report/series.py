@@ -96,6 +96,12 @@ def varying_keys(runs: Sequence[Run]) -> list[str]:
     return [key for key in matrix_keys(runs) if len({_text(run, key) for run in runs}) > 1]
 
 
+def seed_axes(runs: Sequence[Run]) -> list[str]:
+    """Matrix keys that only repeat a setting: the seeds."""
+    found = seed_keys(run.record for run in runs)
+    return [key for key in matrix_keys(runs) if key in found]
+
+
 def _text(run: Run, key: str) -> str:
     return value_text((run.record.get("matrix") or {}).get(key))
 

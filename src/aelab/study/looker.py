@@ -68,6 +68,37 @@ class Looker:
             "milliseconds": spent,
         }
 
+    def worst(self, count: int = 16) -> dict[str, Any]:
+        """The held-out images that the model reproduces worst, the worst first.
+
+        Args:
+            count: how many.
+
+        Returns:
+            `unit` of the errors, `among`: number of images looked at, `mean` error, and `images`:
+            `name` (its file, else its row in the set), `label`, `error`, `original` and
+            `reconstruction` as PNG bytes.
+        """
+        subject, medium = self._subject, medium_of(self.opened.model)
+        made = subject.reconstructions.clamp(0, 1)
+        unit, errors = medium.errors(made, subject.images)
+        labels, names = subject.labels, subject.file_names
+        return {
+            "unit": unit,
+            "among": len(errors),
+            "mean": float(errors.float().mean()),
+            "images": [
+                {
+                    "name": names[row] if names else f"no. {subject.rows[row]}",
+                    "label": "" if labels is None else subject.classes[int(labels[row])],
+                    "error": float(errors[row]),
+                    "original": self._png(subject.images[row : row + 1]),
+                    "reconstruction": self._png(made[row : row + 1]),
+                }
+                for row in errors.argsort(descending=True, stable=True)[:count].tolist()
+            ],
+        }
+
     def decode(self, latent: Sequence[float]) -> bytes:
         """One latent, flattened, as a PNG file.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import threading
@@ -12,17 +11,17 @@ from typing import Any
 
 from aelab.errors import StoreError, UserError
 from aelab.lab import Lab
-from aelab.report.pictures import originals, steps
-from aelab.report.series import thin
+from aelab.report.series import seed_axes
 from aelab.runs.record import BrokenRun, Run
+from aelab.ui.about import row
+from aelab.ui.curves import curves_of, forecast_of, points_of_each, trend_of
 
-#: Points of a curve that the page gets, at most.
-POINTS = 1000
 #: Seconds after which the folder is looked through for new runs.
 LOOK_SECONDS = 3.0
-#: Splits of pictures.
-SPLITS = ("heldout", "train")
-_CLOCKS = ("split", "images", "seconds", "epoch")
+#: What is looked at for changes: the folder itself changes with every file that is replaced in it.
+_WATCHED = ("", "status.json", "metrics.jsonl", "run.json")
+
+Stamp = tuple[int, ...]
 
 
 class Watched:
@@ -37,10 +36,10 @@ class Watched:
         self.lab, self._only = lab, only
         self._lock = threading.RLock()
         self._runs: dict[str, Run] = {}
-        self._stamps: dict[str, tuple[int, ...]] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._rows: dict[str, dict[str, Any]] = {}
-        #: Folder -> what its files were, and thinned curves by term and clock.
-        self._curves: dict[str, tuple[tuple[int, ...], dict[Any, dict[str, Any]]]] = {}
+        #: Folder -> what its files were, and what was made of them by name.
+        self._made: dict[str, tuple[Stamp, dict[Any, Any]]] = {}
         self._looked = -math.inf
 
     def changed(self) -> list[str]:
@@ -74,7 +73,7 @@ class Watched:
             return []
 
     def _forget(self, folder: str) -> None:
-        for kept in (self._runs, self._stamps, self._rows, self._curves):
+        for kept in (self._runs, self._stamps, self._rows, self._made):
             kept.pop(folder, None)
 
     def run(self, folder: str) -> Run:
@@ -97,60 +96,54 @@ class Watched:
             return [self.run(folder) for folder in named] if named else list(self._runs.values())
 
     def rows(self) -> list[dict[str, Any]]:
-        """One entry a run: folder, matrix, state, images, losses, ..."""
+        """One entry a run, see `about.row`; the same object until its files change."""
         with self._lock:
             for folder, run in self._runs.items():
                 if folder not in self._rows:
-                    self._rows[folder] = _row(run)
+                    self._rows[folder] = row(run)
             return list(self._rows.values())
 
+    def seeds(self) -> list[str]:
+        """The axes that only repeat a setting."""
+        with self._lock:
+            return seed_axes([run for run in self._runs.values() if not _is_broken(run)])
+
     def curves(self, folders: Sequence[str], term: str, clock: str) -> dict[str, Any]:
-        """Curves of some runs, and the terms that they have logged.
+        """Curves of some runs, the terms that they have logged, and how they end.
 
         Returns:
-            `terms`, and `curves`: folder -> split -> [x, y], thinned to `POINTS`.
+            `terms`, `curves`: folder -> split -> [x, y], `trends`: folder -> words, and
+            `forecasts`: folder -> see `curves.forecast_of`, of unfinished runs.
         """
-        made: dict[str, Any] = {}
+        points = points_of_each(len(folders))
         terms: dict[str, None] = {"loss": None}
+        curves, trends, forecasts = {}, {}, {}
         for folder in folders:
-            run, key = self.run(folder), (term, clock)
-            stamp = _stamp(run)
-            known = self._curves.get(folder)
-            if known is None or known[0] != stamp:
-                known = self._curves[folder] = (stamp, {})
-            if key not in known[1]:
-                known[1][key] = _curves(run.metrics(), term, clock)
-            found = known[1][key]
-            terms |= found["terms"]
-            made[folder] = found["curves"]
-        return {"terms": list(terms), "curves": made}
+            run, made = self.run(folder), self._made_of(folder)
+            key = (term, clock, points)
+            if key not in made:
+                made[key] = curves_of(run, term, clock, points)
+            if "trend" not in made:
+                made["trend"] = trend_of(run)
+            if "forecast" not in made:
+                made["forecast"] = forecast_of(run, self.runs(()))
+            terms |= made[key]["terms"]
+            curves[folder], trends[folder] = made[key]["curves"], made["trend"]
+            if made["forecast"]:
+                forecasts[folder] = made["forecast"]
+        return {"terms": list(terms), "curves": curves, "trends": trends, "forecasts": forecasts}
 
-    def moments(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Split -> images seen of each stored row of reproductions, and a key of the originals.
+    def _made_of(self, folder: str) -> dict[Any, Any]:
+        """What was made of a run as its files are now."""
+        stamp = _stamp(self.run(folder))
+        known = self._made.get(folder)
+        if known is None or known[0] != stamp:
+            known = self._made[folder] = (stamp, {})
+        return known[1]
 
-        Rows of one key are of the same images.
-        """
-        run = self.run(folder)
-        return {
-            split: {
-                "images": list(steps(run, split)),
-                "originals": hashlib.sha256(self.picture(folder, split, None)).hexdigest()[:12],
-            }
-            for split in SPLITS
-            if originals(run, split) is not None
-        }
 
-    def picture(self, folder: str, split: str, images: int | None) -> bytes:
-        """A stored row of images as PNG: the originals, or the reproductions of a moment.
-
-        Raises:
-            UserError: there is none.
-        """
-        run = self.run(folder)
-        found = originals(run, split) if images is None else steps(run, split).get(images)
-        if split not in SPLITS or found is None:
-            raise UserError(f"run {folder} has no such picture")
-        return run.read_picture(f"images/{found.name}")
+def _is_broken(run: Run) -> bool:
+    return isinstance(run, BrokenRun)
 
 
 def _again(run: Run) -> Run:
@@ -161,54 +154,12 @@ def _again(run: Run) -> Run:
         return BrokenRun(run.path, run.folder, problem)
 
 
-def _stamp(run: Run) -> tuple[int, ...]:
-    made = []
-    for name in ("status.json", "metrics.jsonl", "run.json"):
+def _stamp(run: Run) -> Stamp:
+    made: list[int] = []
+    for name in _WATCHED:
         try:
             facts = os.stat(run.path / name)
             made += [facts.st_mtime_ns, facts.st_size]
         except OSError:
             made.append(0)
     return tuple(made)
-
-
-def _curves(rows: Sequence[dict[str, Any]], term: str, clock: str) -> dict[str, Any]:
-    """`terms` that were logged, and `curves`: split -> [x, y]."""
-    curves = {}
-    for split in ("train", "validation"):
-        points = [
-            (row[clock], row[term])
-            for row in rows
-            if row.get("split") == split and _finite(row.get(term)) and _finite(row.get(clock))
-        ]
-        kept = thin([float(y) for _, y in points], POINTS)
-        curves[split] = [[points[i][place] for i in kept] for place in (0, 1)]
-    terms = {key: None for row in rows for key in row if key not in _CLOCKS}
-    return {"terms": terms, "curves": curves}
-
-
-def _row(run: Run) -> dict[str, Any]:
-    status, record = run.status, run.record
-    last, best = status.get("last") or {}, status.get("best") or {}
-    error = status.get("error") or {}
-    return {
-        "folder": run.folder,
-        "matrix": {} if isinstance(run, BrokenRun) else record["matrix"],
-        "state": "stopped early" if run.state_words == "stopped early" else run.state,
-        "images": status.get("images") or 0,
-        "max_images": record.get("max_inputs"),
-        "loss": last.get("loss") if _finite(last.get("loss")) else None,
-        "best": best.get("loss") if _finite(best.get("loss")) else None,
-        "minutes": _minutes(status.get("seconds")),
-        "parameters": (record.get("parameters") or {}).get("model"),
-        "objective": record.get("objective"),
-        "error": error.get("message") if isinstance(error, dict) else str(error),
-    }
-
-
-def _minutes(seconds: Any) -> float | None:
-    return round(seconds / 60, 2) if _finite(seconds) else None
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

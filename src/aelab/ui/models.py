@@ -1,0 +1,63 @@
+"""The opened runs of the page: a model is loaded once, and used by one thread at a time."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aelab.errors import UserError
+from aelab.files import NoPicture
+from aelab.lab import Lab
+
+if TYPE_CHECKING:
+    from aelab.study.looker import Looker
+
+#: Models that are kept open.
+OPEN_MODELS = 2
+_Answer = TypeVar("_Answer")
+
+
+class Models:
+    """The opened runs of the page, the last used ones kept.
+
+    Args:
+        lab: the workspace; a run that needs trust is opened only where it gives trust.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab, self._lock = lab, threading.Lock()
+        self._kept: dict[str, Looker] = {}
+
+    def use(self, folder: str, ask: Callable[[Looker], _Answer]) -> _Answer:
+        """What `ask` gives for a run; one at a time, because a model is used by one thread."""
+        with self._lock:
+            if folder not in self._kept:
+                self._kept[folder] = self._lab.open(folder).looker()
+            looker = self._kept[folder] = self._kept.pop(folder)
+            while len(self._kept) > OPEN_MODELS:
+                self._kept.pop(next(iter(self._kept)))
+            return ask(looker)
+
+
+def look(models: Models, folder: str, content: bytes) -> dict[str, Any]:
+    """A picture through a model; the pictures of the answer as addresses of their content."""
+    with tempfile.TemporaryDirectory(prefix="aelab-ui-") as place:
+        path = Path(place) / "dropped.png"  # the content decides what it is, not the name
+        path.write_bytes(content)
+        try:
+            found: dict[str, Any] = models.use(folder, lambda looker: looker.look(path))
+        except NoPicture:
+            raise UserError("this file is no picture that can be read") from None
+    return {
+        **found,
+        **{name: inline(found[name]) for name in ("given", "reconstruction", "nearest")},
+    }
+
+
+def inline(png: bytes) -> str:
+    """A PNG as the address of its own content."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
