@@ -79,7 +79,7 @@ class Looker:
             `name` (its file, else its row in the set), `label`, `error`, `original` and
             `reconstruction` as PNG bytes.
         """
-        subject, medium = self._subject, medium_of(self.opened.model)
+        subject, medium = self._subject, self.opened.medium
         made = subject.reconstructions.clamp(0, 1)
         unit, errors = medium.errors(made, subject.images)
         labels, names = subject.labels, subject.file_names
