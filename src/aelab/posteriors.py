@@ -120,6 +120,45 @@ class ImportancePosterior(NamedTuple):
         return normal((count, self.mean[0].numel()))
 
 
+class ClassGaussianPosterior(NamedTuple):
+    """A diagonal Gaussian of an image with a known class, and the prior of that class.
+
+    The latent is the code followed by the class: K numbers, 1 for the class and 0 for the others.
+
+    Attributes:
+        mean, log_std: (B, D), as in `GaussianPosterior`.
+        prior_mean, prior_log_std: (B, D), of the prior of the image's class.
+        one_hot: (B, K), the class; zeros where it is unknown.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    prior_mean: Tensor
+    prior_log_std: Tensor
+    one_hot: Tensor
+
+    def kl(self) -> Tensor:
+        """(B, D) nats, see `gaussian_kl_between`."""
+        return gaussian_kl_between(self.mean, self.log_std, self.prior_mean, self.prior_log_std)
+
+    def draw(self, normal: Normal) -> tuple[Tensor, Tensor]:
+        """A latent (B, D + K), and ln p(z | class) - ln q(z | x, class), (B,) float64 nats."""
+        noise = normal(tuple(self.mean.shape))
+        code = self.mean + self.log_std.exp() * noise
+        apart = (code - self.prior_mean) * torch.exp(-self.prior_log_std)
+        # The constants 0.5 ln(2 pi) of both densities cancel.
+        ratio = 0.5 * (noise.double().square() - apart.double().square())
+        ratio = ratio + (self.log_std - self.prior_log_std).double()
+        return torch.cat([code, self.one_hot], 1), ratio.sum(1)
+
+    def draw_prior(self, count: int, normal: Normal) -> Tensor:
+        """Samples (count, D + K) of the priors; classes are as frequent as in this batch."""
+        uniform = torch.special.ndtr(normal((count,)))
+        rows = (uniform * len(self.mean)).long().clamp(max=len(self.mean) - 1)
+        code = self.prior_log_std[rows].exp() * normal((count, self.mean.shape[1]))
+        return torch.cat([self.prior_mean[rows] + code, self.one_hot[rows]], 1)
+
+
 class CodePosterior(NamedTuple):
     """The choices from one fixed codebook.
 
@@ -353,6 +392,22 @@ def gaussian_kl_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
         )
     # expm1 keeps small values exact: exp(x) - 1 would lose them near log_std = 0.
     return 0.5 * (mean.square() + torch.expm1(2 * log_std) - 2 * log_std)
+
+
+def gaussian_kl_between(
+    mean: Tensor, log_std: Tensor, prior_mean: Tensor, prior_log_std: Tensor
+) -> Tensor:
+    """KL divergence of N(mean, exp(log_std)^2) from N(prior_mean, exp(prior_log_std)^2).
+
+    Args:
+        mean, log_std, prior_mean, prior_log_std: of one shape, any real.
+
+    Returns:
+        That shape, nats; at least 0.
+    """
+    scale = torch.exp(-prior_log_std)
+    # The divergence does not change when both are shifted and scaled to a standard normal prior.
+    return gaussian_kl_per_dim((mean - prior_mean) * scale, log_std - prior_log_std)
 
 
 def gaussian_draw(mean: Tensor, log_std: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:

@@ -10,16 +10,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from aelab.medium import PIXELS, Medium
+from aelab.ops.labels import labels_given
 from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.report.pictures import SheetRow
 from aelab.types import Model, ValueRange
 
 
 @torch.no_grad()
-def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) -> Tensor:
+def reproduce(
+    model: nn.Module,
+    sample: Tensor,
+    value_range: ValueRange = UNIT,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Reconstructions of (B, C, H, W) images in 0..1, not clamped, on the CPU.
 
-    The model runs in evaluation mode. `value_range`: its values of black and white.
+    The model runs in evaluation mode. `value_range`: its values of black and white. `labels`: (B,),
+    for models that ask for them.
     """
     training = model.training
     model.eval()
@@ -29,7 +36,7 @@ def reproduce(model: nn.Module, sample: Tensor, value_range: ValueRange = UNIT) 
         assert isinstance(model, Model)
         # A copy: a first layer that works in place would change the shown originals.
         given = from_unit(sample, value_range).to(device, copy=True)
-        shown: Tensor = model(given).reconstruction
+        shown: Tensor = model(given, None, *labels_given(model, labels)).reconstruction
         return to_unit(shown.float(), value_range).cpu()
     finally:
         model.train(training)

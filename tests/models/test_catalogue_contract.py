@@ -285,6 +285,17 @@ CASES: dict[str, Case] = {
         ),
         "VampPriorAutoencoder",
     ),
+    "classes": Case(
+        lambda shape: m.ConditionalAutoencoder(
+            m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),
+            m.DecoderMLP(shape, 6, activation_last_layer="sigmoid"),
+            shape,
+            classes=2,
+            class_prior=True,
+            label_dropping=0.1,
+        ),
+        "ConditionalAutoencoder",
+    ),
     "planar flow": Case(lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8)), "FlowGaussian"),
     "autoregressive flow": Case(
         lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "autoregressive", 16)),

@@ -30,6 +30,7 @@ from aelab.models import (
     HELPERS,
     MODELS,
     Autoencoder,
+    ConditionalAutoencoder,
     Conv2dBlock,
     DecoderConv2d,
     DecoderMLP,
@@ -481,6 +482,12 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         CharacterAutoencoder: small_ascii_ae((8, 8)),
         GaussianMap: GaussianMap((4, 2, 2), 3),
         OneHotCharacters: OneHotCharacters(),
+        ConditionalAutoencoder: ConditionalAutoencoder(
+            VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4),
+            DecoderMLP((1, 8, 8), 6),
+            (1, 8, 8),
+            2,
+        ),
         VampPriorAutoencoder: VampPriorAutoencoder(
             VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4), (1, 8, 8)
         ),

@@ -26,6 +26,7 @@ from aelab.hardware import asked_threads
 from aelab.inspect import as_model, harmless_probes
 from aelab.losses import make_objective
 from aelab.medium import medium_of
+from aelab.ops.labels import with_labels_for
 from aelab.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ def load_images(parts: Parts) -> tuple[Sets, Sets]:
     for images in sets:
         if len(images) == 0:
             raise ConfigError("an image set is empty", hint="look at it with: aelab data NAME")
+    with located(next((entry.where for entry in parts.train), None)):
+        train, validation = with_labels_for(parts.model, train, validation)
     parts.augmentation = [repr(change) for _, images in train for change in images.augment]
     return train, validation
 

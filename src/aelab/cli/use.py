@@ -116,6 +116,9 @@ def sample(
             "latents_of this run.",
         ),
     ] = "auto",
+    of_class: Annotated[
+        str | None, typer.Option("--class", help="Only images of this class of the run's sets.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other images.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the PNG files.")] = Path(
         "samples"
@@ -124,7 +127,7 @@ def sample(
 ) -> None:
     """Draw new images from a trained run: one PNG file each, with transparency where it has it."""
     with showing_progress():
-        lab.open(run).sample(count, sampler, seed=seed, out=out, force=force)
+        lab.open(run).sample(count, sampler, of_class=of_class, seed=seed, out=out, force=force)
     print_or_write(str(out), None)
 
 

@@ -44,6 +44,10 @@ class Reproductions:
         rows = {name: shown_rows(run, name, images) for name, images in sets.items()}
         self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
         self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
+        self._labels = {
+            name: None if images.labels is None else images.labels[rows[name]]
+            for name, images in sets.items()
+        }
         self._media = {name: images.medium for name, images in sets.items()}
         self._ranges = {name: images.value_range for name, images in sets.items()}
         self._next_images = 0
@@ -72,7 +76,7 @@ class Reproductions:
         """Writes the current reproductions of each set, in evaluation mode, without noise."""
         for name in self._samples:
             sample, medium = self._unit(name), self._media[name]
-            shown = reproduce(model, sample, self._ranges[name])
+            shown = reproduce(model, sample, self._ranges[name], self._labels[name])
             self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, medium)))
             if blocks := medium.beside(sample, shown):
                 self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))

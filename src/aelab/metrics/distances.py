@@ -9,6 +9,7 @@ from aelab.errors import ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics.features import Trained, train_features
 from aelab.metrics.samplers import SAMPLERS
 from aelab.metrics.subject import Subject, flat, need_finite, normal_of
+from aelab.ops.labels import label_classes
 from aelab.ops.nearest import distances
 from aelab.ops.random import keyed_generator
 from aelab.posteriors import HasPrior
@@ -173,6 +174,29 @@ def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Te
     codes = flat(subject.train_latents if subject.has_train else subject.latents)
     fitted = SAMPLERS[sampler](codes, subject.generator("sampler", seed))
     return subject.decode(fitted.sample(count, subject.generator("sample", seed)))
+
+
+def draw_of_class(subject: Subject, number: int, sampler: str, count: int, seed: int = 0) -> Tensor:
+    """As `draw_images`, of one class by its number in `subject.classes`.
+
+    A model that is conditioned on classes draws from the prior of the class. For others a sampler
+    is fitted to the codes of the class; `auto` is then `gaussian`.
+
+    Raises:
+        UserError: an unknown sampler, a second run, or `prior` of a model without classes.
+        ConfigError: there is no held-out image of the class.
+    """
+    if sampler.startswith("run:"):
+        raise UserError(f"the sampler {sampler} draws codes of all classes", hint="leave it out")
+    if label_classes(subject.model) is None and sampler in ("auto", "prior"):
+        if sampler == "prior":
+            raise UserError(
+                "the prior of this model does not know classes",
+                hint="use the sampler gaussian, which is fitted to the codes of the class; or "
+                "train a ConditionalAutoencoder",
+            )
+        sampler = "gaussian"
+    return draw_images(subject.of_class(number), sampler, count, seed)
 
 
 def _about(net: Trained) -> dict[str, float]:

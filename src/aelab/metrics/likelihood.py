@@ -169,7 +169,7 @@ def latent_use(subject: Subject) -> dict[str, float]:
     Source: active units: Burda et al. 2016, arXiv:1509.00519, section 5.2.
     """
     kl = kl_by_dimension(subject)
-    mean = flat(subject.latents)
+    mean = flat(subject.latents)[:, : len(kl)]  # without what follows the code, such as a class
     # A variance over images needs two of them.
     active = float(int((mean.var(0) > ACTIVE_VARIANCE).sum())) if len(mean) > 1 else math.nan
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from aelab.errors import ConfigError, DataError
 from aelab.medium import Medium
 from aelab.ops.augmented import chosen_images
 from aelab.ops.classes import Classes, common_classes
+from aelab.ops.labels import labels_given
 from aelab.ops.look import refuse_not_finite
 from aelab.ops.random import keyed_generator
 from aelab.ops.subset import draw_order, show_order, with_every_class
@@ -179,7 +181,7 @@ class Subject:
     @cached_property
     def output(self) -> Output:
         """Reconstructions (N, C, H, W), latents and posterior of the held-out images."""
-        return self.run(self.images)
+        return self.run(self.images, self.labels)
 
     @property
     def reconstructions(self) -> Tensor:
@@ -199,21 +201,49 @@ class Subject:
     @cached_property
     def train_output(self) -> Output:
         """As `output`, for the training images."""
-        return self.run(self.train_images)
+        return self.run(self.train_images, self.train_labels)
 
     @property
     def train_latents(self) -> Tensor:
         """Mean codes of the training images, (M, ...)."""
         return self.train_output.latent
 
+    def of_class(self, number: int) -> Subject:
+        """The same model with the images of one class only, by its number in `classes`.
+
+        Raises:
+            ConfigError: there is no held-out image of this class.
+        """
+        labels = self._classes.labels
+        held = _rows_of(self._validation, labels[-1], number, self.classes)
+        if not len(held):
+            raise ConfigError(f"there is no held-out image of the class {self.classes[number]}")
+        train = None
+        if self._train is not None:
+            train = _rows_of(self._train, labels[0], number, self.classes)
+        return Subject(
+            self.model,
+            held,
+            train if train is not None and len(train) else None,
+            formulas=self.formulas,
+            seed=self.seed,
+            limit=self._limit,
+            train_limit=self._train_limit,
+            chunk_images=self._chunk,
+            device=self.device,
+        )
+
     @torch.no_grad()
-    def run(self, images: Tensor) -> Output:
+    def run(self, images: Tensor, labels: Tensor | None = None) -> Output:
         """The model's output for (N, C, H, W) in 0..1, chunk by chunk, on the CPU.
 
-        For a model of another range, images and reconstructions are converted.
+        For a model of another range, images and reconstructions are converted. `labels`: (N,), for
+        a model that asks for them.
         """
+        given = labels_given(self.model, labels)
         parts = [
-            _on_cpu(self.model(self._given(part))) for part in torch.split(images, self._chunk)
+            _on_cpu(self.model(self._given(images[rows]), None, *(each[rows] for each in given)))
+            for rows in self._rows_of_chunks(images)
         ]
         return Output(
             to_unit(torch.cat([part.reconstruction for part in parts]), self._value_range),
@@ -221,16 +251,24 @@ class Subject:
             joined(part.posterior for part in parts),
         )  # without `details`: logits of characters need 95 times the memory of the characters
 
-    def encode(self, images: Tensor) -> Tensor:
+    @torch.no_grad()
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Mean codes of images: (N, C, H, W) in 0..1 -> (N, ...), on the CPU."""
-        given = from_unit(images, self._value_range)
-        return self._chunked(self.model.encode, given)  # type: ignore[arg-type]
+        given, encode = labels_given(self.model, labels), self.model.encode
+        parts = [
+            encode(self._given(images[rows]), *(each[rows] for each in given))  # type: ignore[operator]
+            for rows in self._rows_of_chunks(images)
+        ]
+        return torch.cat([part.float().cpu() for part in parts])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes latents (N, D) or (N, *latent shape): (N, C, H, W) in 0..1, not clamped."""
         shaped = latents.reshape(len(latents), *self.latents.shape[1:])
         made = self._chunked(self.model.decode, shaped)  # type: ignore[arg-type]
         return to_unit(made, self._value_range)
+
+    def _rows_of_chunks(self, values: Tensor) -> list[slice]:
+        return [slice(start, start + self._chunk) for start in range(0, len(values), self._chunk)]
 
     def _given(self, images: Tensor) -> Tensor:
         """Images in 0..1 as model input: a copy in its range and on its device."""
@@ -242,6 +280,21 @@ class Subject:
         return torch.cat(
             [function(part.to(self.device, copy=True)).float().cpu() for part in parts]
         )
+
+
+def _rows_of(images: Images, labels: Tensor | None, number: int, names: tuple[str, ...]) -> Images:
+    """The images of one class, with the common numbering of their labels."""
+    rows = (
+        torch.zeros(0, dtype=torch.int64) if labels is None else (labels == number).nonzero()[:, 0]
+    )
+    files = images.file_names
+    return replace(
+        images,
+        pixels=images.pixels[rows],
+        labels=torch.full((len(rows),), number, dtype=torch.int64),
+        facts={**images.facts, "label_names": names},
+        file_names=tuple(files[row] for row in rows.tolist()) if files else (),
+    )
 
 
 def normal_of(generator: torch.Generator) -> Callable[[tuple[int, ...]], Tensor]:

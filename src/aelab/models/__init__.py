@@ -25,6 +25,7 @@ from aelab.models.blocks import Conv2dBlock
 from aelab.models.bottlenecks import Gaussian, GaussianMap, Identity, VariationalEncoder
 from aelab.models.categorical import Categorical, GaussianAndCategorical
 from aelab.models.combined_quantizers import Grouped, Residual
+from aelab.models.conditional import ConditionalAutoencoder
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
@@ -65,6 +66,7 @@ from aelab.parts import Table, by_name
 _PARTS: dict[str, Any] = by_name(
     # whole models
     Autoencoder,
+    ConditionalAutoencoder,
     EncoderDecoder,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,

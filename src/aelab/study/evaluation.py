@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aelab.assembly.parts import load_images
 from aelab.errors import ConfigError, DataError, ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics import METRICS, Subject, lacking
+from aelab.ops.labels import label_classes
 from aelab.ops.subset import DRAWN, RULE, said
 from aelab.parts import reinstall
 from aelab.runs.evaluation import write_evaluation
@@ -106,10 +108,15 @@ def subject_of(
             f"run {opened.run.folder} has no validation set",
             hint="measures and figures use held-out images: add a validation_set to the file",
         )
-    train = parts.train[-1].dataset.load() if parts.train and train_limit else None
+    if label_classes(parts.model) is not None:  # their numbers are common to all sets
+        sets, held_out = load_images(parts)
+        train, validation = (sets[-1][1] if train_limit else None), held_out[-1][1]
+    else:
+        train = parts.train[-1].dataset.load() if parts.train and train_limit else None
+        validation = parts.validation[-1].dataset.load()
     return Subject(
         parts.model,
-        parts.validation[-1].dataset.load(),
+        validation,
         train,
         formulas=tuple(term.formula_name for term in parts.objective.terms),
         seed=opened.spec.seed,

@@ -21,10 +21,11 @@ from aelab.data.sources.background import background_of
 from aelab.data.sources.decode import EXTENSIONS, decode
 from aelab.data.sources.folder import fit_picture
 from aelab.data.sources.pictures import image_folder_dataset
-from aelab.errors import DataError, ShapeError, UserError, Where
+from aelab.errors import DataError, ShapeError, UserError, Where, did_you_mean, one_of
 from aelab.medium import PIXELS
 from aelab.ops.augmented import chosen_images
 from aelab.ops.given import as_images, picture_pixels
+from aelab.ops.labels import label_classes, labels_by_name
 from aelab.ops.look import refuse_not_finite
 from aelab.ops.resize import filter_name
 from aelab.ops.value_range import as_given, from_unit, to_unit
@@ -98,27 +99,82 @@ def inputs_of(opened: OpenedRun, given: Any, reading: FolderReading) -> Images:
 
 
 def through(
-    opened: OpenedRun, images: Images, function: Callable[[Tensor], Tensor], what: str
+    opened: OpenedRun, images: Images, function: Callable[..., Tensor], what: str
 ) -> Tensor:
     """Applies a function of the model to all images, batch by batch.
 
     Args:
         opened: the run.
         images: from `inputs_of`.
-        function: function of a model input batch, on the model's device.
+        function: function of a model input batch, on the model's device, and of its labels where
+            the model asks for them.
         what: text for the progress display, such as `encoding`.
 
     Returns:
         (N, ...) on the CPU.
     """
-    parts = []
+    parts, labels = [], labels_of(opened, len(images), images)
     with torch.no_grad():
         batches = torch.split(torch.arange(len(images)), BATCH)
         for rows in track(batches, what, len(images), len):
             unit = to_unit(chosen_images(images, rows), images.value_range)
             batch = as_given(from_unit(unit, opened.value_range), opened.value_range)
-            parts.append(function(batch.to(opened.parts.device, copy=True)).cpu())
+            given = (each[rows].to(opened.parts.device) for each in labels)
+            parts.append(function(batch.to(opened.parts.device, copy=True), *given).cpu())
     return torch.cat(parts)
+
+
+def labels_of(
+    opened: OpenedRun, count: int, given: Images | Sequence[str | int] | None
+) -> tuple[Tensor, ...]:
+    """The labels of images in the run's numbering, for a model that asks; () for others.
+
+    Args:
+        opened: the run.
+        count: number of images.
+        given: a set with classes, or for each image the name of its class or its number.
+
+    Raises:
+        UserError: the model cannot do without, and there are none, or other classes.
+    """
+    if label_classes(opened.model) is None:
+        return ()
+    names = opened.classes
+    numbers: Tensor | None
+    if isinstance(given, Images):
+        numbers = labels_by_name(given, names)
+    elif given is None:
+        numbers = None
+    else:
+        numbers = torch.tensor([class_number(opened, each) for each in given], dtype=torch.int64)
+    if numbers is not None and len(numbers) != count:
+        raise UserError(f"{len(numbers)} classes for {count} images: give one for each")
+    missing = numbers is None or bool((numbers < 0).any())
+    if missing and getattr(opened.model, "needs_labels", False):
+        raise UserError(
+            f"the model of {opened.run.folder} needs the class of each image, and these have none "
+            "that it knows",
+            hint=f"give a folder with one subfolder for each class; known: {one_of(names)}. Or "
+            "train with label_dropping=0.1, so that the model also works without classes",
+        )
+    return () if numbers is None else (numbers,)
+
+
+def class_number(opened: OpenedRun, name: str | int) -> int:
+    """The number of a class of the run, by its name or number.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    names = opened.classes
+    if isinstance(name, int) and 0 <= name < len(names):
+        return name
+    if str(name) in names:
+        return names.index(str(name))
+    raise UserError(
+        f"the sets of {opened.run.folder} have no class {name!r}{did_you_mean(str(name), names)}",
+        hint=f"possible: {one_of(names) or 'none: the sets have no classes'}",
+    )
 
 
 def unit_images(images: Images) -> Tensor:

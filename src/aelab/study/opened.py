@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from aelab.assembly.parts import functions_of
+from aelab.assembly.parts import functions_of, load_images
 from aelab.assembly.recorded import recorded_range
 from aelab.errors import UserError
 from aelab.medium import Medium, medium_of
 from aelab.metrics import flat
+from aelab.ops.classes import common_classes
 from aelab.ops.value_range import as_given, from_unit, to_unit
 from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
@@ -24,7 +26,7 @@ from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subj
 from aelab.study.explorer import explorer_of
 from aelab.study.exporting import FORMATS, export_run
 from aelab.study.figures.stored import draw_of_run, shown_of_run
-from aelab.study.inputs import FolderReading, inputs_of, through
+from aelab.study.inputs import FolderReading, class_number, inputs_of, labels_of, through
 from aelab.study.looker import Looker
 from aelab.study.made import (
     numbered,
@@ -118,11 +120,19 @@ class OpenedRun:
         """Values of black and white for the model; 0 and 1 unless its data set declares others."""
         return recorded_range(self.run.record)
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the run's sets, by number; () if they have none."""
+        with functions_of(self.spec):
+            train, held_out = load_images(self.parts)
+        return common_classes([images for _, images in [*train, *held_out]]).names
+
     @torch.no_grad()
     def encode(
         self,
         images: Any,
         *,
+        classes: Sequence[str | int] | None = None,
         out: str | Path | None = None,
         skip_corrupt: bool = False,
         background: str = "black",
@@ -133,6 +143,8 @@ class OpenedRun:
         Args:
             images: a tensor (B, C, H, W), or anything else that `inputs` takes: the path of a
                 folder, a data set, Pillow pictures, an array, a torch Dataset.
+            classes: the class of each image, by name or number, for a model that is conditioned
+                on classes; by default those of the set `images`.
             out: also write file names, classes and codes, as `.csv`, `.npz` or `.parquet`; see
                 `study.codes.codes_file`.
             skip_corrupt, background: as for `inputs`.
@@ -143,14 +155,14 @@ class OpenedRun:
         """
         encode: Any = self.model.encode
         if isinstance(images, Tensor) and out is None:
-            latent: Tensor = encode(self._given(images))
+            latent: Tensor = encode(self._given(images), *self._labels(images, classes))
             return latent
         with replacing(force):
             if out is not None:
                 refuse_ending(Path(out))
                 refuse_to_replace(Path(out), inputs=_paths(images))
             given = self.inputs(images, skip_corrupt=skip_corrupt, background=background)
-            latent = through(self, given, encode, "encoding")
+            latent = through(self, self._of_classes(given, classes), encode, "encoding")
             if out is not None:
                 content = codes_file(Path(out), given, latent)
                 write_output(Path(out), content, inputs=_paths(images))
@@ -187,6 +199,7 @@ class OpenedRun:
         self,
         images: Any,
         *,
+        classes: Sequence[str | int] | None = None,
         out: str | Path | None = None,
         count: int | None = None,
         beside: bool = False,
@@ -198,6 +211,7 @@ class OpenedRun:
 
         Args:
             images: a tensor (B, C, H, W), or anything else that `inputs` takes.
+            classes: as for `encode`.
             out: also write them into this folder, the worst first: one PNG file each, a sheet of
                 the worst and a table of the errors; see `study.made.write_reconstructions`.
             count: with `out`: write the pictures of this many of the worst only.
@@ -209,12 +223,13 @@ class OpenedRun:
             UserError, DataError: `images` cannot be read, or `out` cannot be written.
         """
         if isinstance(images, Tensor) and out is None:
-            return self._reconstruct(self._given(images))
+            return self._reconstruct(self._given(images), *self._labels(images, classes))
         if count is not None and count < 1:
             raise UserError(f"--count {count}: at least one picture")
         with replacing(force):
             given = self.inputs(images, skip_corrupt=skip_corrupt, background=background)
-            made = through(self, given, self._reconstruct, "reconstructing")
+            labelled = self._of_classes(given, classes)
+            made = through(self, labelled, self._reconstruct, "reconstructing")
             if out is not None:
                 unit = to_unit(made, self.value_range)
                 inputs = _files(images, given)
@@ -223,15 +238,29 @@ class OpenedRun:
                 )
         return made
 
-    def _reconstruct(self, given: Tensor) -> Tensor:
-        reconstruction: Tensor = self.model(given).reconstruction.float()
+    def _reconstruct(self, given: Tensor, *labels: Tensor) -> Tensor:
+        reconstruction: Tensor = self.model(given, None, *labels).reconstruction.float()
         return reconstruction
+
+    def _labels(self, images: Tensor, classes: Sequence[str | int] | None) -> tuple[Tensor, ...]:
+        """The labels of single images as further arguments of the model."""
+        found = labels_of(self, len(images), classes)
+        return tuple(each.to(self.parts.device) for each in found)
+
+    def _of_classes(self, images: Images, classes: Sequence[str | int] | None) -> Images:
+        """The set with the given classes in place of its own."""
+        if classes is None:
+            return images
+        numbers = torch.tensor([class_number(self, each) for each in classes])
+        facts = {**images.facts, "label_names": self.classes}
+        return replace(images, labels=numbers, facts=facts)
 
     def sample(
         self,
         count: int = 16,
         sampler: str = "auto",
         *,
+        of_class: str | int | None = None,
         seed: int = 0,
         out: str | Path | None = None,
         force: bool = False,
@@ -242,13 +271,16 @@ class OpenedRun:
             count: number of images.
             sampler: as for the figure `sample`: `auto`, `prior`, `gaussian`, ..., or `run:RUN`, a
                 run that was trained on the codes of this one (see `latents_of`).
+            of_class: only images of this class, by name or number: from the prior of a model that
+                is conditioned on classes, else from a distribution fitted to the codes of the
+                class.
             seed: another seed draws other images.
             out: also write them into this folder, one PNG file each, with transparency where the
                 run has it.
             force: replace files in `out` that aelab did not make.
 
         Raises:
-            UserError: an unknown sampler, no count, or `out` cannot be written.
+            UserError: an unknown sampler or class, no count, or `out` cannot be written.
             DataError: the sampler must be fitted, and the run's images cannot be read.
         """
         if count < 1:
@@ -257,7 +289,7 @@ class OpenedRun:
             names = numbered("sample", count)
             for name in names if out is not None else ():
                 refuse_to_replace(Path(out or "") / f"{name}.png")
-            unit = sampled_images(self, sampler, count, seed)
+            unit = sampled_images(self, sampler, count, seed, of_class)
             if out is not None:
                 write_pictures(Path(out), names, unit, self.medium)
         return from_unit(unit, self.value_range)

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from aelab.errors import DataError, UserError
 from aelab.metrics import Subject
-from aelab.metrics.distances import draw_images
+from aelab.metrics.distances import draw_images, draw_of_class
+from aelab.ops.labels import label_classes
 from aelab.posteriors import HasPrior
 from aelab.study.evaluation import subject_of
+from aelab.study.inputs import class_number
 from aelab.types import Images
 
 if TYPE_CHECKING:
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
 FITTED = 20_000
 
 
-def sampled_images(opened: OpenedRun, sampler: str, count: int, seed: int = 0) -> Tensor:
+def sampled_images(
+    opened: OpenedRun,
+    sampler: str,
+    count: int,
+    seed: int = 0,
+    of_class: str | int | None = None,
+) -> Tensor:
     """Sampled images (count, C, H, W) in 0..1, not clamped.
 
     A prior needs no images, so the data of the run need not be there. Other samplers are fitted to
@@ -32,13 +40,19 @@ def sampled_images(opened: OpenedRun, sampler: str, count: int, seed: int = 0) -
         sampler: of `metrics.samplers.SAMPLERS`, `auto`, or `run:RUN`, see `latents_of`.
         count: number of images.
         seed: another seed draws other images.
+        of_class: only images of this class, by name or number; this needs the run's images.
 
     Raises:
-        UserError: an unknown sampler.
+        UserError: an unknown sampler or class.
         DataError: it must be fitted, and the run's images cannot be read.
     """
+    if of_class is not None:
+        number = class_number(opened, of_class)
+        return draw_of_class(_with_images(opened), number, sampler, count, seed)
     by_run = sampler.startswith("run:")
-    if sampler in ("auto", "prior") or by_run:
+    # A model that knows classes draws them as often as its images have them.
+    is_prior = sampler in ("auto", "prior") and label_classes(opened.model) is None
+    if is_prior or by_run:
         shape = tuple(int(size) for size in opened.run.record["shape"])
         blank = _subject(
             opened,

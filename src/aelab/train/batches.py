@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aelab.errors import ConfigError, DataError
 from aelab.ops.augmented import changed_batch
+from aelab.ops.labels import label_classes
 from aelab.ops.random import keyed_seed, permutation
 from aelab.ops.subset import draw_order
 from aelab.types import Augment, Images
@@ -112,6 +113,13 @@ class Batches:
             return pixels.to(torch.float32, memory_format=self._format, copy=copied)
         # In place on the fresh float32 copy: no second allocation.
         return pixels.to(torch.float32, memory_format=self._format).mul_(1 / 255)
+
+    def labels_for(self, model: nn.Module, index: Tensor | slice) -> Tensor | None:
+        """The labels of these rows, (B,) int64 on the device; None unless the model asks."""
+        if label_classes(model) is None or self._labels is None:
+            return None
+        rows = index if isinstance(index, slice) else index.cpu()
+        return self._labels[rows].to(self._device, non_blocking=True)
 
     def changed(self, index: Tensor | slice, draws: Draws, purpose: str, now: int) -> Tensor:
         """The chosen images after the set's random augmentation, drawn from one generator.

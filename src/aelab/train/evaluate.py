@@ -13,7 +13,7 @@ from aelab.ops.given import as_images
 from aelab.ops.look import refuse_not_finite
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws
-from aelab.train.forward import ObjectiveLike, forward, sums_of
+from aelab.train.forward import Batch, ObjectiveLike, forward, sums_of
 from aelab.train.judging import final_total
 from aelab.train.tally import Tally
 from aelab.train.validation import validation_of
@@ -78,17 +78,10 @@ def evaluate_with_health(
     names: list[str] = []
     weight, tally = 0, Tally(model, objective)
     with mode_of(model, training=validation.training_mode):
-        for inputs, target, noise in held_out_batches(
-            model, objective, images, settings, images_seen
-        ):
+        for batch in held_out_batches(model, objective, images, settings, images_seen):
+            target = batch.target
             output, values, total = forward(
-                model,
-                objective,
-                inputs,
-                target,
-                noise,
-                images_seen=images_seen,
-                bfloat16=bfloat16,
+                model, objective, *batch, images_seen=images_seen, bfloat16=bfloat16
             )
             # `total` has the weights of this moment; the best state is chosen by the final ones.
             final = final_total(objective, values, settings, images_seen)
@@ -115,8 +108,8 @@ def held_out_batches(
     images: Batches,
     settings: FitSettings,
     images_seen: int,
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """The batches of a validation: inputs and targets (B, C, H, W), and noise or None."""
+) -> Iterator[Batch]:
+    """The batches of a validation."""
     count = min(len(images), settings.validation_limit or len(images))
     validation = validation_of(settings)
     size = validation.batch_size(objective, settings)
@@ -124,9 +117,11 @@ def held_out_batches(
     rows = images.drawn(count) if count < len(images) else None
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
-        target = images.gather(part if rows is None else rows[part])
+        index = part if rows is None else rows[part]
+        target = images.gather(index)
         inputs, target = _changed(images, target, draws, settings, images_seen, start)
-        yield inputs, target, validation.noise(model, objective, draws, part, images_seen)
+        noise = validation.noise(model, objective, draws, part, images_seen)
+        yield Batch(inputs, target, noise, images.labels_for(model, index))
 
 
 def _changed(

@@ -14,8 +14,28 @@ from aelab.settings import FitSettings
 from aelab.train.guard.coming_in import no_output
 from aelab.types import Output
 
-#: Inputs and targets (B, C, H, W), and the noise of the latents (B, *model.noise_shape) or None.
-Batch = tuple[Tensor, Tensor, Tensor | None]
+
+class Batch(NamedTuple):
+    """What one pass needs of B images.
+
+    Attributes:
+        inputs, target: (B, C, H, W).
+        noise: of the latents, (B, *model.noise_shape); None for their means.
+        labels: (B,) int64, for a model that asks for them (`aelab.ops.labels`); else None.
+    """
+
+    inputs: Tensor
+    target: Tensor
+    noise: Tensor | None = None
+    labels: Tensor | None = None
+
+    def part(self, rows: slice, axis: int = 0) -> Batch:
+        """Some rows of the batch; with axis 1 those of K stacked batches."""
+        return self.changed(lambda tensor: tensor[(slice(None),) * axis + (rows,)])
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with `change` applied to each tensor."""
+        return Batch(*(None if tensor is None else change(tensor) for tensor in self))  # type: ignore[arg-type]
 
 
 class ObjectiveLike(Protocol):
@@ -71,11 +91,12 @@ def without_gradient(model: nn.Module, values: Mapping[str, Tensor]) -> ConfigEr
 
 
 def forward(
-    model: Callable[[Tensor, Tensor | None], Any],
+    model: Callable[..., Any],
     objective: ObjectiveLike,
     inputs: Tensor,
     target: Tensor,
     noise: Tensor | None,
+    labels: Tensor | None = None,
     *,
     images_seen: int,
     bfloat16: bool = False,
@@ -83,19 +104,21 @@ def forward(
     """The output of a batch, its unweighted terms (B,) and their weighted total (B,), float32."""
     if bfloat16:
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
-            output = _called(model, inputs, noise)
+            output = _called(model, inputs, noise, labels)
         # Losses are computed in float32: sums over many pixels lose too much in bfloat16.
         output = _as_float32(output)
     else:
-        output = _called(model, inputs, noise)
+        output = _called(model, inputs, noise, labels)
     values = objective(output, target, images_seen)
     return output, values, objective.total(values, images_seen)
 
 
 def _called(
-    model: Callable[[Tensor, Tensor | None], Any], inputs: Tensor, noise: Tensor | None
+    model: Callable[..., Any], inputs: Tensor, noise: Tensor | None, labels: Tensor | None
 ) -> Output:
-    output = model(inputs, noise)
+    # Models that do not ask for labels take two arguments only.
+    given = () if labels is None else (labels,)
+    output = model(inputs, noise, *given)
     if isinstance(output, Output):
         return output
     raise no_output(model, output)

@@ -148,15 +148,14 @@ class SoloLearner:
         self, tasks: Sequence[Task], batches: Sequence[Batch], clock: Clock, *, apply: bool
     ) -> Losses:
         """One batch; with `micro_batch_size` computed in parts, to need less memory."""
-        (task,), ((inputs, target, noise),) = tasks, batches
-        size, losses = len(inputs), None
+        (task,), (given,) = tasks, batches
+        batch = Batch(*given)
+        size, losses = len(batch.inputs), None
         for part in micro_batches(size, task.settings, self.micro_batch):
             _, values, total = forward(
                 self.model,
                 task.objective,
-                inputs[part],
-                target[part],
-                None if noise is None else noise[part],
+                *batch.part(part),
                 images_seen=clock.images,
                 bfloat16=self.bfloat16,
             )

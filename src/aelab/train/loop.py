@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from aelab.errors import ConfigError, DivergedError
 from aelab.findings import Finding
+from aelab.ops.labels import with_labels_for
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import Clock, passed
@@ -76,6 +75,7 @@ def fit(
     place = first.device, first.channels_last
     given = as_sets(train, "train")
     held = [] if validation is None else as_sets(validation, "validation")
+    given, held = with_labels_for(first.model, given, held)
     for task in tasks:
         refuse_wrong(given, held, *task)
     sets = ScheduledSets(given, *place)
@@ -318,19 +318,15 @@ def step(
     clock.count_gradients(size, applied=due or ends_epoch)
 
 
-def next_batch(
-    state: State, run: int, task: Task, batches: Batches, draws: Draws
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def next_batch(state: State, run: int, task: Task, batches: Batches, draws: Draws) -> Batch:
     """`training_batch`, with torch's default generator seeded as in that step."""
     batch = training_batch(state, run, task, batches, draws)
     draws.reseed_default(state.clock.images)
     return batch
 
 
-def training_batch(
-    state: State, run: int, task: Task, batches: Batches, draws: Draws
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The next batch by the clock: inputs and targets (B, C, H, W), and the model's noise."""
+def training_batch(state: State, run: int, task: Task, batches: Batches, draws: Draws) -> Batch:
+    """The next batch by the clock."""
     settings, start, now = task.settings, state.clock.images_in_epoch, state.clock.images
     # The last batch of an epoch may be smaller.
     part = slice(start, min(start + settings.batch_size, len(batches)))
@@ -342,9 +338,10 @@ def training_batch(
         # Usually the target stays clean: a denoising autoencoder.
         target = inputs if settings.noise_in_target else target
     # The loop draws the latent noise, so that it is keyed by images and can be repeated.
-    shape = noise_shape_of(state.learner.members[run].model)
+    model = state.learner.members[run].model
+    shape = noise_shape_of(model)
     noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
-    return inputs, target, noise
+    return Batch(inputs, target, noise, batches.labels_for(model, index))
 
 
 def finish_reason(state: State, run: int, settings: FitSettings) -> str | None:

@@ -47,19 +47,12 @@ class StackedLearner:
     ) -> Losses:
         """One batch of each run, in one pass."""
         size, settings = len(batches[0][0]), tasks[0].settings
-        inputs = torch.stack([batch[0] for batch in batches])  # (K, B, C, H, W)
-        target = torch.stack([batch[1] for batch in batches])  # (K, B, C, H, W)
-        drawn = [batch[2] for batch in batches if batch[2] is not None]
-        noise = torch.stack(drawn) if drawn else None  # (K, B, *noise_shape)
+        columns = zip(*(Batch(*batch) for batch in batches), strict=True)
+        # Each tensor (K, B, ...); what one model needs, all need.
+        stacked = Batch(*(None if c[0] is None else torch.stack(c) for c in columns))  # type: ignore[arg-type]
         losses: Losses | None = None
         for part in micro_batches(size, settings):
-            values, totals = self._values(
-                tasks,
-                inputs[:, part],
-                target[:, part],
-                None if noise is None else noise[:, part],
-                clock.images,
-            )
+            values, totals = self._values(tasks, stacked.part(part, axis=1), clock.images)
             live = [total for total, alive in zip(totals, self._live, strict=True) if alive]
             # Runs share no weights, so the gradient of the sum is each run's own gradient.
             summed = torch.stack([total.sum() for total in live]).sum()
@@ -79,15 +72,13 @@ class StackedLearner:
     def _values(
         self,
         tasks: Sequence[Task],
-        inputs: Tensor,
-        target: Tensor,
-        noise: Tensor | None,
+        batch: Batch,
         images_seen: int,
     ) -> tuple[list[Mapping[str, Tensor]], list[Tensor]]:
         """For each run: its unweighted terms (B,) by name, and their weighted total (B,).
 
         Args:
-            inputs, target, noise: (K, B, ...).
+            batch: each tensor (K, B, ...).
         """
         model, bfloat16 = self.members[0].model, self.members[0].bfloat16
         parameters, buffers = self._stacked("named_parameters"), self._stacked("named_buffers")
@@ -95,21 +86,17 @@ class StackedLearner:
         versions = [buffer._version for buffer in buffers.values()]
         names: list[str] = []
 
-        def terms(
-            weights: dict[str, Tensor], inputs: Tensor, target: Tensor, noise: Tensor | None
-        ) -> Tensor:
+        def terms(weights: dict[str, Tensor], *of_run: Tensor | None) -> Tensor:
             """The unweighted terms of one run, (T, B)."""
 
-            def call(images: Tensor, noise: Tensor | None) -> Any:
+            def call(*given: Tensor | None) -> Any:
                 """The model with the weights of this run."""
-                return functional_call(model, weights, (images, noise))
+                return functional_call(model, weights, given)
 
             _, values, _ = forward(
                 call,
                 tasks[0].objective,
-                inputs,
-                target,
-                noise,
+                *Batch(*of_run),  # type: ignore[arg-type]
                 images_seen=images_seen,
                 bfloat16=bfloat16,
             )
@@ -117,9 +104,9 @@ class StackedLearner:
             return torch.stack(list(values.values()))
 
         # `randomness="error"`: random numbers inside vmap would not match those of a single run.
-        in_dims = (0, 0, 0, None if noise is None else 0)
+        in_dims = (0, *(None if tensor is None else 0 for tensor in batch))
         each = torch.vmap(terms, in_dims, randomness="error")
-        found = each({**parameters, **buffers}, inputs, target, noise)  # (K, T, B)
+        found = each({**parameters, **buffers}, *batch)  # (K, T, B)
         if versions != [buffer._version for buffer in buffers.values()]:
             raise ConfigError(
                 f"the model {type(model).__name__} writes buffers in its forward pass, so it "

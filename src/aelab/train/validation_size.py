@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.evaluate import held_out_batches, mode_of
-from aelab.train.forward import ObjectiveLike, forward
+from aelab.train.forward import Batch, ObjectiveLike, forward
 from aelab.train.validation import validation_of
 
 #: More images than this gave no measurable gain (benchmarks/records.md).
@@ -59,17 +59,14 @@ def choose_validation_size(
     ):
         return as_trained
     with mode_of(model, training=False), _default_generator_kept():
-        inputs, target, noise = next(
-            held_out_batches(model, objective, images, settings, images_seen)
-        )
-        batch = inputs[:4], target[:4], None if noise is None else noise[:4]
+        batches = held_out_batches(model, objective, images, settings, images_seen)
+        batch = next(batches).part(slice(0, 4))
         with _largest_value(model) as largest:
-            together = _values(model, objective, *batch, images_seen)
+            together = _values(model, objective, batch, images_seen)
         halves = [
-            _values(model, objective, inputs[rows], target[rows],
-                    None if noise is None else noise[rows], images_seen)
+            _values(model, objective, batch.part(rows), images_seen)
             for rows in (slice(0, 2), slice(2, 4))
-        ]  # fmt: skip
+        ]
     for whole, *parts in zip(together, *halves, strict=True):
         apart = torch.cat(parts)
         if (whole - apart).abs().max() > _OWN_SHARE * whole.abs().max().clamp(min=1e-6):
@@ -80,17 +77,10 @@ def choose_validation_size(
 
 
 def _values(
-    model: nn.Module,
-    objective: ObjectiveLike,
-    inputs: Tensor,
-    target: Tensor,
-    noise: Tensor | None,
-    images_seen: int,
+    model: nn.Module, objective: ObjectiveLike, batch: Batch, images_seen: int
 ) -> list[Tensor]:
     """Reconstruction, total loss and terms for each image of a batch."""
-    output, values, total = forward(
-        model, objective, inputs, target, noise, images_seen=images_seen
-    )
+    output, values, total = forward(model, objective, *batch, images_seen=images_seen)
     return [output.reconstruction.float(), total, *values.values()]
 
 

@@ -96,13 +96,9 @@ def _left(run: BuiltRun, rate: float) -> float | None:
     torch.manual_seed(0)
     losses = []
     for number in range(STEPS + 1):
-        inputs, target, noise = (
-            None if part is None else part[:MOST_IMAGES]
-            for part in run.batch(0 if number == STEPS else number)
-        )
-        assert inputs is not None and target is not None
+        batch = run.batch(0 if number == STEPS else number).part(slice(0, MOST_IMAGES))
         with torch.set_grad_enabled(number < STEPS):
-            _, values, _ = forward(model, run.objective, inputs, target, noise, images_seen=0)
+            _, values, _ = forward(model, run.objective, *batch, images_seen=0)
             loss = run.objective.final_total(values).mean()
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):

@@ -37,7 +37,7 @@ def noise_in_target(run: BuiltRun) -> Iterator[Finding]:
     """Finds noise in the targets that no model can predict."""
     if not (run.settings.noise_in_target and run.settings.training_noise) or run.train is None:
         return
-    clean, (_, noisy, _) = run.targets(), run.batch()
+    clean, noisy = run.targets(), run.batch().target
     output = run.first_pass.output
     latent, pixels = output.latent[0].numel(), clean[0].numel()
     share = max(0.0, 1 - latent / pixels)  # noise that the code cannot hold
@@ -84,7 +84,7 @@ def kl_is_none(run: BuiltRun) -> Iterator[Finding]:
             f"0.0001, where the true one is {true / dims:.3g} nats. The code becomes noiseless, "
             "and samples of the prior mean nothing",
             "leave out 'legacy: true' and set kl_loss_weight to about "
-            f"0.1 / {run.batch()[1][0].numel():,} (values of an image)",
+            f"0.1 / {run.batch().target[0].numel():,} (values of an image)",
             run.place("legacy", "trainer", "objective", "model"),
         )
 
@@ -96,7 +96,7 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
     """
     if run.train is None or not _scalable(run.first_pass.output):
         return
-    output, (_, target, _) = run.first_pass.output, run.batch()
+    output, target = run.first_pass.output, run.batch().target
     losses = [float(run.first_pass.total.detach().mean())]
     with torch.no_grad():
         for scale in SCALES:
@@ -125,7 +125,7 @@ def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
     """Finds a term that cannot fall far: most of it remains for perfect pictures."""
     if run.train is None:
         return
-    (_, target, _), output = run.batch(), run.first_pass.output
+    target, output = run.batch().target, run.first_pass.output
     medium = medium_of(run.model)
     perfect, worst = (medium.made(output, each) for each in (target, medium.wrong(target)))
     if perfect is None or worst is None:
@@ -271,7 +271,7 @@ def _is_of_logits(term: Term, output: Output, target: Tensor, floor: float) -> b
 
 def _curvature(run: BuiltRun, term: Term) -> float:
     """The loss of the mean picture per unit of variance, summed over pixels."""
-    target = run.sample.view(len(run.sample), *run.batch()[1].shape[1:])
+    target = run.sample.view(len(run.sample), *run.batch().target.shape[1:])
     low = float(target.min())
     mean = target.mean(0, keepdim=True).expand_as(target)
     middle = target.median(0, keepdim=True).values.expand_as(target)

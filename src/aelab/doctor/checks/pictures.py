@@ -40,7 +40,7 @@ def stuck_output(run: BuiltRun) -> Iterator[Finding]:
     if last is None:
         return
     name, slopes, values = last
-    target = run.batch()[1]
+    target = run.batch().target
     if values.shape != target.shape:
         return
     wrong = (values - target).abs() > RIGHT

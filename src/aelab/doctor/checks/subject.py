@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.ops.augmented import changed_batch
+from aelab.ops.labels import label_classes, label_findings, with_labels_for
 from aelab.ops.random import keyed_generator
 from aelab.train.clocked_modules import set_clock
 from aelab.train.forward import Batch, forward
@@ -106,11 +107,24 @@ class BuiltRun:
         affordable = int(BATCH_FLOPS / max(1, self.flops_per_image))
         return max(2, min(MOST_IMAGES, affordable, self.settings.batch_size))
 
+    def _drawn(self, number: int) -> tuple[Tensor, torch.Generator]:
+        """Rows of the training set, (B,), and the generator that drew them."""
+        assert self.train is not None
+        generator = keyed_generator(number, "doctor")
+        return torch.randint(len(self.train), (self.size,), generator=generator), generator
+
+    def _labels(self, number: int) -> Tensor | None:
+        """Their labels, if the model asks for them and the set fits, which others report."""
+        if self.train is None or label_findings(self.model, self.train, "train_set"):
+            return None
+        ((_, images),), _ = with_labels_for(self.model, [(0, self.train)], [])
+        asks = label_classes(self.model) is not None
+        return images.labels[self._drawn(number)[0]] if asks and images.labels is not None else None
+
     def targets(self, number: int = 0) -> Tensor:
         """(B, C, H, W) training images after the set's random changes, without noise."""
         assert self.train is not None
-        generator = keyed_generator(number, "doctor")
-        rows = torch.randint(len(self.train), (self.size,), generator=generator)
+        rows, generator = self._drawn(number)
         return changed_batch(self.train.pixels, rows, self.train.augment, generator)
 
     def batch(self, number: int = 0) -> Batch:
@@ -129,7 +143,7 @@ class BuiltRun:
         noise = None
         if shape is not None:
             noise = torch.randn((len(target), *shape), generator=generator)
-        return inputs, target, noise
+        return Batch(inputs, target, noise, self._labels(number))
 
     @cached_property
     def first_pass(self) -> Pass:

@@ -134,12 +134,13 @@ def _losses(run: BuiltRun) -> tuple[float | None, float | None]:
         return None, None
     found = []
     model = copy.deepcopy(run.model).train()
-    inputs, target, noise = run.batch()
+    batch = run.batch()
     for seed in range(4):
         torch.manual_seed(seed)
-        drawn = None if noise is None else torch.randn_like(noise)
+        drawn = None if batch.noise is None else torch.randn_like(batch.noise)
+        redrawn = batch._replace(noise=drawn)
         with torch.no_grad():
-            _, values, _ = forward(model, run.objective, inputs, target, drawn, images_seen=0)
+            _, values, _ = forward(model, run.objective, *redrawn, images_seen=0)
             found.append(run.of_images(values))
     return min(found), max(found)
 
@@ -147,7 +148,7 @@ def _losses(run: BuiltRun) -> tuple[float | None, float | None]:
 def _images(run: BuiltRun) -> Tensor:
     """Some images, or noise of the same shape if none were read."""
     if run.train is not None:
-        return run.batch()[0]
+        return run.batch().inputs
     shape = run.parts.train[0].dataset.shape
     return torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
 

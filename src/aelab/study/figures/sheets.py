@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aelab.errors import ConfigError, UserError, did_you_mean, one_of
 from aelab.metrics import flat, kl_by_dimension
-from aelab.metrics.distances import draw_images
+from aelab.metrics.distances import draw_images, draw_of_class
 from aelab.metrics.paths import linear_path, spherical_path, traversal
 from aelab.metrics.subject import normal_of
 from aelab.posteriors import HasDivergence, changed
@@ -124,6 +124,44 @@ def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes
         row = torch.cat([subject.images[index : index + 1], mean, shown])
         label = "original, mean, draws" if not place else ""
         lines.append(picture_line(label, row, subject.medium))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def class_samples(subject: Subject, sampler: str = "auto", count: int = 10) -> bytes:
+    """Decoded samples of each class; a model without classes needs a sampler fitted to codes.
+
+    Args:
+        sampler: as for the figure `sample`; fitted to the codes of each class.
+        count: images a row.
+    """
+    if not subject.classes:
+        raise ConfigError("the images have no classes")
+    lines = []
+    for number, name in enumerate(subject.classes):
+        shown = draw_of_class(subject, number, sampler, count)
+        lines.append(picture_line(name, shown, subject.medium))
+    return sheet(lines, scale=scale_of(subject))
+
+
+def class_swap(subject: Subject, images: int = 8) -> bytes:
+    """Held-out images, and their codes decoded with every class in turn.
+
+    Args:
+        images: rows.
+    """
+    swap = getattr(subject.model, "with_label", None)
+    if swap is None:
+        raise ConfigError(
+            "the model is not conditioned on classes",
+            hint="ConditionalAutoencoder is; aelab figure class_samples works for every model",
+        )
+    lines = []
+    for place, row in enumerate(subject.shown[:images].tolist()):
+        codes = subject.latents[row : row + 1].repeat(len(subject.classes), 1)
+        made = subject.decode(swap(codes, torch.arange(len(subject.classes))))
+        shown = torch.cat([subject.images[row : row + 1], made])
+        label = "original, then " + ", ".join(subject.classes) if not place else ""
+        lines.append(picture_line(label, shown, subject.medium))
     return sheet(lines, scale=scale_of(subject))
 
 

@@ -66,6 +66,10 @@ FIGURES: Table[Figure] = Table(
         "traversals": Figure(sheets.traversals, "one dimension of a code changed per row"),
         "posterior": Figure(sheets.posterior_draws, "draws from images' posteriors", _POSTERIOR),
         "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
+        "class_samples": Figure(sheets.class_samples, "new images of each class"),
+        "class_swap": Figure(
+            sheets.class_swap, "codes decoded with each class, for models conditioned on classes"
+        ),
         "map": Figure(maps.latent_map, "codes in two dimensions: method=pca, tsne or umap"),
         "histogram": Figure(maps.code_histogram, "codes beside the prior"),
         "kl": Figure(maps.kl_bars, "KL divergence of each dimension", _DIVERGENCE),

@@ -74,7 +74,7 @@ def broken_data(evidence: Evidence) -> tuple[list[str], list[str]]:
     words = [text for key, images in sets if images and (text := _far_from_unit(key, images))]
     if words:
         return words, ["scale them to 0..1, for instance with / 255"]
-    inputs, target, _ = evidence.training()
+    inputs, target, *_ = evidence.training()
     for changed, name in ((target, "train_set"), (inputs, "input_transforms")):
         if not is_finite(changed):
             return (
@@ -206,8 +206,8 @@ def origin_in_evaluation(evidence: Evidence) -> Origin | None:
         if images is None:
             # As in a validation: the latent is its mean, except for a bound, which needs noise.
             batch = evidence.training()
-            noise = batch[2] if getattr(objective, "bounds", ()) else None
-            return [(batch[0], batch[1], noise)]
+            noise = batch.noise if getattr(objective, "bounds", ()) else None
+            return [batch._replace(noise=noise)]
         return held_out_batches(evaluated, objective, images, settings, seen)
 
     return quietly(

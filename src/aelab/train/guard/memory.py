@@ -7,8 +7,6 @@ something else.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -84,11 +82,12 @@ def _whole_batch(member: SoloLearner, task: Task, batch: Batch, images_seen: int
 
     def total(part: slice) -> torch.Tensor:
         """Losses of some images, without dropout."""
-        cut: Any = tuple(None if tensor is None else tensor[part] for tensor in batch)
         with torch.no_grad(), mode_of(member.model, training=True):
             for dropout in dropouts:
                 dropout.eval()
-            _, _, losses = forward(member.model, task.objective, *cut, images_seen=images_seen)
+            _, _, losses = forward(
+                member.model, task.objective, *batch.part(part), images_seen=images_seen
+            )
         return losses
 
     try:

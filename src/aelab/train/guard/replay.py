@@ -155,9 +155,8 @@ def _in_float64(evidence: Evidence) -> str:
         ):
             if isinstance(part, nn.Module):
                 part.double()
-        batch: Batch = tuple(  # type: ignore[assignment]
-            t.double() if isinstance(t, Tensor) and t.is_floating_point() else t
-            for t in evidence.training()
+        batch = Batch(*evidence.training()).changed(
+            lambda tensor: tensor.double() if tensor.is_floating_point() else tensor
         )
         _, _, total = forward(model, objective, *batch, images_seen=evidence.state.clock.images)
         total.mean().backward()  # type: ignore[no-untyped-call]
