@@ -79,7 +79,7 @@ MAY_IMPORT = {
 }  # fmt: skip
 
 #: rooms that nothing may import: they enter by entry points alone, and may use every room.
-WINGS = ("ascii", "founding", "stages")
+WINGS = ("ascii", "founding", "palette", "stages")
 MAY_IMPORT |= {wing: set(MAY_IMPORT) for wing in WINGS}
 
 #: rooms that every room may import.

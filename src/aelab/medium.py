@@ -91,6 +91,13 @@ class Medium(ABC):
         """Stored values of a set (N, C, H, W) as visible images; brightness is unchanged."""
         return stored
 
+    def picture_file(self, image: Tensor) -> bytes | None:
+        """One image (1, C, H, W) as a PNG file of the medium's own kind, for single pictures.
+
+        None: the drawn picture is stored.
+        """
+        return None
+
     def texts(self, images: Tensor) -> list[str]:
         """Each image as text, for text files beside pictures; empty if the medium has no text."""
         return []

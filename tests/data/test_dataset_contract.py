@@ -41,6 +41,7 @@ SMALL: dict[str, dict[str, object]] = {
     "qmnist_dataset": {},
     "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
     "rpg_tile_dataset_3x32x32": {},
+    "sprite_dataset": {"size": 20},
     "stl10_dataset": {},
     "svhn_dataset": {},
     "usps_dataset": {},

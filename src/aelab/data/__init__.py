@@ -25,6 +25,7 @@ from aelab.data.sources.kali import kali_dataset
 from aelab.data.sources.mnist import fmnist_dataset, idx_dataset, kmnist_dataset, mnist_dataset
 from aelab.data.sources.noise import noise_dataset
 from aelab.data.sources.pictures import image_folder_dataset
+from aelab.data.sources.sprites import sprite_dataset
 from aelab.data.sources.svhn import stl10_dataset, svhn_dataset, usps_dataset
 from aelab.data.sources.tensors import TensorDataset
 from aelab.data.sources.tiles import rpg_tile_dataset_3x32x32
@@ -50,6 +51,7 @@ DATASETS: Table[Callable[..., Any]] = Table(
         rpg_tile_dataset_3x32x32,
         kali_dataset,
         noise_dataset,
+        sprite_dataset,
         # your own files
         array_dataset,
         atlas_dataset,

@@ -59,8 +59,9 @@ def write_pictures(
     for path in (*files, *beside):
         refuse_to_replace(path, inputs=inputs)
     pictures = rearrange(medium.picture(images, checker=False), "b c h w -> b h w c")
-    for path, picture in zip(files, pictures, strict=True):
-        write_output(path, png(picture), inputs=inputs)
+    for number, (path, picture) in enumerate(zip(files, pictures, strict=True)):
+        own = medium.picture_file(images[number : number + 1])
+        write_output(path, own or png(picture), inputs=inputs)
     for path, text in zip(beside, texts, strict=True):
         write_output(path, text, inputs=inputs)
     return files

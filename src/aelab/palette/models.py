@@ -1,0 +1,181 @@
+"""Models whose output is a colour of a palette in each pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aelab.errors import ConfigError, DataError, ShapeError
+from aelab.models.activations import Activation
+from aelab.models.autoencoders import Autoencoder
+from aelab.models.bottlenecks import Gaussian, Identity
+from aelab.models.residual import DecoderResidual, EncoderResidual
+from aelab.models.shapes import shape_words
+from aelab.palette.colours import Palette
+from aelab.palette.data import need_palette
+from aelab.palette.medium import Colours, numbers_of
+from aelab.types import Output, TermSpec
+
+
+class _Kept(Palette):
+    """A palette whose colours are kept in a model's state, so that it needs no data to draw."""
+
+    def __init__(self, palette: Palette, table: Tensor) -> None:
+        self.count, self.key, self.transparent = palette.count, palette.key, palette.transparent
+        self._palette, self._table = palette, table
+
+    def colours(self) -> Tensor:
+        known = not self._table.is_meta and bool(self._table.any())
+        return self._table.cpu() if known else self._palette.colours()
+
+
+class PaletteAutoencoder(Autoencoder):
+    """An autoencoder that reads colours and outputs the probabilities of colours.
+
+    The encoder sees the colours themselves, as that of a pixel model: (B, 3, H, W) in 0..1, or
+    (B, 4, H, W) of a palette with a transparent entry. The decoder ends in K logits for each pixel.
+    Its reconstruction is the likeliest colour, so pictures are crisp: no value lies between two
+    colours.
+
+    Args:
+        encoder: (B, 3 or 4, H, W) to features.
+        bottleneck: as in `Autoencoder`; None is `Identity`.
+        decoder: latent to logits (B, K, H, W).
+        palette: of `palette_of` or `palette`.
+        terms: default terms besides those of the bottleneck; None is `palette_ce`.
+
+    Attributes:
+        colours: (K, 4) uint8, kept in the state.
+    """
+
+    block_attributes: ClassVar[frozenset[str]] = Autoencoder.block_attributes | {"logits"}
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        bottleneck: nn.Module | None,
+        decoder: nn.Module,
+        palette: Palette,
+        terms: Sequence[TermSpec] | None = None,
+    ) -> None:
+        if terms is None:
+            terms = (TermSpec("palette_ce", "palette_ce"),)
+        super().__init__(encoder, bottleneck or Identity(), decoder, terms)
+        self.palette = need_palette(palette, "PaletteAutoencoder")
+        self.colours: Tensor
+        self.register_buffer("colours", _table(self.palette))
+
+    @property
+    def medium(self) -> Colours:
+        """The colours it outputs; the training images must have the same."""
+        return Colours(_Kept(self.palette, self.colours))
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        """(B, 1, H, W) of number / 255, and noise (B, D) or None -> the likeliest colours.
+
+        Raises:
+            ShapeError: images of another shape, or a decoder of another number of colours.
+        """
+        latent, posterior = self.bottleneck(self.encoder(self._seen(images)), noise)
+        logits = self.logits(latent)
+        return Output(likeliest(logits), latent, posterior, {"logits": logits})
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The mean code of (B, 1, H, W) of number / 255, (B, D)."""
+        latent: Tensor = self.bottleneck(self.encoder(self._seen(images)), None)[0]
+        return latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The likeliest colours (B, 1, H, W), number / 255, without gradient."""
+        return likeliest(self.logits(latent))
+
+    def logits(self, latent: Tensor) -> Tensor:
+        """Log-probabilities (B, K, H, W) of the colours, up to a constant in each pixel."""
+        logits: Tensor = self.decoder(latent)
+        if logits.ndim != 4 or logits.shape[1] != self.palette.count:
+            raise ShapeError(
+                f"PaletteAutoencoder: the decoder outputs {shape_words(logits.shape[1:])}, which "
+                f"must be {self.palette.count}xHxW, one number for each colour",
+                hint=f"end it with {self.palette.count} channels and no activation",
+            )
+        return logits
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Numbers as colours: (B, 1, H, W) -> (B, 3 or 4, H, W) in 0..1."""
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise ShapeError(
+                f"a model of colours needs 1xHxW numbers of colours, not "
+                f"{shape_words(images.shape[1:])} images",
+                hint="convert pictures with indexed_dataset(dataset, PALETTE)",
+            )
+        channels = 4 if self.palette.transparent else 3
+        table = self.colours[:, :channels].to(images.dtype) / 255
+        numbers = numbers_of(images).clamp(max=self.palette.count - 1)
+        return table[numbers].permute(0, 3, 1, 2)
+
+
+def _table(palette: Palette) -> Tensor:
+    """The colours, or zeros if they are not known yet: a reopened run has them in its state."""
+    if torch.empty(0).is_meta:
+        return torch.zeros(palette.count, 4, dtype=torch.uint8)
+    try:
+        return palette.colours().clone()
+    except DataError:  # training reads the same data and says what is missing
+        return torch.zeros(palette.count, 4, dtype=torch.uint8)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """(B, K, H, W) -> number of the largest / 255, (B, 1, H, W) float32, without gradient."""
+    return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
+
+
+def small_palette_ae(
+    shape: Sequence[int],
+    palette: Palette,
+    code_size: int = 16,
+    channels: Sequence[int] = (32, 48, 48),
+    encoder_blocks: Sequence[int] = (0, 1, 1),
+    decoder_blocks: Sequence[int] = (2, 2, 2),
+    hidden: Sequence[int] = (160,),
+    beta: float | None = None,
+    norm: str | None = "rms",
+    act_fn: Activation = "relu",
+) -> PaletteAutoencoder:
+    """`small_image_ae` for pictures in colours of a palette: the same network, K logits a pixel.
+
+    Args:
+        shape: (1, H, W) or (H, W).
+        palette: of `palette_of` or `palette`.
+        code_size: D, length of the latent.
+        channels, encoder_blocks, decoder_blocks, hidden, norm, act_fn: as in `small_image_ae`.
+        beta: a Gaussian latent with the term `kl`, in nats per image, of weight beta / (H * W):
+            with `palette_ce`, a mean over pixels, 1 is the evidence bound per pixel. None: no
+            noise.
+    """
+    need_palette(palette, "small_palette_ae")
+    sizes = tuple(int(size) for size in shape)
+    sides = sizes[1:] if len(sizes) == 3 and sizes[0] == 1 else sizes
+    if len(sides) != 2 or min(sides) < 1:
+        raise ShapeError(
+            f"small_palette_ae: shape is (1, height, width), not {tuple(shape)}",
+            hint="numbers of colours have one channel, whatever the palette",
+        )
+    if beta is not None and not (math.isfinite(beta) and beta >= 0):
+        raise ConfigError(f"small_palette_ae: beta is a number from 0 up, got {beta}")
+    options = {"norm": norm, "act_fn": act_fn}
+    seen = (4 if palette.transparent else 3, *sides)
+    encoder = EncoderResidual(seen, code_size, channels, encoder_blocks, hidden, **options)  # type: ignore[arg-type]
+    decoder = DecoderResidual(
+        (palette.count, *sides), code_size, channels[::-1], decoder_blocks, hidden[::-1],
+        activation_last_layer=None, **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+    terms = [TermSpec("palette_ce", "palette_ce")]
+    bottleneck: nn.Module = Identity()
+    if beta is not None:
+        bottleneck = Gaussian(code_size, code_size)
+        terms.append(TermSpec("kl", "gaussian_kl", beta / math.prod(sides)))
+    return PaletteAutoencoder(encoder, bottleneck, decoder, palette, terms)
