@@ -9,7 +9,7 @@ from aelab.assembly.number_checks import oddities, out_of_reach, placed, unfroze
 from aelab.assembly.parts import Parts, Scheduled, Sets, located
 from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Problems
-from aelab.findings import Finding
+from aelab.findings import Finding, at_level
 from aelab.ops.labels import label_findings
 from aelab.ops.look import (
     findings_in_images,
@@ -21,6 +21,7 @@ from aelab.ops.look import (
     same_set,
     shapes_differ,
 )
+from aelab.ops.near_duplicates import near_duplicate_findings
 
 if TYPE_CHECKING:
     from aelab.train import FitSettings
@@ -173,6 +174,8 @@ def _between(
             names = name_of(ours, "train_set"), name_of(theirs, "validation_set")
             if first is not None and second is not None:
                 mine = pair_findings(first, second, names)
+                if not at_level("problem", mine):
+                    mine += near_duplicate_findings(first, second, names)
             else:
                 mine = _told_by_descriptions(ours, theirs, names)
             found += placed(mine, theirs.where)
