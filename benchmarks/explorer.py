@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from aelab.lab import Lab
-from aelab.study.explorer import explorer_of, latent_at
+from aelab.study.explorer import explorer_of
+from aelab.study.latent_map import latent_at
 
 
 def main(reference: str, runs: str = "runs") -> None:

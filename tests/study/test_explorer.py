@@ -20,7 +20,8 @@ from aelab.errors import UserError
 from aelab.inspect import as_model
 from aelab.lab import Lab
 from aelab.study.decoder_program import NotPlainError, program_of
-from aelab.study.explorer import explorer_of, latent_at
+from aelab.study.explorer import explorer_of
+from aelab.study.latent_map import latent_at
 
 ASSETS = Path(__file__).parents[2] / "src" / "aelab" / "report" / "assets"
 NODE = shutil.which("node")

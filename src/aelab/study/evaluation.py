@@ -88,6 +88,7 @@ def subject_of(
     train_limit: int = 20_000,
     chunk_images: int = 250,
     every_class: bool = False,
+    or_train: bool = False,
 ) -> Subject:
     """A reopened run as the subject of metrics and figures.
 
@@ -98,22 +99,25 @@ def subject_of(
             loaded.
         chunk_images: images in one pass.
         every_class: see `Subject`, for figures.
+        or_train: training images stand for held-out ones where there is no validation set. For
+            looking at them, not for measures.
 
     Raises:
-        DataError: the run has no validation set.
+        DataError: the run has no such set.
     """
     parts = opened.parts
-    if not parts.validation:
+    heldout = parts.validation or (parts.train if or_train else ())
+    if not heldout:
         raise DataError(
             f"run {opened.run.folder} has no validation set",
             hint="measures and figures use held-out images: add a validation_set to the file",
         )
     if label_classes(parts.model) is not None:  # their numbers are common to all sets
         sets, held_out = load_images(parts)
-        train, validation = (sets[-1][1] if train_limit else None), held_out[-1][1]
+        train, validation = (sets[-1][1] if train_limit else None), (held_out or sets)[-1][1]
     else:
         train = parts.train[-1].dataset.load() if parts.train and train_limit else None
-        validation = parts.validation[-1].dataset.load()
+        validation = heldout[-1].dataset.load()
     return Subject(
         parts.model,
         validation,

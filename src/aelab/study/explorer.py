@@ -10,7 +10,7 @@ import base64
 import io
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -19,10 +19,12 @@ from torch import Tensor
 
 from aelab.assembly.parts import functions_of
 from aelab.errors import UserError
+from aelab.medium import Medium
 from aelab.metrics import flat
 from aelab.report.pictures import images_in_rows, png_of
 from aelab.study.decoder_program import NotPlainError, Program, program_of
 from aelab.study.evaluation import subject_of
+from aelab.study.latent_map import LatentMap, map_of
 from aelab.tensor_pictures import as_image
 
 if TYPE_CHECKING:
@@ -35,10 +37,8 @@ IMAGES = 240
 MOST_NUMBERS, MOST_MULTIPLY_ADDS = 1_000_000, 40_000_000
 #: Images of the grid on a side, and the quality of its WebP picture.
 GRID, QUALITY = 24, 88
-#: Number of directions with a slider, including the two of the map.
-DIRECTIONS = 10
-#: Greatest side of images that are shown.
-LARGEST = 128
+#: Greatest side of images that are shown, and of their thumbnails where they are drawn texts.
+LARGEST, LARGEST_TEXT = 128, 64
 
 
 def explorer_of(
@@ -55,26 +55,27 @@ def explorer_of(
         `codes` (N, D) as float16 in base64, `mean` and `axes` (K, D) of their principal
         directions with the standard deviations `std`, `map` positions (N, 2) in these
         directions, `spacing` between neighbours on the map, thumbnails as one picture, names and
-        classes, and either `program` or `grid`.
+        classes, and either `program` or `grid`, which has a picture or, of a model that writes
+        texts, `texts`.
 
     Raises:
-        UserError: the run does not output pictures, they are too large, or there is only one code.
-        DataError: the run has no validation set.
+        UserError: the run outputs neither pictures nor texts, they are too large, or there is only
+            one code.
+        DataError: the run has no images.
         NotPlainError: with `decoder=True`, the decoder has unsupported steps.
     """
     with functions_of(opened.spec):
-        subject = subject_of(opened, limit=images, train_limit=0, every_class=True)
+        subject = subject_of(opened, limit=images, train_limit=0, every_class=True, or_train=True)
         latents, medium = subject.latents, subject.medium
-    if not medium.is_brightness:
+    writes = bool(medium.texts(subject.images[:1]))
+    if not (medium.is_brightness or writes):
         raise UserError(f"run {opened.run.folder} outputs {medium.images_are}, not pictures")
     height, width = subject.images.shape[-2:]
     if max(height, width) > LARGEST:
         raise UserError(f"its images of {width}x{height} are larger than {LARGEST}x{LARGEST}")
     codes = flat(latents)
-    axes, std = _directions(codes)
-    mean = codes.mean(0)
-    places = (codes - mean) @ axes[:2].T
-    spacing = _spacing(places)
+    made = map_of(codes)
+    atlas = atlas_of(subject.images, medium, LARGEST_TEXT if writes else LARGEST)
     labels = subject.labels
     found: dict[str, Any] = {
         "run": opened.run.folder,
@@ -84,67 +85,29 @@ def explorer_of(
         "range": [_bounds(bound) for bound in opened.value_range],
         "count": len(codes),
         "codes": _halves(codes),
-        "mean": _rounded(mean),
-        "axes": [_rounded(axis) for axis in axes],
-        "std": _rounded(std),
-        "map": [_rounded(place) for place in places],
-        "spacing": round(spacing, 6),
+        "mean": _rounded(made.mean),
+        "axes": [_rounded(axis) for axis in made.axes],
+        "std": _rounded(made.std),
+        "map": [_rounded(place) for place in made.places],
+        "spacing": round(made.spacing, 6),
         "labels": None if labels is None else labels.tolist(),
         "classes": [] if labels is None else list(subject.classes),
         "names": list(subject.file_names),
-        "columns": math.ceil(math.sqrt(len(codes))),
-        "thumbnails": _thumbnails(subject.images),
+        "columns": atlas.columns,
+        "tile": list(atlas.tile),
+        "thumbnails": _address(png_of(atlas.picture), "image/png"),
         "program": None,
         "grid": None,
     }
-    if decoder is not False:
+    if decoder is not False and not writes:
         try:
             found["program"] = _program(opened, latents[:1], force=bool(decoder)).data()
         except NotPlainError:
             if decoder:
                 raise
     if found["program"] is None:
-        found["grid"] = _grid(subject.decode, codes, axes[:2], places, spacing)
+        found["grid"] = _grid(subject.decode, made, medium)
     return found
-
-
-def latent_at(place: Tensor, codes: Tensor, axes: Tensor, places: Tensor, spacing: float) -> Tensor:
-    """(M, D) latents for places (M, 2) on the map, as the page computes them.
-
-    Near an image it is nearly the image's code; between images it changes smoothly.
-
-    Args:
-        place: (M, 2) positions.
-        codes: (N, D) codes of the images.
-        axes: (2, D), orthonormal.
-        places: (N, 2), positions of the codes.
-        spacing: distance over which weights fall.
-    """
-    far = torch.cdist(place, places).square() / spacing**2
-    weights = 1 / (far + 1e-3).square()
-    weights = weights / weights.sum(1, keepdim=True)
-    return weights @ codes + (place - weights @ places) @ axes
-
-
-def _directions(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """(K, D) principal directions of the codes, largest first, and (K,) standard deviations."""
-    if len(codes) < 2 or float(codes.std(0).max()) < 1e-9:
-        raise UserError("all held-out images have the same code: there is no map to show")
-    centred = (codes - codes.mean(0)).double()
-    _, values, vectors = torch.linalg.svd(centred, full_matrices=codes.shape[1] < 2)
-    count = min(DIRECTIONS, codes.shape[1], len(values))
-    axes, std = vectors[:count].float(), (values[:count] / math.sqrt(len(codes))).float()
-    if count == 1:  # a map needs two directions; the second is 0
-        axes, std = torch.cat([axes, torch.zeros_like(axes)]), torch.cat([std, torch.zeros(1)])
-    # A fixed sign, so that equal runs give equal maps.
-    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    return axes * torch.where(signs == 0, 1.0, signs), std
-
-
-def _spacing(places: Tensor) -> float:
-    """The median distance on the map from an image to its nearest neighbour."""
-    apart = torch.cdist(places, places).fill_diagonal_(math.inf).min(1).values
-    return max(float(apart.median()), 1e-6)
 
 
 def _program(opened: OpenedRun, latent: Tensor, *, force: bool) -> Program:
@@ -168,40 +131,53 @@ def _program(opened: OpenedRun, latent: Tensor, *, force: bool) -> Program:
     return made
 
 
-def _grid(
-    decode: Callable[[Tensor], Tensor], codes: Tensor, axes: Tensor, places: Tensor, spacing: float
-) -> dict[str, Any]:
-    """Decodes images at the points of a grid over the map; returns one picture."""
-    low, high = places.min(0).values, places.max(0).values
+def _grid(decode: Callable[[Tensor], Tensor], made: LatentMap, medium: Medium) -> dict[str, Any]:
+    """Decodes images at the points of a grid over the map: one picture, or texts."""
+    low, high = made.places.min(0).values, made.places.max(0).values
     margin = 0.04 * (high - low).clamp(min=1e-6)
     low, high = low - margin, high + margin
     x, y = (torch.linspace(float(low[i]), float(high[i]), GRID) for i in (0, 1))
     place = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
-    images = decode(latent_at(place, codes, axes, places, spacing))
-    sheet = images_in_rows(_pictures(images), GRID)
+    images = decode(made.latent_at(place))
+    found: dict[str, Any] = {"side": GRID, "low": _rounded(low), "high": _rounded(high)}
+    texts = medium.texts(images)
+    if texts:
+        return {**found, "texts": texts}
+    sheet = images_in_rows(_pictures(images, medium), GRID)
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=QUALITY, method=4)
-    return {
-        "side": GRID,
-        "low": _rounded(low),
-        "high": _rounded(high),
-        "picture": _address(buffer.getvalue(), "image/webp"),
-    }
+    return {**found, "picture": _address(buffer.getvalue(), "image/webp")}
 
 
-def _thumbnails(images: Tensor) -> str:
-    pictures = _pictures(images)
+class Atlas(NamedTuple):
+    """Thumbnails in one picture.
+
+    Attributes:
+        picture: all of them, row by row.
+        columns: number of them in a row.
+        tile: width and height of one.
+    """
+
+    picture: Image.Image
+    columns: int
+    tile: tuple[int, int]
+
+
+def atlas_of(images: Tensor, medium: Medium, largest: int) -> Atlas:
+    """Images (N, C, H, W) in 0..1 as thumbnails of at most `largest` pixels on a side."""
+    pictures = _pictures(images, medium)
+    scale = min(1.0, largest / max(pictures[0].size))
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in pictures[0].size)
+        pictures = [picture.resize((width, height), Image.Resampling.BOX) for picture in pictures]
     columns = math.ceil(math.sqrt(len(pictures)))
-    return _address(png_of(images_in_rows(pictures, columns)), "image/png")
+    return Atlas(images_in_rows(pictures, columns), columns, pictures[0].size)
 
 
-def _pictures(images: Tensor) -> list[Image.Image]:
-    """Pictures for a browser: one, three or four channels; otherwise the first or first three."""
-    channels = images.shape[1]
-    if channels not in (1, 3, 4):
-        images = images[:, : 3 if channels > 3 else 1]
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
-    return [as_image(rearrange(image, "c h w -> h w c")) for image in pixels]
+def _pictures(images: Tensor, medium: Medium) -> list[Image.Image]:
+    """Pictures for a browser, which shows transparency itself."""
+    drawn = medium.picture(images.clamp(0, 1), checker=False)
+    return [as_image(rearrange(image, "c h w -> h w c")) for image in drawn]
 
 
 def _address(content: bytes, kind: str) -> str:

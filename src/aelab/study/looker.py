@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from torch import Tensor
 from aelab.errors import UserError
 from aelab.metrics import flat
 from aelab.ops.value_range import from_unit, to_unit
+from aelab.study.evaluation import subject_of
+from aelab.study.explored import Explored
 from aelab.study.inputs import unit_images
 from aelab.tensor_pictures import png
 
 if TYPE_CHECKING:
     from aelab.study.opened import OpenedRun
 
-#: Held-out images among which the nearest is searched.
+#: Held-out images among which the nearest is searched; training images where there are none.
 AMONG = 2000
 
 
@@ -33,8 +36,13 @@ class Looker:
 
     def __init__(self, opened: OpenedRun) -> None:
         self.opened = opened
-        self._subject = opened.subject(limit=AMONG)
+        self._subject = subject_of(opened, limit=AMONG, train_limit=0, or_train=True)
         self._codes = flat(self._subject.latents)
+
+    @cached_property
+    def explored(self) -> Explored:
+        """Its latent space, made at the first question about it."""
+        return Explored(self.opened)
 
     def look(self, picture: Path) -> dict[str, Any]:
         """A picture encoded and decoded, and the held-out image with the nearest code.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aelab.errors import DataError, UserError
+from aelab.errors import UserError
 from aelab.metrics import Subject
 from aelab.metrics.distances import draw_images, draw_of_class
 from aelab.ops.labels import label_classes
@@ -18,9 +18,6 @@ from aelab.types import Images
 
 if TYPE_CHECKING:
     from aelab.study.opened import OpenedRun
-
-#: Training images to which a sampler is fitted, where there are no held-out ones.
-FITTED = 20_000
 
 
 def sampled_images(
@@ -54,19 +51,22 @@ def sampled_images(
     is_prior = sampler in ("auto", "prior") and label_classes(opened.model) is None
     if is_prior or by_run:
         shape = tuple(int(size) for size in opened.run.record["shape"])
-        blank = _subject(
-            opened,
+        blank = Subject(
+            opened.model,
             Images(
                 torch.zeros(1, *shape, dtype=torch.uint8),
                 medium=opened.medium,
                 value_range=opened.value_range,
             ),
+            seed=opened.spec.seed,
+            device=opened.parts.device,
+            second_stage=opened.codes_of_other,
         )
         if by_run:
             return draw_images(blank, sampler, count, seed)
         if sampler == "prior" or isinstance(blank.posterior, HasPrior):
             return draw_images(blank, "prior", count, seed)
-    return draw_images(_with_images(opened), sampler, count, seed)
+    return draw_images(subject_of(opened, or_train=True), sampler, count, seed)
 
 
 def latents_of_second_stage(opened: OpenedRun, reference: str, count: int, seed: int) -> Tensor:
@@ -94,21 +94,3 @@ def latents_of_second_stage(opened: OpenedRun, reference: str, count: int, seed:
         )
     return second.medium.to_latents(sampled_images(second, "auto", count, seed))
 
-
-def _with_images(opened: OpenedRun) -> Subject:
-    if opened.parts.validation:
-        return subject_of(opened)
-    if not opened.parts.train:
-        raise DataError(f"run {opened.run.folder} has no images to which a sampler can be fitted")
-    return _subject(opened, opened.parts.train[-1].dataset.load())
-
-
-def _subject(opened: OpenedRun, images: Images) -> Subject:
-    return Subject(
-        opened.model,
-        images,
-        seed=opened.spec.seed,
-        limit=FITTED,
-        device=opened.parts.device,
-        second_stage=opened.codes_of_other,
-    )

@@ -45,17 +45,28 @@ class Models:
 
 def look(models: Models, folder: str, content: bytes) -> dict[str, Any]:
     """A picture through a model; the pictures of the answer as addresses of their content."""
-    with tempfile.TemporaryDirectory(prefix="aelab-ui-") as place:
-        path = Path(place) / "dropped.png"  # the content decides what it is, not the name
-        path.write_bytes(content)
-        try:
-            found: dict[str, Any] = models.use(folder, lambda looker: looker.look(path))
-        except NoPicture:
-            raise UserError("this file is no picture that can be read") from None
+    found: dict[str, Any] = with_picture(
+        content, lambda path: models.use(folder, lambda looker: looker.look(path))
+    )
     return {
         **found,
         **{name: inline(found[name]) for name in ("given", "reconstruction", "nearest")},
     }
+
+
+def with_picture(content: bytes, ask: Callable[[Path], _Answer]) -> _Answer:
+    """What `ask` gives for the path of a picture that was sent, which exists for it alone.
+
+    Raises:
+        UserError: it is no picture in one of the formats of image folders.
+    """
+    with tempfile.TemporaryDirectory(prefix="aelab-ui-") as place:
+        path = Path(place) / "dropped.png"  # the content decides what it is, not the name
+        path.write_bytes(content)
+        try:
+            return ask(path)
+        except NoPicture:
+            raise UserError("this file is no picture that can be read") from None
 
 
 def inline(png: bytes) -> str:

@@ -28,7 +28,7 @@ from aelab.lab import Lab
 from aelab.report.incidents import incident_page, read_incidents
 from aelab.report.page import moment, render_page
 from aelab.runs.notes import write_notes
-from aelab.ui import reproductions
+from aelab.ui import explorer, reproductions
 from aelab.ui.about import about, compared, notes_json
 from aelab.ui.guard import (
     LARGEST_UPLOAD,
@@ -78,6 +78,7 @@ def make_app(
             *_picture_routes(watched),
             *_run_routes(watched),
             *_model_routes(watched, models),
+            *explorer.routes(watched, models),
             *_training_routes(trained),
         ],
         middleware=middleware(token),
@@ -225,11 +226,6 @@ def _run_routes(watched: Watched) -> list[Route]:
 def _model_routes(watched: Watched, models: Models) -> list[Route]:
     """What needs the model of a run; the first question opens it, which takes seconds."""
 
-    def latents(request: Request) -> Response:
-        run = watched.run(request.query_params.get("run", ""))
-        made = models.use(run.folder, lambda looker: looker.opened.explorer())
-        return html(render_page([run], now=moment(), explorers=[made]))
-
     def worst(request: Request) -> Response:
         folder = watched.run(request.query_params.get("run", "")).folder
         count = min(_number(request.query_params, "count") or 16, MOST_WORST)
@@ -256,7 +252,6 @@ def _model_routes(watched: Watched, models: Models) -> list[Route]:
         return Response(made, media_type="image/png")
 
     return [
-        Route("/latents", latents),
         Route("/api/worst", worst),
         Route("/api/encode", encode, methods=["POST"]),
         Route("/api/decode", decode, methods=["POST"]),
