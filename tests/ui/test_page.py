@@ -42,7 +42,6 @@ def test_runs_curves_and_trends_are_told(app: Any) -> None:
     seconds = ask(app, "/api/curves", "run=page/code-2&term=loss&clock=seconds").json
     assert 0 < seconds["curves"]["page/code-2"]["train"][0][-1] < 100
     assert b"page/code-2" in ask(app, "/report", "run=page/code-2").body
-    assert b"explorer-data" in ask(app, "/latents", "run=page/code-4").body
 
 
 def test_many_curves_share_their_points() -> None:

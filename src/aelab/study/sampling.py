@@ -93,4 +93,3 @@ def latents_of_second_stage(opened: OpenedRun, reference: str, count: int, seed:
             hint=f"sample {on} with it" if on else f"make one: train_set: latents_of('{mine}')",
         )
     return second.medium.to_latents(sampled_images(second, "auto", count, seed))
-

@@ -84,4 +84,3 @@ _QUESTIONS: dict[str, Callable[[Explored, dict[str, Any]], dict[str, Any]]] = {
         given.get("count", 8), str(given.get("sampler", "auto")), given.get("seed", 0)
     ),
 }
-

@@ -6,7 +6,7 @@ import {change, state} from "./state.js";
 
 const panel = find("#about"), first = newest();
 /** Links to the other pages of a run: text, path, and whether they need its model. */
-export const LINKS = [["report", "/report", false], ["latent space", "/latents", true]];
+export const LINKS = [["report", "/report", false], ["latent space", "/explore", true]];
 
 export async function drawAbout() {
   if (!state.run || !runs.has(state.run)) { if (panel.open) panel.close(); return; }

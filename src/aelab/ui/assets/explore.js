@@ -35,15 +35,17 @@ function point() {
   const {base, directions, dimensions, classes} = state;
   return JSON.parse(JSON.stringify({...base, directions, dimensions, ...(classes ? {classes} : {})}));
 }
-let asking = false, again = false;
-async function decode() {
+const COARSE = 96, FINE = 400;  // pixels of a magnified image: while it moves, and at rest
+let asking = false, again = false, resting = 0;
+async function decode(width = COARSE) {
   if (asking) { again = true; return; }  // one question at a time; of those that wait only the last
   asking = true;
+  clearTimeout(resting);
   try {
-    const width = 2 * Math.round(Math.max(shown.clientWidth, 128));
-    const window_ = it.renders && state.region ? {width: Math.min(512, width), region: state.region} : null;
-    const began = performance.now(), told = await ask("decode", {point: point(), window: window_});
+    const magnified = it.renders && state.region ? {width, region: state.region} : null;
+    const began = performance.now(), told = await ask("decode", {point: point(), window: magnified});
     show(told, performance.now() - began);
+    if (magnified && width < FINE) resting = setTimeout(() => decode(FINE), 250);
   } catch (error) { complain(error); } finally {
     asking = false;
     if (again) { again = false; decode(); }
@@ -231,7 +233,7 @@ function tellChosen() {
   find("#chosen").hidden = !state.chosen.size;
   const counts = {};
   for (const n of state.chosen) if (it.labels) counts[it.classes[it.labels[n]]] = (counts[it.classes[it.labels[n]]] || 0) + 1;
-  const classes = Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name} ${count}`).join(", ");
+  const classes = Object.entries(counts).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([name, count]) => `${name} ${count}`).join(", ");
   find("#chosen-count").textContent = `${state.chosen.size} images${classes ? `: ${classes}` : ""}`;
   find("#chosen-names").replaceChildren(...[...state.chosen].slice(0, 500).map(n => {
     const button = make("button", {type: "button", text: it.names[n]});

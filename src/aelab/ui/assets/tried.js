@@ -4,7 +4,7 @@ import {digits, find, make, options} from "./dom.js";
 import {label, listed} from "./runs.js";
 
 const model = find("#model"), drop = find("#drop"), file = find("#file"), seen = find("#seen");
-const link = () => { find("#latents").href = address("/latents", [["run", model.value]]); };
+const link = () => { find("#latents").href = address("/explore", [["run", model.value]]); };
 
 export function drawTried() {
   options(model, listed().filter(run => run.best !== null || run.loss !== null).map(run => [run.folder, label(run)]), model.value);
