@@ -71,9 +71,7 @@ def main(size: int = 32, rounds: int = 60) -> None:
         print(f"opening the run and its map: {time.perf_counter() - began:.1f} s")
         picture = io.BytesIO()
         Image.new("RGB", (64, 48), "orange").save(picture, "PNG")
-        place_of = [
-            {"place": [0.02 * k, -0.01 * k], "directions": {"2": 0.5}} for k in range(rounds)
-        ]
+        places = [{"place": [0.02 * k, -0.01 * k], "directions": {"2": 0.5}} for k in range(rounds)]
         questions = {
             "a place": ("decode", [json.dumps({"point": each}).encode() for each in places]),
             "an image": ("decode", [b'{"point": {"image": %d}}' % k for k in range(rounds)]),

@@ -132,7 +132,7 @@ class ConditionalAutoencoder(Autoencoder):
     def _one_hot(self, given: Tensor, labels: Tensor | None) -> Tensor:
         """(B, K): 1 for the class of each image; zeros where it is unknown."""
         if labels is None:
-            return given.new_zeros(len(given), self.label_classes)
+            return given.new_zeros(given.shape[0], self.label_classes)
         known = F.one_hot(labels.clamp(min=0), self.label_classes).to(given.dtype)
         return known * (labels >= 0)[:, None]
 

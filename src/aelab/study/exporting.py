@@ -16,7 +16,6 @@ from aelab.outputs import refuse_to_replace, write_output
 from aelab.runs.atomic import to_json
 from aelab.runs.checkpoints import about_state
 from aelab.study.graphs import (
-    given_to,
     graphs_of,
     onnx_difference,
     onnx_file,
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 FORMATS = ("onnx", "torch-export", "safetensors")
 #: Files of a run that its model does not need, but its tables do; copied as they are.
 _BESIDE = ("status.json", "metrics.jsonl", "evaluation.json")
-#: Images of the comparison with ONNX Runtime.
-_COMPARED = 4
 
 
 def export_run(
@@ -87,16 +84,13 @@ def export_run(
     refuse_to_replace(out / "README.md")
     contents: dict[str, bytes] = {}
     exported = Exported(opened, license)
-    shape = tuple(int(size) for size in opened.run.record["shape"])
     for graph in graphs_of(opened) if {"onnx", "torch-export"} & set(formats) else ():
         if "torch-export" in formats:
             contents[f"{graph.name}.pt2"] = program_file(graph)
             exported.torch_apart[graph.name] = graph.apart
         if "onnx" in formats:
             content = contents[f"{graph.name}.onnx"] = onnx_file(graph)
-            # The model may be on another device; the graph compares the two on the CPU.
-            given = given_to(graph.name, opened.model, shape, opened.value_range, _COMPARED)
-            exported.onnx_apart[graph.name] = onnx_difference(content, graph, given.cpu())
+            exported.onnx_apart[graph.name] = onnx_difference(content, graph)
     if "safetensors" in formats:
         contents |= _run_files(opened)
     for name, content in contents.items():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from aelab.assembly.parts import functions_of
 from aelab.errors import MissingExtra, UserError
+from aelab.ops.labels import label_classes
 from aelab.ops.value_range import from_unit, to_unit
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Graph(NamedTuple):
         inputs, outputs: names of the tensors in ONNX.
         apart: largest difference to the model's own numbers, over batches of random latents and
             their images.
+        given: the last of these batches, see `given_to`.
     """
 
     name: str
@@ -52,26 +54,31 @@ class Graph(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     apart: float
+    given: tuple[Tensor, ...]
 
 
 class _Encoder(nn.Module):
+    """`labels`: () or the class numbers (B,), for models that ask for them."""
+
     def __init__(self, model: nn.Module, value_range: ValueRange) -> None:
         super().__init__()
         self.model, self.value_range = model, value_range
 
-    def forward(self, images: Tensor) -> Tensor:
-        latents: Tensor = self.model.encode(from_unit(images, self.value_range))  # type: ignore[operator]
+    def forward(self, images: Tensor, *labels: Tensor) -> Tensor:
+        given = from_unit(images, self.value_range)
+        latents: Tensor = self.model.encode(given, *labels)  # type: ignore[operator]
         return latents
 
 
 class _Decoder(_Encoder):
-    def forward(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor) -> Tensor:  # type: ignore[override]
         return to_unit(self.model.decode(latents), self.value_range)  # type: ignore[operator]
 
 
 class _Whole(_Encoder):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        output = self.model(from_unit(images, self.value_range))
+    def forward(self, images: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        given = from_unit(images, self.value_range)
+        output = self.model(given, None, *labels) if labels else self.model(given)
         return to_unit(output.reconstruction, self.value_range), output.latent
 
 
@@ -115,30 +122,33 @@ def traced(
     """
     for name, (kind, inputs, outputs) in _PARTS.items():
         part = kind(model, value_range).eval()
-        program = _traced(part, given_to(name, model, shape, value_range, TRACED), name, owner)
+        given = given_to(name, model, shape, value_range, TRACED)
+        program = _traced(part, given, name, owner)
         apart = 0.0
         for count in COMPARED:
             given = given_to(name, model, shape, value_range, count)
-            apart = max(apart, difference(part(given), program.module()(given), f"{owner}: {name}"))
-        yield Graph(name, program, inputs, outputs, apart)
+            found = program.module()(*given)
+            apart = max(apart, difference(part(*given), found, f"{owner}: {name}"))
+        yield Graph(name, program, (*inputs, "labels")[: len(given)], outputs, apart, given)
 
 
 @torch.no_grad()
 def given_to(
     name: str, model: nn.Module, shape: tuple[int, ...], value_range: ValueRange, count: int
-) -> Tensor:
+) -> tuple[Tensor, ...]:
     """Inputs of a graph: random latents, or the images in 0..1 that the model makes of them.
 
-    So the images are valid in every medium.
+    So the images are valid in every medium. A model that asks for classes also gets their numbers.
     """
     blank = from_unit(torch.zeros(1, *shape), value_range)
     latent: Tensor = model.encode(blank)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(count)
     latents = torch.randn((count, *latent.shape[1:]), generator=generator).to(latent.dtype)
     if name == "decoder":
-        return latents
-    images: Tensor = model.decode(latents)  # type: ignore[operator]
-    return to_unit(images, value_range).clamp(0, 1)
+        return (latents,)
+    images: Tensor = to_unit(model.decode(latents), value_range).clamp(0, 1)  # type: ignore[operator]
+    classes = label_classes(model)
+    return (images,) if classes is None else (images, torch.arange(count) % classes)
 
 
 def difference(wanted: Any, found: Any, owner: str) -> float:
@@ -203,13 +213,12 @@ def onnx_file(graph: Graph) -> bytes:
     return bytes(made.model_proto.SerializeToString())
 
 
-def onnx_difference(content: bytes, graph: Graph, given: Tensor) -> float:
+def onnx_difference(content: bytes, graph: Graph) -> float:
     """The largest difference between ONNX Runtime and the graph of torch.
 
     Args:
         content: of the `.onnx` file.
         graph: of which it was made.
-        given: a batch.
 
     Raises:
         UserError: as for `difference`.
@@ -217,16 +226,19 @@ def onnx_difference(content: bytes, graph: Graph, given: Tensor) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run(None, {graph.inputs[0]: given.numpy()})
-    wanted = graph.program.module()(given)
+    named = {name: tensor.numpy() for name, tensor in zip(graph.inputs, graph.given, strict=True)}
+    found = session.run(None, named)
+    wanted = graph.program.module()(*graph.given)
     return difference(wanted, [torch.from_numpy(array) for array in found], graph.name)
 
 
-def _traced(part: nn.Module, given: Tensor, name: str, owner: str) -> ExportedProgram:
+def _traced(part: nn.Module, given: tuple[Tensor, ...], name: str, owner: str) -> ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
+    first, *more = ({0: batch} for _ in given)
+    shapes = (first, tuple(more)) if more else (first,)  # further ones go to `*labels`
     with _quiet():
         try:
-            program = torch.export.export(part, (given,), dynamic_shapes=({0: batch},))
+            program = torch.export.export(part, given, dynamic_shapes=shapes)
         except Exception as error:  # torch raises what it likes; own modules, too
             raise UserError(
                 f"run {owner}: its {name} cannot be traced: {_first_line(error)}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from aelab.medium import medium_of
+from aelab.ops.labels import label_classes
 from aelab.ops.value_range import UNIT, range_words
 from aelab.runs.evaluation import evaluated_over, evaluated_values
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _ONNX = """import onnxruntime, numpy
 model = onnxruntime.InferenceSession("model.onnx")
-reconstructions, latents = model.run(None, {{"images": numpy.zeros({shape}, "float32")}})"""
+reconstructions, latents = model.run(None, {given})"""
 _TORCH = """import torch
 model = torch.export.load("model.pt2").module()
-reconstructions, latents = model(torch.zeros{shape})"""
+reconstructions, latents = model({given})"""
 _AELAB = """import aelab, torch
 model = aelab.open_model("."{trust})  # the folder of this file
 reconstructions = model(torch.zeros({shape}, dtype=torch.uint8)).reconstruction"""
@@ -56,12 +56,12 @@ def model_card(exported: Exported) -> str:
         "---",
         f"license: {exported.license}",
         "library_name: aelab",
-        f"tags: [autoencoder, {medium_of(opened.model).name}]",
+        f"tags: [autoencoder, {opened.medium.name}]",
         "---",
         "",
         f"# {_plain(record['name'])}",
         "",
-        f"An autoencoder of {_size(record['shape'])} {medium_of(opened.model).images_are}, trained "
+        f"An autoencoder of {_size(record['shape'])} {opened.medium.images_are}, trained "
         f"with aelab on {opened.images:,} images.",
         "",
         *_rows("", [
@@ -98,17 +98,33 @@ def model_card(exported: Exported) -> str:
 def _use(exported: Exported) -> list[str]:
     shape = (1, *exported.opened.run.record["shape"])
     trust = ", trust=True" if exported.opened.run.record.get("trust") else ""
+    classes = label_classes(exported.opened.model)
+    arrays = f'"images": numpy.zeros({shape}, "float32")'
+    tensors = f"torch.zeros{shape}"
+    if classes:
+        arrays += ', "labels": numpy.zeros(1, "int64")'
+        tensors += ", torch.zeros(1, dtype=torch.int64)"
+    onnx, torch_export = _ONNX.format(given=f"{{{arrays}}}"), _TORCH.format(given=tensors)
     lines: list[str] = []
     if "model.onnx" in exported.files:
         words = "With ONNX Runtime. Largest difference to the model on random images: "
-        lines += [words + _apart(exported.onnx_apart), "", *_code(_ONNX.format(shape=shape))]
+        lines += [
+            words + _apart(exported.onnx_apart),
+            "",
+            *_code(_ONNX.format(shape=shape, **more)),
+        ]
     if "model.pt2" in exported.files:
         words = "With torch alone. Largest difference to the model: "
-        lines += [words + _apart(exported.torch_apart), "", *_code(_TORCH.format(shape=shape))]
+        lines += [
+            words + _apart(exported.torch_apart),
+            "",
+            *_code(_TORCH.format(shape=shape, **more)),
+        ]
     if lines:
         lines += [
             "`encoder` takes `images` and gives `latents`; `decoder` takes `latents` and gives "
-            "`images`; `model` does both. Any number of images may be given at once.",
+            "`images`; `model` does both. Any number of images may be given at once."
+            + (f" `labels` are the classes of the images, 0 to {classes - 1}." if classes else ""),
             "",
         ]
     if "run.json" in exported.files:
@@ -123,7 +139,7 @@ def _use(exported: Exported) -> list[str]:
 
 def _images(exported: Exported) -> list[str]:
     opened = exported.opened
-    medium, channels = medium_of(opened.model), int(opened.run.record["shape"][0])
+    medium, channels = opened.medium, int(opened.run.record["shape"][0])
     order = {1: "grey", 3: "red, green, blue", 4: "red, green, blue, alpha"}.get(channels, "")
     numbers = "brightness: bytes / 255" if medium.is_brightness else f"{medium.images_are} / 255"
     lines = [

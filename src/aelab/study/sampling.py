@@ -45,7 +45,7 @@ def sampled_images(
     """
     if of_class is not None:
         number = class_number(opened, of_class)
-        return draw_of_class(_with_images(opened), number, sampler, count, seed)
+        return draw_of_class(subject_of(opened, or_train=True), number, sampler, count, seed)
     by_run = sampler.startswith("run:")
     # A model that knows classes draws them as often as its images have them.
     is_prior = sampler in ("auto", "prior") and label_classes(opened.model) is None
