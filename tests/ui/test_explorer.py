@@ -329,7 +329,7 @@ def test_a_person_drags_lassoes_drops_and_calculates(
         browser.click("input[value=lasso]")
         trace(browser, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
         told = browser.run("document.querySelector('#chosen-count').textContent")
-        assert told == "30 images: bright 15, dark 15"
+        assert told == "30 images: bright (15), dark (15)"
         names = browser.run("document.querySelector('#chosen-names').textContent")
         assert "dark/1.png" in names and "bright/28.png" in names
         browser.click("#forget")

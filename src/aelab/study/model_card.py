@@ -111,14 +111,14 @@ def _use(exported: Exported) -> list[str]:
         lines += [
             words + _apart(exported.onnx_apart),
             "",
-            *_code(_ONNX.format(shape=shape, **more)),
+            *_code(onnx),
         ]
     if "model.pt2" in exported.files:
         words = "With torch alone. Largest difference to the model: "
         lines += [
             words + _apart(exported.torch_apart),
             "",
-            *_code(_TORCH.format(shape=shape, **more)),
+            *_code(torch_export),
         ]
     if lines:
         lines += [

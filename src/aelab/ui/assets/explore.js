@@ -233,7 +233,7 @@ function tellChosen() {
   find("#chosen").hidden = !state.chosen.size;
   const counts = {};
   for (const n of state.chosen) if (it.labels) counts[it.classes[it.labels[n]]] = (counts[it.classes[it.labels[n]]] || 0) + 1;
-  const classes = Object.entries(counts).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([name, count]) => `${name} ${count}`).join(", ");
+  const classes = Object.entries(counts).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([name, count]) => `${name} (${count})`).join(", ");
   find("#chosen-count").textContent = `${state.chosen.size} images${classes ? `: ${classes}` : ""}`;
   find("#chosen-names").replaceChildren(...[...state.chosen].slice(0, 500).map(n => {
     const button = make("button", {type: "button", text: it.names[n]});
