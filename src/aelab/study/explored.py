@@ -232,7 +232,7 @@ class Explored:
         with functions_of(self.opened.spec):
             made = sampled_images(self.opened, sampler, count, seed).clamp(0, 1)
             codes = flat(self._subject.encode(made))
-        texts = self.medium.texts(made) or [None] * count
+        texts: Sequence[str | None] = self.medium.texts(made) or [None] * count
         found: list[dict[str, Any]] = [
             {"picture": self._picture(made[n : n + 1]), "text": texts[n],
              "kept": self.keep(codes[n]), "nearest": None}
@@ -306,11 +306,11 @@ class Explored:
                 raise UserError("this picture is forgotten: drop it again")
             return kept
         if "from" in point and "to" in point:
-            ends = (self.latent_of(point[name], depth + 1) for name in ("from", "to"))
+            start, end = (self.latent_of(point[name], depth + 1) for name in ("from", "to"))
             t = min(max(_number(point.get("t", 0.5), "t"), 0.0), 1.0)
             # A path of 1001 steps has one at every thousandth of the way.
             path = spherical_path if point.get("spherical") else linear_path
-            return path(*ends, 1001)[round(1000 * t)]
+            return path(start, end, 1001)[round(1000 * t)]
         raise UserError("a point has `place`, `image`, `kept`, or `from` and `to`")
 
     def _steps(
