@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from aelab.ascii.data.packaged_ascii import SOURCES
@@ -22,10 +23,13 @@ SMALL: dict[str, dict[str, object]] = {
     "array_dataset": {"path": "own.npy"},
     "ascii_art_dataset": {"path": "own.txt", "res": 16},
     "atlas_dataset": {"path": "rpg-tiles/rltiles-32x32.png"},
+    "celeba_dataset": {"part": "all", "shape": (3, 16, 16), "path": "celeba"},
     "cifar10_dataset": {},
     "cifar100_dataset": {},
+    "crops_of": {"path": "rpg-tiles", "size": 16},
     "csv_dataset": {"path": "own.csv"},
     "digits_dataset": {},
+    "dsprites_dataset": {},
     "emnist_dataset": {},
     "figlet_ascii_dataset": {"samples": 20, "words": ["cat", "dog"], "fonts": ["big", "small"]},
     "fmnist_dataset": {},
@@ -37,10 +41,13 @@ SMALL: dict[str, dict[str, object]] = {
     "kmnist_dataset": {},
     "mnist_dataset": {},
     "noise_dataset": {"shape": (2, 8, 8), "size": 20},
+    "notmnist_dataset": {},
+    "omniglot_dataset": {},
     "packaged_ascii_dataset": {"packages": ["cowsay"]},
     "qmnist_dataset": {},
     "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
     "rpg_tile_dataset_3x32x32": {},
+    "shapes3d_dataset": {},
     "sprite_dataset": {"size": 20},
     "stl10_dataset": {},
     "svhn_dataset": {},
@@ -58,6 +65,10 @@ PUBLISHED = {
     "cifar100_dataset",
     "svhn_dataset",
     "stl10_dataset",
+    "omniglot_dataset",
+    "notmnist_dataset",
+    "dsprites_dataset",
+    "shapes3d_dataset",
 }
 
 
@@ -72,6 +83,9 @@ def made(
     monkeypatch.chdir(tmp_path)
     write_idx(data_folder / "own.gz", torch.randint(0, 256, (9, 8, 8), dtype=torch.uint8))
     np.save(data_folder / "own.npy", np.arange(9 * 64, dtype=np.uint8).reshape(9, 8, 8))
+    (data_folder / "celeba" / "img_align_celeba").mkdir(parents=True)
+    face = data_folder / "celeba" / "img_align_celeba" / "1.png"
+    Image.new("RGB", (178, 218)).save(face)
     row = ",".join(str(value) for value in range(64))
     (data_folder / "own.csv").write_text(f"{row}\n{row}\n", encoding="ascii")
     cats = [r" /\_/\ " + "\n( o.o )\n" + mouth for mouth in (" > ^ < ", " > - < ")]

@@ -18,12 +18,19 @@ from aelab.data.per_sample import augmentations
 from aelab.data.sources.arrays import array_dataset
 from aelab.data.sources.atlas import atlas_dataset
 from aelab.data.sources.cifar import cifar10_dataset, cifar100_dataset
+from aelab.data.sources.crops import crops_of
 from aelab.data.sources.csv_pixels import csv_dataset
 from aelab.data.sources.digits import digits_dataset
 from aelab.data.sources.emnist import emnist_dataset, qmnist_dataset
+from aelab.data.sources.factors import dsprites_dataset, shapes3d_dataset
 from aelab.data.sources.kali import kali_dataset
 from aelab.data.sources.mnist import fmnist_dataset, idx_dataset, kmnist_dataset, mnist_dataset
 from aelab.data.sources.noise import noise_dataset
+from aelab.data.sources.picture_sets import (
+    celeba_dataset,
+    notmnist_dataset,
+    omniglot_dataset,
+)
 from aelab.data.sources.pictures import image_folder_dataset
 from aelab.data.sources.sprites import sprite_dataset
 from aelab.data.sources.svhn import stl10_dataset, svhn_dataset, usps_dataset
@@ -48,6 +55,11 @@ DATASETS: Table[Callable[..., Any]] = Table(
         cifar100_dataset,
         svhn_dataset,
         stl10_dataset,
+        omniglot_dataset,
+        notmnist_dataset,
+        celeba_dataset,
+        dsprites_dataset,
+        shapes3d_dataset,
         rpg_tile_dataset_3x32x32,
         kali_dataset,
         noise_dataset,
@@ -55,6 +67,7 @@ DATASETS: Table[Callable[..., Any]] = Table(
         # your own files
         array_dataset,
         atlas_dataset,
+        crops_of,
         csv_dataset,
         idx_dataset,
         image_folder_dataset,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from aelab import roots
 from aelab.data.dataset import Dataset
@@ -64,6 +65,12 @@ def _kind(path: str) -> type[Folder]:
     return OnePicture
 
 
+def folder_of(path: str, *values: Any, frames: Frames = "first", **options: Any) -> Folder:
+    """The source of the pictures of a path, with the arguments of `Folder`."""
+    kind = _kind(path)
+    return kind(path, *values, frames="all" if kind in (OnePicture, Film) else frames, **options)
+
+
 def image_folder_dataset(
     path: str,
     shape: tuple[int, int, int] | None = None,
@@ -103,10 +110,7 @@ def image_folder_dataset(
         memory_limit_mb: a larger set is kept in a memory-mapped file in the cache.
         every: of a film or animation: take each `every`-th frame.
     """
-    kind = _kind(path)
-    if kind in (OnePicture, Film):
-        frames = "all"
-    source = kind(
+    source = folder_of(
         path,
         shape,
         interpolation,
