@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aelab.config import Block, Scope, evaluate_block, evaluate_blocks, load
-from aelab.config.blocks import parse_block
+from aelab.config.blocks import inspect_block
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, FrozenModule
 from aelab.errors import ConfigError, RefusedError, ShapeError, Where
 
@@ -142,7 +142,8 @@ def test_imports_are_resolved_in_the_tree() -> None:
     block = Block(
         "from src.models.cnn import Conv2dBlock as B\nimport torch.nn as layers\nB", Where("f")
     )
-    parsed = parse_block(block)
+    _, parsed = inspect_block(block)
+    assert parsed is not None
     assert [ast.unparse(node) for node in parsed.body] == ["B = Conv2dBlock", "layers = torch.nn"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from aelab import roots
@@ -105,35 +105,15 @@ class Part:
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
         return (self.target,)
 
-    @cached_property
+    @property
     def signature(self) -> inspect.Signature | None:
         """The target's signature without withheld arguments; None if it has none (built-ins)."""
-        try:
-            full = inspect.signature(self.target)
-        except (TypeError, ValueError):
-            return None
-        kept: list[inspect.Parameter] = []
-        withheld = False
-        for parameter in full.parameters.values():
-            if parameter.name in _WITHHELD:
-                withheld = True
-            elif withheld and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-                # By position it would take the place of the withheld argument.
-                kept.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-            else:
-                kept.append(parameter)
-        return full.replace(parameters=kept)
+        return _remembered(_signature, self.target)
 
-    @cached_property
+    @property
     def hints(self) -> Mapping[str, Any]:
         """Argument -> annotation; empty if annotations cannot be resolved."""
-        target: Any = self.target
-        if isinstance(target, type):
-            target = inspect.getattr_static(target, "__init__")
-        try:
-            return typing.get_type_hints(target)
-        except (NameError, TypeError, AttributeError):
-            return {}
+        return _remembered(_hints, self.target)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """Binds the call's arguments by name, checks them and converts them to their annotations.
@@ -197,6 +177,43 @@ class Part:
             p.name if p.default is p.empty else f"{p.name}={_shown(p.default)}"
             for p in self.signature.parameters.values()
         )
+
+
+def _remembered(look: Callable[[Any], Any], target: Any) -> Any:
+    """`look(target)`, which is asked once of each: every run of a matrix makes its own parts."""
+    try:
+        return look(target)
+    except TypeError:  # not hashable
+        return look.__wrapped__(target)  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=4096)
+def _signature(target: Any) -> inspect.Signature | None:
+    try:
+        full = inspect.signature(target)
+    except (TypeError, ValueError):
+        return None
+    kept: list[inspect.Parameter] = []
+    withheld = False
+    for parameter in full.parameters.values():
+        if parameter.name in _WITHHELD:
+            withheld = True
+        elif withheld and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            # By position it would take the place of the withheld argument.
+            kept.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        else:
+            kept.append(parameter)
+    return full.replace(parameters=kept)
+
+
+@lru_cache(maxsize=4096)
+def _hints(target: Any) -> Mapping[str, Any]:
+    if isinstance(target, type):
+        target = inspect.getattr_static(target, "__init__")
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 def unwrapped(value: Any) -> Any:

@@ -10,11 +10,12 @@ import ast
 import builtins
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards, real_module
@@ -92,6 +93,16 @@ class ParsedBlock:
     partly: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Program:
+    """A block as code: `ParsedBlock`, compiled."""
+
+    body: CodeType
+    value: CodeType
+    roots: tuple[Path, ...]
+    partly: tuple[str, ...]
+
+
 @dataclass
 class Scope:
     """The names shared by the blocks of one run; discarded after the run.
@@ -162,32 +173,6 @@ def _print_aside(*values: object, **options: Any) -> None:
     builtins.print(*values, **{"file": sys.stderr, **options})
 
 
-def parse_block(
-    block: Block,
-    variables: Mapping[str, Any] | None = None,
-    *,
-    trust: bool = False,
-    folder: Path | None = None,
-) -> ParsedBlock:
-    """The syntax tree of a block, with imports resolved and dictionaries of choices reduced.
-
-    Args:
-        block: the text and its place.
-        variables: typed matrix values, which select in `{...}[name]`.
-        trust: refuse nothing.
-        folder: the file's folder; under trust, modules of its project stay real imports.
-
-    Raises:
-        ConfigError: the text is no Python, or it has no value.
-        RefusedError: it uses something that needs --trust (the first such place).
-    """
-    errors, parsed = inspect_block(block, variables, trust=trust, folder=folder)
-    if errors:
-        raise errors[0]
-    assert parsed is not None
-    return parsed
-
-
 def inspect_block(
     block: Block,
     variables: Mapping[str, Any] | None = None,
@@ -195,13 +180,71 @@ def inspect_block(
     trust: bool = False,
     folder: Path | None = None,
 ) -> tuple[list[ConfigError], ParsedBlock | None]:
-    """Like `parse_block`, but returns every error of the block instead of raising the first."""
+    """The syntax tree of a block, with imports resolved and dictionaries of choices reduced.
+
+    Runs of a matrix share most blocks, so a sound block is inspected once (see `_key`).
+
+    Args:
+        block: the text and its place.
+        variables: typed matrix values, which select in `{...}[name]`.
+        trust: refuse nothing.
+        folder: the file's folder; under trust, modules of its project stay real imports.
+
+    Returns:
+        All errors: the text is no Python, it has no value, or it uses something that needs --trust
+        (a `RefusedError`); and the tree, which must not be changed, or None.
+    """
+    key = None if trust else _key(block, variables or {}, folder)
+    if key is not None and key in _INSPECTED:
+        return [], _INSPECTED[key]
     try:
-        return _inspect(block, variables or {}, trust=trust, folder=folder)
+        errors, parsed = _inspect(block, variables or {}, trust=trust, folder=folder)
+        if key is not None and parsed is not None and not errors:
+            _keep(_INSPECTED, key, parsed)
+        return errors, parsed
     except ConfigError as error:
         return [error], None
     except RecursionError:
         return [ConfigError("nested too deeply", where=block.where)], None
+
+
+#: Sound blocks by `_key`; nobody may change their trees. And the same as code, for `_evaluated`.
+_INSPECTED: dict[Hashable, ParsedBlock] = {}
+_PROGRAMS: dict[Hashable, _Program] = {}
+#: Limit of each, for processes that read files without end.
+_MOST_KEPT = 4096
+
+
+def _keep(kept: dict[Hashable, Any], key: Hashable, value: Any) -> None:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+    kept[key] = value
+
+
+def _key(block: Block, variables: Mapping[str, Any], folder: Path | None) -> Hashable | None:
+    """All that the syntax tree of a restricted block depends on; None if it has no such key.
+
+    Of the variables only those count that choose in `{...}[name]`. They are compared as the keys
+    of a dictionary are, so 1 and True are equal here.
+    """
+    try:
+        choosing = _names_in_brackets(block)
+        chosen = {k: v for k, v in variables.items() if choosing is None or k in choosing}
+        key = (block, folder, tuple(chosen.items()))
+        hash(key)
+        return key
+    except (ConfigError, RecursionError, TypeError):  # not Python; or a variable that is a list
+        return None
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _names_in_brackets(block: Block) -> frozenset[str] | None:
+    """The names inside of `[...]`; None for any, since an import may rename a variable."""
+    nodes = list(ast.walk(_syntax_tree(block)))
+    if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+        return None
+    inside = [n for node in nodes if isinstance(node, ast.Subscript) for n in ast.walk(node.slice)]
+    return frozenset(node.id for node in inside if isinstance(node, ast.Name))
 
 
 def _inspect(
@@ -332,26 +375,20 @@ def _position(error: AelabError) -> tuple[int, int]:
 
 def _evaluated(block: Block, scope: Scope) -> Any:
     """The value of a block; raises only the first of several mistakes."""
-    parsed = parse_block(block, scope.variables, trust=scope.trust, folder=scope.folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            body, value = _compile(parsed, block.where, trust=scope.trust)
-    except RecursionError:
-        raise ConfigError("nested too deeply", where=block.where) from None
+    program = _program(block, scope)
     if scope.trust:
-        activate(parsed.roots, scope.folder)
+        activate(program.roots, scope.folder)
     context = _importable(scope.folder) if scope.trust and scope.folder else nullcontext()
     try:
         with context:
-            exec(body, scope.namespace)
-            return eval(value, scope.namespace)
+            exec(program.body, scope.namespace)
+            return eval(program.value, scope.namespace)
     except AelabError as error:
         if error.where is None or error.where.line is None:
             error.where = failing_place(error.__traceback__, block.where)
         raise
     except NameError as error:
-        raise _unknown_name(error, scope, block, parsed.partly) from None
+        raise _unknown_name(error, scope, block, program.partly) from None
     except ImportError as error:
         place = failing_place(error.__traceback__, block.where)
         raise _failed_import(error, place, scope.folder) from error
@@ -468,7 +505,29 @@ def _split_value(body: list[ast.stmt], where: Where) -> tuple[list[ast.stmt], as
     raise ConfigError(message, where=place, hint=hint)
 
 
-def _compile(parsed: ParsedBlock, where: Where, *, trust: bool) -> tuple[Any, Any]:
+def _program(block: Block, scope: Scope) -> _Program:
+    """A block as code; a restricted one is compiled once for all runs that share it."""
+    key = None if scope.trust else _key(block, scope.variables, scope.folder)
+    if key is not None and key in _PROGRAMS:
+        return _PROGRAMS[key]
+    # Not `inspect_block`: the policy rewrites the tree, so it must not be one that is kept.
+    try:
+        errors, parsed = _inspect(block, scope.variables, trust=scope.trust, folder=scope.folder)
+        if errors:
+            raise errors[0]
+        assert parsed is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            body, value = _compile(parsed, block.where, trust=scope.trust)
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=block.where) from None
+    program = _Program(body, value, parsed.roots, parsed.partly)
+    if key is not None:
+        _keep(_PROGRAMS, key, program)
+    return program
+
+
+def _compile(parsed: ParsedBlock, where: Where, *, trust: bool) -> tuple[CodeType, CodeType]:
     if not trust:
         return compile_body(parsed.body, where), compile_value(parsed.value, where)
     body = ast.Module(body=parsed.body, type_ignores=[])
