@@ -9,7 +9,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aelab import roots
 from aelab.arguments import annotation_words, fit_annotation
@@ -18,6 +18,8 @@ from aelab.errors import AelabError, ConfigError, Where, did_you_mean, shown
 if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
     from aelab.roots import Roots
+
+T = TypeVar("T")
 
 #: Arguments that blocks may not give: they choose devices or write into memory of others.
 _WITHHELD = {
@@ -179,12 +181,13 @@ class Part:
         )
 
 
-def _remembered(look: Callable[[Any], Any], target: Any) -> Any:
+def _remembered(look: Callable[[Any], T], target: Any) -> T:
     """`look(target)`, which is asked once of each: every run of a matrix makes its own parts."""
     try:
         return look(target)
     except TypeError:  # not hashable
-        return look.__wrapped__(target)  # type: ignore[attr-defined]
+        found: T = look.__wrapped__(target)  # type: ignore[attr-defined]
+        return found
 
 
 @lru_cache(maxsize=4096)
