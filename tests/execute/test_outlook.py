@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from aelab import lab
+from aelab.analysis.curves import Curve
 from aelab.execute import events as ev
+from aelab.execute import outlook
 from aelab.lab import Lab
+from aelab.runs.record import Run
 
 MATRIX = """
 matrix:
@@ -92,3 +96,25 @@ def test_a_large_budget_finishes_the_matrix(file: Path) -> None:
     events = _run(file, budget=600.0)
     end = events[-1]
     assert isinstance(end, ev.MatrixFinished) and (end.finished, end.stopped) == (2, 0)
+
+
+def test_finished_runs_are_read_once_by_a_matrix_and_again_when_they_change(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = MATRIX.replace("[0.003, 0.00001]", "[0.001, 0.002, 0.003, 0.004]")
+    file.write_text(text.replace("3200", "320"), encoding="utf-8")
+    read: list[str] = []
+    original = outlook.siblings_of
+
+    def counted(plan: outlook.RestOfRun, finished: Sequence[Run]) -> list[Curve]:
+        read.extend(run.folder for run in finished)
+        return original(plan, finished)
+
+    monkeypatch.setattr(outlook, "siblings_of", counted)
+    _run(file)
+    first = list(read)
+    assert len(first) == len(set(first)) == 3, "each but the last, once, though others ask again"
+    read.clear()
+    _run(file, restart=True)
+    last = next(folder for folder in read if folder not in first)
+    assert read == [last, *first], "the one not read before, then each after it was trained again"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from aelab.analysis.curves import Curve
 from aelab.analysis.forecast import (
@@ -15,7 +17,7 @@ from aelab.analysis.forecast import (
     percent,
     siblings_of,
 )
-from aelab.analysis.planned import plan_of
+from aelab.analysis.planned import RestOfRun, plan_of
 from aelab.errors import StoreError
 from aelab.report.comparing import best_finished
 from aelab.runs.record import Run
@@ -78,12 +80,43 @@ class Outlook:
 
     def _find_finished(self) -> None:
         for folder in list(self._unfinished):
-            with contextlib.suppress(StoreError):
-                other = Run.at(self._store.path_of(folder), folder)
-                if other.state == "finished":
-                    self._finished.append(other)
-                    self._siblings += siblings_of(self._plan, [other])
-                    self._unfinished.remove(folder)
+            with contextlib.suppress(StoreError, OSError):
+                path = self._store.path_of(folder)
+                status = os.stat(path / "status.json")
+                mark = (status.st_mtime_ns, status.st_size, status.st_ino)
+                kept = _FINISHED.get(path)
+                if kept is None or kept.mark != mark:
+                    other = Run.at(path, folder)
+                    if other.state != "finished":
+                        continue
+                    kept = _FINISHED[path] = _Kept(mark, other, {})
+                self._finished.append(kept.run)
+                self._siblings += kept.siblings(self._plan)
+                self._unfinished.remove(folder)
+
+
+class _Kept(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        mark: of its `status.json`, which is replaced when the run is trained again.
+        run: as it was read.
+        curves: plan of another run -> the curves that it has of this one, none or one.
+    """
+
+    mark: tuple[int, int, int]
+    run: Run
+    curves: dict[tuple[Any, ...], list[Curve]]
+
+    def siblings(self, plan: RestOfRun) -> list[Curve]:
+        """`siblings_of` with this run alone."""
+        if plan.key not in self.curves:
+            self.curves[plan.key] = siblings_of(plan, [self.run])
+        return self.curves[plan.key]
+
+
+#: The finished runs that this process has read: each run of a matrix asks for all of them.
+_FINISHED: dict[Path, _Kept] = {}
 
 
 def hopeless(look: Look, least: float | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -212,17 +213,22 @@ def _compression(shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> dict[
 
 def environment() -> dict[str, Any]:
     """Versions and machine, to reproduce the run later. Contains no user or host name."""
-    packages = ("torch", "numpy", "pillow", "safetensors", "RestrictedPython")
     return {
         "aelab": __version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": _versions(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "cuda": torch.version.cuda,
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "pillow", "safetensors", "RestrictedPython")
+    return {name: version(name) for name in packages}
 
 
 def store_calls(run: Run, calls: Any) -> None:
