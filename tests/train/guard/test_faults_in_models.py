@@ -163,8 +163,10 @@ def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, nam
         ("TransformerEncoder", "encoder.linear", "explosion forward"),
         # One dropout serves two places, before this layer and after it.
         ("PatchTransformerAutoencoder", "encoder.blocks.0.mlp.0", "explosion in evaluation"),
-        # This layer has no gradient at the start, because the next one is 0.
-        ("small_ascii_ae", "decoder.2.3.first", "explosion backward"),
+        # Both branches of a residual block have the same input.
+        ("DalleEncoder", "encoder.0.groups.3.0.identity", "explosion backward"),
+        # The deviation is the exponential of this layer, so that what follows grows far more.
+        ("groups of importance weights", "bottleneck.linear_sigma", "explosion forward"),
     ],
 )
 def test_growth_that_has_spread_is_followed_to_its_beginning(

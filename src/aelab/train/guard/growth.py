@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,12 @@ from aelab.train.guard.ring import Kept, Ring
 
 #: Numbers count as grown if they are this many times as large as in the oldest kept state.
 GROWN_MUCH = 20.0
+#: Of all layers of which one has grown so, the origin is the first that has grown this much.
+ORIGIN = 10.0
+#: Steps after the oldest kept state whose numbers count as usual, too.
+FIRST_STEPS = 3
+#: A gradient is small at this share of the median.
+SMALL = 1e-2
 #: Growth by less than this does not explain a NaN: a NaN comes of infinities, which are far away.
 GROWN_FAR = 1e3
 #: Between two kept states the numbers are measured this many times, and then step by step where
@@ -30,10 +37,15 @@ GROWN_FAR = 1e3
 LOOKS = 25
 
 
-class _Grown(NamedTuple):
-    """A layer, the kind of its numbers (an index of `_KINDS`), and their factor."""
+#: A call of a layer: its name, and how many calls of it came before in the same pass.
+_Call = tuple[str, int]
+_Reach = dict[_Call, float]
 
-    layer: str
+
+class _Grown(NamedTuple):
+    """A call of a layer, the kind of its numbers (an index of `_KINDS`), and their factor."""
+
+    call: _Call
     kind: int
     factor: float
 
@@ -50,8 +62,32 @@ class Growth:
     def __init__(self, evidence: Evidence, ring: Ring, repeat: Callable[[], None]) -> None:
         self._evidence, self._ring, self._repeat = evidence, ring, repeat
         self._found: _Grown | None = None
-        evidence.state.restore(ring.states[0].snapshot)
-        self._first = self._reaches()
+        self._first = self._usual()
+
+    def _usual(self) -> _Reaches | None:
+        """The largest numbers of the oldest kept state and of the first steps from there.
+
+        The very first state is not enough: where layers start with zeros, all gradients do.
+        """
+        state, kept = self._evidence.state, self._ring.states
+        state.restore(kept[0].snapshot)
+        usual = self._reaches()
+        until = kept[1].images if len(kept) > 1 else state.clock.images
+        for _ in range(FIRST_STEPS):
+            if usual is None or state.clock.images >= until:
+                break
+            try:
+                self._repeat()
+            except Exception:  # other than it was: a schedule had reacted to a validation
+                break
+            present = state.snapshot()
+            found = self._reaches()
+            state.restore(present)
+            if found is None:
+                break
+            for before, now in zip(usual, found, strict=True):
+                before.update({call: max(now[call], reach) for call, reach in before.items()})
+        return usual
 
     def follow(self) -> None:
         """Looks for growth in the newest kept state, and from the oldest on for its beginning.
@@ -80,17 +116,18 @@ class Growth:
         """
         if self._found is None:
             return ""
-        layer, kind, factor = self._found
+        call, kind, factor = self._found
         present = self._evidence.state.snapshot()
         now = self._reaches()
         self._evidence.state.restore(present)
         ratio = math.inf
         if now is not None and self._first is not None:
-            ratio = _ratios(self._first[kind], now[kind]).get(layer, math.inf)
+            ratios = _ratios(self._first[kind], now[kind], of_gradients=kind == GRADIENTS)
+            ratio = ratios.get(call, math.inf)
         if value == "NaN" and max(factor, ratio) < GROWN_FAR:
             return ""
         factor = max(factor, ratio) if math.isfinite(ratio) else factor
-        return _KINDS[kind].format(layer, f"{factor:,.0f}" if factor < 1e6 else f"{factor:.2g}")
+        return _KINDS[kind].format(call[0], f"{factor:,.0f}" if factor < 1e6 else f"{factor:.2g}")
 
     def _between(self, kept: Kept, following: Kept) -> None:
         """Measures a few states between two kept ones, then each of those where numbers grew."""
@@ -131,16 +168,13 @@ class Growth:
         if found is None:
             return None
         for kind, (then, now) in enumerate(zip(self._first, found, strict=True)):
-            ratios = _ratios(then, now)
-            grown = sorted(ratio for ratio in ratios.values() if ratio >= GROWN_MUCH)
-            if not grown:
+            ratios = _ratios(then, now, of_gradients=kind == GRADIENTS)
+            if max(ratios.values(), default=0.0) < GROWN_MUCH:
                 continue
-            # Where growth has spread before it was seen, its origin is far beyond the others.
-            limit = max(GROWN_MUCH, grown[len(grown) // 2] ** 0.5)
-            far = [name for name, ratio in ratios.items() if ratio >= limit]
+            far = [call for call, ratio in ratios.items() if ratio >= ORIGIN]
             # The first layer that grew much, or for gradients the last.
-            name = far[-1] if kind == 2 else far[0]
-            return _Grown(name, kind, ratios[name])
+            call = far[-1] if kind == GRADIENTS else far[0]
+            return _Grown(call, kind, ratios[call])
         return None
 
     def _reaches(self) -> _Reaches | None:
@@ -153,7 +187,8 @@ class Growth:
 #: Texts for outputs in training, in evaluation, and for gradients: (layer, factor).
 _KINDS = ("'{}' grew {}-fold", "'{}' grew {}-fold in evaluation mode",
           "the gradient of '{}' grew {}-fold")  # fmt: skip
-_Reaches = tuple[dict[str, float], dict[str, float], dict[str, float]]
+_Reaches = tuple[_Reach, _Reach, _Reach]
+GRADIENTS = 2
 
 
 def _reaches(evidence: Evidence) -> _Reaches:
@@ -185,56 +220,60 @@ class _Gradients:
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = dict(_leaves(model))
-        self._calls: list[tuple[str, list[float]]] = []
+        self._calls: list[tuple[_Call, list[float]]] = []
+        self._count: Counter[str] = Counter()
         self._hooks = [
-            layer.register_forward_hook(self._noting(name)) for name, layer in self._layers.items()
+            layer.register_forward_pre_hook(self._noting(name))
+            for name, layer in self._layers.items()
         ]
 
-    def _noting(self, name: str) -> Callable[..., None]:
-        def note(module: nn.Module, inputs: object, output: object) -> None:
-            """One call of this layer."""
+    def _noting(self, name: str) -> Callable[..., Any]:
+        def note(module: nn.Module, inputs: Any) -> Any:
+            """One call of this layer, which gets inputs of its own: others may share them."""
             reached: list[float] = []
-            self._calls.append((name, reached))
-            for tensor in tensors_in(inputs):
-                if tensor.requires_grad:
-                    tensor.register_hook(  # type: ignore[no-untyped-call]
-                        lambda gradient: reached.append(_reach(gradient))
-                    )
+            self._calls.append(((name, self._count[name]), reached))
+            self._count[name] += 1
+            return tuple(own(value, reached) for value in inputs)
+
+        def own(value: Any, reached: list[float]) -> Any:
+            """A copy that records its gradient."""
+            if not (isinstance(value, Tensor) and value.requires_grad):
+                return value
+            copied = value.clone()
+            copied.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: reached.append(_reach(gradient))
+            )
+            return copied
 
         return note
 
-    def found(self) -> dict[str, float]:
-        """The largest gradient by name after the backward pass, in the order of the forward pass.
-
-        A layer that was called several times has the place of the call with the largest one.
-        """
+    def found(self) -> _Reach:
+        """The largest gradient of each call after the backward pass, in their order."""
         for hook in self._hooks:
             hook.remove()
-        largest: dict[str, float] = {}
-        for name, reached in self._calls:
-            most = max(reached, default=0.0)
-            if most >= largest.get(name, 0.0):
-                largest.pop(name, None)
-                largest[name] = most
-        for name in largest:
+        largest = {call: max(reached, default=0.0) for call, reached in self._calls}
+        for name, calls in self._count.items():
             weights = self._layers[name].parameters()
             own = [_reach(p.grad) for p in weights if p.grad is not None]
-            largest[name] = max([largest[name], *own])
-        return {name: most for name, most in largest.items() if most}
+            # The gradient of a weight is that of all calls; most layers have one.
+            most = max(((name, number) for number in range(calls)), key=largest.__getitem__)
+            largest[most] = max([largest[most], *own])
+        return largest
 
 
-def _ratios(then: dict[str, float], now: dict[str, float]) -> dict[str, float]:
+def _ratios(then: _Reach, now: _Reach, *, of_gradients: bool) -> _Reach:
     """The finite factors of growth, in the order of `now`.
 
     A layer that starts with zeros, or a bias before a normalisation, has a gradient of rounding
-    errors at most, whose growth means nothing. So the least numbers count as the median.
+    errors at most, whose growth means nothing. So small gradients count as the largest.
     """
     known = sorted(value for value in then.values() if value > 0)
-    median = known[len(known) // 2] if known else 1.0
-    before = {name: then.get(name, 0.0) for name in now}
-    least = 1e-3 * median
-    ratios = {n: now[n] / (value if value > least else median) for n, value in before.items()}
-    return {name: ratio for name, ratio in ratios.items() if math.isfinite(ratio)}
+    if not known:
+        return {}
+    least = (SMALL if of_gradients else 1e-6) * known[len(known) // 2]
+    before = {call: value if value > least else known[-1] for call, value in then.items()}
+    ratios = {call: value / before[call] for call, value in now.items() if call in before}
+    return {call: ratio for call, ratio in ratios.items() if math.isfinite(ratio)}
 
 
 def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -247,11 +286,12 @@ def _reach(tensor: Tensor) -> float:
 
 
 class Largest:
-    """Context manager: records the largest output of each layer, in the order of the calls."""
+    """Context manager: records the largest output of each call of a layer, in their order."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self.found: dict[str, float] = {}
+        self.found: _Reach = {}
+        self._count: Counter[str] = Counter()
 
     def __enter__(self) -> Largest:
         self._hooks = [
@@ -266,12 +306,10 @@ class Largest:
 
     def _noting(self, name: str) -> Callable[..., None]:
         def note(module: nn.Module, inputs: object, output: object) -> None:
-            """The largest magnitude of this layer's output."""
+            """The largest magnitude of this call's output."""
             found = [_reach(tensor) for tensor in tensors_in(output) if tensor.numel()]
-            most = max(found, default=0.0)
-            if most >= self.found.get(name, 0.0):  # the place of the call with the largest one
-                self.found.pop(name, None)
-                self.found[name] = most
+            self.found[name, self._count[name]] = max(found, default=0.0)
+            self._count[name] += 1
 
         return note
 
@@ -279,5 +317,5 @@ class Largest:
         """The layer with the largest number, and that number."""
         if not self.found:
             return "", 0.0
-        name = max(self.found, key=lambda name: self.found[name])
-        return name, self.found[name]
+        call = max(self.found, key=lambda call: self.found[call])
+        return call[0], self.found[call]
