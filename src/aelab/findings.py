@@ -269,6 +269,7 @@ CODES: dict[str, Code] = {
     "output-constant": Code(_WARNING, "all pictures of a model are the same"),
     "codes-dead": Code(_WARNING, "few entries of a codebook are used"),
     "batch-in-parts": Code(_NOTE, "memory did not suffice for a whole batch"),
+    "validation-in-parts": Code(_NOTE, "memory did not suffice for a batch of a validation"),
     "numbers-ended": Code(_NOTE, "numbers ended, and `on_nan` went on: see `incident.html`"),
     "worse-than-untrained": Code(_WARNING, "the loss ended above that of the untrained model"),
     "writes-only-spaces": Code(_WARNING, "a model that writes gives spaces only"),

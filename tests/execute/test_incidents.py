@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from aelab import lab
 from aelab.cli.progress import outcome_text
@@ -71,3 +74,28 @@ def test_a_run_that_cannot_be_helped_fails_with_its_cause(tmp_path: Path) -> Non
     assert "on_nan: rollback acted 2 times already" in error["message"]
     incidents = json.loads((run.path / "incident.json").read_text())["incidents"]
     assert [entry["done"] is None for entry in incidents] == [False, False, True]
+
+
+def test_a_validation_without_memory_for_it_is_told_and_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test machine has memory enough, so that the pass says otherwise."""
+    from aelab.train import loop
+
+    plain = loop.evaluate_with_health
+
+    def greedy(model: Any, objective: Any, images: Any, settings: Any, *rest: Any) -> Any:
+        if (settings.validation_batch_size or settings.batch_size) > 10:
+            raise MemoryError("not enough memory")
+        return plain(model, objective, images, settings, *rest)
+
+    monkeypatch.setattr(loop, "evaluate_with_health", greedy)
+    (tmp_path / "f.yml").write_text(FILE.replace("1e+30", "1e-3").replace("{on_nan}", "stop"))
+    events = list(lab.run(tmp_path / "f.yml", runs=tmp_path / "runs", device="cpu"))
+    told = [event.text for event in events if isinstance(event, RunMended)]
+    assert len(told) == 1 and "validations take" in told[0]
+    (run,) = Store(tmp_path / "runs").list()
+    assert run.state == "finished"
+    (found,) = [f for f in run.record["findings"] if f["code"] == "validation-in-parts"]
+    assert found["message"].startswith("out of memory: from ")
+    assert found["message"].endswith(" images at once")

@@ -9,13 +9,11 @@ from aelab.execute.record import store_findings
 from aelab.findings import Finding, stored_findings
 from aelab.report.incidents import INCIDENT_DATA, INCIDENT_PAGE, incident_page, read_incidents
 from aelab.runs.record import Run
-from aelab.train import Halved, Mended
+from aelab.train import Halved, Mended, ValidationHalved
 from aelab.train.guard.mending import mending_words
 
 #: The code of the finding on the last reaction; a newer one replaces it.
 MENDED = "numbers-ended"
-#: The code of the finding that batches are computed in parts.
-HALVED = "batch-in-parts"
 
 
 def note_mending(run: Run, event: Mended, number: int) -> str:
@@ -43,15 +41,23 @@ def note_mending(run: Run, event: Mended, number: int) -> str:
     return event.done.words()
 
 
-def note_halving(run: Run, event: Halved, batch_size: int) -> str:
-    """Records that memory did not suffice for a whole batch; returns this in words."""
-    text = (
-        f"out of memory: from {event.images:,} images on, batches of {batch_size:,} are computed "
-        f"in parts of {event.micro_batch:,}"
-    )
-    kept = [other for other in stored_findings(run.record) if other.code != HALVED]
-    way_out = "the optimiser's steps are the same up to the last bits"
-    store_findings(run, [*kept, Finding("note", HALVED, text, way_out)])
+def note_halving(run: Run, event: Halved | ValidationHalved, batch_size: int) -> str:
+    """Records that memory did not suffice for a whole batch; returns this in words.
+
+    Args:
+        batch_size: that of the training.
+    """
+    since = f"out of memory: from {event.images:,} images on,"
+    if isinstance(event, Halved):
+        code = "batch-in-parts"
+        text = f"{since} batches of {batch_size:,} are computed in parts of {event.micro_batch:,}"
+        way_out = "the optimiser's steps are the same up to the last bits"
+    else:
+        code = "validation-in-parts"
+        text = f"{since} validations take {event.batch:,} images at once"
+        way_out = "their losses are the same up to the last bits"
+    kept = [other for other in stored_findings(run.record) if other.code != code]
+    store_findings(run, [*kept, Finding("note", code, text, way_out)])
     return text
 
 

@@ -62,6 +62,7 @@ from aelab.train import (
     Logged,
     Mended,
     Validated,
+    ValidationHalved,
     fit,
     load_weights,
     make_state,
@@ -294,7 +295,7 @@ class _Session:
                 return None
             case Mended():
                 return self._mended(event)
-            case Halved():
+            case Halved() | ValidationHalved():
                 return self._halved(event)
             case Finished(reason="stopped"):
                 return self._interrupted()
@@ -426,8 +427,8 @@ class _Session:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self._save()
 
-    def _halved(self, event: Halved) -> ev.RunMended:
-        """Records that batches are computed in parts; the next stored state also contains this."""
+    def _halved(self, event: Halved | ValidationHalved) -> ev.RunMended:
+        """Records that batches are smaller; the next stored state also contains this."""
         text = note_halving(self.run, event, self.settings.batch_size)
         self.run.log(text)
         return ev.RunMended(self.spec.name, event.images, text)

@@ -19,6 +19,7 @@ from aelab.train.events import (
     Logged,
     Mended,
     Validated,
+    ValidationHalved,
 )
 from aelab.train.forward import ObjectiveLike, Task
 from aelab.train.learner import (
@@ -64,6 +65,7 @@ __all__ = [
     "Task",
     "Validated",
     "Validation",
+    "ValidationHalved",
     "allocator_environment",
     "as_choice",
     "choose_threads",

@@ -103,4 +103,13 @@ class Halved:
     run: int = 0
 
 
-Event = Logged | Validated | CheckpointDue | Finished | Failed | Mended | Halved
+@dataclass(frozen=True)
+class ValidationHalved:
+    """Memory did not suffice: from now on validations take `batch` images at once."""
+
+    images: int
+    batch: int
+    run: int = 0
+
+
+Event = Logged | Validated | CheckpointDue | Finished | Failed | Mended | Halved | ValidationHalved

@@ -19,13 +19,27 @@ from aelab.train.batches import Batches, Draws, ScheduledSets
 from aelab.train.clock import Clock, passed
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate_with_health
-from aelab.train.events import CheckpointDue, Event, Failed, Finished, Halved, Logged, Validated
+from aelab.train.events import (
+    CheckpointDue,
+    Event,
+    Failed,
+    Finished,
+    Halved,
+    Logged,
+    Validated,
+    ValidationHalved,
+)
 from aelab.train.forward import Batch, ObjectiveLike, Task
 from aelab.train.guard.coming_in import as_sets, refuse_wrong, small_batches_told
 from aelab.train.guard.diagnosis import Evidence
 from aelab.train.guard.explosion import worse_than_untrained
 from aelab.train.guard.guard import Guard, Reading
-from aelab.train.guard.memory import buffer_versions, halve, is_out_of_memory
+from aelab.train.guard.memory import (
+    buffer_versions,
+    halve,
+    halved_validation,
+    is_out_of_memory,
+)
 from aelab.train.guard.mending import change_at, is_skipped
 from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
@@ -134,7 +148,12 @@ def fit(
             yield from logged(state, tasks, going, readings)
         is_validated = held_out is not None and validation_due(clock, shared, final=is_over)
         if held_out is not None and is_validated:
+            sizes = [member.validation_batch for member in state.learner.members]
             found = [validate(state, run, tasks[run], held_out, guard, goal) for run in going]
+            for run in going:
+                size = state.learner.members[run].validation_batch
+                if size and size != sizes[run]:
+                    yield ValidationHalved(clock.images, size, run)
             failures = {v.run: v.error for v in found if isinstance(v, Failed)}
             yield from left_out(failures)
             clock.note_validated()
@@ -249,6 +268,15 @@ def _with_validation_size(
         chosen = settings.validation_batch_size or member.validation_batch or None
         sized.append(task._replace(settings=replace(settings, validation_batch_size=chosen)))
     return sized
+
+
+def _as_halved(task: Task, batch: int | None) -> Task:
+    """The task with validations of at most `batch` images at once; None or 0: as it is."""
+    settings = task.settings
+    size = settings.validation_batch_size or settings.batch_size
+    if not batch or batch >= size:
+        return task
+    return task._replace(settings=replace(settings, validation_batch_size=batch))
 
 
 def train_batch(
@@ -416,26 +444,36 @@ def validate(
     clock, progress, member = state.clock, state.progress[run], state.learner.members[run]
     images, model = held_out.at(clock.epoch), member.evaluated_model
     set_clock(model, clock.images, clock.epoch)
-    found = evaluate_with_health(
-        model, task.objective, images, task.settings, clock.images, member.bfloat16
-    )
+    while True:
+        task = _as_halved(task, member.validation_batch)
+        try:
+            found = evaluate_with_health(
+                model, task.objective, images, task.settings, clock.images, member.bfloat16
+            )
+            break
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lacking = error.with_traceback(None)  # its frames hold the tensors
+        # Outside of `except`, in which Python would keep the error and its tensors alive.
+        member.validation_batch = halved_validation(model, task, images, clock.images, lacking)
     terms = found.terms
-    error = guard.failed_validation(run, terms)
-    if error is not None:
-        return Failed(clock.images, error, run)
+    failure = guard.failed_validation(run, terms)
+    if failure is not None:
+        return Failed(clock.images, failure, run)
     warnings = warnings_of(state, run, task, images, found)
     loss, settled = terms["loss"], is_settled(state, run, held_out, goal)
     out_of_hand = guard.out_of_hand(run, terms)
-    error = guard.failed_by_far(run, out_of_hand)
-    if error is not None:
-        return Failed(clock.images, error, run)
+    failure = guard.failed_by_far(run, out_of_hand)
+    if failure is not None:
+        return Failed(clock.images, failure, run)
     is_judged = settled and not out_of_hand
     if is_judged and finish_reason(state, run, task.settings) is not None:
         warnings = (*warnings, *worse_than_untrained(state, run, task.objective, terms))
     is_best = is_judged and (progress.best_loss is None or loss < progress.best_loss)
     if is_best:
-        for error in guard.failures([run]).values():  # the best is stored
-            return Failed(clock.images, error, run)
+        for failure in guard.failures([run]).values():  # the best is stored
+            return Failed(clock.images, failure, run)
         progress.best_loss, progress.best_images = loss, clock.images
     # Also when the loss is far too high: then a lower learning rate may help.
     if settled:

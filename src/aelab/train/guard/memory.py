@@ -1,20 +1,25 @@
 """Computes batches in halves when memory does not suffice, if the result is the same.
 
 The effective batch stays the same: the gradients of the parts add up to those of the batch, so only
-the last bits change. If a model or a loss depends on the batch as a whole, halves would compute
-something else.
+the last bits change. The mean of a validation stays, too. If a model or a loss depends on the batch
+as a whole, halves would compute something else.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from aelab.errors import RunFailed
+from aelab.train.batches import Batches
 from aelab.train.clock import Clock
-from aelab.train.evaluate import mode_of
+from aelab.train.evaluate import held_out_batches, mode_of
 from aelab.train.forward import Batch, Task, forward
 from aelab.train.learner import SoloLearner
+from aelab.train.validation import validation_of
 
 #: Texts of torch's errors for lack of CPU memory; they have no class of their own.
 _SAID = ("alloc_cpu", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -59,7 +64,7 @@ def halve(
         raise error
     member.model.zero_grad(set_to_none=True)
     reason = "the model writes buffers in its forward pass" if written else ""
-    reason = reason or _whole_batch(member, task, batch, clock.images)
+    reason = reason or _whole_batch(member.model, task, batch, clock.images, training=True)
     if reason:
         raise RunFailed(
             f"out of memory with batches of {present:,} images, and computing them in parts would "
@@ -72,22 +77,67 @@ def halve(
         torch.cuda.empty_cache()
 
 
-def _whole_batch(member: SoloLearner, task: Task, batch: Batch, images_seen: int) -> str:
-    """Names what depends on the batch as a whole; empty if each image's loss is its own."""
-    for name, module in member.model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+def halved_validation(
+    model: nn.Module, task: Task, held_out: Batches, images_seen: int, error: Exception
+) -> int:
+    """The batch size of later validations, after one did not fit into memory.
+
+    Args:
+        model: the evaluated model.
+        task: with the settings of that validation.
+        error: the out-of-memory error.
+
+    Raises:
+        RunFailed: smaller batches would give another loss; the hint says what to do instead.
+        Exception: `error`, if there is one image at a time already.
+    """
+    settings = task.settings
+    validation = validation_of(settings)
+    count = min(len(held_out), settings.validation_limit or len(held_out))
+    present = min(validation.batch_size(task.objective, settings), count)
+    if present < 2:
+        raise error
+    half = -(-present // 2)
+    few = replace(settings, validation_batch_size=min(4, half))
+    batch = next(held_out_batches(model, task.objective, held_out, few, images_seen))
+    reason = ""
+    if settings.freeze_validation_set and (held_out.augment or settings.input_transforms):
+        reason = "the frozen random changes are drawn batch by batch"
+    reason = reason or _whole_batch(
+        model, task, batch, images_seen, training=validation.training_mode
+    )
+    if reason:
+        raise RunFailed(
+            f"out of memory in a validation with batches of {present:,} images, and smaller ones "
+            f"would give another loss: {reason}",
+            hint=f"validation_batch_size: {half} from the first image on (--restart)",
+        ) from error
+    if next(model.parameters()).device.type == "cuda":
+        torch.cuda.empty_cache()
+    return half
+
+
+def _whole_batch(
+    model: nn.Module, task: Task, batch: Batch, images_seen: int, *, training: bool
+) -> str:
+    """Names what depends on the batch as a whole; empty if each image's loss is its own.
+
+    Args:
+        training: in training mode, else in evaluation mode.
+    """
+    for name, module in model.named_modules():
+        if training and isinstance(module, nn.modules.batchnorm._BatchNorm):
             return f"'{name}' ({type(module).__name__}) takes statistics of the batch"
     few = min(4, len(batch[1]))
-    dropouts = [m for m in member.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    dropouts = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
 
     def total(part: slice) -> torch.Tensor:
         """Losses of some images, without dropout."""
-        with torch.no_grad(), mode_of(member.model, training=True):
+        cut: Any = tuple(None if tensor is None else tensor[part] for tensor in batch)
+        with torch.no_grad(), mode_of(model, training=training):
             for dropout in dropouts:
                 dropout.eval()
-            _, _, losses = forward(
-                member.model, task.objective, *batch.part(part), images_seen=images_seen
-            )
+            _, _, losses = forward(model, task.objective, *cut, images_seen=images_seen)
         return losses
 
     try:
