@@ -206,7 +206,14 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
     "sliced_wasserstein": ([numbers(3, 4)], lambda latent: Deterministic()),
     "dip": (gaussian(), GaussianPosterior),
     "total_correlation": (gaussian(), GaussianPosterior),
+    "latent_critic": ([numbers(3, 4)], lambda latent: Deterministic()),
+    "correlation_critic": ([numbers(3, 4)], lambda latent: Deterministic()),
+    "image_critic": ([numbers(3, 4)], lambda latent: Deterministic()),
 }
+
+
+#: Penalties that look at the reconstruction.
+OF_IMAGES = {"image_critic"}
 
 
 def value_of(kind: str, output: Output) -> Tensor:
@@ -219,7 +226,8 @@ def value_of(kind: str, output: Output) -> Tensor:
 
 def output_of(kind: str, *tensors: Tensor) -> Output:
     latent = tensors[0] if tensors[0].ndim > 1 else torch.zeros(3, 4)
-    return Output(torch.zeros(3, 1, 2, 2), latent, POSTERIORS[kind][1](*tensors))
+    images = latent.reshape(3, 1, 2, 2) if kind in OF_IMAGES else torch.zeros(3, 1, 2, 2)
+    return Output(images, latent, POSTERIORS[kind][1](*tensors))
 
 
 def test_every_penalty_has_a_case_here() -> None:
@@ -252,7 +260,8 @@ def test_a_penalty_is_finite_and_in_range_at_the_ends(kind: str, scale: float) -
 
 @pytest.mark.parametrize("kind", PENALTIES.ours)
 def test_a_model_without_what_a_penalty_needs_is_told_what_to_use(kind: str) -> None:
-    nothing = Output(torch.zeros(3, 1, 2, 2), torch.zeros(3, 0), Deterministic())
+    details = {"logits": torch.zeros(3, 1)}  # the reconstruction itself has no gradient
+    nothing = Output(torch.zeros(3, 1, 2, 2), torch.zeros(3, 0), Deterministic(), details)
     with pytest.raises(ConfigError, match=f"the term .*{kind.removeprefix('gaussian_')}") as told:
         value_of(kind, nothing)
     assert told.value.hint

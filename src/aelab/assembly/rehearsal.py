@@ -15,11 +15,9 @@ from aelab.assembly.recorded import stored_calls
 from aelab.assembly.workspace import Workspace
 from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Mistakes, StoreError, Where
-from aelab.train import rehearse_optimizer, rehearse_schedule
+from aelab.train import rehearse_optimizer, rehearse_schedule, settings_of_player
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from aelab.train import FitSettings
 
 
@@ -76,8 +74,11 @@ class Rehearsed(NamedTuple):
     built: Built | None = None
 
 
-def refuse_wrong_arguments(spec: RunSpec, model: nn.Module | None, settings: FitSettings) -> None:
-    """Tries the optimiser and the schedule for a few steps on a tiny model.
+def refuse_wrong_arguments(spec: RunSpec, parts: Parts | None, settings: FitSettings) -> None:
+    """Tries every player's optimiser and schedule for a few steps on a tiny model.
+
+    Args:
+        parts: of the run; None if they could not be built.
 
     Raises:
         AelabError: a wrong name, argument or value; both as `Problems`.
@@ -85,14 +86,34 @@ def refuse_wrong_arguments(spec: RunSpec, model: nn.Module | None, settings: Fit
     mistakes = Mistakes()
     with mistakes.collected(), at_argument(spec, "optimizer", settings.optimizer.name):
         rehearse_optimizer(settings)
-        if model is not None and not any(p.requires_grad for p in model.parameters()):
+        if parts and not any(p.requires_grad for p in parts.model.parameters()):
             raise ConfigError("the model has no trainable parameter")
     with (
         mistakes.collected(),
         at_argument(spec, "scheduler", settings.scheduler and settings.scheduler.name),
     ):
         rehearse_schedule(settings)
+    for name, player in parts.objective.players.items() if parts else ():
+        own = settings_of_player(player.learning, settings)
+        for rehearse in (rehearse_optimizer, rehearse_schedule):
+            with mistakes.collected(), _of_term(spec, name):
+                rehearse(own)
     mistakes.tell()
+
+
+@contextlib.contextmanager
+def _of_term(spec: RunSpec, name: str) -> Iterator[None]:
+    """Context manager: gives errors of a critic's optimiser or schedule the line of its term."""
+    try:
+        with users_code(spec, None):
+            yield
+    except AelabError as error:
+        error.message = f"{name}: {error.message}"
+        known = (
+            spec.places[path] for path in (f"objective.{name}", "objective") if path in spec.places
+        )
+        error.where = next(known, Where(spec.file, key="objective"))
+        raise
 
 
 @contextlib.contextmanager

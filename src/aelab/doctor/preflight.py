@@ -224,7 +224,7 @@ def _tried(
                 placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
             )
     with mistakes.collected():
-        refuse_wrong_arguments(spec, parts.model if parts else None, settings)
+        refuse_wrong_arguments(spec, parts, settings)
     if parts and shape:
         _look_at_data(spec, parts, reader, settings, mistakes)
     if parts and spec.settings.load:
@@ -360,7 +360,7 @@ def _precision(
     else:
         parts = _real(spec, workspace)
         parts.objective.prepare(images)
-        state = make_state(parts.model, fit_settings(spec, parts))
+        state = make_state(parts.model, fit_settings(spec, parts), objective=parts.objective)
         times = settle_on_machine(state, parts.objective, images, fit_settings(spec, parts))
         words = "" if times is None else precision_told(times)
     place = spec.places.get("precision")

@@ -107,7 +107,11 @@ def _weights_of_losses(parts: Parts) -> dict[str, str]:
 
     If a block draws them, they depend on the seed and on earlier draws, such as those of the model.
     """
-    modules = [t.module for t in parts.objective.terms if t.module and t.kind != "comparison"]
+    modules = [
+        t.module
+        for t in parts.objective.terms
+        if t.module and t.kind != "comparison" and not t.follows_player
+    ]
     weights = [tensor for module in modules for tensor in module.parameters()]
     digest = hashlib.sha256()
     for tensor in weights:

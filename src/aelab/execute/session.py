@@ -235,10 +235,10 @@ class _Session:
         if options.examine is not None and not run.checkpoints():
             parts.findings += options.examine(spec, parts, train[0][1], self.settings)
         self._settle_record()
-        refuse_wrong_arguments(spec, parts.model, self.settings)
-        self.state = make_state(parts.model, self.settings, parts.device)
+        refuse_wrong_arguments(spec, parts, self.settings)
         parts.objective.prepare(train[0][1])
         parts.objective.to(parts.device)
+        self.state = make_state(parts.model, self.settings, parts.device, parts.objective)
         self.pictures = Reproductions(run, shown_sets(train, validation))
         self._saved_at = time.monotonic()
         self._begin_or_continue()

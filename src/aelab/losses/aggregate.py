@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
-from aelab.posteriors import HasPrior
+from aelab.losses.draws import latents_of, prior_draws, standard_normal
 from aelab.types import Images, Output
 
 #: Multiples of the kernel width; their sum has a gradient at small and large distances (WAE).
@@ -51,8 +51,8 @@ def mmd_term(
     if kernel not in ("imq", "rbf"):
         raise ConfigError(f"the term mmd has no kernel {kernel!r}; possible: imq, rbf")
     widths = _positive(scales, "mmd: scales")
-    latents = _latents(output, "mmd")  # (B, D)
-    prior = _prior(output, latents) * prior_std  # (B, D)
+    latents = latents_of(output, "mmd")  # (B, D)
+    prior = prior_draws(output, latents) * prior_std  # (B, D)
     count, dims = latents.shape
     within = _squared_distances(latents, latents)  # (B, B), as the two below
     of_prior = _squared_distances(prior, prior)
@@ -88,9 +88,9 @@ def sliced_wasserstein_term(output: Output, projections: int = 50) -> Tensor:
     """
     if projections < 1:
         raise ConfigError(f"sliced_wasserstein: projections is {projections}; possible: 1, 2..")
-    latents = _latents(output, "sliced_wasserstein")
-    prior = _prior(output, latents)
-    directions = _normal((latents.shape[1], int(projections)), latents)  # (D, P)
+    latents = latents_of(output, "sliced_wasserstein")
+    prior = prior_draws(output, latents)
+    directions = standard_normal((latents.shape[1], int(projections)), latents)  # (D, P)
     directions = directions / directions.norm(dim=0).clamp(min=1e-12)
     ours = (latents @ directions).sort(dim=0).values  # (B, P)
     theirs = (prior @ directions).sort(dim=0).values
@@ -178,7 +178,7 @@ class TotalCorrelation(nn.Module):
     def forward(self, output: Output) -> Tensor:
         """Values (B,) of an output."""
         mean, log_std = _gaussian(output, "total_correlation")
-        latents = _latents(output, "total_correlation")
+        latents = latents_of(output, "total_correlation")
         count = len(latents)
         size = max(count, self.dataset_size or count)
         # ln q(z_i | image j), for each dimension: (B, B, D). Memory is B * B * D floats.
@@ -202,17 +202,6 @@ class TotalCorrelation(nn.Module):
         return weights.log()
 
 
-def _latents(output: Output, term: str) -> Tensor:
-    """The latent as (B, D) numbers; raises if it is none."""
-    latents = output.latent.flatten(1)
-    if latents.shape[1] == 0 or not latents.is_floating_point():
-        raise ConfigError(
-            f"the term {term} needs a latent of numbers, and this model does not give one",
-            hint="build the model as EncoderDecoder(encoder, decoder), or variational",
-        )
-    return latents
-
-
 def _gaussian(output: Output, term: str) -> tuple[Tensor, Tensor]:
     """Mean and log_std, (B, D), of a Gaussian posterior."""
     mean = getattr(output.posterior, "mean", None)
@@ -223,32 +212,6 @@ def _gaussian(output: Output, term: str) -> tuple[Tensor, Tensor]:
             hint="use VariationalAutoencoder, or the bottleneck Gaussian",
         )
     return mean.flatten(1), log_std.flatten(1)
-
-
-def _prior(output: Output, latents: Tensor) -> Tensor:
-    """Samples (B, D) of the posterior's prior, or of the standard normal."""
-    if isinstance(output.posterior, HasPrior):
-        drawn: Tensor = output.posterior.draw_prior(
-            len(latents), lambda shape: _normal(shape, latents)
-        )
-        return drawn.flatten(1)  # (B, D)
-    return _normal(tuple(latents.shape), latents)
-
-
-def _normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normal numbers, on the device of `like`.
-
-    In training from the default generator, which is reseeded for each batch; otherwise the same
-    numbers each time, so that two validations of one model agree.
-    """
-    if torch.is_grad_enabled():
-        return torch.randn(shape, dtype=like.dtype, device=like.device)
-    generator = torch.Generator().manual_seed(_FIXED)
-    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
-
-
-#: Seed of the draws of validations.
-_FIXED = 2026
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 from aelab.errors import ConfigError
 
 WARMUPS = ("linear", "cosine")
+_NUMBERS = ("start_images", "warmup_images", "cycle_images", "capacity_images", "capacity")
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Course:
     """The schedule of one term, by images seen.
 
     Attributes:
+        start_images: the weight is 0 for this many images; the rise begins then.
         warmup_images: the weight rises from 0 to its full value over this many images; 0: no rise.
         warmup: the form of the rise, `linear` or `cosine`.
         cycle_images: the rise restarts after this many images; 0: never.
@@ -26,6 +28,7 @@ class Course:
         arXiv:1804.03599, equation 8.
     """
 
+    start_images: float = 0
     warmup_images: float = 0
     warmup: str = "linear"
     cycle_images: float = 0
@@ -40,7 +43,7 @@ class Course:
             ConfigError: an invalid value.
         """
         given: dict[str, Any] = {}
-        for key in ("warmup_images", "cycle_images", "capacity_images", "capacity"):
+        for key in _NUMBERS:
             if key in options:
                 given[key] = number(options.pop(key), f"{name}: {key}")
                 if given[key] < 0:
@@ -66,13 +69,22 @@ class Course:
 
     def share(self, images_seen: int | None) -> float:
         """The share of the full weight, 0..1; None: at the end of the run, which is 1."""
-        if images_seen is None or not self.warmup_images:
+        if images_seen is None or not (self.warmup_images or self.start_images):
             return 1.0
-        begun = images_seen % self.cycle_images if self.cycle_images else images_seen
+        begun = images_seen - self.start_images
+        if begun < 0:
+            return 0.0
+        if not self.warmup_images:
+            return 1.0
+        begun = begun % self.cycle_images if self.cycle_images else begun
         if begun >= self.warmup_images:
             return 1.0
         share = begun / self.warmup_images
         return share if self.warmup == "linear" else 0.5 - 0.5 * math.cos(math.pi * share)
+
+    def has_begun(self, images_seen: int) -> bool:
+        """Whether `start_images` have passed."""
+        return images_seen >= self.start_images
 
     def goal(self, images_seen: int | None) -> float | None:
         """The target value of the term; None: it is minimised."""

@@ -19,6 +19,14 @@ from aelab.losses.aggregate import (
     mmd_term,
     sliced_wasserstein_term,
 )
+from aelab.losses.critics import (
+    CRITIC_OPTIONS,
+    CorrelationCritic,
+    Critic,
+    CriticFeatures,
+    ImageCritic,
+    LatentCritic,
+)
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.latent import (
     code_entropy_term,
@@ -106,16 +114,28 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
         "sliced_wasserstein": sliced_wasserstein_term,
         "dip": dip_term,
         "total_correlation": TotalCorrelation,
+        "latent_critic": LatentCritic,
+        "correlation_critic": CorrelationCritic,
+        "image_critic": ImageCritic,
     },
 )
 
 #: Losses that compare whole outputs, usually `Output.details`: classes whose objects map
 #: (output, target) to (B,). Options of a term are arguments of the class. If the object has a
 #: method `prepare(images)`, it is called with the training images before the first batch.
-COMPARISONS: Table[type[nn.Module]] = Table("comparison loss", "aelab.comparisons", {})
+COMPARISONS: Table[type[nn.Module]] = Table(
+    "comparison loss", "aelab.comparisons", {"critic_features": CriticFeatures}
+)
 
 #: Options of every term, independent of its formula: how its weight or goal changes in training.
-TERM_OPTIONS = ("warmup_images", "warmup", "cycle_images", "capacity", "capacity_images")
+TERM_OPTIONS = (
+    "start_images",
+    "warmup_images",
+    "warmup",
+    "cycle_images",
+    "capacity",
+    "capacity_images",
+)
 
 #: Penalties that include the reconstruction error, because the model compares with the images.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
@@ -323,6 +343,8 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     possible = [key for key in inspect.signature(function).parameters if key not in taken]
     for key in options:
         if key not in possible:
+            if inspect.isclass(function) and issubclass(function, Critic):
+                possible += CRITIC_OPTIONS
             possible_words = one_of([*possible, "weight", "formula", *TERM_OPTIONS])
             raise ConfigError(
                 f"the loss {name} has no option {key!r}{did_you_mean(key, possible)}",

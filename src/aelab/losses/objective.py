@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
 from aelab.losses.course import Course, number
+from aelab.losses.critics import Critic, CriticFeatures, Learning, seed_of
 from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
     COMPARISONS,
@@ -48,6 +51,8 @@ class Term:
         kind: which arguments the formula takes, see `names.Kind`.
         target_range: (least, greatest) valid target value; None: any.
         of_unit_images: whether its constants are chosen for images in 0..1.
+        critic: the network that learns beside the model, or None.
+        follows_player: whether its values change as a critic learns; states are not judged by it.
 
     Raises:
         ConfigError: unknown formula or option, or an invalid value.
@@ -69,6 +74,9 @@ class Term:
         self.formula_name, function, self.kind = find_formula(formula)
         if spec.kind == "penalty" and not isinstance(formula, str):
             self.formula_name, function, self.kind = spec.name, formula, "penalty"
+        learning = None
+        if isinstance(function, type) and issubclass(function, Critic):
+            learning = Learning.of(spec.name, options)
         check_options(self.formula_name, function, options)
         if options.get("reduction", "mean") not in ("mean", "sum"):
             raise ConfigError(
@@ -86,6 +94,10 @@ class Term:
         self.module = formula if isinstance(formula, nn.Module) else None
         if isinstance(function, type) and issubclass(function, nn.Module):
             self.function = self.module = function(**options)
+        self.critic = self.module if isinstance(self.module, Critic) else None
+        if self.critic is not None and learning is not None:
+            self.critic.learning = learning
+        self.follows_player = bool(getattr(self.module, "follows_player", False))
 
     @property
     def is_sum(self) -> bool:
@@ -112,12 +124,16 @@ class Term:
         return self.function(output)
 
     def weight_at(self, images_seen: int | None) -> float:
-        """The weight after `images_seen` training images; None: the final weight."""
+        """The weight after `images_seen` training images; None: the one states are judged with."""
+        if images_seen is None and self.follows_player:
+            return 0.0
         return self.weight * self.course.share(images_seen)
 
     def cost(self, value: Tensor, images_seen: int | None) -> Tensor:
         """The unweighted contribution of a value to the total; None: at the end of the run."""
         goal = self.course.goal(images_seen)
+        if self.critic is not None and self.critic.adaptive:
+            value = value * self.critic.scale
         return value if goal is None else (value - goal).abs()
 
 
@@ -152,9 +168,47 @@ class Objective(nn.Module):
             term.module for term in self.terms if term.module is not None
         )
         self.requires_grad_(False)
+        self._playing = [term for term in self.terms if term.critic is not None]
+        for term in self.terms:
+            if isinstance(term.module, CriticFeatures):
+                term.module.find(self.players)
+        self._shape: tuple[int, ...] | None = None
+
+    @property
+    def players(self) -> dict[str, Critic]:
+        """The critics, by the name of their terms."""
+        return {term.name: term.critic for term in self._playing if term.critic is not None}
+
+    @property
+    def losses_of_players(self) -> tuple[str, ...]:
+        """Names of the critics' own losses among the values."""
+        return tuple(f"{term.name}_loss" for term in self._playing)
+
+    def meet(self, model: nn.Module, seed: int) -> None:
+        """Makes the critics' networks for what a model makes of two black images.
+
+        Args:
+            model: on its device.
+            seed: of the run.
+
+        Raises:
+            ConfigError: `prepare` has not told the images' shape.
+        """
+        if not self._playing:
+            return
+        if self._shape is None:
+            raise ConfigError(
+                f"{one_of(self.players)} cannot know what to judge before the images are known",
+                hint="call objective.prepare(images) first",
+            )
+        place = next(model.parameters()).device
+        with torch.no_grad(), _evaluating(model):
+            output = model(torch.zeros((2, *self._shape), device=place), None)
+        for name, critic in self.players.items():
+            critic.meet(output, seed_of(seed, name), model)
 
     def forward(self, output: Output, target: Tensor, images_seen: int) -> dict[str, Tensor]:
-        """The unweighted value (B,) of every term, by name.
+        """The unweighted value (B,) of every term, by name, and of every critic's own loss.
 
         Args:
             output: of the model.
@@ -166,10 +220,40 @@ class Objective(nn.Module):
             ConfigError: a term needs what this model's output does not have.
         """
         with sharing():  # terms with the same features compute them once
-            return {term.name: term(output, target) for term in self.terms}
+            values = {
+                term.name: term(output, target)
+                if term.critic is None or term.course.has_begun(images_seen)
+                else output.reconstruction.new_zeros(len(target))
+                for term in self.terms
+            }
+        for term in self._playing:
+            values |= self._of_player(term, output, target, values, images_seen)
+        return values
+
+    def _of_player(
+        self,
+        term: Term,
+        output: Output,
+        target: Tensor,
+        values: Mapping[str, Tensor],
+        images_seen: int,
+    ) -> dict[str, Tensor]:
+        """The critic's own loss (B,) by name, and the term's adaptive weight, which it sets."""
+        critic, own = term.critic, f"{term.name}_loss"
+        assert critic is not None
+        found: dict[str, Tensor] = {}
+        if critic.adaptive:
+            seeing = [other for other in self.terms if other.sees_images]
+            compared = torch.stack([t.weight_at(images_seen) * values[t.name] for t in seeing])
+            critic.balance(compared.sum(0), values[term.name])
+            found[f"{term.name}_weight"] = critic.scale.expand(len(target))
+        if not term.course.has_begun(images_seen):  # the critic does not learn yet either
+            return {**found, own: values[term.name]}
+        return {**found, own: critic.own_loss(output, target)}
 
     def prepare(self, images: Images) -> None:
         """Passes the training images to terms with a method `prepare`, before the first batch."""
+        self._shape = images.shape
         for module in self.modules_of_terms:
             prepare = getattr(module, "prepare", None)
             if prepare is not None:
@@ -210,20 +294,23 @@ class Objective(nn.Module):
         sums = {
             term.name: term.is_sum or term.formula_name in WHOLE_BOUNDS
             for term in self.terms
-            if term.sees_images
+            if term.sees_images and not term.follows_player
         }
         return {name: 1e4 if is_sum else 1.0 for name, is_sum in sums.items()}
 
     def is_final(self, images_seen: int | None) -> bool:
-        """Whether weights and target values have reached those of the run's end."""
-        return all(
+        """Whether weights and target values are those that states are judged with."""
+        return not any(term.follows_player for term in self.terms) and all(
             term.course.share(images_seen) == term.course.share(None)
             and term.course.goal(images_seen) == term.course.goal(None)
             for term in self.terms
         )
 
     def weights(self, images_seen: int | None) -> dict[str, float]:
-        """The weight of every term after `images_seen` training images, by name; None: final."""
+        """The weight of every term after `images_seen` training images, by name; None: final.
+
+        Terms with a critic have none at the end: they change as it learns.
+        """
         return {term.name: term.weight_at(images_seen) for term in self.terms}
 
     def final_total(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -234,6 +321,8 @@ class Objective(nn.Module):
         """The weighted sum (B,) of the values of `forward`; `images_seen` None: final weights."""
         total: Tensor | None = None
         for term in self.terms:
+            if images_seen is None and term.follows_player:
+                continue
             weight = term.weight_at(images_seen)
             value = term.cost(values[term.name], images_seen)
             # A weight of 1 needs no multiplication: one kernel less in each batch.
@@ -292,12 +381,30 @@ def make_objective(
             TermSpec("feature_statistics", "feature_statistics", float(feature_loss_weight))
         )
     result = Objective([_tidy(spec) for spec in specs], stand_ins=stand_ins)
-    if not any(term.sees_images for term in result.terms):
+    if not any(term.sees_images and not term.follows_player for term in result.terms):
         raise ConfigError(
-            f"no term of the objective compares with the images: {one_of(result.names)}",
+            f"no term of the objective compares with the images: {one_of(result.names)}"
+            + _why_critics_do_not_count(result),
             hint="add one, for instance l1: 1",
         )
     return result
+
+
+def _why_critics_do_not_count(objective: Objective) -> str:
+    if not any(term.sees_images for term in objective.terms):
+        return ""
+    return "; features of a critic do not count, because they change as it learns"
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Context manager: evaluation mode, in which nothing of a model changes."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)
 
 
 def _spec(name: str, value: Any, model_terms: Sequence[TermSpec]) -> TermSpec:
@@ -348,8 +455,9 @@ def _tidy(spec: TermSpec) -> TermSpec:
 
 def _describe(term: Term) -> str:
     options = dict(term.options) | term.course.stated()
+    options |= {} if term.critic is None else term.critic.learning.stated()
     details = [f"{key}={value}" for key, value in options.items()]
-    if term.module is not None and term.kind != "comparison":
+    if term.module is not None and term.kind != "comparison" and term.critic is None:
         details.insert(0, " ".join(repr(term.module).split()))
     elif term.formula_name != term.name:
         details.insert(0, term.formula_name)

@@ -22,16 +22,11 @@ from aelab.train.events import (
     ValidationHalved,
 )
 from aelab.train.forward import ObjectiveLike, Task
-from aelab.train.learner import (
-    Learner,
-    SoloLearner,
-    load_weights,
-    make_learner,
-    refuse_other_shapes,
-)
+from aelab.train.learner import Learner, SoloLearner, make_learner
 from aelab.train.loop import fit, step
 from aelab.train.machine import choose_threads, keep_freed_memory
 from aelab.train.optimizers import OPTIMIZERS, make_optimizer
+from aelab.train.player import load_weights, refuse_other_shapes, settings_of_player
 from aelab.train.progress import Progress
 from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
@@ -81,6 +76,7 @@ __all__ = [
     "rehearse_optimizer",
     "rehearse_schedule",
     "set_clock",
+    "settings_of_player",
     "step",
     "validation_of",
 ]

@@ -44,6 +44,10 @@ class ObjectiveLike(Protocol):
     Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
     per-sample values (B,) by term; `total` returns their weighted sum (B,). Where weights
     change, a method `final_total(values)` returns the sum with the final weights.
+
+    An objective may bring players of its own, networks that learn beside the model. Then it has
+    `players` (name -> network with `learning`), `meet(model, seed)`, which makes them, and
+    `losses_of_players`, the names of their losses among the values.
     """
 
     def __call__(
@@ -122,6 +126,18 @@ def _called(
     if isinstance(output, Output):
         return output
     raise no_output(model, output)
+
+
+def loss_of_step(objective: ObjectiveLike, values: Mapping[str, Tensor], total: Tensor) -> Tensor:
+    """What one step differentiates: the model's total and every player's own loss, summed.
+
+    The losses share no weights that they have a gradient for, so that one backward pass gives each
+    player the gradient of its own loss.
+    """
+    loss = total.sum()
+    for name in getattr(objective, "losses_of_players", ()):
+        loss = loss + values[name].sum()
+    return loss
 
 
 def sums_of(values: Mapping[str, Tensor], total: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ It is stored as flat tensors (safetensors) and plain numbers (JSON); nothing is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
 
@@ -17,13 +17,27 @@ from aelab.errors import StoreError
 from aelab.settings import FitSettings
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import find_clocked
-from aelab.train.forward import Batch, Losses, Task, forward, sums_of, without_gradient
+from aelab.train.forward import (
+    Batch,
+    Losses,
+    ObjectiveLike,
+    Task,
+    forward,
+    loss_of_step,
+    sums_of,
+    without_gradient,
+)
 from aelab.train.guard.coming_in import refuse_no_model
 from aelab.train.guard.finite import floating_buffers, non_finite_names
-from aelab.train.guard.mending import UNCHANGED, StateChange
 from aelab.train.machine import choose_bfloat16, choose_threads, has_bfloat16_units
-from aelab.train.optimizers import make_optimizer
-from aelab.train.schedules import Schedule, make_schedule
+from aelab.train.player import (
+    Opponent,
+    Player,
+    PlayerSnapshot,
+    load_weights,
+    make_opponents,
+    optimizer_and_schedule,
+)
 
 #: Marks the fields of a learner that a checkpoint stores as plain values, under their names.
 _STORED = {"stored": True}
@@ -77,26 +91,24 @@ class Snapshot(NamedTuple):
     """The state of one model and its optimiser, on the device.
 
     Attributes:
-        tensors: parameters and buffers of the model, then of the averaged one.
-        gradients: accumulated gradients of the parameters, or None.
-        optimizer, schedule: their states.
+        players: of the model, then of its opponents.
+        averaged: parameters and buffers of the averaged model.
         plain: the stored values of the learner.
     """
 
-    tensors: list[Tensor]
-    gradients: list[Tensor | None]
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
+    players: list[PlayerSnapshot]
+    averaged: list[Tensor]
     plain: dict[str, Any]
 
 
 @dataclass
-class SoloLearner:
-    """The learner of one run (K = 1).
+class SoloLearner(Player):
+    """The learner of one run (K = 1): the model as a player, and its opponents.
 
     Attributes:
         model, optimizer, schedule: the parts that an update uses.
         device: where the model is.
+        opponents: the players that the objective brings; usually none.
         ema: a copy of the model with averaged weights, or None.
         unwatched: buffers that are infinite by design, such as masks.
         channels_last: whether 4D tensors are kept in NHWC order in memory.
@@ -106,16 +118,12 @@ class SoloLearner:
         ema_warms_up: whether the EMA decay rises to its final value; False in earlier versions.
         micro_batch: images computed at once after memory did not suffice for more; else None.
         is_stepping: whether an optimiser step is in progress.
-        change: differences from the settings after a failure; the loop sets it before each batch.
         validation_batch: batch size of validations if the settings do not set it; None: not chosen
             yet; 0: as in training, as in earlier versions.
         precision_open: whether `bfloat16` is still to be chosen by timing a step of each.
     """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    device: torch.device
+    opponents: list[Opponent] = field(default_factory=list)
     ema: nn.Module | None = None
     unwatched: frozenset[str] = frozenset()
     channels_last: bool = field(default=False, metadata=_STORED)
@@ -126,7 +134,6 @@ class SoloLearner:
     validation_batch: int | None = field(default=None, metadata=_STORED)
     precision_open: bool = False
     micro_batch: int | None = field(default=None, metadata=_STORED)
-    change: StateChange = UNCHANGED
     is_stepping: bool = False
 
     @property
@@ -135,9 +142,9 @@ class SoloLearner:
         return self.model if self.ema is None else self.ema
 
     @property
-    def learnrate(self) -> float:
-        """The learning rate of the first parameter group, at the latest batch."""
-        return float(self.optimizer.param_groups[0]["lr"]) * self.change.factor
+    def players(self) -> tuple[Player, ...]:
+        """The model's player, then its opponents."""
+        return (self, *self.opponents)
 
     @property
     def members(self) -> Sequence[SoloLearner]:
@@ -161,7 +168,8 @@ class SoloLearner:
             )
             if not total.requires_grad:
                 raise without_gradient(self.model, values)
-            (total.sum() / divisor(size, task.settings)).backward()  # type: ignore[no-untyped-call]
+            loss = loss_of_step(task.objective, values, total)
+            (loss / divisor(size, task.settings)).backward()  # type: ignore[no-untyped-call]
             # (1, 1 + T): the leading axis is that of the K runs.
             sums = sums_of(values, total)[None]
             losses = Losses(list(values), sums if losses is None else losses.sums + sums)
@@ -171,7 +179,7 @@ class SoloLearner:
         return losses
 
     def apply_gradients(self, settings: FitSettings, clock: Clock, size: int) -> None:
-        """Clips gradients, steps the optimiser, clears gradients, and averages the weights.
+        """Steps each player's optimiser, clears gradients, and averages the weights.
 
         Also calls `model.after_step()` if the model has it.
 
@@ -179,49 +187,29 @@ class SoloLearner:
              clock: before the batch.
              size: images of the batch.
         """
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        images = clock.accumulated_images + size
+        images, scale = clock.accumulated_images + size, None
         if averages(settings) and images != settings.batch_size:
             # `backward` divided by batch_size (see `divisor`): correct to the mean over all images.
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            torch._foreach_mul_(gradients, settings.batch_size / images)
-        clipping = settings.gradient_clipping
-        if clipping is not None and clipping.value is not None:
-            # Single values first, then the norm of what is left.
-            nn.utils.clip_grad_value_(parameters, clipping.value)
-        if clipping is not None and clipping.norm is not None:
-            nn.utils.clip_grad_norm_(parameters, clipping.norm)
-        if self.change.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self.change.clip)
+            scale = settings.batch_size / images
         self.is_stepping = True
-        self._step()
+        for player in self.players:
+            player.step(settings, scale)
         self.is_stepping = False
         number = clock.steps + 1  # of this step, from 1
         if self.ema is not None and self.ema_warms_up:
             self._note_late_weights(number)
         # None instead of zeros: it saves a pass over memory, and unused weights get no step at all.
-        self.optimizer.zero_grad(set_to_none=True)
+        self.clear_gradients()
         follow = getattr(self.model, "after_step", None)
         if follow is not None:
             follow()
         if self.ema is not None and settings.ema_decay is not None:
             self._average(self.ema, settings.ema_decay, number)
 
-    def _step(self) -> None:
-        """Makes the optimiser's step, at a lower learning rate after a failure (`change.factor`).
-
-        The groups keep the schedule's rate, from which torch's schedulers compute the next one.
-        """
-        factor = self.change.factor
-        if factor == 1.0:
-            self.optimizer.step()
-            return
-        scheduled = [group["lr"] for group in self.optimizer.param_groups]
-        for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
-            group["lr"] = rate * factor
-        self.optimizer.step()
-        for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
-            group["lr"] = rate
+    def clear_gradients(self) -> None:
+        """Leaves no player a gradient."""
+        for player in self.players:
+            player.optimizer.zero_grad(set_to_none=True)
 
     def _note_late_weights(self, number: int) -> None:
         """Records, for a model that grows, the step at which each weight got its first gradient."""
@@ -247,59 +235,60 @@ class SoloLearner:
             now = warmed_decay(decay, steps)
             _average_weights(ema, self.model, now, first=steps == 1, names=some)
 
+    def watched_weights(self) -> list[tuple[str, Tensor]]:
+        """Names and weights of every player; those of opponents begin with their name."""
+        found = list(self.model.named_parameters())
+        for opponent in self.opponents:
+            found += opponent.model.named_parameters(opponent.name)
+        return [(name, parameter.detach()) for name, parameter in found]
+
     def watched_buffers(self) -> list[tuple[str, Tensor]]:
         """Names and buffers of the trained model, without those that were infinite at the start."""
         found = floating_buffers(self.model)
         return [(name, buffer) for name, buffer in found if name not in self.unwatched]
 
     def slots(self) -> list[tuple[str, Tensor]]:
-        """The optimiser's state of each weight, such as averages of its gradients."""
-        names = self._trained_names()
-        return [
-            (f"{key} of {names[parameter]}", value)
-            for parameter, slots in self.optimizer.state.items()
-            for key, value in slots.items()
-            if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
-        ]
+        """The optimisers' state of each weight, such as averages of its gradients."""
+        found = super().slots()
+        for opponent in self.opponents:
+            # `exp_avg of image_critic.network.last.weight`
+            found += [
+                (name.replace(" of ", f" of {opponent.name}."), slot)
+                for name, slot in opponent.slots()
+            ]
+        return found
 
     def finite(self) -> Tensor:
         """(1,) bool on the device: see `Learner.finite`."""
-        held = [p.detach() for p in self.model.parameters()]
-        norms = torch._foreach_norm([*held, *(buffer for _, buffer in self.watched_buffers())])
+        held = [tensor for _, tensor in (*self.watched_weights(), *self.watched_buffers())]
+        norms = torch._foreach_norm(held)
         # A NaN or infinity anywhere makes the sum of norms non-finite: one value, few kernels.
         return torch.stack([norm.float() for norm in norms]).sum().reshape(1).isfinite()
 
     def snapshot(self) -> Snapshot:
-        """A copy of weights, averaged weights and optimiser state, in device memory."""
+        """A copy of weights, averaged weights and optimiser states, in device memory."""
         return Snapshot(
-            tensors=[tensor.detach().clone() for tensor in self._tensors()],
             # Gradients belong to the state while batches are accumulated.
-            gradients=[_copied(p.grad) for p in self.model.parameters()],
-            optimizer=_copied(self.optimizer.state_dict()),
-            schedule=copy.deepcopy(self.schedule.state_dict()),
+            players=[player.kept() for player in self.players],
+            averaged=[tensor.detach().clone() for tensor in self._averaged()],
             plain=self._plain(),
         )
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
         """Restores a snapshot in place: the weights stay the same tensor objects."""
-        for tensor, value in zip(self._tensors(), snapshot.tensors, strict=True):
+        for player, kept in zip(self.players, snapshot.players, strict=True):
+            player.take_back(kept)
+        for tensor, value in zip(self._averaged(), snapshot.averaged, strict=True):
             tensor.copy_(value)
-        for parameter, gradient in zip(self.model.parameters(), snapshot.gradients, strict=True):
-            parameter.grad = _copied(gradient)
-        self.optimizer.load_state_dict(_copied(snapshot.optimizer))
-        self.schedule.load_state_dict(copy.deepcopy(snapshot.schedule))
         for name, value in snapshot.plain.items():
             setattr(self, name, copy.copy(value))
 
     def retire(self, run: int) -> None:
         """Does nothing: the training ends with its only run."""
 
-    def _tensors(self) -> Iterator[Tensor]:
-        for model in (self.model, self.ema):
-            if model is not None:
-                yield from model.parameters()
-                yield from model.buffers()
+    def _averaged(self) -> list[Tensor]:
+        return [] if self.ema is None else [*self.ema.parameters(), *self.ema.buffers()]
 
     def _plain(self) -> dict[str, Any]:
         """The plain values that a checkpoint stores, by field name."""
@@ -314,31 +303,19 @@ class SoloLearner:
 
         Returns:
             tensors: copies on the CPU by flat names `model.*`, `ema.*`, `gradient.*`,
-                `optimizer.<parameter>/<key>`.
+                `optimizer.<parameter>/<key>`; those of opponents after `player.<name>.`
             numbers: JSON-able.
         """
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         if self.ema is not None:
             tensors |= {f"ema.{name}": t for name, t in self.ema.state_dict().items()}
-        names = self._trained_names()
-        if gradients:
-            tensors |= {f"gradient.{names[p]}": p.grad for p in names if p.grad is not None}
-        scalars: dict[str, dict[str, Any]] = {}
-        for parameter, slots in self.optimizer.state.items():
-            for key, value in slots.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{names[parameter]}/{key}"] = value
-                else:
-                    scalars.setdefault(names[parameter], {})[key] = value
-        # Plain numbers go to JSON: readable, and no code runs when it is loaded.
-        numbers: dict[str, Any] = {"device": self.device.type}
-        numbers |= self._plain()
-        numbers["optimizer_scalars"] = scalars
-        numbers["optimizer_groups"] = [
-            {key: value for key, value in group.items() if key not in ("params", "param_names")}
-            for group in self.optimizer.param_groups
-        ]
-        numbers["schedule"] = self.schedule.state_dict()
+        more, learning = self.stored_learning(gradients=gradients)
+        tensors |= more
+        numbers: dict[str, Any] = {"device": self.device.type, **self._plain(), **learning}
+        for opponent in self.opponents:
+            own, its = opponent.stored(gradients=gradients)
+            tensors |= {f"player.{opponent.name}.{name}": tensor for name, tensor in own.items()}
+            numbers.setdefault("players", {})[opponent.name] = its
         return {name: copy_on_cpu(tensor) for name, tensor in tensors.items()}, numbers
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
@@ -359,11 +336,15 @@ class SoloLearner:
             # On another kind of device bits differ anyway, and its own precision is faster.
             self.bfloat16 = own_precision
         self.precision_open = False
-        self._load_optimizer(tensors, numbers)
-        self.schedule.load_state_dict(numbers["schedule"])
-        for parameter, name in self._trained_names().items():
-            stored = tensors.get(f"gradient.{name}")
-            parameter.grad = None if stored is None else _laid_out_like(parameter, stored)
+        self.load_learning(tensors, numbers)
+        for opponent in self.opponents:
+            its = numbers.get("players", {}).get(opponent.name)
+            if its is None:
+                raise StoreError(
+                    f"the checkpoint has no player '{opponent.name}'",
+                    hint="it was written with another objective; start again with --restart",
+                )
+            opponent.load(of_player(tensors, opponent.name), its)
 
     def _use_layout(self, channels_last: bool) -> None:
         """Uses the memory layout from the start of the run: another one changes the last bits."""
@@ -373,33 +354,17 @@ class SoloLearner:
                 if model is not None:
                     model.to(memory_format=layout)  # type: ignore[call-overload]
 
-    def _load_optimizer(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        names = self._trained_names()
-        saved = self.optimizer.state_dict()
-        order = [p for group in self.optimizer.param_groups for p in group["params"]]
-        slots: dict[int, dict[str, Any]] = {}
-        for position, parameter in enumerate(order):
-            prefix = f"optimizer.{names[parameter]}/"
-            found = {
-                name.removeprefix(prefix): _laid_out_like(parameter, tensor)
-                for name, tensor in tensors.items()
-                if name.startswith(prefix)
-            }
-            found |= numbers["optimizer_scalars"].get(names[parameter], {})
-            if found:
-                slots[position] = found
-        for group, stored in zip(saved["param_groups"], numbers["optimizer_groups"], strict=True):
-            group |= {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-        self.optimizer.load_state_dict({"state": slots, "param_groups": saved["param_groups"]})
-
-    def _trained_names(self) -> dict[Tensor, str]:
-        return {p: name for name, p in self.model.named_parameters() if p.requires_grad}
-
 
 def make_learner(
-    model: nn.Module, settings: FitSettings, device: torch.device | str = "cpu"
+    model: nn.Module,
+    settings: FitSettings,
+    device: torch.device | str = "cpu",
+    objective: ObjectiveLike | None = None,
 ) -> SoloLearner:
     """A learner before its first batch; moves `model` to the device and into its layout.
+
+    Args:
+        objective: needed if it brings players of its own.
 
     Raises:
         ConfigError: an optimiser or scheduler that does not exist or does not fit.
@@ -414,18 +379,13 @@ def make_learner(
     model.to(place)
     if layout:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, settings.optimizer, settings.learnrate)
+    optimizer, schedule = optimizer_and_schedule(model, settings)
     return SoloLearner(
         model=model,
         optimizer=optimizer,
-        schedule=make_schedule(
-            optimizer,
-            settings.scheduler,
-            max_images=settings.max_images,
-            batch_size=settings.batch_size,
-            max_epochs=settings.max_epochs,
-        ),
+        schedule=schedule,
         device=place,
+        opponents=make_opponents(objective, model, settings, place),
         ema=_averaged_copy(model) if settings.ema_decay is not None else None,
         unwatched=frozenset(non_finite_names(floating_buffers(model))),
         channels_last=layout,
@@ -489,50 +449,10 @@ def _average_weights(
         averaged.copy_(buffer)
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model.") -> None:
-    """Copies stored weights and buffers into a model; its memory layout stays.
-
-    Raises:
-        StoreError: names or shapes differ.
-    """
-    refuse_other_shapes(model, {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-                        prefix=prefix)  # fmt: skip
-    model.load_state_dict(
-        {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    )
-
-
-def refuse_other_shapes(
-    model: nn.Module,
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    prefix: str = "model.",
-    hint: str = "it was written by another model; start again with --restart",
-) -> None:
-    """Compares stored names and shapes with those of a model, which may be on the meta device.
-
-    Raises:
-        StoreError: names or shapes differ.
-    """
-    wanted = model.state_dict()
-    given = {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
-    for name in sorted(wanted.keys() ^ given.keys()):
-        side = "has no" if name in wanted else "has an unknown"
-        raise StoreError(f"the checkpoint {side} tensor '{name}'", hint=hint)
-    for name, shape in given.items():
-        if shape != tuple(wanted[name].shape):
-            raise StoreError(
-                f"'{name}' is {shape} in the checkpoint, {tuple(wanted[name].shape)} in the model",
-                hint=hint,
-            )
-
-
-def _laid_out_like(parameter: Tensor, stored: Tensor) -> Tensor:
-    """`stored` in the memory layout of its parameter, which fused optimisers require."""
-    if stored.shape != parameter.shape:
-        # For instance the step counter of Adam, a scalar.
-        return stored.clone()
-    return torch.empty_like(parameter, dtype=stored.dtype).copy_(stored)
+def of_player(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The stored tensors of one opponent, by their names in `Opponent.stored`."""
+    mark = f"player.{name}."
+    return {n.removeprefix(mark): t for n, t in tensors.items() if n.startswith(mark)}
 
 
 def copy_on_cpu(tensor: Tensor) -> Tensor:
@@ -549,14 +469,3 @@ def _wants_channels_last(model: nn.Module) -> bool:
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
     # NHWC only pays for convolutions.
     return any(isinstance(module, kinds) for module in model.modules())
-
-
-def _copied(value: Any) -> Any:
-    """A copy of nested dictionaries, lists and tuples in which every tensor is cloned."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_copied, value))
-    return value

@@ -30,7 +30,12 @@ from aelab.train.events import (
     ValidationHalved,
 )
 from aelab.train.forward import Batch, ObjectiveLike, Task
-from aelab.train.guard.coming_in import as_sets, refuse_wrong, small_batches_told
+from aelab.train.guard.coming_in import (
+    as_sets,
+    refuse_strangers,
+    refuse_wrong,
+    small_batches_told,
+)
 from aelab.train.guard.diagnosis import Evidence
 from aelab.train.guard.explosion import worse_than_untrained
 from aelab.train.guard.guard import Guard, Reading
@@ -96,8 +101,10 @@ def fit(
     held_out = ScheduledSets(held, *place, "validation_set") if held else None
 
     goal = goal_of(first.model, horizon(shared, sets.sizes))
-    for member in state.learner.members:
-        member.schedule.plan(goal.end)
+    for member, task in zip(state.learner.members, tasks, strict=True):
+        refuse_strangers(member, task.objective)
+        for player in member.players:
+            player.schedule.plan(goal.end)
     going = list(range(len(tasks)))  # runs that have neither ended nor failed
     remarks: dict[int, tuple[Finding, ...]] = {}
     if held_out is not None:
@@ -301,8 +308,10 @@ def train_batch(
     draws[0].reseed_default(clock.images)
     change = change_at(state.interventions, clock.images)
     for member in members:
-        member.schedule.before_batch(clock.images)
-        member.change, member.bfloat16 = change, member.bfloat16 and not change.float32
+        member.bfloat16 = member.bfloat16 and not change.float32
+        for player in member.players:
+            player.schedule.before_batch(clock.images)
+            player.change = change
     before()
     size = len(cut[0][1])
     is_last = clock.images_in_epoch + tasks[0].settings.batch_size >= len(batches)
@@ -324,7 +333,8 @@ def train_batch(
     state.note_start()
     if clock.steps:  # torch warns if a scheduler steps before the optimiser's first step
         for member in members:
-            member.schedule.after_batch()
+            for player in member.players:
+                player.schedule.after_batch()
 
 
 def step(
@@ -430,7 +440,9 @@ def logged(
         progress.last_loss, progress.last_loss_images = terms["loss"], clock.images
         progress.last_terms = dict(terms)
         terms |= final_loss(tasks[run].objective, terms, clock.logged_at)
-        rate = state.learner.members[run].learnrate
+        member = state.learner.members[run]
+        terms |= {f"{player.name}_learnrate": player.learnrate for player in member.opponents}
+        rate = member.learnrate
         events.append(Logged(clock.images, clock.seconds, clock.epoch, terms, rate, run))
     state.window.clear()
     clock.note_logged()
@@ -477,7 +489,8 @@ def validate(
         progress.best_loss, progress.best_images = loss, clock.images
     # Also when the loss is far too high: then a lower learning rate may help.
     if settled:
-        member.schedule.after_validation(loss)
+        for player in member.players:
+            player.schedule.after_validation(loss)
     return Validated(
         clock.images, clock.seconds, clock.epoch, terms, is_best, warnings, is_judged, run
     )

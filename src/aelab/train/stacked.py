@@ -172,6 +172,12 @@ def refuse_unstackable(members: Sequence[SoloLearner]) -> None:
                 "stacked",
                 hint=_ALONE,
             )
+    if first.opponents:
+        raise ConfigError(
+            f"{first.opponents[0].name} is a network that learns beside the model, and such runs "
+            "cannot be stacked",
+            hint=_ALONE,
+        )
     for name, module in first.model.named_modules():
         reason = _reason(module)
         if reason:

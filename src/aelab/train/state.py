@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aelab.errors import StoreError
 from aelab.settings import FitSettings
 from aelab.train.clock import Clock
+from aelab.train.forward import ObjectiveLike
 from aelab.train.guard.mending import Intervention, from_json
 from aelab.train.guard.ring import Kept, Ring
 from aelab.train.learner import Learner, copy_on_cpu, make_learner
@@ -158,14 +159,21 @@ class State:
 
 
 def make_state(
-    model: nn.Module, settings: FitSettings, device: torch.device | str = "cpu"
+    model: nn.Module,
+    settings: FitSettings,
+    device: torch.device | str = "cpu",
+    objective: ObjectiveLike | None = None,
 ) -> State:
     """A training before its first batch; moves `model` to the device and into its layout.
+
+    Args:
+        objective: needed if it brings players of its own, such as critics; `objective.prepare` was
+            called with the images.
 
     Raises:
         ConfigError: an optimiser or scheduler that does not exist or does not fit.
     """
-    return State(make_learner(model, settings, device))
+    return State(make_learner(model, settings, device, objective))
 
 
 def _cloned(tensor: Tensor | None) -> Tensor | None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from aelab.errors import AelabError, ConfigError, DataError, Problems
+from aelab.errors import AelabError, ConfigError, DataError, Problems, one_of
 from aelab.ops.given import as_images
 from aelab.ops.look import findings_in_images, input_findings, loss_findings, pair_findings
 from aelab.settings import FitSettings
 from aelab.types import Images
+
+if TYPE_CHECKING:
+    from aelab.train.forward import ObjectiveLike
+    from aelab.train.learner import SoloLearner
 
 Sets = list[tuple[int, Images]]
 
@@ -34,6 +38,22 @@ def as_sets(given: Any, name: str) -> Sets:
     if pairs:
         return [(int(epoch), as_images(images, name)) for epoch, images in given]
     return [(0, as_images(given, name))]
+
+
+def refuse_strangers(member: SoloLearner, objective: ObjectiveLike) -> None:
+    """Checks that the players of an objective learn.
+
+    Raises:
+        ConfigError: the state was made without the objective.
+    """
+    players = list(getattr(objective, "players", {}))
+    if players != [opponent.name for opponent in member.opponents]:
+        raise ConfigError(
+            f"{one_of(players) if players else 'the objective'} brings a network that learns, and "
+            "this state was made without it",
+            hint="call objective.prepare(images), then make_state(model, settings, "
+            "objective=objective)",
+        )
 
 
 def refuse_wrong(train: Sets, validation: Sets, objective: Any, settings: FitSettings) -> None:

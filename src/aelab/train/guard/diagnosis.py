@@ -155,7 +155,7 @@ def broken_tensors(member: SoloLearner) -> list[str]:
     averages = [name for name in buffers if name.endswith(("running_mean", "running_var"))]
     others = [name for name in buffers if name not in averages]
     kinds = {
-        "a weight": non_finite_names(member.model.named_parameters()),
+        "a weight": non_finite_names(member.watched_weights()),
         "a running statistic": averages,
         "a buffer": others,
     }

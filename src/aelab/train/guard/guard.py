@@ -139,7 +139,7 @@ class Guard:
     def _watched(self, run: int) -> dict[str, torch.Tensor]:
         """Weights and buffers by name, without empty ones."""
         member = self.state.learner.members[run]
-        found = [*member.model.named_parameters(), *member.watched_buffers()]
+        found = [*member.watched_weights(), *member.watched_buffers()]
         return {name: tensor.detach() for name, tensor in found if tensor.numel()}
 
     def keep_due(self) -> bool:

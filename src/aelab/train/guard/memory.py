@@ -62,7 +62,7 @@ def halve(
     present = min(member.micro_batch or size, task.settings.micro_batch_size or size, size)
     if present < 2 or member.is_stepping or clock.accumulated_images:
         raise error
-    member.model.zero_grad(set_to_none=True)
+    member.clear_gradients()
     reason = "the model writes buffers in its forward pass" if written else ""
     reason = reason or _whole_batch(member.model, task, batch, clock.images, training=True)
     if reason:

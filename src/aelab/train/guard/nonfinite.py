@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aelab.train.evaluate import mode_of
-from aelab.train.forward import Batch, ObjectiveLike, forward
+from aelab.train.forward import Batch, ObjectiveLike, forward, loss_of_step
 from aelab.train.guard.finite import is_finite, tensors_in, value_words
 
 #: The largest number of IEEE 754 half precision (binary16).
@@ -94,7 +94,7 @@ def find_origin(
             # give another result the second time.
             if not training and is_good(batch):
                 continue
-            with _Watch(model) as watch:
+            with _Watch(model, _players(objective)) as watch:
                 good = is_good(batch)
             if not good:
                 return watch.origin()
@@ -113,16 +113,27 @@ def find_in_step(
 
     Mode and buffers are restored; the gradients are those of this batch alone.
     """
-    model.zero_grad(set_to_none=True)
-    with mode_of(model, training=True), _Watch(model, backward=True) as watch:
-        output, _, total = forward(
+    players = _players(objective)
+    for network in (model, *players.values()):
+        network.zero_grad(set_to_none=True)
+    with mode_of(model, training=True), _Watch(model, players, backward=True) as watch:
+        output, values, total = forward(
             model, objective, *batch, images_seen=images_seen, bfloat16=bfloat16
         )
-        if not is_finite([total, output.reconstruction]):
+        loss = loss_of_step(objective, values, total)
+        if not is_finite([loss, output.reconstruction]):
             return watch.origin()
-        (total.sum() / len(batch[1])).backward()  # type: ignore[no-untyped-call]
-    bad = [n for n, p in model.named_parameters() if p.grad is not None and not is_finite(p.grad)]
+        (loss / len(batch[1])).backward()  # type: ignore[no-untyped-call]
+    weights = [*model.named_parameters()]
+    for name, network in players.items():
+        weights += network.named_parameters(name)
+    bad = [n for n, p in weights if p.grad is not None and not is_finite(p.grad)]
     return watch.origin_of_gradient(bad[0]) if bad else None
+
+
+def _players(objective: ObjectiveLike) -> dict[str, nn.Module]:
+    """The networks that learn beside the model, by name."""
+    return dict(getattr(objective, "players", {}))
 
 
 class _Watch(TorchDispatchMode):
@@ -132,13 +143,18 @@ class _Watch(TorchDispatchMode):
     layer. An operation alone is no fault: attention adds masks of -inf inside of sound layers.
 
     Args:
+        players: further networks that learn, by the name under which their layers are told.
         backward: record gradients too. A layer's backward pass begins where the gradient of its
             output arrives.
     """
 
-    def __init__(self, model: nn.Module, *, backward: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, players: Mapping[str, nn.Module], *, backward: bool = False
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._names = {module: name for name, module in model.named_modules()}
+        for player, network in players.items():
+            self._names |= {m: n for n, m in network.named_modules(prefix=player)}
         self._kinds = {name: type(module).__name__ for module, name in self._names.items()}
         self._inside: list[str] = []
         self._paused = False

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aelab.train.forward import Batch, forward
+from aelab.train.forward import Batch, forward, loss_of_step
 from aelab.train.guard.diagnosis import Evidence, broken_tensors
 from aelab.train.guard.finite import is_finite, non_finite_names
 from aelab.train.guard.growth import Growth, Largest
@@ -126,12 +126,13 @@ def _cause_of_step(
         if grown := growth.words(value):
             short = f"{grown}, until {short}"  # the last overflow need not be the cause
         return short, origin.words(), origin.half
-    gradients = [p.grad.detach() for p in member.model.parameters() if p.grad is not None]
+    weights = [p for player in member.players for p in player.model.parameters()]
+    gradients = [p.grad.detach() for p in weights if p.grad is not None]
     grown = f"{words}, until " if (words := growth.words("infinity")) else ""
     largest = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
     state.restore(before)
     repeat()
-    names = non_finite_names(member.model.named_parameters())
+    names = non_finite_names(member.watched_weights())
     names += non_finite_names(member.watched_buffers())
     names += broken_slots(member)
     layer = names[0] if names else "a weight"
@@ -148,8 +149,8 @@ def _in_float64(evidence: Evidence) -> str:
     """Text on the result of the step in float64; empty if it cannot be tried."""
     member, task = evidence.state.learner.members[evidence.run], evidence.task
     try:
-        model = copy.deepcopy(member.model).double()
-        objective = copy.deepcopy(task.objective)
+        model, objective = copy.deepcopy((member.model, task.objective))  # which may share modules
+        model.double()
         for part in (
             (objective, *vars(objective).values()) if hasattr(objective, "__dict__") else ()
         ):
@@ -158,12 +159,15 @@ def _in_float64(evidence: Evidence) -> str:
         batch = Batch(*evidence.training()).changed(
             lambda tensor: tensor.double() if tensor.is_floating_point() else tensor
         )
-        _, _, total = forward(model, objective, *batch, images_seen=evidence.state.clock.images)
-        total.mean().backward()  # type: ignore[no-untyped-call]
+        _, values, total = forward(
+            model, objective, *batch, images_seen=evidence.state.clock.images
+        )
+        (loss_of_step(objective, values, total) / len(total)).backward()  # type: ignore[no-untyped-call]
         total = total.detach()
     except Exception as error:  # a device without float64, or user code that needs float32
         return f"the step could not be repeated in float64 ({type(error).__name__})"
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    networks = (model, *getattr(objective, "players", {}).values())
+    gradients = [p.grad for net in networks for p in net.parameters() if p.grad is not None]
     if not is_finite([total, *gradients]):
         return "in float64 the same step is not finite either: precision is not the cause"
     most = max([float(total.abs().max()), *(float(g.detach().abs().max()) for g in gradients)])

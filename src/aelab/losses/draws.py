@@ -1,0 +1,47 @@
+"""What terms need of latents: their numbers, and draws of the prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aelab.errors import ConfigError
+from aelab.posteriors import HasPrior
+from aelab.types import Output
+
+
+def latents_of(output: Output, term: str) -> Tensor:
+    """The latent as (B, D) numbers; raises if it is none."""
+    latents = output.latent.flatten(1)
+    if latents.shape[1] == 0 or not latents.is_floating_point():
+        raise ConfigError(
+            f"the term {term} needs a latent of numbers, and this model does not give one",
+            hint="build the model as EncoderDecoder(encoder, decoder), or variational",
+        )
+    return latents
+
+
+def prior_draws(output: Output, latents: Tensor) -> Tensor:
+    """Samples (B, D) of the posterior's prior, or of the standard normal."""
+    if isinstance(output.posterior, HasPrior):
+        drawn: Tensor = output.posterior.draw_prior(
+            len(latents), lambda shape: standard_normal(shape, latents)
+        )
+        return drawn.flatten(1)  # (B, D)
+    return standard_normal(tuple(latents.shape), latents)
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard normal numbers, on the device of `like`.
+
+    In training from the default generator, which is reseeded for each batch; otherwise the same
+    numbers each time, so that two validations of one model agree.
+    """
+    if torch.is_grad_enabled():
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+    generator = torch.Generator().manual_seed(_FIXED)
+    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
+#: Seed of the draws of validations.
+_FIXED = 2026
