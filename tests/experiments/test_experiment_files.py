@@ -24,6 +24,7 @@ RUNS = {
     "overnight-vae.yml": 2,
     "noise.yml": 2,
     "histogram-loss.yml": 14,
+    "players.yml": 8,
     "sharpness.yml": 22,
     "manifold-300.yml": 9,
     "manifold-mixture.yml": 4,

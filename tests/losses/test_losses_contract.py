@@ -201,6 +201,7 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
     "feature_statistics": ([numbers(3, 4)], lambda latent: Deterministic()),
     "latent_l1": ([numbers(3, 4)], lambda latent: Deterministic()),
     "latent_l2": ([numbers(3, 4)], lambda latent: Deterministic()),
+    "decoder_gradient": ([numbers(3, 4)], lambda latent: Deterministic()),
     "kl_sparse": ([numbers(3, 4)], lambda latent: Deterministic()),
     "mmd": ([numbers(3, 4)], lambda latent: Deterministic()),
     "sliced_wasserstein": ([numbers(3, 4)], lambda latent: Deterministic()),
@@ -213,7 +214,7 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
 
 
 #: Penalties that look at the reconstruction.
-OF_IMAGES = {"image_critic"}
+OF_IMAGES = {"image_critic", "decoder_gradient"}
 
 
 def value_of(kind: str, output: Output) -> Tensor:
@@ -227,6 +228,7 @@ def value_of(kind: str, output: Output) -> Tensor:
 def output_of(kind: str, *tensors: Tensor) -> Output:
     latent = tensors[0] if tensors[0].ndim > 1 else torch.zeros(3, 4)
     images = latent.reshape(3, 1, 2, 2) if kind in OF_IMAGES else torch.zeros(3, 1, 2, 2)
+    images = images.sin() if kind == "decoder_gradient" else images
     return Output(images, latent, POSTERIORS[kind][1](*tensors))
 
 

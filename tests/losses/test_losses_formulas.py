@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
@@ -23,7 +24,9 @@ from aelab.losses import (
     l2,
     per_image,
 )
+from aelab.losses.latent import decoder_gradient_term
 from aelab.posteriors import gaussian_kl_per_dim
+from aelab.types import Output
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +172,21 @@ def test_smooth_errors_are_a_parabola_near_zero_and_a_line_far_away():
     torch.testing.assert_close(RECONSTRUCTIONS["log_cosh"](x, zero), exact, rtol=1e-6, atol=0)
     found = RECONSTRUCTIONS["charbonnier"](x, zero, epsilon=1e-2)
     torch.testing.assert_close(found, (x.square() + 1e-4).sqrt()[:, 0] - 1e-2)
+
+
+def test_decoder_gradient_is_on_average_the_squared_norm_of_the_jacobian() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(4, 3)
+    latent = torch.randn(1, 3, requires_grad=True)
+
+    def decode(z: Tensor) -> Tensor:
+        return (z @ weight.T).sin()
+
+    (jacobian,) = torch.autograd.functional.jacobian(decode, latent)[:, :, 0]
+    many = latent.expand(20_000, 3)
+    output = Output(decode(many).reshape(-1, 1, 2, 2), many)
+    found = float(decoder_gradient_term(output).detach().mean())
+    assert found == pytest.approx(float(jacobian.square().sum()), rel=0.03)
+    with torch.no_grad():
+        plain = Output(decode(latent.detach()).reshape(-1, 1, 2, 2), latent.detach())
+        assert decoder_gradient_term(plain).tolist() == [0.0]

@@ -68,10 +68,10 @@ def test_a_snapshot_is_not_changed_by_what_is_trained_after_it(tiny: SimpleNames
     state = tiny.start(settings)
     tiny.fit_all(state, settings, tiny.images(100), stop=lambda: state.clock.batches >= 3)
     kept = state.learner.snapshot()
-    before = [tensor.clone() for tensor in kept.tensors]
+    before = [tensor.clone() for tensor in kept.players[0].tensors]
     tiny.fit_all(state, settings, tiny.images(100))
-    assert all(torch.equal(*pair) for pair in zip(kept.tensors, before, strict=True))
-    assert not torch.equal(kept.tensors[0], next(iter(state.learner.model.parameters())))
+    assert all(torch.equal(*pair) for pair in zip(kept.players[0].tensors, before, strict=True))
+    assert not torch.equal(kept.players[0].tensors[0], next(iter(state.learner.model.parameters())))
 
 
 def test_a_learner_says_whether_its_weights_are_numbers(tiny: SimpleNamespace) -> None:

@@ -108,11 +108,9 @@ def _of_term(spec: RunSpec, name: str) -> Iterator[None]:
         with users_code(spec, None):
             yield
     except AelabError as error:
-        error.message = f"{name}: {error.message}"
-        known = (
-            spec.places[path] for path in (f"objective.{name}", "objective") if path in spec.places
-        )
-        error.where = next(known, Where(spec.file, key="objective"))
+        paths = (f"objective.{name}", "objective")
+        known = (spec.places[path] for path in paths if path in spec.places)
+        error.where = next(known, Where(spec.file, key=f"objective.{name}"))
         raise
 
 

@@ -37,9 +37,9 @@ from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
 from aelab.findings import Finding, below_problems, has_figures, of_errors
 from aelab.hardware import asked_threads
-from aelab.inspect import asks_for_values, model_facts, try_model
+from aelab.inspect import DryRun, asks_for_values, model_facts, try_model
 from aelab.posteriors import changed
-from aelab.train import choose_threads, make_state
+from aelab.train import choose_threads, make_state, settings_of_player
 from aelab.train.machine import has_bfloat16_units, prepared_process
 
 if TYPE_CHECKING:
@@ -277,13 +277,16 @@ def _tried_on(spec: RunSpec, parts: Parts, shape: tuple[int, int, int], device: 
     place = next((spec.places[name] for name in names if name in spec.places), None)
     with users_code(spec, place or spec.blocks["model"].where):
         output = _with_gradients(trial.output)
-        terms = parts.objective(output, trial.images, 0)
-        total = parts.objective.total(terms, 0)
-        if not total.requires_grad:
-            raise ConfigError(
-                f"nothing can be learned from {parts.objective.describe()}: it has no gradient",
-                hint=NO_GRADIENT,
-            )
+        # A term that starts later would fail hours later.
+        starts = {int(term.course.start_images) for term in parts.objective.terms}
+        for images in sorted({0, *starts}):
+            terms = parts.objective(output, trial.images, images)
+            total = parts.objective.total(terms, images)
+            if not total.requires_grad:
+                raise ConfigError(
+                    f"nothing can be learned from {parts.objective.describe()}: it has no gradient",
+                    hint=NO_GRADIENT,
+                )
     return trial
 
 
@@ -329,8 +332,10 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
     facts = model_facts(parts.model, shape, trial)
     images = planned_images(settings, count)
     seconds = None
+    critics, more = _critics(spec, parts, trial, settings)
+    parts.findings += critics
     if images:
-        flops = mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
+        flops = more + mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
         seconds = images * STEP_PER_FORWARD * flops / speed
     parts.findings += _precision(spec, settings, reader.read(parts.train[0]), workspace)
     return RunPlan(
@@ -345,6 +350,26 @@ def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) ->
         estimated_memory_mb=_memory_mb(facts, trial, settings),
         findings=[*spec.findings, *facts.findings, *parts.findings],
     )
+
+
+def _critics(
+    spec: RunSpec, parts: Parts, trial: Trial, settings: FitSettings
+) -> tuple[list[Finding], int]:
+    """A note on each critic of the objective, and the FLOPs of their forward passes an image."""
+    found, flops = [], 0
+    for name, critic in parts.objective.players.items():
+        if critic.network is None:  # the model was tried with other copies
+            continue
+        own = settings_of_player(critic.learning, settings)
+        with torch.no_grad(), DryRun() as counter:
+            critic.network(critic.seen(trial.output))
+        # The model's term looks at reconstructions, the critic at both, them and the images.
+        flops += 3 * counter.flops // len(trial.images)
+        count = sum(p.numel() for p in critic.network.parameters())
+        words = f"{name}: a critic of {count:,} parameters learns beside the model, with "
+        words += f"{own.optimizer.name} at {own.learnrate:g}"
+        found.append(Finding("note", "critic", words, where=spec.places.get("objective")))
+    return found, flops
 
 
 def _precision(

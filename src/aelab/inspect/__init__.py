@@ -14,7 +14,7 @@ from aelab.inspect.adapting import (
     model_facts,
     model_notes,
 )
-from aelab.inspect.dry_run import asks_for_values
+from aelab.inspect.dry_run import DryRun, asks_for_values
 from aelab.inspect.trials import (
     Trial,
     bounded_output,
@@ -26,6 +26,7 @@ from aelab.inspect.trials import (
 
 __all__ = [
     "Adapted",
+    "DryRun",
     "ModelFacts",
     "Trial",
     "as_model",

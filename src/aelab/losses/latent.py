@@ -155,6 +155,41 @@ def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") ->
     return 0.5 * per_image(_numbers(output, "latent_l2").square(), reduction)
 
 
+def decoder_gradient_term(output: Output) -> Tensor:
+    """Squared Frobenius norm of the decoder's Jacobian at the latent, by one random projection.
+
+    |J^T v|^2 for standard normal v has the expectation sum_ij J_ij^2 (Hutchinson's estimate).
+
+    Args:
+        output: of a model whose reconstruction was computed from its latent.
+
+    Returns:
+        (B,), in squared units of the image per unit of the latent; at least 0. Where gradients are
+        disabled, 0.
+
+    Raises:
+        ConfigError: the model gives no latent of numbers.
+
+    Source: Ghosh et al. 2020, arXiv:1903.12436, section 3.1 (RAE-GP); Hutchinson 1990,
+        10.1080/03610919008812866.
+    """
+    latent = output.latent
+    _numbers(output, "decoder_gradient")
+    if not output.reconstruction.requires_grad:
+        return output.reconstruction.new_zeros(len(latent))
+    probe = torch.randn_like(output.reconstruction)
+    (through,) = torch.autograd.grad(
+        output.reconstruction, latent, probe, create_graph=True, allow_unused=True
+    )
+    if through is None:  # another reconstruction, as in checks of the objective alone
+        return output.reconstruction.new_zeros(len(latent)) + 0 * latent.flatten(1).sum(1)
+    return through.flatten(1).square().sum(1)
+
+
+#: Penalties that differentiate the model itself: validation keeps gradients for them.
+decoder_gradient_term.needs_gradients = True  # type: ignore[attr-defined]
+
+
 def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -> Tensor:
     """KL divergence between a target activity of units and their mean activity over the batch.
 

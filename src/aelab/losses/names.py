@@ -31,6 +31,7 @@ from aelab.losses.histograms import histogram, histogram_distance, local_histogr
 from aelab.losses.latent import (
     code_entropy_term,
     commitment_term,
+    decoder_gradient_term,
     feature_statistics_term,
     iwae_bound_term,
     kl_sparse_term,
@@ -109,6 +110,7 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
         "feature_statistics": feature_statistics_term,
         "latent_l1": latent_l1_term,
         "latent_l2": latent_l2_term,
+        "decoder_gradient": decoder_gradient_term,
         "kl_sparse": kl_sparse_term,
         "mmd": mmd_term,
         "sliced_wasserstein": sliced_wasserstein_term,

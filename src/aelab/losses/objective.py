@@ -19,6 +19,7 @@ from aelab.losses.names import (
     COMPARISONS,
     OF_DRAWN_LATENTS,
     OF_UNIT_IMAGES,
+    PENALTIES,
     TARGET_RANGES,
     TERM_OPTIONS,
     WHOLE_BOUNDS,
@@ -258,6 +259,14 @@ class Objective(nn.Module):
             prepare = getattr(module, "prepare", None)
             if prepare is not None:
                 prepare(images)
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether a term differentiates the model itself, so that validation needs gradients."""
+        return any(
+            getattr(PENALTIES.get(term.formula_name), "needs_gradients", False)
+            for term in self.terms
+        )
 
     @property
     def bounds(self) -> tuple[str, ...]:

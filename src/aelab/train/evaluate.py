@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aelab.ops.given import as_images
 from aelab.ops.look import refuse_not_finite
+from aelab.ops.random import keyed_seed
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws
 from aelab.train.forward import Batch, ObjectiveLike, forward, sums_of
@@ -80,9 +81,10 @@ def evaluate_with_health(
     with mode_of(model, training=validation.training_mode):
         for batch in held_out_batches(model, objective, images, settings, images_seen):
             target = batch.target
-            output, values, total = forward(
-                model, objective, *batch, images_seen=images_seen, bfloat16=bfloat16
-            )
+            with gradients_for(objective, settings, images_seen):
+                output, values, total = forward(
+                    model, objective, *batch, images_seen=images_seen, bfloat16=bfloat16
+                )
             # `total` has the weights of this moment; the best state is chosen by the final ones.
             final = final_total(objective, values, settings, images_seen)
             batch_sums = sums_of({"loss_now": total, **values}, final)
@@ -100,6 +102,22 @@ def evaluate_with_health(
     if terms["loss_now"] == terms["loss"]:
         del terms["loss_now"]
     return Evaluation(terms, dict(zip(looks, numbers[shown:], strict=True)))
+
+
+@contextlib.contextmanager
+def gradients_for(
+    objective: ObjectiveLike, settings: FitSettings, images_seen: int
+) -> Iterator[None]:
+    """Context manager: enables gradients if the objective's `needs_gradients` says so.
+
+    Random numbers of its terms then are those of this key.
+    """
+    if not getattr(objective, "needs_gradients", False):
+        yield
+        return
+    torch.manual_seed(keyed_seed(settings.seed, "validation", images_seen))
+    with torch.enable_grad():
+        yield
 
 
 def held_out_batches(
