@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from aelab import models as m
@@ -22,10 +23,10 @@ from aelab.lab import Lab
 from aelab.study.decoder_program import NotPlainError, program_of
 from aelab.study.explorer import explorer_of
 from aelab.study.latent_map import latent_at
+from tests.browser import CHROMIUM, MISSING, Browser
 
 ASSETS = Path(__file__).parents[2] / "src" / "aelab" / "report" / "assets"
 NODE = shutil.which("node")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 FILE = """
 experiment_name: space
@@ -36,6 +37,18 @@ batch_size: 16
 learnrate: 0.003
 optimizer: Adam
 max_images: 256
+"""
+
+SET = 'image_folder_dataset("pictures", (3, 12, 12))'
+WORDS = """
+experiment_name: words
+train_set: figlet_ascii_dataset(shape=(6, 10)).limit(60)
+validation_set: figlet_ascii_dataset(shape=(6, 10)).skip(60).limit(20)
+model: small_ascii_ae((6, 10), embedding=4, channels=(6, 8), latent_dims=4, hidden=(6,))
+batch_size: 8
+learnrate: 0.01
+optimizer: Adam
+max_images: 64
 """
 
 
@@ -157,7 +170,7 @@ def test_the_page_holds_the_explorer_and_a_policy_that_allows_its_script(
     assert "explorer-data" not in here.report(out=tmp_path / "plain.html").read_text("utf-8")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt install chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 @pytest.mark.parametrize("decoder", [True, False])
 def test_a_browser_shows_the_latent_space_from_a_file(
     here: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: bool
@@ -175,6 +188,65 @@ def test_a_browser_shows_the_latent_space_from_a_file(
     words = "The decoder itself runs" if decoder else "too large for this page"
     assert words in told.stdout
     assert ('aria-label="direction 1' in told.stdout) is decoder
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+def test_the_map_of_a_report_is_zoomed_and_classes_are_added(tmp_path: Path) -> None:
+    for number in range(24):
+        kind, base = (("bright", 200), ("dark", 20))[number % 2]
+        (tmp_path / "pictures" / kind).mkdir(parents=True, exist_ok=True)
+        pixels = base + np.random.default_rng(number).integers(0, 50, (8, 8, 3))
+        picture = Image.fromarray(pixels.astype(np.uint8))
+        picture.save(tmp_path / "pictures" / kind / f"{number}.png")
+    (tmp_path / "classes.yml").write_text(
+        FILE.replace("kali_dataset((3, 12, 12), size=64, seed=1)", SET)
+        .replace("kali_dataset((3, 12, 12), size=40, seed=2)", SET)
+        .replace("12, 12", "8, 8")
+    )
+    lab = Lab(tmp_path / "runs", device="cpu")
+    for _ in lab.run(tmp_path / "classes.yml"):
+        pass
+    path = lab.report(out=tmp_path / "page.html", explorer=1)
+    bright = (
+        "(() => { const c = document.querySelector('canvas.shown'); return [...c.getContext('2d')"
+    )
+    bright += ".getImageData(0, 0, 8, 8).data].reduce((a, b) => a + b) / 256; })()"
+    with Browser() as browser:
+        browser.open(path.as_uri(), "window.aelabExplorer && aelabExplorer.state().milliseconds")
+        before = browser.run("aelabExplorer.state().place")
+        browser.click(".explorer .nearer")
+        browser.click("canvas.map")  # now its middle is another place
+        browser.run("aelabExplorer.move([9, 9])")
+        assert browser.run("aelabExplorer.state().place") != before
+        browser.run(
+            "(() => { for (const [name, value] of [['plus', 0], ['minus', 1], ['amount', -150]]) {"
+            "const it = document.querySelector(`.arithmetic .${name}`); it.value = value;"
+            "it.dispatchEvent(new Event('input', {bubbles: true})); } })()"
+        )
+        browser.wait(f"{bright} < 120")
+        browser.run("(() => { const it = document.querySelector('.arithmetic .amount');"
+                    "it.value = 150; it.dispatchEvent(new Event('input')); })()")  # fmt: skip
+        browser.wait(f"{bright} > 150")
+        assert browser.errors == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+def test_a_model_of_characters_writes_in_the_report(tmp_path: Path) -> None:
+    (tmp_path / "words.yml").write_text(WORDS)
+    lab = Lab(tmp_path / "runs", device="cpu")
+    for _ in lab.run(tmp_path / "words.yml"):
+        pass
+    made = lab.open("words").explorer()
+    assert made["program"] is None and len(made["grid"]["texts"]) == made["grid"]["side"] ** 2
+    assert max(made["tile"]) <= 64
+    path = lab.report(out=tmp_path / "page.html", explorer=1)
+    with Browser() as browser:
+        browser.open(path.as_uri(), "document.querySelector('pre.text')?.textContent.length > 10")
+        text = browser.run("document.querySelector('pre.text').textContent")
+        assert text in made["grid"]["texts"] and len(text.split("\n")) == 6
+        assert browser.run("document.querySelector('canvas.shown').hidden")
+        assert browser.run("document.querySelector('.arithmetic').hidden")
+        assert browser.errors == []
 
 
 def test_runs_without_a_map_are_passed_over_with_the_reason(here: Lab, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ const find = selector => root.querySelector(selector);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f", "#6a3d9a", "#b2df8a"];
 const map = find("canvas.map"), shown = find("canvas.shown"), near = find("canvas.near");
+const text = find(".text"), plus = find(".plus"), minus = find(".minus"), amount = find(".amount");
 const told = find(".told"), spoken = find(".spoken"), sliders = find(".sliders"), choose = find(".which");
 let it = null;  // the run that is shown
 
@@ -16,11 +17,11 @@ function load(entry) {
   const xs = entry.map.map(p => p[0]), ys = entry.map.map(p => p[1]);
   const low = [Math.min(...xs), Math.min(...ys)], high = [Math.max(...xs), Math.max(...ys)];
   const made = {...entry, codes, D, N, low, high, offsets: entry.std.map(() => 0), place: [...entry.map[0]], ends: [null, null],
-    picture: new Image(), grid_picture: null, decode: null};
+    view: {low: [...low], high: [...high]}, classes_by: null, picture: new Image(), grid_picture: null, decode: null};
   made.picture.onload = () => { if (it === made) drawMap(); };
   made.picture.src = entry.thumbnails;
   if (entry.program) made.decode = decoder.prepare(entry.program);
-  else {
+  else if (entry.grid.picture) {
     const picture = new Image();
     picture.onload = () => {
       const side = document.createElement("canvas");
@@ -47,6 +48,7 @@ function latentAt([px, py]) {  // as `latent_at` of study/explorer.py
   }
   const dx = px - mx / total, dy = py - my / total;
   for (let d = 0; d < D; d++) z[d] = z[d] / total + dx * axes[0][d] + dy * axes[1][d];
+  if (it.classes_by) for (let d = 0; d < D; d++) z[d] += it.classes_by.amount * it.classes_by.step[d];
   it.offsets.forEach((offset, k) => { if (offset) for (let d = 0; d < D; d++) z[d] += offset * it.std[k] * it.axes[k][d]; });
   return z;
 }
@@ -64,6 +66,10 @@ function nearest(z) {
     if (far < least) { least = far; best = n; }
   }
   return best;
+}
+function classMean(n) {  // of all images for an empty value
+  const chosen = [...Array(it.N).keys()].filter(k => n === "" || it.labels[k] === Number(n));
+  return it.mean.map((_, d) => chosen.reduce((sum, k) => sum + it.codes[k * it.D + d], 0) / chosen.length);
 }
 const onMap = z => [0, 1].map(k => z.reduce((sum, v, d) => sum + (v - it.mean[d]) * it.axes[k][d], 0));
 
@@ -93,26 +99,38 @@ function fade([px, py]) {  // between the four nearest images of the grid
   }
   shown.getContext("2d").putImageData(image, 0, 0);
 }
+function write([px, py]) {  // the text of the nearest place of the grid
+  const {low, high, side} = it.grid, at = (p, k) => Math.round(Math.min(1, Math.max(0, (p - low[k]) / (high[k] - low[k]))) * (side - 1));
+  text.textContent = it.grid.texts[at(py, 1) * side + at(px, 0)];
+}
 function thumbnail(pen, n, x, y, w, h) {
-  const [, H, W] = it.shape;
+  const [W, H] = it.tile;
   pen.drawImage(it.picture, n % it.columns * W, Math.floor(n / it.columns) * H, W, H, x, y, w, h);
 }
+const PAD = 22;
 function toScreen([x, y]) {
-  const pad = 22, w = map.clientWidth - 2 * pad, h = map.clientHeight - 2 * pad, span = k => Math.max(it.high[k] - it.low[k], 1e-9);
-  return [pad + (x - it.low[0]) / span(0) * w, pad + (1 - (y - it.low[1]) / span(1)) * h];
+  const {low, high} = it.view, w = map.clientWidth - 2 * PAD, h = map.clientHeight - 2 * PAD, span = k => Math.max(high[k] - low[k], 1e-9);
+  return [PAD + (x - low[0]) / span(0) * w, PAD + (1 - (y - low[1]) / span(1)) * h];
 }
 function toMap(sx, sy) {
-  const pad = 22, w = map.clientWidth - 2 * pad, h = map.clientHeight - 2 * pad;
-  return [it.low[0] + (sx - pad) / w * (it.high[0] - it.low[0]), it.low[1] + (1 - (sy - pad) / h) * (it.high[1] - it.low[1])];
+  const {low, high} = it.view, w = map.clientWidth - 2 * PAD, h = map.clientHeight - 2 * PAD;
+  return [low[0] + (sx - PAD) / w * (high[0] - low[0]), low[1] + (1 - (sy - PAD) / h) * (high[1] - low[1])];
+}
+function zoom(times, sx = map.clientWidth / 2, sy = map.clientHeight / 2) {
+  const at = toMap(sx, sy), {low, high} = it.view, wide = (high[0] - low[0]) / times, whole = it.high[0] - it.low[0];
+  if (wide >= whole) it.view = {low: [...it.low], high: [...it.high]};
+  else if (wide > whole / 500) it.view = {low: low.map((v, k) => at[k] + (v - at[k]) / times), high: high.map((v, k) => at[k] + (v - at[k]) / times)};
+  drawMap();
 }
 function drawMap() {
   const ratio = devicePixelRatio || 1, pen = map.getContext("2d"), style = getComputedStyle(root);
   map.width = Math.round(map.clientWidth * ratio); map.height = Math.round(map.clientHeight * ratio);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.imageSmoothingEnabled = false;
-  const [, H, W] = it.shape, tall = map.clientWidth < 500 ? 18 : 24, wide = tall * W / H, taken = [];
+  const [W, H] = it.tile, tall = map.clientWidth < 500 ? 18 : it.grid?.texts ? 32 : 24, wide = tall * W / H, taken = [];
   for (let n = 0; n < it.N; n++) {
     const [x, y] = toScreen(it.map[n]), colour = it.labels ? COLOURS[it.labels[n] % COLOURS.length] : style.getPropertyValue("--faint");
+    if (x < -wide || y < -tall || x > map.clientWidth + wide || y > map.clientHeight + tall) continue;
     if (it.picture.complete && !taken.some(([a, b]) => Math.abs(a - x) < wide + 3 && Math.abs(b - y) < tall + 3)) {
       taken.push([x, y]);
       pen.fillStyle = colour;
@@ -148,7 +166,7 @@ function update(latent) {
   requestAnimationFrame(() => {
     waiting = false;
     const began = performance.now();
-    if (it.decode) paint(it.decode(it.latent)); else fade(it.place);
+    if (it.decode) paint(it.decode(it.latent)); else if (it.grid.texts) write(it.place); else fade(it.place);
     slowest = performance.now() - began;
     const n = nearest(it.latent), pen = near.getContext("2d");
     pen.clearRect(0, 0, near.width, near.height);
@@ -171,11 +189,20 @@ function drag(event) {
   const box = map.getBoundingClientRect();
   move(toMap(event.clientX - box.left, event.clientY - box.top));
 }
+map.addEventListener("wheel", event => {
+  event.preventDefault();
+  const box = map.getBoundingClientRect();
+  zoom(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
+}, {passive: false});
+find(".nearer").addEventListener("click", () => zoom(1.5));
+find(".farther").addEventListener("click", () => zoom(1 / 1.5));
+find(".whole").addEventListener("click", () => zoom(0));
 map.addEventListener("keydown", event => {
+  if ("+=-0".includes(event.key)) { event.preventDefault(); zoom(event.key === "-" ? 1 / 1.5 : event.key === "0" ? 0 : 1.5); return; }
   const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
   if (!step) return;
   event.preventDefault();
-  move(it.place.map((p, k) => p + step[k] * (it.high[k] - it.low[k]) / (event.shiftKey ? 200 : 50)));
+  move(it.place.map((p, k) => p + step[k] * (it.view.high[k] - it.view.low[k]) / (event.shiftKey ? 200 : 50)));
   spoken.textContent = told.textContent;
 });
 
@@ -225,15 +252,33 @@ function makeSliders() {
 }
 find(".reset").addEventListener("click", () => { it.offsets.fill(0); makeSliders(); update(); });
 
+function makeClasses() {
+  const used = it.labels ? [...new Set(it.labels)].sort((a, b) => a - b) : [];
+  find(".arithmetic").hidden = !it.decode || used.length < 2;
+  if (find(".arithmetic").hidden) return;
+  for (const select of [plus, minus]) {
+    select.replaceChildren(...["", ...used].map(n => Object.assign(document.createElement("option"), {value: n, textContent: n === "" ? "all images" : it.classes[n]})));
+  }
+  plus.value = used[0]; minus.value = used[1]; amount.value = 0;
+  calculate();
+}
+function calculate() {
+  const a = classMean(plus.value), b = classMean(minus.value), by = Number(amount.value) / 100;
+  it.classes_by = by ? {amount: by, step: a.map((v, d) => v - b[d])} : null;
+  find(".amount-told").textContent = by.toFixed(2);
+}
+for (const control of [plus, minus, amount]) control.addEventListener("input", () => { calculate(); update(); });
+
 function choose_run(number) {
   if (!entries[number].loaded) entries[number].loaded = load(entries[number]);
   it = entries[number].loaded;
   const [, H, W] = it.shape;
-  for (const canvas of [shown, near]) { canvas.width = W; canvas.height = H; }
+  shown.width = W; shown.height = H; [near.width, near.height] = it.tile;
+  shown.hidden = Boolean(it.grid?.texts); text.hidden = !shown.hidden;
   way.disabled = !(it.ends[0] && it.ends[1]);
   find(".how").textContent = it.decode
     ? "The decoder itself runs in this page."
-    : `The decoder is too large for this page: between ${it.grid.side} × ${it.grid.side} decoded images it fades.`;
+    : it.grid.texts ? `Texts were decoded at ${it.grid.side} × ${it.grid.side} places of the map; the nearest is shown.` : `The decoder is too large for this page: between ${it.grid.side} × ${it.grid.side} decoded images it fades.`;
   const legend = find(".classes");
   legend.textContent = "";
   it.classes.slice(0, 40).forEach((name, n) => {
@@ -243,6 +288,7 @@ function choose_run(number) {
     legend.append(entry);
   });
   makeSliders();
+  makeClasses();
   update();
 }
 choose?.addEventListener("change", () => choose_run(Number(choose.value)));
