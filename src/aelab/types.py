@@ -122,6 +122,8 @@ class Images:
             count as 0..1. `ops.value_range` converts images to 0..1.
         file_names: N file names, one per image; () if images have no files. A tile has the name of
             its sheet and its number.
+        factors: (N, F) int64, the value of each of F known factors, from 0; None if there are
+            none. Their names and numbers of values are in `facts`.
     """
 
     pixels: Tensor
@@ -133,6 +135,7 @@ class Images:
     medium: Medium = PIXELS
     value_range: ValueRange = (0.0, 1.0)
     file_names: tuple[str, ...] = ()
+    factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         # numpy arrays are accepted, but batches and measures need tensors.
@@ -157,6 +160,11 @@ class Images:
         a class keeps its number even if this part of the set has no image of it.
         """
         return tuple(str(name) for name in self.facts.get("label_names") or ())
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the known factors, in the order of the columns of `factors`; () without."""
+        return tuple(str(name) for name in self.facts.get("factor_names") or ())
 
     @property
     def class_names(self) -> tuple[str, ...]:

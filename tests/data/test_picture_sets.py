@@ -139,7 +139,8 @@ def test_dsprites_labels_its_factors(
     assert np.array_equal(images.pixels[:, 0].numpy(), pixels * 255)
     assert images.labels is not None and images.labels.shape == (12, 6)
     assert images.labels[5].tolist() == [0, 1, 0, 0, 1, 0]
-    assert images.facts["factors"][1] == "shape"
+    assert images.factor_names[1] == "shape"
+    assert torch.equal(images.factors, images.labels)
     monkeypatch.setattr(factors.DSprites, "sizes", (1, 3, 1, 2, 2, 2))
     MEMORY.clear()
     with pytest.raises(DataError, match=r"is not dsprites: images \(12, 64, 64\)"):

@@ -23,6 +23,7 @@ from aelab.data.sources.csv_pixels import csv_dataset
 from aelab.data.sources.digits import digits_dataset
 from aelab.data.sources.emnist import emnist_dataset, qmnist_dataset
 from aelab.data.sources.factors import dsprites_dataset, shapes3d_dataset
+from aelab.data.sources.generated_factors import colored_shapes_dataset, shapes_dataset
 from aelab.data.sources.kali import kali_dataset
 from aelab.data.sources.mnist import fmnist_dataset, idx_dataset, kmnist_dataset, mnist_dataset
 from aelab.data.sources.noise import noise_dataset
@@ -64,6 +65,8 @@ DATASETS: Table[Callable[..., Any]] = Table(
         kali_dataset,
         noise_dataset,
         sprite_dataset,
+        shapes_dataset,
+        colored_shapes_dataset,
         # your own files
         array_dataset,
         atlas_dataset,

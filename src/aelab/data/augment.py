@@ -307,6 +307,7 @@ def freeze_images(images: Images, seed: int = 0) -> Images:
         medium=images.medium,
         value_range=images.value_range,
         file_names=images.file_names,
+        factors=images.factors,
     )
     return replace(frozen, augment=())
 

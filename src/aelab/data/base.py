@@ -256,11 +256,12 @@ def make_images(
     medium: Medium = PIXELS,
     value_range: ValueRange = UNIT,
     file_names: Sequence[str] = (),
+    factors: Tensor | None = None,
 ) -> Images:
     """Makes `Images` and hashes their content, unless the hash is given as `sha256`.
 
     `medium`: what the pixel values mean. `value_range`: values of black and white, see `Images`.
-    `file_names`: one for each image.
+    `file_names`: one for each image. `factors`: (N, F) int64, values of known factors.
 
     Raises:
         DataError: if there are no images.
@@ -281,6 +282,7 @@ def make_images(
         medium=medium,
         value_range=value_range,
         file_names=tuple(file_names),
+        factors=factors,
     )
 
 

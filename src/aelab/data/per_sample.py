@@ -154,6 +154,7 @@ class PerSample(Change):
             medium=images.medium,
             value_range=self._range_after(images.value_range, pixels, before.name),
             file_names=images.file_names,
+            factors=images.factors,
         )
 
     def _range_after(self, given: ValueRange, pixels: Tensor, name: str) -> ValueRange:

@@ -114,6 +114,7 @@ class ToShape(Change):
             medium=images.medium,
             value_range=self.normalize_between or images.value_range,
             file_names=images.file_names,
+            factors=images.factors,
         )
 
     def _of(self, images: Images) -> BatchResize:

@@ -179,6 +179,7 @@ def take_rows(images: Images, rows: slice | Tensor) -> Images:
         medium=images.medium,
         value_range=images.value_range,
         file_names=_names_of(images.file_names, rows),
+        factors=images.factors[rows] if images.factors is not None else None,
     )
 
 

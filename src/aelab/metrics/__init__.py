@@ -7,6 +7,7 @@ runs or training; `lab.evaluate` stores the results.
 from __future__ import annotations
 
 from aelab.metrics.baseline import PCA, fit_pca, pca_skill
+from aelab.metrics.disentanglement import dci_scores, disentanglement, sap
 from aelab.metrics.distances import (
     frechet_distance,
     kernel_distance,
@@ -58,6 +59,25 @@ METRICS: Table[Metric] = Table(
             "k-NN and linear-probe accuracy of the latent against pixels",
             frozenset({"train", "labels"}),
             "slow",
+        ),
+        "disentanglement": Metric(
+            disentanglement,
+            "mutual information gap, modularity, FactorVAE score of known factors",
+            frozenset({"factors"}),
+        ),
+        "sap": Metric(
+            sap,
+            "how much better one dimension tells a known factor than the second best",
+            frozenset({"factors"}),
+            "slow",
+            needs_extra="latents",
+        ),
+        "dci": Metric(
+            dci_scores,
+            "disentanglement, completeness, informativeness of known factors",
+            frozenset({"factors"}),
+            "slow",
+            needs_extra="latents",
         ),
         "samples": Metric(
             sample_quality,

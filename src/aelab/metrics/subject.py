@@ -132,6 +132,23 @@ class Subject:
         return common_classes(sets)
 
     @property
+    def factors(self) -> Tensor | None:
+        """The known factors of the held-out images, (N, F) int64; None if the set has none."""
+        given = self._validation.factors
+        return None if given is None else given[self._rows]
+
+    @property
+    def train_factors(self) -> Tensor | None:
+        """The known factors of the training images, (M, F) int64; None if the set has none."""
+        given = None if self._train is None else self._train.factors
+        return None if given is None else given[self._train_rows]
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the known factors."""
+        return self._validation.factor_names
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes by number: the same numbers in `labels` and `train_labels`."""
         return self._classes.names

@@ -11,8 +11,8 @@ from aelab.metrics.subject import Subject
 from aelab.posteriors import CanDraw, HasDivergence
 
 #: Requirements of a metric: a posterior with a divergence from which latents can be drawn, labels
-#: of both sets, training images.
-Need = Literal["posterior", "divergence", "labels", "train"]
+#: of both sets, known factors of the held-out set, training images.
+Need = Literal["posterior", "divergence", "factors", "labels", "train"]
 
 
 class Metric(NamedTuple):
@@ -51,6 +51,7 @@ class Metric(NamedTuple):
 _WORDS: dict[Need, str] = {
     "posterior": "the latent has no posterior to draw from",
     "divergence": "the latent has no divergence from a prior for each dimension",
+    "factors": "the images have no known factors",
     "labels": "the images have no labels",
     "train": "there are no training images",
 }
@@ -71,6 +72,7 @@ def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") ->
         "labels": subject.labels is not None
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
+        "factors": subject.factors is not None,
     }
     if needs & {"posterior", "divergence"}:  # its type is known only after running the model
         has["posterior"] = isinstance(subject.posterior, CanDraw)

@@ -102,7 +102,8 @@ class LatentsOf(Source):
             pixels = pixels.contiguous()
         sha256 = content_sha256(pixels)
         where = f"run {self.first.reference}, {self.split} set"
-        names = {"label_names": given.facts["label_names"]} if given.label_names else {}
+        kept = ("label_names", "factor_names", "factor_sizes")
+        names = {key: given.facts[key] for key in kept if given.facts.get(key)}
         return make_images(
             pixels,
             labels=given.labels,
@@ -111,6 +112,7 @@ class LatentsOf(Source):
             sha256=sha256,
             medium=self.medium,
             file_names=given.file_names,
+            factors=given.factors,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,9 @@ class FactorSet(PublishedSet):
         # The order of the published files: the last factor changes first.
         grids = np.unravel_index(np.arange(count), self.sizes)
         labels = torch.from_numpy(np.stack(grids, axis=1).astype(np.int64))
-        return self.images(found, room.done(), labels, memory_mapped=mapped,
-                           factors=list(self.factors), factor_sizes=list(self.sizes))  # fmt: skip
+        names = {"factor_names": list(self.factors), "factor_sizes": list(self.sizes)}
+        made = self.images(found, room.done(), labels, memory_mapped=mapped, **names)
+        return replace(made, factors=labels)
 
     def _images(self, found: Path) -> tuple[tuple[int, ...], Any]:
         """Shape of the images, and a function: rows at once -> their parts, uint8."""

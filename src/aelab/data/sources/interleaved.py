@@ -113,6 +113,9 @@ class Interleaved(Source):
         labels, names = self._labels(loaded)
         if names:
             facts["label_names"] = names
+        factors = self._factors(loaded)
+        if factors is not None:
+            facts |= {key: first.facts[key] for key in ("factor_names", "factor_sizes")}
         if all(i.facts.get("alpha") for i in loaded):
             facts["alpha"] = True
         return make_images(
@@ -124,6 +127,7 @@ class Interleaved(Source):
             medium=self.medium,
             value_range=ranges.pop(),
             file_names=self._file_names(loaded, order),
+            factors=None if factors is None else factors[order],
         )
 
     @staticmethod
@@ -133,6 +137,13 @@ class Interleaved(Source):
             return []
         names = [name for images in sets for name in images.file_names or [""] * len(images)]
         return [names[row] for row in order.tolist()]
+
+    @staticmethod
+    def _factors(sets: Sequence[Images]) -> Tensor | None:
+        """The factors of all sets, if all have the same ones."""
+        known = [images.factors for images in sets if images.factors is not None]
+        kinds = {(i.factor_names, tuple(i.facts.get("factor_sizes") or ())) for i in sets}
+        return torch.cat(known) if len(known) == len(sets) and len(kinds) == 1 else None
 
     @staticmethod
     def _labels(sets: Sequence[Images]) -> tuple[Tensor | None, list[str]]:
