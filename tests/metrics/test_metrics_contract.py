@@ -65,7 +65,9 @@ def pictures(count: int, seed: int) -> Images:
     labels = torch.arange(count) % 3
     pixels = torch.rand(count, 1, 8, 8, generator=generator) * 0.5
     pixels[:, :, :4] += 0.2 * labels.view(-1, 1, 1, 1)
-    return Images(pixels, labels=labels)
+    factors = torch.stack([labels, torch.arange(count) // 3 % 2], 1)
+    names = {"factor_names": ["kind", "turn"], "factor_sizes": [3, 2]}
+    return Images(pixels, labels=labels, facts=names, factors=factors)
 
 
 def texts(count: int, seed: int) -> Images:
