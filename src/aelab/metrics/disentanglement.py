@@ -238,8 +238,8 @@ def importances(
     Raises:
         MissingExtra: scikit-learn is not installed.
 
-    Source: Eastwood & Williams 2018, section 3 (random forests); disentanglement_lib boosts trees
-        instead, which takes a hundred times as long.
+    Source: Eastwood & Williams 2018, section 3 (forests of trees); disentanglement_lib boosts trees
+        instead, which takes longer.
     """
     try:
         from sklearn.ensemble import RandomForestClassifier
