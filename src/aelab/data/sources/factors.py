@@ -74,8 +74,14 @@ class FactorSet(PublishedSet):
         # The order of the published files: the last factor changes first.
         grids = np.unravel_index(np.arange(count), self.sizes)
         labels = torch.from_numpy(np.stack(grids, axis=1).astype(np.int64))
-        names = {"factor_names": list(self.factors), "factor_sizes": list(self.sizes)}
-        made = self.images(found, room.done(), labels, memory_mapped=mapped, **names)
+        made = self.images(
+            found,
+            room.done(),
+            labels,
+            memory_mapped=mapped,
+            factor_names=list(self.factors),
+            factor_sizes=list(self.sizes),
+        )
         return replace(made, factors=labels)
 
     def _images(self, found: Path) -> tuple[tuple[int, ...], Any]:
