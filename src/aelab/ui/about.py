@@ -101,8 +101,11 @@ def compared(first: Run, second: Run, every: Sequence[Run]) -> dict[str, Any]:
         "matrix": _matrices(first, second),
         "difference": None,
     }
+    alike = repeats_of(first, every)
+    if second.folder != first.folder and any(run.folder == second.folder for run in alike):
+        return {**found, "facts": [], "verdict": _repeated(first, second)}
     try:
-        told = compare_settings(repeats_of(first, every), repeats_of(second, every))
+        told = compare_settings(alike, repeats_of(second, every))
     except UserError as error:
         return {**found, "facts": [], "verdict": error.message}
     *found["facts"], found["verdict"] = str(told).split("\n")
@@ -116,6 +119,12 @@ def compared(first: Run, second: Run, every: Sequence[Run]) -> dict[str, Any]:
         "better": int(gap.mean > 0) if gap.distinguishable else None,
     }
     return found
+
+
+def _repeated(first: Run, second: Run) -> str:
+    losses = [_text((run.status.get("last") or {}).get("loss")) or "no loss"
+              for run in (first, second)]  # fmt: skip
+    return f"two seeds of one setting: {losses[0]} and {losses[1]}; choose runs of two settings"
 
 
 def _matrices(first: Run, second: Run) -> dict[str, list[str]]:

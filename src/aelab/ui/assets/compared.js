@@ -1,19 +1,21 @@
 // Two runs beside each other: which is better and whether that is shown, settings, curves, pictures.
 import {ask, named, newest} from "./asking.js";
 import {nth} from "./colours.js";
-import {count, digits, draw, find, make, options, swatch} from "./dom.js";
-import {label, listed, runs} from "./runs.js";
-import {errorsOf, mean, picture} from "./pictures.js";
+import {count, digits, draw, find, make, options, short, swatch} from "./dom.js";
+import {keys, label, listed, runs, seeds, text} from "./runs.js";
+import {errorsOf, mean, picture, strip} from "./pictures.js";
 import {change, state} from "./state.js";
 
 /* global uPlot */
 const first = newest(), STYLES = [nth(0), nth(1)];
 let charts = [];
 
-/** The two runs: those chosen, else the two selected, else the two best. */
+/** The two runs: those chosen, else the two selected, else the best runs of two settings. */
 function two() {
   const list = listed(), folders = list.map(run => run.folder), picked = state.picked.filter(folder => folders.includes(folder));
-  const usual = picked.length >= 2 ? picked : list.filter(run => run.best !== null).slice(0, 2).map(run => run.folder);
+  const able = list.filter(run => run.best !== null), setting = run => keys.filter(key => !seeds.includes(key)).map(key => text(run.matrix[key])).join("\n");
+  const best = able[0], other = able.find(run => setting(run) !== setting(best)) ?? able[1];
+  const usual = picked.length >= 2 ? picked : best && other ? [best.folder, other.folder] : [];
   return [state.first, state.second].map((folder, place) => runs.has(folder) ? folder : usual[place]);
 }
 
@@ -32,7 +34,7 @@ export async function drawCompared() {
   const [found, curves, moments] = told;
   find("#verdict").textContent = found.verdict;
   find("#facts").replaceChildren(...found.facts.map(fact => make("li", {text: fact})));
-  find("#interval").replaceChildren(...found.difference?.low !== null && found.difference ? [interval(found.difference)] : []);
+  find("#interval").replaceChildren(...found.difference && found.difference.low !== null ? [interval(found.difference)] : []);
   const names = pair.map(folder => label(runs.get(folder)));
   const heads = names.map((name, i) => make("th", {scope: "col"}, swatch(STYLES[i]), " ", name));
   const rows = Object.entries(found.matrix).map(([key, values]) => make("tr", {class: values[0] === values[1] ? "same" : "differs"}, make("th", {scope: "row", text: key}), ...values.map(text => make("td", {text}))));
@@ -66,21 +68,21 @@ function drawCurves(pair, curves, names) {
   if (!xs.length) { box.append(make("p", {class: "empty", text: "Nothing was logged yet."})); return; }
   const place = new Map(xs.map((x, i) => [x, i])), log = lines.some(({line}) => line[1].some(y => y > 0));
   const ys = lines.map(({line}) => { const column = new Array(xs.length).fill(undefined); line[0].forEach((x, i) => { column[place.get(x)] = log && line[1][i] <= 0 ? null : line[1][i]; }); return column; });
-  charts.push(new uPlot({width: Math.max(200, box.clientWidth), height: 220, legend: {show: false}, scales: {x: {time: false}, y: {distr: log ? 3 : 1}}, axes: [axis, {...axis, size: 60, values: (u, at) => at.map(value => value === null ? "" : digits(value))}],
+  charts.push(new uPlot({width: Math.max(200, box.clientWidth), height: 220, legend: {show: false}, scales: {x: {time: false}, y: {distr: log ? 3 : 1, range: (u, low, high) => log ? [low / 1.06, high * 1.06] : uPlot.rangeNum(low, high, 0.06, true)}}, axes: [{...axis, values: (u, at) => at.map(short)}, {...axis, size: 60, values: (u, at) => at.map(value => value === null ? "" : digits(value))}],
     series: [{}, ...lines.map(({dash, colour}) => ({stroke: colour, dash, width: 1.8, spanGaps: true, points: {show: false}}))]}, [xs, ...ys], box));
 }
 
 async function drawPictures(pair, moments, names) {
   const split = state.split, has = pair.filter(folder => moments[folder]?.[split]?.images.length), box = find("#two-pictures");
   if (!has.length) { box.replaceChildren(make("p", {class: "empty", text: "No reproductions are stored yet."})); return; }
-  const parts = [], row = (words, source, more) => make("figure", {class: "strip-of"}, make("figcaption", {}, ...words, make("small", {text: more ?? ""})), make("div", {class: "strip-scroll"}, make("img", {src: source, alt: words.map(word => word.textContent ?? word).join(" "), loading: "lazy"})));
+  const parts = [], row = (folder, words, source, more) => strip([...words, make("small", {text: more ?? ""})], source, words.map(word => word.textContent).join(" "), moments[folder][split].count, moments[folder][split].size);
   const same = has.length === 2 && moments[pair[0]][split].originals === moments[pair[1]][split].originals;
   for (const [i, folder] of pair.entries()) {
     if (!has.includes(folder)) continue;
     const last = moments[folder][split].images.at(-1), error = mean(await errorsOf(folder, split, last));
-    if (i === 0 || !same) parts.push(row([make("strong", {text: "originals"})], picture(folder, split, null)));
-    parts.push(row([swatch(STYLES[i]), make("span", {text: names[i]})], picture(folder, split, last), `L2 ${digits(error)}`));
-    parts.push(row([swatch(STYLES[i]), make("span", {text: "its difference from the originals"})], picture(folder, split, last, "differences")));
+    if (i === 0 || !same) parts.push(row(folder, [make("strong", {text: "originals"})], picture(folder, split, null)));
+    parts.push(row(folder, [swatch(STYLES[i]), make("span", {text: names[i]})], picture(folder, split, last), `L2 ${digits(error)}`));
+    parts.push(row(folder, [swatch(STYLES[i]), make("span", {text: "its difference from the originals"})], picture(folder, split, last, "differences")));
   }
   box.replaceChildren(...parts);
 }

@@ -87,7 +87,10 @@ function chartOf({split, lines, box, words}, foreseen, style) {
     cursor: {drag: {x: true, y: false}, focus: {prox: 30}, points: {size: 6}},
     scales: {
       x: {time: false, range: (u, low, high) => low === xs[0] && high === xs.at(-1) ? [low, Math.max(high, ...ends.map(end => end.to[0]))] : [low, high]},
-      y: {distr: log ? 3 : 1, ...ends.length ? {range: (u, low, high) => log ? uPlot.rangeLog(Math.min(low, lowest), Math.max(high, highest), 10, false) : uPlot.rangeNum(Math.min(low, lowest), Math.max(high, highest), 0.1, true)} : {}},
+      y: {distr: log ? 3 : 1, range: (u, low, high) => {
+        const [from, to] = [Math.min(low, lowest), Math.max(high, highest)];  // lines and forecasts
+        return log ? [from / 1.06, to * 1.06] : uPlot.rangeNum(from, to, 0.06, true);
+      }},
     },
     axes: [{...axis, values: (u, at) => at.map(short)}, {...axis, size: 60, values: (u, at) => at.map(value => value === null ? "" : digits(value))}],
     series, bands,

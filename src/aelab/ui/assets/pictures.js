@@ -48,7 +48,13 @@ export function drawPictures() {
   drawWorstChoice();
 }
 
-const strip = (head, source, words, listen) => make("figure", {class: "strip-of"}, make("figcaption", {}, ...head), make("div", {class: "strip-scroll"}, make("img", {src: source, alt: words, loading: "lazy", on: listen ?? {}})));
+const LARGEST = 72;  // pixels of one image on the page
+/** A row of `many` images of a size under its heading; its room is kept while it loads. */
+export function strip(head, source, words, many, [width, height], listen = {}) {
+  const image = make("img", {src: source, alt: words, width: many * width, height, on: listen});
+  image.style.width = `min(100%, ${many * LARGEST}px)`;
+  return make("figure", {class: "strip-of"}, make("figcaption", {}, ...head), image);
+}
 const at = (run, now) => of(run).images.findLast(images => images <= now) ?? of(run).images[0];
 
 async function drawMoment(box, shown, style, now) {
@@ -58,7 +64,7 @@ async function drawMoment(box, shown, style, now) {
   if (!wanted) return;
   const byRun = new Map(wanted), parts = [];
   for (const members of groups.values()) {
-    const {names, count: many} = of(members[0]), places = [...Array(many).keys()];
+    const {names, count: many, size} = of(members[0]), places = [...Array(many).keys()];
     const each = places.map(place => mean(members.map(run => byRun.get(run.folder)?.[place]).filter(error => error !== undefined)));
     const order = state.worst ? places.sort((a, b) => (each[b] ?? 0) - (each[a] ?? 0)) : [];
     const open = {click: event => {  // a click on an image shows it over time
@@ -66,13 +72,13 @@ async function drawMoment(box, shown, style, now) {
       change({arrange: "time", image: String(order[column] ?? column)});
     }};
     parts.push(strip([make("strong", {text: "originals"}), make("small", {text: state.worst ? `worst first: ${order.slice(0, 5).map(place => `${names[place]} (${digits(each[place])})`).join(", ")}` : ""})],
-      picture(members[0].folder, state.split, null, "reproductions", order), `originals: ${(order.length ? order : places).map(place => names[place]).join(", ")}`, open));
+      picture(members[0].folder, state.split, null, "reproductions", order), `originals: ${(order.length ? order : places).map(place => names[place]).join(", ")}`, many, size, open));
     for (const run of members) {
       const moment = at(run, now), error = mean(byRun.get(run.folder) ?? []);
       const name = make("button", {type: "button", class: "open", text: label(run), title: run.folder, on: {
         click: () => change({run: run.folder}), mouseenter: () => highlight(run.folder), mouseleave: () => highlight(null), focus: () => highlight(run.folder), blur: () => highlight(null)}});
       parts.push(strip([swatch(style.get(run.folder)), name, make("small", {text: `${moment === now ? "" : `${count(moment)} images, `}${error === null ? "" : `L2 ${digits(error)}`}`})],
-        picture(run.folder, state.split, moment, state.kind, order), `${state.kind} of ${run.folder} after ${count(moment)} images`, open));
+        picture(run.folder, state.split, moment, state.kind, order), `${state.kind} of ${run.folder} after ${count(moment)} images`, many, size, open));
     }
   }
   box.replaceChildren(...parts);
@@ -83,7 +89,7 @@ function drawFilms(box, shown, style, image) {
     const all = of(run).images, step = Math.max(1, (all.length - 1) / (MOST - 1)), chosen = [...new Set(Array.from({length: Math.min(MOST, all.length)}, (_, i) => all[Math.round(i * step)] ?? all.at(-1)))];
     const source = address("/api/film", [["run", run.folder], ["split", state.split], ["image", image], ["kind", state.kind], ...chosen.map(images => ["images", images])]);
     const name = make("button", {type: "button", class: "open", text: label(run), title: run.folder, on: {click: () => change({run: run.folder}), mouseenter: () => highlight(run.folder), mouseleave: () => highlight(null)}});
-    return strip([swatch(style.get(run.folder)), name, make("small", {text: `original, then after ${chosen.map(count).join(", ")}`})], source, `${of(run).names[image]} of ${run.folder} over time: original, then after ${chosen.map(count).join(", ")} images`);
+    return strip([swatch(style.get(run.folder)), name, make("small", {text: `original, then after ${chosen.map(count).join(", ")}`})], source, `${of(run).names[image]} of ${run.folder} over time: original, then after ${chosen.map(count).join(", ")} images`, chosen.length + 1, of(run).size);
   });
   box.replaceChildren(...parts);
 }

@@ -13,7 +13,7 @@ function scaleOf(each, list) {
   const numbers = values.every(value => typeof value === "number");
   if (!numbers || new Set(values).size <= 2) {
     const kinds = [...new Set(values.map(text))].sort(compare), last = Math.max(1, kinds.length - 1);
-    return {kinds, place: value => kinds.length === 1 ? 0.5 : kinds.indexOf(text(value)) / last, marks: kinds.map((kind, i) => [kinds.length === 1 ? 0.5 : i / last, kind])};
+    return {kinds, place: value => kinds.length === 1 ? 0.5 : kinds.indexOf(text(value)) / last, marks: kinds.map((kind, i) => [kinds.length === 1 ? 0.5 : i / last, numbers ? digits(kind) : kind])};
   }
   const low = Math.min(...values), high = Math.max(...values), log = low > 0 && high / low > 20, by = log ? Math.log10 : value => value;
   const span = by(high) - by(low) || 1, back = place => log ? 10 ** (by(low) + place * span) : low + place * span;
@@ -41,7 +41,7 @@ export function drawRelations() {
 function drawParallel() {
   const all = [...runs.values()], inside = new Set(listed().map(run => run.folder)), axes = chosenAxes(), box = find("#parallel");
   if (axes.length < 2) { box.replaceChildren(make("p", {class: "empty", text: "Needs two columns whose values differ."})); return; }
-  const width = wide(), height = 250, top = 30, bottom = height - 18, left = 40, step = (width - left - 60) / (axes.length - 1);
+  const width = wide(), height = 220, top = 30, bottom = height - 18, left = 40, step = (width - left - 60) / (axes.length - 1);
   const scales = axes.map(each => scaleOf(each, all)), style = styles(listed()), y = place => bottom - place * (bottom - top);
   const svg = draw("svg", {width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Parallel coordinates of ${inside.size} of ${all.length} runs over ${axes.map(each => each.name).join(", ")}. The filter field does the same as dragging.`});
   const lineOf = run => {
@@ -103,7 +103,7 @@ function drawScatter() {
   options(find("#x"), names, x);
   options(find("#y"), names, y);
   const list = listed().filter(run => column(x).value(run) !== null && column(y).value(run) !== null), style = styles(listed()), picked = new Set(state.picked);
-  const width = wide(), height = 270, left = 62, right = width - 16, top = 12, bottom = height - 42, across = scaleOf(column(x), list), up = scaleOf(column(y), list);
+  const width = wide(), height = 240, left = 62, right = width - 16, top = 12, bottom = height - 42, across = scaleOf(column(x), list), up = scaleOf(column(y), list);
   const at = run => [left + across.place(column(x).value(run)) * (right - left - 20) + 10, bottom - 8 - up.place(column(y).value(run)) * (bottom - top - 16)];
   const svg = draw("svg", {width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Scatter plot of ${list.length} runs: ${y} over ${x}. Dragging a rectangle selects the runs in it; the table selects them by keyboard.`});
   svg.append(draw("rect", {x: left, y: top, width: right - left, height: bottom - top, class: "field"}));
