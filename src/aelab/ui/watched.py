@@ -18,6 +18,8 @@ from aelab.ui.curves import curves_of, forecast_of, points_of_each, trend_of
 
 #: Seconds after which the folder is looked through for new runs.
 LOOK_SECONDS = 3.0
+#: Curves up to which trends and forecasts are told too: of more, nobody could read them.
+MOST_TOLD = 60
 #: What is looked at for changes: the folder itself changes with every file that is replaced in it.
 _WATCHED = ("", "status.json", "metrics.jsonl", "run.json")
 
@@ -112,8 +114,8 @@ class Watched:
         """Curves of some runs, the terms that they have logged, and how they end.
 
         Returns:
-            `terms`, `curves`: folder -> split -> [x, y], `trends`: folder -> words, and
-            `forecasts`: folder -> see `curves.forecast_of`, of unfinished runs.
+            `terms`, `curves`: folder -> split -> [x, y]; of up to `MOST_TOLD` runs also `trends`:
+            folder -> words, and `forecasts`: folder -> see `curves.forecast_of`.
         """
         points = points_of_each(len(folders))
         terms: dict[str, None] = {"loss": None}
@@ -123,12 +125,15 @@ class Watched:
             key = (term, clock, points)
             if key not in made:
                 made[key] = curves_of(run, term, clock, points)
+            terms |= made[key]["terms"]
+            curves[folder] = made[key]["curves"]
+            if len(folders) > MOST_TOLD:
+                continue
             if "trend" not in made:
                 made["trend"] = trend_of(run)
             if "forecast" not in made:
                 made["forecast"] = forecast_of(run, self.runs(()))
-            terms |= made[key]["terms"]
-            curves[folder], trends[folder] = made[key]["curves"], made["trend"]
+            trends[folder] = made["trend"]
             if made["forecast"]:
                 forecasts[folder] = made["forecast"]
         return {"terms": list(terms), "curves": curves, "trends": trends, "forecasts": forecasts}

@@ -1,7 +1,7 @@
 // Two runs beside each other: which is better and whether that is shown, settings, curves, pictures.
 import {ask, named, newest} from "./asking.js";
 import {nth} from "./colours.js";
-import {count, digits, draw, find, make, options, short, swatch} from "./dom.js";
+import {count, digits, draw, find, make, options, short, swatch, tick} from "./dom.js";
 import {keys, label, listed, runs, seeds, text} from "./runs.js";
 import {errorsOf, mean, picture, strip} from "./pictures.js";
 import {change, state} from "./state.js";
@@ -68,7 +68,7 @@ function drawCurves(pair, curves, names) {
   if (!xs.length) { box.append(make("p", {class: "empty", text: "Nothing was logged yet."})); return; }
   const place = new Map(xs.map((x, i) => [x, i])), log = lines.some(({line}) => line[1].some(y => y > 0));
   const ys = lines.map(({line}) => { const column = new Array(xs.length).fill(undefined); line[0].forEach((x, i) => { column[place.get(x)] = log && line[1][i] <= 0 ? null : line[1][i]; }); return column; });
-  charts.push(new uPlot({width: Math.max(200, box.clientWidth), height: 220, legend: {show: false}, scales: {x: {time: false}, y: {distr: log ? 3 : 1, range: (u, low, high) => log ? [low / 1.06, high * 1.06] : uPlot.rangeNum(low, high, 0.06, true)}}, axes: [{...axis, values: (u, at) => at.map(short)}, {...axis, size: 60, values: (u, at) => at.map(value => value === null ? "" : digits(value))}],
+  charts.push(new uPlot({width: Math.max(200, box.clientWidth), height: 220, legend: {show: false}, scales: {x: {time: false}, y: {distr: log ? 3 : 1, range: (u, low, high) => log ? [low / 1.06, high * 1.06] : uPlot.rangeNum(low, high, 0.06, true)}}, axes: [{...axis, values: (u, at) => at.map(short)}, {...axis, size: 62, values: (u, at) => at.map(tick)}],
     series: [{}, ...lines.map(({dash, colour}) => ({stroke: colour, dash, width: 1.8, spanGaps: true, points: {show: false}}))]}, [xs, ...ys], box));
 }
 

@@ -1,7 +1,7 @@
 // Curves of the drawn runs: training and validation, groups as a mean with a band, forecasts as a fan.
 import {ask, named, newest} from "./asking.js";
 import {styles} from "./colours.js";
-import {count, digits, find, make, options, short, swatch} from "./dom.js";
+import {count, digits, find, make, options, short, swatch, tick} from "./dom.js";
 import {highlight, highlighted, onHighlight} from "./highlight.js";
 import {drawn, groupOf, label, runs} from "./runs.js";
 import {change, state} from "./state.js";
@@ -92,7 +92,7 @@ function chartOf({split, lines, box, words}, foreseen, style) {
         return log ? [from / 1.06, to * 1.06] : uPlot.rangeNum(from, to, 0.06, true);
       }},
     },
-    axes: [{...axis, values: (u, at) => at.map(short)}, {...axis, size: 60, values: (u, at) => at.map(value => value === null ? "" : digits(value))}],
+    axes: [{...axis, values: (u, at) => at.map(short)}, {...axis, size: 62, values: (u, at) => at.map(tick)}],
     series, bands,
     hooks: {
       draw: [u => { for (const run of foreseen) drawForecast(u, told.forecasts[run.folder], style.get(run.folder).colour); }],

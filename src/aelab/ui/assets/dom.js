@@ -44,6 +44,7 @@ export function swatch({colour, dash = []}) {
 
 export const count = number => number.toLocaleString("en-US");
 export const digits = value => value === null || value === undefined ? "" : String(+Number(value).toPrecision(4));
+export const tick = value => value === null ? "" : String(+Number(value).toPrecision(3));
 export const short = value => Math.abs(value) >= 1e6 ? `${+(value / 1e6).toPrecision(4)}M` : Math.abs(value) >= 1e3 ? `${+(value / 1e3).toPrecision(4)}k` : digits(value);
 export const duration = seconds => {
   const whole = Math.max(0, Math.round(seconds)), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;

@@ -1,6 +1,6 @@
 // How columns hang together: parallel coordinates, whose brush is the filter, and a scatter plot, whose brush selects.
 import {styles} from "./colours.js";
-import {digits, draw, find, make, options} from "./dom.js";
+import {digits, draw, find, make, options, tick} from "./dom.js";
 import {highlight, onHighlight} from "./highlight.js";
 import {column, compare, label, listed, narrowed, relatable, runs, seeds, terms, text} from "./runs.js";
 import {change, state} from "./state.js";
@@ -17,7 +17,7 @@ function scaleOf(each, list) {
   }
   const low = Math.min(...values), high = Math.max(...values), log = low > 0 && high / low > 20, by = log ? Math.log10 : value => value;
   const span = by(high) - by(low) || 1, back = place => log ? 10 ** (by(low) + place * span) : low + place * span;
-  return {log, place: value => high === low ? 0.5 : (by(value) - by(low)) / span, back, marks: [0, 0.25, 0.5, 0.75, 1].map(place => [place, digits(back(place))])};
+  return {log, place: value => high === low ? 0.5 : (by(value) - by(low)) / span, back, marks: [0, 0.25, 0.5, 0.75, 1].map(place => [place, tick(back(place))])};
 }
 
 // --- parallel coordinates

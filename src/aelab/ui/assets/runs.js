@@ -35,6 +35,8 @@ function commonFolder(folders) {
 export const text = value => value === null || value === undefined ? "" : Array.isArray(value) ? value.map(text).join(",") : String(value);
 /** The name of a run without what all runs share. */
 export const shortName = folder => folder.slice(prefix.length);
+// Where the axes have columns, the end of a long name tells more than its beginning.
+const tail = name => keys.length && name.length > 17 ? `…${name.slice(-16)}` : name;
 /** The values that tell a run from the others: `mnist, 16, 0.001`; its name where they do not. */
 export function label(run) {
   const own = keys.filter(key => key in run.matrix);
@@ -44,11 +46,11 @@ export function label(run) {
 // --- columns
 
 const FIXED = [
-  {name: "run", value: run => run.folder, text: run => shortName(run.folder), usual: true},
-  {name: "state", value: run => run.state, usual: true},
-  {name: "images", right: true, value: run => run.images, text: run => count(run.images), usual: true},
+  {name: "run", value: run => run.folder, text: run => tail(shortName(run.folder)), usual: true},
   {name: "loss", right: true, value: run => run.loss, text: run => digits(run.loss), usual: true, hint: "last validation loss"},
   {name: "best", right: true, value: run => run.best, text: run => digits(run.best), usual: true, hint: "lowest validation loss"},
+  {name: "state", value: run => run.state, usual: true},
+  {name: "images", right: true, value: run => run.images, text: run => count(run.images), usual: true},
   {name: "minutes", right: true, value: run => run.minutes, text: run => digits(run.minutes), usual: true},
   {name: "images/s", right: true, value: run => run.speed, text: run => digits(run.speed)},
   {name: "parameters", right: true, value: run => run.parameters, text: run => run.parameters === null ? "" : count(run.parameters), usual: true},

@@ -5,9 +5,9 @@ import {compare, drawn, groups, keys, listed, runs, seeds, shownColumns, columns
 import {change, state} from "./state.js";
 import {highlight, onHighlight} from "./highlight.js";
 
-const ROW = 30, SPARE = 12;  // height of a row in pixels, as in the style sheet; rows above and below what is seen
-const scroller = find("#scroller"), body = find("#scroller tbody"), closed = new Set();
-let items = [], cursor = 0, chosen = new Map(), shown = [], anchor = null, range = "";
+const ROW = 30, SPARE = 16, STEP = 8;  // height of a row in pixels, as in the style sheet; rows beside what is seen
+const scroller = find("#scroller"), body = find("#scroller tbody"), closed = new Set(), made = new Map();
+let items = [], cursor = 0, tabbed = 0, chosen = new Map(), shown = [], anchor = null, range = "";
 
 export function drawTable() {
   const list = listed();
@@ -59,30 +59,40 @@ function width(each, list) {
   if (each.name === "images") return list.some(run => run.state === "running") ? 140 : 84;
   let longest = each.name.length + 2;
   for (const run of list) longest = Math.max(longest, String((each.text || each.value)(run) ?? "").length);
-  if (each.name === "run") return Math.min(270, Math.max(140, 7.2 * longest + 86));
+  if (each.name === "run") return Math.min(270, Math.max(140, 6.9 * longest + 74));
   return Math.min(220, Math.max(50, 7.6 * longest + 23));
 }
 
 function drawRows(refocus = false) {
-  const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - SPARE);
-  const last = Math.min(items.length, Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW) + SPARE);
+  // In steps of some rows: most frames of a scroll change nothing.
+  const first = Math.max(0, Math.floor(scroller.scrollTop / ROW / STEP) * STEP - SPARE);
+  const last = Math.min(items.length, Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW / STEP) * STEP + SPARE);
   const now = `${first} ${last} ${cursor} ${refocus}`;
   if (now === range) return;
+  if (!range) made.clear();
   range = now;
   const gap = height => { const row = make("tr", {"aria-hidden": "true", class: "gap"}, make("td", {colspan: shown.length})); row.style.height = `${height}px`; return row; };
+  // One row is reached by the tab key: the one that had the focus, else the first in sight.
+  const inSight = Math.min(last - 1, Math.ceil(scroller.scrollTop / ROW));
+  tabbed = cursor >= first && cursor < last ? cursor : inSight;
   const rows = [];
   if (first > 0) rows.push(gap(first * ROW));
-  for (let place = first; place < last; place++) rows.push(items[place].run ? rowOf(items[place].run, place) : groupRow(items[place], place));
+  for (const place of [...made.keys()]) if (place < first || place >= last) made.delete(place);
+  for (let place = first; place < last; place++) {
+    if (!made.has(place)) made.set(place, items[place].run ? rowOf(items[place].run, place) : groupRow(items[place], place));
+    made.get(place).tabIndex = place === tabbed ? 0 : -1;
+    rows.push(made.get(place));
+  }
   if (last < items.length) rows.push(gap((items.length - last) * ROW));
   const had = refocus || body.contains(document.activeElement);
-  body.replaceChildren(...rows);
+  for (const row of [...body.children]) if (!rows.includes(row)) row.remove();
+  rows.forEach((row, place) => { if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null); });
   if (had) find('tr[tabindex="0"]', body)?.focus({preventScroll: true});
 }
 
 function rowOf(run, place) {
   const picked = state.picked.includes(run.folder);
-  const row = make("tr", {class: "run", "data-run": run.folder, "aria-selected": String(picked), "aria-rowindex": place + 2,
-    tabindex: place === cursor ? 0 : -1, title: run.error || run.note || null});
+  const row = make("tr", {class: "run", "data-run": run.folder, "aria-selected": String(picked), "aria-rowindex": place + 2, title: run.error || run.note || null});
   for (const each of shown) row.append(cellOf(each, run, picked));
   return row;
 }
@@ -112,7 +122,7 @@ function groupRow(item, place) {
   const cell = make("td", {colspan: shown.length}, make("div", {class: "cell"}, make("span", {class: "fold", "aria-hidden": "true", text: open ? "▾" : "▸"}),
     ...chosen.has(item.members[0].folder) && !state.colour ? [swatch(chosen.get(item.members[0].folder))] : [],
     make("strong", {text: item.name}), ` ${item.members.length} run${item.members.length > 1 ? "s" : ""}${told}`));
-  return make("tr", {class: "group-row", "data-group": item.name, "aria-expanded": String(open), "aria-rowindex": place + 2, tabindex: place === cursor ? 0 : -1}, cell);
+  return make("tr", {class: "group-row", "data-group": item.name, "aria-expanded": String(open), "aria-rowindex": place + 2}, cell);
 }
 
 // --- selecting
