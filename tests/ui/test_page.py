@@ -120,7 +120,9 @@ def test_two_runs_are_compared_by_losses_and_by_configuration(app: Any) -> None:
     assert "between single runs" in told["verdict"] and len(told["facts"]) == 3
     assert any("2" in a and a.replace("2", "4") == b for a, b in told["lines"]), told["lines"]
     assert told["matrix"] == {"code": ["2", "4"]}
-    losses = [run["loss"] for run in ask(app, "/api/runs").json["runs"]]
+    rows = ask(app, "/api/runs").json["runs"]
+    assert [run["folder"] for run in rows] == ["page/code-2", "page/code-4"]
+    losses = [run["loss"] for run in rows]
     assert told["difference"]["mean"] == pytest.approx(losses[0] - losses[1])
     assert told["difference"]["better"] is None
     same = ask(app, "/api/compare", "run=page/code-2&run=page/code-2").json

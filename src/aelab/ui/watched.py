@@ -54,8 +54,8 @@ class Watched:
                 found += sorted(listed.keys() ^ self._runs.keys())
                 for folder in self._runs.keys() - listed.keys():
                     self._forget(folder)
-                for folder in listed.keys() - self._runs.keys():
-                    self._runs[folder] = listed[folder]
+                for folder in listed:  # in the order of the list
+                    self._runs.setdefault(folder, listed[folder])
             for folder, run in list(self._runs.items()):
                 stamp = _stamp(run)
                 if stamp != self._stamps.get(folder):
