@@ -96,6 +96,25 @@ def free_memory_mb() -> float:
     return free
 
 
+#: Limits of the memory of a container.
+_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def machine_bytes() -> int | None:
+    """Memory of this machine, or the limit of its container if lower; None if not known."""
+    found = []
+    try:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # not on every system
+        pass
+    for path in _GROUP_LIMITS:
+        try:
+            found.append(int(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or the word `max`
+            continue
+    return min(found) if found else None
+
+
 def has_gpu() -> bool:
     """Whether `--device auto` may find a GPU; checks device files, as importing torch is slow."""
     if not Path("/proc").exists():

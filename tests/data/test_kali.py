@@ -169,7 +169,7 @@ def test_a_render_that_took_long_is_kept_and_read_again(
     monkeypatch.setattr("aelab.data.sources.kali.render_recipes", None)  # must not be asked again
     assert kali_dataset((3, 8, 8), 20).load().content_sha256 == first.content_sha256
     MEMORY.clear()
-    monkeypatch.setattr("aelab.data.sources.kali.MAPPED_BYTES", 0)
+    monkeypatch.setattr("aelab.data.memory.MAPPED_BYTES", 0)
     mapped = kali_dataset((3, 8, 8), 20).load()
     assert mapped.facts["memory_mapped"] and mapped.content_sha256 == first.content_sha256
 

@@ -68,8 +68,9 @@ def test_a_set_takes_its_own_size_and_little_more_at_its_peak(name: str) -> None
     before = _status("VmRSS")
     images = dataset.load()
     peak = _status("VmHWM") - before
-    # Beside the set: one part and what is computed of it, however large the set is.
-    assert peak < 1.1 * images.pixels.nbytes + (48 << 20), peak / images.pixels.nbytes
+    # Beside the set: one part and what is computed of it, however large the set is, and what the
+    # allocator cannot use again after earlier tests; a second copy would be 82 MB.
+    assert peak < 1.1 * images.pixels.nbytes + (64 << 20), peak / images.pixels.nbytes
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -79,7 +80,7 @@ def test_a_large_set_lies_in_a_file_and_holds_the_same_images(
     monkeypatch.setattr(f"{__name__}.SIZE", 1_200)
     in_memory = SETS[name]().load()
     MEMORY.clear()
-    monkeypatch.setattr("aelab.data.pixel_room.MAPPED_BYTES", 1000)
+    monkeypatch.setattr("aelab.data.memory.MAPPED_BYTES", 1000)
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path))
     mapped = SETS[name]().load()
     assert mapped.facts["memory_mapped"] and not in_memory.facts.get("memory_mapped")
@@ -136,7 +137,7 @@ def test_arrays_of_other_types_are_changed_part_by_part(
 def test_a_full_disk_is_told_before_the_set_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aelab.data.pixel_room.MAPPED_BYTES", 1000)
+    monkeypatch.setattr("aelab.data.memory.MAPPED_BYTES", 1000)
     monkeypatch.setenv("AELAB_CACHE", str(tmp_path))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(DataError, match=r"0\.0 GB are free"):

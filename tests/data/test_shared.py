@@ -98,7 +98,7 @@ def test_a_function_of_the_file_is_not_handed_on_but_its_pixels_are_shared(tmp_p
 def test_a_large_set_is_made_in_the_file_that_all_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aelab.data.pixel_room.MAPPED_BYTES", 1 << 20)
+    monkeypatch.setattr("aelab.data.memory.MAPPED_BYTES", 1 << 20)
     monkeypatch.setattr("aelab.data.shared._write", written := _Writing())
     large = noise_dataset((1, 16, 16), size=8_000, seed=1).shuffle()
     with sharing_sets(tmp_path):

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from aelab.errors import DataError
+from aelab.hardware import machine_bytes
 
-_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+#: Sets of more bytes, or of more than this share of the machine's memory, lie in a mapped file.
+MAPPED_BYTES, MAPPED_SHARE = 2 << 30, 0.25
 
 
-def machine_bytes() -> int | None:
-    """Memory of this machine, or the limit of its container if lower; None if not known."""
-    found = []
-    try:
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not on every system
-        pass
-    for path in _GROUP_LIMITS:
-        try:
-            found.append(int(Path(path).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or the word `max`
-            continue
-    return min(found) if found else None
+def mapped_above() -> int:
+    """The size in bytes from which a set is kept in a memory-mapped file."""
+    there = machine_bytes()
+    return MAPPED_BYTES if there is None else min(MAPPED_BYTES, int(MAPPED_SHARE * there))
 
 
 def refuse_too_large(bytes_needed: int, what: str, hint: str = "") -> None:

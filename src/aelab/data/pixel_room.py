@@ -20,12 +20,9 @@ import torch
 from torch import Tensor
 
 from aelab import roots
-from aelab.data.memory import refuse_full_disk, refuse_too_large
+from aelab.data.memory import mapped_above, refuse_full_disk, refuse_too_large
 from aelab.data.shared import LEAST_BYTES, current_shelf, lies_in
 from aelab.errors import DataError
-
-#: A larger set is kept in a memory-mapped file.
-MAPPED_BYTES = 2 << 30
 
 #: For sets that never lie in a file.
 NEVER = 1 << 62
@@ -42,12 +39,12 @@ class PixelRoom:
     Args:
         count: the number of images, or an upper bound; None if not known.
         what: the set in words, for error messages.
-        mapped_above: a set with more bytes is kept in a file; `MAPPED_BYTES` if left out.
+        mapped: a set with more bytes is kept in a file; `memory.mapped_above()` if left out.
     """
 
-    def __init__(self, count: int | None, what: str, *, mapped_above: int | None = None) -> None:
+    def __init__(self, count: int | None, what: str, *, mapped: int | None = None) -> None:
         self._count, self._what = count, what
-        self._mapped_above = MAPPED_BYTES if mapped_above is None else mapped_above
+        self._mapped_above = mapped_above() if mapped is None else mapped
         self._filled = 0
         self._all: Tensor | None = None  # (capacity, C, H, W)
         self._buffer: np.ndarray | None = None  # the memory behind `_all`, unless it is a file

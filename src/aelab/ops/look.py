@@ -302,12 +302,13 @@ def _hashes(images: Images, as_stored: bool) -> Tensor:
 
     def make() -> Tensor:
         """The same, without the cache."""
-        return torch.cat(
-            [
-                row_hashes(part if as_stored else floats(part))
-                for _, part in row_pieces(images.pixels)
-            ]
-        )
+        # Into one tensor: small results kept between large temporary ones would stop the allocator
+        # from using their memory again, so that the whole set would be in memory once more.
+        hashes = torch.empty(len(images), dtype=torch.int64)
+        for start, part in row_pieces(images.pixels):
+            rows = part if as_stored else floats(part)
+            hashes[start : start + len(part)] = row_hashes(rows)
+        return hashes
 
     if not images.content_sha256:
         return make()

@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, DataError
+from aelab.hardware import machine_bytes
 from aelab.ops.augmented import changed_batch
 from aelab.ops.labels import label_classes
-from aelab.ops.random import keyed_seed, permutation
+from aelab.ops.random import block_permutation, keyed_seed, permutation
 from aelab.ops.subset import draw_order
 from aelab.types import Augment, Images
 
 #: Share of a GPU's free memory that a data set may take; more stays in host memory.
 _RESIDENT_SHARE = 0.5
+#: A set that takes more than this share of the machine's memory is shuffled by blocks: of about so
+#: many bytes each, and so many together that their images take this share.
+SHUFFLED_SHARE, BLOCK_BYTES, TOGETHER_SHARE = 0.5, 1 << 20, 0.125
 
 
 class Draws:
@@ -87,9 +91,18 @@ class Batches:
             self._orders, self._orders_of = {}, epoch
         if seed not in self._orders:
             # One copy to the GPU per epoch; non_blocking, so the CPU does not wait for it.
-            order = permutation(len(self), seed, epoch)
+            order = self._shuffled(seed, epoch)
             self._orders[seed] = order.to(self.pixels.device, non_blocking=True)
         return self._orders[seed]
+
+    def _shuffled(self, seed: int, epoch: int) -> Tensor:
+        """The order of an epoch; by blocks where the set does not fit into memory with ease."""
+        memory = machine_bytes()
+        if memory is None or self.pixels.nbytes <= SHUFFLED_SHARE * memory:
+            return permutation(len(self), seed, epoch)
+        block = max(1, BLOCK_BYTES // self.pixels[:1].nbytes)
+        together = max(2, int(TOGETHER_SHARE * memory) // (block * self.pixels[:1].nbytes))
+        return block_permutation(len(self), seed, epoch, block, together)
 
     def drawn(self, count: int) -> Tensor:
         """(count,) int64, ascending: a fixed random subset, balanced over classes."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.dataset import Dataset
-from aelab.data.memory import refuse_too_large
+from aelab.data.memory import mapped_above, refuse_too_large
 from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.data.prepare import ToShape
 from aelab.data.sources.other_arrays import Header, other_arrays
@@ -80,10 +80,12 @@ class ArrayFile(Source):
         return [(self.name, str(self.path))]
 
     def read(self) -> Images:
-        pixels = _pixels(_values(self.path, self.key, IMAGES, images=True), self.path)
+        values = _values(self.path, self.key, IMAGES, images=True)
+        pixels, mapped = _pixels(values, self.path)
         labels = self._labels(len(pixels))
         source = Provenance(self.name, str(self.path), len(pixels), content_sha256(pixels))
-        return make_images(pixels, labels=labels, provenance=[source])
+        facts = {"memory_mapped": mapped} if mapped else {}
+        return make_images(pixels, labels=labels, provenance=[source], facts=facts)
 
     def _labels(self, count: int) -> Tensor | None:
         path = self.labels_path
@@ -167,10 +169,16 @@ def _chosen(path: Path, names: list[str], key: str | None, usual: tuple[str, ...
 
 
 def _header(file: IO[bytes]) -> Header:
+    shape, _, dtype = _header_of(file)
+    return Header(shape, dtype)
+
+
+def _header_of(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is stored by columns, and dtype; the file then stands at the values."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return Header(tuple(shape), dtype)
+    shape, by_columns, dtype = read(file)
+    return tuple(shape), bool(by_columns), dtype
 
 
 def _checked(header: Header, path: Path) -> Header:
@@ -218,9 +226,22 @@ def _values(
                 f"{path} is cut off: {there:,} bytes of data, its header promises {promised:,}",
                 hint="copy it again",
             )
+    with _opened(path, key, usual) as (file, size):
+        if images and size is not None and promised > mapped_above():
+            mapped = _mapped(path, file)
+            if mapped is not None:
+                return mapped
         refuse_too_large(promised, f"the array in {path}")
-    with _opened(path, key, usual) as (file, _):
         return npy.read_array(file, allow_pickle=False)
+
+
+def _mapped(path: Path, file: IO[bytes]) -> np.ndarray[Any, Any] | None:
+    """A plain array of bytes mapped into memory; None if its values must be converted."""
+    shape, by_columns, dtype = _header_of(file)
+    if by_columns or dtype.hasobject:
+        return None
+    # Mode "c": changes stay in memory and never reach the file.
+    return np.memmap(path, dtype, "c", offset=file.tell(), shape=shape)
 
 
 def _item_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -233,8 +254,8 @@ def _item_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return second, third, last
 
 
-def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
-    """Converts an array to (N, C, H, W) uint8, or float32 in 0..1."""
+def _pixels(values: np.ndarray[Any, Any], path: Path) -> tuple[Tensor, bool]:
+    """Converts an array to (N, C, H, W) uint8, or float32 in 0..1; and whether it is mapped."""
     channels, height, width = _item_shape(values.shape)
     if values.ndim == 3:
         # (N, H, W) -> (N, 1, H, W)
@@ -243,10 +264,12 @@ def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
         # (N, H, W, C) -> (N, C, H, W)
         values = values.transpose(0, 3, 1, 2)
     if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            count = int((~np.isfinite(values)).sum())
-            raise DataError(f"{path}: {count:,} of its values are NaN or infinite")
-        low, high = float(values.min()), float(values.max())
+        parts = [values[part] for part in parts_of(len(values), values[:1].nbytes)]
+        wrong = sum(int((~np.isfinite(part)).sum()) for part in parts)
+        if wrong:
+            raise DataError(f"{path}: {wrong:,} of its values are NaN or infinite")
+        low = min(float(part.min()) for part in parts)
+        high = max(float(part.max()) for part in parts)
         if low < -1e-3 or high > 1 + 1e-3:
             raise DataError(
                 f"{path}: floats are read as 0..1, and its values go from {low:g} to {high:g}",
@@ -254,7 +277,7 @@ def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
             )
     wanted = np.float32 if values.dtype.kind == "f" else np.uint8
     if values.dtype == wanted and values.flags.c_contiguous:
-        return torch.from_numpy(values)
+        return torch.from_numpy(values), isinstance(values, np.memmap)
     room = PixelRoom(len(values), f"the array in {path}")
     for part in parts_of(len(values), values[:1].nbytes):
         some = values[part]
@@ -264,7 +287,8 @@ def _pixels(values: np.ndarray[Any, Any], path: Path) -> Tensor:
             # The upper 8 bits of 16
             some = some >> 8
         room.add(torch.from_numpy(some.astype(wanted, order="C")))
-    return room.done()
+    mapped = room.mapped
+    return room.done(), mapped
 
 
 def array_dataset(

@@ -246,7 +246,7 @@ class Folder(FilesBelow):
         seen = FolderSeen()
         # An animation has any number of frames.
         count = len(self.files()) if self.frames == "first" else None
-        room = PixelRoom(count, str(self.path), mapped_above=NEVER)  # `memory_limit_mb` decides
+        room = PixelRoom(count, str(self.path), mapped=NEVER)  # `memory_limit_mb` decides
         rows: list[int] = []
         resized = False
         for number, picture, changed in self._pictures(shape, seen):

@@ -22,8 +22,7 @@ from aelab.data.dataset import Dataset
 from aelab.data.functions import function_key
 from aelab.data.image_filter import ImageFilter
 from aelab.data.listed import listed
-from aelab.data.memory import refuse_full_disk
-from aelab.data.pixel_room import MAPPED_BYTES
+from aelab.data.memory import mapped_above, refuse_full_disk
 from aelab.data.prepare import checked_shape
 from aelab.data.sources.folder import map_pixels
 from aelab.data.sources.kali_formula import (
@@ -150,7 +149,7 @@ class Kali(Source):
         key = hashlib.sha256(self.fingerprint().encode()).hexdigest()[:24]
         kept = roots.cache_folder() / "kali" / f"{key}.u8"
         shape = (self.size, *self.wanted)
-        mapped = int(np.prod(shape)) > MAPPED_BYTES
+        mapped = int(np.prod(shape)) > mapped_above()
         own_function = any(recipe.keep and recipe.keep.also for recipe in self.recipes)
         if own_function or not kept.is_file():  # the file's name does not identify a function
             pixels = self._rendered(kept, mapped)
