@@ -24,8 +24,8 @@ from aelab.losses import (
     l2,
     per_image,
 )
-from aelab.losses.latent import decoder_gradient_term
-from aelab.posteriors import gaussian_kl_per_dim
+from aelab.losses.latent import decoder_gradient_term, iwae_bound_term
+from aelab.posteriors import ImportancePosterior, gaussian_kl_per_dim
 from aelab.types import Output
 
 
@@ -190,3 +190,33 @@ def test_decoder_gradient_is_on_average_the_squared_norm_of_the_jacobian() -> No
     with torch.no_grad():
         plain = Output(decode(latent.detach()).reshape(-1, 1, 2, 2), latent.detach())
         assert decoder_gradient_term(plain).tolist() == [0.0]
+
+
+def test_partial_bound_gives_each_half_of_the_model_its_own_gradient() -> None:
+    torch.manual_seed(0)
+    encoder, decoder = torch.nn.Linear(6, 4), torch.nn.Linear(2, 6)
+    images, noise = torch.rand(5, 6), torch.randn(5, 3 * 4, 2)  # three groups of four latents
+
+    def log_weights() -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_std = encoder(images).chunk(2, 1)
+        latent = mean[:, None] + log_std.exp()[:, None] * noise
+        fit = -(decoder(latent) - images[:, None]).square().sum(2)
+        ratio = (0.5 * noise.square() + log_std[:, None] - 0.5 * latent.square()).sum(2)
+        return mean, log_std, (fit + ratio).view(5, 3, 4)
+
+    mean, log_std, weights = log_weights()
+    output = Output(torch.zeros(5, 1, 2, 3), mean, ImportancePosterior(mean, log_std, weights))
+    value = iwae_bound_term(output, partial=True)
+    whole = math.log(12) - torch.logsumexp(weights.flatten(1), 1)
+    groups = (math.log(4) - torch.logsumexp(weights, 2)).mean(1)
+    torch.testing.assert_close(value, whole)
+    for part, bound in ((encoder, groups), (decoder, whole)):
+        mine, theirs = (
+            torch.autograd.grad(each.sum(), list(part.parameters()), retain_graph=True)
+            for each in (value, bound)
+        )
+        torch.testing.assert_close(mine, theirs)
+    assert (groups > whole).all()
+    one = ImportancePosterior(mean, log_std, weights[:, 0])
+    with pytest.raises(ConfigError, match="one group of latents"):
+        iwae_bound_term(output._replace(posterior=one), partial=True)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from aelab.errors import ConfigError, ShapeError, one_of
 from aelab.losses.course import number
 from aelab.losses.draws import latents_of, prior_draws, standard_normal
+from aelab.losses.gradients import gradient_through, with_more_gradient
 from aelab.losses.reconstruction import Reduction, per_image
 from aelab.ops.random import keyed_seed
 from aelab.settings import Choice, as_choice
@@ -568,14 +569,8 @@ def without_gradient_of(value: Tensor, node: Tensor) -> Tensor:
         value: (B,).
         node: (B, ...), a tensor from which `value` was computed.
     """
-    if not (value.requires_grad and node.requires_grad):
-        return value
-    (through,) = torch.autograd.grad(value.sum(), node, retain_graph=True, allow_unused=True)
-    if through is None:
-        return value
-    # Its gradient at the node is that of `value`, so the difference has none there.
-    same = (through * node).flatten(1).sum(1)
-    return value - (same - same.detach())
+    through = gradient_through(value, [node])
+    return value if through is None else with_more_gradient(value, [node], [-through[0]])
 
 
 def last_weight(model: nn.Module) -> nn.Parameter:

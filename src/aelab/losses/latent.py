@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError
+from aelab.losses.gradients import gradient_through, with_more_gradient
 from aelab.losses.reconstruction import per_image
 from aelab.posteriors import HasDivergence, HasSampledDivergence, gaussian_kl_per_dim
 from aelab.types import Output
@@ -275,14 +276,19 @@ def code_entropy_term(output: Output) -> Tensor:
     return entropy
 
 
-def iwae_bound_term(output: Output) -> Tensor:
+def iwae_bound_term(output: Output, partial: bool = False) -> Tensor:
     """The negative importance-weighted bound on the log-likelihood, -ln 1/K sum_k w_k; (B,) nats.
 
+    Args:
+        output: of a model that gives importance weights.
+        partial: the decoder learns from the bound of all latents together, which is also the value;
+            the encoder from the mean over groups, whose gradient is less noisy (PIWAE).
+
     Raises:
-        ConfigError: the model gives no weights.
+        ConfigError: the model gives no weights, or `partial` without groups or in half precision.
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8; groups: Rainforth et al. 2018,
-        arXiv:1802.04537, equation 15 (MIWAE).
+        arXiv:1802.04537, equation 15 (MIWAE) and section 5 (PIWAE).
     """
     weights: Tensor | None = getattr(output.posterior, "log_weight", None)
     if weights is None:
@@ -293,7 +299,26 @@ def iwae_bound_term(output: Output) -> Tensor:
         )
     # weights: ln w_k, (B, K), or in groups (B, M, K)
     bound = math.log(weights.shape[-1]) - torch.logsumexp(weights, -1)
-    return bound if bound.ndim == 1 else bound.mean(1)
+    if not partial:
+        return bound if bound.ndim == 1 else bound.mean(1)
+    if bound.ndim == 1:
+        raise ConfigError(
+            "the term iwae_bound has the option partial, but the model has one group of latents",
+            hint="give the model groups=2 or more, or leave partial out",
+        )
+    flat = weights.flatten(1)  # (B, M * K)
+    whole = math.log(flat.shape[1]) - torch.logsumexp(flat, 1)
+    # Everything that the encoder gives passes through these two.
+    nodes = [output.posterior.mean, output.posterior.log_std]  # type: ignore[attr-defined]
+    now, wanted = gradient_through(whole, nodes), gradient_through(bound.mean(1), nodes)
+    if now is None or wanted is None:
+        if weights.grad_fn is None:  # in validation, or checked without a model
+            return whole
+        raise ConfigError(
+            "the term iwae_bound cannot tell encoder and decoder apart in this precision",
+            hint="precision: float32, or leave partial out",
+        )
+    return with_more_gradient(whole, nodes, [w - n for w, n in zip(wanted, now, strict=True)])
 
 
 def _divergence(kl: Tensor, reduction: Literal["sum", "mean"], free_bits_nats: float) -> Tensor:
