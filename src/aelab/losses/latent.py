@@ -309,7 +309,7 @@ def iwae_bound_term(output: Output, partial: bool = False) -> Tensor:
     flat = weights.flatten(1)  # (B, M * K)
     whole = math.log(flat.shape[1]) - torch.logsumexp(flat, 1)
     # Everything that the encoder gives passes through these two.
-    nodes = [output.posterior.mean, output.posterior.log_std]  # type: ignore[attr-defined]
+    nodes = [output.posterior.mean, output.posterior.log_std]
     now, wanted = gradient_through(whole, nodes), gradient_through(bound.mean(1), nodes)
     if now is None or wanted is None:
         if weights.grad_fn is None:  # in validation, or checked without a model
