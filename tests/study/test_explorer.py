@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -49,6 +50,20 @@ batch_size: 8
 learnrate: 0.01
 optimizer: Adam
 max_images: 64
+"""
+
+COLOURS = """
+experiment_name: colours
+globals:
+  TRAIN: sprite_dataset((3, 8, 8), size=40)
+  PALETTE: palette_of(TRAIN, 8)
+train_set: indexed_dataset(TRAIN, PALETTE).limit(20)
+validation_set: indexed_dataset(TRAIN, PALETTE).skip(20)
+model: small_palette_ae((8, 8), PALETTE, code_size=4, channels=(4, 6, 6), hidden=(8,))
+batch_size: 10
+learnrate: 0.002
+optimizer: Adam
+max_images: 20
 """
 
 
@@ -247,6 +262,18 @@ def test_a_model_of_characters_writes_in_the_report(tmp_path: Path) -> None:
         assert browser.run("document.querySelector('canvas.shown').hidden")
         assert browser.run("document.querySelector('.arithmetic').hidden")
         assert browser.errors == []
+
+
+def test_a_model_of_another_medium_has_a_grid_of_its_pictures(tmp_path: Path) -> None:
+    (tmp_path / "colours.yml").write_text(COLOURS)
+    lab = Lab(tmp_path / "runs", device="cpu")
+    for _ in lab.run(tmp_path / "colours.yml"):
+        pass
+    made = lab.open("colours").explorer()
+    assert made["program"] is None and made["grid"]["picture"].startswith("data:image/webp")
+    content = base64.b64decode(made["thumbnails"].partition(",")[2])
+    with Image.open(io.BytesIO(content)) as sheet:
+        assert sheet.size == (8 * 5, 8 * 4) and made["tile"] == [8, 8]  # 20 images
 
 
 def test_runs_without_a_map_are_passed_over_with_the_reason(here: Lab, tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def explorer_of(
 
     Args:
         opened: the run.
-        decoder: True: the decoder itself; False: the grid; None: the decoder if possible.
+        decoder: True: the decoder itself; False: the grid; None: the decoder if possible. Models of
+            other media than pixels always have a grid.
         images: number of held-out images on the map.
 
     Returns:
@@ -59,8 +60,7 @@ def explorer_of(
         texts, `texts`.
 
     Raises:
-        UserError: the run outputs neither pictures nor texts, they are too large, or there is only
-            one code.
+        UserError: the images are too large, or there is only one code.
         DataError: the run has no images.
         NotPlainError: with `decoder=True`, the decoder has unsupported steps.
     """
@@ -68,8 +68,6 @@ def explorer_of(
         subject = subject_of(opened, limit=images, train_limit=0, every_class=True, or_train=True)
         latents, medium = subject.latents, subject.medium
     writes = bool(medium.texts(subject.images[:1]))
-    if not (medium.is_brightness or writes):
-        raise UserError(f"run {opened.run.folder} outputs {medium.images_are}, not pictures")
     height, width = subject.images.shape[-2:]
     if max(height, width) > LARGEST:
         raise UserError(f"its images of {width}x{height} are larger than {LARGEST}x{LARGEST}")
@@ -99,7 +97,7 @@ def explorer_of(
         "program": None,
         "grid": None,
     }
-    if decoder is not False and not writes:
+    if decoder is not False and medium.is_brightness:  # the page draws brightness, nothing else
         try:
             found["program"] = _program(opened, latents[:1], force=bool(decoder)).data()
         except NotPlainError:
