@@ -144,7 +144,8 @@ def _grid(decode: Callable[[Tensor], Tensor], made: LatentMap, medium: Medium) -
     sheet = images_in_rows(_pictures(images, medium), GRID)
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=QUALITY, method=4)
-    return {**found, "picture": _address(buffer.getvalue(), "image/webp")}
+    picture = _address(buffer.getvalue(), "image/webp")
+    return {**found, "picture": picture, "fades": medium.is_brightness}
 
 
 class Atlas(NamedTuple):

@@ -91,7 +91,8 @@ function fade([px, py]) {  // between the four nearest images of the grid
   const {low, high, side} = it.grid, [, H, W] = it.shape, from = it.grid_picture;
   if (!from) return;
   const at = (p, k) => Math.min(side - 1.001, Math.max(0, (p - low[k]) / (high[k] - low[k]) * (side - 1)));
-  const x = at(px, 0), y = at(py, 1), cx = Math.floor(x), cy = Math.floor(y), u = x - cx, v = y - cy;
+  const x = at(px, 0), y = at(py, 1), cx = Math.floor(x), cy = Math.floor(y);
+  const [u, v] = it.grid.fades ? [x - cx, y - cy] : [Math.round(x - cx), Math.round(y - cy)];
   const image = new ImageData(W, H), tile = (column, row, i, j, c) => from.data[4 * ((row * H + i) * from.width + column * W + j) + c];
   for (let i = 0; i < H; i++) for (let j = 0; j < W; j++) for (let c = 0; c < 4; c++) {
     image.data[4 * (i * W + j) + c] = (1 - v) * ((1 - u) * tile(cx, cy, i, j, c) + u * tile(cx + 1, cy, i, j, c))
@@ -278,7 +279,7 @@ function choose_run(number) {
   way.disabled = !(it.ends[0] && it.ends[1]);
   find(".how").textContent = it.decode
     ? "The decoder itself runs in this page."
-    : it.grid.texts ? `Texts were decoded at ${it.grid.side} × ${it.grid.side} places of the map; the nearest is shown.` : `The decoder is too large for this page: between ${it.grid.side} × ${it.grid.side} decoded images it fades.`;
+    : it.grid.texts ? `Texts were decoded at ${it.grid.side} × ${it.grid.side} places of the map; the nearest is shown.` : `The decoder does not run in this page: ${it.grid.fades ? "it fades between" : "it shows the nearest of"} ${it.grid.side} × ${it.grid.side} decoded images.`;
   const legend = find(".classes");
   legend.textContent = "";
   it.classes.slice(0, 40).forEach((name, n) => {
