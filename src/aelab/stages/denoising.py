@@ -98,6 +98,9 @@ class _Denoiser(nn.Module, ABC):
     medium = Latents()
     #: Speed along the path: dx/dt = speed * prediction.
     speed: ClassVar[float]
+    #: Name of the loss term: values of different paths have different scales, so that tables must
+    #: not rank them.
+    term: ClassVar[str]
 
     def __init__(
         self, shape: Sequence[int], width: int = 256, blocks: int = 3, steps: int = 20
@@ -112,7 +115,7 @@ class _Denoiser(nn.Module, ABC):
         self.steps, size = int(steps), math.prod(self.shape)
         #: The noise of an image, and one number for the time.
         self.noise_shape: tuple[int, ...] | None = (size + 1,)
-        self.terms = (TermSpec("denoising_error", "denoising_error"),)
+        self.terms = (TermSpec(self.term, "denoising_error"),)
         self.network = TimeNetwork(self.shape, int(width), int(blocks))
 
     @abstractmethod
@@ -179,7 +182,7 @@ class FlowMatching(_Denoiser):
         over latents: Dao et al. 2023, arXiv:2307.08698.
     """
 
-    speed = 1.0
+    speed, term = 1.0, "flow_error"
 
     def __init__(
         self, shape: Sequence[int], width: int = 256, blocks: int = 3, steps: int = 20
@@ -211,7 +214,7 @@ class LatentDiffusion(_Denoiser):
         et al. 2022, arXiv:2112.10752.
     """
 
-    speed = math.pi / 2
+    speed, term = math.pi / 2, "velocity_error"
 
     def __init__(
         self, shape: Sequence[int], width: int = 256, blocks: int = 3, steps: int = 20
