@@ -104,9 +104,8 @@ def build(
     reading = reading or workspace.reading(spec)
     names = catalogue.names(log, reading)
     scope = spec.scope(names, catalogue.attributes(), trust=workspace.trust)
-    # Weights are drawn from the default generator, here and nowhere else. Without weights it only
-    # has to be some fixed state: `manual_seed` also prepares the seeds of all GPUs, at 1 ms.
-    (torch.default_generator if meta else torch).manual_seed(spec.seed)
+    # Weights are drawn from the default generator, here and nowhere else.
+    torch.manual_seed(spec.seed)
     filled = pretrained.restoring() if restored else contextlib.nullcontext()
     place = torch.device("meta" if meta else "cpu")
     with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():
