@@ -208,6 +208,8 @@ CODES: dict[str, Code] = {
     "data-constant": Code(_NOTE, "all pixels or all images are the same, or there is one only"),
     "data-labels": Code(_PROBLEM, "labels are not one whole number per image"),
     "data-labels-differ": Code(_NOTE, "only one side has images of a class"),
+    "no-classes": Code(_PROBLEM, "a model is conditioned on classes, and a set has none"),
+    "too-many-classes": Code(_PROBLEM, "a set has more classes than the model knows"),
     "data-overlap": Code(_NOTE, "validation images are, or nearly are, training images"),
     "data-ranges-differ": Code(_PROBLEM, "training and validation images have different ranges"),
     "data-shapes-differ": Code(_PROBLEM, "the sets of a run have images of different shapes"),

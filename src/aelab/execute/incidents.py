@@ -49,16 +49,22 @@ def note_halving(run: Run, event: Halved | ValidationHalved, batch_size: int) ->
     """
     since = f"out of memory: from {event.images:,} images on,"
     if isinstance(event, Halved):
-        code = "batch-in-parts"
-        text = f"{since} batches of {batch_size:,} are computed in parts of {event.micro_batch:,}"
-        way_out = "the optimiser's steps are the same up to the last bits"
+        found = Finding(
+            "note",
+            "batch-in-parts",
+            f"{since} batches of {batch_size:,} are computed in parts of {event.micro_batch:,}",
+            "the optimiser's steps are the same up to the last bits",
+        )
     else:
-        code = "validation-in-parts"
-        text = f"{since} validations take {event.batch:,} images at once"
-        way_out = "their losses are the same up to the last bits"
-    kept = [other for other in stored_findings(run.record) if other.code != code]
-    store_findings(run, [*kept, Finding("note", code, text, way_out)])
-    return text
+        found = Finding(
+            "note",
+            "validation-in-parts",
+            f"{since} validations take {event.batch:,} images at once",
+            "their losses are the same up to the last bits",
+        )
+    kept = [other for other in stored_findings(run.record) if other.code != found.code]
+    store_findings(run, [*kept, found])
+    return found.message
 
 
 def note_incident(run: Run, error: DivergedError) -> None:
