@@ -29,6 +29,7 @@ from aelab.models import (
 )
 from aelab.train import FitSettings, fit, make_state
 from aelab.train.guard.guard import Guard
+from aelab.train.guard.ring import APART
 from aelab.types import Images, TermSpec
 
 SHAPE = (1, 28, 28)
@@ -110,7 +111,7 @@ def main() -> None:
             shares = sorted(share(make, chosen.images, batch_size) for _ in range(chosen.rounds))
             median = statistics.median(shares)
             worst = max(worst, median)
-            kept = chosen.images // (batch_size * 200) + 1
+            kept = chosen.images // (batch_size * APART) + 1
             print(
                 f"| {name} | {batch_size} | {kept} | {median:.2%} "
                 f"({shares[0]:.2%} to {shares[-1]:.2%}) |",

@@ -73,10 +73,10 @@ def tiny_text() -> str:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """Path of the tiny experiment file, alone in its folder."""
+def tiny(tmp_path: Path, tiny_text: str) -> Path:
+    """Path of the tiny experiment file, alone in its folder; a room may have another text."""
     path = tmp_path / "tiny.yml"
-    path.write_text(TINY, encoding="utf-8")
+    path.write_text(tiny_text, encoding="utf-8")
     return path
 
 

@@ -16,32 +16,35 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+Value = Callable[[Row, Sequence[Facts]], Any]
+
+
+def _entry(name: str) -> Value:
+    """The value of a row's entry, as the table calls it."""
+    return lambda row, facts: row.get(name)
+
+
+def _bound(place: int) -> Value:
+    """One of the three numbers of the difference from the best row."""
+    return lambda row, facts: _difference(row, place)
+
+
 #: Columns of every frame -> function for a row's value. Matrix keys follow after `folders`.
-COLUMNS: dict[str, Callable[[Row, Sequence[Facts]], Any]] = {
+COLUMNS: dict[str, Value] = {
     "run": lambda row, facts: facts[0].run.folder,
     "folders": lambda row, facts: tuple(fact.run.folder for fact in facts),
     "runs": lambda row, facts: len(facts),
     "seeds": lambda row, facts: tuple(fact.seed for fact in facts),
-    "group": lambda row, facts: row.get("group"),
-    "validation_loss": lambda row, facts: row.get("loss"),
-    "std": lambda row, facts: row.get("spread"),
-    "best_loss": lambda row, facts: row.get("best"),
-    "training_loss": lambda row, facts: row.get("train_loss"),
-    "differs_from_best": lambda row, facts: row.get("differs"),
-    "difference_percent": lambda row, facts: _difference(row, 0),
-    "difference_low_percent": lambda row, facts: _difference(row, 1),
-    "difference_high_percent": lambda row, facts: _difference(row, 2),
-    "seeds_needed": lambda row, facts: row.get("seeds_needed"),
-    "images": lambda row, facts: row.get("images"),
-    "parameters": lambda row, facts: row.get("parameters"),
-    "minutes": lambda row, facts: row.get("minutes"),
-    "images_per_second": lambda row, facts: row.get("throughput"),
-    "trend": lambda row, facts: row.get("trend"),
-    "forecast": lambda row, facts: row.get("forecast"),
-    "objective": lambda row, facts: row.get("objective"),
-    "note": lambda row, facts: row.get("note"),
-    "state": lambda row, facts: row.get("state"),
-}
+    "group": _entry("group"), "validation_loss": _entry("loss"), "std": _entry("spread"),
+    "best_loss": _entry("best"), "training_loss": _entry("train_loss"),
+    "differs_from_best": _entry("differs"), "difference_percent": _bound(0),
+    "difference_low_percent": _bound(1), "difference_high_percent": _bound(2),
+    "seeds_needed": _entry("seeds_needed"), "images": _entry("images"),
+    "parameters": _entry("parameters"), "minutes": _entry("minutes"),
+    "images_per_second": _entry("throughput"), "trend": _entry("trend"),
+    "forecast": _entry("forecast"), "objective": _entry("objective"), "note": _entry("note"),
+    "state": _entry("state"),
+}  # fmt: skip
 #: Numeric columns, also if a table has no value in them.
 _NUMBERS = (
     "validation_loss", "std", "best_loss", "training_loss", "difference_percent",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 TINY = """
@@ -30,11 +28,3 @@ num_train_loss_steps: 80
 @pytest.fixture
 def tiny_text() -> str:
     return TINY
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """Path of the file, alone in its folder."""
-    path = tmp_path / "tiny.yml"
-    path.write_text(TINY, encoding="utf-8")
-    return path

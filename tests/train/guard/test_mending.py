@@ -28,7 +28,7 @@ from aelab.train import (
 )
 from aelab.train.guard.mending import Intervention, StateChange, change_at, in_force, is_skipped
 from aelab.train.guard.nonfinite import find_in_step
-from aelab.train.guard.ring import Kept, Ring
+from aelab.train.guard.ring import APART, Kept, Ring
 from aelab.types import Output
 
 ROLLBACK = {"rollback": {"lower_lr": 0.5, "clip": 1.0}}
@@ -224,13 +224,13 @@ def test_what_is_in_force_is_what_the_present_course_has() -> None:
 
 def test_the_ring_keeps_states_apart_and_gives_up_one_that_failed() -> None:
     ring = Ring()
-    for batches in (0, 200, 220, 240, 400, 600):
+    for batches in (0, APART, APART + 20, APART + 40, 2 * APART, 3 * APART):
         ring.add(Kept(batches * 16, batches, {}, None))
-    assert [kept.batches for kept in ring.states] == [200, 400, 600]
-    assert ring.go_back(None).batches == 600
-    assert ring.go_back(9600).batches == 400
-    assert ring.go_back(6400).batches == 200
-    assert ring.go_back(3200).batches == 200
+    assert [kept.batches for kept in ring.states] == [APART, 2 * APART, 3 * APART]
+    assert ring.go_back(None).batches == 3 * APART
+    assert ring.go_back(3 * APART * 16).batches == 2 * APART
+    assert ring.go_back(2 * APART * 16).batches == APART
+    assert ring.go_back(APART * 16).batches == APART
 
 
 class HalfPrecision(torch.nn.Module):

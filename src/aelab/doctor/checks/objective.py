@@ -136,7 +136,7 @@ def floor_of_terms(run: BuiltRun) -> Iterator[Finding]:
         with torch.no_grad():
             floor = float(term(perfect, target).mean())
             ceiling = float(term(worst, target).mean())
-        start = float(run.first_pass.values[term.name].detach().mean())
+        start = run.at_start(term)
         if _is_of_logits(term, output, target, floor):
             continue  # the images themselves are not the best output there
         if floor < HIGH_FLOOR * start or not math.isfinite(ceiling) or start <= 0:
@@ -166,8 +166,7 @@ def terms_without_gradient(run: BuiltRun) -> Iterator[Finding]:
             "warning",
             "term-without-gradient",
             f"{term.name} has no gradient at the start of the run: its value is "
-            f"{float(run.first_pass.values[term.name].detach().mean()):.4g}, and no weight changes "
-            "it",
+            f"{run.at_start(term):.4g}, and no weight changes it",
             "look for round, argmax, comparisons, detach or a saturated activation before it; or "
             "take the term out",
             run.objective_place,
@@ -180,7 +179,7 @@ def outweighed(run: BuiltRun) -> Iterator[Finding]:
         return
     sizes = {
         term.name: (
-            abs(term.weight) * abs(float(run.first_pass.values[term.name].detach().mean())),
+            abs(term.weight) * abs(run.at_start(term)),
             abs(term.weight) * size,
             term,
         )

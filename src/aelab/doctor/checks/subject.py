@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aelab.config import RunSpec
     from aelab.errors import Where
     from aelab.losses import Objective
+    from aelab.losses.objective import Term
     from aelab.settings import FitSettings
     from aelab.types import Images, Output
 
@@ -152,6 +153,10 @@ class BuiltRun:
         output, values, _ = forward(model, self.objective, *self.batch(), images_seen=0)
         trained = [p for p in model.parameters() if p.requires_grad]
         return Pass(output, values, self.objective.final_total(values), trained)
+
+    def at_start(self, term: Term) -> float:
+        """The mean of an unweighted term on the first batch."""
+        return float(self.first_pass.values[term.name].detach().mean())
 
     def of_images(self, values: Mapping[str, Tensor]) -> float:
         """The part of the loss that compares with the images, with the weights of the end."""
