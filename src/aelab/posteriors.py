@@ -7,6 +7,7 @@ code never checks its class; penalties, metrics and figures check which methods 
     draw(normal)    a latent, and ln p(z) - ln q(z | x)           -> `CanDraw`
     draw_prior(count, normal)    latents of its prior             -> `HasPrior`
     sampled_kl()    the same at the latent that was drawn, (B,) nats -> `HasSampledDivergence`
+    levels()        divergence of each level of a hierarchy, (B, L) nats -> `HasLevels`
     choices()       entries of codebooks, by the codebook's name  -> `HasChoices`
 
 A custom bottleneck returns its own named tuple, with the methods that apply to it.
@@ -57,6 +58,14 @@ class HasSampledDivergence(Protocol):
 
     def sampled_kl(self) -> Tensor:
         """ln q(z | x) - ln p(z) at the output's latent, (B,) nats; single values can be below 0."""
+
+
+@runtime_checkable
+class HasLevels(Protocol):
+    """A posterior with latents on several levels."""
+
+    def levels(self) -> Tensor:
+        """KL divergence of each level from its prior given those above, (B, L) nats, top first."""
 
 
 @runtime_checkable
@@ -292,6 +301,58 @@ class FlowPosterior(NamedTuple):
     def draw_prior(self, count: int, normal: Normal) -> Tensor:
         """(count, D) standard normal latents."""
         return normal((count, self.latent.shape[1]))
+
+
+class LevelsPosterior(NamedTuple):
+    """Diagonal Gaussians on L levels, each with a Gaussian prior given the levels above.
+
+    All values belong to the latents that were drawn, because lower levels depend on them. The
+    prior of all levels together is drawn by the model.
+
+    Attributes:
+        mean, log_std: (B, D), of all levels, top first.
+        prior_mean, prior_log_std: (B, D), of their priors.
+        latent: (B, D), the sample; the means without noise.
+        level_kl: (B, L), nats of each level.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    prior_mean: Tensor
+    prior_log_std: Tensor
+    latent: Tensor
+    level_kl: Tensor
+
+    def kl(self) -> Tensor:
+        """(B, D) nats, given the levels above; their mean over draws is the divergence."""
+        return gaussian_kl_between(self.mean, self.log_std, self.prior_mean, self.prior_log_std)
+
+    def levels(self) -> Tensor:
+        """(B, L) nats."""
+        return self.level_kl
+
+    def sampled_kl(self) -> Tensor:
+        """(B,) nats at the latent that was drawn."""
+        log_q = _log_normal(self.latent, self.mean, self.log_std)
+        return (log_q - _log_normal(self.latent, self.prior_mean, self.prior_log_std)).sum(1)
+
+
+class TwoLevelCodePosterior(NamedTuple):
+    """The choices from a learned codebook on each of two maps.
+
+    Attributes:
+        top: (B, n) int64, entries of the coarse map.
+        bottom: (B, m) int64, entries of the fine map.
+        commitment: (B,), sum over both of the mean squared distance from the entries.
+    """
+
+    top: Tensor
+    bottom: Tensor
+    commitment: Tensor
+
+    def choices(self) -> Mapping[str, Tensor]:
+        """`top` and `bottom` -> their choices."""
+        return {"top": self.top, "bottom": self.bottom}
 
 
 class CategoricalPosterior(NamedTuple):

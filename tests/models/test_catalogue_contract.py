@@ -296,6 +296,13 @@ CASES: dict[str, Case] = {
         ),
         "ConditionalAutoencoder",
     ),
+    "ladder": Case(lambda shape: m.ladder_vae(shape, (2, 3), (8, 8)), "ladder_vae"),
+    "top down": Case(
+        lambda shape: m.top_down_vae(shape, (1, 1), channels=4, latent_channels=1), "top_down_vae"
+    ),
+    "codes on two maps": Case(
+        lambda shape: m.two_level_vq(shape, 8, 4, channels=4, halvings=1), "two_level_vq"
+    ),
     "planar flow": Case(lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8)), "FlowGaussian"),
     "autoregressive flow": Case(
         lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "autoregressive", 16)),

@@ -14,7 +14,7 @@ from torch import Tensor
 from aelab.errors import ConfigError
 from aelab.losses.gradients import gradient_through, with_more_gradient
 from aelab.losses.reconstruction import per_image
-from aelab.posteriors import HasDivergence, HasSampledDivergence, gaussian_kl_per_dim
+from aelab.posteriors import HasDivergence, HasLevels, HasSampledDivergence, gaussian_kl_per_dim
 from aelab.types import Output
 
 
@@ -132,6 +132,30 @@ def sampled_kl_term(output: Output) -> Tensor:
             hint="use MixturePrior, VampPriorAutoencoder or FlowGaussian, or the term kl",
         )
     return output.posterior.sampled_kl()
+
+
+def level_kl_term(output: Output, free_bits_nats: float = 0.0) -> Tensor:
+    """The divergences of the levels of a hierarchy, added; (B,) nats, at least 0.
+
+    Validation draws keyed noise for it, because lower levels depend on the latents above.
+
+    Args:
+        output: of the model.
+        free_bits_nats: lower limit of the divergence of one level of one image. Below it the level
+            counts as this value and gets no gradient, so that no level is left unused.
+
+    Raises:
+        ConfigError: the model has no levels.
+
+    Source: Soenderby et al. 2016, arXiv:1602.02282, equation 3; free bits: Kingma et al. 2016,
+        arXiv:1606.04934, section 2.3.
+    """
+    if not isinstance(output.posterior, HasLevels):
+        raise ConfigError(
+            "the term level_kl needs latents on several levels, and this model has none",
+            hint="use ladder_vae or top_down_vae, or the term kl",
+        )
+    return _divergence(output.posterior.levels(), "sum", free_bits_nats)
 
 
 def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -> Tensor:

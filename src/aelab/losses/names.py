@@ -38,6 +38,7 @@ from aelab.losses.latent import (
     kl_term,
     latent_l1_term,
     latent_l2_term,
+    level_kl_term,
     sampled_kl_term,
 )
 from aelab.losses.likelihoods import (
@@ -104,6 +105,7 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
         "kl": kl_term,
         "gaussian_kl": kl_term,
         "sampled_kl": sampled_kl_term,
+        "level_kl": level_kl_term,
         "commitment": commitment_term,
         "code_entropy": code_entropy_term,
         "iwae_bound": iwae_bound_term,
@@ -142,7 +144,7 @@ TERM_OPTIONS = (
 #: Penalties that include the reconstruction error, because the model compares with the images.
 WHOLE_BOUNDS = frozenset({"iwae_bound"})
 #: Penalties that are right on average over drawn latents only: validation draws noise for them.
-OF_DRAWN_LATENTS = WHOLE_BOUNDS | {"sampled_kl"}
+OF_DRAWN_LATENTS = WHOLE_BOUNDS | {"sampled_kl", "level_kl"}
 
 #: Least and greatest target value that a formula accepts; outside it has no minimum or no meaning.
 #: By usual name, and the names of torch's functions and classes.

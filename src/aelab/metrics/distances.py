@@ -12,7 +12,6 @@ from aelab.metrics.subject import Subject, flat, need_finite, normal_of
 from aelab.ops.labels import label_classes
 from aelab.ops.nearest import distances
 from aelab.ops.random import keyed_generator
-from aelab.posteriors import HasPrior
 
 
 def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
@@ -167,10 +166,10 @@ def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Te
             "codes of this one",
         )
     if sampler == "auto":
-        sampler = "prior" if isinstance(subject.posterior, HasPrior) else "gaussian"
-    if sampler == "prior" and isinstance(subject.posterior, HasPrior):
+        sampler = "gaussian" if subject.prior is None else "prior"
+    if sampler == "prior" and subject.prior is not None:
         normal = normal_of(subject.generator("sample", seed))
-        return subject.decode(subject.posterior.draw_prior(count, normal))
+        return subject.decode(subject.prior.draw_prior(count, normal))
     codes = flat(subject.train_latents if subject.has_train else subject.latents)
     fitted = SAMPLERS[sampler](codes, subject.generator("sampler", seed))
     return subject.decode(fitted.sample(count, subject.generator("sample", seed)))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject, flat, normal_of
-from aelab.posteriors import HasDivergence, changed
+from aelab.posteriors import CanDraw, HasDivergence
 
 #: Formula of a reconstruction term -> distribution of pixels that it implies.
 _DISTRIBUTIONS: dict[str, Literal["bernoulli", "logits", "gaussian", "laplace"]] = {
@@ -108,7 +108,8 @@ def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
         # Sums of some thousand pixels and many samples: float32 would lose the last digits.
         total += observation.log_probability(subject.decode(latent), subject.images).double()
     distortion = -(total / samples).mean().item()
-    if isinstance(subject.posterior, HasDivergence):  # exact: the mean over infinitely many draws
+    if isinstance(subject.posterior, HasDivergence) and isinstance(subject.posterior, CanDraw):
+        # exact: the mean over infinitely many draws
         rate_nats = subject.posterior.kl().flatten(1).float().sum(1).double().mean().item()
     else:
         rate_nats = (rate / samples).mean().item()
@@ -189,10 +190,7 @@ def kl_by_dimension(subject: Subject) -> Tensor:
 
 def _draw(subject: Subject, part: slice, index: int, purpose: str) -> tuple[Tensor, Tensor]:
     """Samples of the posterior (B, D), and their ln p(z) - ln q(z | x), (B,) float64."""
-    drawn: tuple[Tensor, Tensor] = changed(subject.posterior, lambda tensor: tensor[part]).draw(
-        normal_of(subject.generator(purpose, index))
-    )
-    return drawn
+    return subject.drawn(part, normal_of(subject.generator(purpose, index)))
 
 
 def _bits_per_dim(nats: float, subject: Subject, observation: Observation) -> float:

@@ -19,7 +19,15 @@ from aelab.ops.look import refuse_not_finite
 from aelab.ops.random import keyed_generator
 from aelab.ops.subset import draw_order, show_order, with_every_class
 from aelab.ops.value_range import from_unit, to_unit
-from aelab.posteriors import Posterior, changed, joined
+from aelab.posteriors import (
+    CanDraw,
+    HasPrior,
+    HasSampledDivergence,
+    Normal,
+    Posterior,
+    changed,
+    joined,
+)
 from aelab.types import Images, Output
 
 
@@ -215,6 +223,37 @@ class Subject:
         """The posterior of the held-out images, see `aelab.posteriors`."""
         return self.output.posterior
 
+    @property
+    def prior(self) -> HasPrior | None:
+        """What draws latents of the prior: the posterior, or the model itself; None: nothing."""
+        both = (self.posterior, self.model)
+        return next((each for each in both if isinstance(each, HasPrior)), None)
+
+    @property
+    def draws(self) -> bool:
+        """Whether latents of the posterior can be drawn, with their density ratio."""
+        return isinstance(self.posterior, CanDraw) or (
+            isinstance(self.posterior, HasSampledDivergence)
+            and getattr(self.model, "noise_shape", None) is not None
+        )
+
+    def drawn(self, rows: slice | Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
+        """A latent (B, ...) of each image's posterior, and ln p(z) - ln q(z | x), (B,) float64.
+
+        A posterior that cannot draw by itself, because its levels depend on each other, is drawn
+        by the model.
+
+        Args:
+            rows: of the held-out images.
+            normal: draws standard normal numbers.
+        """
+        if isinstance(self.posterior, CanDraw):
+            return changed(self.posterior, lambda tensor: tensor[rows]).draw(normal)
+        images, labels = self.images[rows], self.labels
+        noise = normal((len(images), *self.model.noise_shape))  # type: ignore[misc]
+        output = self.run(images, None if labels is None else labels[rows], noise)
+        return output.latent, -output.posterior.sampled_kl().double()
+
     @cached_property
     def train_output(self) -> Output:
         """As `output`, for the training images."""
@@ -251,15 +290,23 @@ class Subject:
         )
 
     @torch.no_grad()
-    def run(self, images: Tensor, labels: Tensor | None = None) -> Output:
+    def run(
+        self, images: Tensor, labels: Tensor | None = None, noise: Tensor | None = None
+    ) -> Output:
         """The model's output for (N, C, H, W) in 0..1, chunk by chunk, on the CPU.
 
         For a model of another range, images and reconstructions are converted. `labels`: (N,), for
-        a model that asks for them.
+        a model that asks for them. `noise`: (N, ...), of the latents.
         """
         given = labels_given(self.model, labels)
         parts = [
-            _on_cpu(self.model(self._given(images[rows]), None, *(each[rows] for each in given)))
+            _on_cpu(
+                self.model(
+                    self._given(images[rows]),
+                    None if noise is None else noise[rows].to(self.device),
+                    *(each[rows] for each in given),
+                )
+            )
             for rows in self._rows_of_chunks(images)
         ]
         return Output(

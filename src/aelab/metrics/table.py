@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject
-from aelab.posteriors import CanDraw, HasDivergence
+from aelab.posteriors import HasDivergence
 
 #: Requirements of a metric: a posterior with a divergence from which latents can be drawn, labels
 #: of both sets, known factors of the held-out set, training images.
@@ -75,7 +75,7 @@ def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") ->
         "factors": subject.factors is not None,
     }
     if needs & {"posterior", "divergence"}:  # its type is known only after running the model
-        has["posterior"] = isinstance(subject.posterior, CanDraw)
+        has["posterior"] = subject.draws
         has["divergence"] = isinstance(subject.posterior, HasDivergence)
     missing = [_WORDS[need] for need in sorted(needs) if not has[need]]
     if medium not in ("", subject.medium.name):

@@ -30,6 +30,7 @@ from aelab.models.coordinates import FourierPositions, LinearPositions, SinePosi
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.flows import FlowGaussian
+from aelab.models.hierarchical import ladder_vae, top_down_vae
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
     anti_aliased_decoder,
@@ -59,6 +60,7 @@ from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, R
 from aelab.models.resnet import PretrainedResNet18, ResNet18
 from aelab.models.sim_vq import SimVQ
 from aelab.models.sparse_codes import BatchTopK, TopK
+from aelab.models.two_level_vq import two_level_vq
 from aelab.parts import Table, by_name
 
 #: The parts of this room by name. `block_attributes` of a class lists the attributes of its objects
@@ -72,8 +74,11 @@ _PARTS: dict[str, Any] = by_name(
     PatchTransformerAutoencoder,
     VampPriorAutoencoder,
     VariationalAutoencoder,
+    ladder_vae,
     quick_image_ae,
     small_image_ae,
+    top_down_vae,
+    two_level_vq,
     # encoders
     EncoderConv2d,
     EncoderMLP,

@@ -11,7 +11,6 @@ from aelab.errors import UserError
 from aelab.metrics import Subject
 from aelab.metrics.distances import draw_images, draw_of_class
 from aelab.ops.labels import label_classes
-from aelab.posteriors import HasPrior
 from aelab.study.evaluation import subject_of
 from aelab.study.inputs import class_number
 from aelab.types import Images
@@ -64,7 +63,7 @@ def sampled_images(
         )
         if by_run:
             return draw_images(blank, sampler, count, seed)
-        if sampler == "prior" or isinstance(blank.posterior, HasPrior):
+        if sampler == "prior" or blank.prior is not None:
             return draw_images(blank, "prior", count, seed)
     return draw_images(subject_of(opened, or_train=True), sampler, count, seed)
 

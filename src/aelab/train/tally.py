@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.medium import medium_of
-from aelab.posteriors import HasChoices, HasDivergence
+from aelab.posteriors import HasChoices, HasDivergence, HasLevels
 from aelab.types import Output
 
 
@@ -27,6 +27,7 @@ class Tally:
         self._choices: dict[str, Tensor] = {}
         self._pixels: Tensor | None = None
         self._nats: Tensor | None = None
+        self._levels: Tensor | None = None
         self._images = self._latents = 0
 
     def add(self, output: Output, target: Tensor) -> None:
@@ -39,6 +40,8 @@ class Tally:
             nats = output.posterior.kl().detach().float()
             self._nats = _added(self._nats, nats.sum())
             self._latents += len(nats)
+        if isinstance(output.posterior, HasLevels):
+            self._levels = _added(self._levels, output.posterior.levels().detach().float().sum(0))
         if self._of_medium is not None:
             self._of_medium.add(output, target)
         if output.reconstruction.shape == target.shape:
@@ -48,9 +51,13 @@ class Tally:
     def facts(self) -> dict[str, Tensor]:
         """The values for tables and curves: `codebook_facts`, and those of the medium.
 
-        With several codebooks their names are appended: `codebook_usage_1`.
+        With several codebooks their names are appended: `codebook_usage_1`. With latents on
+        several levels, the divergence of each in nats per image: `kl_level_1` is the top one.
         """
         facts: dict[str, Tensor] = {}
+        if self._levels is not None:
+            per_image = self._levels / self._latents
+            facts |= {f"kl_level_{number + 1}": nats for number, nats in enumerate(per_image)}
         for name, counts in self._choices.items():
             end = f"_{name}" if name else ""
             facts |= {fact + end: value for fact, value in codebook_facts(counts).items()}

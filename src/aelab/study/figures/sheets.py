@@ -12,7 +12,7 @@ from aelab.metrics import flat, kl_by_dimension
 from aelab.metrics.distances import draw_images, draw_of_class
 from aelab.metrics.paths import linear_path, spherical_path, traversal
 from aelab.metrics.subject import normal_of
-from aelab.posteriors import HasDivergence, changed
+from aelab.posteriors import HasDivergence
 from aelab.report.pictures import SheetRow, sheet
 from aelab.tensor_pictures import picture_line
 
@@ -198,11 +198,8 @@ def nearest_training_images(subject: Subject, images: Tensor) -> Tensor:
 
 def draw_posterior(subject: Subject, index: int, count: int) -> Tensor:
     """Samples of the posterior of one held-out image, (count, D)."""
-    repeated = changed(
-        subject.posterior, lambda tensor: tensor[index].expand(count, *tensor.shape[1:])
-    )
-    latents: Tensor = repeated.draw(normal_of(subject.generator("posterior", index)))[0]
-    return latents
+    rows = torch.full((count,), index)
+    return subject.drawn(rows, normal_of(subject.generator("posterior", index)))[0]
 
 
 def pairs_of(subject: Subject, count: int) -> list[tuple[int, int]]:
