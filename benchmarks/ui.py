@@ -90,51 +90,53 @@ def main() -> None:
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert server.stdout is not None
-        address = server.stdout.readline().split()[0]
-        with Browser() as browser:
-            browser._send("Performance.enable", timeDomain="threadTicks")
+        try:
+            address = server.stdout.readline().split()[0]
+            with Browser() as browser:
+                browser._send("Performance.enable", timeDomain="threadTicks")
 
-            def clocks() -> tuple[float, float, float]:
-                """Passed, of the page, of the server, in milliseconds."""
-                told: Any = browser._send("Performance.getMetrics")["metrics"]
-                page = next(each["value"] for each in told if each["name"] == "TaskDuration")
-                return (
-                    1000 * time.perf_counter(), 1000 * page, 1000 * processor_seconds(server.pid)
-                )  # fmt: skip
+                def clocks() -> tuple[float, ...]:
+                    """Passed, of the page, of the server, in milliseconds."""
+                    told: Any = browser._send("Performance.getMetrics")["metrics"]
+                    page = next(each["value"] for each in told if each["name"] == "TaskDuration")
+                    spent = time.perf_counter(), page, processor_seconds(server.pid)
+                    return tuple(1000 * seconds for seconds in spent)
 
-            def tell(what: str, before: tuple[float, ...]) -> None:
-                passed, page, process = (b - a for a, b in zip(before, clocks(), strict=True))
-                print(
-                    f"{what}: {passed:.0f} ms, {page:.0f} of the page, {process:.0f} of the server"
-                )
+                def tell(what: str, before: tuple[float, ...]) -> None:
+                    passed, page, process = (b - a for a, b in zip(before, clocks(), strict=True))
+                    both = f"{page:.0f} of the page, {process:.0f} of the server"
+                    print(f"{what}: {passed:.0f} ms, {both}")
 
-            for attempt in ("first", "second"):
-                browser.open("about:blank")  # a page of its own, and so a clock of its own
+                for attempt in ("first", "second"):
+                    browser.open("about:blank")  # a page of its own, and so a clock of its own
+                    began = clocks()
+                    browser.open(address, DRAWN)
+                    tell(f"{attempt} opening", began)
+                    began = clocks()
+                    browser.click('[data-sort="minutes"]')
+                    browser.wait(
+                        "document.querySelector('[data-sort=minutes]').closest('[aria-sort]')"
+                    )
+                    tell("sorting", began)
+                    began = clocks()
+                    frames = sorted(browser.run(SCROLL))
+                    each = (clocks()[1] - began[1]) / len(frames)
+                    late = sum(frame > 25 for frame in frames)
+                    middle = frames[len(frames) // 2]
+                    print(
+                        f"scrolling {given.runs} runs: {len(frames)} frames, {late} of them late; "
+                        f"{middle:.1f} ms in the middle, {frames[-1]:.0f} at most; {each:.1f} ms "
+                        "of the page's thread each"
+                    )
                 began = clocks()
-                browser.open(address, DRAWN)
-                tell(f"{attempt} opening", began)
-                began = clocks()
-                browser.click('[data-sort="minutes"]')
-                browser.wait("document.querySelector('[data-sort=minutes]').closest('[aria-sort]')")
-                tell("sorting", began)
-                began = clocks()
-                frames = sorted(browser.run(SCROLL))
-                each = (clocks()[1] - began[1]) / len(frames)
-                late = sum(frame > 25 for frame in frames)
-                middle = frames[len(frames) // 2]
-                print(
-                    f"scrolling {given.runs} runs: {len(frames)} frames, {late} of them late; "
-                    f"{middle:.1f} ms in the middle, {frames[-1]:.0f} at most; {each:.1f} ms "
-                    "of the page's thread each"
-                )
-            began = clocks()
-            browser.run("document.querySelector('#scroller tbody tr[tabindex=\"0\"]').focus()")
-            browser._send("Input.dispatchKeyEvent", type="keyDown", key="a", modifiers=2,
-                          windowsVirtualKeyCode=65)  # fmt: skip
-            browser.wait(f"document.querySelectorAll('#legend li').length === {given.runs}")
-            tell(f"the curves of {given.runs} runs at once", began)
-        server.terminate()
-        server.wait(20)
+                browser.run("document.querySelector('#scroller tbody tr[tabindex=\"0\"]').focus()")
+                browser._send("Input.dispatchKeyEvent", type="keyDown", key="a", modifiers=2,
+                              windowsVirtualKeyCode=65)  # fmt: skip
+                browser.wait(f"document.querySelectorAll('#legend li').length === {given.runs}")
+                tell(f"the curves of {given.runs} runs at once", began)
+        finally:
+            server.terminate()
+            server.wait(20)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ def test_a_stopped_file_continues_and_the_end_of_the_page_saves_it(tmp_path: Pat
         trainings = Trainings(lab, [path])
         trainings.start(str(path))
         wait(lambda each=trainings: each.told()[0]["images_per_second"] > 0)  # type: ignore[misc]
-        trainings.close()  # what Ctrl-C at the page does
+        told: list[list[str]] = []
+        trainings.close(told.append)  # what Ctrl-C at the page does
+        assert told == [[str(path)]]
         run = lab.find()[0]
         state = run.checkpoint()
         assert run.state == "interrupted" and state is not None

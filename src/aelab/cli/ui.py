@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +57,10 @@ def ui(
         if browser:
             webbrowser.open(address)
 
+    def saving(names: list[str]) -> None:
+        again = " ".join(f"--run {shlex.quote(name)}" for name in names)
+        print(f"saving the runs; continue with: aelab ui {again}", file=sys.stderr, flush=True)
+
     for path in train or ():
         if not path.is_file():
             raise UserError(f"--run {path}: there is no such file", hint="name an experiment file")
@@ -66,4 +72,5 @@ def ui(
         train=train or (),
         jobs=jobs_of(jobs),
         ready=ready,
+        saving=saving,
     )

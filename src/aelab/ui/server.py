@@ -284,6 +284,7 @@ def serve(
     train: Sequence[Path] = (),
     jobs: int | None = 1,
     ready: Callable[[str], None] | None = None,
+    saving: Callable[[list[str]], None] | None = None,
 ) -> None:
     """Serves the page until Ctrl-C; runs that it trains are then saved.
 
@@ -296,6 +297,7 @@ def serve(
         train: experiment files that are trained at once, and can be stopped and started again.
         jobs: runs of a file that are trained at once; None: as many as the machine has room for.
         ready: called with the page's address.
+        saving: called at the end with the names of the files whose runs are being saved.
     """
     token = None if host in LOOPBACK else secrets.token_urlsafe(16)
     trained = Trainings(lab, train, only=only, jobs=jobs)
@@ -313,7 +315,7 @@ def serve(
             ready(address if token is None else f"{address}?token={token}")
         uvicorn.Server(config).run(sockets=[socket])
     finally:
-        trained.close()
+        trained.close(saving)
 
 
 async def _changes(watched: Watched, trained: Trainings, request: Request) -> AsyncIterator[str]:

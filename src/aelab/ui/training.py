@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,17 @@ class Trainings:
                 training.state, training.words = "stopping", "saving"
                 training.process.stdin.close()
 
-    def close(self) -> None:
-        """Stops every process, and waits until its runs are saved."""
+    def close(self, saving: Callable[[list[str]], None] | None = None) -> None:
+        """Stops every process, and waits until its runs are saved.
+
+        Args:
+            saving: called with the names of the files that are being saved, if there are any.
+        """
         for name in self._known:
             self.stop(name)
+        busy = [each.name for each in self._known.values() if each.state == "stopping"]
+        if busy and saving is not None:
+            saving(busy)
         for training in self._known.values():
             if training.process is not None:
                 try:
