@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 START = """
 import sys
@@ -75,3 +76,27 @@ postpone_compiler()
 print(sys.meta_path == before)
 """
     assert _python(program) == "True"
+
+
+def test_a_whole_run_of_the_command_does_without_the_compiler(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yml").write_text(
+        "experiment_name: tiny\n"
+        "train_set: noise_dataset((1, 8, 8), size=64, seed=1)\n"
+        "validation_set: noise_dataset((1, 8, 8), size=16, seed=2)\n"
+        "model: EncoderDecoder(EncoderMLP((1, 8, 8), 4), DecoderMLP((1, 8, 8), 4))\n"
+        "batch_size: 16\nlearnrate: 0.001\noptimizer: Adam\nmax_images: 32\n",
+        encoding="utf-8",
+    )
+    program = (
+        "import sys\n"
+        "from aelab.cli.main import main\n"
+        "sys.argv = ['aelab', 'run', 'tiny.yml', '--jobs', '1', '--quiet']\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' in sys.modules and 'torch._dynamo.utils' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "tiny" / "run.json").is_file()
