@@ -224,6 +224,7 @@ CODES: dict[str, Code] = {
     "end-by-loss-only": Code(_NOTE, "`min_loss` is the only end of the run"),
     "precision-chosen": Code(_NOTE, "what `precision: auto` is on this machine, and what it gains"),
     # the model
+    "critic": Code(_NOTE, "a critic of the objective learns beside the model"),
     "model-note": Code(_NOTE, "what a model says of itself"),
     "latent-empty": Code(_PROBLEM, "the latent has size 0"),
     "output-out-of-reach": Code(_NOTE, "the last activation cannot give the images' range"),
