@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 #: Number of kept states, and of batches between two of them. A copy costs about as much as one step
 #: of the optimiser (it reads and writes weights and their averages). So far apart, all copies and
 #: looks take under 2 % in the worst case, linear layers with batches of 16 (benchmarks/guard.py).
-LENGTH, APART = 3, 300
+LENGTH, APART = 3, 400
 #: Weights count as exploded if their norm is this multiple of the oldest state's, and of ones.
 GROWN = 1e3
 #: The same for running statistics, which are squares.
