@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.metrics import mutual_info_score
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError
+from aelab.lab import Lab
 from aelab.metrics import METRICS, Subject, lacking, measure
 from aelab.metrics.disentanglement import (
     binned,
@@ -238,6 +240,15 @@ def test_a_factor_with_one_value_is_left_out() -> None:
 def test_a_set_without_factors_says_so() -> None:
     subject = Subject(_Keeps(), Images(torch.rand(5, 1, 2, 2)))
     assert lacking(subject, METRICS["disentanglement"]) == "the images have no known factors"
+
+
+def test_a_run_without_factors_is_measured_without_a_note_about_them(tiny: Path) -> None:
+    lab = Lab(tiny.parent / "runs")
+    list(lab.run(tiny, only="*mlp*seed:1"))
+    opened = lab.open(lab.find()[0].folder)
+    assert "disentanglement" not in opened.evaluate().skipped
+    asked = opened.evaluate(["disentanglement"]).skipped
+    assert asked == {"disentanglement": "the images have no known factors"}
 
 
 def test_a_code_of_one_number_is_refused() -> None:

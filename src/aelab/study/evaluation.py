@@ -144,13 +144,16 @@ def evaluate_run(
     """Measures one reopened run and stores the results with it.
 
     Unless metrics were `asked` for by name, those of another medium than the run's (and than
-    pixels) are left out without a note: most users have no such runs.
+    pixels) are left out without a note, and those of known factors where there are none: most
+    users have no such runs.
     """
     subject = subject_of(opened, limit=limit)
     found = Evaluated(opened.run, opened.images, len(subject.images), subject.heldout_total)
     entries: dict[str, dict[str, Any]] = {}
     for name in names:
         if not asked and METRICS[name].medium not in ("", "pixels", subject.medium.name):
+            continue
+        if not asked and "factors" in METRICS[name].needs and subject.factors is None:
             continue
         missing = lacking(subject, METRICS[name])
         if missing:
