@@ -20,9 +20,10 @@ from aelab.study.opened import OpenedRun
 #: Verbs of the command line that ask an opened run, and how its method is called.
 OF_OPENED = {"render": "render", "ascii": "write", "encode": "encode",
              "reconstruct": "reconstruct", "neighbours": "neighbours", "sample": "sample",
-             "interpolate": "interpolate"}  # fmt: skip
-#: Verbs that are neither: other people's viewers, the names of parts, and the file format itself.
-APART = {"bridge", "parts", "schema", "ui"}
+             "interpolate": "interpolate", "export": "export"}  # fmt: skip
+#: Verbs that are neither: other people's viewers and model hubs, the names of parts, and the file
+#: format itself.
+APART = {"bridge", "parts", "pull", "schema", "ui"}
 #: What every function takes besides.
 OF_LAB = ["runs", "data", "trust", "device"]
 
