@@ -99,7 +99,9 @@ class TorchArrays(OtherArrays):
                     )  # fmt: skip
             except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError,
                     KeyError, AttributeError, TypeError) as error:  # fmt: skip
-                words = " ".join(str(error).split())
+                # torch's own words advise to run the code of the file.
+                unsafe = isinstance(error, pickle.UnpicklingError)
+                words = "it holds other objects" if unsafe else " ".join(str(error).split())
                 raise DataError(
                     f"cannot read tensors from {self.path}: {words[:160] or type(error).__name__}",
                     hint="only tensors are read, no code: write torch.save(images, path), or "
