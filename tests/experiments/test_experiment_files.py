@@ -20,9 +20,11 @@ RUNS = {
     "binary-mnist.yml": 2,
     "bottlenecks.yml": 18,
     "compare-datasets.yml": 72,
+    "conditional.yml": 3,
     "convvae-mnist.yml": 12,
     "overnight-vae.yml": 2,
     "noise.yml": 2,
+    "hierarchies.yml": 4,
     "histogram-loss.yml": 14,
     "players.yml": 8,
     "sharpness.yml": 22,
@@ -49,8 +51,10 @@ RUNS = {
     "founding/resnet-manifold.yml": 1,
     "founding/transformer-on-mnist.yml": 150,
     "digits.yml": 2,
+    "disentanglement.yml": 9,
     "palette/colours.yml": 4,
     "palette/pixels.yml": 8,
+    "second-stages.yml": 21,
     "speedrun/mnist.yml": 12,
     "speedrun/other-images.yml": 12,
     "stacked.yml": 26,
@@ -112,7 +116,11 @@ def test_first_and_last_run_check_without_problems_and_train(
     runs = tmp_path / "runs"
     if before := CONTINUES.get(_ids(path)):
         list(lab.run(FOLDER / before, changes=_shorter(path), device="cpu", runs=runs))
+    specs = {spec.name: spec for spec in config.load(path).runs()}
     for name in _first_and_last(path):
+        for used in specs[name].runs_named():  # its first stage
+            if used in {spec.folder for spec in specs.values()}:
+                list(lab.run(path, only=used, changes=SHORT, device="cpu", runs=runs))
         (plan,) = lab.check(path, only=name, runs=runs).runs
         assert not plan.problems and plan.parameters["model"] > 0
         flops = plan.flops_per_image or 0
