@@ -267,6 +267,15 @@ def test_images_bring_their_classes_or_are_told_to(opened: OpenedRun) -> None:
         assert "label_dropping" in str(caught.value.hint)
 
 
+def test_a_graph_of_images_alone_is_refused_for_a_model_that_needs_classes(
+    opened: OpenedRun, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="needs the class of each") as caught:
+        opened.export(tmp_path / "graphs", ["torch-export"])
+    assert "safetensors" in str(caught.value.hint)
+    assert opened.export(tmp_path / "files", ["safetensors"])
+
+
 def test_figures_and_measures_know_the_classes(lab: Lab, opened: OpenedRun, tmp_path: Path) -> None:
     for name in ("class_samples", "class_swap", "sample", "traversals"):
         assert opened.figure(name, out=tmp_path / f"{name}.png").stat().st_size > 500

@@ -58,7 +58,7 @@ def export_run(
 
     Raises:
         UserError: no or unknown formats, a file that aelab did not make, a model that cannot be
-            traced, or a run folder.
+            traced or needs classes, or a run folder.
         MissingExtra: ONNX without its packages.
     """
     for each in formats:
@@ -78,6 +78,12 @@ def export_run(
     if (out / "place.json").exists():
         raise UserError(
             f"{out} is a run that was trained here", hint="give another folder with --out"
+        )
+    graph_formats = [each for each in formats if each != "safetensors"]
+    if graph_formats and getattr(opened.model, "needs_labels", False):
+        raise UserError(
+            f"{one_of(graph_formats)} takes images only, and this model needs the class of each",
+            hint="export --safetensors, which aelab opens; or train with label_dropping=0.1",
         )
     if "onnx" in formats:
         refuse_onnx()
