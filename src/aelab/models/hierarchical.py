@@ -86,7 +86,7 @@ class LadderLevel(Level):
     def prior(self, state: Tensor) -> Normals:
         """The prior, given the latent above (B, above)."""
         if self.expected is None:
-            zeros = state.new_zeros(len(state), self.size)
+            zeros = state.new_zeros(state.shape[0], self.size)
             return Normals(zeros, zeros)
         return Normals(*self.expected(state).chunk(2, 1))
 
@@ -200,7 +200,7 @@ class TopDown(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Latents of all levels (B, D) -> images (B, C, H, W)."""
         parts = torch.split(latent, self.sizes, 1)
-        images: Tensor = self.picture(self.run(len(latent), lambda number, *_: parts[number]))
+        images: Tensor = self.picture(self.run(latent.shape[0], lambda number, *_: parts[number]))
         return images
 
 
@@ -271,7 +271,7 @@ class HierarchicalAutoencoder(nn.Module):
             found.append((*own, *prior, latent, nats[:, None]))
             return latent
 
-        state = self.decoder.run(len(images), choose)
+        state = self.decoder.run(images.shape[0], choose)
         columns = zip(*found, strict=True)
         return state, LevelsPosterior(*(torch.cat(column, 1) for column in columns))
 
