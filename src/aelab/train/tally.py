@@ -113,7 +113,9 @@ def choice_counts(index: Tensor, size: int) -> Tensor:
     index = index.reshape(-1)
     counts = torch.zeros(size, dtype=torch.int64, device=index.device)
     # Not bincount: it waits for the GPU, to read the largest index.
-    return counts.scatter_add(0, index, torch.ones_like(index))
+    # Of a NaN FSQ makes the least whole number; the loss of that batch tells it.
+    known = (index >= 0) & (index < len(counts))
+    return counts.scatter_add(0, index * known, known.to(counts.dtype))
 
 
 def pixel_sums(reconstruction: Tensor, target: Tensor) -> Tensor:

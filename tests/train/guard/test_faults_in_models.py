@@ -165,11 +165,13 @@ def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, nam
         ("PatchTransformerAutoencoder", "encoder.blocks.0.mlp.0", "explosion in evaluation"),
         # Both branches of a residual block have the same input.
         ("DalleEncoder", "encoder.0.groups.3.0.identity", "explosion backward"),
+        # A NaN makes an index that no codebook has.
+        ("fsq", "encoder.layers.0", "NaN in evaluation"),
         # The deviation is the exponential of this layer, so that what follows grows far more.
         ("groups of importance weights", "bottleneck.linear_sigma", "explosion forward"),
     ],
 )
-def test_growth_that_has_spread_is_followed_to_its_beginning(
+def test_a_fault_that_shows_elsewhere_is_followed_to_its_beginning(
     tiny: SimpleNamespace, name: str, layer: str, kind: str
 ) -> None:
     assert outcome(tiny, name, layer, kind) == ""
