@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from aelab.ascii.medium import Characters
 from aelab.errors import ConfigError
 from aelab.metrics import METRICS, SAMPLERS, Subject, lacking, measure
+from aelab.palette.colours import GivenPalette
+from aelab.palette.medium import Colours
 from aelab.posteriors import Deterministic, GaussianPosterior
 from aelab.types import Images, Output
 
 PAGE = (Path(__file__).parents[2] / "docs/measures.md").read_text("utf-8")
+
+
+PALETTE = GivenPalette(["#000000", "#ff0000", "#ffffff"])
 
 
 class Blurry(nn.Module):
@@ -60,6 +65,23 @@ class Writing(nn.Module):
         return Output(self.decode(latent), latent, Deterministic())
 
 
+class Painting(nn.Module):
+    """A plain autoencoder of 8x8 pictures in colours that paints the last row black."""
+
+    noise_shape, terms, medium = None, (), Colours(PALETTE)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images[:, :, :7].flatten(1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        kept = latent.reshape(-1, 1, 7, 8)
+        return torch.cat([kept, torch.zeros_like(kept[:, :, :1])], 2)
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        latent = self.encode(images)
+        return Output(self.decode(latent), latent, Deterministic())
+
+
 def pictures(count: int, seed: int) -> Images:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
@@ -77,9 +99,15 @@ def texts(count: int, seed: int) -> Images:
     return Images(grids.to(torch.uint8), medium=Characters())
 
 
+def paintings(count: int, seed: int) -> Images:
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randint(0, PALETTE.count, (count, 1, 8, 8), generator=generator)
+    return Images(numbers.to(torch.uint8), medium=Colours(PALETTE))
+
+
 def subject_for(name: str) -> Subject:
     """A model, held-out and training images that have what the metric needs."""
-    for model, images in ((Blurry, pictures), (Writing, texts)):
+    for model, images in ((Blurry, pictures), (Writing, texts), (Painting, paintings)):
         subject = Subject(model().eval(), images(60, 0), images(90, 1))
         if not lacking(subject, METRICS[name]):
             return subject

@@ -280,7 +280,7 @@ def test_figures_and_measures_know_the_classes(lab: Lab, opened: OpenedRun, tmp_
     for name in ("class_samples", "class_swap", "sample", "traversals"):
         assert opened.figure(name, out=tmp_path / f"{name}.png").stat().st_size > 500
     lab.open("without").figure("class_samples", out=tmp_path / "fitted.png")
-    with pytest.raises(ConfigError, match="not conditioned on classes"):
+    with pytest.raises(UserError, match="not conditioned on classes"):
         lab.open("without").figure("class_swap", out=tmp_path / "none.png")
     values = opened.evaluate(["elbo", "latent_use"]).values
     assert values["latent_dims"] == 2 and values["active_units"] <= 2

@@ -12,7 +12,7 @@ from aelab.posteriors import HasDivergence
 
 #: Requirements of a metric: a posterior with a divergence from which latents can be drawn, labels
 #: of both sets, known factors of the held-out set, training images.
-Need = Literal["posterior", "divergence", "factors", "labels", "train"]
+Need = Literal["conditioned", "divergence", "factors", "labels", "posterior", "train"]
 
 
 class Metric(NamedTuple):
@@ -49,6 +49,7 @@ class Metric(NamedTuple):
 
 
 _WORDS: dict[Need, str] = {
+    "conditioned": "the model is not conditioned on classes, as ConditionalAutoencoder is",
     "posterior": "the latent has no posterior to draw from",
     "divergence": "the latent has no divergence from a prior for each dimension",
     "factors": "the images have no known factors",
@@ -73,6 +74,7 @@ def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") ->
         and (not subject.has_train or subject.train_labels is not None),
         "train": subject.has_train,
         "factors": subject.factors is not None,
+        "conditioned": hasattr(subject.model, "with_label"),
     }
     if needs & {"posterior", "divergence"}:  # its type is known only after running the model
         has["posterior"] = subject.draws

@@ -49,6 +49,7 @@ class FigureFile(NamedTuple):
 #: Options of figures that are counts, at least 1; `image` and `pair` are indices from 0.
 _COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
+_LABELS: frozenset[Need] = frozenset({"labels"})
 _DIVERGENCE: frozenset[Need] = frozenset({"divergence"})
 
 #: Every figure by name.
@@ -66,9 +67,11 @@ FIGURES: Table[Figure] = Table(
         "traversals": Figure(sheets.traversals, "one dimension of a code changed per row"),
         "posterior": Figure(sheets.posterior_draws, "draws from images' posteriors", _POSTERIOR),
         "sample": Figure(sheets.samples, "new images, the nearest training image below each"),
-        "class_samples": Figure(sheets.class_samples, "new images of each class"),
+        "class_samples": Figure(sheets.class_samples, "new images of each class", _LABELS),
         "class_swap": Figure(
-            sheets.class_swap, "codes decoded with each class, for models conditioned on classes"
+            sheets.class_swap,
+            "codes decoded with each class, for models conditioned on classes",
+            frozenset({"conditioned"}),
         ),
         "map": Figure(maps.latent_map, "codes in two dimensions: method=pca, tsne or umap"),
         "histogram": Figure(maps.code_histogram, "codes beside the prior"),
