@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from aelab.data import MEMORY, array_dataset
 from aelab.data.memory import mapped_above
+from aelab.inspect import as_model
 from aelab.lab import Lab
+from aelab.losses import make_objective
 from aelab.ops.random import block_permutation
-from aelab.train import batches
+from aelab.train import FitSettings, batches, fit, make_state
 from aelab.train.batches import Batches
-from aelab.types import Images
+from aelab.types import Images, TermSpec
 
 
 @pytest.mark.parametrize(("n", "block", "together"), [(1000, 8, 5), (1003, 10, 3), (7, 10, 2)])
@@ -33,14 +37,69 @@ def test_an_order_by_blocks_is_a_permutation_of_close_neighbours(
 
 def test_only_sets_that_do_not_fit_are_shuffled_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     images = Images(torch.zeros(4096, 1, 32, 32, dtype=torch.uint8))  # 4 MB
-    usual = Batches(images, torch.device("cpu")).order(0, 0)
+    sets = Batches(images, torch.device("cpu"))
+    usual = sets.order(0, 0)
+    monkeypatch.setattr(batches, "machine_bytes", lambda: None)
+    assert batches.shuffle_memory(images.pixels.nbytes) == 0
     monkeypatch.setattr(batches, "machine_bytes", lambda: 9 << 20)
-    assert torch.equal(Batches(images, torch.device("cpu")).order(0, 0), usual)
+    assert batches.shuffle_memory(images.pixels.nbytes) == 0
     monkeypatch.setattr(batches, "machine_bytes", lambda: 7 << 20)
-    blocks = Batches(images, torch.device("cpu")).order(0, 0)
-    assert not torch.equal(blocks, usual)
+    assert torch.equal(sets.order(0, 0), usual)  # asked without a memory
+    memory = batches.shuffle_memory(images.pixels.nbytes)
+    assert memory == 7 << 20
+    blocks = sets.order(0, 0, memory)
+    assert not torch.equal(blocks, usual) and torch.equal(sets.order(0, 0), usual)
     # Blocks of 1 MB, two of them together.
     assert len((blocks[:2048] // 1024).unique()) == 2
+
+
+class Net(nn.Module):
+    """One linear layer each way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+        self.decoder = nn.Sequential(nn.Linear(4, 16), nn.Unflatten(1, (1, 4, 4)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 4, 4) -> the same."""
+        made: torch.Tensor = self.decoder(self.encoder(images))
+        return made
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_run_keeps_its_order_on_a_machine_with_other_memory(
+    earlier: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = Images((torch.arange(4096 * 16).reshape(4096, 1, 4, 4) % 251).to(torch.uint8))  # 64 kB
+    monkeypatch.setattr(batches, "BLOCK_BYTES", 1024)
+    settings = FitSettings(batch_size=64, learnrate=0.01, max_images=512)
+    objective = make_objective([TermSpec("l2", "l2")])
+
+    def trained(memory: int, then: int) -> dict[str, torch.Tensor]:
+        """Weights after 512 images, the second half of them with another memory."""
+        torch.manual_seed(0)
+        model = as_model(Net())
+        monkeypatch.setattr(batches, "machine_bytes", lambda: memory)
+        state = make_state(model, settings)
+        list(fit(state, objective, images, None, replace(settings, max_images=256)))
+        tensors, numbers = state.stored()
+        assert numbers["shuffle_memory"] == (0 if memory > 1 << 17 else memory)
+        if earlier:  # a checkpoint of an earlier version
+            del numbers["shuffle_memory"]
+        again = make_state(model, settings)
+        again.load(tensors, numbers)
+        monkeypatch.setattr(batches, "machine_bytes", lambda: then)
+        list(fit(again, objective, images, None, settings))
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    small, large = 1 << 16, 1 << 20
+    first = large if earlier else small
+    kept, moved = trained(first, first), trained(first, large if first == small else small)
+    assert all(torch.equal(value, moved[name]) for name, value in kept.items())
+    if not earlier:
+        other = trained(large, large)
+        assert not all(torch.equal(value, other[name]) for name, value in kept.items())
 
 
 def test_sets_are_mapped_above_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

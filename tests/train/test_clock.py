@@ -17,7 +17,7 @@ NAMES = {
     "last_loss_images", "last_terms", "start", "exploded_since", "logged_at", "validated_at",
     "validated_epoch", "checkpointed_at", "checkpointed_epoch", "window_images", "window_terms",
     "optimizer_scalars", "optimizer_groups", "schedule", "validation_batch",
-    "micro_batch",
+    "micro_batch", "shuffle_memory",
 }  # fmt: skip
 
 

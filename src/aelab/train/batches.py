@@ -78,27 +78,30 @@ class Batches:
         self._labels = images.labels
         self._device = device
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._orders: dict[int, Tensor] = {}  # seed -> order of the current epoch
+        self._orders: dict[tuple[int, int], Tensor] = {}  # seed, memory -> order of the epoch
         self._orders_of: int | None = None
         self._drawn: Tensor | None = None
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
-    def order(self, seed: int, epoch: int) -> Tensor:
-        """(N,) int64: the shuffled order of an epoch, on the device of the pixels; cached."""
+    def order(self, seed: int, epoch: int, memory: int = 0) -> Tensor:
+        """(N,) int64: the shuffled order of an epoch, on the device of the pixels; cached.
+
+        Args:
+            memory: of `shuffle_memory`; 0: the whole set is shuffled.
+        """
         if self._orders_of != epoch:
             self._orders, self._orders_of = {}, epoch
-        if seed not in self._orders:
+        if (seed, memory) not in self._orders:
             # One copy to the GPU per epoch; non_blocking, so the CPU does not wait for it.
-            order = self._shuffled(seed, epoch)
-            self._orders[seed] = order.to(self.pixels.device, non_blocking=True)
-        return self._orders[seed]
+            order = self._shuffled(seed, epoch, memory)
+            self._orders[seed, memory] = order.to(self.pixels.device, non_blocking=True)
+        return self._orders[seed, memory]
 
-    def _shuffled(self, seed: int, epoch: int) -> Tensor:
+    def _shuffled(self, seed: int, epoch: int, memory: int) -> Tensor:
         """The order of an epoch; by blocks where the set does not fit into memory with ease."""
-        memory = machine_bytes()
-        if memory is None or self.pixels.nbytes <= SHUFFLED_SHARE * memory:
+        if not memory or self.pixels.nbytes <= SHUFFLED_SHARE * memory:
             return permutation(len(self), seed, epoch)
         block = max(1, BLOCK_BYTES // self.pixels[:1].nbytes)
         together = max(2, int(TOGETHER_SHARE * memory) // (block * self.pixels[:1].nbytes))
@@ -186,6 +189,11 @@ class ScheduledSets:
         return [(first, len(images)) for first, images in self._pairs]
 
     @property
+    def most_bytes(self) -> int:
+        """Bytes of the largest set."""
+        return max(images.pixels.nbytes for _, images in self._pairs)
+
+    @property
     def is_augmented(self) -> bool:
         """Whether any of the sets has random changes."""
         return any(images.augment for _, images in self._pairs)
@@ -201,6 +209,19 @@ class ScheduledSets:
             images = self._pairs[position][1]
             self._current = (position, Batches(images, self._device, self._channels_last))
         return self._current[1]
+
+
+def shuffle_memory(most_bytes: int) -> int:
+    """The memory for which the sets of a run are shuffled; chosen once and kept with the run.
+
+    Args:
+        most_bytes: of the largest set.
+
+    Returns:
+        Bytes of this machine's memory if a set needs blocks; 0 if whole sets are shuffled.
+    """
+    memory = machine_bytes()
+    return 0 if memory is None or most_bytes <= SHUFFLED_SHARE * memory else memory
 
 
 def _room(device: torch.device) -> float:

@@ -46,6 +46,7 @@ _EARLIER: dict[str, Any] = {
     "ema_since": {},
     "ema_warms_up": False,
     "validation_batch": 0,
+    "shuffle_memory": 0,
     "micro_batch": None,
 }
 
@@ -120,6 +121,8 @@ class SoloLearner(Player):
         is_stepping: whether an optimiser step is in progress.
         validation_batch: batch size of validations if the settings do not set it; None: not chosen
             yet; 0: as in training, as in earlier versions.
+        shuffle_memory: bytes of the memory for which sets are shuffled by blocks, see
+            `batches.shuffle_memory`; None: not chosen yet; 0: whole sets, as in earlier versions.
         precision_open: whether `bfloat16` is still to be chosen by timing a step of each.
     """
 
@@ -132,6 +135,7 @@ class SoloLearner(Player):
     ema_since: dict[str, int] = field(default_factory=dict, metadata=_STORED)
     ema_warms_up: bool = field(default=True, metadata=_STORED)
     validation_batch: int | None = field(default=None, metadata=_STORED)
+    shuffle_memory: int | None = field(default=None, metadata=_STORED)
     precision_open: bool = False
     micro_batch: int | None = field(default=None, metadata=_STORED)
     is_stepping: bool = False

@@ -15,7 +15,7 @@ from aelab.errors import ConfigError, DivergedError
 from aelab.findings import Finding
 from aelab.ops.labels import with_labels_for
 from aelab.settings import FitSettings
-from aelab.train.batches import Batches, Draws, ScheduledSets
+from aelab.train.batches import Batches, Draws, ScheduledSets, shuffle_memory
 from aelab.train.clock import Clock, passed
 from aelab.train.clocked_modules import set_clock
 from aelab.train.evaluate import evaluate_with_health
@@ -99,6 +99,10 @@ def fit(
         refuse_wrong(given, held, *task)
     sets = ScheduledSets(given, *place)
     held_out = ScheduledSets(held, *place, "validation_set") if held else None
+    for member in state.learner.members:
+        if member.shuffle_memory is None:
+            # Kept with the run: on a machine of other memory it goes on in the same order.
+            member.shuffle_memory = shuffle_memory(sets.most_bytes)
 
     goal = goal_of(first.model, horizon(shared, sets.sizes))
     for member, task in zip(state.learner.members, tasks, strict=True):
@@ -368,7 +372,8 @@ def training_batch(state: State, run: int, task: Task, batches: Batches, draws: 
     settings, start, now = task.settings, state.clock.images_in_epoch, state.clock.images
     # The last batch of an epoch may be smaller.
     part = slice(start, min(start + settings.batch_size, len(batches)))
-    index = batches.order(settings.seed, state.clock.epoch)[part] if settings.shuffle else part
+    order = settings.seed, state.clock.epoch, state.learner.members[run].shuffle_memory or 0
+    index = batches.order(*order)[part] if settings.shuffle else part
     target = batches.changed(index, draws, "augment", now)
     inputs = batches.transformed(target, settings.input_transforms, draws, "input", now)
     if settings.training_noise:
