@@ -285,7 +285,8 @@ class FlowPosterior(NamedTuple):
     Attributes:
         mean, log_std: (B, D), of the Gaussian before the layers.
         latent: (B, D), after them.
-        log_q: (B,) nats, the logarithm of its density.
+        log_q: (B,) nats, the logarithm of its density. Where layers move a momentum besides: of
+            both together, minus that of the last momentum.
     """
 
     mean: Tensor

@@ -308,6 +308,13 @@ CASES: dict[str, Case] = {
         lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "autoregressive", 16)),
         "FlowGaussian",
     ),
+    "leapfrog steps": Case(
+        lambda shape: m.HamiltonianAutoencoder(
+            m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),
+            m.DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+        ),
+        "HamiltonianAutoencoder",
+    ),
     "groups of importance weights": Case(
         lambda shape: m.ImportanceWeightedAutoencoder(
             m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),

@@ -46,6 +46,7 @@ from aelab.models import (
     GaussianAndCategorical,
     GaussianMap,
     Grouped,
+    HamiltonianAutoencoder,
     Identity,
     ImageManifoldDecoder,
     ImportanceWeightedAutoencoder,
@@ -492,6 +493,9 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
             VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4), (1, 8, 8)
         ),
         FlowGaussian: FlowGaussian(4, 2),
+        HamiltonianAutoencoder: HamiltonianAutoencoder(
+            VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4)
+        ),
         GaussianAndCategorical: GaussianAndCategorical(4, 2),
         MixturePrior: MixturePrior(4, 2),
         Grouped: Grouped([FSQ((5, 4))]),

@@ -129,7 +129,8 @@ def sampled_kl_term(output: Output) -> Tensor:
     if not isinstance(output.posterior, HasSampledDivergence):
         raise ConfigError(
             "the term sampled_kl needs a latent with a learned prior or a flow",
-            hint="use MixturePrior, VampPriorAutoencoder or FlowGaussian, or the term kl",
+            hint="use MixturePrior, VampPriorAutoencoder, FlowGaussian or HamiltonianAutoencoder, "
+            "or the term kl",
         )
     return output.posterior.sampled_kl()
 

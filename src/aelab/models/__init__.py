@@ -30,6 +30,7 @@ from aelab.models.coordinates import FourierPositions, LinearPositions, SinePosi
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.flows import FlowGaussian
+from aelab.models.hamiltonian import HamiltonianAutoencoder
 from aelab.models.hierarchical import ladder_vae, top_down_vae
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
@@ -70,6 +71,7 @@ _PARTS: dict[str, Any] = by_name(
     Autoencoder,
     ConditionalAutoencoder,
     EncoderDecoder,
+    HamiltonianAutoencoder,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
     VampPriorAutoencoder,

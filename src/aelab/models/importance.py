@@ -71,7 +71,7 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         latent = mean[:, None] + log_std.exp()[:, None] * noise  # (B, K, D)
         decoded = self.decoder(latent.flatten(0, 1))  # (B * K, C, H, W)
         target = images.repeat_interleave(noise.shape[1], 0)
-        likelihood = _log_bernoulli(decoded, target).view(noise.shape[:2])  # (B, K)
+        likelihood = log_bernoulli(decoded, target).view(noise.shape[:2])  # (B, K)
         # ln p(z) - ln q(z | x) of each dimension, (B, K, D); the constants 0.5 ln(2 pi) cancel.
         ratio = 0.5 * noise.square() + log_std[:, None] - 0.5 * latent.square()
         weight = likelihood + ratio.sum(2)
@@ -81,7 +81,7 @@ class ImportanceWeightedAutoencoder(Autoencoder):
         return Output(shown, latent[:, 0], ImportancePosterior(mean, log_std, weight))
 
 
-def _log_bernoulli(probability: Tensor, images: Tensor) -> Tensor:
+def log_bernoulli(probability: Tensor, images: Tensor) -> Tensor:
     """ln p(image | probability), (B,)."""
     p = probability.clamp(1e-6, 1 - 1e-6)  # sigmoids reach exactly 0 and 1 in float32
     return (images * torch.log(p) + (1 - images) * torch.log1p(-p)).flatten(1).sum(1)
