@@ -117,6 +117,20 @@ class Medium(ABC):
         """
         return {}
 
+    #: Channels of pictures that `stored_of` converts; 0: it converts none.
+    picture_channels: int = 0
+
+    def stored_of(self, pictures: Tensor) -> Tensor:
+        """Pictures as stored values of this medium, for a user's own files.
+
+        Args:
+            pictures: (N, `picture_channels`, H, W) uint8.
+
+        Returns:
+            (N, C, H, W).
+        """
+        return pictures
+
     # Latents of another run as images.
 
     #: The run, and its state, whose latents the images are; empty for ordinary images.

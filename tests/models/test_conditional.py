@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
+from typer.testing import CliRunner
 
+from aelab.cli.main import app
 from aelab.errors import ConfigError, UserError
 from aelab.lab import Lab
 from aelab.losses import make_objective
@@ -19,6 +21,7 @@ from aelab.models import (
     VariationalAutoencoder,
     VariationalEncoder,
 )
+from aelab.study.explored import Explored
 from aelab.study.opened import OpenedRun
 from aelab.train import (
     Choice,
@@ -264,7 +267,40 @@ def test_images_bring_their_classes_or_are_told_to(opened: OpenedRun) -> None:
     for use in (opened.encode, opened.reconstruct):
         with pytest.raises(UserError, match="needs the class of each image") as caught:
             use(one)
-        assert "label_dropping" in str(caught.value.hint)
+        assert "label_dropping" in str(caught.value.hint) and "--class" in str(caught.value.hint)
+    both = torch.cat([one, one])
+    assert torch.equal(
+        opened.encode(both, classes="dark"), opened.encode(both, classes=["dark", "dark"])
+    )
+
+
+def test_a_dropped_picture_is_taken_for_the_class_that_reproduces_it_best(
+    opened: OpenedRun,
+) -> None:
+    folder = opened.run.path.parent.parent / "pictures"
+    for name in ("bright", "dark"):
+        path = sorted((folder / name).iterdir())[0]
+        known = opened.encode(path, classes=name)
+        for look in (Explored(opened).look, opened.looker().look):
+            found = look(path)
+            assert found["class"] == name and found["nearest"]
+        torch.testing.assert_close(torch.tensor(found["code"]), known[0])
+
+
+def test_a_folder_without_classes_is_encoded_as_the_given_class(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = str(lab.workspace.runs.parent / "pictures" / "dark")
+    for verb, out in (("encode", "codes.csv"), ("reconstruct", "made")):
+        words = [verb, "with", folder, "--out", out, "--runs", str(lab.workspace.runs)]
+        refused = CliRunner().invoke(app, words)
+        hint = str(getattr(refused.exception, "hint", refused.output))
+        assert "--class" in hint and "known: bright, dark" in hint
+        answer = CliRunner().invoke(app, [*words, "--class", "dark"])
+        assert answer.exit_code == 0, answer.output
+        assert (tmp_path / out).exists()
+    assert ",dark," in (tmp_path / "codes.csv").read_text()
 
 
 def test_a_graph_of_images_alone_is_refused_for_a_model_that_needs_classes(

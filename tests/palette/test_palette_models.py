@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from aelab.data import sprite_dataset
@@ -146,6 +147,17 @@ def test_a_file_is_trained_and_its_samples_are_indexed_pictures(tmp_path: Path) 
     assert first[25] == 3, "the colour type of PNG: a palette"
     values = run.evaluate(["colours"])
     assert values is not None
+    # Pictures of a user: the nearest colours of the palette.
+    stored = run.inputs("validation").pixels[:3]
+    (tmp_path / "mine").mkdir()
+    for number, picture in enumerate(Colours(PALETTE).drawn(stored)):
+        path = tmp_path / "mine" / f"{number}.png"
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+    assert torch.equal(run.inputs(tmp_path / "mine").pixels, stored)
+    assert torch.equal(run.encode(path), run.encode(stored[2:]))
+    look = run.looker().look(path)
+    assert look["unit"] == "wrong" and 0 <= look["error"] <= 1
+    assert run.looker().explored.look(path)["error"] == look["error"]
 
 
 @pytest.mark.slow

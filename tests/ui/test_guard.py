@@ -200,3 +200,16 @@ def test_only_files_of_the_command_line_are_trained(own: Lab, tmp_path: Path) ->
     answer = ask(app, "/api/training/start", method="POST", body=body)
     assert answer.status == 400 and "aelab ui --run FILE" in answer.json["error"]
     assert [each["name"] for each in ask(app, "/api/runs").json["training"]] == [str(path)]
+
+
+def test_a_mistake_of_aelab_itself_is_told_as_a_sentence(
+    app: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("by \x1b nothing")
+
+    monkeypatch.setattr(server, "compared", broken)
+    answer = ask(app, "/api/compare", "run=page/code-2&run=page/code-4")
+    assert answer.status == 500 and answer.headers["x-content-type-options"] == "nosniff"
+    assert "ZeroDivisionError: by \\x1b nothing" in answer.json["error"]
+    assert "in broken" in caplog.text  # where it happened

@@ -12,6 +12,13 @@ from aelab.cli.output import print_or_write
 from aelab.cli.progress import showing_progress
 from aelab.lab import Lab
 
+OfClass = Annotated[
+    str | None,
+    typer.Option(
+        "--class", help="The class of all images, for models of classes; default: the subfolders."
+    ),
+]
+
 
 @of_lab
 def encode(
@@ -22,6 +29,7 @@ def encode(
         Path,
         typer.Option("--out", "-o", help="CSV, NPZ or Parquet file, by its ending."),
     ] = Path("codes.csv"),
+    of_class: OfClass = None,
     skip_corrupt: SkipCorrupt = False,
     background: Background = "black",
     force: Force = False,
@@ -29,7 +37,12 @@ def encode(
     """Encode images with a trained run: file name, class and code of each, as a table."""
     with showing_progress():
         lab.open(run).encode(
-            images, out=out, skip_corrupt=skip_corrupt, background=background, force=force
+            images,
+            classes=of_class,
+            out=out,
+            skip_corrupt=skip_corrupt,
+            background=background,
+            force=force,
         )
     print_or_write(str(out), None)
 
@@ -49,6 +62,7 @@ def reconstruct(
     beside: Annotated[
         bool, typer.Option("--beside", help="Show the original to the left in each file.")
     ] = False,
+    of_class: OfClass = None,
     skip_corrupt: SkipCorrupt = False,
     background: Background = "black",
     force: Force = False,
@@ -57,6 +71,7 @@ def reconstruct(
     with showing_progress():
         lab.open(run).reconstruct(
             images,
+            classes=of_class,
             out=out,
             count=count,
             beside=beside,

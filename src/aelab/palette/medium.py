@@ -78,6 +78,15 @@ class Colours(Medium):
         numbers = stored[:, 0].long().clamp(0, len(table) - 1)
         return table[:, :channels][numbers].permute(0, 3, 1, 2).contiguous()
 
+    @property
+    def picture_channels(self) -> int:  # type: ignore[override]
+        """Red, green, blue, and alpha if the palette has a transparent entry."""
+        return 4 if self.palette.transparent else 3
+
+    def stored_of(self, pictures: Tensor) -> Tensor:
+        """(N, 3 or 4, H, W) uint8 -> (N, 1, H, W), the number of the nearest colour."""
+        return self.palette.indices(pictures, alpha=True)
+
     def picture_file(self, image: Tensor) -> bytes:
         """One image (1, 1, H, W) as an indexed PNG file with the palette, entry by entry."""
         table = self.palette.colours()

@@ -33,11 +33,11 @@ from aelab.metrics.paths import linear_path, spherical_path
 from aelab.metrics.samplers import SAMPLERS
 from aelab.ops.nearest import nearest_rows
 from aelab.ops.sampling import Region, same_borders
-from aelab.ops.value_range import from_unit, to_unit
+from aelab.ops.value_range import to_unit
 from aelab.report.pictures import png_of
 from aelab.study.evaluation import subject_of
 from aelab.study.explorer import Atlas, atlas_of
-from aelab.study.inputs import unit_images
+from aelab.study.inputs import encoded_picture, unit_images
 from aelab.study.latent_map import LatentMap, map_of
 from aelab.study.rendering import Renderer, Request, region_of, renderer
 from aelab.study.sampling import sampled_images
@@ -186,16 +186,17 @@ class Explored:
         """A picture through the model, and the images of the map with the nearest codes.
 
         Returns:
-            `given` and `reconstruction` as pictures, `texts` of both, `kept`: its number as a
-            point, `place` on the map, `error` with its `unit`, `nearest`: rows and distances, and
-            `milliseconds` of encoding and decoding.
+            `given` and `reconstruction` as pictures, `class` for which it was taken (empty unless
+            the model needs one), `texts` of both, `kept`: its number as a point, `place` on the
+            map, `error` with its `unit`, `nearest`: rows and distances, and `milliseconds` of
+            encoding and decoding.
 
         Raises:
             DataError: it is no picture.
         """
         unit = unit_images(self.opened.inputs(picture))
         began = time.perf_counter()
-        latent = self.opened.encode(from_unit(unit, self.opened.value_range)).cpu()
+        latent, taken_for = encoded_picture(self.opened, unit)
         code = flat(latent)[0]
         made = self._decoded(code[None])
         spent = _since(began)
@@ -204,6 +205,7 @@ class Explored:
         return {
             "given": self._picture(unit),
             "reconstruction": self._picture(made),
+            "class": taken_for,
             "texts": self.medium.texts(torch.cat([unit, made])),
             "kept": self.keep(code),
             "place": _rounded(self.map.place_of(code[None]))[0],

@@ -22,7 +22,7 @@ from aelab.data.sources.decode import EXTENSIONS, decode
 from aelab.data.sources.folder import fit_picture
 from aelab.data.sources.pictures import image_folder_dataset
 from aelab.errors import DataError, ShapeError, UserError, Where, did_you_mean, one_of
-from aelab.medium import PIXELS
+from aelab.medium import PIXELS, Medium
 from aelab.ops.augmented import chosen_images
 from aelab.ops.given import as_images, picture_pixels
 from aelab.ops.labels import label_classes, labels_by_name
@@ -74,9 +74,10 @@ def inputs_of(opened: OpenedRun, given: Any, reading: FolderReading) -> Images:
         ShapeError: images of another size in an array or a torch Dataset.
     """
     shape = tuple(int(size) for size in opened.run.record["shape"])
-    pictures = _pictures(given, reading, keep_alpha=shape[0] == 4)
+    drawn = opened.medium.picture_channels or shape[0], *shape[1:]
+    pictures = _pictures(given, reading, keep_alpha=drawn[0] == 4)
     if pictures is not None:
-        images = _fitted(pictures, shape, reading)
+        images = _as_stored(_fitted(pictures, drawn, reading), opened.medium)
     elif isinstance(given, str | os.PathLike):
         images = _named(opened, os.fspath(given), shape, reading)
     elif isinstance(given, Dataset):
@@ -154,10 +155,35 @@ def labels_of(
         raise UserError(
             f"the model of {opened.run.folder} needs the class of each image, and these have none "
             "that it knows",
-            hint=f"give a folder with one subfolder for each class; known: {one_of(names)}. Or "
-            "train with label_dropping=0.1, so that the model also works without classes",
+            hint="name one class for all of them (--class, or classes=), or give a folder with "
+            f"one subfolder for each class; known: {one_of(names)}. Or train with "
+            "label_dropping=0.1, so that the model also works without classes",
         )
     return () if numbers is None else (numbers,)
+
+
+def encoded_picture(opened: OpenedRun, unit: Tensor) -> tuple[Tensor, str]:
+    """The code of one picture, and the class it was taken for.
+
+    A model that needs classes encodes the picture as each of them, and the class with the nearest
+    reproduction is taken, by the medium's own error.
+
+    Args:
+        opened: the run.
+        unit: (1, C, H, W) in 0..1.
+
+    Returns:
+        The code (1, ...) on the CPU; the name of the class, empty for a model that needs none.
+    """
+    given = from_unit(unit, opened.value_range)
+    if not getattr(opened.model, "needs_labels", False):
+        return opened.encode(given).cpu(), ""
+    count = len(opened.classes)
+    codes = opened.encode(given.repeat(count, 1, 1, 1), classes=range(count))
+    made = to_unit(opened.decode(codes).float().cpu(), opened.value_range).clamp(0, 1)
+    _, errors = opened.medium.errors(made, unit.repeat(count, 1, 1, 1))
+    best = int(errors.argmin())
+    return codes[best : best + 1].cpu(), opened.classes[best]
 
 
 def class_number(opened: OpenedRun, name: str | int) -> int:
@@ -240,11 +266,13 @@ def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: Folder
     readers = PATH_READERS.values() if path.exists() else ()
     if path.is_dir() and not any(reader.reads(path) for reader in readers):
         read: dict[str, Any] = {"skip_corrupt": reading.skip_corrupt}
-        if shape[0] != 4:
+        channels = opened.medium.picture_channels
+        if (channels or shape[0]) != 4:
             read["background"] = reading.background
         place = os.fspath(real(path))
-        if opened.medium == PIXELS:
-            return image_folder_dataset(place, shape, **read).load()  # type: ignore[arg-type]
+        if opened.medium == PIXELS or channels:
+            drawn: Any = (channels or shape[0], *shape[1:])
+            return _as_stored(image_folder_dataset(place, drawn, **read).load(), opened.medium)
         return image_folder_dataset(place, **read).load()
     return _at(named(text), shape).load()
 
@@ -286,6 +314,13 @@ def _fitted(
     ]
     names = [name for name, _ in pictures]
     return make_images(torch.cat(pixels), file_names=names if any(names) else ())
+
+
+def _as_stored(images: Images, medium: Medium) -> Images:
+    """Pictures in the medium of the run, where it can convert them; else as they are."""
+    if not medium.picture_channels:
+        return images
+    return replace(images, pixels=medium.stored_of(images.pixels), medium=medium)
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from aelab.errors import UserError
 from aelab.metrics import flat
-from aelab.ops.value_range import from_unit, to_unit
+from aelab.ops.value_range import to_unit
 from aelab.study.evaluation import subject_of
 from aelab.study.explored import Explored
-from aelab.study.inputs import unit_images
+from aelab.study.inputs import encoded_picture, unit_images
 from aelab.tensor_pictures import png
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Looker:
 
         Returns:
             `given`, `reconstruction` and `nearest` as PNG bytes, `code`, `label` and `name` of
-            the nearest, `distance` of the two codes, `error` (mean squared), `milliseconds` of
+            the nearest, `distance` of the two codes, `error` with its `unit`, `class` for which
+            it was taken (empty unless the model needs one), `milliseconds` of
             encoding and decoding.
 
         Raises:
@@ -58,21 +59,24 @@ class Looker:
         given = self.opened.inputs(picture)
         unit = unit_images(given)
         began = time.perf_counter()
-        code = self.opened.encode(from_unit(unit, self.opened.value_range))
+        code, taken_for = encoded_picture(self.opened, unit)
         made = to_unit(self.opened.decode(code).float().cpu(), self.opened.value_range)
         spent = 1000 * (time.perf_counter() - began)
-        apart = (self._codes - flat(code.cpu())).square().sum(1).sqrt()
+        name, error = self.opened.medium.errors(made.clamp(0, 1), unit)
+        apart = (self._codes - flat(code)).square().sum(1).sqrt()
         row = int(apart.argmin())
         labels, names = self._subject.labels, self._subject.file_names
         return {
             "given": self._png(unit),
             "reconstruction": self._png(made),
             "nearest": self._png(self._subject.images[row : row + 1]),
-            "code": flat(code.cpu())[0].tolist(),
+            "class": taken_for,
+            "code": flat(code)[0].tolist(),
             "label": "" if labels is None else self._subject.classes[int(labels[row])],
             "name": names[row] if names else "",
             "distance": float(apart[row]),
-            "error": float((made.clamp(0, 1) - unit).square().mean()),
+            "unit": name,
+            "error": float(error[0]),
             "milliseconds": spent,
         }
 

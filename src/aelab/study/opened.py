@@ -132,7 +132,7 @@ class OpenedRun:
         self,
         images: Any,
         *,
-        classes: Sequence[str | int] | None = None,
+        classes: Sequence[str | int] | str | int | None = None,
         out: str | Path | None = None,
         skip_corrupt: bool = False,
         background: str = "black",
@@ -143,8 +143,8 @@ class OpenedRun:
         Args:
             images: a tensor (B, C, H, W), or anything else that `inputs` takes: the path of a
                 folder, a data set, Pillow pictures, an array, a torch Dataset.
-            classes: the class of each image, by name or number, for a model that is conditioned
-                on classes; by default those of the set `images`.
+            classes: the class of each image, or one for all, by name or number, for a model that
+                is conditioned on classes; by default those of the set `images`.
             out: also write file names, classes and codes, as `.csv`, `.npz` or `.parquet`; see
                 `study.codes.codes_file`.
             skip_corrupt, background: as for `inputs`.
@@ -199,7 +199,7 @@ class OpenedRun:
         self,
         images: Any,
         *,
-        classes: Sequence[str | int] | None = None,
+        classes: Sequence[str | int] | str | int | None = None,
         out: str | Path | None = None,
         count: int | None = None,
         beside: bool = False,
@@ -242,16 +242,21 @@ class OpenedRun:
         reconstruction: Tensor = self.model(given, None, *labels).reconstruction.float()
         return reconstruction
 
-    def _labels(self, images: Tensor, classes: Sequence[str | int] | None) -> tuple[Tensor, ...]:
+    def _labels(
+        self, images: Tensor, classes: Sequence[str | int] | str | int | None
+    ) -> tuple[Tensor, ...]:
         """The labels of single images as further arguments of the model."""
-        found = labels_of(self, len(images), classes)
+        found = labels_of(self, len(images), _of_each(classes, len(images)))
         return tuple(each.to(self.parts.device) for each in found)
 
-    def _of_classes(self, images: Images, classes: Sequence[str | int] | None) -> Images:
+    def _of_classes(
+        self, images: Images, classes: Sequence[str | int] | str | int | None
+    ) -> Images:
         """The set with the given classes in place of its own."""
-        if classes is None:
+        given = _of_each(classes, len(images))
+        if given is None:
             return images
-        numbers = torch.tensor([class_number(self, each) for each in classes])
+        numbers = torch.tensor([class_number(self, each) for each in given])
         facts = {**images.facts, "label_names": self.classes}
         return replace(images, labels=numbers, facts=facts)
 
@@ -600,6 +605,13 @@ def _files(source: Any, images: Images) -> list[str | os.PathLike[str]]:
     """The files from which images of a path are read."""
     folders = [Path(path) for path in _paths(source) if Path(path).is_dir()]
     return _paths(source) + [folder / name for folder in folders for name in images.file_names]
+
+
+def _of_each(
+    classes: Sequence[str | int] | str | int | None, count: int
+) -> Sequence[str | int] | None:
+    """The class of each of `count` images."""
+    return [classes] * count if isinstance(classes, str | int) else classes
 
 
 def _paths(*given: Any) -> list[str | os.PathLike[str]]:

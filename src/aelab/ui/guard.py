@@ -7,6 +7,7 @@ a page loads its own files only; no answer can be framed or read by another site
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from typing import Any
 
@@ -14,6 +15,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from aelab.errors import visible
 
 #: Addresses of this machine that no other machine reaches.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -58,8 +61,11 @@ class HostGuard:
         request = Request(scope)
         refused = self._refused(request)
 
+        begun: list[bool] = []
+
         async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
+                begun.append(True)
                 message["headers"] += [
                     (b"x-content-type-options", b"nosniff"),
                     (b"referrer-policy", b"no-referrer"),
@@ -67,7 +73,17 @@ class HostGuard:
                 ]
             await send(message)
 
-        await (self.app if refused is None else refused)(scope, receive, sent)
+        try:
+            await (self.app if refused is None else refused)(scope, receive, sent)
+        except Exception as error:
+            if begun:
+                raise
+            logging.getLogger("uvicorn.error").exception("%s", request.url.path)
+            words = (
+                f"aelab made a mistake here: {type(error).__name__}: {visible(str(error))}. The "
+                "terminal of aelab ui shows where it happened; please report it"
+            )
+            await told(words, 500)(scope, receive, sent)
 
     def _refused(self, request: Request) -> Response | None:
         if request.method not in ("GET", "HEAD") and not _same_origin(request):

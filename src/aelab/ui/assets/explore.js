@@ -341,7 +341,7 @@ async function look(file) {
       tile(canvas, n);
       return make("figure", {class: "neighbour"}, canvas, make("figcaption", {text: `${about(n)}, ${digits(apart)}`}));
     });
-    seen.replaceChildren(figure("as the model sees it", told.given), figure(`decoded, ${told.unit} ${digits(told.error)}`, told.reconstruction),
+    seen.replaceChildren(figure("as the model sees it", told.given), figure(`decoded${told.class && ` as ${told.class}`}, ${told.unit} ${digits(told.error)}`, told.reconstruction),
       make("p", {text: `Nearest images by the distance of the codes; ${told.milliseconds.toFixed(1)} ms`}), ...neighbours);
     go({kept: told.kept}, false);
   } catch (error) { seen.replaceChildren(make("p", {class: "error", text: error.message})); }

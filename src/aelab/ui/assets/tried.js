@@ -17,7 +17,7 @@ async function look(picture) {
     const told = await sendFile("/api/encode", picture, [["run", model.value]]);
     const shown = (words, src) => make("figure", {}, make("img", {src, alt: words}), make("figcaption", {text: words}));
     seen.replaceChildren(
-      shown("as the model sees it", told.given), shown(`reconstruction, L2 ${digits(told.error)}`, told.reconstruction),
+      shown("as the model sees it", told.given), shown(`reconstruction${told.class && ` as ${told.class}`}, ${told.unit} ${digits(told.error)}`, told.reconstruction),
       shown(`nearest held-out image: ${[told.label, told.name].filter(word => word).join(", ") || "no name"}`, told.nearest),
       make("p", {text: `Code: ${told.code.slice(0, 16).map(digits).join(", ")}${told.code.length > 16 ? ", …" : ""}. ${told.milliseconds.toFixed(1)} ms.`}));
   } catch (error) { seen.replaceChildren(make("p", {class: "error", text: error.message})); }
