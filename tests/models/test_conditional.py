@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from typer.testing import CliRunner
 
+from aelab import roots
 from aelab.cli.main import app
 from aelab.errors import ConfigError, UserError
 from aelab.lab import Lab
@@ -21,8 +22,12 @@ from aelab.models import (
     VariationalAutoencoder,
     VariationalEncoder,
 )
+from aelab.ops.sampling import same_borders
+from aelab.stages.first import FirstStage
 from aelab.study.explored import Explored
+from aelab.study.inputs import labels_of, unit_images
 from aelab.study.opened import OpenedRun
+from aelab.study.rendering import Request, encode_and_render, reconstruct, renderer
 from aelab.train import (
     Choice,
     FitSettings,
@@ -321,3 +326,51 @@ def test_figures_and_measures_know_the_classes(lab: Lab, opened: OpenedRun, tmp_
     values = opened.evaluate(["elbo", "latent_use"]).values
     assert values["latent_dims"] == 2 and values["active_units"] <= 2
     assert values["rate_nats"] >= 0
+
+
+def test_a_second_stage_learns_the_codes_with_the_classes_of_the_images(
+    lab: Lab, opened: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
+    text = (lab.workspace.runs.parent / "with.yml").read_text()
+    head = "\n".join(
+        line for line in text.splitlines() if not line.startswith(("train_set", "validation_set"))
+    ).split("model:")[0]
+    path = tmp_path / "codes.yml"
+    path.write_text(
+        head.replace("with", "codes") + "train_set: latents_of('with')\n"
+        "model: FlowMatching((4, 1, 1), width=8, blocks=1, steps=2)\n"
+        "batch_size: 8\nlearnrate: 0.01\noptimizer: Adam\nmax_images: 64\n"
+    )
+    list(lab.run(path))
+    with roots.entering(roots.Roots((lab.workspace.runs.parent,), runs=lab.workspace.runs)):
+        first = FirstStage.find("with")
+    found = first.codes("train", "mean", 0)["values"]
+    assert torch.equal(found[:, 2:], opened.encode("train")[:, 2:])
+    torch.testing.assert_close(found, opened.encode("train"))
+    drawn = first.codes("train", "drawn", 0)["values"]
+    assert torch.equal(drawn[:, 2:], found[:, 2:]) and not torch.equal(drawn, found)
+    assert opened.sample(3, "run:codes").shape == (3, 1, 8, 8)
+
+
+def test_a_render_is_that_of_the_class(lab: Lab, tmp_path: Path) -> None:
+    text = (lab.workspace.runs.parent / "with.yml").read_text()
+    own = f"DecoderMLP(SHAPE, 4, {SIGMOID})"
+    assert own in text
+    implicit = "fast_implicit_decoder(SHAPE, 4, num_hidden=8)"
+    path = lab.workspace.runs.parent / "implicit.yml"
+    path.write_text(text.replace(own, implicit).replace("with", "implicit"))
+    list(lab.run(path))
+    run = lab.open("implicit")
+    given = run.inputs("validation")
+    labels = labels_of(run, len(given), given)[0]
+    images, decoder = unit_images(given), renderer(run, Request())
+    size, whole = (8, 8), same_borders((8, 8), (8, 8))
+    made = encode_and_render(run.model, decoder, images, size, whole, labels)
+    torch.testing.assert_close(made, run.reconstruct("validation").clamp(0, 1))
+    torch.testing.assert_close(reconstruct(run.model, images, (0.0, 1.0), labels), made)
+    unknown = encode_and_render(run.model, decoder, images, size, whole)
+    assert not torch.allclose(made, unknown, atol=1e-3)
+    assert len(run.render(["16"], images=4, out=tmp_path).files) == 1
+    truth = "image_folder_dataset('pictures', (1, 8, 8)).resize((1, 16, 16))"
+    assert run.render(["16"], images=4, out=tmp_path, truth=truth).scores

@@ -292,12 +292,12 @@ class FirstStage:
         images = self.dataset(split).load()
         generator = keyed_generator(seed, f"latents-{split}")
 
-        def code(batch: Tensor) -> Tensor:
-            """The codes of one batch (B, C, H, W)."""
+        def code(batch: Tensor, *labels: Tensor) -> Tensor:
+            """The codes of one batch (B, C, H, W), and of its labels for a model of classes."""
             if values == "mean":
-                mean: Tensor = opened.model.encode(batch)  # type: ignore[operator]
+                mean: Tensor = opened.model.encode(batch, *labels)  # type: ignore[operator]
                 return mean.float()
-            output = opened.model(batch)
+            output = opened.model(batch, None, *labels) if labels else opened.model(batch)
             if values == "indices":
                 return torch.stack(list(output.posterior.choices().values()), 2)  # (B, n, Q)
             drawn, _ = output.posterior.draw(lambda size: torch.randn(size, generator=generator))

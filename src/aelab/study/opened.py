@@ -162,7 +162,8 @@ class OpenedRun:
                 refuse_ending(Path(out))
                 refuse_to_replace(Path(out), inputs=_paths(images))
             given = self.inputs(images, skip_corrupt=skip_corrupt, background=background)
-            latent = through(self, self._of_classes(given, classes), encode, "encoding")
+            given = self._of_classes(given, classes)
+            latent = through(self, given, encode, "encoding")
             if out is not None:
                 content = codes_file(Path(out), given, latent)
                 write_output(Path(out), content, inputs=_paths(images))
@@ -228,8 +229,8 @@ class OpenedRun:
             raise UserError(f"--count {count}: at least one picture")
         with replacing(force):
             given = self.inputs(images, skip_corrupt=skip_corrupt, background=background)
-            labelled = self._of_classes(given, classes)
-            made = through(self, labelled, self._reconstruct, "reconstructing")
+            given = self._of_classes(given, classes)
+            made = through(self, given, self._reconstruct, "reconstructing")
             if out is not None:
                 unit = to_unit(made, self.value_range)
                 inputs = _files(images, given)

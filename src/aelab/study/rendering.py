@@ -18,11 +18,13 @@ from aelab.data import freeze_images
 from aelab.errors import ConfigError, UserError, one_of
 from aelab.models import MODELS
 from aelab.ops.augmented import floats
+from aelab.ops.labels import labels_given
 from aelab.ops.sampling import Region, look_up, same_borders
 from aelab.ops.subset import show_order
 from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.outputs import write_output
 from aelab.report.pictures import SheetRow, sheet
+from aelab.study.inputs import labels_of
 from aelab.tensor_pictures import picture_line, reproduce
 
 if TYPE_CHECKING:
@@ -102,11 +104,12 @@ def render_run(opened: OpenedRun, request: Request) -> Rendered:
     images = _images(opened, request.split)
     rows = show_order(len(images), images.labels)[: request.images or SHOWN]
     originals = to_unit(floats(images.pixels[rows]), images.value_range)
+    labels = next((each[rows] for each in labels_of(opened, len(images), images)), None)
     sizes = [size_of(text, decoder.default_shape, request.zoom) for text in sizes_or(request)]
     files = []
     for size in dict.fromkeys(sizes):
         region = request.zoom or same_borders(decoder.default_shape, size)
-        lines = _lines(opened.parts.model, decoder, originals, size, region)
+        lines = _lines(opened.parts.model, decoder, originals, size, region, labels)
         files.append(write_sheet(request, opened, f"{size[1]}x{size[0]}", lines))
     return Rendered(tuple(files))
 
@@ -155,35 +158,60 @@ def _can_render(part: object) -> bool:
 
 @torch.no_grad()
 def encode_and_render(
-    model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
+    model: nn.Module,
+    decoder: Renderer,
+    images: Tensor,
+    size: tuple[int, int],
+    region: Region,
+    labels: Tensor | None = None,
 ) -> Tensor:
-    """Encodes images (B, C, H, W) in 0..1, renders (B, C, *size), clamped to 0..1, on the CPU."""
+    """Encodes images (B, C, H, W) in 0..1, renders (B, C, *size), clamped to 0..1, on the CPU.
+
+    `labels`: (B,), for models that ask for them.
+    """
     device = next(model.parameters()).device
     parts = []
-    for batch in torch.split(images, BATCH):
+    for batch, known in zip(torch.split(images, BATCH), _parts(labels, len(images)), strict=True):
         given = from_unit(batch, decoder.value_range).to(device, copy=True)
-        latent = model.encode(given)  # type: ignore[operator]
+        latent = model.encode(given, *labels_given(model, known))  # type: ignore[operator]
         made = decoder.render(latent, size, region).float()
         parts.append(to_unit(made, decoder.value_range).clamp(0, 1).cpu())
     return torch.cat(parts)
 
 
-def reconstruct(model: nn.Module, images: Tensor, value_range: ValueRange) -> Tensor:
-    """Reconstructions of (B, C, H, W) images in 0..1, clamped to 0..1, on the CPU."""
-    batches = torch.split(images, BATCH)
-    return torch.cat([reproduce(model, batch, value_range) for batch in batches]).clamp(0, 1)
+def reconstruct(
+    model: nn.Module, images: Tensor, value_range: ValueRange, labels: Tensor | None = None
+) -> Tensor:
+    """Reconstructions of (B, C, H, W) images in 0..1, clamped to 0..1, on the CPU.
+
+    `labels`: (B,), for models that ask for them.
+    """
+    batches = zip(torch.split(images, BATCH), _parts(labels, len(images)), strict=True)
+    made = [reproduce(model, batch, value_range, known) for batch, known in batches]
+    return torch.cat(made).clamp(0, 1)
+
+
+def _parts(labels: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """The labels of each batch of `count` images."""
+    return [None] * -(-count // BATCH) if labels is None else torch.split(labels, BATCH)
 
 
 def _lines(
-    model: nn.Module, decoder: Renderer, images: Tensor, size: tuple[int, int], region: Region
+    model: nn.Module,
+    decoder: Renderer,
+    images: Tensor,
+    size: tuple[int, int],
+    region: Region,
+    labels: Tensor | None,
 ) -> list[SheetRow]:
-    made = reconstruct(model, images, decoder.value_range)
+    made = reconstruct(model, images, decoder.value_range, labels)
     return [
         picture_line("original", look_up(images, size, region, "nearest"), original=True),
         picture_line("reconstruction", look_up(made, size, region, "nearest")),
         picture_line("its bicubic enlargement", look_up(made, size, region, "bicubic")),
         picture_line(
-            f"render {size[1]}x{size[0]}", encode_and_render(model, decoder, images, size, region)
+            f"render {size[1]}x{size[0]}",
+            encode_and_render(model, decoder, images, size, region, labels),
         ),
     ]
 

@@ -26,7 +26,7 @@ from aelab.ops.sampling import look_up, same_borders
 from aelab.ops.subset import DRAWN, draw_order, said, show_order
 from aelab.ops.value_range import to_unit
 from aelab.outputs import write_output
-from aelab.study.inputs import described_set, scope_of, set_of_block
+from aelab.study.inputs import described_set, labels_of, scope_of, set_of_block
 from aelab.study.rendering import (
     SHOWN,
     Rendered,
@@ -98,15 +98,16 @@ def score_run(opened: OpenedRun, request: Request) -> Rendered:
     """
     decoder = renderer(opened, request)
     count = request.images or SCORED
-    large, sizes, total = larger_originals(opened, decoder.default_shape, request, count)
+    large, sizes, total, labels = larger_originals(opened, decoder.default_shape, request, count)
     small = resize(large, decoder.default_shape, "area")
-    made = reconstruct(opened.parts.model, small, decoder.value_range)
+    model = opened.parts.model
+    made = reconstruct(model, small, decoder.value_range, labels)
     files, scores = [], []
     for size in sizes:
         region = same_borders(decoder.default_shape, size)
         true = resize(large, size, "area")
         pictures = {
-            RENDER: encode_and_render(opened.parts.model, decoder, small, size, region),
+            RENDER: encode_and_render(model, decoder, small, size, region, labels),
             OF_RECONSTRUCTION: look_up(made, size, region),
             OF_ORIGINAL: look_up(small, size, region),
         }
@@ -129,8 +130,10 @@ def errors(pictures: Tensor, true: Tensor) -> Errors:
 
 def larger_originals(
     opened: OpenedRun, shape: Size, request: Request, count: int
-) -> tuple[Tensor, list[Size], int]:
+) -> tuple[Tensor, list[Size], int, Tensor | None]:
     """Larger originals (B, C, H, W) in 0..1, the sizes to compare at, and the size of their set.
+
+    Also their labels (B,), for a model that asks for them; else None.
 
     If the set has more than `count`, they are a random draw, balanced over classes. The first of
     them, one of each class in turn, are shown on a sheet.
@@ -162,7 +165,8 @@ def larger_originals(
         rows = rows[show_order(len(rows), found.labels[rows])]
     images = freeze_images(take_rows(found, rows))
     unit = to_unit(floats(images.pixels), images.value_range)
-    return convert_channels(unit, channels), sorted(sizes), len(found)
+    labels = next(iter(labels_of(opened, len(images), images)), None)
+    return convert_channels(unit, channels), sorted(sizes), len(found), labels
 
 
 def _sizes(request: Request, shape: Size) -> list[Size]:
