@@ -26,6 +26,7 @@ from aelab.posteriors import (
     GaussianPosterior,
     ImportancePosterior,
     LearnedCodePosterior,
+    LevelsPosterior,
 )
 from aelab.types import Output
 
@@ -189,6 +190,10 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
     "sampled_kl": (
         [*gaussian(), numbers(3, 4, seed=2), numbers(3, seed=3)],
         FlowPosterior,
+    ),
+    "level_kl": (
+        [numbers(3, 2).square()],
+        lambda levels: LevelsPosterior(*[torch.zeros(3, 4)] * 5, levels),
     ),
     "code_entropy": (
         [numbers(3)],

@@ -63,6 +63,10 @@ from aelab.models import (
     quick_image_ae,
     small_image_ae,
 )
+from aelab.palette.colours import palette
+from aelab.palette.models import PaletteAutoencoder, small_palette_ae
+from aelab.stages.autoregressive import CodeTransformer, PixelCNN
+from aelab.stages.denoising import FlowMatching, LatentDiffusion
 
 
 def conv(shape, **options):
@@ -496,6 +500,11 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         HamiltonianAutoencoder: HamiltonianAutoencoder(
             VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4)
         ),
+        CodeTransformer: CodeTransformer((1, 2, 2), 4),
+        PixelCNN: PixelCNN((1, 2, 2), 4),
+        FlowMatching: FlowMatching((4, 1, 1)),
+        LatentDiffusion: LatentDiffusion((4, 1, 1)),
+        PaletteAutoencoder: small_palette_ae((16, 16), palette("red", "blue")),
         GaussianAndCategorical: GaussianAndCategorical(4, 2),
         MixturePrior: MixturePrior(4, 2),
         Grouped: Grouped([FSQ((5, 4))]),

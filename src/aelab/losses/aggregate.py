@@ -54,9 +54,9 @@ def mmd_term(
     latents = latents_of(output, "mmd")  # (B, D)
     prior = prior_draws(output, latents) * prior_std  # (B, D)
     count, dims = latents.shape
-    within = _squared_distances(latents, latents)  # (B, B), as the two below
-    of_prior = _squared_distances(prior, prior)
-    across = _squared_distances(latents, prior)
+    within = squared_distances(latents, latents)  # (B, B), as the two below
+    of_prior = squared_distances(prior, prior)
+    across = squared_distances(latents, prior)
     total = latents.new_zeros(())
     pairs = max(1, count * (count - 1))  # ordered pairs of different images
     for width in widths:
@@ -214,7 +214,7 @@ def _gaussian(output: Output, term: str) -> tuple[Tensor, Tensor]:
     return mean.flatten(1), log_std.flatten(1)
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared distances, (n, D), (m, D) -> (n, m). `torch.cdist` has gradient NaN at distance 0."""
     norms = a.square().sum(1)[:, None] + b.square().sum(1)
     return (norms - 2 * a @ b.T).clamp(min=0)

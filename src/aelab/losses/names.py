@@ -61,6 +61,7 @@ from aelab.losses.reconstruction import (
 )
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
+from aelab.losses.triplets import OverlapTriplet
 from aelab.parts import Table, by_name, reinstall
 
 Formula = Callable[..., Tensor]
@@ -126,9 +127,12 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
 
 #: Losses that compare whole outputs, usually `Output.details`: classes whose objects map
 #: (output, target) to (B,). Options of a term are arguments of the class. If the object has a
-#: method `prepare(images)`, it is called with the training images before the first batch.
+#: method `prepare(images)`, it is called with the training images before the first batch. With
+#: `of_latents = True` it does not count as a reconstruction.
 COMPARISONS: Table[type[nn.Module]] = Table(
-    "comparison loss", "aelab.comparisons", {"critic_features": CriticFeatures}
+    "comparison loss",
+    "aelab.comparisons",
+    {"critic_features": CriticFeatures, "overlap_triplet": OverlapTriplet},
 )
 
 #: Options of every term, independent of its formula: how its weight or goal changes in training.

@@ -109,6 +109,8 @@ class Term:
     @property
     def sees_images(self) -> bool:
         """Whether the term, or the model for it, compares with the images."""
+        if getattr(self.module, "of_latents", False):
+            return False
         return self.kind != "penalty" or self.formula_name in WHOLE_BOUNDS
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
