@@ -3,7 +3,8 @@
     AelabError               anything that ends in one message instead of a traceback
     ├── UserError            something the user can correct (exit code 2)
     │   ├── ConfigError      the experiment file: file, line, key, value, what is possible
-    │   │   └── RefusedError a block asked for something only --trust allows
+    │   │   ├── RefusedError a block asked for something only --trust allows
+    │   │   └── NotTrained   the run whose latents are used is not trained to its end
     │   ├── DataError        missing, corrupt or unexpected data files
     │   ├── ShapeError       sizes that do not fit together
     │   ├── MissingExtra     a part needs a package that is not installed
@@ -135,6 +136,12 @@ class RefusedError(ConfigError):
     """A block asked for something that the restricted evaluator does not allow."""
 
     code = "not-allowed"
+
+
+class NotTrained(ConfigError):
+    """The run whose latents another one uses is not trained to its end."""
+
+    code = "not-trained"
 
 
 class DataError(UserError):

@@ -239,6 +239,46 @@ def test_an_unfinished_first_stage_is_told(tmp_path: Path) -> None:
         list(lab.run(path.with_name("one.yml")))
 
 
+BROKEN = """
+matrix: {stage: [vae, pair]}
+experiment_name: two/${stage}
+train_set: |
+  noise_dataset((1, 8, 8), 64, seed=1) if stage == "vae" else latents_of("two/vae")
+model: |
+  EncoderDecoder(EncoderMLP((1, 8, 8), 4), DecoderMLP((1, 8, 8), 4)) if stage == "vae" else \\
+      EncoderDecoder(EncoderMLP((4, 1, 1), 2), DecoderMLP((4, 1, 1), 2))
+loss_function: l2
+batch_size: 16
+learnrate: 0.01
+optimizer: Adam
+max_images: 64
+"""
+
+
+def test_a_second_stage_is_trained_as_soon_as_its_first_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AELAB_CACHE", str(tmp_path / "cache"))
+    path, lab = tmp_path / "two.yml", Lab(tmp_path / "runs")
+    path.write_text(BROKEN, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fails(*_: object) -> None:
+            raise RuntimeError("out of luck")
+
+        patch.setattr("aelab.execute.session.make_state", fails)
+        list(lab.run(path, only="two/vae"))
+    store = lab.workspace.store
+    assert store.open("two/vae").state == "failed"
+    list(lab.run(path))
+    assert store.open("two/vae").state == "failed"  # skipped: it failed before
+    waiting = store.open("two/pair")
+    assert waiting.state == "interrupted" and "two/vae" in waiting.status["error"]["message"]
+    list(lab.run(path, only="two/vae", retry_failed=True))
+    list(lab.run(path))
+    assert store.open("two/pair").state == "finished"
+
+
 def test_a_budget_is_refused_where_one_run_needs_another(tmp_path: Path) -> None:
     path = tmp_path / "two.yml"
     path.write_text(TEXT, encoding="utf-8")

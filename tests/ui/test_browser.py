@@ -66,6 +66,19 @@ def test_runs_are_selected_by_click_and_curves_and_pictures_follow(page: Browser
     page.wait(f"{PICKED}.length === 0")
 
 
+def test_lines_have_the_colours_of_the_curves_and_the_result_stands_beside_the_axes(
+    page: Browser,
+) -> None:
+    page.wait("document.querySelectorAll('#parallel .in').length === 2")
+    colours = "[...document.querySelectorAll('{}')].map(each => getComputedStyle(each).{})"
+    lines = page.run(colours.format("#parallel .in", "stroke"))
+    points = page.run(colours.format("#scatter .point", "fill"))
+    assert len(set(lines)) == 2 and sorted(lines) == sorted(points)
+    head = page.run("[...document.querySelectorAll('thead [data-sort]')].map(e => e.dataset.sort)")
+    assert head[:5] == ["run", "code", "state", "best", "loss"]
+    assert "too few" not in page.run("document.querySelector('#legend').textContent")
+
+
 def test_the_table_is_used_by_keys_alone(page: Browser) -> None:
     page.run("document.querySelector('#scroller tbody tr[tabindex=\"0\"]').focus()")
     page.key("ArrowDown", 40)

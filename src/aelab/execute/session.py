@@ -34,6 +34,7 @@ from aelab.errors import (
     AelabError,
     ConfigError,
     DivergedError,
+    NotTrained,
     Problems,
     ShapeError,
     StoreError,
@@ -171,15 +172,16 @@ def _failed(run: Run, spec: RunSpec, error: Exception) -> ev.RunErred:
         if isinstance(error, DivergedError):
             note_incident(run, error)
     with contextlib.suppress(StoreError):
-        # A system error may be gone next time: "interrupted" lets the same command continue.
+        # A system error may be gone next time, and the first stage trained: "interrupted" lets
+        # the same command continue.
         refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
-        run.set_status("interrupted" if refused else "failed", error=error_entry(error))
+        again = refused or isinstance(error, NotTrained)
+        run.set_status("interrupted" if again else "failed", error=error_entry(error))
     if not mine:
         message += f" (details: {run.path}/log.txt)"
     # "Impossible": an error of the text, found before the first image.
-    impossible = isinstance(error, ConfigError | ShapeError | Problems) and not run.status.get(
-        "images"
-    )
+    wrong = isinstance(error, ConfigError | ShapeError | Problems)
+    impossible = wrong and not isinstance(error, NotTrained) and not run.status.get("images")
     return ev.RunErred(spec.name, message, impossible, no_memory)
 
 

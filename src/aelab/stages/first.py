@@ -20,7 +20,7 @@ from aelab.assembly.parts import Parts, build
 from aelab.assembly.workspace import Workspace
 from aelab.config.slugs import legible_folder
 from aelab.data import Dataset
-from aelab.errors import ConfigError, RefusedError, StoreError
+from aelab.errors import ConfigError, NotTrained, RefusedError, StoreError
 from aelab.inspect.trials import try_anywhere
 from aelab.models.combined_quantizers import indices_to_latent
 from aelab.ops.random import keyed_generator
@@ -91,7 +91,8 @@ class FirstStage:
         """The run called `reference`: RUN, RUN@best, RUN@latest or RUN@images.
 
         Raises:
-            ConfigError: there is no such run, or it is not finished.
+            ConfigError: there is no such run.
+            NotTrained: it is not finished.
             RefusedError: it is not in the folder of runs.
         """
         reading = roots.current() or roots.Roots(())
@@ -125,7 +126,7 @@ class FirstStage:
                     runs, planned.folder, -1, "best", planned.identity, reading.trust,
                     reading.folders, planned,
                 )  # fmt: skip
-            raise ConfigError(
+            raise NotTrained(
                 f"latents_of: the run {run.folder} is not finished, it is {run.state}",
                 hint="train it to its end with the command that began it: aelab run FILE",
             )
@@ -153,11 +154,11 @@ class FirstStage:
         """The run with its model, on the CPU; the last few stay open.
 
         Raises:
-            ConfigError: it is not trained yet.
+            NotTrained: it is not trained yet.
             StoreError: it cannot be opened.
         """
         if self.planned is not None:
-            raise ConfigError(
+            raise NotTrained(
                 f"latents_of: the run {self.folder} is not trained yet",
                 hint="aelab run trains the runs of one file in the right order",
             )

@@ -164,7 +164,7 @@ onHighlight(folder => {
 function drawLegend(panels, shown, style) {
   const lines = new Map(panels.flatMap(each => each.lines).map(line => [line.key, line]));
   find("#legend").replaceChildren(...[...lines.values()].map(line => {
-    const run = line.run && runs.get(line.run.folder), forecast = run && told.forecasts[run.folder]?.words, trend = run && told.trends[run.folder];
+    const run = line.run && runs.get(line.run.folder), forecast = run && told.forecasts[run.folder]?.words, verdict = run && told.trends[run.folder], trend = verdict === "too few points" ? "" : verdict;
     const press = make("button", {type: "button", title: line.key, on: {
       click: () => run ? change({run: run.folder}) : change({picked: line.members.map(member => member.folder)}),
       focus: () => highlight(run?.folder ?? null), blur: () => highlight(null), mouseenter: () => highlight(run?.folder ?? null), mouseleave: () => highlight(null),

@@ -50,7 +50,7 @@ function drawParallel() {
   };
   for (const run of all) if (!inside.has(run.folder)) svg.append(draw("path", {d: lineOf(run), class: "out"}));
   for (const run of listed().reverse()) {
-    const path = draw("path", {d: lineOf(run), class: "in", "data-run": run.folder, stroke: state.colour || state.group ? style.get(run.folder).colour : null});
+    const path = draw("path", {d: lineOf(run), class: "in", "data-run": run.folder, stroke: style.get(run.folder).colour});
     path.append(draw("title", {text: `${label(run)}: ${digits(run.best)}`}));
     path.addEventListener("mouseenter", () => highlight(run.folder));
     path.addEventListener("mouseleave", () => highlight(null));

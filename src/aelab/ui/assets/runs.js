@@ -47,9 +47,9 @@ export function label(run) {
 
 const FIXED = [
   {name: "run", value: run => run.folder, text: run => tail(shortName(run.folder)), usual: true},
-  {name: "loss", right: true, value: run => run.loss, text: run => digits(run.loss), usual: true, hint: "last validation loss"},
-  {name: "best", right: true, value: run => run.best, text: run => digits(run.best), usual: true, hint: "lowest validation loss"},
   {name: "state", value: run => run.state, usual: true},
+  {name: "best", right: true, value: run => run.best, text: run => digits(run.best), usual: true, hint: "lowest validation loss"},
+  {name: "loss", right: true, value: run => run.loss, text: run => digits(run.loss), usual: true, hint: "last validation loss"},
   {name: "images", right: true, value: run => run.images, text: run => count(run.images), usual: true},
   {name: "minutes", right: true, value: run => run.minutes, text: run => digits(run.minutes), usual: true},
   {name: "images/s", right: true, value: run => run.speed, text: run => digits(run.speed)},
