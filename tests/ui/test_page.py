@@ -161,6 +161,9 @@ def test_notes_are_kept_in_the_run_and_shown_in_the_list(own: Lab) -> None:
     assert kept.text == "best so far\nfor now" and kept.tags == ("a", "good")
     row = next(row for row in ask(app, "/api/runs").json["runs"] if row["folder"] == "page/code-4")
     assert row["tags"] == ["a", "good"] and row["note"] == "best so far"
+    for told in (own.ls(), str(own.table())):
+        assert "notes" in told and "a, good" in told and "best so far" in told
+        assert "for now" not in told
     for body in (
         b"", b"[]", b'{"text": 1, "tags": []}', b'{"text": "", "tags": "x"}',
         b'{"text": "", "tags": ["a b"]}', b'{"text": "' + b"x" * 70_000 + b'", "tags": []}',

@@ -13,6 +13,7 @@ from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
 from aelab.findings import Finding
 from aelab.runs.evaluation import evaluated_values
+from aelab.runs.notes import read_notes
 from aelab.runs.record import Run
 
 Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread", "percent"]
@@ -119,7 +120,10 @@ def gather(run: Run, no_effect: set[str], outlook: OutlookCell | None = None) ->
     problems = list({found.message: found for found in problems}.values())
     last, best = status.get("last") or {}, status.get("best") or {}
     seconds = status.get("seconds")
+    written = read_notes(run)
     cells: dict[str, Any] = {
+        "tags": ", ".join(written.tags) or None,
+        "notes": written.first_line or None,
         "id": record.get("matrix_id") or None,
         "run": run.folder,
         "slug": record.get("matrix_slug") or None,

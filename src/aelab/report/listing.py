@@ -12,6 +12,7 @@ from aelab.report.cells import Column, RunsTable, cell_text, clock
 from aelab.report.render import table_text
 from aelab.runs.atomic import to_json
 from aelab.runs.find import Planned
+from aelab.runs.notes import read_notes
 from aelab.runs.record import Run
 from aelab.runs.status import age_seconds
 
@@ -23,6 +24,8 @@ _COLUMNS = [
     Column("age", "last sign"),
     Column("size", "size", "count"),
 ]
+#: Shown where a run has any, see `runs.notes`.
+_OF_NOTES = [Column("tags", "tags"), Column("notes", "notes")]
 
 
 def listing(
@@ -51,10 +54,13 @@ def listing(
             "best": ((entry.get("losses") or {}).get("best") or {}).get("loss"),
             "age": age_words(entry.get("age_seconds")),
             "size": size_words(entry.get("bytes")),
+            "tags": ", ".join(entry.get("tags") or ()) or None,
+            "notes": entry.get("note") or None,
         }
         for entry in found
     ]
-    made = RunsTable(list(_COLUMNS), rows, [[] for _ in rows])
+    columns = [*_COLUMNS, *(each for each in _OF_NOTES if any(row[each.key] for row in rows))]
+    made = RunsTable(columns, rows, [[] for _ in rows])
     shown = table_text(made, "terminal" if format == "text" else format)
     if format != "text" or not planned:
         return shown
@@ -134,7 +140,7 @@ def size_words(size: float | None) -> str | None:
 
 def _entry(run: Run) -> dict[str, Any]:
     status, record = run.status, run.record
-    error = status.get("error")
+    error, notes = status.get("error"), read_notes(run)
     return {
         "name": record["name"],
         "folder": run.folder,
@@ -150,6 +156,8 @@ def _entry(run: Run) -> dict[str, Any]:
         "findings": [found.as_json() for found in stored_findings(record)],
         "age_seconds": age_seconds(status),
         "bytes": run.size_bytes(),
+        "tags": list(notes.tags),
+        "note": notes.first_line,
     }
 
 

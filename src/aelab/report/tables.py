@@ -81,6 +81,8 @@ OUTCOMES = (
     Column("forecast", "forecast", "text"),
     Column("objective", "objective", "text", ("legacy",)),
     Column("note", "note", "text"),
+    Column("tags", "tags", "text"),
+    Column("notes", "notes", "text"),
     Column("state", "state", "text", ("error",)),
 )
 #: Columns shown only if requested by `include`.

@@ -39,6 +39,11 @@ class Notes:
     tags: tuple[str, ...] = ()
     updated: str = ""
 
+    @property
+    def first_line(self) -> str:
+        """The first line of the text, cut after 160 characters, for lists of runs."""
+        return self.text.partition("\n")[0][:160]
+
 
 NONE = Notes()
 

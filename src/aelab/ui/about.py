@@ -45,7 +45,7 @@ def row(run: Run) -> dict[str, Any]:
         "error": error.get("message") if isinstance(error, dict) else str(error),
         "measures": {} if broken else _measures(run),
         "tags": list(notes.tags),
-        "note": notes.text.partition("\n")[0][:160],
+        "note": notes.first_line,
         "warnings": sum(found.level != "note" for found in findings),
         "incidents": 0 if broken else len(read_incidents(run)),
     }
