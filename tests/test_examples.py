@@ -39,6 +39,14 @@ SHAPE, CODE_SIZE = (1, 32, 32), 16
 encoder = EncoderConv2d(SHAPE, CODE_SIZE, channels=(4, 4))
 """,
     "reports.md": "",
+    "use-your-model.md": """
+from pathlib import Path
+from aelab import lab
+text = Path("tiny.yml").read_text()
+Path("large.yml").write_text(text.replace("8, 8", "28, 28").replace("tiny/", "large/"))
+list(lab.run("large.yml", only="large/first"))
+lab.Lab().open("large/first").export("exported", ["onnx"])
+""",
 }
 #: These have tests of their own, which run them where they belong.
 ELSEWHERE = {"python.md", "run-format.md"}

@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, object]] = {
     "celeba_dataset": {"part": "all", "shape": (3, 16, 16), "path": "celeba"},
     "cifar10_dataset": {},
     "cifar100_dataset": {},
+    "colored_shapes_dataset": {"size": 20, "shape": (3, 16, 16)},
     "crops_of": {"path": "rpg-tiles", "size": 16},
     "csv_dataset": {"path": "own.csv"},
     "digits_dataset": {},
@@ -48,6 +49,7 @@ SMALL: dict[str, dict[str, object]] = {
     "rpg_tile_dataset": {"shape": (1, 16, 16), "limit": 20},
     "rpg_tile_dataset_3x32x32": {},
     "shapes3d_dataset": {},
+    "shapes_dataset": {"size": 20, "shape": (1, 16, 16)},
     "sprite_dataset": {"size": 20},
     "stl10_dataset": {},
     "svhn_dataset": {},
@@ -70,6 +72,9 @@ PUBLISHED = {
     "dsprites_dataset",
     "shapes3d_dataset",
 }
+#: It reads a stored run: tests/stages tries it.
+OF_STORED_RUNS = {"latents_of"}
+NAMES = sorted(set(DATASETS) - OF_STORED_RUNS)
 
 
 @pytest.fixture
@@ -97,10 +102,10 @@ def made(
 
 
 def test_every_set_is_tried_here() -> None:
-    assert set(SMALL) == set(DATASETS)
+    assert sorted(SMALL) == NAMES
 
 
-@pytest.mark.parametrize("name", sorted(DATASETS))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_description_tells_its_shape_without_reading(
     name: str, made: Callable[[str], Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +119,7 @@ def test_a_description_tells_its_shape_without_reading(
     assert not MEMORY._sets
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - PUBLISHED))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - PUBLISHED))
 def test_a_set_loads_what_it_describes(name: str, made: Callable[[str], Dataset]) -> None:
     dataset = made(name)
     with torch.device("meta"):

@@ -30,7 +30,7 @@ class Palette(Medium):
     is_brightness = False
     misread = "it would read the numbers of colours as brightness"
     a_model = "use a palette model"
-    a_loss = "use palette_ce"
+    a_loss = "use flag_ce"
     why_not = "would make other colours of colours"
 
     def __eq__(self, other: object) -> bool:
@@ -121,7 +121,7 @@ class PaletteModel(nn.Module):
 
     medium = Palette()
     noise_shape = None
-    terms = (TermSpec("palette_ce", "palette_ce"),)
+    terms = (TermSpec("flag_ce", "flag_ce"),)
 
     def __init__(self, code_size: int = 8) -> None:
         super().__init__()

@@ -79,7 +79,7 @@ def test_a_run_is_trained_counted_drawn_and_measured(tmp_path: Path) -> None:
         (
             "optimizer: Adam",
             "optimizer: Adam\nobjective: {l1: 1}",
-            "this model outputs palette, so the pixel loss l1 gives no gradient\n.*use palette_ce",
+            "this model outputs palette, so the pixel loss l1 gives no gradient\n.*use flag_ce",
         ),
     ],
 )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aelab.errors import MissingExtra, StoreError, UserError
+from aelab.roots import from_home
 from aelab.runs.atomic import make_folder, write_bytes
 from aelab.runs.checkpoints import Checkpoint
 from aelab.runs.files import LARGEST_METRICS, LARGEST_TENSORS, LARGEST_TEXT, read
@@ -153,7 +154,7 @@ def make_hub(address: str) -> Hub:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
             raise UserError(f"{address!r} is no model of the hub", hint="type hf:OWNER/NAME")
         return HuggingFace(name)
-    return FolderHub(Path(address).expanduser())
+    return FolderHub(from_home(address))
 
 
 def pull(address: str, runs: str | Path = "runs", name: str | None = None) -> Path:

@@ -162,7 +162,7 @@ def small_palette_ae(
     if len(sides) != 2 or min(sides) < 1:
         raise ShapeError(
             f"small_palette_ae: shape is (1, height, width), not {tuple(shape)}",
-            hint="numbers of colours have one channel, whatever the palette",
+            hint="use (1, height, width): one number of a colour for each pixel",
         )
     if beta is not None and not (math.isfinite(beta) and beta >= 0):
         raise ConfigError(f"small_palette_ae: beta is a number from 0 up, got {beta}")
