@@ -321,6 +321,12 @@ CASES: dict[str, Case] = {
         ),
         "HamiltonianAutoencoder",
     ),
+    "sphere": Case(lambda shape: mlp(shape, bottleneck=m.VonMisesFisher(8, 8)), "VonMisesFisher"),
+    "hyperbolic": Case(lambda shape: mlp(shape, bottleneck=m.WrappedNormal(8, 8)), "WrappedNormal"),
+    "random projection": Case(
+        feature_map(lambda: m.RandomProjection(16, 4, 4)), "RandomProjection"
+    ),
+    "fsp": Case(lambda shape: mlp(shape, bottleneck=m.FSP(8, (8, 5))), "FSP"),
     "groups of importance weights": Case(
         lambda shape: m.ImportanceWeightedAutoencoder(
             m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),

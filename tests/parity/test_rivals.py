@@ -72,7 +72,7 @@ def test_the_lists_are_complete_and_most_entries_have_a_text() -> None:
     }  # fmt: skip
     every = [text_of(entry) for entries in LISTS.values() for entry in entries.values()]
     assert all(("model" in entry) != ("missing" in entry) for entry in every)
-    assert sum("model" in entry for entry in every) == 90
+    assert sum("model" in entry for entry in every) == 94
 
 
 @pytest.mark.parametrize("entry", OWN)
@@ -91,3 +91,22 @@ def test_a_model_of_another_library_trains(entry: dict[str, str], tmp_path: Path
     opened = lab.open("rival")
     assert opened.run.status["state"] == "finished" and opened.run.metrics()
     assert opened.reconstruct(torch.rand(2, 3, 16, 16)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        ("pythae", "SVAE"),
+        ("pythae", "PoincareVAE"),
+        ("vector-quantize-pytorch", "RandomProjectionQuantizer"),
+        ("vector-quantize-pytorch", "FSP"),
+    ],
+)
+def test_the_doctor_says_no_more_of_a_new_latent_than_of_a_plain_autoencoder(
+    library: str, name: str, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path / "runs")
+    said: list[list[str]] = []
+    for entry in (LISTS["pythae"]["AE"], LISTS[library][name]):
+        said.append(lab.check(file_of(entry, tmp_path)).runs[0].notes)
+    assert said[0] == said[1]

@@ -128,9 +128,9 @@ def sampled_kl_term(output: Output) -> Tensor:
     """
     if not isinstance(output.posterior, HasSampledDivergence):
         raise ConfigError(
-            "the term sampled_kl needs a latent with a learned prior or a flow",
-            hint="use MixturePrior, VampPriorAutoencoder, FlowGaussian or HamiltonianAutoencoder, "
-            "or the term kl",
+            "the term sampled_kl needs a latent with a learned prior, a flow or a wrapped normal",
+            hint="use MixturePrior, VampPriorAutoencoder, FlowGaussian, WrappedNormal or "
+            "HamiltonianAutoencoder, or the term kl",
         )
     return output.posterior.sampled_kl()
 

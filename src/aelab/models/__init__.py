@@ -28,10 +28,12 @@ from aelab.models.combined_quantizers import Grouped, Residual
 from aelab.models.conditional import ConditionalAutoencoder
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
+from aelab.models.directions import VonMisesFisher
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.flows import FlowGaussian
 from aelab.models.hamiltonian import HamiltonianAutoencoder
 from aelab.models.hierarchical import ladder_vae, top_down_vae
+from aelab.models.hyperbolic import WrappedNormal
 from aelab.models.implicit import ImageManifoldDecoder
 from aelab.models.implicit_presets import (
     anti_aliased_decoder,
@@ -46,9 +48,11 @@ from aelab.models.patch_transformer import (
     EncoderPatchTransformer,
     PatchTransformerAutoencoder,
 )
+from aelab.models.perturbed_codes import FSP
 from aelab.models.presets import quick_image_ae, small_image_ae
 from aelab.models.priors import MixturePrior, VampPriorAutoencoder
 from aelab.models.quantizers import FSQ, VQ
+from aelab.models.random_projection import RandomProjection
 from aelab.models.reshaping import (
     DepthToSpace,
     FlattenPixels,
@@ -93,6 +97,7 @@ _PARTS: dict[str, Any] = by_name(
     BSQ,
     BatchTopK,
     Categorical,
+    FSP,
     FSQ,
     FlowGaussian,
     Gaussian,
@@ -102,10 +107,13 @@ _PARTS: dict[str, Any] = by_name(
     Identity,
     LFQ,
     MixturePrior,
+    RandomProjection,
     Residual,
     SimVQ,
     TopK,
     VQ,
+    VonMisesFisher,
+    WrappedNormal,
     # decoders
     DecoderConv2d,
     DecoderMLP,

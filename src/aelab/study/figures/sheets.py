@@ -84,9 +84,9 @@ def traversals(
 ) -> bytes:
     """Variations of one held-out image; each row changes one dimension of its code.
 
-    Rows are ordered by the dimension's KL divergence from the prior, or without a posterior by the
-    variance of the codes. Values range over `width` standard deviations of the codes on both sides
-    of their mean.
+    Rows are ordered by the dimension's KL divergence from the prior, or where that is not known by
+    the variance of the codes. Values range over `width` standard deviations of the codes on both
+    sides of their mean.
 
     Args:
         dimensions: rows.
@@ -95,8 +95,11 @@ def traversals(
         image: index of the image among those that figures show.
     """
     codes = flat(subject.latents)
-    diverges = isinstance(subject.posterior, HasDivergence)
-    tells = kl_by_dimension(subject) if diverges else codes.var(0, correction=0)
+    tells = kl_by_dimension(subject) if isinstance(subject.posterior, HasDivergence) else None
+    # A divergence of the whole code, or of variables of several numbers, orders no dimensions.
+    diverges = tells is not None and len(tells) == codes.shape[1]
+    if tells is None or not diverges:
+        tells = codes.var(0, correction=0)
     unit = "nats" if diverges else "variance"
     mean, std = codes.mean(0), codes.std(0, correction=0)
     code = codes[subject.shown[min(image, len(codes) - 1)]]
