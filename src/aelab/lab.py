@@ -32,6 +32,7 @@ from aelab.report import plots, texts
 from aelab.report.query import DEFAULT, TableQuery
 from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Sources, store_of
+from aelab.runs.notes import NONE, Notes, read_notes, write_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -321,6 +322,29 @@ class Lab:
         planned = stored.planned_runs(sources, self.workspace.store, only)
         found = self.find(sources, only=only, may_be_empty=only is None or bool(planned))
         return listing(found, planned=planned, format=format)
+
+    def note(
+        self, reference: str, text: str | None = None, tags: Iterable[str] = (), *,
+        clear: bool = False,
+    ) -> Notes:  # fmt: skip
+        """Writes a note and further tags about a run, or only reads them.
+
+        Args:
+            reference: the run's folder.
+            text: replaces the text; None keeps it.
+            tags: single words, added to those there are.
+            clear: first remove the text and the tags there are.
+
+        Raises:
+            UserError: a text or a tag is not allowed.
+            StoreError: no such run, or it cannot be written.
+        """
+        run = self.workspace.store.open(reference)
+        found = NONE if clear else read_notes(run)
+        tags = tuple(tags)
+        if text is None and not tags and not clear:
+            return found
+        return write_notes(run, found.text if text is None else text, [*found.tags, *tags])
 
     def rm(self, found: Iterable[Run], *, checkpoints_only: bool = False) -> None:
         """Deletes runs that `find` returned, or only their checkpoints."""

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from aelab.errors import MissingExtra
+from aelab.cli.main import app as main
+from aelab.errors import MissingExtra, StoreError, UserError
 from aelab.lab import Lab
 from aelab.runs.notes import read_notes
 from aelab.ui import reproductions, server
@@ -150,6 +152,18 @@ def test_a_run_is_told_whole(own: Lab) -> None:
     assert row["warnings"] == 1 and row["incidents"] == 1
     page = ask(app, "/incidents", "run=page/code-2")
     assert b"the loss is NaN" in page.body and b"<b>clip" not in page.body
+
+
+def test_a_note_is_written_by_a_verb(own: Lab) -> None:
+    runs = ["--runs", str(own.workspace.runs)]
+    words = ["note", "page/code-4", "better", "--tag", "paper", "-t", "good", *runs]
+    assert CliRunner().invoke(main, words).output == "better\n[good] [paper]\n"
+    assert CliRunner().invoke(main, words[:2] + runs).output == "better\n[good] [paper]\n"
+    assert own.note("page/code-4", clear=True) == read_notes(own.find("page/code-4")[0])
+    assert own.note("page/code-4").tags == () and "notes" not in own.ls()
+    assert isinstance(CliRunner().invoke(main, ["note", "x", "y", *runs]).exception, StoreError)
+    with pytest.raises(UserError, match="cannot be a tag"):
+        own.note("page/code-4", tags=["two words"])
 
 
 def test_notes_are_kept_in_the_run_and_shown_in_the_list(own: Lab) -> None:

@@ -493,6 +493,26 @@ for _name, _verb in VERBS.items():
 
 
 @app.command()
+def note(
+    run: Annotated[str, typer.Argument(help="A run's folder.", show_default=False)],
+    text: Annotated[
+        str | None, typer.Argument(help="The note; left out, it stays.", show_default=False)
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", "-t", help="Another tag, one word; repeatable.")
+    ] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="First remove the text and the tags there are.")
+    ] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write a note and tags about a run, or print them; `ls`, `table` and the page show them."""
+    found = Lab(runs).note(run, text, tag or (), clear=clear)
+    told = "\n".join(filter(None, [found.text, " ".join(f"[{each}]" for each in found.tags)]))
+    print_or_write(told or "no notes", None)
+
+
+@app.command()
 def rm(
     sources: Annotated[list[str], typer.Argument(help="Run folders or globs.", show_default=False)],
     checkpoints_only: Annotated[
