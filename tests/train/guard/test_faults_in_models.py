@@ -18,7 +18,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aelab.ascii.medium import Characters
 from aelab.errors import DivergedError
 from aelab.train import Choice, Finished, FitSettings, Mended, fit, make_state
 from aelab.types import Images, Output
@@ -79,8 +78,10 @@ def built(name: str) -> tuple[nn.Module, Images]:
     shape = next(shape for shape in SHAPES if case.fits(*shape))
     torch.manual_seed(0)
     pixels = torch.randint(0, 94 if case.writes else 256, (16, *shape), dtype=torch.uint8)
-    medium = {"medium": Characters()} if case.writes else {}
-    return case.build(shape), Images(pixels, **medium)
+    model = case.build(shape)
+    medium = {"medium": model.medium} if hasattr(model, "medium") else {}
+    labels = torch.arange(16) % getattr(model, "label_classes", 1)
+    return model, Images(pixels, labels=labels, **medium)
 
 
 def outcome(tiny: SimpleNamespace, name: str, layer: str, kind: str) -> str:
