@@ -208,6 +208,7 @@ CODES: dict[str, Code] = {
     "data-constant": Code(_NOTE, "all pixels or all images are the same, or there is one only"),
     "data-labels": Code(_PROBLEM, "labels are not one whole number per image"),
     "data-labels-differ": Code(_NOTE, "only one side has images of a class"),
+    "not-trained": Code(_PROBLEM, "the run whose latents are used is not trained to its end"),
     "no-classes": Code(_PROBLEM, "a model is conditioned on classes, and a set has none"),
     "too-many-classes": Code(_PROBLEM, "a set has more classes than the model knows"),
     "data-overlap": Code(_NOTE, "validation images are, or nearly are, training images"),
