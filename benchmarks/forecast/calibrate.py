@@ -119,11 +119,14 @@ def quantiles_of(gaps: np.ndarray) -> np.ndarray:
 
 def fitted(some: list[Case]) -> str:
     """The quantiles of distances, as Python to paste."""
-    gaps, lines = distances(some), ["QUANTILES: dict[Kind, dict[float, tuple[float, ...]]] = {"]
+    gaps, lines = (
+        distances(some),
+        ["QUANTILES: dict[RateShape, dict[float, tuple[float, ...]]] = {"],
+    )
     for kind in ("steady", "falling", "warmup"):
         lines.append(f'    "{kind}": {{')
         for share in SHARES:
-            own = [c.share == share and c.known.kind == kind for c in some]
+            own = [c.share == share and c.known.rate_shape == kind for c in some]
             told = ", ".join(f"{gap:.2f}" for gap in quantiles_of(gaps[own]))
             lines.append(f"        {share}: ({told}),")
         lines.append("    },")
@@ -134,7 +137,7 @@ def print_coverage(some: list[Case]) -> None:
     """How often the real end is in the interval whose quantiles are those of all other matrices."""
     gaps, guesses = distances(some), [fc.guess(case.known) for case in some]
     names = np.array([case.curve["matrix"] for case in some])
-    groups = np.array([f"{case.share} {case.known.kind}" for case in some])
+    groups = np.array([f"{case.share} {case.known.rate_shape}" for case in some])
     low, high = np.zeros(len(some)), np.zeros(len(some))
     for name in set(names):
         for group in set(groups[names == name]):

@@ -173,7 +173,7 @@ def _place(path: tuple[str, ...], places: Mapping[str, Where]) -> Where:
     return next((places[name] for name in known if name in places), Where(key=path[0]))
 
 
-class _Kind(NamedTuple):
+class _Values(NamedTuple):
     """A kind of value: in words, as a function that converts it, and as a JSON schema."""
 
     possible: str
@@ -182,7 +182,7 @@ class _Kind(NamedTuple):
 
 
 def _setting(
-    kind: _Kind,
+    kind: _Values,
     meaning: str,
     *,
     example: str,
@@ -210,7 +210,7 @@ def _setting(
     return field(default=default, metadata={"rule": rule})
 
 
-def _whole(*, above: int = 0, most: int = MOST) -> _Kind:
+def _whole(*, above: int = 0, most: int = MOST) -> _Values:
     """Whole numbers; also `1e6` and numbers in quotes, but not `true`."""
     both = f"a whole number from {above + 1:,} to {most:,}"
     words = both if most < MOST else f"a whole number above {above:,}"
@@ -226,12 +226,12 @@ def _whole(*, above: int = 0, most: int = MOST) -> _Kind:
             raise NotPossible(both)
         return value
 
-    return _Kind(words, read, {"type": "integer", "minimum": above + 1, "maximum": most})
+    return _Values(words, read, {"type": "integer", "minimum": above + 1, "maximum": most})
 
 
 def _number(
     *, at_least: float | None = None, above: float | None = None, below: float | None = None
-) -> _Kind:
+) -> _Values:
     """Finite numbers in a range; also numbers in quotes, but not `true`."""
     words, schema = "a finite number", dict[str, Any](type="number")
     if above is not None and below is not None:
@@ -259,7 +259,7 @@ def _number(
             raise NotPossible
         return value
 
-    return _Kind(words, read, schema)
+    return _Values(words, read, schema)
 
 
 def _of_quotes(given: Any) -> Any:
@@ -274,27 +274,27 @@ def _of_quotes(given: Any) -> Any:
     return given
 
 
-def _truth() -> _Kind:
+def _truth() -> _Values:
     def read(given: Any) -> bool:
         """Only booleans: `yes` is text in YAML 1.2."""
         if not isinstance(given, bool):
             raise NotPossible
         return given
 
-    return _Kind("true or false", read, {"type": "boolean"})
+    return _Values("true or false", read, {"type": "boolean"})
 
 
-def _text(possible: str) -> _Kind:
+def _text(possible: str) -> _Values:
     def read(given: Any) -> str:
         """Text that is not empty."""
         if not isinstance(given, str) or not given.strip():
             raise NotPossible
         return given
 
-    return _Kind(possible, read, {"type": "string"})
+    return _Values(possible, read, {"type": "string"})
 
 
-def _one_of(*names: str) -> _Kind:
+def _one_of(*names: str) -> _Values:
     possible = ", ".join(names)
 
     def read(given: Any) -> str:
@@ -303,17 +303,17 @@ def _one_of(*names: str) -> _Kind:
             raise NotPossible(f"{possible}{did_you_mean(str(given), names)}")
         return str(given)
 
-    return _Kind(possible, read, {"enum": list(names)})
+    return _Values(possible, read, {"enum": list(names)})
 
 
-def _functions() -> _Kind:
+def _functions() -> _Values:
     def read(given: Any) -> tuple[Callable[..., Any], ...]:
         """The functions, in order."""
         if not isinstance(given, list | tuple) or not all(map(callable, given)):
             raise NotPossible
         return tuple(given)
 
-    return _Kind("a sequence of functions of images", read, {})
+    return _Values("a sequence of functions of images", read, {})
 
 
 def as_choice(given: Any) -> Choice:
@@ -377,7 +377,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-_CHOICE = _Kind(
+_CHOICE = _Values(
     "a name, or {Name: {argument: value}}",
     _read_choice,
     {
@@ -424,7 +424,7 @@ def _read_clipping(given: Any) -> Clipping:
     return Clipping(**read)
 
 
-_CLIPPING = _Kind(
+_CLIPPING = _Values(
     "a number above 0, {norm: 1.0} or {value: 0.5}",
     _read_clipping,
     {
@@ -442,7 +442,7 @@ _CLIPPING = _Kind(
 
 _LOWER = _number(above=0, below=1)
 #: Entries of `on_nan` by action, each with its rule.
-_OF_ACTIONS: dict[str, dict[str, _Kind]] = {
+_OF_ACTIONS: dict[str, dict[str, _Values]] = {
     "stop": {},
     "skip": {"times": _whole()},
     "rollback": {"times": _whole(), "lower_lr": _LOWER, "clip": _ABOVE_0, "float32": _truth()},
@@ -478,7 +478,7 @@ def _read_on_nan(given: Any) -> OnNan:
     return OnNan(action, **read)
 
 
-_ON_NAN = _Kind(
+_ON_NAN = _Values(
     "stop, skip, rollback, or {rollback: {times: 5, lower_lr: 0.3, clip: 1.0, float32: true}}",
     _read_on_nan,
     {
@@ -524,7 +524,7 @@ def _read_terms(given: Any) -> dict[str, float | dict[str, Any]]:
     return read
 
 
-_TERMS = _Kind(
+_TERMS = _Values(
     "a mapping {name of a term: weight}",
     _read_terms,
     {
@@ -548,7 +548,7 @@ def _read_legacy(given: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-_LEGACY = _Kind(
+_LEGACY = _Values(
     f"true, false, or a list of {', '.join(LEGACY_OPTIONS)}",
     _read_legacy,
     {
@@ -573,7 +573,7 @@ def _read_keep(given: Any) -> str | int:
     return int(_COUNT.read(given))
 
 
-_KEEP = _Kind(
+_KEEP = _Values(
     "best+latest, all, a number above 0, 'last N', 'every N' (N above 0)",
     _read_keep,
     {

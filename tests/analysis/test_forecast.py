@@ -65,7 +65,7 @@ def test_the_interval_holds_the_end_as_often_as_it_says(cases: list[Case], share
     own = [case for case in cases if case.share == share]
     gaps = np.array([fc.distance(case.guess, case.level) for case in own])
     names = np.array([case.curve["matrix"] for case in own])
-    kinds = np.array([case.known.kind for case in own])
+    kinds = np.array([case.known.rate_shape for case in own])
     schedules = np.array([case.curve["schedule"] for case in own])
     inside = np.zeros(len(own), dtype=bool)
     for name in set(names):

@@ -49,8 +49,8 @@ _STEPS = 512
 
 
 #: Shape of a learning rate: it ends above half of its peak; it ends below; or it starts and ends
-#: below. Each kind has its own quantiles.
-Kind = Literal["steady", "falling", "warmup"]
+#: below. Each shape has its own quantiles.
+RateShape = Literal["steady", "falling", "warmup"]
 
 
 class Prior(NamedTuple):
@@ -96,7 +96,7 @@ class Known(NamedTuple):
         area: (N,) area under the rate's factor, in images; at the end of the run `end_area`.
         factor: (N,) factor of the rate; at the end of the run `end_factor`.
         siblings: for finished runs, the log losses at `images` and the last one.
-        kind: shape of the schedule.
+        rate_shape: how the learning rate runs.
     """
 
     images: Vector
@@ -107,7 +107,7 @@ class Known(NamedTuple):
     end_area: float
     end_factor: float
     siblings: tuple[tuple[Vector, float], ...] = ()
-    kind: Kind = "steady"
+    rate_shape: RateShape = "steady"
 
 
 class Guess(NamedTuple):
@@ -273,11 +273,11 @@ def known_curve(
     )
     return Known(
         x, np.array(used.y), area, np.interp(x, grid, factors),
-        float(end), float(areas[-1]), float(factors[-1]), alike, _kind_of(factors),
+        float(end), float(areas[-1]), float(factors[-1]), alike, _rate_shape(factors),
     )  # fmt: skip
 
 
-def _kind_of(factors: Vector) -> Kind:
+def _rate_shape(factors: Vector) -> RateShape:
     half = float(factors.max()) / 2
     if factors[-1] > half:
         return "steady"
@@ -287,9 +287,9 @@ def _kind_of(factors: Vector) -> Kind:
 #: Probabilities of the calibrated quantiles.
 CHANCES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
-#: Kind of schedule -> share of a run seen -> quantiles of `distance`(final level); interpolated
+#: Shape of the rate -> share of a run seen -> quantiles of `distance`(final level); interpolated
 #: between shares on a logarithmic scale. Made by benchmarks/forecast/calibrate.py.
-QUANTILES: dict[Kind, dict[float, tuple[float, ...]]] = {
+QUANTILES: dict[RateShape, dict[float, tuple[float, ...]]] = {
     "steady": {
         0.05: (-5.55, -4.45, -2.93, -1.89, -0.46, 0.01, 0.57, 0.71, 0.78),
         0.1: (-3.60, -3.37, -1.91, -1.32, -0.45, 0.23, 0.61, 0.85, 1.24),
@@ -335,7 +335,7 @@ class Forecast:
         share: share of the run seen so far, 0..1.
         points: number of points seen so far.
         guess: guess of the logarithm of the loss, before calibration.
-        kind: shape of the schedule.
+        rate_shape: how the learning rate runs.
     """
 
     reason: str = ""
@@ -346,7 +346,7 @@ class Forecast:
     share: float = 0.0
     points: int = 0
     guess: Guess = NO_GUESS
-    kind: Kind = "steady"
+    rate_shape: RateShape = "steady"
 
     @property
     def is_told(self) -> bool:
@@ -379,11 +379,15 @@ class Forecast:
             return math.nan
         if target <= 0:
             return 0.0
-        return _chance(distance(self.guess, math.log(target)), quantiles(self.share, self.kind))
+        return _chance(
+            distance(self.guess, math.log(target)), quantiles(self.share, self.rate_shape)
+        )
 
     def ends(self, chances: Vector) -> Vector:
         """The losses below which the run ends with these probabilities, 0.01..0.99."""
-        return levels(self.guess, np.interp(chances, CHANCES, quantiles(self.share, self.kind)))
+        return levels(
+            self.guess, np.interp(chances, CHANCES, quantiles(self.share, self.rate_shape))
+        )
 
     def words(self, target: float | None = None) -> str:
         """The forecast as a sentence without its full stop.
@@ -421,10 +425,10 @@ def forecast(known: Known | None) -> Forecast:
     if share < LEAST_SHARE:
         return Forecast(f"only {100 * share:.0f} % of the run is seen")
     guessed = guess(known)
-    at = quantiles(share, known.kind)[[CHANCES.index(chance) for chance in (0.1, 0.5, 0.9)]]
+    at = quantiles(share, known.rate_shape)[[CHANCES.index(chance) for chance in (0.1, 0.5, 0.9)]]
     low, loss, high = (float(end) for end in levels(guessed, at))
     return Forecast(
-        "", loss, low, high, round(known.end), share, len(known.images), guessed, known.kind
+        "", loss, low, high, round(known.end), share, len(known.images), guessed, known.rate_shape
     )
 
 
@@ -441,11 +445,11 @@ def distance(guessed: Guess, level: float) -> float:
     return gap / (guessed.below if gap < 0 else guessed.above)
 
 
-def quantiles(share: float, kind: Kind) -> Vector:
+def quantiles(share: float, rate_shape: RateShape) -> Vector:
     """Quantiles of `distance` at `CHANCES`, for the share of a run seen so far."""
-    of_kind = QUANTILES[kind]
-    shares = sorted(of_kind)
-    table, logs = np.array([of_kind[known] for known in shares]), np.log(shares)
+    of_shape = QUANTILES[rate_shape]
+    shares = sorted(of_shape)
+    table, logs = np.array([of_shape[known] for known in shares]), np.log(shares)
     return np.array([np.interp(math.log(share), logs, table[:, i]) for i in range(len(CHANCES))])
 
 

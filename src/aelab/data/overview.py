@@ -22,7 +22,7 @@ from aelab.data.sources.arrays import array_dataset
 from aelab.data.sources.atlas import atlas_dataset
 from aelab.data.sources.csv_pixels import csv_dataset
 from aelab.data.sources.decode import file_shape, is_animated
-from aelab.data.sources.kinds import kind_of
+from aelab.data.sources.file_types import file_type_of
 from aelab.data.sources.mnist import idx_dataset
 from aelab.data.sources.other_arrays import other_arrays
 from aelab.data.sources.pictures import image_folder_dataset, reader_of
@@ -257,7 +257,7 @@ def _check_picture(path: Path) -> None:
     try:
         file_shape(path)
     except NoPicture as error:
-        kind = kind_of(path)
+        kind = file_type_of(path)
         ending = f"a {ending} file" if ending else "a file"
         raise DataError(
             f"{path} is {ending}, not a picture{f': it is {kind.name}' if kind else ''}",

@@ -14,12 +14,12 @@ from torch.utils.flop_counter import flop_registry
 from aelab.errors import in_words
 
 #: (shape, stride, dtype) of a result.
-_Kind = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+_Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
 #: Cache: operation and kinds of its arguments -> kinds of its results, and whether they are a
 #: sequence. The runs of a matrix have mostly equal layers, and torch infers shapes on the meta
 #: device in Python, at 0.1 ms per operation. The cache makes a check five times as fast.
-_SEEN: dict[Hashable, tuple[list[_Kind], bool]] = {}
+_SEEN: dict[Hashable, tuple[list[_Layout], bool]] = {}
 #: Limit of the cache, for programs that never repeat an operation.
 _MOST_SEEN = 20_000
 

@@ -67,7 +67,7 @@ from aelab.parts import Table, by_name, reinstall
 Formula = Callable[..., Tensor]
 
 #: Arguments of a formula: (reconstruction, target); the model's output; or (output, target).
-Kind = Literal["reconstruction", "penalty", "comparison"]
+TermKind = Literal["reconstruction", "penalty", "comparison"]
 
 #: (reconstruction, target) -> (B,).
 RECONSTRUCTIONS: Table[Formula] = Table(
@@ -223,7 +223,7 @@ def loss_names() -> list[str]:
     return sorted({*own, *torch_losses(), *torch_loss_classes()})
 
 
-def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], Kind]:
+def find_formula(formula: str | Formula) -> tuple[str, Callable[..., Any], TermKind]:
     """Finds a formula by name, or wraps a callable.
 
     Args:

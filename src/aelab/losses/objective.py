@@ -49,7 +49,7 @@ class Term:
         stand_ins: formula -> the formula used instead.
 
     Attributes:
-        kind: which arguments the formula takes, see `names.Kind`.
+        kind: which arguments the formula takes, see `names.TermKind`.
         target_range: (least, greatest) valid target value; None: any.
         of_unit_images: whether its constants are chosen for images in 0..1.
         critic: the network that learns beside the model, or None.

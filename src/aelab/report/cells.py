@@ -16,7 +16,7 @@ from aelab.runs.evaluation import evaluated_values
 from aelab.runs.notes import read_notes
 from aelab.runs.record import Run
 
-Kind = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread", "percent"]
+Format = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread", "percent"]
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Column:
     Attributes:
         key: its fixed name; `matrix.NAME` for matrix keys, `term.NAME` for included terms.
         header: its title.
-        kind: the format and alignment of its values.
+        format: how its values are written and aligned.
         aliases: other names for sorting and excluding.
     """
 
     key: str
     header: str
-    kind: Kind = "text"
+    format: Format = "text"
     aliases: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
         """Whether it is right-aligned."""
-        return self.kind not in ("text", "value")
+        return self.format not in ("text", "value")
 
     def named(self, header: str) -> Column:
         """The same column with another header; the old header becomes an alias."""
@@ -224,25 +224,25 @@ def data_words(record: Mapping[str, Any]) -> str | None:
     return " + ".join(words) or None
 
 
-def cell_text(value: Any, kind: Kind) -> str:
+def cell_text(value: Any, format: Format) -> str:
     """The text of a cell."""
     if value is None:
         return ""
-    if kind == "percent" and isinstance(value, tuple):
+    if format == "percent" and isinstance(value, tuple):
         return _percent(*value)
     if isinstance(value, list | tuple):
-        return ", ".join(cell_text(entry, kind) for entry in value)
+        return ", ".join(cell_text(entry, format) for entry in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return " ".join(str(value).split())
     if not math.isfinite(value):
         return str(value)
-    if kind == "minutes":
+    if format == "minutes":
         return f"{value:.2f}"
-    if kind == "spread":
+    if format == "spread":
         return f"{value:.2g}"
-    if kind == "share":
+    if format == "share":
         return f"{value:.1%}"
-    if kind in ("count", "rate"):
+    if format in ("count", "rate"):
         return f"{round(value):,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 

@@ -102,7 +102,7 @@ def _cell(row: Mapping[str, Any], column: Column) -> PageCell:
     if column.key == "meter":
         stars = len(value or "")
         return PageCell(value or "", stars or None, "meter", stars / 21)
-    text = cell_text(value, column.kind)
+    text = cell_text(value, column.format)
     kind = column.key if column.key in ("state", "error") else "number" * column.is_number
     if column.key == "trend":
         return PageCell(text, _rate(text), "trend")

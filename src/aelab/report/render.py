@@ -222,7 +222,7 @@ def _tabulated(table: RunsTable, format: str) -> str:
     clean = visible if is_html else markdown_text
     # Numbers are formatted already: tabulate would parse "1_000" or "1e5" again.
     text: str = tabulate(
-        [[clean(cell_text(row.get(c.key), c.kind)) for c in table.columns] for row in table.rows],
+        [[clean(cell_text(row.get(c.key), c.format)) for c in table.columns] for row in table.rows],
         headers=[clean(column.header) for column in table.columns],
         tablefmt="html" if is_html else "pipe",
         colalign=["right" if column.is_number else "left" for column in table.columns],
@@ -246,7 +246,7 @@ def _terminal(table: RunsTable) -> str:
             no_wrap=column.key in ("meter", "id"),
         )
     for row in table.rows:
-        made.add_row(*(Text(visible(cell_text(row.get(c.key), c.kind))) for c in table.columns))
+        made.add_row(*(Text(visible(cell_text(row.get(c.key), c.format))) for c in table.columns))
     text = io.StringIO()
     # As wide as the terminal; without one (a pipe, a file) as wide as the table needs.
     width = None if Console().is_terminal else 10_000

@@ -116,7 +116,7 @@ def average_rows(
             made.append(column)
         if column.key in wide:
             made += [
-                Column(f"{column.key} {what}", f"{column.header} ({what})", column.kind)
+                Column(f"{column.key} {what}", f"{column.header} ({what})", column.format)
                 for what in ("min", "max", "std")
             ]
     place = sum(column.key.startswith("matrix.") for column in made)

@@ -14,7 +14,7 @@ from aelab.parts import Table
 from aelab.report.cells import (
     Column,
     Facts,
-    Kind,
+    Format,
     RunsTable,
     cell_text,
     gather,
@@ -269,9 +269,10 @@ LAYOUTS: Table[Layout] = Table("table layout", "aelab.table_layouts", {"usual": 
 
 def matrix_columns(facts: list[Facts], matrix: list[str]) -> list[Column]:
     """A column for each key of the matrices."""
-    kinds: dict[bool, Kind] = {True: "loss", False: "value"}
+    formats: dict[bool, Format] = {True: "loss", False: "value"}
     return [
-        Column(f"matrix.{key}", key, kinds[_all_numbers(facts, f"matrix.{key}")]) for key in matrix
+        Column(f"matrix.{key}", key, formats[_all_numbers(facts, f"matrix.{key}")])
+        for key in matrix
     ]
 
 
@@ -310,8 +311,10 @@ def _fold(made: RunsTable, runs: Sequence[Run]) -> None:
     if len(own) <= MOST_OWN_KEYS:
         return
     for row in made.rows:
-        told = [(c.header, row.get(c.key), c.kind) for c in own if row.get(c.key) is not None]
-        row["settings"] = ", ".join(f"{key}={cell_text(value, kind)}" for key, value, kind in told)
+        told = [(c.header, row.get(c.key), c.format) for c in own if row.get(c.key) is not None]
+        row["settings"] = ", ".join(
+            f"{key}={cell_text(value, format)}" for key, value, format in told
+        )
     place = made.columns.index(own[0])
     kept = [column for column in made.columns if column not in own]
     made.columns = [*kept[:place], Column("settings", "settings"), *kept[place:]]

@@ -33,7 +33,7 @@ _MIRRORS = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kr
 
 
 @dataclass(frozen=True)
-class Kind:
+class PublishedCifar:
     """One of the two sets.
 
     Attributes:
@@ -60,7 +60,7 @@ class Kind:
     classes: dict[str, tuple[str, ...]]
 
 
-CIFAR10 = Kind(
+CIFAR10 = PublishedCifar(
     "cifar10",
     ("cifar-10", "cifar10", "CIFAR10"),
     tuple(f"data_batch_{n}" for n in range(1, 6)),
@@ -99,7 +99,7 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
 tulip turtle wardrobe whale willow_tree wolf woman worm"""
 
-CIFAR100 = Kind(
+CIFAR100 = PublishedCifar(
     "cifar100",
     ("cifar-100", "cifar100", "CIFAR100"),
     ("train",),
@@ -122,41 +122,43 @@ class Cifar(PublishedSet):
     """One half of CIFAR-10 or CIFAR-100, 3 x 32 x 32, as stored.
 
     Args:
-        kind: which of the two.
+        published: which of the two.
         train: the training half if true, else the test half.
-        labels: which labels, a name of `kind.classes`.
+        labels: which labels, a name of `published.classes`.
         path: see `PublishedSet`.
     """
 
     stored = (3, 32, 32)
 
-    def __init__(self, kind: Kind, train: bool, labels: str, path: str | None = None) -> None:
+    def __init__(
+        self, published: PublishedCifar, train: bool, labels: str, path: str | None = None
+    ) -> None:
         super().__init__(path)
-        self.kind, self.train, self.labels = kind, train, labels
-        self.name, self.folders = kind.name, kind.folders  # type: ignore[misc]
-        self.stems = kind.train if train else kind.test
-        self.title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[kind.name]
+        self.published, self.train, self.labels = published, train, labels
+        self.name, self.folders = published.name, published.folders  # type: ignore[misc]
+        self.stems = published.train if train else published.test
+        self.title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[published.name]
 
     @property
     def images_a_file(self) -> int:
         """Images in each file of the half."""
-        return self.kind.images_a_file[0 if self.train else 1]
+        return self.published.images_a_file[0 if self.train else 1]
 
     @property
     def part(self) -> str:
         """The first file; of CIFAR-100 also which labels."""
-        return self.stems[0] + (f" {self.labels}" if len(self.kind.classes) > 1 else "")
+        return self.stems[0] + (f" {self.labels}" if len(self.published.classes) > 1 else "")
 
     @property
     def candidates(self) -> Sequence[str]:
         """The first file of the half in each version, then the archives."""
-        inside = [f"{folder}/{self.stems[0]}{end}" for folder, end in self.kind.versions]
-        return [*inside, *self.kind.archives]
+        inside = [f"{folder}/{self.stems[0]}{end}" for folder, end in self.published.versions]
+        return [*inside, *self.published.archives]
 
     @property
     def remote(self) -> Remote:
         """The archive of the binary version."""
-        return self.kind.remote
+        return self.published.remote
 
     def count(self) -> int | None:
         """The number of images of the half."""
@@ -168,13 +170,13 @@ class Cifar(PublishedSet):
         found, _ = self.find(self.candidates)
         if found is None:
             return
-        archives = " or ".join(self.kind.archives[:2])
+        archives = " or ".join(self.published.archives[:2])
         for file in self._files(found):
             if not file.is_file():
                 raise DataError(
                     f"{file} is missing beside {found.name}", hint=f"unpack {archives} again"
                 )
-            wanted = self.images_a_file * (len(self.kind.classes) + _PIXELS)
+            wanted = self.images_a_file * (len(self.published.classes) + _PIXELS)
             if file.suffix == ".bin" and file.stat().st_size != wanted:
                 raise DataError(
                     f"{file} has {file.stat().st_size:,} bytes; {wanted:,} are "
@@ -202,12 +204,12 @@ class Cifar(PublishedSet):
             pixels, labels = self._read_batch(name, content)
             room.add(pixels)
             numbers.append(labels)
-        names = self.kind.classes[self.labels]
+        names = self.published.classes[self.labels]
         return self.images(found, room.done(), torch.cat(numbers).long(), names)
 
     def _members(self, archive: Path) -> Iterator[tuple[str, bytes]]:
         """(name, content) of the files of an archive, read into memory, not unpacked to disk."""
-        versions = self.kind.versions
+        versions = self.published.versions
         wanted = {f"{folder}/{stem}{end}" for folder, end in versions for stem in self.stems}
         found: dict[str, bytes] = {}
         try:
@@ -228,7 +230,7 @@ class Cifar(PublishedSet):
                 return
         raise DataError(
             f"{archive} lacks {', '.join(sorted(wanted - found.keys()))}",
-            hint=f"the published archives are {', '.join(self.kind.archives)}",
+            hint=f"the published archives are {', '.join(self.published.archives)}",
         )
 
     def _read_batch(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
@@ -243,7 +245,7 @@ class Cifar(PublishedSet):
             pixels, labels = self._of_matlab(name, content)
         else:
             pixels, labels = self._of_pickle(name, content)
-        count, classes = self.images_a_file, len(self.kind.classes[self.labels])
+        count, classes = self.images_a_file, len(self.published.classes[self.labels])
         if pixels.shape != (count, _PIXELS) or labels.shape != (count,):
             raise self._damaged(name, f"{len(labels):,} labels, pixels {tuple(pixels.shape)}")
         if int(labels.max()) >= classes or int(labels.min()) < 0:
@@ -254,12 +256,12 @@ class Cifar(PublishedSet):
 
     def _of_binary(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
         rows = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        each = len(self.kind.classes)
+        each = len(self.published.classes)
         if len(rows) != self.images_a_file * (each + _PIXELS):
             raise self._damaged(name, f"{len(rows):,} bytes")
         # Each row: the bytes of its labels, then the pixels.
         rows = rows.view(self.images_a_file, each + _PIXELS)
-        return rows[:, each:], rows[:, list(self.kind.classes).index(self.labels)]
+        return rows[:, each:], rows[:, list(self.published.classes).index(self.labels)]
 
     def _of_matlab(self, name: str, content: bytes) -> tuple[Tensor, Tensor]:
         with tempfile.NamedTemporaryFile(suffix=".mat") as file:
@@ -285,7 +287,7 @@ class Cifar(PublishedSet):
     def _damaged(self, name: str, what: str) -> DataError:
         return DataError(
             f"{name} is not a file of {self.title}: {what}",
-            hint=f"unpack one of {', '.join(self.kind.archives)}",
+            hint=f"unpack one of {', '.join(self.published.archives)}",
         )
 
 
@@ -302,12 +304,12 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, by_columns, content = state
-        if not isinstance(kind, _Kind) or not isinstance(content, bytes) or by_columns:
+        if not isinstance(kind, _DataType) or not isinstance(content, bytes) or by_columns:
             raise pickle.UnpicklingError("an array without bytes")
         self.shape, self.kind, self.content = tuple(shape), kind.name, content
 
 
-class _Kind:
+class _DataType:
     """A stand-in for a pickled numpy dtype: only its name."""
 
     def __init__(self, name: Any = "", *_: Any) -> None:
@@ -324,7 +326,7 @@ class _NothingButArrays(pickle.Unpickler):
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
         ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
         ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Kind,
+        ("numpy", "dtype"): _DataType,
         ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
     }
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from aelab.data.sources.background import BLACK, Background, composite
-from aelab.data.sources.kinds import kind_of
+from aelab.data.sources.file_types import file_type_of
 from aelab.errors import DataError
 from aelab.files import FORMATS, NoPicture, open_picture
 
@@ -171,7 +171,7 @@ def _opened(path: Path, content: IO[bytes] | None = None) -> Iterator[Image.Imag
 
 
 def _another_kind(path: Path, content: IO[bytes] | None) -> DataError:
-    kind = kind_of(path, content)
+    kind = file_type_of(path, content)
     if kind is None:
         return NoPicture(
             f"cannot read the image {path}: it is not a readable image",

@@ -8,8 +8,8 @@ from typing import Any
 from aelab import roots
 from aelab.data.dataset import Dataset
 from aelab.data.sources.decode import Frames, file_shape
+from aelab.data.sources.file_types import file_type_of
 from aelab.data.sources.folder import Fit, Folder
-from aelab.data.sources.kinds import kind_of
 from aelab.data.sources.packed import (
     Film,
     OnePicture,
@@ -20,7 +20,7 @@ from aelab.data.sources.packed import (
 from aelab.errors import DataError
 from aelab.files import NoPicture
 
-#: How a file is read, by the group of its kind, see `kinds.Kind`.
+#: How a file is read, by the group of its type, see `FileType`.
 _READERS: dict[str, type[Folder]] = {
     "zip": ZipPictures,
     "tar": TarPictures,
@@ -31,15 +31,15 @@ _READERS: dict[str, type[Folder]] = {
 
 def reader_of(path: Path) -> type[Folder] | None:
     """The class that reads the pictures of a file that holds several; None for other files."""
-    kind = kind_of(path)
-    if kind is None:
+    known = file_type_of(path)
+    if known is None:
         return None
-    if kind.group == "packed":
+    if known.group == "packed":
         # A packed file holds pictures if it is a packed tar archive, which the name tells.
         endings = [ending.lower() for ending in path.suffixes[-2:]]
         is_tar = endings[-1:] in (["tgz"], [".tgz"], [".tbz2"], [".txz"]) or endings[:1] == [".tar"]
         return TarPictures if is_tar else None
-    return _READERS.get(kind.group)
+    return _READERS.get(known.group)
 
 
 def _kind(path: str) -> type[Folder]:
@@ -57,10 +57,10 @@ def _kind(path: str) -> type[Folder]:
     try:
         file_shape(place)
     except NoPicture:
-        kind = kind_of(place)
+        known = file_type_of(place)
         raise DataError(
-            f"{path} holds no pictures: it is {kind.name if kind else 'of no known kind'}",
-            hint=kind.way_out if kind else "give a folder, an archive, a Parquet table or a film",
+            f"{path} holds no pictures: it is {known.name if known else 'of no known kind'}",
+            hint=known.way_out if known else "give a folder, an archive, a Parquet table or a film",
         ) from None
     return OnePicture
 
