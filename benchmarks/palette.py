@@ -25,7 +25,7 @@ from aelab.metrics.distances import draw_images
 from aelab.metrics.features import train_features
 from aelab.palette.medium import Colours
 from aelab.report import plots
-from aelab.report.frequency import Lines, spectra_figure
+from aelab.report.frequency import Spectrum, spectra_figure
 
 #: Bands of the table, cycles per pixel: from above the first value up to the second.
 BANDS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.72))
@@ -102,7 +102,7 @@ def measured(lab: Lab, names: list[str], out: Path | None, kind: str) -> None:
         ]  # fmt: skip
         short = name.split("-", 1)[1]
         print(f"| {short} | {' | '.join(numbers)} |")
-        lines.append(Lines(short, spectrum.frequency.tolist(), spectrum.relative.tolist(),
+        lines.append(Spectrum(short, spectrum.frequency.tolist(), spectrum.relative.tolist(),
                            spectrum.transfer.tolist()))  # fmt: skip
         shown.append((short, made))
         made_up.append((f"samples: {short}", samples))

@@ -22,7 +22,7 @@ from aelab.bridges import hub
 from aelab.cli.main import app
 from aelab.errors import MissingExtra, StoreError, UserError
 from aelab.lab import Lab
-from aelab.study.graphs import difference
+from aelab.study.graphs import largest_difference
 from aelab.study.opened import OpenedRun
 
 pytest.importorskip("onnxruntime")
@@ -191,10 +191,10 @@ def test_without_its_packages_onnx_is_refused_at_once(
 
 def test_a_graph_that_gives_other_numbers_is_refused() -> None:
     with pytest.raises(UserError, match="other numbers"):
-        difference(torch.zeros(10), torch.ones(10), "run: model")
+        largest_difference(torch.zeros(10), torch.ones(10), "run: model")
     with pytest.raises(UserError, match="other numbers"):
-        difference(torch.zeros(10), torch.zeros(9), "run: model")
-    assert difference(torch.zeros(1000), torch.eye(1000)[0], "one code of many") == 1
+        largest_difference(torch.zeros(10), torch.zeros(9), "run: model")
+    assert largest_difference(torch.zeros(1000), torch.eye(1000)[0], "one code of many") == 1
 
 
 def test_a_model_goes_to_a_folder_and_comes_back_as_a_run(home: Path, tmp_path: Path) -> None:

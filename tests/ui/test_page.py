@@ -99,7 +99,7 @@ def test_reproductions_their_differences_and_errors_are_told(app: Any) -> None:
 def test_a_difference_grows_lighter_with_what_differs() -> None:
     black = Image.new("L", (1, 1), 0)
     shades = [
-        sum(reproductions.difference(black, Image.new("L", (1, 1), grey)).getpixel((0, 0)))
+        sum(reproductions.difference_map(black, Image.new("L", (1, 1), grey)).getpixel((0, 0)))
         for grey in (0, 3, 30, 120, 255)
     ]
     assert shades == sorted(shades) and shades[0] < 10 and shades[1] > 40 and shades[-1] > 600

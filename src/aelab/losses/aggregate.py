@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
-from aelab.losses.draws import latents_of, prior_draws, standard_normal
+from aelab.losses.draws import numeric_latents, prior_draws, standard_normal
 from aelab.types import Images, Output
 
 #: Multiples of the kernel width; their sum has a gradient at small and large distances (WAE).
@@ -51,7 +51,7 @@ def mmd_term(
     if kernel not in ("imq", "rbf"):
         raise ConfigError(f"the term mmd has no kernel {kernel!r}; possible: imq, rbf")
     widths = _positive(scales, "mmd: scales")
-    latents = latents_of(output, "mmd")  # (B, D)
+    latents = numeric_latents(output, "mmd")  # (B, D)
     prior = prior_draws(output, latents) * prior_std  # (B, D)
     count, dims = latents.shape
     within = squared_distances(latents, latents)  # (B, B), as the two below
@@ -88,7 +88,7 @@ def sliced_wasserstein_term(output: Output, projections: int = 50) -> Tensor:
     """
     if projections < 1:
         raise ConfigError(f"sliced_wasserstein: projections is {projections}; possible: 1, 2..")
-    latents = latents_of(output, "sliced_wasserstein")
+    latents = numeric_latents(output, "sliced_wasserstein")
     prior = prior_draws(output, latents)
     directions = standard_normal((latents.shape[1], int(projections)), latents)  # (D, P)
     directions = directions / directions.norm(dim=0).clamp(min=1e-12)
@@ -178,7 +178,7 @@ class TotalCorrelation(nn.Module):
     def forward(self, output: Output) -> Tensor:
         """Values (B,) of an output."""
         mean, log_std = _gaussian(output, "total_correlation")
-        latents = latents_of(output, "total_correlation")
+        latents = numeric_latents(output, "total_correlation")
         count = len(latents)
         size = max(count, self.dataset_size or count)
         # ln q(z_i | image j), for each dimension: (B, B, D). Memory is B * B * D floats.

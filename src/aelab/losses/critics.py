@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError, one_of
 from aelab.losses.course import number
-from aelab.losses.draws import latents_of, prior_draws, standard_normal
+from aelab.losses.draws import numeric_latents, prior_draws, standard_normal
 from aelab.losses.gradients import gradient_through, with_more_gradient
 from aelab.losses.reconstruction import Reduction, per_image
 from aelab.ops.random import keyed_seed
@@ -68,7 +68,7 @@ _ADAM = Choice("Adam", {"betas": (0.5, 0.9)})
 
 
 @dataclass(frozen=True)
-class Learning:
+class CriticTraining:
     """How a critic learns; None takes the run's own setting.
 
     Attributes:
@@ -83,7 +83,7 @@ class Learning:
     scheduler: Choice | None = None
 
     @classmethod
-    def of(cls, name: str, options: dict[str, Any]) -> Learning:
+    def of(cls, name: str, options: dict[str, Any]) -> CriticTraining:
         """Takes these entries out of the options of the term `name`.
 
         Raises:
@@ -105,7 +105,7 @@ class Learning:
 
     def stated(self) -> dict[str, Any]:
         """The options that were given, for messages and comparisons."""
-        plain, found = Learning(), {}
+        plain, found = CriticTraining(), {}
         for key, value in vars(self).items():
             if value != getattr(plain, key):
                 is_choice = isinstance(value, Choice)
@@ -136,7 +136,7 @@ class Critic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.learning = Learning()
+        self.learning = CriticTraining()
         self.network: nn.Module | None = None
         self.adaptive = False
         self.register_buffer("scale", torch.ones(()))
@@ -253,7 +253,7 @@ class LatentCritic(Critic):
 
     def seen(self, output: Output) -> Tensor:
         """The latents, (B, D)."""
-        return latents_of(output, "latent_critic")
+        return numeric_latents(output, "latent_critic")
 
     def make_network(self, shape: tuple[int, ...]) -> nn.Module:
         """Dense layers to one score."""
@@ -296,7 +296,7 @@ class CorrelationCritic(Critic):
 
     def seen(self, output: Output) -> Tensor:
         """The latents, (B, D)."""
-        return latents_of(output, "correlation_critic")
+        return numeric_latents(output, "correlation_critic")
 
     def make_network(self, shape: tuple[int, ...]) -> nn.Module:
         """Dense layers to one score."""

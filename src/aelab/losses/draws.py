@@ -10,7 +10,7 @@ from aelab.posteriors import HasPrior
 from aelab.types import Output
 
 
-def latents_of(output: Output, term: str) -> Tensor:
+def numeric_latents(output: Output, term: str) -> Tensor:
     """The latent as (B, D) numbers; raises if it is none."""
     latents = output.latent.flatten(1)
     if latents.shape[1] == 0 or not latents.is_floating_point():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError, one_of
 from aelab.losses.course import Course, number
-from aelab.losses.critics import Critic, CriticFeatures, Learning, seed_of
+from aelab.losses.critics import Critic, CriticFeatures, CriticTraining, seed_of
 from aelab.losses.modules import PerceptualLoss
 from aelab.losses.names import (
     COMPARISONS,
@@ -77,7 +77,7 @@ class Term:
             self.formula_name, function, self.kind = spec.name, formula, "penalty"
         learning = None
         if isinstance(function, type) and issubclass(function, Critic):
-            learning = Learning.of(spec.name, options)
+            learning = CriticTraining.of(spec.name, options)
         check_options(self.formula_name, function, options)
         if options.get("reduction", "mean") not in ("mean", "sum"):
             raise ConfigError(

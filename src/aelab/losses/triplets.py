@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError
 from aelab.losses.aggregate import squared_distances
-from aelab.losses.draws import latents_of, standard_normal
+from aelab.losses.draws import numeric_latents, standard_normal
 from aelab.types import Output
 
 
@@ -63,7 +63,7 @@ class OverlapTriplet(nn.Module):
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """Values (B,) of an output and its images (B, C, H, W)."""
-        latents = latents_of(output, "overlap_triplet")
+        latents = numeric_latents(output, "overlap_triplet")
         mean = getattr(output.posterior, "mean", None)
         codes = latents if mean is None else mean.flatten(1)  # (B, D)
         count = len(codes)

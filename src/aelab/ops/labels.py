@@ -53,7 +53,7 @@ def with_labels_for(
         return list(train), list(held_out)
     for number, (_, images) in enumerate(pairs):
         key = "train_set" if number < len(train) else "validation_set"
-        for finding in label_findings(model, images, key):
+        for finding in class_findings(model, images, key):
             raise ConfigError(finding.message, hint=finding.way_out)
     common = common_classes([images for _, images in pairs])
     if len(common.names) > known:
@@ -66,7 +66,7 @@ def with_labels_for(
     return numbered[: len(train)], numbered[len(train) :]
 
 
-def label_findings(model: nn.Module, images: Images, name: str) -> list[Finding]:
+def class_findings(model: nn.Module, images: Images, name: str) -> list[Finding]:
     """Problems of a set for a model that asks for labels: no classes, or too many.
 
     Args:

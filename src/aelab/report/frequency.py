@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Lines(NamedTuple):
+class Spectrum(NamedTuple):
     """The spectrum of one run, averaged over rings of equal frequency.
 
     Attributes:
@@ -30,7 +30,7 @@ class Lines(NamedTuple):
     transfer: Sequence[float]
 
 
-def spectra_figure(lines: Sequence[Lines], *, title: str | None = None) -> Figure:
+def spectra_figure(lines: Sequence[Spectrum], *, title: str | None = None) -> Figure:
     """Draws two panels over spatial frequency: the relative error, and the transfer.
 
     Args:

@@ -9,15 +9,15 @@ from aelab.data.base import content_sha256, make_images
 from aelab.errors import ConfigError, did_you_mean
 from aelab.medium import Medium
 from aelab.stages.first import (
+    CodeValues,
     FirstStage,
-    Split,
-    Values,
-    as_images,
-    grid_of,
     grid_of_indices,
-    image_shape,
+    index_shape,
+    latent_image_shape,
+    latents_to_images,
 )
 from aelab.stages.medium import Codes, Latents
+from aelab.study.rendering import Split
 from aelab.types import Images, Provenance
 
 _POSSIBLE = ("auto", "mean", "drawn", "indices")
@@ -47,7 +47,7 @@ class LatentsOf(Source):
                 f"latents_of: the latents of {first.folder} have no posterior to draw from",
                 hint="values='mean' takes the latents themselves",
             )
-        self.values: Values = values  # type: ignore[assignment]
+        self.values: CodeValues = values  # type: ignore[assignment]
         self._medium: Medium = (
             Codes(first)
             if values == "indices"
@@ -63,7 +63,7 @@ class LatentsOf(Source):
     def item_shape(self) -> tuple[int, ...]:
         """(C, H, W) of the codes."""
         shape = self.first.shape()
-        return grid_of(shape) if self.values == "indices" else image_shape(shape.latent)
+        return index_shape(shape) if self.values == "indices" else latent_image_shape(shape.latent)
 
     def fingerprint(self) -> str:
         """The weights of the run, and what is taken from it."""
@@ -95,7 +95,7 @@ class LatentsOf(Source):
         if self.values == "indices":
             pixels = grid_of_indices(codes["values"], self.first.shape()).float().contiguous()
         else:
-            pixels = as_images(codes["values"])
+            pixels = latents_to_images(codes["values"])
             if self.standardize:
                 mean, std = self.first.scale(self.values, self.seed)
                 pixels = (pixels - mean[:, None, None]) / std[:, None, None]

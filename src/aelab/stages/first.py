@@ -29,6 +29,7 @@ from aelab.roots import lies_inside
 from aelab.runs.atomic import write_bytes
 from aelab.runs.find import RUNS
 from aelab.study.inputs import through
+from aelab.study.rendering import Split
 from aelab.study.reopen import reopen_run
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
 
 #: Which numbers of an image: its mean code, a code drawn from its posterior, or the indices of
 #: its entries in the codebooks.
-Values = Literal["mean", "drawn", "indices"]
-Split = Literal["train", "validation"]
+CodeValues = Literal["mean", "drawn", "indices"]
 
 #: Runs kept open, so that each picture of a second stage does not read the weights again.
 _MOST_OPEN = 4
@@ -46,7 +46,7 @@ _open: OrderedDict[FirstStage, OpenedRun] = OrderedDict()
 _described: list[str] = []
 
 
-class Shape(NamedTuple):
+class CodeShape(NamedTuple):
     """What the codes of a run look like.
 
     Attributes:
@@ -185,7 +185,7 @@ class FirstStage:
         with _apart(self.folder):
             return build(self.planned, workspace, meta=True)
 
-    def shape(self) -> Shape:
+    def shape(self) -> CodeShape:
         """What its codes look like."""
         found = _shapes.get(self)
         if found is None:
@@ -195,7 +195,7 @@ class FirstStage:
             posterior = output.posterior
             choices = posterior.choices() if isinstance(posterior, HasChoices) else {}
             sizes = getattr(parts.model, "codebooks", {})
-            found = _shapes[self] = Shape(
+            found = _shapes[self] = CodeShape(
                 tuple(output.latent.shape[1:]),
                 next((value.shape[1] for value in choices.values()), 0),
                 tuple(int(sizes[name]) for name in choices),
@@ -218,7 +218,7 @@ class FirstStage:
             )
         return sets[-1].dataset
 
-    def codes(self, split: Split, values: Values, seed: int) -> dict[str, Tensor]:
+    def codes(self, split: Split, values: CodeValues, seed: int) -> dict[str, Tensor]:
         """The codes of a set, from the cache if they were computed before.
 
         Args:
@@ -239,7 +239,7 @@ class FirstStage:
         made = self._encoded(split, values, seed)
         found = {"values": made.contiguous()}
         if values != "indices":
-            channels = as_images(made).movedim(1, 0).flatten(1).double()
+            channels = latents_to_images(made).movedim(1, 0).flatten(1).double()
             std = channels.std(1) if channels.shape[1] > 1 else torch.ones(len(channels))
             # A lower bound, so that constant channels are not divided by 0.
             least = max(1e-3 * float(std.max()), 1e-9)
@@ -249,11 +249,11 @@ class FirstStage:
         write_bytes(path, safetensors.torch.save(found), durable=False)
         return found
 
-    def is_encoded(self, split: Split, values: Values, seed: int) -> bool:
+    def is_encoded(self, split: Split, values: CodeValues, seed: int) -> bool:
         """Whether the codes of a set are in the cache."""
         return self.planned is None and self._kept(split, values, seed).is_file()
 
-    def scale(self, values: Values, seed: int) -> tuple[Tensor, Tensor]:
+    def scale(self, values: CodeValues, seed: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (C,) of each channel of the training codes."""
         path = self._kept("train", values, seed)
         if path.is_file():
@@ -279,7 +279,7 @@ class FirstStage:
             size = torch.Size((len(index), *shape.latent))
             return indices_to_latent(bottleneck, index, size).float()
 
-    def _kept(self, split: Split, values: Values, seed: int) -> Path:
+    def _kept(self, split: Split, values: CodeValues, seed: int) -> Path:
         """The file of the codes in the cache."""
         what = self.dataset(split).fingerprint()
         # The name says all that decides the codes: weights, images, kind.
@@ -287,7 +287,7 @@ class FirstStage:
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         return roots.cache_folder() / "latents" / f"{key}.safetensors"
 
-    def _encoded(self, split: Split, values: Values, seed: int) -> Tensor:
+    def _encoded(self, split: Split, values: CodeValues, seed: int) -> Tensor:
         """The codes of a set, (N, ...)."""
         opened = self.opened()
         images = self.dataset(split).load()
@@ -309,10 +309,10 @@ class FirstStage:
             return through(opened, images, code, f"encoding with {self.folder}")
 
 
-_shapes: dict[FirstStage, Shape] = {}
+_shapes: dict[FirstStage, CodeShape] = {}
 
 
-def as_images(latents: Tensor) -> Tensor:
+def latents_to_images(latents: Tensor) -> Tensor:
     """Latents (B, ...) as images (B, C, H, W).
 
     Vectors (B, D) become (B, D, 1, 1), tokens (B, T, D) become (B, D, T, 1), maps stay.
@@ -324,20 +324,20 @@ def as_images(latents: Tensor) -> Tensor:
     return latents.flatten(1)[..., None, None]
 
 
-def as_latents(images: Tensor, shape: Sequence[int]) -> Tensor:
-    """The inverse of `as_images`: (B, C, H, W) -> (B, *shape)."""
+def images_to_latents(images: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of `latents_to_images`: (B, C, H, W) -> (B, *shape)."""
     if len(shape) == 2:
         return images[..., 0].movedim(1, 2)
     return images.reshape(len(images), *shape)
 
 
-def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """(C, H, W) of `as_images` for latents of `shape`."""
-    channels, height, width = as_images(torch.empty(1, *shape, device="meta")).shape[1:]
+def latent_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(C, H, W) of `latents_to_images` for latents of `shape`."""
+    channels, height, width = latents_to_images(torch.empty(1, *shape, device="meta")).shape[1:]
     return channels, height, width
 
 
-def grid_of(shape: Shape) -> tuple[int, int, int]:
+def index_shape(shape: CodeShape) -> tuple[int, int, int]:
     """(C, H, W) of the indices of one image: a row of the map is a row of the picture.
 
     A pixel with several vectors, or several codebooks, has several channels.
@@ -349,13 +349,13 @@ def grid_of(shape: Shape) -> tuple[int, int, int]:
     return books, shape.vectors, 1
 
 
-def grid_of_indices(index: Tensor, shape: Shape) -> Tensor:
-    """Indices (B, vectors, codebooks) -> (B, C, H, W) of `grid_of`."""
-    channels, height, width = grid_of(shape)
+def grid_of_indices(index: Tensor, shape: CodeShape) -> Tensor:
+    """Indices (B, vectors, codebooks) -> (B, C, H, W) of `index_shape`."""
+    channels, height, width = index_shape(shape)
     return index.reshape(len(index), height, width, channels).movedim(3, 1)
 
 
-def indices_of_grid(grid: Tensor, shape: Shape) -> Tensor:
+def indices_of_grid(grid: Tensor, shape: CodeShape) -> Tensor:
     """The inverse of `grid_of_indices`."""
     return grid.movedim(1, 3).reshape(len(grid), shape.vectors, len(shape.codebooks))
 

@@ -15,12 +15,12 @@ from aelab.medium import PIXELS, Medium
 from aelab.ops.nearest import nearest_rows
 from aelab.ops.value_range import to_unit
 from aelab.stages.first import (
+    CodeValues,
     FirstStage,
-    Values,
-    as_latents,
-    grid_of,
-    image_shape,
+    images_to_latents,
+    index_shape,
     indices_of_grid,
+    latent_image_shape,
 )
 
 
@@ -85,7 +85,7 @@ class OfRun(Medium):
         """
         stored, now = record.get("first_stage"), self._of().record()
         if isinstance(stored, Mapping) and dict(stored) != now:
-            raise changed(folder, stored, now)
+            raise _another_first(folder, stored, now)
 
     def allows(self, change: Any) -> bool:
         """Allows no change of pixels."""
@@ -138,7 +138,7 @@ class Latents(OfRun):
         seed: of drawn ones.
     """
 
-    values: Values = "mean"
+    values: CodeValues = "mean"
     standardize: bool = True
     seed: int = 0
 
@@ -155,7 +155,7 @@ class Latents(OfRun):
         if self.standardize:
             mean, std = first.scale(self.values, self.seed)
             images = images * std[:, None, None] + mean[:, None, None]
-        return as_latents(images, first.shape().latent)
+        return images_to_latents(images, first.shape().latent)
 
     def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
         """The mean squared error over an image's latents."""
@@ -166,7 +166,7 @@ class Latents(OfRun):
         return nearest_rows(images.flatten(1), among.flatten(1)).rows[:, 0]
 
     def _size_of_codes(self) -> tuple[int, int, int]:
-        return image_shape(self._of().shape().latent)
+        return latent_image_shape(self._of().shape().latent)
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ class Codes(OfRun):
         return torch.stack([(known != one).sum(1).argmin() for one in given])
 
     def _size_of_codes(self) -> tuple[int, int, int]:
-        return grid_of(self._of().shape())
+        return index_shape(self._of().shape())
 
 
-def changed(folder: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> StoreError:
+def _another_first(folder: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> StoreError:
     """The error for a second stage whose first one is not the same any more."""
     return StoreError(
         f"{folder} was trained on the codes of {stored.get('run')} at {stored.get('images')} "

@@ -36,7 +36,7 @@ from aelab.ops.sampling import Region, same_borders
 from aelab.ops.value_range import to_unit
 from aelab.report.pictures import png_of
 from aelab.study.evaluation import subject_of
-from aelab.study.explorer import Atlas, atlas_of
+from aelab.study.explorer import Thumbnails, thumbnails_of
 from aelab.study.inputs import encoded_picture, unit_images
 from aelab.study.latent_map import LatentMap, map_of
 from aelab.study.rendering import Renderer, Request, region_of, renderer
@@ -86,9 +86,9 @@ class Explored:
     # --- what is there
 
     @cached_property
-    def atlas(self) -> Atlas:
+    def atlas(self) -> Thumbnails:
         """Thumbnails of all images of the map, in its order."""
-        return atlas_of(self._subject.images, self.medium, THUMBNAIL)
+        return thumbnails_of(self._subject.images, self.medium, THUMBNAIL)
 
     @cached_property
     def atlas_png(self) -> bytes:

@@ -73,7 +73,7 @@ def explorer_of(
         raise UserError(f"its images of {width}x{height} are larger than {LARGEST}x{LARGEST}")
     codes = flat(latents)
     made = map_of(codes)
-    atlas = atlas_of(subject.images, medium, LARGEST_TEXT if writes else LARGEST)
+    atlas = thumbnails_of(subject.images, medium, LARGEST_TEXT if writes else LARGEST)
     labels = subject.labels
     found: dict[str, Any] = {
         "run": opened.run.folder,
@@ -148,7 +148,7 @@ def _grid(decode: Callable[[Tensor], Tensor], made: LatentMap, medium: Medium) -
     return {**found, "picture": picture, "fades": medium.is_brightness}
 
 
-class Atlas(NamedTuple):
+class Thumbnails(NamedTuple):
     """Thumbnails in one picture.
 
     Attributes:
@@ -162,7 +162,7 @@ class Atlas(NamedTuple):
     tile: tuple[int, int]
 
 
-def atlas_of(images: Tensor, medium: Medium, largest: int) -> Atlas:
+def thumbnails_of(images: Tensor, medium: Medium, largest: int) -> Thumbnails:
     """Images (N, C, H, W) in 0..1 as thumbnails of at most `largest` pixels on a side."""
     pictures = _pictures(images, medium)
     scale = min(1.0, largest / max(pictures[0].size))
@@ -170,7 +170,7 @@ def atlas_of(images: Tensor, medium: Medium, largest: int) -> Atlas:
         width, height = (max(1, round(side * scale)) for side in pictures[0].size)
         pictures = [picture.resize((width, height), Image.Resampling.BOX) for picture in pictures]
     columns = math.ceil(math.sqrt(len(pictures)))
-    return Atlas(images_in_rows(pictures, columns), columns, pictures[0].size)
+    return Thumbnails(images_in_rows(pictures, columns), columns, pictures[0].size)
 
 
 def _pictures(images: Tensor, medium: Medium) -> list[Image.Image]:

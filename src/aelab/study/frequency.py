@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aelab.assembly.workspace import Workspace
 from aelab.losses import l1, l2, ssim
 from aelab.metrics import error_by_frequency
-from aelab.report.frequency import Lines, spectra_figure
+from aelab.report.frequency import Spectrum, spectra_figure
 from aelab.report.series import labels
 from aelab.runs.find import Sources, find_runs
 from aelab.study.evaluation import subject_of
@@ -74,7 +74,7 @@ def frequency_figure(measured: Sequence[Measured]) -> Figure:
     """A figure of error and transfer by spatial frequency, one line for each run."""
     _, names = labels([entry.run for entry in measured])
     lines = [
-        Lines(
+        Spectrum(
             name,
             entry.by_frequency.frequency.tolist(),
             entry.by_frequency.relative.tolist(),

@@ -128,7 +128,7 @@ def traced(
         for count in COMPARED:
             given = given_to(name, model, shape, value_range, count)
             found = program.module()(*given)
-            apart = max(apart, difference(part(*given), found, f"{owner}: {name}"))
+            apart = max(apart, largest_difference(part(*given), found, f"{owner}: {name}"))
         yield Graph(name, program, (*inputs, "labels")[: len(given)], outputs, apart, given)
 
 
@@ -151,7 +151,7 @@ def given_to(
     return (images,) if classes is None else (images, torch.arange(count) % classes)
 
 
-def difference(wanted: Any, found: Any, owner: str) -> float:
+def largest_difference(wanted: Any, found: Any, owner: str) -> float:
     """The largest difference of two results, each a tensor or several.
 
     Raises:
@@ -229,7 +229,7 @@ def onnx_difference(content: bytes, graph: Graph) -> float:
     named = {name: tensor.numpy() for name, tensor in zip(graph.inputs, graph.given, strict=True)}
     found = session.run(None, named)
     wanted = graph.program.module()(*graph.given)
-    return difference(wanted, [torch.from_numpy(array) for array in found], graph.name)
+    return largest_difference(wanted, [torch.from_numpy(array) for array in found], graph.name)
 
 
 def _traced(part: nn.Module, given: tuple[Tensor, ...], name: str, owner: str) -> ExportedProgram:

@@ -72,7 +72,7 @@ def picture(
         run: the run.
         split: `heldout` or `train`.
         images: of which moment; None for the originals.
-        kind: `reproductions`, or `differences` from the originals, see `difference`.
+        kind: `reproductions`, or `differences` from the originals, see `difference_map`.
         order: positions of the images to show; empty for all, as they are stored.
 
     Raises:
@@ -83,7 +83,7 @@ def picture(
     cut = _cut(run, split, images)
     if kind == "differences":
         firsts = _cut(run, split, None)
-        cut = [difference(a, b) for a, b in _paired(firsts, cut)]
+        cut = [difference_map(a, b) for a, b in _paired(firsts, cut)]
     chosen = [cut[place] for place in order if 0 <= place < len(cut)] if order else cut
     if not chosen:
         raise UserError(f"run {run.folder} has no such picture")
@@ -111,7 +111,7 @@ def film(run: Run, split: str, image: int, at: Sequence[int], kind: str = KINDS[
     for moment in at:
         made = _paired(firsts, _cut(run, split, moment))[image][1]
         shown.append(
-            difference(firsts[image], made) if kind == "differences" else made.convert("RGB")
+            difference_map(firsts[image], made) if kind == "differences" else made.convert("RGB")
         )
     return png_of(images_in_rows(shown, len(shown)))
 
@@ -126,7 +126,7 @@ def errors(run: Run, split: str, images: int) -> list[float]:
     return [float(np.square(_floats(a) - _floats(b)).mean()) for a, b in pairs]
 
 
-def difference(first: Image.Image, second: Image.Image) -> Image.Image:
+def difference_map(first: Image.Image, second: Image.Image) -> Image.Image:
     """Where two images differ: the largest absolute difference of the channels, as a colour.
 
     The scale is the same for every image: black is 0, pale yellow 1, and the root of the

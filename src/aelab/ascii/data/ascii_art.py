@@ -33,7 +33,7 @@ from aelab.types import Images, Provenance
 #: Endings of texts; files without an ending count, too.
 ENDINGS = (".txt", ".asc", ".art", "")
 
-Split = Literal["content", "alphabet"]
+SplitBy = Literal["content", "alphabet"]
 _SPLITS = ("content", "alphabet")
 
 
@@ -50,7 +50,7 @@ class AsciiArtFiles(FilesBelow):
         max_samples: int | None,
         validation_prop: float | None,
         validation: bool,
-        split: Split,
+        split: SplitBy,
         legacy: bool,
     ) -> None:
         super().__init__(path)
@@ -243,7 +243,7 @@ def ascii_art_dataset(
     min_lines: int = 3,
     min_ink: int = 12,
     tabs: Literal["expand", "refuse"] = "expand",
-    split: Split | None = None,
+    split: SplitBy | None = None,
     legacy: bool = False,
 ) -> Dataset:
     """ASCII pictures: the `.txt` files below a folder, or a collection separated by `%` lines.

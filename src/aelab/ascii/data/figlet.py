@@ -35,7 +35,7 @@ from aelab.ops.random import keyed_generator
 from aelab.preparation import track
 from aelab.types import Images, Provenance
 
-Part = Literal["train", "held-out words", "held-out fonts", "held-out both", "all"]
+FigletPart = Literal["train", "held-out words", "held-out fonts", "held-out both", "all"]
 #: part -> (whether words are held out, whether fonts are); None means both kinds.
 PARTS: dict[str, tuple[bool | None, bool | None]] = {
     "train": (False, False),
@@ -272,7 +272,7 @@ def _shares(available: Sequence[int], wanted: int) -> list[int]:
 @listed("figlet", {"samples": 2_000}, {"samples": 2_000, "part": "held-out words"})
 def figlet_ascii_dataset(
     shape: int | tuple[int, int] = (24, 24),
-    part: Part = "train",
+    part: FigletPart = "train",
     samples: int = 20_000,
     *,
     words: int | Sequence[str] = 2_000,

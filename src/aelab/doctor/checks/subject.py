@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.ops.augmented import changed_batch
-from aelab.ops.labels import label_classes, label_findings, with_labels_for
+from aelab.ops.labels import class_findings, label_classes, with_labels_for
 from aelab.ops.random import keyed_generator
 from aelab.train.clocked_modules import set_clock
 from aelab.train.forward import Batch, forward
@@ -116,7 +116,7 @@ class BuiltRun:
 
     def _labels(self, number: int) -> Tensor | None:
         """Their labels, if the model asks for them and the set fits, which others report."""
-        if self.train is None or label_findings(self.model, self.train, "train_set"):
+        if self.train is None or class_findings(self.model, self.train, "train_set"):
             return None
         ((_, images),), _ = with_labels_for(self.model, [(0, self.train)], [])
         asks = label_classes(self.model) is not None

@@ -12,7 +12,7 @@ from aelab.metrics import error_by_frequency, flat, kl_by_dimension
 from aelab.metrics.maps import METHODS, pca_map, same_place, tsne_map, umap_map
 from aelab.metrics.subject import need_finite
 from aelab.ops.subset import said
-from aelab.report.frequency import Lines, spectra_figure
+from aelab.report.frequency import Spectrum, spectra_figure
 from aelab.report.scatter import (
     heading_values,
     histogram_against_normal,
@@ -125,7 +125,7 @@ def frequency(subject: Subject) -> Figure:
     """Squared error and transferred amplitude by spatial frequency."""
     found = error_by_frequency(subject.reconstructions, subject.images)
     numbers = found.frequency.tolist(), found.relative.tolist(), found.transfer.tolist()
-    return spectra_figure([Lines("this run", *numbers)])
+    return spectra_figure([Spectrum("this run", *numbers)])
 
 
 def place(codes: Tensor, method: str, seed: int) -> tuple[Tensor, str, tuple[str, str]]:
