@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from aelab import config, lab
 from aelab.cli.listing import plan_json
 from aelab.cli.main import app
+from aelab.data import digits_dataset
 from aelab.doctor.plan import Plan, RunPlan
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -100,11 +102,39 @@ def test_the_file_for_ones_own_pictures_is_valid(tmp_path: Path) -> None:
 
 def test_the_quick_start_speaks_of_the_quick_start_file() -> None:
     runs = config.load(DOCS.parent / "experiments" / "quickstart.yml").runs()
-    assert len(runs) == 8
+    assert len(runs) == 12
     text = _text("quickstart.md")
-    assert "eight *runs* of 50,000 images" in text
-    assert {run.settings.fit.max_images for run in runs} == {50_000}
+    assert "make twelve *runs*\nof 30,000 images each" in text
+    assert {run.settings.fit.max_images for run in runs} == {30_000}
     assert all(name in text for name in {run.name for run in runs[:2]})
+
+
+def test_the_quick_start_trains_on_the_digits_that_come_with_aelab() -> None:
+    """Without a folder of data; the page has the error of the best constant picture."""
+    constant = {}
+    for run in config.load(DOCS.parent / "experiments" / "quickstart.yml").runs():
+        resize = run.matrix["resize"]
+        halves = [
+            digits_dataset(train, shape=(1, 16, 16), interpolation=resize).load()
+            for train in (True, False)
+        ]
+        assert [len(half) for half in halves] == [4_000, 1_000]
+        train, held_out = (half.pixels.float() / 255 for half in halves)
+        constant[resize] = float((held_out - train.median(0).values).abs().mean())
+    text = _text("quickstart.md")
+    assert set(constant) == {"bilinear", "nearest"}
+    for resize, error in constant.items():
+        assert f"{error:.3f} for `{resize}`" in text
+
+
+def test_the_licence_names_the_code_and_the_digits() -> None:
+    root = DOCS.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["license"] == "MIT AND CC-BY-SA-3.0"
+    code, digits = (root / file for file in project["license-files"])
+    assert "MIT License" in code.read_text("utf-8")
+    assert "Attribution-ShareAlike 3.0" in digits.read_text("utf-8")
+    assert str(digits.relative_to(root)) in (root / "README.md").read_text("utf-8")
 
 
 def test_every_page_is_on_the_map() -> None:

@@ -49,7 +49,7 @@ def test_the_notebook_runs_and_shows_tables_and_pictures(
     assert len(shown) >= 9
     for value in shown:
         assert any(getattr(value, name)() for name in RICH if hasattr(value, name)), value
-    assert scope["here"].compare("kali/code-16_*", "kali/code-4_*").difference.mean < 0
+    assert scope["here"].compare("digits/code-16_*", "digits/code-4_*").difference.mean < 0
     assert (tmp_path / "film.gif").is_file() and (tmp_path / "report.html").is_file()
     for value in values:  # pictures of Pillow keep their files open
         getattr(value, "close", lambda: None)()
