@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,12 @@ _OPTIONS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--hide-scrollbars", "--force-device-scale-factor=1", "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+#: What axe calls serious, with the first three places of each.
+_SERIOUS = """axe.run().then(told => told.violations
+  .filter(each => ["serious", "critical"].includes(each.impact))
+  .map(each => [each.id, each.nodes.slice(0, 3).map(node => node.html + node.failureSummary)]))"""
 
 
 class Browser:
@@ -232,3 +239,14 @@ class Browser:
             self.errors.append(str(words))
         elif told.get("method") == "Log.entryAdded" and given["entry"]["level"] == "error":
             self.errors.append(f"{given['entry']['text']} {given['entry'].get('url', '')}")
+
+
+def serious_faults(browser: Browser) -> list[Any]:
+    """What axe calls serious on the page; nothing where its package is missing."""
+    axe = find_spec("axe_core_python")
+    if axe is None or not axe.submodule_search_locations:
+        return []
+    script = Path(axe.submodule_search_locations[0]) / "axe.min.js"
+    browser.run(script.read_text(encoding="utf-8") + "; 0")
+    found: list[Any] = browser.run(_SERIOUS)
+    return found

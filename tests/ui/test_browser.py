@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from aelab.lab import Lab
 from aelab.runs.notes import read_notes
 from aelab.ui import server
 from aelab.ui.training import Trainings
-from tests.browser import CHROMIUM, MISSING, Browser
+from tests.browser import CHROMIUM, MISSING, Browser, serious_faults
 from tests.ui.test_training import LONG
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
@@ -205,6 +204,34 @@ def test_the_page_follows_runs_while_they_change(page: Browser, own: Lab) -> Non
     assert "interrupted" in page.run(text)
 
 
+def test_curves_zoom_by_keys_and_keep_it_while_runs_change(page: Browser, own: Lab) -> None:
+    page.wait("document.querySelector('#line').textContent === 'live'")
+    assert "Keys on a chart" in page.run("document.querySelector('#curves-hint').textContent")
+    page.run("window.chart = document.querySelector('#charts [data-split=train]'); chart.focus()")
+    # Where the axis of images begins and ends is seen in its drawn pixels: nothing else changes.
+    drawn = "document.querySelector('#charts [data-split=train] canvas').toDataURL()"
+    whole = page.run(drawn)
+    for _ in range(3):
+        page.key("+", 187, "+")
+    page.wait(f"{drawn} !== {json.dumps(whole)}")
+    page.key("ArrowRight", 39)
+    page.run("new Promise(done => setTimeout(done, 100))")
+    zoomed = page.run(drawn)
+    run = own.find("page/code-2")[0]
+    with run.lock():
+        run.set_status("interrupted", images=7)
+    page.wait("document.querySelector('#charts [data-split=train]') !== chart", 20)
+    page.wait(f"{drawn} === {json.dumps(zoomed)}")
+    assert page.run("document.activeElement.dataset.split") == "train"
+    page.key("0", 48, "0")
+    page.wait(f"{drawn} === {json.dumps(whole)}")
+
+
+def test_a_name_that_is_cut_is_whole_under_the_pointer(page: Browser) -> None:
+    titles = page.run("[...document.querySelectorAll('#scroller .open')].map(each => each.title)")
+    assert sorted(titles) == ["page/code-2: open", "page/code-4: open"]
+
+
 @pytest.mark.slow
 def test_training_is_seen_live_and_stopped_by_its_button(
     browser: Browser, tmp_path: Path, served: Serve
@@ -240,7 +267,7 @@ def test_training_is_seen_live_and_stopped_by_its_button(
 
 # --- everybody
 
-#: What is wrong, as a list: texts too small, controls without a name, what axe calls serious.
+#: What is wrong, as a list: texts too small, controls without a name.
 SMALL_TEXT = """[...document.querySelectorAll("body *")].filter(node => node.checkVisibility() &&
   [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim()) &&
   parseFloat(getComputedStyle(node).fontSize) < 12).map(node => node.outerHTML.slice(0, 90))"""
@@ -248,15 +275,12 @@ UNNAMED = """[...document.querySelectorAll(
   "input, select, textarea, button, a[href], img, [role=img]")]
   .filter(node => node.checkVisibility() && !(node.ariaLabel || node.labels?.length || node.title
     || node.alt || node.textContent.trim())).map(node => node.outerHTML.slice(0, 90))"""
-SERIOUS = """axe.run().then(told => told.violations
-  .filter(each => ["serious", "critical"].includes(each.impact))
-  .map(each => [each.id, each.nodes.slice(0, 3).map(node => node.html + node.failureSummary)]))"""
 SCROLLS = "getComputedStyle(document.documentElement).scrollBehavior"
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_everybody_can_use_the_page(own: Lab, served: Serve, dark: bool) -> None:
-    address, axe = served(server.make_app(own)), find_spec("axe_core_python")
+    address = served(server.make_app(own))
     with Browser(1400, 2600, dark=dark, still=True) as browser:
         for state in ("", "#run=page%2Fcode-2"):
             browser.open(address + state, DRAWN)
@@ -267,12 +291,10 @@ def test_everybody_can_use_the_page(own: Lab, served: Serve, dark: bool) -> None
             assert browser.run(UNNAMED) == []
             assert browser.run("document.getAnimations().length") == 0
             assert browser.run(SCROLLS) == "auto"
-            if axe is not None and axe.submodule_search_locations:
-                script = Path(axe.submodule_search_locations[0]) / "axe.min.js"
-                browser.run(script.read_text(encoding="utf-8") + "; 0")
-                assert browser.run(SERIOUS) == []
+            assert serious_faults(browser) == []
         browser.resize(400, 900)
         browser.open(address, DRAWN)
         assert browser.run("document.documentElement.scrollWidth") <= 400
         assert browser.run(SMALL_TEXT) == []
+        assert serious_faults(browser) == []
         assert browser.errors == []

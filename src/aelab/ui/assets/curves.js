@@ -8,6 +8,7 @@ import {change, state} from "./state.js";
 
 /* global uPlot */
 let told = {terms: ["loss"], curves: {}, trends: {}, forecasts: {}}, charts = [], first = newest();
+const zooms = new Map();  // split and clock -> what is seen of x, so that a live change keeps it
 
 export async function refreshCurves() {
   const shown = drawn().map(run => run.folder);
@@ -48,7 +49,7 @@ function meanOf(curves) {
 }
 
 export function drawCurves() {
-  const shown = drawn(), style = styles(shown);
+  const shown = drawn(), style = styles(shown), focused = document.activeElement?.dataset?.split;
   for (const chart of charts) chart.destroy();
   charts = [];
   find("#charts").replaceChildren();
@@ -58,6 +59,7 @@ export function drawCurves() {
   }).filter(each => each.lines.length);
   find("#charts").append(...panels.map(each => each.panel));  // all of them before one is measured
   for (const each of panels) charts.push(chartOf(each, each.split === "validation" && state.term === "loss" && state.clock === "images" && !state.group ? shown.filter(run => told.forecasts[run.folder]) : [], style));
+  if (focused) find(`#charts [data-split="${focused}"]`)?.focus({preventScroll: true});
   if (!charts.length) find("#charts").append(make("p", {class: "empty", text: shown.length ? "Nothing was logged yet." : "No run fits the filter."}));
   drawLegend(panels, shown, style);
 }
@@ -82,12 +84,14 @@ function chartOf({split, lines, box, words}, foreseen, style) {
   const ends = foreseen.map(run => told.forecasts[run.folder]), axis = {stroke: ink, grid: {stroke: grid, width: 1}, ticks: {stroke: grid}, font: "12px system-ui, sans-serif"};
   const positive = columns.some(column => column.some(y => y > 0)), log = !state.linear && positive;
   const lowest = Math.min(...ends.map(end => end.low)), highest = Math.max(...ends.map(end => end.high));
+  const key = `${split} ${state.clock}`, zoomed = zooms.get(key);
   const chart = new uPlot({
     width: Math.max(200, box.clientWidth), height: 250, legend: {show: false}, focus: {alpha: 0.22},
     cursor: {drag: {x: true, y: false}, focus: {prox: 30}, points: {size: 6}},
     scales: {
       x: {time: false, range: (u, low, high) => low === xs[0] && high === xs.at(-1) ? [low, Math.max(high, ...ends.map(end => end.to[0]))] : [low, high]},
       y: {distr: log ? 3 : 1, range: (u, low, high) => {
+        if (low === null) return [u.scales.y.min, u.scales.y.max];  // no point is in sight
         const [from, to] = [Math.min(low, lowest), Math.max(high, highest)];  // lines and forecasts
         return log ? [from / 1.06, to * 1.06] : uPlot.rangeNum(from, to, 0.06, true);
       }},
@@ -98,15 +102,39 @@ function chartOf({split, lines, box, words}, foreseen, style) {
       draw: [u => { for (const run of foreseen) drawForecast(u, told.forecasts[run.folder], style.get(run.folder).colour); }],
       setSeries: [(u, place) => tip(u, place === null ? null : owner[place])],
       setCursor: [u => moveTip(u)],
+      setScale: [(u, name) => {
+        const {min, max} = u.scales.x;
+        if (name !== "x") return;
+        if (min <= xs[0] && max >= xs.at(-1)) zooms.delete(key); else zooms.set(key, {min, max});
+      }],
     },
   }, [xs, ...columns], box);
+  if (zoomed) chart.setScale("x", zoomed);
   const losses = lines.map(line => ({line, end: line.y.findLast(y => y !== null && y !== undefined)})).filter(each => each.end !== undefined).sort((a, b) => a.end - b.end);
-  box.setAttribute("role", "img");
+  box.setAttribute("role", "application");
+  box.setAttribute("aria-roledescription", "chart");
+  box.tabIndex = 0;
+  box.addEventListener("keydown", event => {
+    const does = {"+": [1.5, 0], "=": [1.5, 0], "-": [1 / 1.5, 0], "0": [0, 0], ArrowLeft: [1, -0.2], ArrowRight: [1, 0.2]}[event.key];
+    if (!does || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    zoom(chart, ...does);
+  });
   box.setAttribute("aria-label", `${words} ${state.term} of ${lines.length} ${state.group ? "groups" : "runs"} over ${state.clock === "images" ? "images seen" : "training seconds"}${losses.length ? `; lowest at the end: ${losses[0].line.label} with ${digits(losses[0].end)}, highest: ${losses.at(-1).line.label} with ${digits(losses.at(-1).end)}` : ""}`);
   box.dataset.split = split;
   chart.owner = owner;
   box.addEventListener("mouseleave", () => tip(chart, null));
   return chart;
+}
+
+/** Shows a part of x that is `times` smaller, moved by a share of its width; 0 times shows all. */
+function zoom(u, times, shift) {
+  const first = u.data[0][0], last = u.data[0].at(-1), {min, max} = u.scales.x, span = (max - min) / times;
+  if (span >= last - first) u.setScale("x", {min: first, max: last});
+  else if (span > (last - first) / 4000) {
+    const low = Math.min(Math.max((min + max - span) / 2 + shift * span, first), last - span);
+    u.setScale("x", {min: low, max: low + span});
+  }
 }
 
 /** The 80 % interval of the end: a fan from the last point, and a dashed line through its middle. */
@@ -174,5 +202,5 @@ function drawLegend(panels, shown, style) {
     return entry;
   }));
   const listed = drawn.length, more = !state.picked.length && runs.size > shown.length;
-  find("#curves-hint").textContent = listed && more ? `The first ${shown.length} of the table are drawn. Select rows to draw these.` : "Drag to zoom, double click to go back.";
+  find("#curves-hint").textContent = `${listed && more ? `The first ${shown.length} of the table are drawn. Select rows to draw these. ` : ""}Drag to zoom, double click to go back. Keys on a chart: + and − zoom, arrows shift, 0 shows all.`;
 }
