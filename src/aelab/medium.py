@@ -124,7 +124,7 @@ class Medium(ABC):
         """Pictures as stored values of this medium, for a user's own files.
 
         Args:
-            pictures: (N, `picture_channels`, H, W) uint8.
+            pictures: (N, `picture_channels`, H h, W w) uint8, with (h, w) = `cell`.
 
         Returns:
             (N, C, H, W).

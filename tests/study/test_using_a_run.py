@@ -170,6 +170,16 @@ def mistakes(home: Path) -> dict[str, tuple[Callable[[OpenedRun], Any], type[Ael
             ConfigError,
             "the model outputs pixels",
         ),
+        "class": (
+            lambda run: run.encode("train", classes="cat"),
+            UserError,
+            "knows no classes",
+        ),
+        "class of tensors": (
+            lambda run: run.reconstruct(torch.zeros(1, 3, 12, 16), classes="cat"),
+            UserError,
+            "leave --class",
+        ),
         "word": (lambda run: run.encode(7), ConfigError, "is not a set of images"),
     }
 

@@ -19,7 +19,7 @@ from aelab.lab import Lab
 from aelab.study.explored import Explored
 from aelab.study.latent_map import map_of
 from aelab.ui import explorer, server
-from tests.browser import CHROMIUM, MISSING, Browser
+from tests.browser import CHROMIUM, MISSING, Browser, serious_faults
 from tests.ui.asking import OWN, Answer, ask
 
 PICTURES = """
@@ -52,10 +52,22 @@ optimizer: Adam
 max_images: 128
 """
 
+CLASSES = """
+experiment_name: space/classes
+train_set: image_folder_dataset("pictures", (3, 8, 8))
+model: >-
+  ConditionalAutoencoder(VariationalEncoder(EncoderMLP((3, 8, 8), 8), 8, 3),
+  DecoderMLP((3, 8, 8), 5), (3, 8, 8), 2)
+batch_size: 8
+learnrate: 0.01
+optimizer: Adam
+max_images: 64
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of pictures in two classes, of an implicit decoder without held-out images, of texts."""
+    """Runs of pictures in two classes, of an implicit decoder, of texts, of a model of classes."""
     folder = tmp_path_factory.mktemp("explored")
     made = np.random.default_rng(0)
     for number in range(30):
@@ -64,7 +76,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "pictures" / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / "pictures" / kind / f"{number}.png")
     here = Lab(folder / "runs", device="cpu")
-    for name, text in (("tiles", PICTURES), ("implicit", IMPLICIT), ("words", WORDS)):
+    for name, text in (
+        ("tiles", PICTURES),
+        ("implicit", IMPLICIT),
+        ("words", WORDS),
+        ("classes", CLASSES),
+    ):
         (folder / f"{name}.yml").write_text(text)
         for _ in here.run(folder / f"{name}.yml"):
             pass
@@ -216,6 +233,38 @@ def test_texts_are_written_as_texts(app: Any) -> None:
     assert samples["unit"] == "wrong" and all(one["text"] for one in samples["samples"])
 
 
+def test_a_picture_is_written_by_a_model_of_characters(app: Any) -> None:
+    text = question(app, "decode", {"point": {"image": 0}}, "space/words").json
+    told = question(app, "look", base64.b64decode(text["picture"].partition(",")[2]), "space/words")
+    assert told.status == 200 and told.json["unit"] == "wrong"
+    # The picture of a text, matched with glyphs again, keeps where ink and where paper is.
+    for given, wanted in zip(told.json["texts"][0], text["text"], strict=True):
+        assert (given == " ") == (wanted == " ")
+
+
+def test_a_person_chooses_the_class_of_a_picture(app: Any, home: Path) -> None:
+    run, picture = "space/classes", (home / "pictures/dark/1.png").read_bytes()
+    told = ask(app, "/api/explore", f"run={run}").json
+    assert told["given_classes"] == ["bright", "dark"] and told["needs_class"] is True
+
+    def look(of_class: str) -> Answer:
+        query = f"run={run}&class={of_class}"
+        return ask(app, "/api/explore/look", query, method="POST", body=picture)
+
+    bright, dark, best = look("bright").json, look("dark").json, look("").json
+    assert bright["class"] == "bright" and dark["class"] == "dark"
+    assert bright["error"] != dark["error"]
+    assert best["error"] == pytest.approx(min(bright["error"], dark["error"]), rel=1e-4)
+    assert look("cat").status == 400 and "no class 'cat'" in look("cat").json["error"]
+    plain = ask(app, "/api/explore", "run=space/tiles").json
+    assert plain["given_classes"] == [] and plain["needs_class"] is False
+
+
+def test_stored_reproductions_are_called_by_their_files(app: Any) -> None:
+    told = ask(app, "/api/moments", "run=space/tiles").json["space/tiles"]
+    assert "bright/0.png" in told["heldout"]["names"] and len(told["heldout"]["names"]) == 16
+
+
 @pytest.mark.parametrize(
     ("name", "given"),
     [
@@ -356,6 +405,8 @@ def test_a_person_drags_lassoes_drops_and_calculates(
         browser.wait("document.querySelectorAll('#samples figure').length === 16")
         browser.click("#nearer")
         assert "of 30 images" in browser.run("document.querySelector('#seen-count').textContent")
-        browser.resize(400, 800)
-        assert browser.run("document.documentElement.scrollWidth") <= 400
+        for width in (1400, 400):
+            browser.resize(width, 800)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            assert serious_faults(browser) == []
         assert browser.errors == []

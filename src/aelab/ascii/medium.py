@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from aelab.ascii.counts import CharacterCounts, warning_of
 from aelab.ascii.glyphs.alphabet import ALPHABET, SPACE, character_numbers, to_lines
+from aelab.ascii.glyphs.match import match_glyphs
 from aelab.ascii.glyphs.renderer import font_renderer
 from aelab.ascii.glyphs.text import side_by_side
 from aelab.ascii.mirror import RandomMirror
@@ -69,6 +70,15 @@ class Characters(Medium):
     def drawn(self, stored: Tensor) -> Tensor:
         """(n, 1, H, W) uint8 numbers of characters -> (n, 1, H h, W w) uint8."""
         return draw_cells(stored[:, 0].clamp(max=len(ALPHABET) - 1))
+
+    #: Grey.
+    picture_channels = 1
+
+    def stored_of(self, pictures: Tensor) -> Tensor:
+        """(N, 1, H h, W w) uint8 pictures -> (N, 1, H, W) uint8, the best glyph of each cell."""
+        renderer, (height, width) = font_renderer(FONT_RES), self.cell
+        size = pictures.shape[2] // height, pictures.shape[3] // width
+        return match_glyphs(pictures.float() / 255, size, renderer, strokes=True)[:, None]
 
     def texts(self, images: Tensor) -> list[str]:
         """Converts (B, 1, H, W) to B texts of H lines with W characters."""

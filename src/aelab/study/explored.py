@@ -31,6 +31,7 @@ from aelab.errors import ConfigError, UserError
 from aelab.metrics import Subject, flat
 from aelab.metrics.paths import linear_path, spherical_path
 from aelab.metrics.samplers import SAMPLERS
+from aelab.ops.labels import label_classes
 from aelab.ops.nearest import nearest_rows
 from aelab.ops.sampling import Region, same_borders
 from aelab.ops.value_range import to_unit
@@ -105,7 +106,7 @@ class Explored:
         """What a page needs to draw the map and its controls, as plain values."""
         subject, made = self._subject, self.map
         labels = subject.labels
-        renders = self._renderer
+        renders, model = self._renderer, self.opened.model
         return {
             "run": self.opened.run.folder,
             "state": self.opened.state,
@@ -119,6 +120,8 @@ class Explored:
             "spacing": made.spacing,
             "labels": None if labels is None else labels.tolist(),
             "classes": [] if labels is None else list(subject.classes),
+            "given_classes": [] if label_classes(model) is None else list(self.opened.classes),
+            "needs_class": bool(getattr(model, "needs_labels", False)),
             "names": self.names,
             "columns": self.atlas.columns,
             "tile": list(self.atlas.tile),
@@ -182,21 +185,26 @@ class Explored:
             "places": _rounded(self.map.place_of(way)),
         }
 
-    def look(self, picture: Path) -> dict[str, Any]:
+    def look(self, picture: Path, of_class: str | None = None) -> dict[str, Any]:
         """A picture through the model, and the images of the map with the nearest codes.
 
+        Args:
+            picture: its file.
+            of_class: the class it is given to the model with; None: see `encoded_picture`.
+
         Returns:
-            `given` and `reconstruction` as pictures, `class` for which it was taken (empty unless
-            the model needs one), `texts` of both, `kept`: its number as a point, `place` on the
+            `given` and `reconstruction` as pictures, `class` for which it was taken (empty for
+            none), `texts` of both, `kept`: its number as a point, `place` on the
             map, `error` with its `unit`, `nearest`: rows and distances, and `milliseconds` of
             encoding and decoding.
 
         Raises:
             DataError: it is no picture.
+            UserError: there is no such class, or the model knows none.
         """
         unit = unit_images(self.opened.inputs(picture))
         began = time.perf_counter()
-        latent, taken_for = encoded_picture(self.opened, unit)
+        latent, taken_for = encoded_picture(self.opened, unit, of_class)
         code = flat(latent)[0]
         made = self._decoded(code[None])
         spent = _since(began)

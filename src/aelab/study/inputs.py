@@ -74,7 +74,7 @@ def inputs_of(opened: OpenedRun, given: Any, reading: FolderReading) -> Images:
         ShapeError: images of another size in an array or a torch Dataset.
     """
     shape = tuple(int(size) for size in opened.run.record["shape"])
-    drawn = opened.medium.picture_channels or shape[0], *shape[1:]
+    drawn = _drawn_shape(opened.medium, shape)
     pictures = _pictures(given, reading, keep_alpha=drawn[0] == 4)
     if pictures is not None:
         images = _as_stored(_fitted(pictures, drawn, reading), opened.medium)
@@ -136,9 +136,12 @@ def labels_of(
         given: a set with classes, or for each image the name of its class or its number.
 
     Raises:
-        UserError: the model cannot do without, and there are none, or other classes.
+        UserError: the model cannot do without, and there are none, or other classes; or classes
+            are named for a model that knows none.
     """
     if label_classes(opened.model) is None:
+        if given is not None and not isinstance(given, Images):
+            refuse_classes(opened)
         return ()
     names = opened.classes
     numbers: Tensor | None
@@ -162,20 +165,37 @@ def labels_of(
     return () if numbers is None else (numbers,)
 
 
-def encoded_picture(opened: OpenedRun, unit: Tensor) -> tuple[Tensor, str]:
+def refuse_classes(opened: OpenedRun) -> None:
+    """Raises UserError if the model of a run knows no classes."""
+    if label_classes(opened.model) is None:
+        raise UserError(
+            f"the model of {opened.run.folder} knows no classes, so a given class changes nothing",
+            hint="leave --class (classes=) out, or train a ConditionalAutoencoder",
+        )
+
+
+def encoded_picture(
+    opened: OpenedRun, unit: Tensor, of_class: str | None = None
+) -> tuple[Tensor, str]:
     """The code of one picture, and the class it was taken for.
 
-    A model that needs classes encodes the picture as each of them, and the class with the nearest
-    reproduction is taken, by the medium's own error.
+    A model that needs classes, and is given none, encodes the picture as each of them. The class
+    with the nearest reproduction is taken, by the medium's own error.
 
     Args:
         opened: the run.
         unit: (1, C, H, W) in 0..1.
+        of_class: the class of the picture, by name, for a model that knows classes.
 
     Returns:
-        The code (1, ...) on the CPU; the name of the class, empty for a model that needs none.
+        The code (1, ...) on the CPU; the name of the class, empty where none was used.
+
+    Raises:
+        UserError: there is no such class, or the model knows none.
     """
     given = from_unit(unit, opened.value_range)
+    if of_class is not None:
+        return opened.encode(given, classes=of_class).cpu(), of_class
     if not getattr(opened.model, "needs_labels", False):
         return opened.encode(given).cpu(), ""
     count = len(opened.classes)
@@ -271,7 +291,7 @@ def _named(opened: OpenedRun, text: str, shape: tuple[int, ...], reading: Folder
             read["background"] = reading.background
         place = os.fspath(real(path))
         if opened.medium == PIXELS or channels:
-            drawn: Any = (channels or shape[0], *shape[1:])
+            drawn = _drawn_shape(opened.medium, shape)
             return _as_stored(image_folder_dataset(place, drawn, **read).load(), opened.medium)
         return image_folder_dataset(place, **read).load()
     return _at(named(text), shape).load()
@@ -300,6 +320,13 @@ def _pictures(
             behind = background_of(reading.background)
             return [(path.name, next(decode(real(path), background=behind, alpha=keep_alpha)))]
     return None
+
+
+def _drawn_shape(medium: Medium, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of pictures that become images of `shape`: each element is drawn as a cell."""
+    channels, height, width = shape
+    rows, columns = medium.cell if medium.picture_channels else (1, 1)
+    return medium.picture_channels or channels, height * rows, width * columns
 
 
 def _fitted(

@@ -26,7 +26,14 @@ from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subj
 from aelab.study.explorer import explorer_of
 from aelab.study.exporting import FORMATS, export_run
 from aelab.study.figures.stored import draw_of_run, shown_of_run
-from aelab.study.inputs import FolderReading, class_number, inputs_of, labels_of, through
+from aelab.study.inputs import (
+    FolderReading,
+    class_number,
+    inputs_of,
+    labels_of,
+    refuse_classes,
+    through,
+)
 from aelab.study.looker import Looker
 from aelab.study.made import (
     numbered,
@@ -257,6 +264,7 @@ class OpenedRun:
         given = _of_each(classes, len(images))
         if given is None:
             return images
+        refuse_classes(self)
         numbers = torch.tensor([class_number(self, each) for each in given])
         facts = {**images.facts, "label_names": self.classes}
         return replace(images, labels=numbers, facts=facts)

@@ -51,8 +51,12 @@ def routes(watched: Watched, models: Models) -> list[Route]:
         if content is None:
             return told(f"a picture has at most {LARGEST_UPLOAD >> 20} MB", 413)
 
+        of_class = request.query_params.get("class") or None
+
         def through() -> Any:
-            return with_picture(content, lambda path: ask(request, lambda it: it.look(path)))
+            return with_picture(
+                content, lambda path: ask(request, lambda it: it.look(path, of_class))
+            )
 
         return JSONResponse(await run_in_threadpool(through))
 

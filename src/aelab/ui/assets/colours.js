@@ -1,20 +1,7 @@
 // One colour and dash for a run, the same in table, curves, pictures and relations.
+import {nth, ramp} from "./palette.js";
 import {compare, groupOf, keys, runs, text} from "./runs.js";
 import {state} from "./state.js";
-
-// Okabe & Ito's colours for colour-blind readers, as in the report; each dash goes through all of them.
-const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#767676"];
-const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [14, 4], [4, 3, 2, 3]];
-const STOPS = [[38, 70, 160], [0, 140, 150], [90, 165, 70], [230, 150, 20]];
-
-export const nth = number => ({colour: PALETTE[number % PALETTE.length], dash: DASHES[Math.floor(number / PALETTE.length) % DASHES.length]});
-
-/** A colour for an ordered value in 0..1: dark blue over green to orange, in rising lightness. */
-export function ramp(position) {
-  const scaled = Math.min(Math.max(position, 0), 1) * (STOPS.length - 1), low = Math.min(Math.floor(scaled), STOPS.length - 2);
-  const mixed = STOPS[low].map((from, i) => Math.round(from + (STOPS[low + 1][i] - from) * (scaled - low)));
-  return `rgb(${mixed.join(" ")})`;
-}
 
 const valueOf = run => state.colour === "state" ? run.state : state.colour === "tags" ? run.tags.join(", ") : text(run.matrix[state.colour]);
 

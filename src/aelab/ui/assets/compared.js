@@ -1,6 +1,6 @@
 // Two runs beside each other: which is better and whether that is shown, settings, curves, pictures.
 import {ask, named, newest} from "./asking.js";
-import {nth} from "./colours.js";
+import {nth} from "./palette.js";
 import {count, digits, draw, find, make, options, short, swatch, tick} from "./dom.js";
 import {keys, label, listed, runs, seeds, text} from "./runs.js";
 import {errorsOf, mean, picture, strip} from "./pictures.js";

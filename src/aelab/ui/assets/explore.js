@@ -1,7 +1,8 @@
 // The latent space of one run: the server decodes, this page asks and draws.
-"use strict";
-const find = selector => document.querySelector(selector);
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f", "#6a3d9a", "#b2df8a"];
+import {address, ask as read, send, sendFile} from "./asking.js";
+import {count, digits, draw, find, make, options} from "./dom.js";
+import {classColour} from "./palette.js";
+
 const run = new URLSearchParams(location.search).get("run") || "";
 const map = find("#map"), shown = find("#shown"), near = find("#near"), way = find("#way"), text = find("#text");
 const atlas = new Image();
@@ -12,22 +13,8 @@ const state = {
 };
 let it = null, bounds = null;
 
-function make(kind, attributes = {}, ...children) {
-  const node = document.createElement(kind);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") node.textContent = value; else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-const address = question => `/api/explore${question}?${new URLSearchParams({run})}`;
-async function answered(response) {
-  const told = await response.json();
-  if (!response.ok) throw new Error(told.error);
-  return told;
-}
-const ask = async (question, given) => answered(await fetch(address(`/${question}`), {method: "POST", body: JSON.stringify(given)}));
-const digits = value => Number(value.toPrecision(3)).toString();
+const named = [["run", run]];
+const ask = (question, given) => send(`/api/explore/${question}`, given, named);
 
 // --- the point, and what it decodes to
 
@@ -103,7 +90,7 @@ function paintMap() {
   const tall = Math.max(22, Math.min(40, it.tile[1])), wide = tall * it.tile[0] / it.tile[1], step = Math.max(wide, tall) + 3;
   const cells = new Map(), dots = [], key = (x, y) => `${Math.floor(x / step)} ${Math.floor(y / step)}`;
   boxes = [];
-  const colour = n => it.labels ? COLOURS[it.labels[n] % COLOURS.length] : faint;
+  const colour = n => it.labels ? classColour(it.labels[n]) : faint;
   const inside = [];
   for (let n = 0; n < it.count; n++) {
     if (state.only !== null && it.labels[n] !== state.only) continue;
@@ -133,7 +120,7 @@ function paintMap() {
     if (it.labels || state.chosen.has(n)) pen.fillRect(x - 1.5, y - 1.5, wide + 3, tall + 3);
     pen.drawImage(atlas, n % it.columns * it.tile[0], Math.floor(n / it.columns) * it.tile[1], it.tile[0], it.tile[1], x, y, wide, tall);
   }
-  find("#seen-count").textContent = `${boxes.length} pictures and ${dots.length} dots of ${it.count.toLocaleString("en-US")} images`;
+  find("#seen-count").textContent = `${boxes.length} pictures and ${dots.length} dots of ${count(it.count)} images`;
   if (state.lasso) {
     pen.beginPath();
     state.lasso.forEach(([x, y], k) => pen[k ? "lineTo" : "moveTo"](x, y));
@@ -330,11 +317,13 @@ for (const id of ["#plus", "#minus", "#amount"]) find(id).addEventListener("inpu
 // --- one's own picture
 
 const drop = find("#drop"), seen = find("#seen");
+let dropped = null;
 async function look(file) {
   if (!file) return;
+  dropped = file;
   seen.replaceChildren(make("p", {text: "…"}));
   try {
-    const told = await answered(await fetch(address("/look"), {method: "POST", body: file}));
+    const told = await sendFile("/api/explore/look", file, [...named, ["class", find("#as-class").value]]);
     const figure = (words, src) => make("figure", {}, make("img", {src, alt: words}), make("figcaption", {text: words}));
     const neighbours = told.nearest.map(([n, apart]) => {
       const canvas = make("canvas", {role: "img", "aria-label": about(n)});
@@ -347,6 +336,7 @@ async function look(file) {
   } catch (error) { seen.replaceChildren(make("p", {class: "error", text: error.message})); }
 }
 find("#file").addEventListener("change", event => look(event.target.files[0]));
+find("#as-class").addEventListener("change", () => look(dropped));
 addEventListener("dragover", event => event.preventDefault());
 addEventListener("drop", event => { event.preventDefault(); drop.classList.remove("over"); look(event.dataTransfer.files[0]); });
 drop.addEventListener("dragenter", () => drop.classList.add("over"));
@@ -372,10 +362,7 @@ find("#draw").addEventListener("click", async () => {
 
 function classes() {
   find("#classes").replaceChildren(...it.classes.slice(0, 60).map((name, k) => {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), square = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    svg.setAttribute("viewBox", "0 0 11 11"); svg.setAttribute("aria-hidden", "true");
-    for (const [key, value] of Object.entries({width: 11, height: 11, rx: 3, fill: COLOURS[k % COLOURS.length]})) square.setAttribute(key, value);
-    svg.append(square);
+    const svg = draw("svg", {viewBox: "0 0 11 11", "aria-hidden": "true"}, draw("rect", {width: 11, height: 11, rx: 3, fill: classColour(k)}));
     const button = make("button", {type: "button", "aria-pressed": "false"}, svg, name);
     button.addEventListener("click", () => {
       state.only = state.only === k ? null : k;
@@ -394,20 +381,22 @@ function classes() {
 async function start() {
   find("#run").textContent = run;
   document.title = `${run}: latent space`;
-  it = await answered(await fetch(address("")));
+  it = await read("/api/explore", named);
   const xs = it.map.map(p => p[0]), ys = it.map.map(p => p[1]), low = [Math.min(...xs), Math.min(...ys)], high = [Math.max(...xs), Math.max(...ys)];
   const span = k => Math.max(high[k] - low[k], 1e-6);
   bounds = {low: low.map((v, k) => v - 0.04 * span(k)), high: high.map((v, k) => v + 0.04 * span(k))};
   state.view = whole();
-  const words = it.count < it.total ? `${it.count.toLocaleString("en-US")} of ${it.total.toLocaleString("en-US")}` : it.count.toLocaleString("en-US");
-  find("#facts").textContent = `${words} ${it.held_out ? "held-out" : "training"} images by the two directions in which their codes differ most; a code has ${it.latent_shape.join("×")} numbers; state ${it.state}, after ${it.images_seen.toLocaleString("en-US")} images. Drag on the map, or use the arrow keys.`;
+  const words = it.count < it.total ? `${count(it.count)} of ${count(it.total)}` : count(it.count);
+  find("#facts").textContent = `${words} ${it.held_out ? "held-out" : "training"} images by the two directions in which their codes differ most; a code has ${it.latent_shape.join("×")} numbers; state ${it.state}, after ${count(it.images_seen)} images. Drag on the map, or use the arrow keys.`;
   find("#sampler").replaceChildren(...it.samplers.map(name => make("option", {value: name, text: name})));
+  find("#as").hidden = !it.given_classes.length;
+  options(find("#as-class"), [["", it.needs_class ? "the one that fits best" : "none"], ...it.given_classes.map(name => [name, name])], "");
   find("#window").hidden = !it.renders;
   shown.classList.toggle("renders", Boolean(it.renders));
   classes();
   makeSliders();
   atlas.onload = () => { drawMap(); go({image: 0}); };
-  atlas.src = address("/thumbnails");
+  atlas.src = address("/api/explore/thumbnails", named);
 }
 addEventListener("resize", drawMap);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
