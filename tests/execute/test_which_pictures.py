@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_every_class_is_shown_and_the_record_says_which_images(tmp_path: Path) -
     again = _run(tmp_path / "b")
     Reproductions(again, {"heldout": images}).originals()
     assert again.record["shown"] == run.record["shown"]
+
+
+def test_the_record_says_which_files_they_are_of(tmp_path: Path) -> None:
+    run, images = _run(tmp_path / "a"), _sorted_set()
+    names = tuple(f"{row}.png" for row in range(len(images)))
+    sets = {"heldout": replace(images, file_names=names), "train": images}
+    Reproductions(run, sets).originals()
+    rows = run.record["shown"]["heldout"]
+    assert run.record["shown_files"] == {"heldout": [f"{row}.png" for row in rows]}
 
 
 def test_a_run_keeps_the_images_it_began_with(tmp_path: Path) -> None:

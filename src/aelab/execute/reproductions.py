@@ -35,6 +35,7 @@ class Reproductions:
 
     Attributes:
         shown: the chosen rows of each set.
+        files: their file names, for sets of files.
         example: the first held-out (else training) text beside its latest reproduction; empty
             if images have no text, or nothing was written yet.
     """
@@ -43,6 +44,11 @@ class Reproductions:
         self._run = run
         rows = {name: shown_rows(run, name, images) for name, images in sets.items()}
         self.shown = {name: chosen.tolist() for name, chosen in rows.items()}
+        self.files = {
+            name: [images.file_names[row] for row in self.shown[name]]
+            for name, images in sets.items()
+            if images.file_names
+        }
         self._samples = {name: chosen_images(sets[name], rows[name]) for name in sets}
         self._labels = {
             name: None if images.labels is None else images.labels[rows[name]]
@@ -55,7 +61,7 @@ class Reproductions:
 
     def originals(self) -> None:
         """Writes the originals, and records which images they are."""
-        self._run.update_record(shown=self.shown)
+        self._run.update_record(shown=self.shown, shown_files=self.files)
         for name, sample in self._samples.items():
             medium = self._media[name]
             self._run.write_bytes(

@@ -165,7 +165,10 @@ def _paired(
 
 
 def _names(run: Run, split: str, count: int) -> list[str]:
-    """What each image is called: its row in the set, else its position."""
+    """What each image is called: its file, else its row in the set, else its position."""
+    files = (run.record.get("shown_files") or {}).get(split)
+    if isinstance(files, list) and len(files) == count and all(isinstance(f, str) for f in files):
+        return [name or f"image {place + 1}" for place, name in enumerate(files)]
     rows = (run.record.get("shown") or {}).get(split)
     if isinstance(rows, list) and len(rows) == count:
         return [f"no. {row}" for row in rows]
