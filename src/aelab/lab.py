@@ -435,7 +435,7 @@ class Lab:
         Raises:
             UserError: no such run, or no such metric.
         """
-        from aelab.study.evaluation import chosen_metrics
+        from aelab.study.evaluation import chosen_metrics, metric_options
         from aelab.study.many_runs import evaluate_runs
 
         names = chosen_metrics(metrics, all_metrics)
@@ -445,7 +445,7 @@ class Lab:
             names,
             state=state,
             limit=limit,
-            options=options,
+            options=metric_options(options, names),
             asked=bool(metrics),
         )
 

@@ -213,6 +213,8 @@ def test_the_weight_of_a_kl_is_judged_by_the_pixels(
 def test_a_penalty_that_a_smaller_code_escapes_is_named(tmp_path: Path) -> None:
     told = only(tmp_path, "free-rescaling", objective="{l1: 1, latent_l2: 0.5}")
     assert "latent_l2 shrinks the code" in told.message
+    slope = "{l1: 1, latent_l2: 0.5, decoder_gradient: 0.1}"  # grows as the decoder does
+    assert found(tmp_path, objective=slope) == {}
 
 
 def test_a_rate_that_explodes_in_a_few_steps_is_named(tmp_path: Path) -> None:

@@ -240,3 +240,10 @@ def test_likelihoods_in_nats_are_known_as_sums() -> None:
          TermSpec("mean", "gaussian_nll", 1.0, {"reduction": "mean"})]
     )  # fmt: skip
     assert terms.reconstructions == {"l2": 1.0, "nll": 1e4, "mean": 1.0}
+
+
+def test_an_option_may_be_called_target() -> None:
+    objective = make_objective(objective={"l2": 1, "kl_sparse": {"weight": 1, "target": 0.1}})
+    assert [term.options.get("target") for term in objective.terms] == [None, 0.1]
+    with pytest.raises(ConfigError, match="has no option 'target'"):
+        make_objective(objective={"l2": {"target": 0.1}})

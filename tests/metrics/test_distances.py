@@ -108,9 +108,15 @@ def _stripes(count: int, seed: int, *, labelled: bool) -> Images:
     return Images(pixels, labels=labels if labelled else None)
 
 
-def test_the_feature_net_learns_classes_and_repeats_itself() -> None:
+def test_the_feature_net_learns_classes_and_repeats_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sets = _stripes(300, 0, labelled=True), _stripes(500, 1, labelled=True)
-    first, second = (train_features(Subject(_Shift(), *sets), images=3000) for _ in range(2))
+    first = train_features(Subject(_Shift(), *sets), images=3000)
+    assert train_features(Subject(_Shift(), *sets), images=3000) is first  # kept in memory
+    monkeypatch.setattr("aelab.metrics.features._LATEST", {})
+    second = train_features(Subject(_Shift(), *sets), images=3000)
+    assert second is not first
     assert (first.task, first.accuracy) == ("classes", 1.0)
     assert first.sha256 == second.sha256
     assert first.features(sets[0].pixels).shape == (300, 64)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aelab.errors import UserError
 from aelab.report.comparing import compare, final_objective, terms
 from aelab.report.contents import in_table_order, summary
 from aelab.report.page import render_page
@@ -363,3 +364,36 @@ def test_an_average_is_over_finished_runs_and_one_over_a_part_is_not_ranked(add:
     assert [row["num"] for row in rows] == [2, 2, 1]
     assert [len(row["meter"] or "") for row in rows] == [1, 21, 0]
     assert rows[2]["state"] == "1 finished, 1 interrupted"
+
+
+def test_intervals_of_included_terms_are_those_of_student(add: Add) -> None:
+    losses = {"a": (0.1, 0.2, 0.3), "b": (0.5, 0.5, 0.5)}
+    runs = [
+        add({"net": net, "seed": seed}, 0.1, effect=net, terms={"l2": value})
+        for net, values in losses.items()
+        for seed, value in enumerate(values, 1)
+    ]
+    asked = TableQuery(columns=["net", "l2", "runs"], interval=True, format="csv")
+    first, second = csv.DictReader(io.StringIO(table(runs, asked)))
+    assert list(first) == ["net", "l2", "l2 ±95%", "runs"]
+    assert (first["net"], float(first["l2"]), first["runs"]) == ("a", pytest.approx(0.2), "3")
+    # t with 2 degrees of freedom is 4.3027; the standard deviation is 0.1
+    assert float(first["l2 ±95%"]) == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=0.01)
+    assert float(second["l2 ±95%"]) == 0
+
+
+def test_a_table_of_chosen_columns_has_them_in_their_order(add: Add) -> None:
+    run = add({"net": "a", "x": 1}, 0.1, terms={"l2": 0.2}, objective="l1")
+    run.set_status("finished", cpu_seconds=90.0)
+    asked = TableQuery(columns=["cpu_minutes", "l2", "x", "usage"])
+    made = make_table([run], asked)  # no codebook: its column has no values
+    assert [column.header for column in made.columns] == ["CPU minutes", "l2", "x"]
+    assert [made.rows[0][column.key] for column in made.columns] == [1.5, 0.2, 1]
+    with pytest.raises(UserError, match="no run has logged 'l3'"):
+        make_table([run], TableQuery(columns=["l3"]))
+
+
+@pytest.mark.parametrize("other", [{"each": True}, {"average": "x"}])
+def test_intervals_need_merged_runs(add: Add, other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="--interval is about runs merged into one row"):
+        make_table([add({"x": 1}, 0.1)], TableQuery(interval=True, **other))

@@ -221,7 +221,15 @@ def _tensors(numbers: dict[str, Any]) -> bytes:
 
 
 #: Entries that tell the time, and files that do.
-CLOCKS = {"updated", "seconds", "wall_seconds", "images_per_second", "sum", "command"}
+CLOCKS = {
+    "updated",
+    "seconds",
+    "cpu_seconds",
+    "wall_seconds",
+    "images_per_second",
+    "sum",
+    "command",
+}
 TIMED = {"log.txt", "environment.json", "place.json"}
 
 

@@ -13,6 +13,7 @@ from aelab.train.loop import checkpoint_due, log_due, validation_due
 NAMES = {
     "format", "device", "channels_last", "bfloat16", "threads", "images", "batches", "steps",
     "epoch", "images_in_epoch", "accumulated_images", "accumulated_batches", "seconds",
+    "cpu_seconds",
     "best_loss", "best_images", "judging", "ema_since", "ema_warms_up", "last_loss",
     "last_loss_images", "last_terms", "start", "exploded_since", "logged_at", "validated_at",
     "validated_epoch", "checkpointed_at", "checkpointed_epoch", "window_images", "window_terms",

@@ -87,7 +87,8 @@ def without_seconds(events: list[Any]) -> list[Any]:
 def assert_equal_states(one: Any, other: Any) -> None:
     tensors, numbers = one.stored()
     other_tensors, other_numbers = other.stored()
-    numbers.pop("seconds"), other_numbers.pop("seconds")
+    for time in ("seconds", "cpu_seconds"):
+        numbers.pop(time), other_numbers.pop(time)
     assert numbers == other_numbers
     assert tensors.keys() == other_tensors.keys()
     for name, tensor in tensors.items():

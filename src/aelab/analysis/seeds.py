@@ -110,6 +110,22 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, count, min(values), max(values), std)
 
 
+def half_interval(values: Sequence[float], alpha: float = ALPHA) -> float | None:
+    """Half the width of the interval around the mean that holds the true mean, by Student's t.
+
+    Args:
+        values: of repeated runs.
+        alpha: share of cases in which it does not.
+
+    Returns:
+        None for fewer than two finite values.
+    """
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    std = spread(values).std or 0.0
+    return t_quantile(len(values) - 1, alpha) * std / math.sqrt(len(values))
+
+
 def difference(first: Losses, second: Losses, alpha: float = ALPHA) -> Difference:
     """Tests whether two settings differ by more than their seeds explain.
 

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from aelab.cli.options import Json, Limit, Only, Sources, of_lab
 from aelab.cli.output import print_or_write
+from aelab.errors import UserError
 from aelab.lab import Lab
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def evaluate(
             "trained on latents_of this run.",
         ),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", help="METRIC.KEY=VALUE, for instance iwae.samples=5000. Repeatable."
+        ),
+    ] = None,
     state: Annotated[str, typer.Option("--state", help="best, latest, or images seen.")] = "best",
     limit: Limit = 10_000,
     only: Only = None,
@@ -56,7 +63,7 @@ def evaluate(
         all_metrics=all_metrics,
         state=state,
         limit=limit,
-        options={} if sampler is None else {"samples": {"sampler": sampler}},
+        options=_options(option or [], sampler),
         only=only,
     ):
         found.append(entry)
@@ -119,6 +126,19 @@ def evaluated_text(found: list[Evaluated]) -> str:
     if without:  # the reason was shown for each run
         lines.append(f"not measured: {len(without)} of {len(found)} runs: {', '.join(without)}")
     return "\n".join([text, *over, *lines]) if measured else "\n".join(lines)
+
+
+def _options(given: list[str], sampler: str | None) -> dict[str, dict[str, str]]:
+    options: dict[str, dict[str, str]] = {}
+    for text in [*given, *([] if sampler is None else [f"samples.sampler={sampler}"])]:
+        name, sign, value = text.partition("=")
+        metric, dot, key = name.strip().partition(".")
+        if not (sign and dot and metric and key):
+            raise UserError(
+                f"--option {text}: expected METRIC.KEY=VALUE", hint="as in: -o iwae.samples=5000"
+            )
+        options.setdefault(metric, {})[key] = value.strip()
+    return options
 
 
 def _list_text() -> str:

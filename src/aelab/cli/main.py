@@ -298,6 +298,20 @@ def table(
         str | None,
         typer.Option("--average", "-a", help="Average over the values of this matrix key."),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            "-c",
+            help="Only these, in this order, separated by commas: matrix keys, terms, columns.",
+        ),
+    ] = None,
+    interval: Annotated[
+        bool,
+        typer.Option(
+            "--interval", help="Also the 95% interval of included terms over repeated runs."
+        ),
+    ] = False,
     average_std: Annotated[
         list[str] | None,
         typer.Option("--average-std", help="With --average: also min, max and std of this column."),
@@ -329,6 +343,8 @@ def table(
         sort=sort or (),
         include=include or (),
         exclude=exclude or (),
+        columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
+        interval=interval,
         average=average,
         average_std=average_std or (),
         each=each,

@@ -395,6 +395,7 @@ class _Session:
             max_inputs=self.settings.max_images,
             epoch=self.state.clock.epoch,
             seconds=round(self.state.clock.seconds, 3),
+            cpu_seconds=round(self.state.clock.cpu_seconds, 3),
             images_per_second=round(rate, 2),
         )
 

@@ -348,7 +348,13 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     if isinstance(function, partial) and function.func is apply_torch_loss:
         function = function.args[0]
     taken = {"output", "reconstruction", "input", "target", "size_average", "reduce"}
-    possible = [key for key in inspect.signature(function).parameters if key not in taken]
+    parameters = inspect.signature(function).parameters
+    # `target` is the images, unless it has a default, as that of `kl_sparse`.
+    possible = [
+        key
+        for key, parameter in parameters.items()
+        if key not in taken or (key == "target" and parameter.default is not parameter.empty)
+    ]
     for key in options:
         if key not in possible:
             if inspect.isclass(function) and issubclass(function, Critic):

@@ -24,6 +24,7 @@ from aelab.metrics.likelihood import (
     observation_of,
 )
 from aelab.metrics.pictures import psnr, reproduction
+from aelab.metrics.rate import rate
 from aelab.metrics.samplers import SAMPLERS, Sampler
 from aelab.metrics.separation import knn_accuracy, linear_probe_accuracy, separation
 from aelab.metrics.subject import Subject, flat
@@ -48,6 +49,12 @@ METRICS: Table[Metric] = Table(
             medium="pixels",
         ),
         "latent_use": Metric(latent_use, "active units, KL of single dimensions", _DIVERGENCE),
+        "rate": Metric(
+            rate,
+            "bits of the latent, and the error of what is decoded from them",
+            frozenset({"rate"}),
+            medium="pixels",
+        ),
         "pca_skill": Metric(
             pca_skill,
             "error compared with PCA of as many numbers",
@@ -124,6 +131,7 @@ __all__ = [
     "pca_skill",
     "precision_recall",
     "psnr",
+    "rate",
     "reproduction",
     "sample_quality",
     "separation",

@@ -10,6 +10,7 @@ results of different nets cannot be compared.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -83,8 +84,14 @@ class Trained(NamedTuple):
         return torch.cat(parts).double()
 
 
+#: The net of the latest training images, by what it was made from: runs on one set share it.
+_LATEST: dict[str, Trained] = {}
+
+
 def train_features(subject: Subject, images: int = 20_000) -> Trained:
     """Trains the feature net of a subject; the same training images give the same net.
+
+    It takes longer than all else about a small run, so the latest one is kept in memory.
 
     Args:
         subject: with training images; without several classes they must be square.
@@ -104,6 +111,9 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
     labels = subject.train_labels.long() if has_labels else None  # type: ignore[union-attr]
     test_labels = subject.labels.long() if has_labels else None  # type: ignore[union-attr]
     classes = int(labels.max()) + 1 if labels is not None else 4
+    made_from = _hash([train, labels, held_out[:2000], test_labels], str(images))
+    if made_from in _LATEST:
+        return _LATEST[made_from]
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         # A fixed seed: the same training images must always give the same net.
@@ -121,12 +131,20 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
         logits = torch.cat([net(part) for part in torch.split(inputs, 250)])
     accuracy = (logits.argmax(1) == wanted).double().mean().item()
     chance = torch.bincount(wanted, minlength=classes).max().item() / len(wanted)
-    digest = hashlib.sha256()
-    for tensor in net.state_dict().values():
-        # The weights as bytes: two nets are the same only if every bit is.
-        digest.update(tensor.contiguous().numpy().tobytes())
     task = "classes" if has_labels else "rotations"
-    return Trained(net, task, accuracy, chance, digest.hexdigest())
+    # Two nets are the same only if every bit of their weights is.
+    found = Trained(net, task, accuracy, chance, _hash(net.state_dict().values()))
+    _LATEST.clear()
+    _LATEST[made_from] = found
+    return found
+
+
+def _hash(tensors: Iterable[Tensor | None], words: str = "") -> str:
+    """The sha256 of the bytes of tensors, in their order, and of words."""
+    digest = hashlib.sha256(words.encode())
+    for tensor in tensors:
+        digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _tells_classes(subject: Subject) -> bool:

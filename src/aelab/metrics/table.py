@@ -8,11 +8,12 @@ from typing import Any, Literal, NamedTuple
 
 from aelab.errors import ConfigError
 from aelab.metrics.subject import Subject
-from aelab.posteriors import HasDivergence
+from aelab.posteriors import HasChoices, HasDivergence
 
 #: Requirements of a metric: a posterior with a divergence from which latents can be drawn, labels
-#: of both sets, known factors of the held-out set, training images.
-Need = Literal["conditioned", "divergence", "factors", "labels", "posterior", "train"]
+#: of both sets, known factors of the held-out set, training images; `rate`: codebooks, or a
+#: posterior to draw from.
+Need = Literal["conditioned", "divergence", "factors", "labels", "posterior", "rate", "train"]
 
 
 class Metric(NamedTuple):
@@ -54,6 +55,7 @@ _WORDS: dict[Need, str] = {
     "divergence": "the latent has no divergence from a prior for each dimension",
     "factors": "the images have no known factors",
     "labels": "the images have no labels",
+    "rate": "the latent has neither codebooks nor a posterior to draw from",
     "train": "there are no training images",
 }
 
@@ -76,8 +78,9 @@ def lacking_needs(subject: Subject, needs: frozenset[Need], medium: str = "") ->
         "factors": subject.factors is not None,
         "conditioned": hasattr(subject.model, "with_label"),
     }
-    if needs & {"posterior", "divergence"}:  # its type is known only after running the model
+    if needs & {"posterior", "divergence", "rate"}:  # known only after running the model
         has["posterior"] = subject.draws
+        has["rate"] = subject.draws or isinstance(subject.posterior, HasChoices)
         has["divergence"] = isinstance(subject.posterior, HasDivergence)
     missing = [_WORDS[need] for need in sorted(needs) if not has[need]]
     if medium not in ("", subject.medium.name):

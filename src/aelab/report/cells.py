@@ -119,7 +119,7 @@ def gather(run: Run, no_effect: set[str], outlook: OutlookCell | None = None) ->
     problems += [Finding("problem", "run-damaged", words) for words in run.damage]
     problems = list({found.message: found for found in problems}.values())
     last, best = status.get("last") or {}, status.get("best") or {}
-    seconds = status.get("seconds")
+    seconds, cpu_seconds = status.get("seconds"), status.get("cpu_seconds")
     written = read_notes(run)
     cells: dict[str, Any] = {
         "tags": ", ".join(written.tags) or None,
@@ -150,6 +150,7 @@ def gather(run: Run, no_effect: set[str], outlook: OutlookCell | None = None) ->
         "trial": record.get("trial"),
         "epoch": status.get("epoch"),
         "seconds": seconds,
+        "cpu_minutes": None if cpu_seconds is None else cpu_seconds / 60,
         "experiment": record.get("experiment"),
         "flops": record.get("flops_per_image"),
         "encoder": (record.get("parameters") or {}).get("encoder"),

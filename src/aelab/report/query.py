@@ -15,6 +15,9 @@ class TableQuery:
             order. A part of a column's name is enough.
         include: more columns: a logged term (`kl`, `train_kl`) or one of `report.tables.OPTIONAL`.
         exclude: columns to leave out.
+        columns: only these columns, in this order: matrix keys, logged terms, or names of columns.
+        interval: with each included term and time, half the width of the interval that holds the
+            mean over repeats with 95 % (Student's t).
         average: a matrix key over which to average.
         average_std: with `average`: columns that get smallest, largest and standard deviation.
         each: show repeated runs (seeds, trials, settings without effect) one by one; otherwise
@@ -28,6 +31,8 @@ class TableQuery:
     sort: Sequence[str] = ()
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    interval: bool = False
     average: str | None = None
     average_std: Sequence[str] = ()
     each: bool = False

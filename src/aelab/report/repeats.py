@@ -9,7 +9,14 @@ from itertools import takewhile
 from typing import Any
 
 from aelab.analysis.effects import matrix_key, seed_keys
-from aelab.analysis.seeds import ALPHA, SAME_WITHIN, Judgement, against_best, spread
+from aelab.analysis.seeds import (
+    ALPHA,
+    SAME_WITHIN,
+    Judgement,
+    against_best,
+    half_interval,
+    spread,
+)
 from aelab.analysis.trend import together
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.report.cells import Column, Facts
@@ -21,6 +28,12 @@ Groups = list[list[Facts]]
 
 SPREAD_NOTE = (
     "± is the sample standard deviation of the runs of a row (n - 1); --each shows every run"
+)
+#: Of rows that merge several runs.
+REPEATS = (Column("spread", "±", "spread", ("std",)), Column("n", "runs", "count"))
+INTERVAL_NOTE = (
+    f"±{1 - ALPHA:.0%}: the mean over all possible seeds lies within this distance with that "
+    "probability (Student's t over the runs of the row)"
 )
 VERDICT = (
     Column("differs", "differs from best"),
@@ -37,12 +50,17 @@ VERDICT_NOTE = (
 
 
 def merge_repeats(
-    facts: list[Facts], columns: list[Column]
+    facts: list[Facts], columns: list[Column], *, interval: bool = False
 ) -> tuple[Rows, Groups, list[Column], list[str]]:
     """Merges finished runs of the same settings into one row with mean and spread of the loss.
 
     Runs that are unfinished, failed, or at another number of images keep separate rows. Runs that
     are equal in everything, including seed and losses, count once.
+
+    Args:
+        facts: the runs.
+        columns: columns of the table.
+        interval: add a column with the interval of each included term and of the times.
 
     Returns:
         rows, the runs of each, the columns (with `±`, `runs` and `differs from best` if they have
@@ -56,8 +74,7 @@ def merge_repeats(
     rows = [_merged(group, repeats) for group in listed]
     if all(len(group) == 1 for group in listed):
         return rows, listed, columns, []
-    added, notes = [Column("n", "runs", "count")], [SPREAD_NOTE]
-    added.insert(0, Column("spread", "±", "spread", ("std",)))
+    added, notes = [*REPEATS], [SPREAD_NOTE]
     if _judge(rows, listed):
         added += VERDICT
         notes.append(VERDICT_NOTE)
@@ -65,7 +82,32 @@ def merge_repeats(
     place = next((i for i, column in enumerate(columns) if column.key == "loss"), -1) + 1
     columns = [*columns[:place], *added, *columns[place:]]
     columns = [c for c in columns if c.key != "seeds_needed" or not _empty(c, rows)]
+    if interval:
+        columns = _with_intervals(columns, rows, listed)
+        notes.append(INTERVAL_NOTE)
     return rows, listed, columns, notes
+
+
+def interval_key(column: Column) -> str:
+    """Key of the column with the interval of another column."""
+    return f"{column.key} interval"
+
+
+def _with_intervals(columns: list[Column], rows: Rows, groups: Groups) -> list[Column]:
+    """Adds the intervals of included terms and times to the rows; the columns with theirs."""
+    made: list[Column] = []
+    for column in columns:
+        made.append(column)
+        if not (column.key.startswith("term.") or column.format == "minutes"):
+            continue
+        key = interval_key(column)
+        for row, group in zip(rows, groups, strict=True):
+            known = [fact.cells.get(column.key) for fact in distinct(group)]
+            values = [float(value) for value in known if isinstance(value, int | float)]
+            row[key] = half_interval(values)
+        if any(row[key] is not None for row in rows):
+            made.append(Column(key, f"{column.header} ±{1 - ALPHA:.0%}", "spread"))
+    return made
 
 
 def average_rows(

@@ -29,7 +29,13 @@ from aelab.report.listing import listing
 from aelab.report.outlook import outlooks
 from aelab.report.query import DEFAULT, TableQuery
 from aelab.report.render import table_text
-from aelab.report.repeats import VERDICT, average_rows, merge_repeats
+from aelab.report.repeats import (
+    REPEATS,
+    VERDICT,
+    average_rows,
+    interval_key,
+    merge_repeats,
+)
 from aelab.report.texts import below_table
 from aelab.report.twins import twin_notes, twins_of, unmentioned
 from aelab.runs.record import Run
@@ -67,6 +73,18 @@ MOST_OWN_KEYS = 4
 #: Most groups whose best is named below a table.
 MOST_GROUPS = 8
 
+#: Columns that a table may have in front of `OUTCOMES`, besides those of the matrix.
+USUAL = (
+    Column("id", "id", "text", ("matrix_id",)),
+    Column("loss", "validation loss", "loss", ("validation_loss",)),
+    TRAIN_LOSS,
+    METER,
+    GROUP,
+    Column("best", "best loss", "loss"),
+    *REPEATS,
+    *VERDICT,
+)
+
 #: Columns after the losses, in order.
 OUTCOMES = (
     Column("parameters", "parameters", "count", ("model params", "params")),
@@ -97,6 +115,7 @@ OPTIONAL = {
         Column("trial", "trial", "count"),
         Column("epoch", "epoch", "count"),
         Column("seconds", "seconds", "rate"),
+        Column("cpu_minutes", "CPU minutes", "minutes"),
         Column("experiment", "experiment"),
         Column("flops", "FLOPs per image, forward", "count", ("FLOPs per image",)),
         Column("encoder", "encoder parameters", "count"),
@@ -155,6 +174,11 @@ def make_table(
     """
     layout = LAYOUTS.find(query.layout)
     each = query.each or layout.is_plain
+    if query.interval and (each or query.average is not None):
+        raise UserError(
+            "--interval is about runs merged into one row, which this table does not do",
+            hint="leave out --each, --average and --legacy-headers",
+        )
     runs = sorted(runs, key=run_order)
     no_effect = without_effect([{**run.record, "folder": str(run.path)} for run in runs])
     ahead = outlooks(runs)
@@ -165,7 +189,7 @@ def make_table(
     if query.each and twins:
         facts = [fact for own in facts for fact in (own, *twins_of(own, runs))]
     matrix = list(dict.fromkeys(key for run in runs for key in run.record["matrix"]))
-    included = [_included(name, runs) for name in query.include]
+    included = [_included(name, runs) for name in (*query.include, *_new(query.columns, matrix))]
     for fact in facts:
         _add_terms(fact, included)
     notes = _number_notes(facts)
@@ -184,7 +208,7 @@ def make_table(
     elif each:
         rows, groups = [dict(fact.cells) for fact in facts], [[fact] for fact in facts]
     else:
-        rows, groups, columns, more = merge_repeats(facts, columns)
+        rows, groups, columns, more = merge_repeats(facts, columns, interval=query.interval)
         notes = [*more, *notes]
     notes = [*twin_notes(groups), *notes]
     made = RunsTable(columns, rows, groups, notes)
@@ -193,7 +217,9 @@ def make_table(
     _add_meter(made, together=layout.is_plain)
     _sort(made, query.sort)
     made.columns = _without(made.columns, query.exclude)
-    if fold:
+    if query.columns:
+        made.columns = _only(made.columns, query.columns)
+    elif fold:
         _fold(made, runs)
     return made
 
@@ -345,7 +371,7 @@ def _included(name: str, runs: Sequence[Run]) -> Column:
         return Column(f"term.{name}", name, "loss")
     choices = [*terms_with_values(runs), *OPTIONAL]
     raise UserError(
-        f"--include: no run has logged {name!r}{did_you_mean(name, choices)}",
+        f"no run has logged {name!r}{did_you_mean(name, choices)}",
         hint=f"possible: {one_of(choices)}; with `train_` or `validation_` before a term: "
         "of that split",
     )
@@ -536,6 +562,25 @@ def _without(columns: list[Column], names: Sequence[str]) -> list[Column]:
     absent = sometimes - {word for column in columns for word in _words(column)}
     unwanted = {_find(columns, name).key for name in names if name.lower() not in absent}
     return [column for column in columns if column.key not in unwanted]
+
+
+def _new(names: Sequence[str], matrix: Sequence[str]) -> list[str]:
+    """Those of the wanted columns that a table has only if they are included."""
+    usual = {word for column in (*USUAL, *OUTCOMES) for word in _words(column)}
+    return [name for name in names if name not in matrix and name.lower() not in usual]
+
+
+def _only(columns: list[Column], names: Sequence[str]) -> list[Column]:
+    """The wanted columns in the wanted order; a known column that has no values is missing.
+
+    The interval of a column comes with it.
+    """
+    kept: list[Column] = []
+    for name in names:
+        found = next((c for c in columns if name.lower() in _words(c)), None)
+        if found is not None:
+            kept += [c for c in columns if c.key in (found.key, interval_key(found))]
+    return distinct_columns(kept)
 
 
 def _words(column: Column) -> list[str]:

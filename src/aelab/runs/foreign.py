@@ -134,7 +134,7 @@ _RECORD: dict[str, tuple[_Check, str]] = {
 }
 
 _COUNTS = ("images", "max_inputs", "epoch")
-_NUMBERS = ("seconds", "wall_seconds", "images_per_second")
+_NUMBERS = ("seconds", "cpu_seconds", "wall_seconds", "images_per_second")
 _STATUS: dict[str, _Check] = {
     **dict.fromkeys(_COUNTS, _or_none(_count)),
     **dict.fromkeys(_NUMBERS, _or_none(_duration)),

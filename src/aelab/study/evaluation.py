@@ -14,6 +14,7 @@ from aelab.ops.labels import label_classes
 from aelab.ops.subset import DRAWN, RULE, said
 from aelab.parts import reinstall
 from aelab.runs.evaluation import write_evaluation
+from aelab.study.text_options import read_options
 
 if TYPE_CHECKING:
     from aelab.runs.record import Run
@@ -66,6 +67,25 @@ def chosen_metrics(names: Sequence[str], all_of_them: bool = False) -> list[str]
     if names:
         return list(dict.fromkeys(names))
     return [name for name, metric in METRICS.items() if all_of_them or metric.cost == "cheap"]
+
+
+def metric_options(
+    options: Mapping[str, Mapping[str, Any]] | None, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The options of the metrics that are to be measured, with the types of their defaults.
+
+    Raises:
+        UserError: an option of another metric, an unknown option, or a value of another type.
+    """
+    found = {name: dict(given) for name, given in (options or {}).items()}
+    for name, given in found.items():
+        if name not in names:
+            raise UserError(
+                f"options are given for '{name}', which is not measured{did_you_mean(name, names)}",
+                hint=f"measured are: {one_of(names)}",
+            )
+        read_options(f"the metric '{name}'", METRICS[name].function, given)
+    return found
 
 
 def metrics_there_are() -> list[dict[str, str]]:

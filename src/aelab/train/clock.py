@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -17,6 +20,8 @@ class Clock:
         epoch, images_in_epoch: completed passes, and images seen in the current one.
         accumulated_images, accumulated_batches: seen since the latest optimiser step.
         seconds: training time, without validation and without the caller's work.
+        cpu_seconds: what all threads of the process computed in that time; on a shared machine the
+            fairer measure of what a run costs.
         logged_at, validated_at, checkpointed_at: image count at the latest one; -1: never.
         validated_epoch, checkpointed_epoch: epoch at the latest one.
     """
@@ -29,6 +34,7 @@ class Clock:
     accumulated_images: int = 0
     accumulated_batches: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     logged_at: int = 0
     validated_at: int = -1
     validated_epoch: int = 0
@@ -51,6 +57,14 @@ class Clock:
         else:
             self.accumulated_images += images
             self.accumulated_batches += 1
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """Counts the time of what happens inside as training time."""
+        started, computed = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - started
+        self.cpu_seconds += time.process_time() - computed
 
     def note_logged(self) -> None:
         """Records that the training losses were logged now."""

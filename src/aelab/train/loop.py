@@ -6,7 +6,6 @@ time of day. So a run can stop after any batch and continue with the same number
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -207,11 +206,10 @@ def fit(
                 continue
             if not going:
                 return
-            started = time.perf_counter()
             parts, images = first.micro_batch, clock.images
-            make_step()
             # Training time only: validations and writing of files are not counted.
-            clock.seconds += time.perf_counter() - started
+            with clock.timing():
+                make_step()
             if first.micro_batch is not None and first.micro_batch != parts:
                 yield Halved(images, first.micro_batch)
 
@@ -429,10 +427,8 @@ def checkpoint_due(clock: Clock, settings: FitSettings) -> bool:
 
 def read_window(state: State, guard: Guard) -> list[Reading]:
     """Mean losses since the last log; here training waits for the device."""
-    started = time.perf_counter()
-    readings = guard.read()
-    state.clock.seconds += time.perf_counter() - started
-    return readings
+    with state.clock.timing():
+        return guard.read()
 
 
 def logged(

@@ -24,7 +24,13 @@ from aelab.train.progress import Progress, Window, means_by_name
 
 FORMAT = 1
 #: Values for checkpoints of earlier versions, which lack these fields.
-_EARLIER: dict[str, Any] = {"judging": 1, "last_terms": {}, "start": {}, "exploded_since": None}
+_EARLIER: dict[str, Any] = {
+    "judging": 1,
+    "last_terms": {},
+    "start": {},
+    "exploded_since": None,
+    "cpu_seconds": 0.0,
+}
 
 
 @dataclass

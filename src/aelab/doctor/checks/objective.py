@@ -93,8 +93,9 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
     """Finds a loss that falls without limit when the code shrinks and the decoder grows.
 
     Tries it: the latent times c, the weights of the decoder's first layer / c, for falling c.
+    Not with a penalty of the decoder's slope: it grows as the decoder does.
     """
-    if run.train is None or not _scalable(run.first_pass.output):
+    if run.train is None or run.objective.needs_gradients or not _scalable(run.first_pass.output):
         return
     output, target = run.first_pass.output, run.batch().target
     losses = [float(run.first_pass.total.detach().mean())]

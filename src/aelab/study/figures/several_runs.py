@@ -18,7 +18,8 @@ from aelab.report.series import labels
 from aelab.study.evaluation import subject_of
 from aelab.study.figures.sheets import pairs_of, scale_of
 from aelab.study.figures.stored import write_figure_file
-from aelab.study.figures.table import FigureFile, figure_options
+from aelab.study.figures.table import FigureFile
+from aelab.study.text_options import read_options
 from aelab.tensor_pictures import picture_line
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def draw_together(
             hint=f"figures of several runs: {one_of(TOGETHER)}",
         )
     given = dict(options)
-    figure_options(name, TOGETHER[name], given)
+    read_options(f"the figure '{name}'", TOGETHER[name], given)
     lines: list[SheetRow] = []
     originals: Tensor | None = None
     scale = 1

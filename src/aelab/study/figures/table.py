@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -12,6 +11,7 @@ from aelab.metrics.table import Need, lacking_needs
 from aelab.parts import Table, reinstall
 from aelab.study.figures import maps, sheets
 from aelab.study.figures.film import film
+from aelab.study.text_options import read_options
 
 if TYPE_CHECKING:
     from aelab.metrics import Subject
@@ -46,8 +46,6 @@ class FigureFile(NamedTuple):
     suffix: str
 
 
-#: Options of figures that are counts, at least 1; `image` and `pair` are indices from 0.
-_COUNTS = frozenset({"count", "dimensions", "draws", "images", "pairs", "steps"})
 _POSTERIOR: frozenset[Need] = frozenset({"posterior"})
 _LABELS: frozenset[Need] = frozenset({"labels"})
 _DIVERGENCE: frozenset[Need] = frozenset({"divergence"})
@@ -119,7 +117,7 @@ def drawn_figure(
 def made_figure(name: str, source: Subject | Run, given: dict[str, Any]) -> Any:
     """As `drawn_figure`, before it is a file: a matplotlib figure, a Pillow image, or bytes."""
     figure = find_figure(name)
-    figure_options(name, figure.make, given)
+    read_options(f"the figure '{name}'", figure.make, given)
     if figure.needs or figure.medium:
         missing = lacking_needs(source, figure.needs, figure.medium)  # type: ignore[arg-type]
         if missing:
@@ -138,32 +136,3 @@ def _finished(made: Any, kind: str) -> FigureFile:
     else:
         made.save(buffer, "PNG", optimize=True)
     return FigureFile(buffer.getvalue(), ".png")
-
-
-def figure_options(name: str, make: Callable[..., Any], given: dict[str, Any]) -> None:
-    """Checks the names of options, and converts texts to the types of the defaults, in place.
-
-    Raises:
-        UserError: an unknown option, or a value of another type.
-    """
-    parameters = list(inspect.signature(make).parameters.values())[1:]
-    kinds = {parameter.name: type(parameter.default) for parameter in parameters}
-    for key, value in given.items():
-        if key not in kinds:
-            raise UserError(
-                f"the figure '{name}' has no option '{key}'{did_you_mean(key, kinds)}",
-                hint=f"possible: {one_of(kinds) or 'none'}",
-            )
-        if isinstance(value, str) and kinds[key] is not str:
-            given[key] = _as(kinds[key], value, f"the figure '{name}', option {key}")
-        if key in _COUNTS and given[key] < 1:
-            raise UserError(f"the figure '{name}', option {key}: at least 1, got {given[key]}")
-
-
-def _as(kind: type, text: str, where: str) -> Any:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    try:
-        return words[text.lower()] if kind is bool else kind(text.replace("_", ""))
-    except (KeyError, ValueError):
-        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind, str(kind))
-        raise UserError(f"{where}: expected {wanted}, got '{text}'") from None
