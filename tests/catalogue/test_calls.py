@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from aelab.catalogue import CallLog, Part
+from aelab.catalogue.index import PartIndex
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import ConfigError
 
@@ -36,7 +37,7 @@ def run(log: CallLog, text: str, function: Any = encoder) -> Any:
         "wrap": Part("wrap", wrap, log),
         "relu": Part("nn.ReLU", nn.ReLU, log),
     }
-    log.parts = {part.name: part for part in names.values()}
+    log.parts = PartIndex(names)
     value = evaluate_block(Block(text), Scope(names, {}))
     log.finish()
     return value

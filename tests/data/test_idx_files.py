@@ -138,6 +138,17 @@ def test_mnist_is_found_in_the_data_folder(small_mnist: PublishedIdx, data_folde
     assert source.sha256 == small_mnist.sha256["train-images-idx3-ubyte.gz"]
 
 
+def test_a_found_file_that_is_moved_is_searched_again(
+    small_mnist: PublishedIdx, data_folder: Path
+) -> None:
+    dataset = mnist_dataset(True)
+    before = dataset.fingerprint()
+    (data_folder / "mnist").rename(data_folder / "elsewhere")
+    assert dataset.reading_seconds() is None and "missing" in dataset.fingerprint()
+    (data_folder / "elsewhere").rename(data_folder / "mnist")
+    assert dataset.fingerprint() == before and len(dataset.load()) == 60
+
+
 def test_equal_pixels_have_equal_hashes_when_nothing_was_resized(small_mnist: PublishedIdx) -> None:
     smooth, hard = (mnist_dataset(True, interpolation=aa).load() for aa in (True, False))
     assert smooth.content_sha256 == hard.content_sha256

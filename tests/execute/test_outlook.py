@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aelab.execute import events as ev
 from aelab.execute import outlook
 from aelab.lab import Lab
 from aelab.runs.record import Run
+from aelab.runs.store import Store
 
 MATRIX = """
 matrix:
@@ -118,3 +120,24 @@ def test_finished_runs_are_read_once_by_a_matrix_and_again_when_they_change(
     _run(file, restart=True)
     last = next(folder for folder in read if folder not in first)
     assert read == [last, *first], "the one not read before, then each after it was trained again"
+
+
+def test_finished_runs_that_are_gone_or_of_another_store_are_forgotten(tmp_path: Path) -> None:
+    def finished(store: Store, folder: str) -> Run:
+        path = store.path_of(folder)
+        path.mkdir(parents=True)
+        (path / "run.json").write_text(
+            json.dumps({"format": 1, "name": folder, "identity": folder, "settings": {}})
+        )
+        (path / "status.json").write_text(json.dumps({"state": "finished"}))
+        return Run.at(path, folder)
+
+    one, other = Store(tmp_path / "one"), Store(tmp_path / "other")
+    a, b, c = finished(one, "a"), finished(one, "b"), finished(other, "c")
+    outlook.Outlook(a, one, ["a", "b"]).look(10, 1.0)
+    assert set(outlook._finished_runs(one.root)) == {"b"}
+    (b.path / "status.json").unlink()
+    outlook.Outlook(a, one, ["a", "b"]).look(20, 1.0)
+    assert not outlook._finished_runs(one.root)
+    outlook.Outlook(c, other, ["c"]).look(10, 1.0)
+    assert list(outlook._FINISHED) == [other.root.absolute()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aelab.ops.random import keyed_generator, keyed_seed, murmur3, permutation
+from aelab.ops.random import keyed_generator, keyed_seed, murmur3, permutation, seed_default
 
 
 def test_murmur3_equals_published_vectors() -> None:
@@ -20,6 +20,13 @@ def test_keyed_seeds_never_change() -> None:
     assert keyed_seed(0, "latent", 64) == 4221186958
     assert keyed_seed(1, "latent", 64) == 3007032259
     assert keyed_seed(-1, "order", 2**33) == 1770704268
+
+
+def test_the_default_generator_gets_the_seed_that_torch_would_give_it() -> None:
+    seed_default(-5)
+    ours = torch.rand(3)
+    torch.manual_seed(-5)
+    assert torch.equal(ours, torch.rand(3))
 
 
 def test_the_order_of_an_epoch_never_changes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -121,3 +122,18 @@ def test_an_unknown_argument_of_muon_is_answered_with_the_possible_ones(
 ) -> None:
     with pytest.raises(ConfigError, match="did you mean 'convolutions'"):
         make_optimizer(tiny.Model(), Choice("Muon", {"convolution": True}), 1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"ns_steps": 100},
+        {"ns_coefficients": [3.4, -4.8]},
+        {"adjust_lr_fn": "rms"},
+        {"momentum": -0.1},
+    ],
+)
+def test_a_wrong_value_of_muon_is_named(tiny: SimpleNamespace, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as said:
+        make_optimizer(tiny.Model(), Choice("Muon", arguments), 1e-3)
+    assert next(iter(arguments)) in str(said.value)

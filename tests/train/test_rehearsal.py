@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from aelab.errors import ConfigError
 from aelab.train import (
@@ -134,3 +135,28 @@ def test_a_schedule_that_divides_by_0_says_by_what(name: str, argument: str) -> 
 def test_no_optimizer_climbs() -> None:
     said = tried(rehearse_optimizer, optimizer=Choice("Adam", {"maximize": True}))
     assert "maximize makes the loss larger" in said
+
+
+def test_the_same_optimizer_is_tried_once_and_another_part_of_its_name_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Counted(torch.optim.SGD):
+        made = 0
+
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            type(self).made += 1
+            super().__init__(params, lr=lr)
+
+    class Refusing(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            raise ValueError("never")
+
+    choice = Choice("of_this_test")
+    for part in (Counted, Refusing):
+        OPTIMIZERS.register("of_this_test", part)
+        try:
+            said = [tried(rehearse_optimizer, optimizer=choice) for _ in range(2)]
+        finally:
+            OPTIMIZERS.forget("of_this_test")
+        assert [bool(each) for each in said] == [part is Refusing] * 2
+    assert Counted.made == 1

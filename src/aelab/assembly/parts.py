@@ -27,6 +27,7 @@ from aelab.inspect import as_model, harmless_probes
 from aelab.losses import make_objective
 from aelab.medium import medium_of
 from aelab.ops.labels import with_labels_for
+from aelab.ops.random import seed_default
 from aelab.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def build(
     names = catalogue.names(log, reading)
     scope = spec.scope(names, catalogue.attributes(), trust=workspace.trust)
     # Weights are drawn from the default generator, here and nowhere else.
-    torch.manual_seed(spec.seed)
+    seed_default(spec.seed)
     filled = pretrained.restoring() if restored else contextlib.nullcontext()
     place = torch.device("meta" if meta else "cpu")
     with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from torch import nn
 
 from aelab import roots
 from aelab.catalogue.calls import CallLog
+from aelab.catalogue.index import PartIndex
 from aelab.catalogue.libraries import MODULE_RIGHTS, libraries, library_attributes
 from aelab.catalogue.parts import Part
-from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule, members_of
+from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule
 from aelab.config.old_programs import old_namespaces
 from aelab.data import COMBINATORS, DATASETS, METHODS, TORCHVISION_DATASETS, Dataset
 from aelab.errors import ConfigError
@@ -82,7 +84,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
         reads = not is_ours or getattr(target, "reads_files", False)
         found[name] = Part(name, target, log, reading if reads else None)
     found |= _old_modules(found)
-    log.parts = _index(found)
+    log.parts = PartIndex(found)
     return MappingProxyType(found)
 
 
@@ -100,12 +102,28 @@ def attributes() -> Mapping[type, frozenset[str]]:
     A class that is a part lists further attributes that blocks may read in its class attribute
     `block_attributes`.
     """
-    parts = parts_in_blocks()  # first: importing optional parts and packages adds types
+    parts = tuple(parts_in_blocks().values())  # first: importing parts and packages adds types
+    try:
+        return _rights(parts, tuple(_kinds_of_sets()), tuple(_OWN_ATTRIBUTES.items()))
+    except TypeError:  # a registered part that is not hashable
+        return _rights.__wrapped__(parts, tuple(_kinds_of_sets()), tuple(_OWN_ATTRIBUTES.items()))
+
+
+@lru_cache(maxsize=8)
+def _rights(
+    parts: tuple[Any, ...],
+    kinds_of_sets: tuple[type, ...],
+    own: tuple[tuple[type, frozenset[str]], ...],
+) -> Mapping[type, frozenset[str]]:
+    """The table of `attributes`, which is the same for all runs of a matrix."""
     rows: dict[type, frozenset[str]] = {**CORE_ATTRIBUTES, **library_attributes()}
-    for row in (_room_attributes(), _OWN_ATTRIBUTES):
-        for part, rights in row.items():
-            rows[part] = rows.get(part, frozenset()) | rights
-    for part in parts.values():
+    shared = frozenset({"shape", *METHODS})
+    of_sets = [
+        (kind, shared | frozenset(getattr(kind, "block_attributes", ()))) for kind in kinds_of_sets
+    ]
+    for part, rights in (*of_sets, *own):
+        rows[part] = rows.get(part, frozenset()) | rights
+    for part in parts:
         if isinstance(part, type):
             rights = frozenset(getattr(part, "block_attributes", ()))
             rights |= MODULE_RIGHTS if issubclass(part, nn.Module) else frozenset()
@@ -120,16 +138,14 @@ def is_data_part(name: str) -> bool:
     return name in DATASETS or name in COMBINATORS or name.startswith(prefixes)
 
 
-def _room_attributes() -> dict[type, frozenset[str]]:
-    """The attributes of aelab's own types; all kinds of data sets have the same methods."""
+def _kinds_of_sets() -> list[type]:
+    """Every class of data sets that can be made; all have the same methods."""
     for table in (DATASETS, COMBINATORS, TORCHVISION_DATASETS):
         list(table.values())  # loads the kinds of data set of optional parts and packages
     kinds: list[type] = [Dataset]
     for kind in kinds:  # subclasses are appended during the loop
         kinds += kind.__subclasses__()
-    kinds = [kind for kind in kinds if not inspect.isabstract(kind)]
-    shared = frozenset({"shape", *METHODS})
-    return {kind: shared | frozenset(getattr(kind, "block_attributes", ())) for kind in kinds}
+    return [kind for kind in kinds if not inspect.isabstract(kind)]
 
 
 def _wrap(item: Any, log: CallLog) -> Any:
@@ -146,14 +162,3 @@ def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:
         for module, members in old_namespaces().items()
         if found.keys() >= set(members)
     }
-
-
-def _index(found: Mapping[str, Any]) -> dict[str, Part]:
-    """All parts by full name, including those inside lists of names."""
-    index: dict[str, Part] = {}
-    for item in found.values():
-        if isinstance(item, FrozenModule):
-            index |= _index(members_of(item))
-        elif isinstance(item, Part):
-            index.setdefault(item.name, item)
-    return index

@@ -7,12 +7,10 @@ leaves out come from the log, so a default that changed in the meantime does not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aelab.catalogue.index import PartIndex
 from aelab.errors import ConfigError
-
-if TYPE_CHECKING:
-    from aelab.catalogue.parts import Part
 
 
 class CallLog:
@@ -28,7 +26,7 @@ class CallLog:
 
     def __init__(self, recorded: Sequence[Mapping[str, Any]] | None = None) -> None:
         self.recorded = None if recorded is None else list(recorded)
-        self.parts: Mapping[str, Part] = {}
+        self.parts = PartIndex({})
         self.open = True
         self._calls: list[dict[str, Any]] = []
         self._results: dict[int, tuple[int, Any]] = {}  # id -> (call, object kept alive)
@@ -107,10 +105,8 @@ class CallLog:
             return {"dict": [[self._encode(k), self._encode(v)] for k, v in value.items()]}
         if id(value) in self._results:
             return {"call": self._results[id(value)][0]}
-        for part in self.parts.values():
-            if part.target is value or part is value:
-                return {"part": part.name}
-        return {"object": type(value).__name__}
+        name = self.parts.name_of(value)
+        return {"object": type(value).__name__} if name is None else {"part": name}
 
     def _decode(self, value: Any) -> tuple[bool, Any]:
         """(whether the value can be restored from the record, the value)."""

@@ -49,8 +49,10 @@ class FrozenModule:
         return FrozenModule(self._name, {**self._members, **members})
 
     def map(self, change: Callable[[Any], Any]) -> FrozenModule:
-        """A copy with `change` applied to each value."""
-        return FrozenModule(self._name, {k: change(v) for k, v in self._members.items()})
+        """A copy with `change` applied to each value, at the first use of its name."""
+        copy = FrozenModule(self._name, {})
+        copy._members = MappingProxyType(_Changed(self._members, change))
+        return copy
 
     def __getattr__(self, name: str) -> Any:
         # Only reached under --trust: restricted code never performs a real attribute access.
@@ -62,6 +64,28 @@ class FrozenModule:
                 f"{self._name}.{name} is not offered; with the package {package} installed, "
                 "--trust gives the real one"
             ) from None
+
+
+class _Changed(Mapping[str, Any]):
+    """A mapping with a change of each value, made once. Each run uses few of hundreds of names."""
+
+    def __init__(self, members: Mapping[str, Any], change: Callable[[Any], Any]) -> None:
+        self._members, self._change = members, change
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._change(self._members[name])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
 
 
 def members_of(module: FrozenModule) -> Mapping[str, Any]:

@@ -79,17 +79,19 @@ class Outlook:
         return Look(forecast, best, forecast.words(best) if forecast.is_told else "")
 
     def _find_finished(self) -> None:
+        known = _finished_runs(self._store.root)
         for folder in list(self._unfinished):
             with contextlib.suppress(StoreError, OSError):
+                kept = known.pop(folder, None)  # forgotten if it is gone, or no longer finished
                 path = self._store.path_of(folder)
                 status = os.stat(path / "status.json")
                 mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-                kept = _FINISHED.get(path)
                 if kept is None or kept.mark != mark:
                     other = Run.at(path, folder)
                     if other.state != "finished":
                         continue
-                    kept = _FINISHED[path] = _Kept(mark, other, {})
+                    kept = _Kept(mark, other, {})
+                known[folder] = kept
                 self._finished.append(kept.run)
                 self._siblings += kept.siblings(self._plan)
                 self._unfinished.remove(folder)
@@ -115,8 +117,16 @@ class _Kept(NamedTuple):
         return self.curves[plan.key]
 
 
-#: The finished runs that this process has read: each run of a matrix asks for all of them.
-_FINISHED: dict[Path, _Kept] = {}
+#: Folder of the store -> its finished runs that this process has read, by their folders.
+_FINISHED: dict[Path, dict[str, _Kept]] = {}
+
+
+def _finished_runs(root: Path) -> dict[str, _Kept]:
+    """Those read of one store: each run of a matrix asks for all. Other stores are forgotten."""
+    root = root.absolute()
+    if root not in _FINISHED:
+        _FINISHED.clear()
+    return _FINISHED.setdefault(root, {})
 
 
 def hopeless(look: Look, least: float | None) -> dict[str, Any] | None:

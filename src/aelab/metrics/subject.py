@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -91,6 +92,12 @@ class Subject:
         self._train, self._train_limit = train, train_limit
         self._every_class = every_class
         self.second_stage = second_stage
+
+    def with_second_stage(self, draw: Callable[[str, int, int], Tensor]) -> Subject:
+        """A copy whose samplers that are other runs draw latents by this function."""
+        subject = copy.copy(self)
+        subject.second_stage = draw
+        return subject
 
     @property
     def has_train(self) -> bool:

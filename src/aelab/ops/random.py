@@ -62,6 +62,18 @@ def keyed_generator(
     return torch.Generator(device=device).manual_seed(keyed_seed(seed, purpose, index))
 
 
+def seed_default(seed: int) -> None:
+    """Seeds the default generators, as `torch.manual_seed`, of this machine's devices.
+
+    Without a GPU `torch.manual_seed` keeps a stack trace for each kind of GPU, in case that one
+    appears later: 0.24 ms and some memory at every call.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """The shuffled order of `n` images in one epoch.
 

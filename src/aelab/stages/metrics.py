@@ -23,13 +23,13 @@ def decoded_samples(subject: Subject, count: int = 2000, seeds: int = 1) -> dict
     medium = subject.medium
     if not isinstance(medium, OfRun) or medium.first is None:
         raise ConfigError("only a run that was trained on latents_of another has decoded samples")
-    first = medium.first.opened().subject()
 
     def latents(name: str, count: int, seed: int) -> Tensor:
         """Latents of the first stage that this run draws."""
         return medium.to_latents(draw_images(subject, "auto", count, seed))
 
-    first.second_stage = latents
+    # A copy: the first stage's own subject keeps its own second stages.
+    first = medium.first.opened().subject().with_second_stage(latents)
     return sample_quality(first, "run:this", count, seeds)
 
 

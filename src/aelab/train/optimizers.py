@@ -28,16 +28,17 @@ def usual_learnrate(name: str) -> float:
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon on every 2-D weight and AdamW on the rest, combined into one optimiser.
 
-    `torch.optim.Muon` takes matrices only; biases and norms go to AdamW, and so do convolutions
-    unless `convolutions` is set.
+    Biases and norms go to AdamW, and so do convolutions unless `convolutions` is set. Matrices are
+    updated by `MuonOfViews`, in float32: `torch.optim.Muon` computes in bfloat16, which takes many
+    times as long on a CPU without bfloat16 units.
 
     Args:
         lr: for both; Muon's updates are scaled to AdamW's size (`match_rms_adamw`).
         betas, eps: of AdamW.
         weight_decay: for both.
-        convolutions: whether Muon also updates weights of more than two axes, by `MuonOfViews`.
+        convolutions: whether Muon also updates weights of more than two axes.
         adamw_factor: AdamW's learning rate is `lr` times this.
-        muon: further keyword arguments of `torch.optim.Muon`.
+        muon: further keyword arguments of `MuonOfViews`, which are those of `torch.optim.Muon`.
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/; scaling: Liu et al. 2025,
     arXiv:2502.16982.
@@ -60,10 +61,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
         others = [p for p in parameters if p.ndim < 2 or (p.ndim > 2 and not convolutions)]
         muon = {"adjust_lr_fn": "match_rms_adamw", **muon}
         self._parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            self._parts.append(torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, **muon))
-        if views:
-            self._parts.append(MuonOfViews(views, lr=lr, weight_decay=weight_decay, **muon))
+        # Two groups, because the stored state of older runs has them.
+        for group in filter(None, (matrices, views)):
+            self._parts.append(MuonOfViews(group, lr=lr, weight_decay=weight_decay, **muon))
         if others:
             self._parts.append(
                 torch.optim.AdamW(
@@ -155,7 +155,7 @@ def _checked(choice: Choice, part: type[torch.optim.Optimizer]) -> dict[str, Any
         raise ConfigError(
             f"optimizer {choice.name}: lr is given by the key learnrate", where=Where(key="lr")
         )
-    parts = (torch.optim.Muon, part) if part is MuonWithAdamW else (part,)
+    parts = (MuonOfViews, part) if part is MuonWithAdamW else (part,)
     arguments = checked("optimizer", choice.name, parts, choice.arguments, ("params", "lr", "muon"))
     for name, reason in _POINTLESS.items():
         if arguments.get(name):

@@ -32,6 +32,13 @@ def rehearse_optimizer(settings: FitSettings) -> None:
     Raises:
         ConfigError: unknown name or argument, a wrong value, or weights that are not finite.
     """
+    part = optimizers.OPTIMIZERS.get(settings.optimizer.name)
+    with _once((part,), (settings.optimizer, settings.learnrate)) as is_new:
+        if is_new:
+            _rehearse_optimizer(settings)
+
+
+def _rehearse_optimizer(settings: FitSettings) -> None:
     model = _stand_in()
     with optimizers.optimizer_errors(settings.optimizer), _quiet():
         optimizer = optimizers.make_optimizer(model, settings.optimizer, settings.learnrate)
@@ -50,8 +57,33 @@ def rehearse_schedule(settings: FitSettings) -> None:
     """
     if settings.scheduler is None:
         return
-    with _quiet():
-        _rehearse_schedule(settings, settings.scheduler)
+    choice, optimizer = settings.scheduler, settings.optimizer
+    parts = schedules.SCHEDULES.get(choice.name), optimizers.OPTIMIZERS.get(optimizer.name)
+    ends = settings.max_images, settings.max_epochs
+    values = choice, optimizer, settings.learnrate, settings.batch_size, *ends
+    with _once(parts, values) as is_new, _quiet():
+        if is_new:
+            _rehearse_schedule(settings, choice)
+
+
+#: What was tried without a mistake: parts, and values as text. Many rows of a matrix share it.
+_SOUND: set[tuple[object, str]] = set()
+#: Its limit, for processes that check files without end.
+_MOST_KEPT = 4096
+
+
+@contextlib.contextmanager
+def _once(parts: tuple[object, ...], values: tuple[object, ...]) -> Iterator[bool]:
+    """Context manager: whether this is new; it is remembered if nothing is raised."""
+    try:
+        key = parts, repr(values)
+    except ValueError:  # a number of thousands of digits has no text
+        yield True
+        return
+    yield key not in _SOUND
+    if len(_SOUND) >= _MOST_KEPT:
+        _SOUND.clear()
+    _SOUND.add(key)
 
 
 def _rehearse_schedule(settings: FitSettings, choice: Choice) -> None:

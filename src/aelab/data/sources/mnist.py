@@ -133,6 +133,7 @@ class KnownIdx(Source):
         self.train = train
         self.files = (f"{half}-images-idx3-ubyte.gz", f"{half}-labels-idx1-ubyte.gz")
         self.path = str(roots.resolve(path)) if path is not None else None
+        self._found: dict[str, tuple[Path, list[Path]]] = {}
 
     def item_shape(self) -> tuple[int, ...]:
         """(1, 28, 28)."""
@@ -176,8 +177,15 @@ class KnownIdx(Source):
         return [(self.name, where)]
 
     def _find(self, file: str) -> tuple[Path | None, list[Path]]:
+        """The file and the places searched; a file once found is not searched again."""
+        held = self._found.get(file)
+        if held is not None and held[0].is_file():
+            return held
         with roots.entering(self._roots):
-            return roots.find(self.known.candidates(file), self.path)
+            found, places = roots.find(self.known.candidates(file), self.path)
+        if found is not None:
+            self._found[file] = found, places
+        return found, places
 
     def _missing(self, file: str, places: list[Path]) -> DataError:
         looked = "\n    ".join(map(str, places))
