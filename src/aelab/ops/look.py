@@ -68,10 +68,10 @@ def remembered(key: Hashable, make: Callable[[], Any]) -> Any:
     return _KNOWN[key]
 
 
-def row_pieces(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Splits pixels into (first row, rows) of some megabytes each."""
+def row_pieces(pixels: Tensor, num_bytes: int = PIECE) -> Iterator[tuple[int, Tensor]]:
+    """Splits pixels into (first row, rows) of at most `num_bytes` each, or one row."""
     row = max(1, pixels[:1].numel() * pixels.element_size())
-    size = max(1, PIECE // row)
+    size = max(1, num_bytes // row)
     for start in range(0, len(pixels), size):
         yield start, pixels[start : start + size]
 
