@@ -8,6 +8,7 @@ backward pass over their sum gives each player the gradient of its own loss.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -117,7 +118,7 @@ class CriticTraining:
 CRITIC_OPTIONS = ("learnrate", "optimizer", "scheduler")
 
 
-class Critic(nn.Module):
+class Critic(nn.Module, ABC):
     """A term with a network that learns: the base of all critics.
 
     Called with an output it returns the model's loss, (B,). The network is made for the first
@@ -143,17 +144,17 @@ class Critic(nn.Module):
         # In a list, so that the model's weight does not become one of the critic.
         self._last: list[nn.Parameter] = []
 
+    @abstractmethod
     def seen(self, output: Output) -> Tensor:
         """What the critic judges, (B, ...), made by the model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_network(self, shape: tuple[int, ...]) -> nn.Module:
         """A network that maps (B, *shape) to scores (B, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def own_loss(self, output: Output, target: Tensor) -> Tensor:
         """The critic's loss, (B,), with gradient for the critic's weights only."""
-        raise NotImplementedError
 
     def meet(self, output: Output, seed: int = 0, model: nn.Module | None = None) -> None:
         """Makes the network for such outputs, unless there is one, and tries it.

@@ -6,6 +6,7 @@ walks, sliders and interpolations work on all levels together.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Normals(NamedTuple):
     log_std: Tensor
 
 
-class Level(nn.Module):
+class Level(nn.Module, ABC):
     """One level: its prior, its posterior, and how its latent changes the top-down state.
 
     Attributes:
@@ -47,17 +48,17 @@ class Level(nn.Module):
 
     size: int
 
+    @abstractmethod
     def prior(self, state: Tensor) -> Normals:
         """The prior, given the levels above."""
-        raise NotImplementedError
 
+    @abstractmethod
     def posterior(self, state: Tensor, evidence: Tensor, prior: Normals) -> Normals:
         """The posterior, given the levels above and what the encoder saw, `evidence`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def absorb(self, state: Tensor, latent: Tensor) -> Tensor:
         """The state for the level below, or for the image."""
-        raise NotImplementedError
 
 
 class LadderLevel(Level):
