@@ -37,7 +37,8 @@ class PublishedCifar:
     """One of the two sets.
 
     Attributes:
-        name: in tables and messages.
+        name: in tables.
+        title: in messages.
         folders: in which its files usually lie.
         train, test: stems of the files of each half.
         images_a_file: by half: train, test.
@@ -50,6 +51,7 @@ class PublishedCifar:
     """
 
     name: str
+    title: str
     folders: tuple[str, ...]
     train: tuple[str, ...]
     test: tuple[str, ...]
@@ -62,6 +64,7 @@ class PublishedCifar:
 
 CIFAR10 = PublishedCifar(
     "cifar10",
+    "CIFAR-10",
     ("cifar-10", "cifar10", "CIFAR10"),
     tuple(f"data_batch_{n}" for n in range(1, 6)),
     ("test_batch",),
@@ -101,6 +104,7 @@ tulip turtle wardrobe whale willow_tree wolf woman worm"""
 
 CIFAR100 = PublishedCifar(
     "cifar100",
+    "CIFAR-100",
     ("cifar-100", "cifar100", "CIFAR100"),
     ("train",),
     ("test",),
@@ -137,7 +141,6 @@ class Cifar(PublishedSet):
         self.published, self.train, self.labels = published, train, labels
         self.name, self.folders = published.name, published.folders  # type: ignore[misc]
         self.stems = published.train if train else published.test
-        self.title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[published.name]
 
     @property
     def images_a_file(self) -> int:
@@ -220,7 +223,7 @@ class Cifar(PublishedSet):
                         found[member.name] = content.read() if content else b""
         except (tarfile.TarError, EOFError, OSError) as error:
             raise DataError(
-                f"{archive} is not an archive of {self.title}, or cut off: {error}",
+                f"{archive} is not an archive of {self.published.title}, or cut off: {error}",
                 hint="remove it; it is downloaded again",
             ) from None
         for folder, end in versions:
@@ -286,7 +289,7 @@ class Cifar(PublishedSet):
 
     def _damaged(self, name: str, what: str) -> DataError:
         return DataError(
-            f"{name} is not a file of {self.title}: {what}",
+            f"{name} is not a file of {self.published.title}: {what}",
             hint=f"unpack one of {', '.join(self.published.archives)}",
         )
 

@@ -34,7 +34,7 @@ _MOST_CHARACTERS = 16 << 20
 _ROWS = 1_000
 
 
-class Layout(NamedTuple):
+class CsvLayout(NamedTuple):
     """Where the numbers of an image are in a row.
 
     Attributes:
@@ -64,9 +64,9 @@ class CsvPixels(Source):
         self.path = roots.resolve(path)
         self.stored = None if stored is None else checked_shape(stored)
         self.label = label
-        self._known: Layout | None = None
+        self._known: CsvLayout | None = None
 
-    def layout(self) -> Layout:
+    def layout(self) -> CsvLayout:
         """The layout of the rows, from the first two.
 
         Raises:
@@ -157,7 +157,7 @@ def _layout(
     second: list[str],
     stored: tuple[int, int, int] | None,
     label: str | int | None,
-) -> Layout:
+) -> CsvLayout:
     header = not all(_is_number(cell) for cell in first if " " not in cell.strip()) or not first
     row = second if header else first
     if not row:
@@ -188,7 +188,7 @@ def _layout(
             "the column of labels" + (f"; columns: {one_of(names[:6])}" if names else ""),
         )
     refuse_too_large(math.prod(shape) * _ROWS * 8, f"{_ROWS:,} rows of {path}")
-    return Layout(shape, pixels, column, header, len(row))
+    return CsvLayout(shape, pixels, column, header, len(row))
 
 
 def _side(count: int, stored: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
@@ -226,7 +226,7 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def _numbers(path: Path, layout: Layout, rows: list[list[str]], first: int) -> np.ndarray[Any, Any]:
+def _numbers(path: Path, layout: CsvLayout, rows: list[list[str]], first: int) -> np.ndarray[Any, Any]:
     """(n, pixels) float32 of some rows."""
     wanted = math.prod(layout.shape)
     made = np.empty((len(rows), wanted), np.float32)

@@ -18,7 +18,7 @@ from aelab.data.listed import listed
 from aelab.data.prepare import ToShape
 from aelab.data.sources.download import Remote
 from aelab.data.sources.idx import idx_of
-from aelab.data.sources.published import PublishedSet, damaged
+from aelab.data.sources.published import PublishedSet, damaged, part_of
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.files import open_file
 from aelab.types import Images
@@ -141,11 +141,7 @@ class Qmnist(PublishedSet):
 
     def __init__(self, part: str, path: str | None = None) -> None:
         super().__init__(path)
-        if part not in get_args(QmnistPart):
-            raise DataError(
-                f"QMNIST has no part {part!r}", hint=f"possible: {one_of(get_args(QmnistPart))}"
-            )
-        self._part = part
+        self._part = part_of(part, get_args(QmnistPart), "QMNIST")
 
     @property
     def part(self) -> str:

@@ -17,7 +17,7 @@ from aelab.data.prepare import ToShape, checked_shape
 from aelab.data.sources.download import Remote
 from aelab.data.sources.folder import Folder
 from aelab.data.sources.packed import TarPictures, ZipPictures
-from aelab.data.sources.published import PublishedSet, damaged
+from aelab.data.sources.published import PublishedSet, damaged, part_of
 from aelab.errors import DataError, one_of
 from aelab.files import read_file
 from aelab.types import Images
@@ -170,11 +170,8 @@ class CelebA(PictureSet):
 
     def __init__(self, part: str, size: Shape, attribute: str | None, path: str | None) -> None:
         super().__init__(path)
-        if part not in get_args(CelebaPart):
-            raise DataError(
-                f"CelebA has no part {part!r}", hint=f"possible: {one_of(get_args(CelebaPart))}"
-            )
-        self._part, self.stored, self.attribute = part, size, attribute
+        self._part = part_of(part, get_args(CelebaPart), "CelebA")
+        self.stored, self.attribute = size, attribute
 
     @property
     def part(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.sources.download import Remote
-from aelab.errors import DataError
+from aelab.errors import DataError, did_you_mean, one_of
 from aelab.types import Images, Provenance
 
 
@@ -125,6 +125,20 @@ class PublishedSet(Source):
         if label_names:
             facts["label_names"] = list(label_names)
         return make_images(pixels, labels=labels, provenance=[source], facts=facts)
+
+
+def part_of(part: str, parts: Sequence[str], title: str) -> str:
+    """`part`, if a published set has it.
+
+    Raises:
+        DataError: it has no such part; the message lists the parts.
+    """
+    if part not in parts:
+        raise DataError(
+            f"{title} has no part {part!r}{did_you_mean(part, parts)}",
+            hint=f"possible: {one_of(parts)}",
+        )
+    return part
 
 
 def damaged(where: object, what: str, remote: Remote | None = None) -> DataError:

@@ -18,8 +18,7 @@ from aelab.data.pixel_room import PixelRoom, parts_of
 from aelab.data.prepare import ToShape
 from aelab.data.sources.download import Remote
 from aelab.data.sources.matlab import mat_array, mat_arrays
-from aelab.data.sources.published import PublishedSet, damaged
-from aelab.errors import DataError, one_of
+from aelab.data.sources.published import PublishedSet, damaged, part_of
 from aelab.files import open_file
 from aelab.types import Images
 
@@ -55,7 +54,7 @@ class Svhn(PublishedSet):
 
     def __init__(self, part: str, path: str | None = None) -> None:
         super().__init__(path)
-        self._part = _one_of_parts(part, get_args(SvhnPart), "SVHN")
+        self._part = part_of(part, get_args(SvhnPart), "SVHN")
 
     @property
     def part(self) -> str:
@@ -111,7 +110,7 @@ class Stl10(PublishedSet):
 
     def __init__(self, part: str, path: str | None = None) -> None:
         super().__init__(path)
-        self._part = _one_of_parts(part, get_args(StlPart), "STL-10")
+        self._part = part_of(part, get_args(StlPart), "STL-10")
 
     @property
     def part(self) -> str:
@@ -253,12 +252,6 @@ def _usps_line(line: bytes) -> tuple[int, np.ndarray]:
     if len(entries) != 256 or not 0 <= digit < 10 or not np.abs(values).max() <= 1:
         raise ValueError("a line without a label of 1 to 10 and 256 values of -1 to 1")
     return digit, np.rint((values + 1) / 2 * 255).astype(np.uint8)
-
-
-def _one_of_parts(part: str, parts: Sequence[str], title: str) -> str:
-    if part not in parts:
-        raise DataError(f"{title} has no part {part!r}", hint=f"possible: {one_of(parts)}")
-    return part
 
 
 @listed("svhn", validation={"part": "test"})
