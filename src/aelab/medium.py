@@ -332,6 +332,30 @@ class Pixels(Medium):
         return nearest_rows(images.clamp(0, 1).flatten(1), among.flatten(1)).rows[:, 0]
 
 
+class NumberedElements(Medium):
+    """Images (B, 1, H, W) whose values are numbers of elements, such as colours, divided by 255."""
+
+    is_brightness = False
+
+    @abstractmethod
+    def numbers(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) number / 255 -> (B, H, W) int64."""
+
+    def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
+        """The name `wrong`, and the share of an image's elements that are others."""
+        return "wrong", (self.numbers(made) != self.numbers(images)).float().mean((1, 2))
+
+    def nearest(self, images: Tensor, among: Tensor) -> Tensor:
+        """The nearest image by the number of equal elements."""
+        numbers, known = (self.numbers(each).to(torch.uint8) for each in (images, among))
+        return torch.stack([(known != one).sum((1, 2)).argmin() for one in numbers])
+
+
+def likeliest_numbers(logits: Tensor) -> Tensor:
+    """(B, K, H, W) -> number of the largest / 255, (B, 1, H, W) float32, without gradient."""
+    return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
+
+
 #: The default medium.
 PIXELS = Pixels()
 

@@ -18,7 +18,7 @@ from aelab.ascii.glyphs.text import side_by_side
 from aelab.ascii.mirror import RandomMirror
 from aelab.errors import ConfigError
 from aelab.findings import Finding
-from aelab.medium import Medium
+from aelab.medium import Medium, NumberedElements
 from aelab.types import Images
 
 #: Size in pixels of the font for stored pictures of characters.
@@ -35,7 +35,7 @@ class HasImages(Protocol):
 
 
 @dataclass(frozen=True)
-class Characters(Medium):
+class Characters(NumberedElements):
     """Images (B, 1, H, W) whose values are character numbers, divided by 255 in a batch.
 
     Args:
@@ -47,7 +47,6 @@ class Characters(Medium):
     name: ClassVar[str] = "characters"
     sets_hold: ClassVar[str] = "ASCII pictures"
     images_are: ClassVar[str] = "grids of characters"
-    is_brightness: ClassVar[bool] = False
     #: Colour between pictures, whose white backgrounds would otherwise merge.
     gap: ClassVar[str] = "#c8ccd2"
     sheet: ClassVar[tuple[int, int]] = (4, 4)
@@ -132,14 +131,9 @@ class Characters(Medium):
             hint="both must have the same alphabet, in the same order",
         )
 
-    def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
-        """The name `wrong`, and the share of an image's cells with a wrong character."""
-        return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
-
-    def nearest(self, images: Tensor, among: Tensor) -> Tensor:
-        """The nearest image by the number of equal cells."""
-        numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, among))
-        return torch.stack([(known != one).sum((1, 2)).argmin() for one in numbers])
+    def numbers(self, images: Tensor) -> Tensor:
+        """See `numbers_of`."""
+        return numbers_of(images)
 
     def made(self, output: Any, images: Tensor) -> Any:
         """Certain of each character: logits 0 and -30, and one-hots for the relaxed ones."""

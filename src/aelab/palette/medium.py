@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aelab.errors import ConfigError
-from aelab.medium import Medium
+from aelab.medium import Medium, NumberedElements
 from aelab.ops.color import over_checker
 from aelab.palette.colours import Palette, hex_colours
 from aelab.types import Output
@@ -46,7 +46,7 @@ class ColourCounts:
 
 
 @dataclass(frozen=True)
-class Colours(Medium):
+class Colours(NumberedElements):
     """Images (B, 1, H, W) whose values are numbers of colours, divided by 255 in a batch.
 
     Args:
@@ -58,7 +58,6 @@ class Colours(Medium):
     name: ClassVar[str] = "colours"
     sets_hold: ClassVar[str] = "pictures in colours of a palette"
     images_are: ClassVar[str] = "numbers of colours"
-    is_brightness: ClassVar[bool] = False
     misread: ClassVar[str] = "it would read the colours' numbers as brightness"
     a_model: ClassVar[str] = "use a model of colours, for instance small_palette_ae(shape, PALETTE)"
     from_others: ClassVar[str] = "convert pictures with indexed_dataset(dataset, PALETTE)"
@@ -125,14 +124,9 @@ class Colours(Medium):
             hint="give both the same palette, for instance PALETTE in `globals`",
         )
 
-    def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
-        """The name `wrong`, and the share of an image's pixels with a wrong colour."""
-        return "wrong", (numbers_of(made) != numbers_of(images)).float().mean((1, 2))
-
-    def nearest(self, images: Tensor, among: Tensor) -> Tensor:
-        """The nearest image by the number of equal pixels."""
-        numbers, known = (numbers_of(each).to(torch.uint8) for each in (images, among))
-        return torch.stack([(known != one).sum((1, 2)).argmin() for one in numbers])
+    def numbers(self, images: Tensor) -> Tensor:
+        """See `numbers_of`."""
+        return numbers_of(images)
 
     def made(self, output: Any, images: Tensor) -> Any:
         """Certain of each colour: logits 0 and -30."""

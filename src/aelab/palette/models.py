@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, DataError, ShapeError
+from aelab.medium import likeliest_numbers
 from aelab.models.activations import Activation
 from aelab.models.autoencoders import Autoencoder
 from aelab.models.bottlenecks import Gaussian, Identity
@@ -82,7 +83,7 @@ class PaletteAutoencoder(Autoencoder):
         """
         latent, posterior = self.bottleneck(self.encoder(self._seen(images)), noise)
         logits = self.logits(latent)
-        return Output(likeliest(logits), latent, posterior, {"logits": logits})
+        return Output(likeliest_numbers(logits), latent, posterior, {"logits": logits})
 
     def encode(self, images: Tensor) -> Tensor:
         """The mean code of (B, 1, H, W) of number / 255, (B, D)."""
@@ -91,7 +92,7 @@ class PaletteAutoencoder(Autoencoder):
 
     def decode(self, latent: Tensor) -> Tensor:
         """The likeliest colours (B, 1, H, W), number / 255, without gradient."""
-        return likeliest(self.logits(latent))
+        return likeliest_numbers(self.logits(latent))
 
     def logits(self, latent: Tensor) -> Tensor:
         """Log-probabilities (B, K, H, W) of the colours, up to a constant in each pixel."""
@@ -126,11 +127,6 @@ def _table(palette: Palette) -> Tensor:
         return palette.colours().clone()
     except DataError:  # training reads the same data and says what is missing
         return torch.zeros(palette.count, 4, dtype=torch.uint8)
-
-
-def likeliest(logits: Tensor) -> Tensor:
-    """(B, K, H, W) -> number of the largest / 255, (B, 1, H, W) float32, without gradient."""
-    return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
 
 
 def small_palette_ae(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aelab.ascii.glyphs import ALPHABET, character_numbers
 from aelab.ascii.medium import Characters
 from aelab.errors import ConfigError, DataError, ShapeError
+from aelab.medium import likeliest_numbers
 from aelab.models.autoencoders import Autoencoder
 from aelab.models.bottlenecks import Identity
 from aelab.models.shapes import shape_words
@@ -272,7 +273,7 @@ class CharacterAutoencoder(Autoencoder):
         latent, posterior = self.bottleneck(self.encoder(self.reading(images)), noise)
         logits = self.logits(latent)
         characters = {"logits": logits, "relaxed": self.relaxation(logits)}
-        return Output(likeliest(logits), latent, posterior, characters)
+        return Output(likeliest_numbers(logits), latent, posterior, characters)
 
     def encode(self, images: Tensor) -> Tensor:
         """The mean code of (B, 1, H, W) of number / 255; (B, D) or (B, D, h, w)."""
@@ -281,7 +282,7 @@ class CharacterAutoencoder(Autoencoder):
 
     def decode(self, latent: Tensor) -> Tensor:
         """The most likely characters (B, 1, H, W), number / 255, without gradient."""
-        return likeliest(self.logits(latent))
+        return likeliest_numbers(self.logits(latent))
 
     def logits(self, latent: Tensor) -> Tensor:
         """Log-probabilities (B, 95, H, W) of the characters, up to a constant in each cell."""
@@ -294,11 +295,6 @@ class CharacterAutoencoder(Autoencoder):
                 hint=f"end it with nn.Conv2d(channels, {NUM_CHARACTERS}, 1)",
             )
         return logits
-
-
-def likeliest(logits: Tensor) -> Tensor:
-    """(B, 95, H, W) -> number of the largest / 255, (B, 1, H, W) float32, without gradient."""
-    return logits.detach().argmax(1, keepdim=True).to(torch.float32).div_(255)
 
 
 def checked_grid_shape(shape: Sequence[int], owner: str) -> tuple[int, int]:
