@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from aelab.report.pictures import (
     SPLITS,
     Encoding,
     choose_steps,
+    data_url,
     encode_row,
     files_in,
     image_width,
@@ -94,7 +94,7 @@ class Pictures:
                 kind, data = encode_row(row, image_width(run, row.size), encoding)
                 self._bytes += len(data)
                 self._places[key] = len(self.addresses)
-                self.addresses.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+                self.addresses.append(data_url(data, kind))
             return self._places[key]
         except (DataError, StoreError, OSError):
             return None
@@ -120,6 +120,6 @@ def embedded_figures(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any]]], i
             continue
         content = path.read_bytes()
         room -= len(content)
-        address = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
+        address = data_url(content, _TYPES[path.suffix])
         found[number].append({"name": path.stem, "address": address})
     return [sorted(figures, key=lambda entry: str(entry["name"])) for figures in found], left_out

@@ -6,6 +6,7 @@ original size), the same for `heldout`; the number is that of the images trained
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
@@ -236,6 +237,11 @@ def png_of(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def data_url(content: bytes, media_type: str = "image/png") -> str:
+    """A file as the address of its own content, for pages without further files."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:

@@ -14,7 +14,6 @@ To each of them may be added `"directions": {"0": 1.5}`, steps along the princip
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ from aelab.ops.labels import label_classes
 from aelab.ops.nearest import nearest_rows
 from aelab.ops.sampling import Region, same_borders
 from aelab.ops.value_range import to_unit
-from aelab.report.pictures import png_of
+from aelab.report.pictures import data_url, png_of
 from aelab.study.evaluation import subject_of
 from aelab.study.explorer import Thumbnails, thumbnails_of
 from aelab.study.inputs import encoded_picture, unit_images
@@ -404,8 +403,7 @@ class Explored:
     def _picture(self, unit: Tensor) -> str:
         """An image (1, C, H, W) in 0..1 as an address that holds its PNG file."""
         drawn = self.medium.picture(unit.clamp(0, 1), checker=False)
-        content = png(rearrange(drawn, "1 c h w -> h w c"))
-        return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+        return data_url(png(rearrange(drawn, "1 c h w -> h w c")))
 
 
 def _number(value: Any, name: str) -> float:

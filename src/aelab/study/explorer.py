@@ -21,7 +21,7 @@ from aelab.assembly.parts import functions_of
 from aelab.errors import UserError
 from aelab.medium import Medium
 from aelab.metrics import flat
-from aelab.report.pictures import images_in_rows, png_of
+from aelab.report.pictures import data_url, images_in_rows, png_of
 from aelab.study.decoder_program import NotPlainError, Program, program_of
 from aelab.study.evaluation import subject_of
 from aelab.study.latent_map import LatentMap, map_of
@@ -93,7 +93,7 @@ def explorer_of(
         "names": list(subject.file_names),
         "columns": atlas.columns,
         "tile": list(atlas.tile),
-        "thumbnails": _address(png_of(atlas.picture), "image/png"),
+        "thumbnails": data_url(png_of(atlas.picture), "image/png"),
         "program": None,
         "grid": None,
     }
@@ -144,7 +144,7 @@ def _grid(decode: Callable[[Tensor], Tensor], made: LatentMap, medium: Medium) -
     sheet = images_in_rows(_pictures(images, medium), GRID)
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=QUALITY, method=4)
-    picture = _address(buffer.getvalue(), "image/webp")
+    picture = data_url(buffer.getvalue(), "image/webp")
     return {**found, "picture": picture, "fades": medium.is_brightness}
 
 
@@ -177,10 +177,6 @@ def _pictures(images: Tensor, medium: Medium) -> list[Image.Image]:
     """Pictures for a browser, which shows transparency itself."""
     drawn = medium.picture(images.clamp(0, 1), checker=False)
     return [as_image(rearrange(image, "c h w -> h w c")) for image in drawn]
-
-
-def _address(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _halves(values: Tensor) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import tempfile
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aelab.errors import UserError
 from aelab.files import NoPicture
 from aelab.lab import Lab
+from aelab.report.pictures import data_url
 
 if TYPE_CHECKING:
     from aelab.study.looker import Looker
@@ -50,7 +50,7 @@ def look(models: Models, folder: str, content: bytes) -> dict[str, Any]:
     )
     return {
         **found,
-        **{name: inline(found[name]) for name in ("given", "reconstruction", "nearest")},
+        **{name: data_url(found[name]) for name in ("given", "reconstruction", "nearest")},
     }
 
 
@@ -67,8 +67,3 @@ def with_picture(content: bytes, ask: Callable[[Path], _Answer]) -> _Answer:
             return ask(path)
         except NoPicture:
             raise UserError("this file is no picture that can be read") from None
-
-
-def inline(png: bytes) -> str:
-    """A PNG as the address of its own content."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

@@ -27,6 +27,7 @@ from aelab.errors import AelabError, UserError
 from aelab.lab import Lab
 from aelab.report.incidents import incident_page, read_incidents
 from aelab.report.page import moment, render_page
+from aelab.report.pictures import data_url
 from aelab.runs.notes import write_notes
 from aelab.ui import explorer, reproductions
 from aelab.ui.about import about, compared, notes_json
@@ -40,7 +41,7 @@ from aelab.ui.guard import (
     middleware,
     told,
 )
-from aelab.ui.models import Models, inline, look
+from aelab.ui.models import Models, look
 from aelab.ui.training import Trainings
 from aelab.ui.watched import Watched
 
@@ -231,7 +232,7 @@ def _model_routes(watched: Watched, models: Models) -> list[Route]:
         count = min(_number(request.query_params, "count") or 16, MOST_WORST)
         found = models.use(folder, lambda looker: looker.worst(count))
         for entry in found["images"]:
-            entry |= {name: inline(entry[name]) for name in ("original", "reconstruction")}
+            entry |= {name: data_url(entry[name]) for name in ("original", "reconstruction")}
         return JSONResponse(found)
 
     async def encode(request: Request) -> Response:
