@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from aelab import hardware
@@ -29,6 +29,7 @@ from aelab.execute.order import in_order
 from aelab.execute.stop import StopRequest
 from aelab.execute.twins import begun, same_run
 from aelab.runs.locks import why_no_locks
+from aelab.runs.record import Run
 from aelab.runs.store import Store
 
 #: Names of devices; whether a device exists, only torch knows.
@@ -74,17 +75,7 @@ def run_matrix(
     trained = trained_for(specs, [] if options.restart else begun(specs, store))
     own = [spec for spec in specs if trained[spec.folder] is spec]
     stored = stored_runs(own, workspace, options)
-    settled: list[Event] = []
-    waiting: list[Job] = []
-    for number, spec in enumerate(specs, start=1):
-        run = stored.get(spec.folder)
-        if same := same_run(spec, trained[spec.folder], store, restart=options.restart):
-            settled.append(ev.RunSkipped(spec.name, same))
-        elif run is not None and (reason := skip_reason(run, options)):
-            failed = run.state == "failed"
-            settled.append(ev.RunSkipped(spec.name, reason, failed_before=failed))
-        else:
-            waiting.append(Job(spec, number))
+    settled, waiting = _settled(specs, trained, stored, store, options)
     count = _Count()
     started = ev.MatrixStarted([spec.name for spec in specs], common_findings(specs))
     if not waiting:
@@ -97,22 +88,9 @@ def run_matrix(
         yield count.end(stop)
         return
     with contextlib.ExitStack() as held:
-        engine: Engine
-        if slurm is not None:
-            at_once = min(slurm.tasks or len(waiting), len(waiting))
-            engine = held.enter_context(Slurm(workspace, options, stop, rehearsal, slurm))
-        elif ray is not None:
-            on_ray = held.enter_context(Ray(workspace, options, stop, rehearsal, ray))
-            engine, at_once = on_ray, min(on_ray.room(), len(waiting))
-        else:
-            room_mb = hardware.free_memory_mb() if jobs is None else None
-            at_once = held.enter_context(_claimed(len(waiting), workspace, options, jobs))
-            engine = (
-                Inline(workspace, options, stop, rehearsal)
-                if at_once == 1
-                else Pool(workspace, options, stop, rehearsal, at_once, room_mb)
-            )
-            held.enter_context(engine)
+        engine, at_once = _engine(
+            held, len(waiting), workspace, options, stop, rehearsal, jobs, slurm, ray
+        )
         # If one run could be built before, a mistake concerns one run: its event reports it.
         built_before = any(run.state == "finished" for run in stored.values())
         groups = in_order(waiting)
@@ -151,6 +129,59 @@ def run_matrix(
         )
         yield from count.all(_with_progress(events, waiting, at_once) if len(specs) > 1 else events)
         yield count.end(stop)
+
+
+def _settled(
+    specs: Sequence[RunSpec],
+    trained: Mapping[str, RunSpec],
+    stored: Mapping[str, Run],
+    store: Store,
+    options: Options,
+) -> tuple[list[Event], list[Job]]:
+    """Events of the runs that are not trained now, and the jobs of the others.
+
+    Args:
+        trained: folder of each run -> the run that is trained for it.
+        stored: folder -> the stored run.
+    """
+    settled: list[Event] = []
+    waiting: list[Job] = []
+    for number, spec in enumerate(specs, start=1):
+        run = stored.get(spec.folder)
+        if same := same_run(spec, trained[spec.folder], store, restart=options.restart):
+            settled.append(ev.RunSkipped(spec.name, same))
+        elif run is not None and (reason := skip_reason(run, options)):
+            failed = run.state == "failed"
+            settled.append(ev.RunSkipped(spec.name, reason, failed_before=failed))
+        else:
+            waiting.append(Job(spec, number))
+    return settled, waiting
+
+
+def _engine(
+    held: contextlib.ExitStack,
+    count: int,
+    workspace: Workspace,
+    options: Options,
+    stop: StopRequest,
+    rehearsal: Rehearsal,
+    jobs: int | None,
+    slurm: Array | None,
+    ray: Cluster | None,
+) -> tuple[Engine, int]:
+    """Where `count` runs are trained, entered in `held`, and how many of them at once."""
+    if slurm is not None:
+        array = held.enter_context(Slurm(workspace, options, stop, rehearsal, slurm))
+        return array, min(slurm.tasks or count, count)
+    if ray is not None:
+        cluster = held.enter_context(Ray(workspace, options, stop, rehearsal, ray))
+        return cluster, min(cluster.room(), count)
+    room_mb = hardware.free_memory_mb() if jobs is None else None
+    at_once = held.enter_context(_claimed(count, workspace, options, jobs))
+    if at_once == 1:
+        return held.enter_context(Inline(workspace, options, stop, rehearsal)), 1
+    pool = Pool(workspace, options, stop, rehearsal, at_once, room_mb)
+    return held.enter_context(pool), at_once
 
 
 def _until_none_is_held(

@@ -226,7 +226,9 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def _numbers(path: Path, layout: CsvLayout, rows: list[list[str]], first: int) -> np.ndarray[Any, Any]:
+def _numbers(
+    path: Path, layout: CsvLayout, rows: list[list[str]], first: int
+) -> np.ndarray[Any, Any]:
     """(n, pixels) float32 of some rows."""
     wanted = math.prod(layout.shape)
     made = np.empty((len(rows), wanted), np.float32)
