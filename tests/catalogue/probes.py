@@ -43,7 +43,7 @@ PROBES: list[Probe] = [
         ("type", "getattr(1, '__class__')"),
         ("type", "type(1)"),
         ("type", "type('New', (), {'a': 1})"),
-        ("globals", "globals()"),
+        ("globals", "globals().copy()"),
         ("true", "'__builtins__' in vars() or '__builtins__' in locals()"),
         ("true", "setattr(nn.Linear, 'probed', 1) or nn.Linear.probed == 1"),
         ("true", "'__class__' in dir(1)"),

@@ -197,6 +197,7 @@ def test_what_is_allowed_on_plain_values_is_listed() -> None:
         "tuple": ["[]", "count", "for", "index"],
         "range": ["[]", "for"],
         "float": ["is_integer"],
+        "PartNames": ["[]"],
         "set": ["add", "copy", "difference", "discard", "for", "intersection", "union", "update"],
     }  # fmt: skip
     dangerous = (

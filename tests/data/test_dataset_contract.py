@@ -53,6 +53,7 @@ SMALL: dict[str, dict[str, object]] = {
     "sprite_dataset": {"size": 20},
     "stl10_dataset": {},
     "svhn_dataset": {},
+    "unsplash_dataset": {"shape": (3, 16, 16), "train": True, "path": "rpg-tiles"},
     "usps_dataset": {},
 }
 #: Sets that are downloaded; small files in their formats are tried in tests of their own.

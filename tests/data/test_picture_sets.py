@@ -183,10 +183,35 @@ def test_crops_are_parts_of_the_photographs(tmp_path: Path) -> None:
     assert again.content_sha256 != images.content_sha256
     half = crops_of(str(tmp_path), (16, 8), 0.5, each=2, channels=1, longest=60).load()
     assert half.shape == (1, 16, 8) and len(half) == 4
-    with pytest.raises(DataError, match="gives no crops of 300x300: 3 of its 3 pictures"):
+    with pytest.raises(DataError, match="gives no crops of 300x300: 3 of its 3 files are smaller"):
         crops_of(str(tmp_path), 300).load()
     with pytest.raises(DataError, match="scale is above 0"):
         crops_of(str(tmp_path), 8, 0)
+
+
+def test_another_photograph_does_not_change_the_crops_of_the_others(tmp_path: Path) -> None:
+    for name in ("b", "d"):
+        _photograph(tmp_path / f"{name}.png", 60, 200, 1)
+    before = crops_of(str(tmp_path), 32, each=4).load()
+    _photograph(tmp_path / "a.png", 60, 200, 2)
+    _photograph(tmp_path / "c.png", 60, 200, 3)
+    after = crops_of(str(tmp_path), 32, each=4).load()
+    old = [number for number, name in enumerate(after.file_names) if name[0] in "bd"]
+    assert [after.file_names[number] for number in old] == list(before.file_names)
+    assert torch.equal(after.pixels[old], before.pixels)
+    assert not torch.equal(before.pixels[:4], before.pixels[4:]), "each name has its own places"
+
+
+def test_crops_leave_out_corrupt_files_only_when_asked(tmp_path: Path) -> None:
+    _photograph(tmp_path / "a.png", 60, 200, 1)
+    for name in ("x.png", "y.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"2 of the 3 files of .* cannot be read"):
+        crops_of(str(tmp_path), 32, each=5).load()
+    images = crops_of(str(tmp_path), 32, each=5, skip_corrupt=True).load()
+    assert len(images) == 5
+    assert images.provenance[0].left_out == (("unreadable", 2, ("x.png", "y.jpg")),)
+    assert "x.png, y.jpg" in images.provenance[0].note
 
 
 def test_whole_photographs_are_held_out(tmp_path: Path) -> None:

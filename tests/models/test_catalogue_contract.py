@@ -399,6 +399,57 @@ CASES: dict[str, Case] = {
         "DalleEncoder",
         multiple_of(8),
     ),
+    "MLPAE": Case(lambda shape: m.MODELS["MLPAE"](shape, (12, 8), "relu"), "MLPAE"),
+    "KANPolyAE": Case(
+        lambda shape: m.MODELS["KANPolyAE"](shape, (6, 4), 2, "relu6", ("relu", "sigmoid")),
+        "KANPolyAE KAELayer",
+    ),
+    "CNNKAE": Case(
+        lambda shape: m.MODELS["CNNKAE"](shape, 4, (3, 2), 5, encoder_kae_order=2),
+        "CNNKAE",
+        lambda channels, height, width: min(height, width) > 8,
+    ),
+    "MixerMLP": Case(
+        lambda shape: m.MODELS["MixerMLP"](shape, 4, (6, 6, 8), (1, 2), "cnnf", 3, {0: 2}),
+        "MixerMLP",
+        multiple_of(4),
+    ),
+    "ScriptedAE": Case(
+        lambda shape: m.MODELS["ScriptedAE"](
+            shape[0], "ch=4|rdown2|scl=1|ch*1|a|down2|po=2|d:aqk|ch=2", 3, activation="sinstep2"
+        ),
+        "ScriptedAE",
+        multiple_of(4),
+    ),
+    "ScriptAE": Case(
+        lambda shape: m.MODELS["ScriptAE"](f"conv({shape[0]},4,3,1,1)\nps(2)\nbn(16)"),
+        "ScriptAE",
+        multiple_of(2),
+    ),
+    "ResidualScriptedAE": Case(
+        lambda shape: m.MODELS["ResidualScriptedAE"](shape[0], "ch=4|down|ch/5", 3),
+        "ResidualScriptedAE",
+        multiple_of(2),
+    ),
+    "ResAE": Case(
+        lambda shape: m.MODELS["ResAE"](shape[0], 4, 3, num_layers=2), "ResAE", multiple_of(4)
+    ),
+    "ResConvStack": Case(
+        lambda shape: m.EncoderDecoder(
+            m.MODELS["ResConvStack"]((shape[0], 4, 4), scale=(1, 2)),
+            m.MODELS["ResConvStack"]((4, 4, shape[0]), scale=(1, 2), transpose=True),
+        ),
+        "ResConvStack",
+        multiple_of(2),
+    ),
+    "PatchAutoencoder2d": Case(
+        lambda shape: m.MODELS["PatchAutoencoder2d"](shape, 6, 3, 4, 1),
+        "PatchAutoencoder2d",
+        multiple_of(4),
+    ),
+    "EnsembleDecoder2d": Case(
+        lambda shape: mlp(shape, m.MODELS["EnsembleDecoder2d"](shape, 8)), "EnsembleDecoder2d"
+    ),
     "stacked": Case(
         whole(m.MODELS["StackedSymmetricAutoencoderConv2d"], channels=(4, 6)),
         "StackedSymmetricAutoencoderConv2d",

@@ -18,7 +18,14 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES, AttributeTable, guards, real_module
+from aelab.config.guards import (
+    CORE_ATTRIBUTES,
+    CORE_NAMES,
+    AttributeTable,
+    PartNames,
+    guards,
+    real_module,
+)
 from aelab.config.imports import resolve_imports
 from aelab.config.old_programs import old_packages
 from aelab.config.policy import TRUST_HINT, compile_body, compile_value, refusals
@@ -145,6 +152,8 @@ class Scope:
         else:
             self.namespace |= guards({**CORE_ATTRIBUTES, **self.attributes})
             self.namespace |= {"__builtins__": {"__import__": _loaded}, "print": self.print}
+            named = PartNames(parts)
+            self.namespace["globals"] = lambda: named
         self.namespace["__name__"] = "aelab_block"
 
     def define(self, name: str, value: Any) -> None:

@@ -99,6 +99,31 @@ def frozen_module_name(module: FrozenModule) -> str:
     return str(object.__getattribute__(module, "_name"))
 
 
+class PartNames:
+    """The value of `globals()` in a block: parts by name, `globals()["mnist_dataset"]`.
+
+    It has the parts alone, which a block may use anyway; neither variables, so that a use of a
+    matrix value still shows in the text, nor anything of the evaluation itself.
+
+    Args:
+        parts: name -> part.
+    """
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        self._parts = MappingProxyType(dict(parts))
+
+    def __getitem__(self, name: object) -> Any:
+        parts: Mapping[str, Any] = object.__getattribute__(self, "_parts")
+        if type(name) is not str or name not in parts:
+            raise RefusedError(
+                f"globals() has no part {name!r}{did_you_mean(str(name), parts)}",
+                hint="it has the parts of the catalogue, not your own names",
+            )
+        return parts[name]
+
+
 def real_module(item: Any) -> Any:
     """The real module behind a frozen one, if it is installed; for --trust only."""
     if type(item) is not FrozenModule:
@@ -304,6 +329,7 @@ CORE_ATTRIBUTES: AttributeTable = MappingProxyType(
         range: frozenset("[] for".split()),
         float: frozenset(["is_integer"]),
         **{iterator: frozenset(["for"]) for iterator in _ITERATORS},
+        PartNames: frozenset(["[]"]),
         set: frozenset("for add copy difference discard intersection union update".split()),
     }
 )

@@ -9,6 +9,7 @@ import torch
 from aelab.data.combinators import TransformDataset
 from aelab.data.dataset import Dataset, need_dataset
 from aelab.data.per_sample import Function
+from aelab.data.sources.crops import crops_of
 from aelab.data.sources.kali import kali_dataset
 from aelab.data.sources.tiles import rpg_tile_dataset_3x32x32
 from aelab.errors import DataError
@@ -78,6 +79,23 @@ def rpg_tile_dataset(
     )
     tiles = tiles.shuffle() if shuffle else tiles
     return tiles if limit is None else tiles.limit(limit)
+
+
+def unsplash_dataset(shape: tuple[int, int, int], train: bool, path: str = "unsplash") -> Dataset:
+    """Crops of photographs, none of their sides longer than 160 pixels.
+
+    The original downloads a collection of photographs one by one; here they are yours. Training
+    images are three random crops of each, validation images one from the middle of held-out ones.
+
+    Args:
+        shape: (C, H, W) of a crop.
+        train: the training or the validation side, 20 : 1 by content.
+        path: a folder of photographs, below `AELAB_DATA` or the folder of the file.
+    """
+    channels, *size = shape
+    return crops_of(
+        path, (size[0], size[1]), longest=160, each=3, channels=channels, validation=not train
+    )
 
 
 def LimitDataset(source: Dataset, size: int) -> Dataset:

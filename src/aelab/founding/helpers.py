@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ConfigError
+from aelab.errors import ConfigError, ShapeError
 from aelab.models.activations import Activation, make_activation
 from aelab.ops.color import convert_channels
 
@@ -37,6 +38,52 @@ class ResidualAdd(nn.Module):
         """Any shape -> the same shape."""
         y: Tensor = x + self.module(x)
         return y
+
+
+class PixelsToChannels(nn.PixelUnshuffle):
+    """`nn.PixelUnshuffle`, with a message for images whose sizes cannot be divided."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C * factor ** 2, H / factor, W / factor).
+
+        Raises:
+            ShapeError: H or W is no multiple of the factor.
+        """
+        height, width = input.shape[-2:]
+        factor = self.downscale_factor
+        if height % factor or width % factor:
+            raise ShapeError(
+                f"{height}x{width} values cannot be made {factor} times smaller: both must be "
+                f"multiples of {factor}",
+                hint="use images of another size",
+            )
+        return super().forward(input)
+
+
+def per_layer(value: Any, count: int, name: str) -> list[Any]:
+    """One value for each layer, from one value or a list of them.
+
+    Args:
+        value: a list or tuple is taken as it is; anything else is for every layer.
+        count: number of layers.
+        name: of the argument, for the message.
+
+    Raises:
+        ConfigError: a list of another length.
+    """
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ConfigError(
+            f"{name} has {len(value)} values for {count} layers",
+            hint=f"give one value, or {count}",
+        )
+    return list(value)
+
+
+def chain(layers: Iterable[nn.Module | None]) -> nn.Sequential:
+    """The layers in their order; None is left out, as where there is no activation."""
+    return nn.Sequential(*(layer for layer in layers if layer is not None))
 
 
 def activation_to_module(activation: Activation) -> nn.Module | None:
@@ -71,6 +118,51 @@ def set_image_channels(image: Tensor, channels: int) -> Tensor:
         raise ConfigError(f"set_image_channels: cannot make {channels} channels; possible: 1, 3")
     kept = {2: 1, 4: 3}.get(image.shape[-3], image.shape[-3])
     return convert_channels(image[..., :kept, :, :], channels)
+
+
+def random_combine_image_crops(
+    images: Tensor,
+    ratio: float = 0.5,
+    crop_ratio: float | Sequence[float] = 0.5,
+    alpha: float | Sequence[float] = 1.0,
+) -> Tensor:
+    """Pastes a random crop of another image of the batch into some images.
+
+    Random numbers come from torch's default generator, which is keyed by the run and the batch.
+
+    Args:
+        images: (B, C, H, W), at least two.
+        ratio: share of the images that are changed, 0..1.
+        crop_ratio: height and width of a crop as shares of the image, one number or (low, high).
+        alpha: opacity of a crop, 0..1, one number or (low, high).
+
+    Returns:
+        (B, C, H, W), a copy.
+    """
+    count, (height, width) = len(images), images.shape[-2:]
+    if count < 2 or ratio <= 0:
+        return images
+    # Plain numbers: nine for each image, also where the images have no memory (meta device).
+    drawn = torch.rand(count, 9, device="cpu").tolist()
+    made = images.clone()
+    for number, (chance, other, h, w, *corners, shade) in enumerate(drawn):
+        if chance > ratio:
+            continue
+        source = images[(number + 1 + int(other * (count - 1))) % count]
+        rows = min(max(1, int(_between(crop_ratio, h) * height)), height - 1)
+        columns = min(max(1, int(_between(crop_ratio, w) * width)), width - 1)
+        top, to_top = (int(each * (height - rows)) for each in corners[:2])
+        left, to_left = (int(each * (width - columns)) for each in corners[2:])
+        crop = source[:, top : top + rows, left : left + columns]
+        place = made[number, :, to_top : to_top + rows, to_left : to_left + columns]
+        place.lerp_(crop, _between(alpha, shade))
+    return made
+
+
+def _between(bounds: float | Sequence[float], share: float) -> float:
+    """A number of (low, high), or the one number itself."""
+    low, high = (bounds, bounds) if isinstance(bounds, (int, float)) else bounds
+    return low + share * (high - low)
 
 
 def num_module_parameters(module: nn.Module, trainable: bool | None = None) -> int:

@@ -10,13 +10,25 @@ from aelab.config.old_programs import OldNumbers, OldProgram, OldTrainer
 _MODULES = {
     module: tuple(names.split())
     for module, names in {
+        "experiments.ae.kae.cnn_kae": "CNNKAE KAELayer",
+        "experiments.ae.kan.kanpolyae": "KANPolyAE",
+        "experiments.ae.kan.mlpae": "MLPAE",
+        "experiments.ae.mixer.mixermodel": "KAELayer MixerMLP",
+        "experiments.ae.models.ensemble": "EnsembleDecoder2d",
+        "experiments.ae.models.patchae": "PatchAutoencoder2d",
+        "experiments.ae.models.resae2": "ResAE",
+        "experiments.ae.models.resae3": "ResConvStack",
+        "experiments.ae.models.resscriptae": "ResidualScriptedAE",
+        "experiments.ae.models.scriptae": "ScriptAE",
+        "experiments.ae.scriptae.scriptae2": "ScriptedAE",
         "experiments.ae.transformer": "TransformerAutoencoder TransformerDecoder",
         "experiments.datasets": (
             "cifar10_dataset fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset"
-            " rpg_tile_dataset_3x32x32"
+            " rpg_tile_dataset_3x32x32 unsplash_dataset"
         ),
         "experiments.datasets.classic": "cifar10_dataset fmnist_dataset mnist_dataset",
         "experiments.datasets.noise": "noise_dataset",
+        "experiments.datasets.unsplash": "unsplash_dataset",
         "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
         "scripts.train_autoencoder": "DalleManifoldAutoencoder",
         "scripts.train_autoencoder_vae": "VariationalAutoencoderConv",
@@ -53,7 +65,8 @@ _MODULES = {
         "src.models.vae.vae": "VariationalAutoencoder VariationalEncoder",
         "src.models.util": "ResidualAdd activation_to_module",
         "src.util": "num_module_parameters",
-        "src.util.image": "ImageFilter set_image_channels",
+        "src.util.image": "ImageFilter random_combine_image_crops set_image_channels",
+        "src.util.image.combine": "random_combine_image_crops",
         "src.util.image.image": "set_image_channels",
         "src.util.image.image_filter": "ImageFilter",
         "src.util.module": "dump_module_stacktrace num_module_parameters",

@@ -7,10 +7,10 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from aelab.preparation import track
 from aelab.types import Images, Provenance
 
 Fit = Literal["crop", "pad", "stretch"]
+Made = TypeVar("Made")
 
 #: Most files that one message names; the others are counted.
 MOST_ERRORS = 10
@@ -211,21 +212,35 @@ class Folder(FilesBelow):
         Raises:
             DataError: at the end, naming all files that cannot be read.
         """
+        for number, fitting in self.each_file(lambda picture: self._fitted(picture, shape), seen):
+            for entry in fitting:
+                if entry is not None:
+                    yield (number, *entry)
+
+    def each_file(
+        self, make: Callable[[Tensor], Made], seen: FolderSeen
+    ) -> Iterator[tuple[int, list[Made]]]:
+        """Yields (file number, what `make` makes of each of its pictures) of the readable files.
+
+        Args:
+            make: gets one picture (C, H, W) uint8 in its own size. Pictures are not kept: all
+                frames of an animation in full size may not fit into memory.
+            seen: counts, and the files left out because of `skip_corrupt`.
+
+        Raises:
+            DataError: at the end, naming all files that cannot be read, without `skip_corrupt`.
+        """
         files = self.files()
         bad: list[DataError] = []
         for number, file in enumerate(track(files, f"reading {self.path.name}", len(files))):
             try:
-                # Fitted one by one: all frames of an animation in full size may not fit into
-                # memory.
-                fitting = [self._fitted(picture, shape) for picture in self._decoded(file, seen)]
+                made = [make(picture) for picture in self._decoded(file, seen)]
             except DataError as error:
                 if not self.skip_corrupt:
                     bad.append(error)
                 seen.skipped.append(str(file))
                 continue
-            for entry in fitting:
-                if entry is not None:
-                    yield (number, *entry)
+            yield number, made
         if bad:
             raise _all_bad(self.path, bad, len(files))
 

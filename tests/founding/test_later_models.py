@@ -1,0 +1,286 @@
+"""The later model families of old files: counts and outputs of the originals, kinds of texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aelab import lab
+from aelab.catalogue import attributes, names
+from aelab.config import Block, Scope, evaluate_block
+from aelab.errors import AelabError, ConfigError, RefusedError, ShapeError
+from aelab.founding.helpers import num_module_parameters, random_combine_image_crops
+from aelab.founding.mixer import MixerMLP
+from aelab.founding.polynomial import CNNKAE, MLPAE, KAELayer, KANPolyAE
+from aelab.founding.residual_presets import PatchAutoencoder2d, ResAE, ResConvStack
+from aelab.founding.scripted import ResidualScriptedAE, ScriptAE, ScriptedAE
+from aelab.founding.step_activations import SigmoidStep, SinStep, step_activation
+
+MNIST = (1, 28, 28)
+#: Arguments -> parameters of the original at nn-experiments@baa0417, counted there once. With its
+#: weights in the same order the outputs were equal, too.
+COUNTED: list[tuple[Any, dict[str, Any], int]] = [
+    (MLPAE, {"shape": MNIST, "channels": [64, 16], "activation": "relu"}, 103_328),
+    (KANPolyAE, {"shape": MNIST, "channels": [20, 12, 8], "order": 3}, 128_984),
+    (CNNKAE, {"shape": MNIST, "latent_dim": 16, "channels": [8, 6], "kernel_size": 7}, 56_215),
+    (
+        CNNKAE,
+        {"shape": MNIST, "latent_dim": 16, "channels": [2], "kernel_size": 7,
+         "encoder_kae_order": 3, "decoder_kae_order": 2},
+        109_599,
+    ),
+    *(
+        (
+            MixerMLP,
+            {"image_shape": MNIST, "patch_size": 7, "hidden_channels": [64, 64, 64, 16],
+             "mixer_at": [1, 2, 3], "mixer_type": kind, "mixer_kernel_size": 3,
+             "norm": "layernorm"},
+            count,
+        )
+        for kind, count in {
+            "cnn": 62_275, "cnnf": 136_387, "cnn2d": 71_491, "cnn2df": 293_059, "mlp": 6_355_171,
+        }.items()
+    ),
+    (
+        ScriptedAE,
+        {"channels": 1, "script": "ch=32|down4|ch/2|ch/2|ch/2|ch*1|ch*1|ch=1", "kernel_size": 3},
+        3_247_458,
+    ),
+    (
+        ScriptedAE,
+        {"channels": 1, "kernel_size": 3, "activation": "relu6",
+         "script": "scl=2|ch=8|down4|ch/2|a|e:ch*1|po=2|ks=5|ch=1"},
+        840_502,
+    ),
+    (
+        ResidualScriptedAE,
+        {"channels": 3, "kernel_size": 5, "residual": "map",
+         "script": "ch=16|ch*1|down|ch/4|ch=4"},
+        72_023,
+    ),
+    (ScriptAE, {"script": "conv(1,16,3,1,1)\nps(2)\nbn(64)\nconv(64,32,3,1,1) # last"}, 37_521),
+    (
+        ResConvStack,
+        {"channels": [3, 8, 8, 8, 3], "scale": (1, 2, 1, 2), "depth": 1, "batch_norm": True},
+        8_125,
+    ),
+    (
+        PatchAutoencoder2d,
+        {"shape": (3, 32, 32), "code_size": 16, "lib_size": 12, "patch_size": (16, 16),
+         "mlp_blocks": 1, "mlp_cells": 20},
+        24_863,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "given", "count"), COUNTED)
+def test_a_model_has_as_many_parameters_as_the_original(
+    build: Any, given: dict[str, Any], count: int
+) -> None:
+    with torch.device("meta"):
+        assert num_module_parameters(build(**given)) == count
+
+
+def test_a_polynomial_layer_sums_powers() -> None:
+    layer = KAELayer(2, 1, 3)
+    coefficients = torch.tensor([[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]])
+    layer.load_state_dict({"coeffs": coefficients, "bias": torch.tensor([[10.0]])})
+    x, y = 0.5, -2.0
+    first = 1 + 2 * x + 3 * x**2 + 4 * x**3
+    second = 5 + 6 * y + 7 * y**2 + 8 * y**3
+    assert torch.allclose(layer(torch.tensor([x, y])), torch.tensor([first + second + 10]))
+
+
+def test_a_residual_layer_adds_repeats_or_sums_channels() -> None:
+    torch.manual_seed(0)
+    model = ResidualScriptedAE(3, "ch=8|ch=2", 3)
+    for convolution in model.encoder:
+        torch.nn.init.zeros_(convolution.conv.weight)
+        torch.nn.init.zeros_(convolution.conv.bias)
+    x = torch.rand(1, 3, 4, 4)
+    wide = model.encoder[0](x)
+    assert torch.equal(wide, torch.cat([x, x, x[:, :2]], 1))
+    narrow = wide[:, 0:2] + wide[:, 2:4] + wide[:, 4:6] + wide[:, 6:8]
+    assert torch.allclose(model.encoder[1](wide), narrow)
+
+
+def test_step_activations_are_made_by_name() -> None:
+    x = torch.linspace(-3, 3, 601)
+    smooth, stairs = step_activation("sinstep2"), step_activation("SigmoidStep2,5")
+    assert isinstance(smooth, SinStep) and isinstance(stairs, SigmoidStep)
+    assert (smooth(x).diff() > -1e-6).all(), "nowhere falling"
+    assert torch.allclose(smooth(x), x, atol=0.5 / 2)
+    levels = stairs(x).mul(2).round().unique()
+    assert torch.allclose(levels.diff(), torch.ones(len(levels) - 1)), "each step is 1 / factor"
+    assert step_activation("relu") is not None and step_activation("none") is None
+    with pytest.raises(ConfigError, match="must be a number above 0"):
+        step_activation("sigmoidstep0")
+
+
+def test_pasted_crops_are_parts_of_other_images() -> None:
+    images = torch.arange(1.0, 5.0)[:, None, None, None].expand(4, 1, 10, 8)
+    torch.manual_seed(1)
+    made = random_combine_image_crops(images, ratio=1.0, crop_ratio=0.5)
+    for number, image in enumerate(made, 1):
+        values, counts = image.unique(return_counts=True)
+        assert len(values) == 2 and number in values.tolist()
+        assert counts[values != number].tolist() == [5 * 4]
+    half = random_combine_image_crops(images, ratio=1.0, crop_ratio=(0.2, 0.4), alpha=(0.5, 0.5))
+    assert not torch.equal(half, half.round()), "half of each"
+    assert torch.equal(random_combine_image_crops(images, ratio=0.0), images)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "words"),
+    [
+        (lambda: ScriptedAE(3, "ch=8|dwn2"), ConfigError, "command 2 of the script, 'dwn2'"),
+        (lambda: ScriptedAE(3, "ch/8"), ShapeError, "0 of 3 channels"),
+        (lambda: ScriptAE("conv(3)"), ConfigError, "line 1 of the script"),
+        (lambda: MixerMLP(MNIST, 5, (4, 4)), ShapeError, "multiples of patch_size 5"),
+        (lambda: MixerMLP(MNIST, 7, (5, 4), (1,), "cnn2d"), ShapeError, "a square number"),
+        (lambda: MixerMLP(MNIST, 7, (4, 4), (1,), "conv"), ConfigError, "'conv'"),
+        (lambda: KANPolyAE(MNIST, (4, 2), (3, 3, 3)), ConfigError, "3 values for 2 layers"),
+        (lambda: CNNKAE((1, 8, 8), 4), ShapeError, "larger than 12x12"),
+        (lambda: KAELayer(2, 2, 0), ConfigError, "from 1 up"),
+        (lambda: ResAE(1, 4, kernel_size=2), ConfigError, "must be odd"),
+        (lambda: ResAE(1, 4)(torch.zeros(1, 1, 12, 16)), ShapeError, "multiples of 2"),
+    ],
+)
+def test_a_mistake_is_told_with_what_was_given(build: Any, error: type, words: str) -> None:
+    with pytest.raises(AelabError) as caught:
+        build()
+    assert isinstance(caught.value, error) and words in str(caught.value)
+
+
+#: The kinds of models in old files, each as a text of our own.
+MODELS = {
+    "linear": "from experiments.ae.kan.mlpae import MLPAE\nMLPAE(SHAPE, [8, 4], '${act}')",
+    "polynomials": """
+from experiments.ae.kan.kanpolyae import KANPolyAE
+KANPolyAE(shape=SHAPE, channels=[6, 4], order=[2, 3], encoder_activation=["${act}", "none"])""",
+    "convolutions and polynomials": """
+from experiments.ae.kae.cnn_kae import CNNKAE
+CNNKAE(shape=SHAPE, latent_dim=4, channels=[2], kernel_size=3, encoder_kae_order=2)""",
+    "mixer": """
+from experiments.ae.mixer.mixermodel import MixerMLP
+model = MixerMLP(image_shape=SHAPE, patch_size=4, hidden_channels=[9, 9, 4], mixer_at=[1],
+                 mixer_type='cnn2d', mixer_kernel_size=3, activation='${act}')
+with torch.no_grad():
+    print(model)
+    outp = dump_module_stacktrace(model, torch.ones(2, *SHAPE), method_name="encode")
+    print(f"params: {num_module_parameters(model):,}")
+    recon = dump_module_stacktrace(model, outp, method_name="decode")
+model""",
+    "script": """
+from experiments.ae.scriptae.scriptae2 import ScriptedAE
+model = ScriptedAE(channels=SHAPE[0], kernel_size=3, padding=None, activation="${act}",
+                   batch_norm=True, script="ch=4|down4|ch/2|ch=1")
+with torch.no_grad():
+    outp = dump_module_stacktrace(model.encoder, torch.ones(1, *SHAPE))
+    print("RATIO:", math.prod(SHAPE) / math.prod(outp.shape))
+model""",
+    "first script": """
+from experiments.ae.models.scriptae import ScriptAE
+ScriptAE(f'''
+    conv({SHAPE[0]},4,3,1,1)
+    ps(2)
+    bn(16)
+''')""",
+    "residual script": """
+from experiments.ae.models.resscriptae import ResidualScriptedAE
+ResidualScriptedAE(channels=SHAPE[0], kernel_size=5, activation="${act}", residual="map",
+                   groups=1, script="ch=4|down|ch/4")""",
+    "halving": """
+from experiments.ae.models.resae2 import ResAE
+ResAE(SHAPE[0], 4, num_encoded_channels=2, num_layers=2, batch_norm=True, activation="gelu")""",
+    "stacks": """
+from experiments.ae.models.resae3 import ResConvStack
+EncoderDecoder(
+    ResConvStack(channels=[SHAPE[0]] + [4] * 2, scale=(1, 2), activation=["gelu", None]),
+    ResConvStack(channels=[4] * 2 + [SHAPE[0]], scale=(1, 2), transpose=True),
+)""",
+    "library of patches": """
+from experiments.ae.models.patchae import PatchAutoencoder2d
+PatchAutoencoder2d(SHAPE, 4, lib_size=3, patch_size=(4, 4), mlp_blocks=1, mlp_cells=6)""",
+    "sum of decoders": """
+from experiments.ae.models.ensemble import EnsembleDecoder2d
+EncoderDecoder(EncoderConv2d(SHAPE, 8, channels=(4, 6)), EnsembleDecoder2d(SHAPE, 8))""",
+}
+
+
+def _file(folder: Path, model: str, train_set: str, more: str = "") -> Path:
+    body = "\n".join(f"  {line}" for line in model.strip().splitlines())
+    path = folder / "experiments" / "ae" / "old.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"""
+matrix: {{act: [relu6], ds: [["noise", [1, 16, 16]]]}}
+experiment_name: old
+trainer: experiments.ae.trainer.TrainAutoencoderSpecial
+globals:
+  SHAPE: (1, 16, 16)
+train_set: |
+  {train_set}
+validation_set: |
+  noise_dataset(SHAPE, 8, seed=2)
+batch_size: 4
+learnrate: 0.001
+optimizer: AdamW
+loss_function: l1
+max_inputs: 8
+{more}
+model: |
+{body}
+""")
+    return path
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_each_kind_of_old_model_is_accepted_without_trust_and_trains(
+    kind: str, tmp_path: Path
+) -> None:
+    path = _file(tmp_path, MODELS[kind], "noise_dataset(SHAPE, 8, seed=1)")
+    plan = lab.check(path)
+    assert [run.problems for run in plan.runs] == [[]]
+    states = [type(event).__name__ for event in lab.run(path, runs=tmp_path / "runs")]
+    assert "RunFinished" in states, states
+
+
+def test_a_set_is_found_by_a_computed_name(tmp_path: Path) -> None:
+    text = 'name, shape = ${ds}\n  globals()[f"{name}_dataset"](shape, 8, seed=1)'
+    plan = lab.check(_file(tmp_path, "MLPAE(SHAPE, [4])", text))
+    assert [run.problems for run in plan.runs] == [[]]
+
+
+@pytest.mark.parametrize("name", ["__builtins__", "_getattr_", "act", "print", 3])
+def test_only_parts_are_found_by_a_computed_name(name: object) -> None:
+    scope = Scope(names(), attributes(), {"act": "relu"})
+    with pytest.raises(RefusedError, match="has no part"):
+        evaluate_block(Block(f"globals()[{name!r}]"), scope)
+
+
+def test_crops_are_pasted_into_the_inputs_of_a_run(tmp_path: Path) -> None:
+    more = (
+        "train_input_transforms: |\n"
+        "  [lambda x: random_combine_image_crops(x, ratio=1.0, crop_ratio=[.5, .8], alpha=1.)]"
+    )
+    path = _file(tmp_path, "MLPAE(SHAPE, [4])", "noise_dataset(SHAPE, 8, seed=1)", more)
+    assert [run.problems for run in lab.check(path).runs] == [[]]
+
+
+def test_photographs_of_ones_own_stand_for_unsplash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "unsplash").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        pixels = generator.integers(0, 256, (200, 300, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / "unsplash" / f"{number}.png")
+    monkeypatch.setenv("AELAB_DATA", str(tmp_path / "data"))
+    text = "unsplash_dataset(shape=SHAPE, train=True)"
+    plan = lab.check(_file(tmp_path, "MLPAE(SHAPE, [4])", text))
+    assert [run.problems for run in plan.runs] == [[]]
