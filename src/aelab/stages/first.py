@@ -106,10 +106,7 @@ class FirstStage:
             run, checkpoint = store.resolve(_legible(reference))
         except StoreError as error:
             if planned is not None:
-                return cls(
-                    runs, planned.folder, -1, "best", planned.identity, reading.trust,
-                    reading.folders, planned,
-                )  # fmt: skip
+                return cls._of_plan(planned, runs, reading)
             raise ConfigError(
                 f"latents_of: {error.message}",
                 hint=f"train it first; runs are searched in {runs}/. {error.hint or ''}".strip(),
@@ -122,10 +119,7 @@ class FirstStage:
             )
         if run.state != "finished":
             if planned is not None:
-                return cls(
-                    runs, planned.folder, -1, "best", planned.identity, reading.trust,
-                    reading.folders, planned,
-                )  # fmt: skip
+                return cls._of_plan(planned, runs, reading)
             raise NotTrained(
                 f"latents_of: the run {run.folder} is not finished, it is {run.state}",
                 hint="train it to its end with the command that began it: aelab run FILE",
@@ -139,6 +133,13 @@ class FirstStage:
             str(about.get("tensors", {}).get("sha256", "")),
             reading.trust,
             reading.folders,
+        )
+
+    @classmethod
+    def _of_plan(cls, spec: RunSpec, runs: Path, reading: roots.Roots) -> FirstStage:
+        """A run of the same command that is not trained yet."""
+        return cls(
+            runs, spec.folder, -1, "best", spec.identity, reading.trust, reading.folders, spec
         )
 
     @property
