@@ -128,6 +128,20 @@ def test_a_terminal_shows_an_example_at_the_end_as_it_is() -> None:
     assert "not yet" not in file.getvalue()
 
 
+def test_a_terminal_ends_the_line_of_a_run_with_its_outcome() -> None:
+    file = io.StringIO()
+    screen = LiveScreen(Console(file=file, force_terminal=True, width=90, color_system="standard"))
+    screen.show(ev.RunStarted("a", 1, 10, 0, 16, 1))
+    screen.show(ev.RunMended("a", 8, "went back"))
+    assert "a" in screen._tasks
+    screen.show(ev.RunRetried("a", "out of memory", 1))
+    assert screen._tasks == {}
+    screen.close()
+    told = file.getvalue()
+    assert "went back" in told and "out of memory" in told
+    assert "\x1b[33m" in told  # in yellow
+
+
 def test_lines_for_a_pipe_hold_no_example_unless_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -267,6 +267,13 @@ def outcome_text(event: ev.Event) -> str | None:
 
 #: Key of the line of the whole matrix, among the names of the runs.
 _WHOLE = ""
+#: Colours of the words on an event; plain for others.
+_STYLES: dict[type, str] = {
+    ev.RunRetried: "yellow",
+    ev.RunMended: "yellow",
+    ev.RunStopped: "yellow",
+    ev.RunInterrupted: "red",
+}
 
 
 class LiveScreen:
@@ -316,9 +323,6 @@ class LiveScreen:
                 self._update(_WHOLE, event.done, matrix_text(event))
             case ev.Preparing():
                 self.prepare(event.what, event.done, event.total)
-            case ev.RunRetried():
-                self._end(event.name)
-                self._progress.print(outcome_text(event) or "", markup=False, style="yellow")
             case ev.RunValidated():
                 told = f"; {event.forecast}" if event.forecast else ""
                 self._validation[event.name] = f" (validation {event.loss:.4g}{told})"
@@ -332,23 +336,15 @@ class LiveScreen:
                 self._progress.print(f"✓ {event.name}  {_finished(event)}", markup=False)
                 if event.text:
                     self._print_example(event)
-            case ev.RunMended():
-                self._progress.print(outcome_text(event) or "", markup=False, style="yellow")
             case ev.RunErred():
                 self._end(event.name)
                 text = failure_text(event, self._said)
                 self._progress.print(text, markup=False, style="red")
-            case ev.RunStopped():
-                self._end(event.name)
-                if why := outcome_text(event):
-                    self._progress.print(why, markup=False, style="yellow")
-            case ev.RunInterrupted():
-                self._end(event.name)
-                self._progress.print(outcome_text(event) or "", markup=False, style="red")
             case _:
-                text_or_none = outcome_text(event)
-                if text_or_none:
-                    self._progress.print(text_or_none, markup=False)
+                if isinstance(event, ev.RunRetried | ev.RunStopped | ev.RunInterrupted):
+                    self._end(event.name)
+                if words := outcome_text(event):
+                    self._progress.print(words, markup=False, style=_STYLES.get(type(event)))
 
     def _end(self, name: str) -> None:
         task = self._tasks.pop(name, None)
