@@ -88,8 +88,7 @@ class BatchTopK(TopK):
         """Features (B, ...) -> latent of the same shape."""
         values = features.relu() if self.relu else features
         if not self.training:
-            kept = torch.where(values >= self.threshold, values, 0.0)
-            return kept, Deterministic()
+            return _not_below(values, self.threshold), Deterministic()
         flat = values.flatten()
         count = min(self.k * len(features), flat.numel())
         least = flat.detach().topk(count).values[-1]  # the smallest of the k * B largest
@@ -97,4 +96,9 @@ class BatchTopK(TopK):
             mixed = self.decay * self.threshold + (1 - self.decay) * least
             self.threshold.copy_(torch.where(self.is_begun, mixed, least))
             self.is_begun.fill_(True)
-        return torch.where(values >= least, values, 0.0), Deterministic()
+        return _not_below(values, least), Deterministic()
+
+
+def _not_below(values: Tensor, least: Tensor) -> Tensor:
+    """Values with 0 for those below `least` (scalar); NaN stays, which no comparison finds."""
+    return torch.where(values < least, 0.0, values)
