@@ -139,6 +139,13 @@ def test_values_and_gradients_are_finite_at_the_ends(name: str) -> None:
             assert output.grad is not None and output.grad.isfinite().all(), (of_output, of_target)
 
 
+def test_one_nan_in_an_image_is_in_its_value(name: str) -> None:
+    """A selection or a comparison that leaves it out would hide a broken model."""
+    output, target = (x.detach().clone() for x in pair(3, 3, 12, 12))
+    output[1, 0, 3, 4] = math.nan
+    assert FORMULAS[name](output, target).isnan().tolist()[1]
+
+
 def test_the_gradient_is_that_of_the_value(name: str) -> None:
     formula, options = FORMULAS[name], WITH_A_GRADIENT.get(name, {})
     output, target = pair(2, 1, 6, 7, dtype=torch.float64)
@@ -263,6 +270,18 @@ def test_a_penalty_is_finite_and_in_range_at_the_ends(kind: str, scale: float) -
     if kind != "iwae_bound":  # of a density, it has no bound
         low, high = declared_range(kind, PENALTIES[kind])
         assert (values >= low).all() and (values <= high).all()
+
+
+@pytest.mark.parametrize("kind", PENALTIES.ours)
+def test_one_nan_in_what_a_penalty_takes_is_in_its_value(kind: str) -> None:
+    tensors = [t.clone().requires_grad_() for t in POSTERIORS[kind][0]]
+    value_of(kind, output_of(kind, *tensors)).sum().backward()
+    taken = [n for n, t in enumerate(tensors) if t.grad is not None and t.grad.abs().sum() > 0]
+    for number in taken:
+        broken = [t.detach().clone() for t in tensors]
+        broken[number][1:2].flatten()[-1] = math.nan
+        broken = [t.requires_grad_() for t in broken]
+        assert value_of(kind, output_of(kind, *broken)).isnan().any(), number
 
 
 @pytest.mark.parametrize("kind", PENALTIES.ours)

@@ -6,6 +6,7 @@ models are the cases of the catalogue's contract, so that a new part is tried wi
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import sys
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from aelab.errors import DivergedError
 from aelab.train import Choice, Finished, FitSettings, Mended, fit, make_state
+from aelab.train.guard.growth import Growth
+from aelab.train.state import State
 from aelab.types import Images, Output
 
 CONTRACT = Path(__file__).parents[2] / "models" / "test_catalogue_contract.py"
@@ -84,23 +87,61 @@ def built(name: str) -> tuple[nn.Module, Images]:
     return model, Images(pixels, labels=labels, **medium)
 
 
-def outcome(tiny: SimpleNamespace, name: str, layer: str, kind: str) -> str:
-    """What is wrong with how a run took a fault; empty where nothing is."""
-    factor, backward, training = KINDS[kind]
-    is_slow = math.isfinite(factor)
+@functools.cache
+def _first_steps(name: str) -> tuple[Images, dict[str, Tensor], dict[str, Any]]:
+    """Images and the stored training before the first fault: the same for all of a model."""
     model, images = built(name)
-    settings = FitSettings(
+    settings = _settings(80)
+    state = make_state(model, settings)
+    is_over = lambda: state.clock.images >= 12  # noqa: E731
+    for _ in fit(state, Squares(), images, images, settings, should_stop=is_over):
+        pass
+    return images, *state.stored()
+
+
+def _settings(max_images: int) -> FitSettings:
+    return FitSettings(
         batch_size=4,
         learnrate=1e-4,
         optimizer=Choice("SGD"),
-        max_images=80 if is_slow else 48,
+        max_images=max_images,
         log_every_images=16,
         validate_every_images=16,
         on_nan={"rollback": {"lower_lr": 0.5}},  # type: ignore[arg-type]
         threads=1,
     )
-    state = make_state(model, settings)
+
+
+def begun(name: str, max_images: int) -> tuple[State, Images, FitSettings]:
+    """A training of a model at 12 images, which goes on bit for bit."""
+    images, tensors, numbers = _first_steps(name)
+    settings = _settings(max_images)
+    state = make_state(built(name)[0], settings)
+    state.load(tensors, numbers)
+    return state, images, settings
+
+
+@pytest.fixture(autouse=True)
+def usual_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual numbers of a model are measured once: they are those of the steps before."""
+    measure, known = Growth._usual, {}
+
+    def usual(growth: Growth) -> Any:
+        start = repr(growth._ring.states[0].norms)
+        if start not in known:
+            known[start] = measure(growth)
+        return known[start]
+
+    monkeypatch.setattr(Growth, "_usual", usual)
+
+
+def outcome(tiny: SimpleNamespace, name: str, layer: str, kind: str) -> str:
+    """What is wrong with how a run took a fault; empty where nothing is."""
+    factor, backward, training = KINDS[kind]
+    is_slow = math.isfinite(factor)
+    state, images, settings = begun(name, 80 if is_slow else 32 if training else 48)
     member = state.learner.members[0]
+    model = member.model
 
     def is_on() -> bool:
         images = state.clock.images

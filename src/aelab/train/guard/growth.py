@@ -2,7 +2,8 @@
 
 Growth in one layer spreads within few steps: for outputs to the layers after it, for gradients to
 those before it, and through the weights everywhere. So the steps since the oldest kept state are
-repeated and measured.
+repeated and measured. Of all layers with grown numbers the origin is the one whose gain grew most:
+what it gives against what it takes. The others take grown numbers and pass them on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,17 +21,20 @@ from aelab.train.evaluate import held_out_batches, mode_of
 from aelab.train.forward import forward
 from aelab.train.guard.diagnosis import Evidence
 from aelab.train.guard.finite import tensors_in
-from aelab.train.guard.ring import Kept, Ring
+from aelab.train.guard.ring import Ring
 
 #: Numbers count as grown if they are this many times as large as in the oldest kept state.
 GROWN_MUCH = 20.0
-#: Of all layers of which one has grown so, the origin is the first that has grown this much.
+#: The gain of the origin has grown this much. If no gain has, it is the first layer that grew so.
 ORIGIN = 10.0
 #: Steps after the oldest kept state whose numbers count as usual, too.
 FIRST_STEPS = 3
-#: A gradient is small at this share of the median.
+#: A gradient, an input or a gain is small at this share of the median.
 SMALL = 1e-2
+#: The least gradient that counts as one; below, float32 loses digits.
+TINY = 1e-30
 #: Growth by less than this does not explain a NaN: a NaN comes of infinities, which are far away.
+#: Nor does it last in any case: gradients of a sound training may be large for some batches.
 GROWN_FAR = 1e3
 #: Between two kept states the numbers are measured this many times, and then step by step where
 #: they grew. A measurement costs about two steps.
@@ -39,15 +43,45 @@ LOOKS = 25
 
 #: A call of a layer: its name, and how many calls of it came before in the same pass.
 _Call = tuple[str, int]
-_Reach = dict[_Call, float]
+
+
+class _Size(NamedTuple):
+    """The largest magnitudes of a call of a layer.
+
+    Attributes:
+        given: of its outputs; or of the gradients of its inputs and weights.
+        taken: of its inputs; or of the gradients of its outputs. 1 if it takes no numbers.
+    """
+
+    given: float
+    taken: float
+
+
+_Reach = dict[_Call, _Size]
 
 
 class _Grown(NamedTuple):
-    """A call of a layer, the kind of its numbers (an index of `_KINDS`), and their factor."""
+    """What grew: a call of a layer.
+
+    Attributes:
+        call: of the layer.
+        kind: of its numbers, an index of `_KINDS`.
+        factor: by which they grew.
+        of_gain: whether its gain grew, or only its numbers.
+    """
 
     call: _Call
     kind: int
     factor: float
+    of_gain: bool
+
+
+class _Place(NamedTuple):
+    """A state from which steps are repeated, up to when, and every how many are measured."""
+
+    snapshot: Any
+    until_images: int
+    every: int
 
 
 class Growth:
@@ -64,17 +98,19 @@ class Growth:
         self._found: _Grown | None = None
         self._first = self._usual()
 
-    def _usual(self) -> _Reaches | None:
+    def _usual(self) -> list[_Reaches]:
         """The largest numbers of the oldest kept state and of the first steps from there.
 
-        The very first state is not enough: where layers start with zeros, all gradients do.
+        The very first state is not enough: where layers start with zeros, all gradients do. Empty
+        if they cannot be measured.
         """
         state, kept = self._evidence.state, self._ring.states
         state.restore(kept[0].snapshot)
-        usual = self._reaches()
+        first = self._reaches()
+        usual = [] if first is None else [first]
         until = kept[1].images if len(kept) > 1 else state.clock.images
         for _ in range(FIRST_STEPS):
-            if usual is None or state.clock.images >= until:
+            if not usual or state.clock.images >= until:
                 break
             try:
                 self._repeat()
@@ -85,8 +121,7 @@ class Growth:
             state.restore(present)
             if found is None:
                 break
-            for before, now in zip(usual, found, strict=True):
-                before.update({call: max(now[call], reach) for call, reach in before.items()})
+            usual.append(found)
         return usual
 
     def follow(self) -> None:
@@ -94,19 +129,34 @@ class Growth:
 
         Leaves any state.
         """
-        self._evidence.state.restore(self._ring.newest.snapshot)
-        late = self._measured()
+        state, ring = self._evidence.state, self._ring.states
+        state.restore(ring[-1].snapshot)
+        self.look()
+        late, self._found = self._found, None
         if late is None:  # the usual case: whatever grows does so in the steps that follow
             return
-        for kept, following in itertools.pairwise(self._ring.states):
-            if self._found is None:
-                self._between(kept, following)
+        sound: _Place | None = None
+        for kept, following in itertools.pairwise(ring):
+            every = max(1, (following.batches - kept.batches) // LOOKS)
+            sound = self._walked(_Place(kept.snapshot, following.images, every), sound)
+        if sound is not None and (self._found is None or sound.every > 1):
+            coarse, self._found = self._found, None
+            self._walked(sound._replace(every=1), None)
+            self._found = self._found or coarse
         self._found = self._found or late
 
     def look(self) -> None:
-        """Measures the present state, unless something grew before; restores the state."""
-        if self._found is None:
-            self._found = self._measured()
+        """Measures the present state, and restores it: is the growth new, going on, or over?
+
+        A large number that passes, as gradients of some batches are, is not what ended a run.
+        """
+        if self._found is not None and self._found.factor >= GROWN_FAR:
+            return
+        present = self._evidence.state.snapshot()
+        now = self._reaches() if self._first else None
+        self._evidence.state.restore(present)
+        if now is not None:
+            self._found = self._going_on(now) or self._grown(now)
 
     def words(self, value: str) -> str:
         """Text `'decoder.7' grew 31,000-fold` in the present state, or empty.
@@ -116,65 +166,65 @@ class Growth:
         """
         if self._found is None:
             return ""
-        call, kind, factor = self._found
+        call, kind, factor, _ = self._found
         present = self._evidence.state.snapshot()
         now = self._reaches()
         self._evidence.state.restore(present)
         ratio = math.inf
-        if now is not None and self._first is not None:
-            ratios = _ratios(self._first[kind], now[kind], of_gradients=kind == GRADIENTS)
-            ratio = ratios.get(call, math.inf)
+        if now is not None:
+            ratio = _ratios(self._then(kind), now[kind]).get(call, math.inf)
         if value == "NaN" and max(factor, ratio) < GROWN_FAR:
             return ""
         factor = max(factor, ratio) if math.isfinite(ratio) else factor
         return _KINDS[kind].format(call[0], f"{factor:,.0f}" if factor < 1e6 else f"{factor:.2g}")
 
-    def _between(self, kept: Kept, following: Kept) -> None:
-        """Measures a few states between two kept ones, then each of those where numbers grew."""
-        every = max(1, (following.batches - kept.batches) // LOOKS)
-        before = self._walked(kept.snapshot, following, every)
-        if self._found is not None and every > 1:
-            coarse, self._found = self._found, None
-            self._walked(before, following, 1)
-            self._found = self._found or coarse
-
-    def _walked(self, snapshot: Any, following: Kept, every: int) -> Any:
-        """Repeats steps from a state until numbers have grown; returns the state before that."""
+    def _walked(self, place: _Place, sound: _Place | None) -> _Place | None:
+        """Repeats steps and looks at them; returns the last place without growth, or `sound`."""
         state = self._evidence.state
-        state.restore(snapshot)
-        number = 0
-        while self._found is None and state.clock.images < following.images:
-            if number % every == 0:
+        state.restore(place.snapshot)
+        for number in itertools.count():
+            if state.clock.images >= place.until_images:
+                break
+            if number % place.every == 0:
                 self.look()
-                if self._found is not None:
-                    break
-                snapshot = state.snapshot()
+                if self._found is None:
+                    sound = place._replace(snapshot=state.snapshot())
             try:
                 self._repeat()
             except Exception:  # other than it was: a schedule had reacted to a validation
-                return snapshot
-            number += 1
-        if self._found is None:
-            state.restore(following.snapshot)
-            self.look()
-        return snapshot
+                break
+        return sound
 
-    def _measured(self) -> _Grown | None:
-        if self._first is None:
+    def _then(self, kind: int) -> list[_Reach]:
+        return [reaches[kind] for reaches in self._first]
+
+    def _going_on(self, now: _Reaches) -> _Grown | None:
+        """What had grown, if it still has; what overflowed has, too."""
+        if self._found is None:
             return None
-        present = self._evidence.state.snapshot()
-        found = self._reaches()
-        self._evidence.state.restore(present)
-        if found is None:
+        call, kind, most, of_gain = self._found
+        then, reach = self._then(kind), now[kind]
+        factors = _gains(then, reach, kind) if of_gain else _ratios(then, reach)
+        factor = factors.get(call, most)
+        if factor < ORIGIN:
             return None
-        for kind, (then, now) in enumerate(zip(self._first, found, strict=True)):
-            ratios = _ratios(then, now, of_gradients=kind == GRADIENTS)
+        return self._found._replace(factor=max(factor, most)) if factor < math.inf else self._found
+
+    def _grown(self, now: _Reaches) -> _Grown | None:
+        """What has grown: of the first kind of numbers of which one is far from usual."""
+        for kind, reach in enumerate(now):
+            ratios = _ratios(self._then(kind), reach)
             if max(ratios.values(), default=0.0) < GROWN_MUCH:
                 continue
-            far = [call for call, ratio in ratios.items() if ratio >= ORIGIN]
-            # The first layer that grew much, or for gradients the last.
-            call = far[-1] if kind == GRADIENTS else far[0]
-            return _Grown(call, kind, ratios[call])
+            gains = {c: g for c, g in _gains(self._then(kind), reach, kind).items() if g >= ORIGIN}
+            if gains:
+                call = max(gains, key=gains.__getitem__)
+                return _Grown(call, kind, max(ratios[call], gains[call]), True)
+            far = [call for call, ratio in ratios.items() if ORIGIN <= ratio < math.inf]
+            if far:
+                # The first layer that grew much, or for gradients the last.
+                call = far[-1] if kind == GRADIENTS else far[0]
+                return _Grown(call, kind, ratios[call], False)
         return None
 
     def _reaches(self) -> _Reaches | None:
@@ -216,64 +266,113 @@ def _reaches(evidence: Evidence) -> _Reaches:
 
 
 class _Gradients:
-    """Records the largest gradient of each layer's inputs and weights, call by call."""
+    """Records the largest gradient of each layer's inputs, weights and outputs, call by call."""
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = dict(_leaves(model))
-        self._calls: list[tuple[_Call, list[float]]] = []
+        self._calls: list[tuple[_Call, list[float], list[float]]] = []
         self._count: Counter[str] = Counter()
-        self._hooks = [
-            layer.register_forward_pre_hook(self._noting(name))
-            for name, layer in self._layers.items()
-        ]
+        self._hooks = []
+        for name, layer in self._layers.items():
+            self._hooks.append(layer.register_forward_pre_hook(self._noting(name)))
+            self._hooks.append(layer.register_forward_hook(self._noting_outputs))
 
     def _noting(self, name: str) -> Callable[..., Any]:
         def note(module: nn.Module, inputs: Any) -> Any:
             """One call of this layer, which gets inputs of its own: others may share them."""
-            reached: list[float] = []
-            self._calls.append(((name, self._count[name]), reached))
+            given: list[float] = []
+            self._calls.append(((name, self._count[name]), given, []))
             self._count[name] += 1
-            return tuple(own(value, reached) for value in inputs)
+            return tuple(own(value, given) for value in inputs)
 
-        def own(value: Any, reached: list[float]) -> Any:
+        def own(value: Any, given: list[float]) -> Any:
             """A copy that records its gradient."""
             if not (isinstance(value, Tensor) and value.requires_grad):
                 return value
             copied = value.clone()
-            copied.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: reached.append(_reach(gradient))
-            )
+            _record_gradient(copied, given)
             return copied
 
         return note
 
+    def _noting_outputs(self, module: nn.Module, inputs: object, output: object) -> None:
+        taken = self._calls[-1][2]  # a layer that holds no other ends before the next begins
+        for tensor in tensors_in(output):
+            if tensor.requires_grad:
+                _record_gradient(tensor, taken)
+
     def found(self) -> _Reach:
-        """The largest gradient of each call after the backward pass, in their order."""
+        """The largest gradients of each call after the backward pass, in their order."""
         for hook in self._hooks:
             hook.remove()
-        largest = {call: max(reached, default=0.0) for call, reached in self._calls}
+        found = {
+            call: _Size(max(given, default=0.0), max(taken, default=0.0))
+            for call, given, taken in self._calls
+        }
         for name, calls in self._count.items():
             weights = self._layers[name].parameters()
             own = [_reach(p.grad) for p in weights if p.grad is not None]
             # The gradient of a weight is that of all calls; most layers have one.
-            most = max(((name, number) for number in range(calls)), key=largest.__getitem__)
-            largest[most] = max([largest[most], *own])
-        return largest
+            most = max(((name, number) for number in range(calls)), key=found.__getitem__)
+            found[most] = found[most]._replace(given=max([found[most].given, *own]))
+        return found
 
 
-def _ratios(then: _Reach, now: _Reach, *, of_gradients: bool) -> _Reach:
-    """The finite factors of growth, in the order of `now`.
+def _record_gradient(tensor: Tensor, reached: list[float]) -> None:
+    """Appends the largest magnitude of this tensor's gradient, once that is known."""
+    tensor.register_hook(  # type: ignore[no-untyped-call]
+        lambda gradient: reached.append(_reach(gradient))
+    )
+
+
+def _ratios(then: list[_Reach], now: _Reach) -> dict[_Call, float]:
+    """The factors by which what is given has grown, in the order of `now`.
 
     A layer that starts with zeros, or a bias before a normalisation, has a gradient of rounding
-    errors at most, whose growth means nothing. So small gradients count as the largest.
+    errors at most, whose growth means nothing. So small numbers count as the largest.
     """
-    known = sorted(value for value in then.values() if value > 0)
+    usual = _most(then, lambda size: size.given)
+    known = sorted(value for value in usual.values() if value > 0)
     if not known:
         return {}
-    least = (SMALL if of_gradients else 1e-6) * known[len(known) // 2]
-    before = {call: value if value > least else known[-1] for call, value in then.items()}
-    ratios = {call: value / before[call] for call, value in now.items() if call in before}
-    return {call: ratio for call, ratio in ratios.items() if math.isfinite(ratio)}
+    least = SMALL * known[len(known) // 2]
+    before = {call: value if value > least else known[-1] for call, value in usual.items()}
+    return {call: now[call].given / before[call] for call in now if call in before}
+
+
+def _gains(then: list[_Reach], now: _Reach, kind: int) -> dict[_Call, float]:
+    """The finite factors by which the gain of a call has grown: what it gives per what it takes.
+
+    A gradient is proportional to the gradient that a layer takes, however small that is. An output
+    of tiny inputs is mostly the bias, so small inputs count as `SMALL`. So do small gains: that of
+    a layer that starts with zeros is 0.
+    """
+    takes = [size.taken for reach in then for size in reach.values()]
+    least_taken = TINY if kind == GRADIENTS else SMALL * _median(takes)
+    usual = _most(then, lambda size: size.given / max(size.taken, least_taken))
+    least = SMALL * _median(usual.values())
+    if not least:
+        return {}
+    found = {}
+    for call, (given, taken) in now.items():
+        if usual.get(call, 0.0) or (call in usual and kind != GRADIENTS):
+            found[call] = given / max(taken, least_taken) / max(usual[call], least)
+    return {call: gain for call, gain in found.items() if math.isfinite(gain)}
+
+
+def _most(reaches: list[_Reach], measure: Callable[[_Size], float]) -> dict[_Call, float]:
+    """The largest measure of each call."""
+    found: dict[_Call, float] = {}
+    for reach in reaches:
+        for call, size in reach.items():
+            found[call] = max(found.get(call, 0.0), measure(size))
+    return found
+
+
+def _median(values: Iterable[float]) -> float:
+    """The median of those above 0, or 0."""
+    known = sorted(value for value in values if 0 < value < math.inf)
+    return known[len(known) // 2] if known else 0.0
 
 
 def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -282,33 +381,44 @@ def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _reach(tensor: Tensor) -> float:
     """The largest magnitude; NaN counts as infinite."""
-    return float(tensor.detach().abs().nan_to_num(nan=float("inf"), posinf=float("inf")).max())
+    least, most = torch.aminmax(tensor.detach())
+    reach = max(-float(least), float(most))
+    return reach if reach == reach else math.inf
+
+
+def _most_of(values: object) -> float:
+    """The largest magnitude of tensors in nested tuples; 0 if there are none."""
+    return max((_reach(tensor) for tensor in tensors_in(values) if tensor.numel()), default=0.0)
 
 
 class Largest:
-    """Context manager: records the largest output of each call of a layer, in their order."""
+    """Context manager: records the sizes of each call of a layer, in their order."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self.found: _Reach = {}
         self._count: Counter[str] = Counter()
+        self._taken = 1.0
 
     def __enter__(self) -> Largest:
-        self._hooks = [
-            module.register_forward_hook(self._noting(name))
-            for name, module in _leaves(self._model)
-        ]
+        self._hooks = []
+        for name, module in _leaves(self._model):
+            self._hooks.append(module.register_forward_pre_hook(self._noting_inputs))
+            self._hooks.append(module.register_forward_hook(self._noting(name)))
         return self
 
     def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
 
+    def _noting_inputs(self, module: nn.Module, inputs: object) -> None:
+        """Before the call, which may change its inputs in place."""
+        self._taken = _most_of(inputs) if any(True for _ in tensors_in(inputs)) else 1.0
+
     def _noting(self, name: str) -> Callable[..., None]:
         def note(module: nn.Module, inputs: object, output: object) -> None:
             """The largest magnitude of this call's output."""
-            found = [_reach(tensor) for tensor in tensors_in(output) if tensor.numel()]
-            self.found[name, self._count[name]] = max(found, default=0.0)
+            self.found[name, self._count[name]] = _Size(_most_of(output), self._taken)
             self._count[name] += 1
 
         return note
@@ -317,5 +427,5 @@ class Largest:
         """The layer with the largest number, and that number."""
         if not self.found:
             return "", 0.0
-        call = max(self.found, key=lambda call: self.found[call])
-        return call[0], self.found[call]
+        call = max(self.found, key=lambda call: self.found[call].given)
+        return call[0], self.found[call].given
