@@ -15,9 +15,13 @@ class _Backward(torch.autograd.Function):
     """The identity, whose gradient is multiplied by a number."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, fault: Fault) -> Tensor:
-        ctx.fault, ctx.factor = fault, fault.factor
+    def forward(value: Tensor, fault: Fault) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Fault], output: Tensor) -> None:
+        """Apart from `forward`, as `torch.func` wants it."""
+        ctx.fault, ctx.factor = inputs[1], inputs[1].factor
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -211,6 +211,15 @@ def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, nam
         ("fsq", "encoder.layers.0", "NaN in evaluation"),
         # The deviation is the exponential of this layer, so that what follows grows far more.
         ("groups of importance weights", "bottleneck.linear_sigma", "explosion forward"),
+        # Behind it is a layer that starts with zeros: its gradient is tiny until it has exploded.
+        ("small_ascii_ae", "decoder.2.3.first", "explosion backward"),
+        # Gradients of this model are large for some batches, before the fault and with it.
+        ("palette", "encoder.flatten", "explosion backward"),
+        ("palette", "bottleneck", "explosion in evaluation"),
+        # The gradient of the decoder is a part of this model's forward pass.
+        ("leapfrog steps", "decoder.layers.1", "NaN backward"),
+        # A comparison with NaN is false, so that a selection left it out.
+        ("batch top k", "encoder.layers.0", "NaN in evaluation"),
     ],
 )
 def test_a_fault_that_shows_elsewhere_is_followed_to_its_beginning(

@@ -162,6 +162,7 @@ class _Watch(TorchDispatchMode):
         self._arrived: list[str] = []
         self._hooked: dict[int, Tensor] = {}  # kept: a freed tensor's id may be given again
         self._gradients: list[Origin] = []
+        self._inner: Origin | None = None  # of a gradient that is part of the forward pass
         self._layers: list[tuple[str, str, str]] = []
         self._operations: list[tuple[str | None, Origin]] = []
 
@@ -217,10 +218,13 @@ class _Watch(TorchDispatchMode):
             name = func._overloadpacket.__name__.strip("_").replace("to_copy", "conversion")
             half = any(t.dtype == torch.float16 for t in tensors_in(result))
             origin = Origin(inside, "", name, largest, half, value_words(result))
-            if self._backward and not self._inside and self._arrived:
+            if self._arrived and torch._C._current_autograd_node() is not None:
                 layer = self._arrived[-1]
                 kind = self._kinds[layer]
-                self._gradients.append(origin._replace(layer=layer, kind=kind, backward=True))
+                origin = origin._replace(layer=layer, kind=kind, backward=True)
+                self._gradients.append(origin)
+                if self._inside and not self._layers:
+                    self._inner = self._inner or origin
             else:
                 self._operations.append((inside, origin))
         return result
@@ -241,6 +245,8 @@ class _Watch(TorchDispatchMode):
 
     def origin(self) -> Origin:
         """The first faulty layer, after the pass; with its first faulty operation if known."""
+        if self._inner is not None:
+            return self._inner
         if not self._layers:
             outside = [found for inside, found in self._operations if inside is None]
             return outside[0] if outside else Origin(None, "", "", 0.0, False, "NaN")
