@@ -588,6 +588,30 @@ def test_a_model_learns_everywhere_and_repeats_itself(name: str, shape: Shape) -
     assert first.reconstruction.isfinite().all()
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", CASES)
+def test_one_nan_before_a_bottleneck_is_seen_behind_it(name: str, training: bool) -> None:
+    """A selection by comparison or by the nearest entry would hide a broken encoder."""
+    shape = next(shape for shape in SAMPLES if CASES[name].fits(*shape))
+    model = build(name, shape).train(training)
+    if not isinstance(getattr(model, "bottleneck", None), nn.Module):
+        return
+
+    def spoil(module: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        features = given[0].flatten()
+        features[len(features) // 2] = math.nan
+        return features.view(given[0].shape), *given[1:]
+
+    bottleneck = model.bottleneck
+    for part in bottleneck.values() if isinstance(bottleneck, nn.ModuleDict) else [bottleneck]:
+        part.register_forward_pre_hook(spoil)
+    with torch.no_grad():
+        output = model(inputs(name, shape), noise_of(model) if training else None)
+    # The deviation of a latent is not used in evaluation.
+    seen = [output.reconstruction, output.latent, *output.posterior, *output.details.values()]
+    assert any(bool(tensor.isnan().any()) for tensor in seen)
+
+
 @pytest.mark.parametrize(("name", "shape"), REAL)
 def test_encode_and_decode_are_the_two_halves_of_a_model(name: str, shape: Shape) -> None:
     model, images = build(name, shape).eval(), inputs(name, shape)
