@@ -271,6 +271,9 @@ CODES: dict[str, Code] = {
     "best-chosen-anew": Code(_NOTE, "an earlier version chose the best state by other weights"),
     "latent-collapsed": Code(_WARNING, "the latent tells nothing: its KL divergence is zero"),
     "output-constant": Code(_WARNING, "all pictures of a model are the same"),
+    "code-bypassed": Code(
+        ("warning", "note"), "pictures are made of more than the code", has_figures=True
+    ),
     "codes-dead": Code(_WARNING, "few entries of a codebook are used"),
     "batch-in-parts": Code(_NOTE, "memory did not suffice for a whole batch"),
     "validation-in-parts": Code(_NOTE, "memory did not suffice for a batch of a validation"),

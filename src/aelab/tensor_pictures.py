@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from aelab.medium import PIXELS, Medium
 from aelab.ops.labels import labels_given
+from aelab.ops.random import keyed_generator
 from aelab.ops.value_range import UNIT, from_unit, to_unit
 from aelab.report.pictures import SheetRow
-from aelab.types import Model, ValueRange
+from aelab.types import Model, Output, ValueRange
 
 
-@torch.no_grad()
 def reproduce(
     model: nn.Module,
     sample: Tensor,
@@ -28,6 +28,41 @@ def reproduce(
     The model runs in evaluation mode. `value_range`: its values of black and white. `labels`: (B,),
     for models that ask for them.
     """
+    output = _output(model, sample, None, value_range, labels)
+    return to_unit(output.reconstruction.float(), value_range).cpu()
+
+
+def seen_and_reproduced(
+    model: nn.Module,
+    sample: Tensor,
+    value_range: ValueRange = UNIT,
+    labels: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor]:
+    """What a model sees of (B, C, H, W) images in 0..1, and its reconstructions, as `reproduce`.
+
+    A model that hides parts of an image in training (its attribute `hides`) is shown here with the
+    same parts hidden at every call; hidden pixels are grey. Of other models the first is None.
+    """
+    if not getattr(model, "hides", False):
+        return None, reproduce(model, sample, value_range, labels)
+    # Keyed by the place in the sample: pictures of all moments and runs have the same masks.
+    size = (len(sample), *model.noise_shape)  # type: ignore[misc]
+    noise = torch.randn(size, generator=keyed_generator(0, "hidden-parts"))
+    output = _output(model, sample, noise, value_range, labels)
+    mask: Tensor = output.posterior.mask.cpu()
+    shown = to_unit(output.reconstruction.float(), value_range).cpu()
+    return sample.cpu() * (1 - mask) + 0.5 * mask, shown
+
+
+@torch.no_grad()
+def _output(
+    model: nn.Module,
+    sample: Tensor,
+    noise: Tensor | None,
+    value_range: ValueRange,
+    labels: Tensor | None,
+) -> Output:
+    """What a model makes of images in 0..1, in evaluation mode and on its own device."""
     training = model.training
     model.eval()
     try:
@@ -36,8 +71,9 @@ def reproduce(
         assert isinstance(model, Model)
         # A copy: a first layer that works in place would change the shown originals.
         given = from_unit(sample, value_range).to(device, copy=True)
-        shown: Tensor = model(given, None, *labels_given(model, labels)).reconstruction
-        return to_unit(shown.float(), value_range).cpu()
+        noise = None if noise is None else noise.to(device)
+        output: Output = model(given, noise, *labels_given(model, labels))
+        return output
     finally:
         model.train(training)
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from aelab import config, lab
 from aelab.assembly.parts import build
 from aelab.assembly.workspace import Workspace
 from aelab.doctor import checks
-from aelab.doctor.checks import CHECKS, BuiltRun, examine, pictures, schedule
+from aelab.doctor.checks import CHECKS, BuiltRun, bypass, examine, pictures, schedule
 from aelab.doctor.examination import FEW_BATCHES, _spread, built_run
 from aelab.doctor.reader import Reader
 from aelab.findings import CODES, Finding
-from aelab.models import implicit
+from aelab.models import DecoderMLP, EncoderDecoder, EncoderMLP, implicit
+from aelab.types import Output
 
 FILE = {
     "experiment_name": "sound",
@@ -273,3 +276,47 @@ def test_a_run_of_a_few_batches_is_not_looked_into(tmp_path: Path) -> None:
     list(lab.run(path, runs=tmp_path / "runs", device="cpu"))
     (record,) = (tmp_path / "runs").rglob("run.json")
     assert json.loads(record.read_text())["findings"] == []
+
+
+def test_skips_beside_the_code_are_told_with_the_losses_of_swapped_parts(tmp_path: Path) -> None:
+    digits = {
+        "train_set": "digits_dataset()",
+        "validation_set": "digits_dataset(train=False)",
+        "loss_function": "l2",
+        "learnrate": "0.003",
+    }
+    told = found(tmp_path, model="UNet((1, 28, 28), 8, channels=(8, 8))", **digits)["code-bypassed"]
+    assert told.level == "warning" and "steps of a trial" in told.message
+    numbers = re.findall(r"(?:loss is|images|zeros) ([\d.]+\d)", told.message)
+    own, others, zeros, beside = map(float, numbers)
+    assert own < 0.03 and others < 1.5 * own and zeros < 1.5 * own and beside > 3 * own
+    assert "skips=0" in told.way_out and CODES["code-bypassed"].has_figures
+
+
+def test_skips_are_noted_where_a_trial_shows_nothing(tmp_path: Path) -> None:
+    told = only(tmp_path, "code-bypassed", model="UNet((1, 8, 8), 8, channels=(8, 8))")
+    assert told.level == "note" and "hardly need the code" not in told.message
+    assert found(tmp_path, model="UNet((1, 8, 8), 8, channels=(8, 8), skips=0)") == {}
+
+
+def test_a_model_whose_pictures_are_not_those_of_its_codes_is_found_without_skips(
+    tmp_path: Path,
+) -> None:
+    class Cheating(nn.Module):
+        """Adds half of the image to what its code gives."""
+
+        noise_shape, terms = None, ()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = EncoderDecoder(EncoderMLP((1, 8, 8), 8), DecoderMLP((1, 8, 8), 8))
+            self.encode, self.decode = self.inner.encode, self.inner.decode
+
+        def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+            output: Output = self.inner(images)
+            return output._replace(reconstruction=output.reconstruction + images / 2)
+
+    run = built(tmp_path)
+    assert list(bypass.bypassed_code(run)) == []
+    (told,) = bypass.bypassed_code(replace(run, parts=replace(run.parts, model=Cheating())))
+    assert told.level == "warning" and "% of their spread" in told.message

@@ -17,6 +17,7 @@ FILES = sorted(FOLDER.rglob("*.yml"))
 RUNS = {
     "quickstart.yml": 12,
     "architecture-race.yml": 39,
+    "architectures.yml": 30,
     "binary-mnist.yml": 2,
     "board.yml": 270,
     "bottlenecks.yml": 18,

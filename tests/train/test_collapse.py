@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from aelab.losses import make_objective
-from aelab.models import VQ, Autoencoder, DecoderMLP, EncoderMLP, Gaussian, Identity
+from aelab.models import VQ, Autoencoder, DecoderMLP, EncoderMLP, Gaussian, Identity, UNet
 from aelab.train import FitSettings, Validated, fit, make_state
 from aelab.train.collapse import LATE_BATCHES, collapses
 from aelab.types import Images, TermSpec
@@ -24,7 +25,17 @@ def greys(count: int) -> Images:
     return Images(brightness.repeat(1, 1, 8, 8))
 
 
-def found(model: nn.Module, terms: tuple[TermSpec, ...], learnrate: float) -> list[Any]:
+def noise(count: int) -> Images:
+    generator = torch.Generator().manual_seed(0)
+    return Images(torch.randint(0, 256, (count, *SHAPE), generator=generator, dtype=torch.uint8))
+
+
+def found(
+    model: nn.Module,
+    terms: tuple[TermSpec, ...],
+    learnrate: float,
+    images: Callable[[int], Images] = greys,
+) -> list[Any]:
     """The findings of a validation after a training of 240 batches."""
     settings = FitSettings(
         batch_size=8,
@@ -34,7 +45,7 @@ def found(model: nn.Module, terms: tuple[TermSpec, ...], learnrate: float) -> li
         threads=1,
     )
     state = make_state(model, settings)
-    events = list(fit(state, make_objective(terms), greys(64), greys(64), settings))
+    events = list(fit(state, make_objective(terms), images(64), images(64), settings))
     (event,) = (event for event in events if isinstance(event, Validated))
     return [finding for finding in event.findings if finding.code != "worse-than-untrained"]
 
@@ -88,3 +99,13 @@ def test_the_mean_picture_of_the_beginning_is_no_collapse(
 ) -> None:
     looks = {"spread": 0.0, "target_spread": 1.0, "nats": 0.0}
     assert collapses(tiny.Model(), {}, looks, batches) == []
+
+
+def test_pictures_that_hardly_need_the_code_are_found_while_a_model_trains() -> None:
+    torch.manual_seed(0)
+    terms = (TermSpec("l1", "l1", 1.0),)
+    (told,) = found(UNet(SHAPE, 4, (8, 8)), terms, 3e-3, noise)
+    assert told.code == "code-bypassed" and "with the codes of other images 0.0" in told.message
+    torch.manual_seed(0)
+    # Images of one brightness each: the code is enough, and is used.
+    assert found(UNet(SHAPE, 4, (8, 8)), terms, 3e-3) == []

@@ -14,6 +14,7 @@ from aelab.data.base import Change, Description, RandomChange, Source
 from aelab.data.combinators import InterleaveDataset, TransformDataset
 from aelab.data.dataset import MEMORY, METHODS, Dataset
 from aelab.data.image_filter import ImageFilter
+from aelab.data.noises import NOISES
 from aelab.data.per_sample import augmentations
 from aelab.data.sources.arrays import array_dataset
 from aelab.data.sources.atlas import atlas_dataset
@@ -37,8 +38,11 @@ from aelab.data.sources.sprites import sprite_dataset
 from aelab.data.sources.svhn import stl10_dataset, svhn_dataset, usps_dataset
 from aelab.data.sources.tensors import TensorDataset
 from aelab.data.sources.tiles import rpg_tile_dataset_3x32x32
-from aelab.data.transforms import TRANSFORMS
+from aelab.data.transforms import TORCHVISION_TRANSFORMS
 from aelab.parts import Table, by_name
+
+#: What a block may write after `VT.`.
+TRANSFORMS: dict[str, Callable[..., Any]] = {**TORCHVISION_TRANSFORMS, **NOISES}
 
 #: Every data set an experiment file may name.
 DATASETS: Table[Callable[..., Any]] = Table(

@@ -442,7 +442,7 @@ def _interval(
 
 
 #: Names of `torchvision.transforms` that files may use.
-TRANSFORMS: dict[str, Callable[..., Any]] = {
+TORCHVISION_TRANSFORMS: dict[str, Callable[..., Any]] = {
     "AddNoise": AddNoise,
     "CenterCrop": CenterCrop,
     "ColorJitter": ColorJitter,

@@ -11,7 +11,7 @@ from aelab.ops.subset import show_order
 from aelab.ops.value_range import to_unit
 from aelab.report.texts import without_blank_edges
 from aelab.runs.record import Run
-from aelab.tensor_pictures import png, reproduce, row
+from aelab.tensor_pictures import png, row, seen_and_reproduced
 from aelab.types import Images
 
 #: Number of images of each set.
@@ -23,6 +23,8 @@ SPACING = 1.5
 
 class Reproductions:
     """Writes `images/<set>-originals.png` once, then `images/<set>-<images>.png` ever more rarely.
+
+    For a model that hides parts of its images, `images/<set>-inputs.png` shows what it sees.
 
     For a medium with texts also `text/<set>-originals.txt` and `text/<set>-<images>.txt`, with
     originals and reproductions side by side.
@@ -82,7 +84,9 @@ class Reproductions:
         """Writes the current reproductions of each set, in evaluation mode, without noise."""
         for name in self._samples:
             sample, medium = self._unit(name), self._media[name]
-            shown = reproduce(model, sample, self._ranges[name], self._labels[name])
+            seen, shown = seen_and_reproduced(model, sample, self._ranges[name], self._labels[name])
+            if seen is not None:
+                self._run.write_bytes(f"images/{name}-inputs.png", png(row(seen, medium)))
             self._run.write_bytes(f"images/{name}-{images:09d}.png", png(row(shown, medium)))
             if blocks := medium.beside(sample, shown):
                 self._run.write_bytes(f"text/{name}-{images:09d}.txt", _file_of(blocks))

@@ -48,6 +48,7 @@ from aelab.losses.likelihoods import (
     log_cosh,
     optimal_gaussian_nll,
 )
+from aelab.losses.masked import MaskedError
 from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import (
     Reduction,
@@ -132,7 +133,11 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
 COMPARISONS: Table[type[nn.Module]] = Table(
     "comparison loss",
     "aelab.comparisons",
-    {"critic_features": CriticFeatures, "overlap_triplet": OverlapTriplet},
+    {
+        "critic_features": CriticFeatures,
+        "masked_error": MaskedError,
+        "overlap_triplet": OverlapTriplet,
+    },
 )
 
 #: Options of every term, independent of its formula: how its weight or goal changes in training.

@@ -28,8 +28,10 @@ from aelab.models.combined_quantizers import Grouped, Residual
 from aelab.models.conditional import ConditionalAutoencoder
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
+from aelab.models.deep_compression import DecoderDC, EncoderDC, LinearAttentionBlock, dc_ae
 from aelab.models.directions import VonMisesFisher
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
+from aelab.models.equivariant import DecoderEquivariant, EncoderEquivariant
 from aelab.models.flows import FlowGaussian
 from aelab.models.hamiltonian import HamiltonianAutoencoder
 from aelab.models.hierarchical import ladder_vae, top_down_vae
@@ -43,6 +45,9 @@ from aelab.models.implicit_presets import (
     siren_decoder,
 )
 from aelab.models.importance import ImportanceWeightedAutoencoder
+from aelab.models.kan import DecoderKAN, EncoderKAN, PolynomialLinear, SplineLinear
+from aelab.models.masked import MaskedAutoencoder
+from aelab.models.mixer import DecoderMixer, EncoderMixer
 from aelab.models.patch_transformer import (
     DecoderPatchTransformer,
     EncoderPatchTransformer,
@@ -66,6 +71,7 @@ from aelab.models.resnet import PretrainedResNet18, ResNet18
 from aelab.models.sim_vq import SimVQ
 from aelab.models.sparse_codes import BatchTopK, TopK
 from aelab.models.two_level_vq import two_level_vq
+from aelab.models.unet import UNet
 from aelab.parts import Table, by_name
 
 #: The parts of this room by name. `block_attributes` of a class lists the attributes of its objects
@@ -77,9 +83,12 @@ _PARTS: dict[str, Any] = by_name(
     EncoderDecoder,
     HamiltonianAutoencoder,
     ImportanceWeightedAutoencoder,
+    MaskedAutoencoder,
     PatchTransformerAutoencoder,
+    UNet,
     VampPriorAutoencoder,
     VariationalAutoencoder,
+    dc_ae,
     ladder_vae,
     quick_image_ae,
     small_image_ae,
@@ -87,7 +96,11 @@ _PARTS: dict[str, Any] = by_name(
     two_level_vq,
     # encoders
     EncoderConv2d,
+    EncoderDC,
+    EncoderEquivariant,
+    EncoderKAN,
     EncoderMLP,
+    EncoderMixer,
     EncoderPatchTransformer,
     EncoderResidual,
     PretrainedResNet18,
@@ -116,7 +129,11 @@ _PARTS: dict[str, Any] = by_name(
     WrappedNormal,
     # decoders
     DecoderConv2d,
+    DecoderDC,
+    DecoderEquivariant,
+    DecoderKAN,
     DecoderMLP,
+    DecoderMixer,
     DecoderPatchTransformer,
     DecoderResidual,
     ImageManifoldDecoder,
@@ -130,13 +147,16 @@ _PARTS: dict[str, Any] = by_name(
     DepthToSpace,
     FlattenPixels,
     FourierPositions,
+    LinearAttentionBlock,
     LinearPositions,
     PixelNorm,
+    PolynomialLinear,
     Reshape,
     ResidualBlock,
     SinePositions,
     SpaceToDepth,
     SpaceToDepthPool,
+    SplineLinear,
     UnflattenPixels,
 )
 

@@ -18,11 +18,16 @@ from aelab.models.attention import (
     start_linear,
 )
 from aelab.models.autoencoders import EncoderDecoder
-from aelab.models.patches import JoinPatches, PatchGrid, Size, SplitPatches, patch_grid
+from aelab.models.patches import (
+    FlattenTokens,
+    JoinPatches,
+    PatchGrid,
+    Size,
+    SplitPatches,
+    SpreadTokens,
+    patch_grid,
+)
 
-#: Factor on the initial weights of the last layer. With 1, L1 on MNIST stays at that of the best
-#: constant image (0.12) for 60,000 images; with 0.002 it is 0.054 after 20,000.
-FIRST_PIXELS = 0.002
 #: Number of summary tokens with `head="attention"`.
 NUM_SUMMARIES = 8
 HEADS = ("flatten", "attention")
@@ -85,7 +90,7 @@ class EncoderPatchTransformer(nn.Module):
             num_layers, num_hidden, num_heads, mlp_dim, dropout, normalization, activation
         )
         if _head(head) == "flatten":
-            self.head: nn.Module = _Flattened(grid.num_patches, num_hidden, self.code_size)
+            self.head: nn.Module = FlattenTokens(grid.num_patches, num_hidden, self.code_size)
         else:
             self.head = _Summarised(num_hidden, num_heads, self.code_size)
 
@@ -136,18 +141,14 @@ class DecoderPatchTransformer(nn.Module):
         self.shape, self.code_size = grid.shape, int(code_size)
         self.positions = Positions(grid.rows, grid.columns, num_hidden, positions)
         if _head(head) == "flatten":
-            self.head: nn.Module = _Spread(grid.num_patches, num_hidden, self.code_size)
+            self.head: nn.Module = SpreadTokens(grid.num_patches, num_hidden, self.code_size)
         else:
             self.head = _Mixed(grid.num_patches, num_hidden, self.code_size)
         self.blocks = make_blocks(
             num_layers, num_hidden, num_heads, mlp_dim, dropout, normalization, activation
         )
         self.patches = JoinPatches(grid, num_hidden)
-        start_linear(self.patches)
-        # Start near black: otherwise training first removes random patterns, and the latent suffers
-        # from it.
-        with torch.no_grad():
-            self.patches.linear.weight.mul_(FIRST_PIXELS)
+        self.patches.start_black()
 
     def forward(self, latent: Tensor) -> Tensor:
         """Latent (B, D) -> images (B, C, H, W)."""
@@ -190,36 +191,6 @@ class PatchTransformerAutoencoder(EncoderDecoder):
         super().__init__(
             EncoderPatchTransformer(*first, *rest), DecoderPatchTransformer(*first, *rest)
         )
-
-
-class _Flattened(nn.Module):
-    """A head with one linear layer over all tokens."""
-
-    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(num_patches * num_hidden, code_size)
-        start_linear(self)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, hidden) -> (B, D)."""
-        # (B, N, hidden) -> (B, N * hidden)
-        features: Tensor = self.linear(tokens.flatten(1))
-        return features
-
-
-class _Spread(nn.Module):
-    """The inverse of `_Flattened`: one linear layer computes the token of every patch."""
-
-    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
-        super().__init__()
-        self.shape = (num_patches, num_hidden)
-        self.linear = nn.Linear(code_size, num_patches * num_hidden)
-        start_linear(self)
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """(B, D) -> (B, N, hidden)."""
-        tokens: Tensor = self.linear(latent)
-        return tokens.reshape(latent.shape[0], *self.shape)
 
 
 class _Summarised(nn.Module):

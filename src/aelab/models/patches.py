@@ -10,8 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aelab.errors import ShapeError
+from aelab.models.attention import start_linear
 from aelab.models.shapes import image_shape
 
+#: Factor on the initial weights of the last layer. With 1, L1 on MNIST stays at that of the best
+#: constant image (0.12) for 60,000 images; with 0.002 it is 0.054 after 20,000.
+FIRST_PIXELS = 0.002
 #: One size for both axes, or (height, width).
 Size = int | tuple[int, int]
 
@@ -138,6 +142,15 @@ class JoinPatches(nn.Module):
         """(B, N, hidden) -> (B, C, H, W)."""
         return self.fold(self.linear(tokens))
 
+    @torch.no_grad()
+    def start_black(self) -> None:
+        """Initialises the linear map so that the first images are nearly black.
+
+        Otherwise training first removes random patterns, and the latent suffers from it.
+        """
+        start_linear(self)
+        self.linear.weight.mul_(FIRST_PIXELS)
+
     def fold(self, patches: Tensor) -> Tensor:
         """Patches (B, N, C*h*w), in the order of `torch.nn.Unfold` -> images (B, C, H, W)."""
         grid = self.grid
@@ -146,6 +159,36 @@ class JoinPatches(nn.Module):
         left, _, top, _ = grid.padding
         _, height, width = grid.shape
         return (added * self.share)[:, :, top : top + height, left : left + width]
+
+
+class FlattenTokens(nn.Module):
+    """A head with one linear layer over all tokens."""
+
+    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_patches * num_hidden, code_size)
+        start_linear(self)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, hidden) -> (B, D)."""
+        # (B, N, hidden) -> (B, N * hidden)
+        features: Tensor = self.linear(tokens.flatten(1))
+        return features
+
+
+class SpreadTokens(nn.Module):
+    """The inverse of `FlattenTokens`: one linear layer computes the token of every patch."""
+
+    def __init__(self, num_patches: int, num_hidden: int, code_size: int) -> None:
+        super().__init__()
+        self.shape = (num_patches, num_hidden)
+        self.linear = nn.Linear(code_size, num_patches * num_hidden)
+        start_linear(self)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """(B, D) -> (B, N, hidden)."""
+        tokens: Tensor = self.linear(latent)
+        return tokens.reshape(latent.shape[0], *self.shape)
 
 
 def _cover(count: int, patch: int, stride: int) -> Tensor:

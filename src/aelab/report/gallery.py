@@ -16,6 +16,7 @@ from aelab.report.pictures import (
     encode_row,
     files_in,
     image_width,
+    inputs,
     open_row,
     originals,
     steps,
@@ -74,7 +75,11 @@ class Pictures:
                 for moment, path in sorted(wanted.items())
                 if (picture := self._add(path, run, encoding)) is not None
             ]
-            group["runs"].append({"run": number, "frames": frames})
+            seen = inputs(run, split)
+            entry = {"run": number, "frames": frames}
+            if seen is not None:  # of a model that hides parts of its images
+                entry["inputs"] = self._add(seen, run, encoding)
+            group["runs"].append(entry)
         moments = sorted({f[0] for g in groups.values() for r in g["runs"] for f in r["frames"]})
         return {"steps": moments, "groups": list(groups.values())}
 

@@ -63,6 +63,12 @@ def originals(run: Run, split: str) -> Path | None:
     return path if is_regular(path, run.path) else None
 
 
+def inputs(run: Run, split: str) -> Path | None:
+    """The file of what a model saw of the originals; None if it saw all of them."""
+    path = run.path / "images" / f"{split}-inputs.png"
+    return path if is_regular(path, run.path) else None
+
+
 def steps(run: Run, split: str) -> dict[int, Path]:
     """Images trained on -> file of the reproductions, ascending."""
     return stored_moments(run, "images", split, ".png")
@@ -254,6 +260,8 @@ def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:
         gap = PAPER_GAP if run.record.get("cell") else "white"
         first = SheetRow("original", _images(run, original, count), True, gap)
         group = together.setdefault(read(original, run.path, LARGEST_PICTURE), [first])
+        if (seen := inputs(run, split)) is not None:
+            group.append(SheetRow(f"{label}, input", _images(run, seen, count), False, gap))
         group.append(SheetRow(label, _images(run, stored[max(stored)], count), False, gap))
     return [line for group in together.values() for line in group]
 

@@ -12,7 +12,8 @@ from aelab.findings import Finding
 from aelab.medium import medium_of
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
-from aelab.train.collapse import collapses
+from aelab.train.bypass import WAY_OUT, bypasses, code_losses
+from aelab.train.collapse import LATE_BATCHES, collapses
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
 from aelab.train.learner import SoloLearner
@@ -62,8 +63,8 @@ def warnings_of(
 ) -> tuple[Finding, ...]:
     """The warnings of a validation; usually empty.
 
-    They need only values that the validation has transferred already. Two more batches are
-    computed only where these look suspicious.
+    They need only values that the validation has transferred already. More batches are computed
+    only where these look suspicious, or for a model with a way beside its code.
     """
     if _looks_broken(state, run, task.settings, found):
         broken = running_statistics(state, run, task, held_out)
@@ -75,7 +76,27 @@ def warnings_of(
     if finding is not None:
         return (finding,)
     member = state.learner.members[run]
-    return tuple(collapses(member.model, found.terms, found.looks, state.clock.batches))
+    beside = bypassed_code(state, run, task, held_out)
+    collapsed = collapses(member.model, found.terms, found.looks, state.clock.batches)
+    return (*collapsed, *([] if beside is None else [beside]))
+
+
+def bypassed_code(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
+    """A warning if the pictures of a trained model hardly need its code, else None.
+
+    Only a model that announces a way beside its code is tried, on one batch.
+    """
+    model = state.learner.members[run].evaluated_model
+    if not bypasses(model) or state.clock.batches < LATE_BATCHES:
+        return None
+    now = state.clock.images
+    batch = next(held_out_batches(model, task.objective, held_out, task.settings, now))
+    if len(batch.target) < 2:
+        return None
+    losses = code_losses(model, task.objective, batch, now)
+    if not losses.hardly_needs_code:
+        return None
+    return Finding("warning", "code-bypassed", f"pictures hardly need the code: {losses}", WAY_OUT)
 
 
 def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:

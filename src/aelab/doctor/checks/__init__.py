@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from aelab.doctor.checks import learnrate, objective, pictures, schedule, text, validation
+from aelab.doctor.checks import bypass, learnrate, objective, pictures, schedule, text, validation
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.errors import in_words
 from aelab.findings import Finding
@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     validation.tiny_last_batch,
     pictures.stuck_output,
     pictures.latent_too_wide,
+    bypass.bypassed_code,
     objective.noise_in_target,
     objective.kl_is_none,
     objective.free_rescaling,

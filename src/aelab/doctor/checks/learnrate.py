@@ -90,20 +90,31 @@ def _flops(run: BuiltRun) -> float:
 
 def _left(run: BuiltRun, rate: float) -> float | None:
     """Loss after a few steps / loss before, on the first batch; None if not finite."""
+    _, losses = trained(run, rate, STEPS)
+    if not math.isfinite(losses[-1]):
+        return None
+    return losses[-1] / losses[0] if losses[0] > 0 else None
+
+
+def trained(run: BuiltRun, rate: float, steps: int) -> tuple[nn.Module, list[float]]:
+    """A copy of a run's model after a few steps of its optimiser, at a rate.
+
+    Returns:
+        The model, and the loss before each step and after the last, on small batches; the first
+        and the last on the same one. It ends with the first loss that is not finite.
+    """
     model = copy.deepcopy(run.model).train()
     optimizer = make_optimizer(model, run.settings.optimizer, rate)
     clipping = run.settings.gradient_clipping
     torch.manual_seed(0)
     losses = []
-    for number in range(STEPS + 1):
-        batch = run.batch(0 if number == STEPS else number).part(slice(0, MOST_IMAGES))
-        with torch.set_grad_enabled(number < STEPS):
+    for number in range(steps + 1):
+        batch = run.batch(0 if number == steps else number).part(slice(0, MOST_IMAGES))
+        with torch.set_grad_enabled(number < steps):
             _, values, _ = forward(model, run.objective, *batch, images_seen=0)
             loss = run.objective.final_total(values).mean()
         losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            return None
-        if number == STEPS:
+        if number == steps or not math.isfinite(losses[-1]):
             break
         loss.backward()  # type: ignore[no-untyped-call]
         if clipping is not None and clipping.norm is not None:
@@ -115,4 +126,4 @@ def _left(run: BuiltRun, rate: float) -> float | None:
         follow = getattr(model, "after_step", None)
         if follow is not None:
             follow()
-    return losses[-1] / losses[0] if losses[0] > 0 else None
+    return model, losses
