@@ -75,7 +75,7 @@ def measured(lab: Lab, names: list[str], out: Path | None, kind: str) -> None:
     net = train_features(subject)
     target = subject.images
     real = net.features(target)
-    wanted = palette.indices((target * 255).round().byte(), alpha=False)
+    wanted = palette.stored((target * 255).round().byte(), alpha=False)
     # The same pictures for every run, in the order of the pixel run's subject.
     given = Colours(palette).drawn(wanted).float() / 255
     lines, shown, made_up = [], [("held out", target)], []
@@ -90,7 +90,7 @@ def measured(lab: Lab, names: list[str], out: Path | None, kind: str) -> None:
         with torch.no_grad():
             parts = [run.model(part).reconstruction for part in torch.split(unit, 100)]
         made = pictures(run, torch.cat(parts))
-        right = palette.indices((made * 255).round().byte(), alpha=False) == wanted
+        right = palette.stored((made * 255).round().byte(), alpha=False) == wanted
         samples = pictures(run, draw_images(own, "gaussian", len(target)))
         frechets = [frechet_distance(net.features(images), real) for images in (made, samples)]
         spectrum = error_by_frequency(made, target)

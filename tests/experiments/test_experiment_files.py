@@ -59,6 +59,7 @@ RUNS = {
     "digits.yml": 2,
     "disentanglement.yml": 9,
     "palette/colours.yml": 4,
+    "palette/per-picture.yml": 4,
     "palette/pixels.yml": 8,
     "second-stages.yml": 21,
     "speedrun/mnist.yml": 12,

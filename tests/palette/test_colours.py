@@ -12,8 +12,8 @@ from torch import Tensor
 from aelab.data import TensorDataset, image_folder_dataset, mnist_dataset, sprite_dataset
 from aelab.errors import ConfigError
 from aelab.medium import PIXELS
-from aelab.palette.colours import FoundPalette, hex_colours, palette, palette_of
-from aelab.palette.data import SwapColours, indexed_dataset, swap_colours, swaps_of
+from aelab.palette.colours import ORDERS, FoundPalette, hex_colours, palette, palette_of
+from aelab.palette.data import SwapColours, indexed_dataset, swap_colours
 from aelab.palette.medium import Colours, numbers_of
 from aelab.types import Output
 
@@ -112,7 +112,8 @@ def test_moves_are_allowed_and_brightness_is_refused() -> None:
 
 def test_swaps_exchange_colours_and_keep_greys_and_shapes() -> None:
     colours = palette("black", "#808080", "red", "#00ff00", "blue", "white")
-    swaps = swaps_of(colours)
+    every = torch.arange(6, dtype=torch.uint8).view(1, 1, 1, 6).expand(len(ORDERS), 1, 1, 6)
+    swaps = colours.swapped(every, torch.arange(len(ORDERS))).flatten(1)
     assert swaps[0].tolist() == [0, 1, 2, 3, 4, 5]
     assert (swaps[:, [0, 1, 5]] == torch.tensor([0, 1, 5])).all()
     assert all(sorted(row.tolist()) == [0, 1, 2, 3, 4, 5] for row in swaps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +13,8 @@ from aelab.data.dataset import Dataset, need_dataset
 from aelab.errors import ConfigError
 from aelab.medium import Medium
 from aelab.ops.color import over_checker
-from aelab.palette.colours import Palette, bytes_of
-from aelab.palette.medium import Colours
+from aelab.palette.colours import ORDERS, Palette, bytes_of
+from aelab.palette.medium import Colours, bytes_stored
 from aelab.types import Images
 
 
@@ -46,8 +46,8 @@ class Indexed(Source):
         return Colours(self.palette)
 
     def item_shape(self) -> tuple[int, ...]:
-        """(1, H, W) of the pictures."""
-        return (1, *self.pictures.shape[1:])
+        """(1, H, W) of the pictures; 4 channels with one palette a picture."""
+        return (self.palette.channels, *self.pictures.shape[1:])
 
     def count(self) -> int | None:
         """As in the set of pictures."""
@@ -79,7 +79,7 @@ class Indexed(Source):
         images = self.pictures.load()
         pixels = bytes_of(images)
         alpha = pixels.shape[1] == 4
-        indices = self.palette.indices(pixels, alpha)
+        indices = self.palette.stored(pixels, alpha)
         made = Colours(self.palette).drawn(indices)
         error = _lost(pixels, made)
         note = f"in {self.palette.count} colours"
@@ -121,42 +121,16 @@ class SwapColours(RandomChange):
     probability: float = 0.5
     moves_only: ClassVar[bool] = True
     any_medium: ClassVar[bool] = True
-    _tables: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """(B, 1, H, W) numbers, uint8 or float number / 255 -> the same type."""
-        tables = self._swaps().to(images.device)  # (S, K)
+        """Stored pictures, uint8 or float value / 255 -> the same type."""
         device = generator.device
-        swap = torch.randint(1, len(tables), (len(images),), generator=generator, device=device)
+        swap = torch.randint(1, len(ORDERS), (len(images),), generator=generator, device=device)
         drawn = torch.rand(len(images), generator=generator, device=device)
-        chosen = torch.where(drawn < self.probability, swap, 0).to(images.device)
+        chosen = torch.where(drawn < self.probability, swap, 0)
         floats = images.is_floating_point()
-        numbers = ((images * 255).round() if floats else images).long()
-        made = tables[chosen[:, None, None, None], numbers.clamp(max=tables.shape[1] - 1)]
+        made = self.palette.swapped(bytes_stored(images) if floats else images, chosen)
         return (made.float() / 255).to(images.dtype) if floats else made.to(images.dtype)
-
-    def _swaps(self) -> Tensor:
-        """(S, K) int64: the entry in place of each entry, for each swap; the first changes none."""
-        if not self._tables:
-            self._tables.append(swaps_of(self.palette))
-        return self._tables[0]
-
-
-#: The orders of red, green and blue.
-_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-
-
-def swaps_of(colours: Palette) -> Tensor:
-    """(6, K) int64: for each order of red, green and blue the entry nearest to each colour.
-
-    Greys stay, the transparent entry too; a warm picture becomes a cool one.
-    """
-    table = colours.colours()
-    rows = [torch.arange(len(table))]
-    for order in _ORDERS[1:]:
-        turned = torch.cat([table[:, list(order)], table[:, 3:]], dim=1)
-        rows.append(colours.indices(turned[:, :, None, None], alpha=True).flatten().long())
-    return torch.stack(rows)
 
 
 def indexed_dataset(dataset: Dataset, palette: Palette) -> Dataset:
@@ -182,8 +156,9 @@ def indexed_dataset(dataset: Dataset, palette: Palette) -> Dataset:
 def swap_colours(dataset: Dataset, probability: float = 0.5) -> Dataset:
     """Exchanges the colours of each picture at random, as games do for variants of one drawing.
 
-    Red, green and blue are exchanged with each other, and each colour becomes the entry of the
-    palette nearest to that. Shapes, light and greys stay. Drawn anew for each batch.
+    Red, green and blue are exchanged with each other. With a shared palette each colour becomes the
+    entry nearest to that, so light stays about the same; a picture's own palette is exchanged
+    exactly. Shapes and greys stay. Drawn anew for each batch.
 
     Args:
         dataset: of `indexed_dataset`.

@@ -1,4 +1,4 @@
-"""The likelihood of each pixel's true colour."""
+"""The likelihood of each pixel's true colour, and the error of a picture's own palette."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.palette.colours import uses_of
 from aelab.palette.medium import Colours, numbers_of
 from aelab.types import Images, Output
 
@@ -55,7 +56,8 @@ class PaletteCrossEntropy(nn.Module):
                 hint=Colours.from_others,
             )
         count = images.medium.palette.count
-        counts = torch.bincount(images.pixels.flatten(), minlength=count).double().cpu()
+        numbers = images.pixels[:, 0].flatten()
+        counts = torch.bincount(numbers, minlength=count).double().cpu()
         weights = (counts + 1) ** -self.frequency_power
         # Only ratios matter; scaled to a maximum of 1 so that float32 can represent them.
         self.weights = (weights / weights.max()).float()
@@ -74,7 +76,7 @@ class PaletteCrossEntropy(nn.Module):
                 hint="use small_palette_ae(shape, PALETTE), or compare pictures with l1, l2, ssim",
             )
         if (
-            target.shape[1] != 1
+            target.shape[1] not in (1, 4)
             or logits.shape[0] != len(target)
             or (logits.shape[2:] != target.shape[2:])
         ):
@@ -99,3 +101,56 @@ class PaletteCrossEntropy(nn.Module):
     def extra_repr(self) -> str:
         """The settings, as one types them."""
         return f"frequency_power={self.frequency_power!r}, label_smoothing={self.label_smoothing!r}"
+
+
+class PaletteError(nn.Module):
+    """Error of the colours that a model outputs for each picture; the term `palette_l1`.
+
+    The mean absolute error of each entry's red, green and blue, weighted by the share of pixels
+    that have it. So it is the error of a picture drawn with the right numbers. Entries that a
+    picture does not use, and the transparent one, do not count.
+
+    Raises:
+        ConfigError: the images share one palette.
+    """
+
+    name = "palette_l1"
+
+    def prepare(self, images: Images) -> None:
+        """Looks whether the training set has palettes.
+
+        Raises:
+            ConfigError: the set is not in colours with one palette a picture.
+        """
+        medium = images.medium
+        if not isinstance(medium, Colours) or medium.palette.channels == 1:
+            raise ConfigError(
+                f"palette_l1 compares the palettes of pictures, but the train_set holds "
+                f"{images.medium.sets_hold} without palettes of their own",
+                hint='use palette_of(dataset, 16, per="picture") in indexed_dataset',
+            )
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        """The output of a model, and images (B, 4, H, W) -> (B,), 0..1.
+
+        Raises:
+            ConfigError: the model outputs no palettes.
+            ShapeError: images without palettes.
+        """
+        made = output.details.get("palette")
+        if made is None:
+            raise ConfigError(
+                "palette_l1 compares the palettes of pictures, but this model outputs none",
+                hint='use small_palette_ae(shape, palette_of(dataset, 16, per="picture"))',
+            )
+        if target.shape[1] != 4:
+            raise ShapeError(f"palette_l1 needs 4xHxW images, not {tuple(target.shape[1:])}")
+        count = made.shape[1]
+        numbers = numbers_of(target)
+        share = uses_of(numbers, count).to(made) / numbers[0].numel()  # (B, K)
+        flat = numbers.clamp(max=count - 1).flatten(1)
+        # (B, K, 3): the greatest value, since pixels left empty by a shift are black.
+        wanted = torch.zeros_like(made).scatter_reduce(
+            1, flat[..., None].expand(-1, -1, 3), target[:, 1:].flatten(2).mT.to(made), "amax"
+        )
+        return ((made - wanted).abs().mean(2) * share).sum(1)

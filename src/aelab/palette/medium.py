@@ -15,7 +15,7 @@ from torch.nn import functional
 from aelab.errors import ConfigError
 from aelab.medium import Medium, NumberedElements
 from aelab.ops.color import over_checker
-from aelab.palette.colours import Palette, hex_colours
+from aelab.palette.colours import Palette
 from aelab.types import Output
 
 
@@ -66,29 +66,25 @@ class Colours(NumberedElements):
 
     def picture(self, images: Tensor, *, checker: bool = True) -> Tensor:
         """(B, 1, H, W) numbers / 255 -> (B, 3, H, W) uint8; 4 channels without `checker`."""
-        drawn = self.drawn(numbers_of(images)[:, None])
+        drawn = self.drawn(bytes_stored(images))
         return over_checker(drawn) if checker and drawn.shape[1] == 4 else drawn
 
     def drawn(self, stored: Tensor) -> Tensor:
-        """(n, 1, H, W) numbers -> (n, 3, H, W) uint8, or (n, 4, H, W) with transparency."""
-        table = self.palette.colours().to(stored.device)
-        channels = 4 if self.palette.transparent else 3
-        # (n, H, W, C) -> (n, C, H, W)
-        numbers = stored[:, 0].long().clamp(0, len(table) - 1)
-        return table[:, :channels][numbers].permute(0, 3, 1, 2).contiguous()
+        """Stored pictures -> (n, 3, H, W) uint8, or (n, 4, H, W) with transparency."""
+        return self.palette.drawn(stored)
 
     @property
     def picture_channels(self) -> int:  # type: ignore[override]
         """Red, green, blue, and alpha if the palette has a transparent entry."""
-        return 4 if self.palette.transparent else 3
+        return self.palette.seen_channels
 
     def stored_of(self, pictures: Tensor) -> Tensor:
-        """(N, 3 or 4, H, W) uint8 -> (N, 1, H, W), the number of the nearest colour."""
-        return self.palette.indices(pictures, alpha=True)
+        """(N, 3 or 4, H, W) uint8 -> the numbers of the nearest colours."""
+        return self.palette.stored(pictures, alpha=True)
 
     def picture_file(self, image: Tensor) -> bytes:
-        """One image (1, 1, H, W) as an indexed PNG file with the palette, entry by entry."""
-        table = self.palette.colours()
+        """One image as an indexed PNG file with its palette, entry by entry."""
+        table = self.palette.tables(bytes_stored(image))[0].cpu()
         numbers = numbers_of(image)[0].clamp(max=len(table) - 1).to(torch.uint8).cpu()
         picture = Image.fromarray(numbers.numpy(), "L").convert("P")
         picture.putdata(numbers.flatten().tolist())
@@ -99,8 +95,8 @@ class Colours(NumberedElements):
         return file.getvalue()
 
     def record(self) -> dict[str, Any]:
-        """The colours."""
-        return {"palette": hex_colours(self.palette.colours())}
+        """The colours, or that each picture has its own."""
+        return self.palette.record()
 
     def allows(self, change: Any) -> bool:
         """Allows changes that only move pixels, or that exchange colours."""
@@ -128,17 +124,30 @@ class Colours(NumberedElements):
         """See `numbers_of`."""
         return numbers_of(images)
 
+    def errors(self, made: Tensor, images: Tensor) -> tuple[str, Tensor]:
+        """The share of pixels with another colour; or the error of a picture's own colours."""
+        found, wanted = bytes_stored(made), bytes_stored(images)
+        return self.palette.error_name, self.palette.differences(found, wanted)
+
+    def nearest(self, images: Tensor, among: Tensor) -> Tensor:
+        """The nearest image by the same error."""
+        wanted, known = bytes_stored(images), bytes_stored(among)
+        rows = [self.palette.differences(one[None], known).argmin() for one in wanted]
+        return torch.stack(rows)
+
     def made(self, output: Any, images: Tensor) -> Any:
-        """Certain of each colour: logits 0 and -30."""
+        """Certain of each number: logits 0 and -30; and its own colours, where it outputs some."""
         numbers = numbers_of(images).clamp(max=self.palette.count - 1)
         chosen = functional.one_hot(numbers, self.palette.count).movedim(-1, 1).float()
         details = {**output.details, "logits": 30 * (chosen - 1)}
+        if "palette" in details:
+            details["palette"] = self.palette.tables(bytes_stored(images))[..., :3].float() / 255
         return output._replace(reconstruction=images, details=details)
 
     def wrong(self, images: Tensor) -> Tensor:
-        """The next colour of the palette in each pixel."""
+        """The next colour of the palette in each pixel; other channels inverted."""
         following = (numbers_of(images) + 1).remainder(self.palette.count)
-        return following[:, None].float() / 255
+        return torch.cat([following[:, None].float() / 255, 1 - images[:, 1:]], dim=1)
 
     def counts(self, objective: object) -> ColourCounts:
         """The counter of exactly right pixels and pictures."""
@@ -154,16 +163,19 @@ class Colours(NumberedElements):
         """
         counts = torch.zeros(self.palette.count, dtype=torch.int64)
         for part in torch.split(pixels, 4096):
-            counts += torch.bincount(part.flatten().int(), minlength=self.palette.count)
+            counts += torch.bincount(part[:, 0].flatten().int(), minlength=self.palette.count)
         shares = counts[counts > 0].double() / counts.sum()
-        constant = sample.flatten(1).mode(0).values
+        known = self.palette.comparable(sample).flatten(1)
+        constant = known.mode(0).values
+        told = self.palette.record()["palette"]
         return {
             "colours": f"{int((counts > 0).sum())} of {self.palette.count}",
             "most_frequent_share": float(shares.max()),
             "entropy_bits": float(-(shares * shares.log2()).sum()),
-            "floor_exact": float((sample.flatten(1) == constant).float().mean()),
-            "palette": " ".join(hex_colours(self.palette.colours())[:16])
-            + (" ..." if self.palette.count > 16 else ""),
+            "floor_exact": float((known == constant).float().mean()),
+            "palette": told
+            if isinstance(told, str)
+            else " ".join(told[:16]) + (" ..." if len(told) > 16 else ""),
         }
 
     def warning(
@@ -177,6 +189,11 @@ def _bits(colours: int) -> int:
     return next(bits for bits in (1, 2, 4, 8) if 2**bits >= colours)
 
 
+def bytes_stored(images: Tensor) -> Tensor:
+    """(B, C, H, W) of value / 255 -> uint8, as a set stores them."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def numbers_of(images: Tensor) -> Tensor:
-    """(B, 1, H, W) number / 255 -> (B, H, W) int64, 0 to 255."""
+    """(B, C, H, W) number / 255 in channel 0 -> (B, H, W) int64, 0 to 255."""
     return (images[:, 0] * 255).round().long().clamp(0, 255)
