@@ -83,7 +83,7 @@ class Outlook:
         for folder in list(self._unfinished):
             with contextlib.suppress(StoreError, OSError):
                 kept = known.pop(folder, None)  # forgotten if it is gone, or no longer finished
-                path = self._store.path_of(folder)
+                path = kept.run.path if kept else self._store.path_of(folder)
                 status = os.stat(path / "status.json")
                 mark = (status.st_mtime_ns, status.st_size, status.st_ino)
                 if kept is None or kept.mark != mark:
