@@ -211,6 +211,8 @@ CODES: dict[str, Code] = {
     "not-trained": Code(_PROBLEM, "the run whose latents are used is not trained to its end"),
     "no-classes": Code(_PROBLEM, "a model is conditioned on classes, and a set has none"),
     "too-many-classes": Code(_PROBLEM, "a set has more classes than the model knows"),
+    "no-factors": Code(_PROBLEM, "images are compared by their factors, and a set has none"),
+    "nothing-in-common": Code(_PROBLEM, "the two images of a pair may differ in every factor"),
     "data-overlap": Code(_NOTE, "validation images are, or nearly are, training images"),
     "data-ranges-differ": Code(_PROBLEM, "training and validation images have different ranges"),
     "data-shapes-differ": Code(_PROBLEM, "the sets of a run have images of different shapes"),

@@ -58,6 +58,7 @@ RUNS = {
     "founding/transformer-on-mnist.yml": 150,
     "digits.yml": 2,
     "disentanglement.yml": 9,
+    "weak-supervision.yml": 9,
     "palette/colours.yml": 4,
     "palette/per-picture.yml": 4,
     "palette/pixels.yml": 8,

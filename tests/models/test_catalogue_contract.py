@@ -327,6 +327,9 @@ CASES: dict[str, Case] = {
     ),
     "sphere": Case(lambda shape: mlp(shape, bottleneck=m.VonMisesFisher(8, 8)), "VonMisesFisher"),
     "hyperbolic": Case(lambda shape: mlp(shape, bottleneck=m.WrappedNormal(8, 8)), "WrappedNormal"),
+    "averages of pairs": Case(
+        lambda shape: mlp(shape, bottleneck=m.PairAveraged(m.Gaussian(8, 8))), "PairAveraged"
+    ),
     "random projection": Case(
         feature_map(lambda: m.RandomProjection(16, 4, 4)), "RandomProjection"
     ),

@@ -60,6 +60,7 @@ from aelab.models import (
     ImportanceWeightedAutoencoder,
     MaskedAutoencoder,
     MixturePrior,
+    PairAveraged,
     PatchTransformerAutoencoder,
     PretrainedResNet18,
     Reshape,
@@ -533,6 +534,7 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         WrappedNormal: WrappedNormal(4, 2),
         GaussianAndCategorical: GaussianAndCategorical(4, 2),
         MixturePrior: MixturePrior(4, 2),
+        PairAveraged: PairAveraged(Gaussian(4, 2)),
         Grouped: Grouped([FSQ((5, 4))]),
         Residual: Residual([FSQ((5, 4))]),
     }

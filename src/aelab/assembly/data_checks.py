@@ -10,6 +10,7 @@ from aelab.assembly.parts import Parts, Scheduled, Sets, located
 from aelab.config import RunSpec
 from aelab.errors import AelabError, ConfigError, Problems
 from aelab.findings import Finding, at_level
+from aelab.ops.factors import factor_findings
 from aelab.ops.labels import class_findings
 from aelab.ops.look import (
     findings_in_images,
@@ -154,6 +155,8 @@ def _named(
 
 def _of_set(parts: Parts, images: Images, name: str, settings: FitSettings) -> list[Finding]:
     found = [*findings_in_images(images, name), *class_findings(parts.model, images, name)]
+    size = settings.batch_size
+    found += factor_findings(parts.model, parts.objective, images, name, size)
     if any(finding.level == "problem" for finding in found):
         return found
     ranges = parts.objective.target_ranges

@@ -38,6 +38,7 @@ from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
 from aelab.findings import Finding, below_problems, has_figures, of_errors
 from aelab.hardware import asked_threads
 from aelab.inspect import DryRun, asks_for_values, model_facts, try_model
+from aelab.ops.factors import made_factors
 from aelab.posteriors import changed
 from aelab.train import choose_threads, make_state, settings_of_player
 from aelab.train.machine import has_bfloat16_units, prepared_process
@@ -280,7 +281,8 @@ def _tried_on(spec: RunSpec, parts: Parts, shape: tuple[int, int, int], device: 
         # A term that starts later would fail hours later.
         starts = {int(term.course.start_images) for term in parts.objective.terms}
         for images in sorted({0, *starts}):
-            terms = parts.objective(output, trial.images, images)
+            known = made_factors(parts.objective, trial.images)
+            terms = parts.objective(output, trial.images, images, *known)
             total = parts.objective.total(terms, images)
             if not total.requires_grad:
                 raise ConfigError(

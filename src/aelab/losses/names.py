@@ -62,7 +62,7 @@ from aelab.losses.reconstruction import (
 )
 from aelab.losses.spectrum import fft, focal_frequency
 from aelab.losses.structure import gradient, ms_ssim, ssim
-from aelab.losses.triplets import OverlapTriplet
+from aelab.losses.triplets import FactorTriplet, OverlapTriplet
 from aelab.parts import Table, by_name, reinstall
 
 Formula = Callable[..., Tensor]
@@ -135,6 +135,7 @@ COMPARISONS: Table[type[nn.Module]] = Table(
     "aelab.comparisons",
     {
         "critic_features": CriticFeatures,
+        "factor_triplet": FactorTriplet,
         "masked_error": MaskedError,
         "overlap_triplet": OverlapTriplet,
     },

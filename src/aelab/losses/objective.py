@@ -30,6 +30,7 @@ from aelab.losses.names import (
     mentions_unit_targets,
 )
 from aelab.losses.sharing import sharing
+from aelab.ops.factors import needs_factors
 from aelab.types import Images, Output, TermSpec
 
 #: Column names of the metrics table, which no term may have.
@@ -54,6 +55,7 @@ class Term:
         of_unit_images: whether its constants are chosen for images in 0..1.
         critic: the network that learns beside the model, or None.
         follows_player: whether its values change as a critic learns; states are not judged by it.
+        needs_factors: whether it is called with the factors of the images besides.
 
     Raises:
         ConfigError: unknown formula or option, or an invalid value.
@@ -99,6 +101,7 @@ class Term:
         if self.critic is not None and learning is not None:
             self.critic.learning = learning
         self.follows_player = bool(getattr(self.module, "follows_player", False))
+        self.needs_factors = needs_factors(self.module)
 
     @property
     def is_sum(self) -> bool:
@@ -113,7 +116,7 @@ class Term:
             return False
         return self.kind != "penalty" or self.formula_name in WHOLE_BOUNDS
 
-    def __call__(self, output: Output, target: Tensor) -> Tensor:
+    def __call__(self, output: Output, target: Tensor, factors: Tensor | None = None) -> Tensor:
         if self.kind == "reconstruction":
             if output.details:
                 raise ConfigError(
@@ -122,6 +125,13 @@ class Term:
                     hint=f"possible: {one_of(COMPARISONS)}",
                 )
             return self.function(output.reconstruction, target)
+        if self.needs_factors:
+            if factors is None:
+                raise ConfigError(
+                    f"{self.name} compares images by their factors, and none were given",
+                    hint="use images with factors or classes, such as shapes_dataset()",
+                )
+            return self.function(output, target, factors)
         if self.kind == "comparison":
             return self.function(output, target)
         return self.function(output)
@@ -210,13 +220,16 @@ class Objective(nn.Module):
         for name, critic in self.players.items():
             critic.meet(output, seed_of(seed, name), model)
 
-    def forward(self, output: Output, target: Tensor, images_seen: int) -> dict[str, Tensor]:
+    def forward(
+        self, output: Output, target: Tensor, images_seen: int, factors: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The unweighted value (B,) of every term, by name, and of every critic's own loss.
 
         Args:
             output: of the model.
             target: images (B, C, H, W), 0..1.
             images_seen: training images before this batch.
+            factors: of the images, (B, F) int64, if `needs_factors`.
 
         Raises:
             ShapeError: reconstruction and target differ in shape.
@@ -224,7 +237,7 @@ class Objective(nn.Module):
         """
         with sharing():  # terms with the same features compute them once
             values = {
-                term.name: term(output, target)
+                term.name: term(output, target, factors)
                 if term.critic is None or term.course.has_begun(images_seen)
                 else output.reconstruction.new_zeros(len(target))
                 for term in self.terms
@@ -269,6 +282,11 @@ class Objective(nn.Module):
             getattr(PENALTIES.get(term.formula_name), "needs_gradients", False)
             for term in self.terms
         )
+
+    @property
+    def needs_factors(self) -> bool:
+        """Whether a term compares images by their known factors."""
+        return any(term.needs_factors for term in self.terms)
 
     @property
     def bounds(self) -> tuple[str, ...]:

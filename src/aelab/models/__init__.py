@@ -48,6 +48,7 @@ from aelab.models.importance import ImportanceWeightedAutoencoder
 from aelab.models.kan import DecoderKAN, EncoderKAN, PolynomialLinear, SplineLinear
 from aelab.models.masked import MaskedAutoencoder
 from aelab.models.mixer import DecoderMixer, EncoderMixer
+from aelab.models.pairs import PairAveraged
 from aelab.models.patch_transformer import (
     DecoderPatchTransformer,
     EncoderPatchTransformer,
@@ -120,6 +121,7 @@ _PARTS: dict[str, Any] = by_name(
     Identity,
     LFQ,
     MixturePrior,
+    PairAveraged,
     RandomProjection,
     Residual,
     SimVQ,

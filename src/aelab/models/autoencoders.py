@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aelab.errors import ConfigError
 from aelab.models.bottlenecks import Identity, VariationalEncoder
+from aelab.ops.factors import Pairs
 from aelab.types import Output, TermSpec
 
 
@@ -26,6 +27,7 @@ class Autoencoder(nn.Module):
     Attributes:
         noise_shape: shape of one image's noise; None if the bottleneck needs none.
         codebooks: name -> number of entries of each codebook; empty if there is none.
+        pairs: how images are paired in training; None if the bottleneck learns from single ones.
     """
 
     # For the restricted evaluator: the attributes of an object that a block may read.
@@ -49,6 +51,7 @@ class Autoencoder(nn.Module):
         self.terms = (*terms, *getattr(bottleneck, "terms", ()))
         self.noise_shape: tuple[int, ...] | None = getattr(bottleneck, "noise_shape", None)
         self.codebooks: Mapping[str, int] = getattr(bottleneck, "codebooks", {})
+        self.pairs: Pairs | None = getattr(bottleneck, "pairs", None)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Images (B, C, H, W) in 0..1, and noise (B, D) or None -> images, latent and posterior."""

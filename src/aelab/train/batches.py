@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from aelab.errors import ConfigError, DataError
 from aelab.hardware import machine_bytes
 from aelab.ops.augmented import changed_batch
+from aelab.ops.factors import Partners, factors_of, needs_factors, pairs_of
 from aelab.ops.labels import label_classes
-from aelab.ops.random import block_permutation, keyed_seed, permutation
+from aelab.ops.random import block_permutation, keyed_generator, keyed_seed, permutation
 from aelab.ops.subset import draw_order
 from aelab.types import Augment, Images
 
@@ -76,6 +77,8 @@ class Batches:
         self.pixels = images.pixels.to(device) if fits else images.pixels
         self.augment = images.augment
         self._labels = images.labels
+        self._factors = factors_of(images)
+        self._partners: Partners | None = None
         self._device = device
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._orders: dict[tuple[int, int], Tensor] = {}  # seed, memory -> order of the epoch
@@ -134,8 +137,38 @@ class Batches:
         """The labels of these rows, (B,) int64 on the device; None unless the model asks."""
         if label_classes(model) is None or self._labels is None:
             return None
+        return self._of_rows(self._labels, index)
+
+    def factors_for(self, objective: object, index: Tensor | slice) -> Tensor | None:
+        """The factors of these rows, (B, F) int64 on the device; None unless the objective asks."""
+        if not needs_factors(objective) or self._factors is None:
+            return None
+        return self._of_rows(self._factors, index)
+
+    def paired(
+        self, model: nn.Module, index: Tensor | slice, seed: int, now: int
+    ) -> Tensor | slice:
+        """The rows, with a partner of the first of every two in place of the second.
+
+        Unchanged unless the model asks. An odd last row stays alone.
+
+        Args:
+            seed, now: of the run, and the images seen: the key of the draw.
+        """
+        pairs = pairs_of(model)
+        if pairs is None or self._factors is None:
+            return index
+        if self._partners is None:
+            self._partners = Partners(self._factors, pairs)
+        # Drawn on the CPU: the same pairs on every device.
+        rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()]
+        generator = keyed_generator(seed, "partners", now)
+        rows[1::2] = self._partners.rows(rows[0::2][: len(rows) // 2], generator)
+        return rows.to(self.pixels.device, non_blocking=True)
+
+    def _of_rows(self, values: Tensor, index: Tensor | slice) -> Tensor:
         rows = index if isinstance(index, slice) else index.cpu()
-        return self._labels[rows].to(self._device, non_blocking=True)
+        return values[rows].to(self._device, non_blocking=True)
 
     def changed(self, index: Tensor | slice, draws: Draws, purpose: str, now: int) -> Tensor:
         """The chosen images after the set's random augmentation, drawn from one generator.

@@ -136,10 +136,18 @@ def held_out_batches(
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
         index = part if rows is None else rows[part]
+        if validation.training_mode:  # a model of pairs then expects them
+            index = images.paired(model, index, settings.seed, start)
         target = images.gather(index)
         inputs, target = _changed(images, target, draws, settings, images_seen, start)
         noise = validation.noise(model, objective, draws, part, images_seen)
-        yield Batch(inputs, target, noise, images.labels_for(model, index))
+        yield Batch(
+            inputs,
+            target,
+            noise,
+            images.labels_for(model, index),
+            images.factors_for(objective, index),
+        )
 
 
 def _changed(

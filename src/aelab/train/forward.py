@@ -22,12 +22,14 @@ class Batch(NamedTuple):
         inputs, target: (B, C, H, W).
         noise: of the latents, (B, *model.noise_shape); None for their means.
         labels: (B,) int64, for a model that asks for them (`aelab.ops.labels`); else None.
+        factors: (B, F) int64, for an objective that asks for them (`aelab.ops.factors`).
     """
 
     inputs: Tensor
     target: Tensor
     noise: Tensor | None = None
     labels: Tensor | None = None
+    factors: Tensor | None = None
 
     def part(self, rows: slice, axis: int = 0) -> Batch:
         """Some rows of the batch; with axis 1 those of K stacked batches."""
@@ -43,7 +45,8 @@ class ObjectiveLike(Protocol):
 
     Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
     per-sample values (B,) by term; `total` returns their weighted sum (B,). Where weights
-    change, a method `final_total(values)` returns the sum with the final weights.
+    change, a method `final_total(values)` returns the sum with the final weights. With the
+    attribute `needs_factors` it is called with the images' factors (B, F) besides.
 
     An objective may bring players of its own, networks that learn beside the model. Then it has
     `players` (name -> network with `learning`), `meet(model, seed)`, which makes them, and
@@ -51,7 +54,7 @@ class ObjectiveLike(Protocol):
     """
 
     def __call__(
-        self, output: Output, target: Tensor, images_seen: int
+        self, output: Output, target: Tensor, images_seen: int, *factors: Tensor
     ) -> Mapping[str, Tensor]: ...
 
     def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
@@ -101,6 +104,7 @@ def forward(
     target: Tensor,
     noise: Tensor | None,
     labels: Tensor | None = None,
+    factors: Tensor | None = None,
     *,
     images_seen: int,
     bfloat16: bool = False,
@@ -113,7 +117,9 @@ def forward(
         output = _as_float32(output)
     else:
         output = _called(model, inputs, noise, labels)
-    values = objective(output, target, images_seen)
+    # Objectives that do not ask for factors take three arguments only.
+    known = () if factors is None else (factors,)
+    values = objective(output, target, images_seen, *known)
     return output, values, objective.total(values, images_seen)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import StoreError
+from aelab.ops.factors import pairs_of
 from aelab.settings import FitSettings
 from aelab.train.clock import Clock
 from aelab.train.clocked_modules import find_clocked
@@ -162,7 +163,7 @@ class SoloLearner(Player):
         (task,), (given,) = tasks, batches
         batch = Batch(*given)
         size, losses = len(batch.inputs), None
-        for part in micro_batches(size, task.settings, self.micro_batch):
+        for part in micro_batches(size, task.settings, self.micro_batch, self.model):
             _, values, total = forward(
                 self.model,
                 task.objective,
@@ -401,9 +402,16 @@ def make_learner(
     )
 
 
-def micro_batches(size: int, settings: FitSettings, limit: int | None = None) -> list[slice]:
-    """Slices of at most `micro_batch_size` images, and `limit`, that together cover a batch."""
+def micro_batches(
+    size: int, settings: FitSettings, limit: int | None = None, model: nn.Module | None = None
+) -> list[slice]:
+    """Slices of at most `micro_batch_size` images, and `limit`, that together cover a batch.
+
+    No slice separates two images that are a pair for the model.
+    """
     at_once = min(settings.micro_batch_size or size, limit or size)
+    if pairs_of(model) is not None:
+        at_once = max(2, at_once - at_once % 2)
     return [slice(start, start + at_once) for start in range(0, size, at_once)]
 
 

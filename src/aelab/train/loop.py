@@ -12,6 +12,7 @@ from typing import Any
 
 from aelab.errors import ConfigError, DivergedError
 from aelab.findings import Finding
+from aelab.ops.factors import refuse_without_factors
 from aelab.ops.labels import with_labels_for
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws, ScheduledSets, shuffle_memory
@@ -95,6 +96,7 @@ def fit(
     held = [] if validation is None else as_sets(validation, "validation")
     given, held = with_labels_for(first.model, given, held)
     for task in tasks:
+        refuse_without_factors(first.model, task.objective, given, held, task.settings.batch_size)
         refuse_wrong(given, held, *task)
     sets = ScheduledSets(given, *place)
     held_out = ScheduledSets(held, *place, "validation_set") if held else None
@@ -371,7 +373,9 @@ def training_batch(state: State, run: int, task: Task, batches: Batches, draws: 
     # The last batch of an epoch may be smaller.
     part = slice(start, min(start + settings.batch_size, len(batches)))
     order = settings.seed, state.clock.epoch, state.learner.members[run].shuffle_memory or 0
+    model = state.learner.members[run].model
     index = batches.order(*order)[part] if settings.shuffle else part
+    index = batches.paired(model, index, settings.seed, now)
     target = batches.changed(index, draws, "augment", now)
     inputs = batches.transformed(target, settings.input_transforms, draws, "input", now)
     if settings.training_noise:
@@ -379,10 +383,10 @@ def training_batch(state: State, run: int, task: Task, batches: Batches, draws: 
         # Usually the target stays clean: a denoising autoencoder.
         target = inputs if settings.noise_in_target else target
     # The loop draws the latent noise, so that it is keyed by images and can be repeated.
-    model = state.learner.members[run].model
     shape = noise_shape_of(model)
     noise = None if shape is None else draws.normal((len(target), *shape), "latent", now)
-    return Batch(inputs, target, noise, batches.labels_for(model, index))
+    labels, factors = batches.labels_for(model, index), batches.factors_for(task.objective, index)
+    return Batch(inputs, target, noise, labels, factors)
 
 
 def finish_reason(state: State, run: int, settings: FitSettings) -> str | None:

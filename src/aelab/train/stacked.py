@@ -51,7 +51,7 @@ class StackedLearner:
         # Each tensor (K, B, ...); what one model needs, all need.
         stacked = Batch(*(None if c[0] is None else torch.stack(c) for c in columns))  # type: ignore[arg-type]
         losses: Losses | None = None
-        for part in micro_batches(size, settings):
+        for part in micro_batches(size, settings, model=self.members[0].model):
             values, totals = self._values(tasks, stacked.part(part, axis=1), clock.images)
             live = [total for total, alive in zip(totals, self._live, strict=True) if alive]
             # Runs share no weights, so the gradient of the sum is each run's own gradient.

@@ -42,7 +42,7 @@ def noise_in_target(run: BuiltRun) -> Iterator[Finding]:
     latent, pixels = output.latent[0].numel(), clean[0].numel()
     share = max(0.0, 1 - latent / pixels)  # noise that the code cannot hold
     with torch.no_grad():
-        perfect = run.objective(_perfect(output, clean, run.model), noisy, 0)
+        perfect = run.objective(_perfect(output, clean, run.model), noisy, 0, *run.factors_given())
     floor, start = share * run.of_images(perfect), run.of_images(run.first_pass.values)
     yield Finding(
         "warning",
@@ -103,7 +103,7 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
         for scale in SCALES:
             if not _same_pictures(run.model, output.latent.detach(), scale):
                 return
-            values = run.objective(_scaled(output, scale), target, 0)
+            values = run.objective(_scaled(output, scale), target, 0, *run.factors_given())
             losses.append(float(run.objective.final_total(values).mean()))
     falls = [before - after for before, after in itertools.pairwise(losses)]
     gain, rounding = losses[0] - losses[-1], 1e-6 * abs(losses[0])

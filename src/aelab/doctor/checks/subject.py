@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.ops.augmented import changed_batch
+from aelab.ops.factors import Partners, factors_of, made_factors, needs_factors, pairs_of
 from aelab.ops.labels import class_findings, label_classes, with_labels_for
 from aelab.ops.random import keyed_generator
 from aelab.train.clocked_modules import set_clock
@@ -112,7 +113,11 @@ class BuiltRun:
         """Rows of the training set, (B,), and the generator that drew them."""
         assert self.train is not None
         generator = keyed_generator(number, "doctor")
-        return torch.randint(len(self.train), (self.size,), generator=generator), generator
+        rows = torch.randint(len(self.train), (self.size,), generator=generator)
+        pairs, factors = pairs_of(self.model), factors_of(self.train)
+        if pairs is not None and factors is not None:
+            rows[1::2] = Partners(factors, pairs).rows(rows[0::2][: len(rows) // 2], generator)
+        return rows, generator
 
     def _labels(self, number: int) -> Tensor | None:
         """Their labels, if the model asks for them and the set fits, which others report."""
@@ -121,6 +126,13 @@ class BuiltRun:
         ((_, images),), _ = with_labels_for(self.model, [(0, self.train)], [])
         asks = label_classes(self.model) is not None
         return images.labels[self._drawn(number)[0]] if asks and images.labels is not None else None
+
+    def factors_given(self, number: int = 0) -> tuple[Tensor, ...]:
+        """The factors (B, F) of a batch, if the objective asks for them; else ()."""
+        factors = None if self.train is None else factors_of(self.train)
+        if not needs_factors(self.objective) or factors is None:
+            return made_factors(self.objective, self.targets(number))
+        return (factors[self._drawn(number)[0]],)
 
     def targets(self, number: int = 0) -> Tensor:
         """(B, C, H, W) training images after the set's random changes, without noise."""
@@ -144,7 +156,7 @@ class BuiltRun:
         noise = None
         if shape is not None:
             noise = torch.randn((len(target), *shape), generator=generator)
-        return Batch(inputs, target, noise, self._labels(number))
+        return Batch(inputs, target, noise, self._labels(number), *self.factors_given(number))
 
     @cached_property
     def first_pass(self) -> Pass:
