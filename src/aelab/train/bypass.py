@@ -79,7 +79,8 @@ def code_losses(
         )
         for images, latent in swaps:
             made: Tensor = model.with_code(images, latent)  # type: ignore[operator]
-            values = objective(output._replace(reconstruction=made), batch.target, images_seen)
+            swapped = output._replace(reconstruction=made)
+            values = objective(swapped, batch.target, images_seen, *batch.factors_given)
             found.append(objective.total(values, images_seen))
     finally:
         model.train(before)

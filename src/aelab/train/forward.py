@@ -31,6 +31,11 @@ class Batch(NamedTuple):
     labels: Tensor | None = None
     factors: Tensor | None = None
 
+    @property
+    def factors_given(self) -> tuple[Tensor, ...]:
+        """The factors as a further argument of the objective; () if it does not ask for them."""
+        return () if self.factors is None else (self.factors,)
+
     def part(self, rows: slice, axis: int = 0) -> Batch:
         """Some rows of the batch; with axis 1 those of K stacked batches."""
         return self.changed(lambda tensor: tensor[(slice(None),) * axis + (rows,)])
