@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from PIL import Image
 from torch import Tensor
 
 from aelab.data import (
+    DATASETS,
     MEMORY,
     digits_dataset,
     emnist_dataset,
@@ -243,3 +245,25 @@ def test_a_downloaded_file_is_checked_and_kept(
     assert found.read_bytes() == b"abc" and found.parent.name == "some-set"
     with pytest.raises(DataError, match=r"https://two/other\?raw: a has 3 bytes"):
         Remote("a", remote.addresses, "", 4, "some-set").fetch([])
+
+
+PUBLISHED = [
+    "usps_dataset", "cifar10_dataset", "cifar100_dataset", "svhn_dataset", "stl10_dataset",
+    "omniglot_dataset", "notmnist_dataset", "celeba_dataset", "dsprites_dataset",
+    "shapes3d_dataset", "emnist_dataset", "qmnist_dataset",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_sound_file_of_another_kind_is_told_as_such(name: str, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    given = {"part": "all"} if name == "celeba_dataset" else {}
+    with pytest.raises(DataError) as caught:
+        DATASETS[name](path=str(tmp_path / "red.png"), **given).load()
+    assert "red.png is a PNG picture, not a file of this set" in str(caught.value)
+    assert "image_folder_dataset(path)" in str(caught.value)
+    if name != "emnist_dataset":  # whose archive begins like any other
+        (tmp_path / "page.html").write_text("<!doctype html><title>404</title>")
+        with pytest.raises(DataError) as caught:
+            DATASETS[name](path=str(tmp_path / "page.html"), **given).load()
+        assert "page.html" in str(caught.value)

@@ -134,6 +134,8 @@ class Cifar(PublishedSet):
 
     stored = (3, 32, 32)
 
+    kinds = ("packed with", "a tar archive", "a Python pickle", "a MATLAB file", "an HDF5 file")
+
     def __init__(
         self, published: PublishedCifar, train: bool, labels: str, path: str | None = None
     ) -> None:
@@ -222,8 +224,9 @@ class Cifar(PublishedSet):
                         content = tar.extractfile(member)
                         found[member.name] = content.read() if content else b""
         except (tarfile.TarError, EOFError, OSError) as error:
+            why = str(error).partition("\n")[0].rstrip(":")  # then a line for each packing
             raise DataError(
-                f"{archive} is not an archive of {self.published.title}, or cut off: {error}",
+                f"{archive} is not an archive of {self.published.title}, or cut off: {why}",
                 hint="remove it; it is downloaded again",
             ) from None
         for folder, end in versions:

@@ -57,6 +57,8 @@ class Emnist(PublishedSet):
     folders = ("emnist", "EMNIST", "EMNIST/raw", "emnist/gzip")
     stored = (1, 28, 28)
 
+    kinds = ("packed with", "a ZIP archive", "an IDX file")
+
     def __init__(self, split: str, train: bool, path: str | None = None) -> None:
         super().__init__(path)
         if split not in _CLASSES:
@@ -138,6 +140,8 @@ class Qmnist(PublishedSet):
     name = "qmnist"
     folders = ("qmnist", "QMNIST", "QMNIST/raw")
     stored = (1, 28, 28)
+
+    kinds = ("packed with", "an IDX file")
 
     def __init__(self, part: str, path: str | None = None) -> None:
         super().__init__(path)

@@ -51,6 +51,7 @@ class FactorSet(PublishedSet):
     sizes: tuple[int, ...]
     #: By what stored pixels are multiplied to be 0..255.
     scale: int
+    kinds = ("a file of NumPy arrays", "an HDF5 file", "a ZIP archive")
 
     def count(self) -> int | None:
         """The product of the factors' sizes: every combination occurs once."""

@@ -90,6 +90,18 @@ _MARKS: tuple[tuple[int, bytes, FileType], ...] = (
     (0, b"MZ", FileType("a program", "leave it out")),
 )  # fmt: skip
 
+_FOLDER = "pictures are read by image_folder_dataset(path)"
+_IDX = "IDX files are read by idx_dataset(path)"
+#: Files that aelab reads, by their first bytes.
+_READ: tuple[tuple[int, bytes, FileType], ...] = (
+    (0, b"\x89PNG", FileType("a PNG picture", _FOLDER)),
+    (0, b"\xff\xd8\xff", FileType("a JPEG picture", _FOLDER)),
+    (0, b"GIF8", FileType("a GIF picture", _FOLDER)),
+    (8, b"WEBP", FileType("a WebP picture", _FOLDER)),
+    (0, b"\x00\x00\x08\x01", FileType("an IDX file of labels", _IDX)),
+    (0, b"\x00\x00\x08\x03", FileType("an IDX file of images", _IDX)),
+)
+
 _BRANDS = {
     b"avif": FileType("an AVIF picture", _CONVERT),
     b"avis": FileType("an AVIF picture", _CONVERT),
@@ -104,6 +116,19 @@ _KNOWN = (
     (b"II+\x00", "a BigTIFF file"),
     (b"MM\x00+", "a BigTIFF file"),
 )
+
+
+def kind_of(path: Path) -> FileType | None:
+    """As `file_type_of`, but also for pictures and IDX files, which aelab reads."""
+    try:
+        with open_file(path) as file:
+            head = file.read(16)
+    except (DataError, OSError):
+        return None
+    for start, mark, known in _READ:
+        if head[start : start + len(mark)] == mark:
+            return known
+    return file_type_of(path)
 
 
 def file_type_of(path: Path, content: IO[bytes] | None = None) -> FileType | None:

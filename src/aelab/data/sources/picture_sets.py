@@ -31,6 +31,7 @@ class PictureSet(PublishedSet):
     archives: tuple[str, ...]
     #: Corrupt files that were published with the set are left out.
     skip_corrupt = False
+    kinds = ("packed with", "a tar archive", "a ZIP archive")
 
     @property
     def candidates(self) -> Sequence[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from aelab import roots
 from aelab.data.base import Source, content_sha256, file_stamp, make_images
 from aelab.data.sources.download import Remote
+from aelab.data.sources.file_types import kind_of
 from aelab.errors import DataError, did_you_mean, one_of
 from aelab.types import Images, Provenance
 
@@ -29,6 +30,9 @@ class PublishedSet(Source):
     stored: tuple[int, int, int]
     #: Where the files come from, in words, if they cannot be downloaded without a person.
     by_hand: ClassVar[str] = ""
+    #: Kinds of files it is published as: how their `FileType.name` begins. Files of no known kind
+    #: may be its own binary form.
+    kinds: ClassVar[tuple[str, ...]]
 
     def __init__(self, path: str | None = None) -> None:
         super().__init__()
@@ -70,6 +74,7 @@ class PublishedSet(Source):
         found, places = self.find(self.candidates)
         if found is None and (self.path is not None or self.remote is None):
             raise self.missing(self.candidates, places)
+        self._refuse_other_kind(found)
 
     def sources(self) -> list[tuple[str, str]]:
         """The folder of the files, or the address they are downloaded from."""
@@ -96,10 +101,25 @@ class PublishedSet(Source):
         """
         found, places = self.find(names)
         if found is not None:
+            self._refuse_other_kind(found)
             return found
         if self.path is not None or remote is None:
             raise self.missing(names, places)
         return remote.fetch(places)
+
+    def _refuse_other_kind(self, found: Path | None) -> None:
+        """Raises DataError for a given file that is sound, but of a kind that the set never is."""
+        # A file in a folder was found by its own name.
+        if found is None or self.path is None or not Path(self.path).is_file():
+            return
+        kind = kind_of(found)
+        if kind is None or kind.name.startswith(self.kinds):
+            return
+        names = one_of(dict.fromkeys(Path(name).name for name in self.candidates))
+        raise DataError(
+            f"{self.name}: {found} is {kind.name}, not a file of this set",
+            hint=f"path is a folder with {names}, or such a file; {kind.way_out}",
+        )
 
     def missing(self, names: Sequence[str], places: Sequence[Path]) -> DataError:
         """The error for files that are not there."""

@@ -52,6 +52,8 @@ class Svhn(PublishedSet):
     folders = ("svhn", "SVHN", "svhn_cropped")
     stored = (3, 32, 32)
 
+    kinds = ("a MATLAB file", "an HDF5 file")
+
     def __init__(self, part: str, path: str | None = None) -> None:
         super().__init__(path)
         self._part = part_of(part, get_args(SvhnPart), "SVHN")
@@ -107,6 +109,8 @@ class Stl10(PublishedSet):
     name = "stl10"
     folders = ("stl10", "STL10", "stl10_binary", "stl10/stl10_binary")
     stored = (3, 96, 96)
+
+    kinds = ("packed with", "a tar archive")
 
     def __init__(self, part: str, path: str | None = None) -> None:
         super().__init__(path)
@@ -172,7 +176,8 @@ def _member(found: Path, name: str) -> Iterator[IO[bytes]]:
                     yield content
                     return
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise damaged(found, f"is not the archive of STL-10, or cut off: {error}", _STL) from None
+        why = str(error).partition("\n")[0].rstrip(":")  # then a line for each packing
+        raise damaged(found, f"is not the archive of STL-10, or cut off: {why}", _STL) from None
     raise damaged(found, f"holds no {name}", _STL)
 
 
@@ -190,6 +195,8 @@ class Usps(PublishedSet):
     name = "usps"
     folders = ("usps", "USPS")
     stored = (1, 16, 16)
+
+    kinds = ("packed with", "a text")
 
     def __init__(self, train: bool, path: str | None = None) -> None:
         super().__init__(path)
@@ -243,12 +250,16 @@ def _usps_line(line: bytes) -> tuple[int, np.ndarray]:
     """
     label, *entries = line.split()  # ValueError for an empty line: the file is cut off
     values = np.zeros(256)
-    for entry in entries:
-        index, _, value = entry.partition(b":")
-        if not 1 <= int(index) <= 256:
-            raise ValueError(f"an index {int(index)}; possible: 1 to 256")
-        values[int(index) - 1] = float(value)
-    digit = int(float(label)) - 1
+    try:
+        digit = int(float(label)) - 1
+        pairs = [entry.partition(b":")[::2] for entry in entries]
+        numbers = [(int(index), float(value)) for index, value in pairs]
+    except ValueError:  # its text would show the bytes of the file
+        raise ValueError("a line that is not `label 1:value 2:value ...`") from None
+    for index, value in numbers:
+        if not 1 <= index <= 256:
+            raise ValueError(f"an index {index}; possible: 1 to 256")
+        values[index - 1] = value
     if len(entries) != 256 or not 0 <= digit < 10 or not np.abs(values).max() <= 1:
         raise ValueError("a line without a label of 1 to 10 and 256 values of -1 to 1")
     return digit, np.rint((values + 1) / 2 * 255).astype(np.uint8)
