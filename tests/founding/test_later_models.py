@@ -14,6 +14,7 @@ from aelab import lab
 from aelab.catalogue import attributes, names
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import AelabError, ConfigError, RefusedError, ShapeError
+from aelab.founding.automaton import TotalCALayer
 from aelab.founding.helpers import num_module_parameters, random_combine_image_crops
 from aelab.founding.mixer import MixerMLP
 from aelab.founding.polynomial import CNNKAE, MLPAE, KAELayer, KANPolyAE
@@ -107,6 +108,23 @@ def test_a_residual_layer_adds_repeats_or_sums_channels() -> None:
     assert torch.equal(wide, torch.cat([x, x, x[:, :2]], 1))
     narrow = wide[:, 0:2] + wide[:, 2:4] + wide[:, 4:6] + wide[:, 6:8]
     assert torch.allclose(model.encoder[1](wide), narrow)
+
+
+def test_an_automaton_plays_the_game_of_life() -> None:
+    life = TotalCALayer(
+        birth=(0, 0, 0, 1, 0, 0, 0, 0, 0), survive=(0, 0, 1, 1, 0, 0, 0, 0, 0), iterations=1
+    )
+    blinker = torch.zeros(1, 2, 5, 5)
+    blinker[:, :, 2, 1:4] = 1
+    turned = life(blinker)
+    assert torch.equal(turned.round(), blinker.mT)
+    assert torch.equal(life(turned).round(), blinker)
+    edge = torch.zeros(1, 5, 5)
+    edge[0, 0, 1:4] = 1
+    joined = TotalCALayer(life.birth.tolist(), life.survive.tolist(), wrap=True)(edge)
+    assert joined.round()[0, :, 2].tolist() == [1, 1, 0, 0, 1], "it goes on at the other edge"
+    with pytest.raises(ConfigError, match="needs 9 values"):
+        TotalCALayer((1, 0))
 
 
 def test_step_activations_are_made_by_name() -> None:

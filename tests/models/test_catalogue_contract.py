@@ -454,6 +454,13 @@ CASES: dict[str, Case] = {
         "PatchAutoencoder2d",
         multiple_of(4),
     ),
+    "TotalCALayer": Case(
+        lambda shape: m.EncoderDecoder(
+            nn.Sequential(nn.Conv2d(shape[0], 3, 1), m.MODELS["TotalCALayer"](learn_rules=True)),
+            nn.Conv2d(3, shape[0], 1),
+        ),
+        "TotalCALayer",
+    ),
     "EnsembleDecoder2d": Case(
         lambda shape: mlp(shape, m.MODELS["EnsembleDecoder2d"](shape, 8)), "EnsembleDecoder2d"
     ),

@@ -43,6 +43,8 @@ _MODULES = {
         "src.datasets.interleave": "InterleaveDataset",
         "src.datasets.limit": "LimitDataset",
         "src.datasets.transform": "TransformDataset TransformIterableDataset",
+        "src.models.ca": "TotalCALayer",
+        "src.models.ca.total": "TotalCALayer",
         "src.models.cnn": "Conv2dBlock DalleEncoder SpaceToDepth",
         "src.models.cnn.block2d": "Conv2dBlock",
         "src.models.cnn.dalle": "DalleEncoder",
