@@ -19,6 +19,7 @@ from aelab.doctor.checks import CHECKS, BuiltRun, bypass, examine, pictures, sch
 from aelab.doctor.examination import FEW_BATCHES, _spread, built_run
 from aelab.doctor.reader import Reader
 from aelab.findings import CODES, Finding
+from aelab.losses.names import PENALTIES
 from aelab.models import DecoderMLP, EncoderDecoder, EncoderMLP, implicit
 from aelab.types import Output
 
@@ -218,6 +219,19 @@ def test_a_penalty_that_a_smaller_code_escapes_is_named(tmp_path: Path) -> None:
     assert "latent_l2 shrinks the code" in told.message
     slope = "{l1: 1, latent_l2: 0.5, decoder_gradient: 0.1}"  # grows as the decoder does
     assert found(tmp_path, objective=slope) == {}
+
+
+def test_a_penalty_that_is_smaller_for_larger_codes_has_a_minimum_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hill(output: Output) -> Tensor:  # as `mmd` for small codes beside the prior's middle
+        size = output.latent.flatten(1).abs().mean(1)
+        return 2 * size - size.square()
+
+    monkeypatch.setitem(PENALTIES._ours, "hill", hill)
+    assert found(tmp_path, objective="{l1: 1, hill: 0.1}") == {}
+    monkeypatch.setattr("aelab.doctor.checks.objective.LARGER", ())
+    assert "free-rescaling" in found(tmp_path, objective="{l1: 1, hill: 0.1}")
 
 
 def test_a_rate_that_explodes_in_a_few_steps_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from aelab.report.contents import in_table_order, summary
 from aelab.report.page import render_page
 from aelab.report.query import TableQuery
 from aelab.report.tables import make_table, table
+from aelab.runs.evaluation import write_evaluation
 from aelab.runs.record import Run
 from aelab.runs.store import Store
 
@@ -397,3 +398,14 @@ def test_a_table_of_chosen_columns_has_them_in_their_order(add: Add) -> None:
 def test_intervals_need_merged_runs(add: Add, other: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--interval is about runs merged into one row"):
         make_table([add({"x": 1}, 0.1)], TableQuery(interval=True, **other))
+
+
+def test_a_result_of_evaluate_is_found_beside_a_term_of_its_name(add: Add) -> None:
+    run = add({"x": 1}, 0.1, terms={"l2": 20.0})
+    write_evaluation(
+        run,
+        {"heldout_images": 10, "images_are": "drawn"},
+        {"reproduction": {"values": {"l2": 0.2}}},
+    )
+    (row,) = make_table([run], TableQuery(include=["l2", "evaluated_l2"])).rows
+    assert (row["term.l2"], row["term.evaluated_l2"]) == (20.0, 0.2)

@@ -14,9 +14,11 @@ from aelab.posteriors import CanDraw, HasChoices, HasDivergence
 def rate(subject: Subject) -> dict[str, float]:
     """Bits an image of the latent, and the squared error of the image made from those bits.
 
-    - `rate_bits`: with codebooks, the entropy of the choices over the held-out images, summed over
-      the choices of an image: the length of an ideal code for single choices. Otherwise the
-      divergence from the prior: the mean length of a code for a drawn latent (bits back).
+    - `rate_bits`: with codebooks, the entropy over the held-out images of the choice at each
+      place, summed over the places: the length of an ideal code that has a table for every place.
+      A place where all images have the same entry holds nothing. Few images make entropies of
+      large codebooks too small. Otherwise the divergence from the prior: the mean length of a
+      code for a drawn latent (bits back).
     - `capacity_bits`: with codebooks, the length if all entries were chosen equally often.
     - `rate_l2`: mean squared error of the reconstruction, clamped to 0..1, of a drawn latent, or of
       the chosen entries. A Gaussian's mean latent has a smaller error (`l2`), but no finite rate.
@@ -30,9 +32,9 @@ def rate(subject: Subject) -> dict[str, float]:
     if books and isinstance(subject.posterior, HasChoices) and not subject.draws:
         used = capacity = 0.0
         for name, index in subject.posterior.choices().items():
-            count = index.flatten(1).shape[1]
-            used += count * _entropy_bits(index, books[name])
-            capacity += count * math.log2(books[name])
+            places = index.flatten(1).unbind(1)
+            used += sum(_entropy_bits(place, books[name]) for place in places)
+            capacity += len(places) * math.log2(books[name])
         return {
             "rate_bits": used,
             "capacity_bits": capacity,
@@ -52,8 +54,8 @@ def rate(subject: Subject) -> dict[str, float]:
 
 
 def _entropy_bits(index: Tensor, size: int) -> float:
-    """Entropy of the choices of one codebook over all images and places, bits a choice."""
-    counts = torch.bincount(index.flatten(), minlength=size).double()
+    """Entropy of the choices from one codebook, (N,) -> bits a choice."""
+    counts = torch.bincount(index, minlength=size).double()
     shares = counts / counts.sum()
     return (-torch.xlogy(shares, shares).sum() / math.log(2)).item()
 

@@ -16,6 +16,9 @@ from aelab.runs.evaluation import evaluated_values
 from aelab.runs.notes import read_notes
 from aelab.runs.record import Run
 
+#: Before a name: the result of `aelab evaluate`, not the logged term of that name.
+EVALUATED = "evaluated_"
+
 Format = Literal["text", "value", "loss", "count", "minutes", "rate", "share", "spread", "percent"]
 
 
@@ -187,9 +190,12 @@ def term_value(run: Run, name: str) -> float | None:
 
     Args:
         run: a stored run.
-        name: a term (`kl`), or `validation_kl`, `train_kl`, `validation.kl` for one split only.
+        name: a term (`kl`), or `validation_kl`, `train_kl`, `validation.kl` for one split only;
+            `evaluated_l2` is the result of `aelab evaluate`, even if a term has that name.
     """
     split, bare = _split_of(name)
+    if name.startswith(EVALUATED):
+        return _float(evaluated_values(run).get(name.removeprefix(EVALUATED)))
     if split != "train":
         last = run.status.get("last") or {}
         for candidate in (bare, name):

@@ -12,6 +12,7 @@ from aelab.errors import UserError, did_you_mean, one_of
 from aelab.findings import has_figures, stored_findings
 from aelab.parts import Table
 from aelab.report.cells import (
+    EVALUATED,
     Column,
     Facts,
     Format,
@@ -193,7 +194,11 @@ def make_table(
     for fact in facts:
         _add_terms(fact, included)
     notes = _number_notes(facts)
-    asked = [column.header for column in included if column.key.startswith("term.")]
+    asked = [
+        column.header.removeprefix(EVALUATED)
+        for column in included
+        if column.key.startswith("term.")
+    ]
     notes += evaluated_notes(runs, asked)
     compared = _compare(facts)
     grouped = not (compared.is_one or layout.is_plain)
@@ -373,7 +378,7 @@ def _included(name: str, runs: Sequence[Run]) -> Column:
     raise UserError(
         f"no run has logged {name!r}{did_you_mean(name, choices)}",
         hint=f"possible: {one_of(choices)}; with `train_` or `validation_` before a term: "
-        "of that split",
+        "of that split; with `evaluated_`: by aelab evaluate",
     )
 
 

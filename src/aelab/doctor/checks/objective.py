@@ -31,6 +31,8 @@ COLLAPSE = 2.0
 NOTHING = 1e-7
 #: Scales of the code to try.
 SCALES = (0.3, 0.1, 0.01, 0.001)
+#: And the other way: a term that wants codes of a certain size falls there first.
+LARGER = (3.0, 10.0, 100.0)
 
 
 def noise_in_target(run: BuiltRun) -> Iterator[Finding]:
@@ -109,6 +111,11 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
     gain, rounding = losses[0] - losses[-1], 1e-6 * abs(losses[0])
     if min(falls) < -rounding or gain <= max(100 * rounding, 1e-4 * abs(losses[0])):
         return
+    with torch.no_grad():
+        for scale in LARGER:  # `mmd` of a fresh encoder's small codes
+            grown = run.objective(_scaled(output, scale), target, 0)
+            if float(run.objective.final_total(grown).mean()) < losses[-1]:
+                return
     penalties = [t.name for t in run.objective.terms if t.kind == "penalty" and t.weight]
     yield Finding(
         "warning",
