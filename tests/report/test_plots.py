@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from aelab.analysis.curves import Curve
 from aelab.errors import UserError
 from aelab.report import plots, series
+from aelab.report.gallery import Pictures
 from aelab.report.pictures import choose_steps, reproduction_sheet, steps
 from aelab.runs.record import Run
 
@@ -251,6 +252,20 @@ def test_a_sheet_shows_originals_once_and_each_run_below(make_runs: Make) -> Non
         if sheet.crop((left + 18, top, left + 34, top + 16)).tobytes() == last.tobytes()
     ]
     assert len(found) == 1
+
+
+def test_what_a_model_saw_stands_above_its_reproductions(make_runs: Make) -> None:
+    runs = make_runs({"ds": ["a", "b"]}, shape=(3, 8, 8))
+    plain = reproduction_sheet(runs, scale=1, count=4)
+    (group,) = Pictures(runs).splits["heldout"]["groups"]
+    assert all("inputs" not in entry for entry in group["runs"])
+    stored = steps(runs[1], "heldout")[200_000].read_bytes()
+    (runs[1].path / "images" / "heldout-inputs.png").write_bytes(stored)
+    assert reproduction_sheet(runs, scale=1, count=4) != plain
+    pictures = Pictures(runs)
+    (group,) = pictures.splits["heldout"]["groups"]
+    first, second = group["runs"]
+    assert "inputs" not in first and 0 <= second["inputs"] < len(pictures.addresses)
 
 
 def test_a_sheet_needs_pictures_and_a_known_split(make_runs: Make) -> None:
