@@ -18,6 +18,7 @@ from aelab.types import Output, TermSpec
 
 #: Upper limit of a learned step size; the latent's unit is one standard deviation of the prior.
 LARGEST_STEP = 0.5
+_POSSIBLE_STEPS = f"above 0, below {LARGEST_STEP}"
 
 
 class HamiltonianAutoencoder(Autoencoder):
@@ -66,23 +67,34 @@ class HamiltonianAutoencoder(Autoencoder):
         reconstruction_loss: str = "bce",
         std: float = 0.1,
     ) -> None:
+        name = type(self).__name__
         if not isinstance(encoder, VariationalEncoder) or not isinstance(
             encoder.bottleneck, Gaussian
         ):
             raise ConfigError(
-                "HamiltonianAutoencoder: encoder must be a VariationalEncoder, "
-                f"not {type(encoder).__name__}",
+                f"{name}: encoder must be a VariationalEncoder, not {type(encoder).__name__}",
                 hint="write VariationalEncoder(encoder, encoder_dims, latent_dims)",
             )
-        _refuse_numbers(steps, step_size, inverse_temperature, std)
-        _refuse_statistics(decoder)
+        refuse_numbers(
+            name,
+            ("steps", steps, steps >= 0 and steps == int(steps), "0, 1, 2.."),
+            ("step_size", step_size, 0 < step_size < LARGEST_STEP, _POSSIBLE_STEPS),
+            (
+                "inverse_temperature",
+                inverse_temperature,
+                0 < inverse_temperature <= 1,
+                "above 0, to 1",
+            ),
+            ("std", std, std > 0, "above 0"),
+        )
+        _refuse_statistics(name, decoder)
         options: dict[str, dict[str, object]] = {
             "bce": {"reduction": "sum"},
             "gaussian_nll": {"reduction": "sum", "std": float(std)},
         }
         if reconstruction_loss not in options:
             raise ConfigError(
-                f"HamiltonianAutoencoder: reconstruction_loss is {reconstruction_loss!r}, whose "
+                f"{name}: reconstruction_loss is {reconstruction_loss!r}, whose "
                 f"likelihood it does not know; possible: {', '.join(options)}"
             )
         loss = TermSpec(reconstruction_loss, reconstruction_loss, 1.0, options[reconstruction_loss])
@@ -128,7 +140,7 @@ class HamiltonianAutoencoder(Autoencoder):
         """
         if not self.steps:
             return latent, momentum
-        step = LARGEST_STEP * self.step_logits.sigmoid()  # (D,)
+        step = self._step_sizes()
         # torch.func.grad, because it also works where gradients are disabled, and in stacked runs.
         slope = torch.func.grad(lambda z: self._log_joint(images, z).sum())
         scale = self._scale(0)
@@ -142,6 +154,10 @@ class HamiltonianAutoencoder(Autoencoder):
             before, scale = scale, self._scale(number)
             momentum = momentum * (scale / before)
         return latent, momentum
+
+    def _step_sizes(self) -> Tensor:
+        """(D,), above 0 and below `LARGEST_STEP`."""
+        return LARGEST_STEP * self.step_logits.sigmoid()
 
     def _scale(self, number: int) -> Tensor | float:
         """1 / sqrt(beta_k) after k steps: from 1 / sqrt(beta_0) down to 1."""
@@ -160,24 +176,24 @@ class HamiltonianAutoencoder(Autoencoder):
         return prior - error / (2 * self.std**2)
 
 
-def _refuse_numbers(steps: int, step_size: float, inverse_temperature: float, std: float) -> None:
-    """Raises a `ConfigError` for a number out of its range."""
-    for name, value, fits, possible in (
-        ("steps", steps, steps >= 0 and steps == int(steps), "0, 1, 2.."),
-        ("step_size", step_size, 0 < step_size < LARGEST_STEP, f"above 0, below {LARGEST_STEP}"),
-        ("inverse_temperature", inverse_temperature, 0 < inverse_temperature <= 1, "above 0, to 1"),
-        ("std", std, std > 0, "above 0"),
-    ):
+def refuse_numbers(model: str, *numbers: tuple[str, float, bool, str]) -> None:
+    """Raises a `ConfigError` for a number out of its range.
+
+    Args:
+        model: its name.
+        numbers: for each its name, its value, whether that is possible, and what is.
+    """
+    for name, value, fits, possible in numbers:
         if not fits:
-            raise ConfigError(f"HamiltonianAutoencoder: {name} is {value}; possible: {possible}")
+            raise ConfigError(f"{model}: {name} is {value}; possible: {possible}")
 
 
-def _refuse_statistics(decoder: nn.Module) -> None:
+def _refuse_statistics(model: str, decoder: nn.Module) -> None:
     """Raises a `ConfigError` for a decoder whose images depend on each other."""
     for name, module in decoder.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
-                f"HamiltonianAutoencoder: '{name}' of the decoder is a {type(module).__name__}, by "
+                f"{model}: '{name}' of the decoder is a {type(module).__name__}, by "
                 "which images of a batch depend on each other",
                 hint="the likelihood of one image is needed: leave the normalization out, or take "
                 'normalization="layernorm"',
