@@ -325,6 +325,16 @@ CASES: dict[str, Case] = {
         ),
         "HamiltonianAutoencoder",
     ),
+    "learned metric": Case(
+        lambda shape: m.RiemannianAutoencoder(
+            m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),
+            m.DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+            m.EncoderMLP(shape, 10),
+            steps=1,
+            centres=4,
+        ),
+        "RiemannianAutoencoder",
+    ),
     "sphere": Case(lambda shape: mlp(shape, bottleneck=m.VonMisesFisher(8, 8)), "VonMisesFisher"),
     "hyperbolic": Case(lambda shape: mlp(shape, bottleneck=m.WrappedNormal(8, 8)), "WrappedNormal"),
     "averages of pairs": Case(

@@ -66,6 +66,7 @@ from aelab.models import (
     Reshape,
     Residual,
     ResNet18,
+    RiemannianAutoencoder,
     UNet,
     VampPriorAutoencoder,
     VariationalAutoencoder,
@@ -535,6 +536,11 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         GaussianAndCategorical: GaussianAndCategorical(4, 2),
         MixturePrior: MixturePrior(4, 2),
         PairAveraged: PairAveraged(Gaussian(4, 2)),
+        RiemannianAutoencoder: RiemannianAutoencoder(
+            VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4),
+            DecoderMLP((1, 8, 8), 4),
+            EncoderMLP((1, 8, 8), 10),
+        ),
         Grouped: Grouped([FSQ((5, 4))]),
         Residual: Residual([FSQ((5, 4))]),
     }

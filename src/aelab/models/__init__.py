@@ -69,6 +69,7 @@ from aelab.models.reshaping import (
 )
 from aelab.models.residual import DecoderResidual, EncoderResidual, PixelNorm, ResidualBlock
 from aelab.models.resnet import PretrainedResNet18, ResNet18
+from aelab.models.riemannian import RiemannianAutoencoder
 from aelab.models.sim_vq import SimVQ
 from aelab.models.sparse_codes import BatchTopK, TopK
 from aelab.models.two_level_vq import two_level_vq
@@ -86,6 +87,7 @@ _PARTS: dict[str, Any] = by_name(
     ImportanceWeightedAutoencoder,
     MaskedAutoencoder,
     PatchTransformerAutoencoder,
+    RiemannianAutoencoder,
     UNet,
     VampPriorAutoencoder,
     VariationalAutoencoder,
