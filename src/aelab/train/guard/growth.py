@@ -25,7 +25,8 @@ from aelab.train.guard.ring import Ring
 
 #: Numbers count as grown if they are this many times as large as in the oldest kept state.
 GROWN_MUCH = 20.0
-#: The gain of the origin has grown this much. If no gain has, it is the first layer that grew so.
+#: The gain of the origin has grown this much; so many times less than the most is about as much. If
+#: no gain has, the origin is the first layer that grew this much, or for gradients the last.
 ORIGIN = 10.0
 #: Steps after the oldest kept state whose numbers count as usual, too.
 FIRST_STEPS = 3
@@ -216,15 +217,18 @@ class Growth:
             ratios = _ratios(self._then(kind), reach)
             if max(ratios.values(), default=0.0) < GROWN_MUCH:
                 continue
-            gains = {c: g for c, g in _gains(self._then(kind), reach, kind).items() if g >= ORIGIN}
-            if gains:
-                call = max(gains, key=gains.__getitem__)
-                return _Grown(call, kind, max(ratios[call], gains[call]), True)
-            far = [call for call, ratio in ratios.items() if ORIGIN <= ratio < math.inf]
+            gains = _gains(self._then(kind), reach, kind)
+            most = max(gains.values(), default=0.0)
+            # A gain grows of large inputs, too, as that of a leaky ReLU does by their sign. So of
+            # outputs that grew about as much it is the first one.
+            least = most if kind == GRADIENTS else max(ORIGIN, most / ORIGIN)
+            of_gain = most >= ORIGIN
+            factors = gains if of_gain else ratios
+            least = least if of_gain else ORIGIN
+            far = [call for call, factor in factors.items() if least <= factor < math.inf]
             if far:
-                # The first layer that grew much, or for gradients the last.
                 call = far[-1] if kind == GRADIENTS else far[0]
-                return _Grown(call, kind, ratios[call], False)
+                return _Grown(call, kind, max(ratios[call], factors[call]), of_gain)
         return None
 
     def _reaches(self) -> _Reaches | None:
