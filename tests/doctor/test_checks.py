@@ -234,6 +234,18 @@ def test_a_penalty_that_is_smaller_for_larger_codes_has_a_minimum_elsewhere(
     assert "free-rescaling" in found(tmp_path, objective="{l1: 1, hill: 0.1}")
 
 
+@pytest.mark.parametrize("penalty", ["latent_l1", "latent_l2"])
+def test_weights_that_decay_bound_the_decoder_against_a_smaller_code(
+    tmp_path: Path, penalty: str
+) -> None:
+    """Regularised autoencoders of Ghosh et al. 2020 (RAE-L2): the way out that the doctor names."""
+    objective = f"{{l1: 1, {penalty}: 0.5}}"
+    assert found(tmp_path, objective=objective, optimizer="AdamW") == {}
+    assert "free-rescaling" in found(
+        tmp_path, objective=objective, optimizer="{AdamW: {weight_decay: 0}}"
+    )
+
+
 def test_a_rate_that_explodes_in_a_few_steps_is_named(tmp_path: Path) -> None:
     told = only(tmp_path, "learnrate-explodes", learnrate="0.09")
     assert "times above the usual one of Adam" in told.message

@@ -15,6 +15,7 @@ from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
 from aelab.medium import medium_of
 from aelab.posteriors import Deterministic, GaussianPosterior
+from aelab.train.optimizers import make_optimizer
 from aelab.types import Output
 
 if TYPE_CHECKING:
@@ -95,9 +96,13 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
     """Finds a loss that falls without limit when the code shrinks and the decoder grows.
 
     Tries it: the latent times c, the weights of the decoder's first layer / c, for falling c.
-    Not with a penalty of the decoder's slope: it grows as the decoder does.
+    Not with a penalty of the decoder's slope, which grows as the decoder does, nor with an
+    optimizer that decays the weights.
     """
     if run.train is None or run.objective.needs_gradients or not _scalable(run.first_pass.output):
+        return
+    optimizer = make_optimizer(run.model, run.settings.optimizer, run.settings.learnrate)
+    if any(group.get("weight_decay") for group in optimizer.param_groups):
         return
     output, target = run.first_pass.output, run.batch().target
     losses = [float(run.first_pass.total.detach().mean())]

@@ -32,6 +32,8 @@ ORIGIN = 10.0
 FIRST_STEPS = 3
 #: A gradient, an input or a gain is small at this share of the median.
 SMALL = 1e-2
+#: An output is small at this share of the median: activations differ more than gradients.
+SMALL_OUTPUT = 1e-4
 #: The least gradient that counts as one; below, float32 loses digits.
 TINY = 1e-30
 #: Growth by less than this does not explain a NaN: a NaN comes of infinities, which are far away.
@@ -173,7 +175,7 @@ class Growth:
         self._evidence.state.restore(present)
         ratio = math.inf
         if now is not None:
-            ratio = _ratios(self._then(kind), now[kind]).get(call, math.inf)
+            ratio = _ratios(self._then(kind), now[kind], kind).get(call, math.inf)
         if value == "NaN" and max(factor, ratio) < GROWN_FAR:
             return ""
         factor = max(factor, ratio) if math.isfinite(ratio) else factor
@@ -205,7 +207,7 @@ class Growth:
             return None
         call, kind, most, of_gain = self._found
         then, reach = self._then(kind), now[kind]
-        factors = _gains(then, reach, kind) if of_gain else _ratios(then, reach)
+        factors = (_gains if of_gain else _ratios)(then, reach, kind)
         factor = factors.get(call, most)
         if factor < ORIGIN:
             return None
@@ -214,7 +216,7 @@ class Growth:
     def _grown(self, now: _Reaches) -> _Grown | None:
         """What has grown: of the first kind of numbers of which one is far from usual."""
         for kind, reach in enumerate(now):
-            ratios = _ratios(self._then(kind), reach)
+            ratios = _ratios(self._then(kind), reach, kind)
             if max(ratios.values(), default=0.0) < GROWN_MUCH:
                 continue
             gains = _gains(self._then(kind), reach, kind)
@@ -329,7 +331,7 @@ def _record_gradient(tensor: Tensor, reached: list[float]) -> None:
     )
 
 
-def _ratios(then: list[_Reach], now: _Reach) -> dict[_Call, float]:
+def _ratios(then: list[_Reach], now: _Reach, kind: int) -> dict[_Call, float]:
     """The factors by which what is given has grown, in the order of `now`.
 
     A layer that starts with zeros, or a bias before a normalisation, has a gradient of rounding
@@ -339,7 +341,7 @@ def _ratios(then: list[_Reach], now: _Reach) -> dict[_Call, float]:
     known = sorted(value for value in usual.values() if value > 0)
     if not known:
         return {}
-    least = SMALL * known[len(known) // 2]
+    least = (SMALL if kind == GRADIENTS else SMALL_OUTPUT) * known[len(known) // 2]
     before = {call: value if value > least else known[-1] for call, value in usual.items()}
     return {call: now[call].given / before[call] for call in now if call in before}
 
