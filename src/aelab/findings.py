@@ -235,7 +235,7 @@ CODES: dict[str, Code] = {
     "result-unused": Code(_WARNING, "a line of a block computes something and throws it away"),
     "schedule-jumps": Code(_WARNING, "the learning rate rises 100-fold after the warm-up", True),
     "schedule-rises-again": Code(
-        _WARNING, "the learning rate passes its minimum and rises again", True
+        _WARNING, "the learning rate passes its minimum and rises again, or rises to the end", True
     ),
     "schedule-ends-early": Code(_WARNING, "the learning rate is 0 long before the end", True),
     "validation-in-training-mode": Code(

@@ -246,6 +246,19 @@ def test_weights_that_decay_bound_the_decoder_against_a_smaller_code(
     )
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        "{ExponentialLR: {gamma: 1.005}}",
+        "{MultiStepLR: {milestones: [200, 400], gamma: 12}}",
+    ],
+)
+def test_a_rate_that_rises_to_the_end_of_the_run_is_named(tmp_path: Path, scheduler: str) -> None:
+    told = only(tmp_path, "schedule-rises-again", scheduler=scheduler, learnrate="1e-4")
+    assert "after 30% of the run" in told.message and "at its end" in told.message
+    assert found(tmp_path, scheduler="{MultiStepLR: {milestones: [200, 400], gamma: 0.5}}") == {}
+
+
 def test_a_rate_that_explodes_in_a_few_steps_is_named(tmp_path: Path) -> None:
     told = only(tmp_path, "learnrate-explodes", learnrate="0.09")
     assert "times above the usual one of Adam" in told.message

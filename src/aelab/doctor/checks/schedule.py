@@ -30,7 +30,7 @@ CYCLIC = ("CosineAnnealingWarmRestarts", "CyclicLR", "ReduceLROnPlateau")
 
 
 def schedule(run: BuiltRun) -> Iterator[Finding]:
-    """Finds a rate that jumps, rises again after its minimum, or ends before the run."""
+    """Finds a rate that jumps, rises after its minimum or to the end, or ends before the run."""
     choice = run.settings.scheduler
     if choice is None or choice.name in CYCLIC or run.end is None:
         return
@@ -66,6 +66,19 @@ def schedule(run: BuiltRun) -> Iterator[Finding]:
             f"then rises to {later:.2g}: the run does not end with the small rate",
             "leave out T_max: without it the schedule ends with the run; torch counts T_max in "
             f"batches, and this run has {run.end.batches:,}",
+            where,
+        )
+        return
+    climb = _climb(rates)
+    if climb is not None:
+        before, last = climb
+        yield Finding(
+            "warning",
+            "schedule-rises-again",
+            f"{told}: the learning rate still rises {last / before:,.0f}-fold after {WARM:.0%} of "
+            f"the run, from {before:.2g} to {last:.2g} at its end: the run does not end with a "
+            "small rate",
+            "a schedule that falls at the end, such as WarmupCosine; a gamma below 1",
             where,
         )
         return
@@ -128,6 +141,12 @@ def _jump(rates: Sequence[float]) -> tuple[float, float, float] | None:
         return None
     _, n, before, later = max(grave)
     return n / len(rates), before, later
+
+
+def _climb(rates: Sequence[float]) -> tuple[float, float] | None:
+    """(rate after the warm-up, rate at the end) of a rate that rises far to the end of the run."""
+    before, last = rates[int(WARM * len(rates))], rates[-1]
+    return (before, last) if 0 < RISE * before < last and last > 0.5 * max(rates) else None
 
 
 def _rise(rates: Sequence[float]) -> tuple[float, float, float] | None:
