@@ -153,6 +153,8 @@ RIGHTLY = {
     # The sweep of document 004 goes on into the collapse that it is about.
     "convvae-mnist.yml": {"*kldw:0.5": "kl-collapse", "*kldw:0.05": "kl-collapse"},
 }
+#: What is true only of the pictures that stand in for MNIST here: they have 205 directions.
+OF_STAND_INS = {"families/features.yml": {"latent-too-wide"}}
 #: Files whose first and last sound run are looked into by the gate; the others are `slow`.
 QUICK = (
     "ascii/469523a.yml", "ascii/cb2c7dd.yml", "bottlenecks.yml", "compare-datasets.yml",
@@ -171,7 +173,7 @@ FILES = [
 
 def is_sound(file: str, spec: RunSpec) -> bool:
     wrong = any(fnmatchcase(spec.name, name) for name in RIGHTLY.get(file, ()))
-    return not spec.settings.legacy and not wrong
+    return not spec.settings.legacy and not wrong and not spec.runs_named()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,8 @@ def is_sound(file: str, spec: RunSpec) -> bool:
 def test_nothing_is_said_of_a_sound_experiment(file: str) -> None:
     sound = [spec for spec in specs(file) if is_sound(file, spec)]
     for spec in sound[:: max(1, len(sound) - 1)]:  # the first and the last
-        assert [str(found) for found in found_in(spec)] == [], spec.name
+        told = [found for found in found_in(spec) if found.code not in OF_STAND_INS.get(file, ())]
+        assert [str(found) for found in told] == [], spec.name
 
 
 @pytest.mark.parametrize("file", WITH_A_FLOOR)
