@@ -24,7 +24,7 @@ PARTS = {
 }
 #: Names of other projects: nothing here means the same.
 STRANGERS = (
-    "unsplash_data_of_mine", "EnsembleDecoder2d", "ConvUpscaleDecoder", "PatchAutoencoder2d",
+    "pexels_photos_of_mine", "EnsembleDecoder2d", "ConvUpscaleDecoder", "PatchAutoencoder2d",
     "TeletextMatrixIterableDataset", "TrainGAN", "TextTrainer", "MLPEncoder", "VAE", "LPIPS",
     "DataLoader", "x", "", "cifar100_dataset",
 )  # fmt: skip

@@ -16,6 +16,7 @@ from aelab.ascii.models.characters import CharacterAutoencoder, OneHotCharacters
 from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ConfigError, ShapeError
 from aelab.founding.dalle import DalleManifoldAutoencoder
+from aelab.founding.mixer import MixerMLP
 from aelab.founding.overnight import VariationalAutoencoderConv
 from aelab.founding.stacked import StackedSymmetricAutoencoderConv2d
 from aelab.founding.transformer import (
@@ -541,6 +542,7 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
             DecoderMLP((1, 8, 8), 4),
             EncoderMLP((1, 8, 8), 10),
         ),
+        MixerMLP: MixerMLP((1, 8, 8), 4, (8, 4)),
         Grouped: Grouped([FSQ((5, 4))]),
         Residual: Residual([FSQ((5, 4))]),
     }

@@ -79,7 +79,7 @@ def test_a_history_is_a_frame_of_the_logged_moments(here: Lab) -> None:
 
 def test_the_documented_columns_are_those_of_every_frame() -> None:
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
-    listed = page.split("nothing to say:")[1].split("then the terms")[0]
+    listed = page.split("nothing to say:")[1].split("Last, the terms")[0]
     named = [word for word in listed.replace("\n", " ").split("`")[1::2]]
     assert [name for name in named if name not in ("matrix.NAME",)] == list(COLUMNS)
 

@@ -106,6 +106,9 @@ def test_a_worker_without_memory_costs_one_retry_and_fewer_neighbours(
         "  EncoderDecoder"
     )
     text = tiny.read_text().replace("model: EncoderDecoder", once)
+    # The first run must still be there when the second fails, as its neighbour.
+    text = text.replace("max_inputs: 480", "max_inputs: 4_000")
+    text = text.replace("num_train_loss_steps: 80", "num_train_loss_steps: 16")
     tiny.write_text(text.replace("net: [8, 16]", "net: [16, 8]"))
     events = list(
         lab.run(tiny, only="*seed-1", runs=tmp_path / "runs", device="cpu", trust=True, jobs=2)
