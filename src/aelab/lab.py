@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aelab.assembly.workspace import Workspace
 from aelab.doctor.experiment import look_into_run, rehearse, specs_of
+from aelab.errors import UserError
 from aelab.execute.jobs import Options
 from aelab.execute.matrix import run_matrix
 from aelab.execute.stop import StopRequest
@@ -31,7 +32,7 @@ from aelab.preparation import reporting
 from aelab.report import plots, texts
 from aelab.report.query import DEFAULT, TableQuery
 from aelab.runs import find as stored
-from aelab.runs.find import RUNS, Sources, store_of
+from aelab.runs.find import RUNS, Only, Sources, store_of
 from aelab.runs.notes import NONE, Notes, read_notes, write_notes
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
     from aelab.study.rendering import Rendered
 
 __all__ = [
-    "RUNS", "Lab", "Sources", "TableQuery", "Workspace", "check", "compare", "data", "encode",
-    "evaluate", "export", "figure", "figure_together", "figures", "find_runs", "frame",
+    "RUNS", "Lab", "Only", "Sources", "TableQuery", "Workspace", "check", "compare", "data",
+    "encode", "evaluate", "export", "figure", "figure_together", "figures", "find_runs", "frame",
     "interpolate", "ls", "neighbours", "open_model", "open_run", "plot", "preparing", "reconstruct",
     "render", "report", "rm", "run", "sample", "show", "table", "write", "write_between",
 ]  # fmt: skip
@@ -71,8 +72,8 @@ class Lab:
         workspace: these four settings, as all rooms take them.
 
     `sources` are experiment files, run folders, globs, or `Run` objects; empty means every
-    stored run. `only` is a glob that a run's name must match. `force` also replaces files that
-    aelab did not make.
+    stored run. `only` is a glob that a run's name must match, or several: one of them must.
+    `force` also replaces files that aelab did not make.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Lab:
         self.workspace = Workspace.of(runs, data, trust, device)
 
     def check(
-        self, file: str | Path, *, only: str | None = None, changes: Mapping[str, Any] | None = None
+        self, file: str | Path, *, only: Only = None, changes: Mapping[str, Any] | None = None
     ) -> Plan:
         """Expands the matrix, builds every model without memory, reports costs and mistakes.
 
@@ -106,7 +107,7 @@ class Lab:
         self,
         file: str | Path,
         *,
-        only: str | None = None,
+        only: Only = None,
         max_images: int | None = None,
         load: str | None = None,
         retry_failed: bool = False,
@@ -152,7 +153,10 @@ class Lab:
             StoreError: a name is taken by a different run, or the folder cannot be written.
         """
         typed = {"max_images": max_images, "load": load}
-        given = dict(changes or {}) | {k: v for k, v in typed.items() if v is not None}
+        typed = {key: value for key, value in typed.items() if value is not None}
+        for key in typed.keys() & dict(changes or {}).keys():
+            raise UserError(f"{key} is given twice, also as a changed key (--set); give it once")
+        given = dict(changes or {}) | typed
         specs = specs_of(file, self.workspace, only, given)
         yield from run_matrix(
             specs,
@@ -167,7 +171,7 @@ class Lab:
         )
 
     def find(
-        self, sources: Sources = (), *, only: str | None = None, may_be_empty: bool = False
+        self, sources: Sources = (), *, only: Only = None, may_be_empty: bool = False
     ) -> list[Run]:
         """Stored runs, each once.
 
@@ -177,7 +181,7 @@ class Lab:
         return stored.find_runs(sources, self.workspace.store, only=only, may_be_empty=may_be_empty)
 
     def table(
-        self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
+        self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: Only = None
     ) -> str:
         """One row per run, as terminal text, Markdown, CSV, JSON or HTML; HTML in a notebook."""
         from aelab.report.shown import TableText
@@ -187,7 +191,7 @@ class Lab:
         return TableText(table(found, query), lambda: table(found, replace(query, format="html")))
 
     def frame(
-        self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: str | None = None
+        self, sources: Sources = (), query: TableQuery = DEFAULT, *, only: Only = None
     ) -> pandas.DataFrame:
         """The result table as a data frame of pandas; see `report.frames.frame`.
 
@@ -253,7 +257,7 @@ class Lab:
         log_y: bool | None = None,
         log_x: bool | None = None,
         band: bool = True,
-        only: str | None = None,
+        only: Only = None,
         force: bool = False,
     ) -> Figure | Path:
         """Curves of a logged term; see `report.plots.plot`.
@@ -280,7 +284,7 @@ class Lab:
         out: str | Path = "report.html",
         title: str | None = None,
         explorer: bool | int = False,
-        only: str | None = None,
+        only: Only = None,
         force: bool = False,
     ) -> Path:
         """One self-contained HTML page; see `report.page.page`.
@@ -306,7 +310,7 @@ class Lab:
         self,
         sources: Sources = (),
         *,
-        only: str | None = None,
+        only: Only = None,
         format: Literal["text", "json"] = "text",
     ) -> str:
         """Stored runs: state, images, best loss, age, size on disk.
@@ -418,7 +422,7 @@ class Lab:
         state: str = "best",
         limit: int = 10_000,
         options: Mapping[str, Mapping[str, Any]] | None = None,
-        only: str | None = None,
+        only: Only = None,
     ) -> Iterator[Evaluated]:
         """Measures stored runs on their held-out images; the numbers are stored with each run.
 
@@ -489,7 +493,7 @@ class Lab:
         *,
         out: str | Path | None = None,
         options: Mapping[str, Any] | None = None,
-        only: str | None = None,
+        only: Only = None,
         limit: int = 2_000,
         force: bool = False,
         left_out: list[str] | None = None,
@@ -521,7 +525,7 @@ class Lab:
         )  # fmt: skip
 
     def figures(
-        self, sources: Sources = (), *, limit: int = 2_000, only: str | None = None
+        self, sources: Sources = (), *, limit: int = 2_000, only: Only = None
     ) -> Iterator[str]:
         """Draws every cheap figure of every run, in the folders where the report finds them.
 
@@ -586,14 +590,14 @@ figures = _function(Lab.figures)
 
 
 def table(
-    sources: Sources = (), *, only: str | None = None, runs: str | Path = RUNS, **query: Any
+    sources: Sources = (), *, only: Only = None, runs: str | Path = RUNS, **query: Any
 ) -> str:
     """`Lab.table`, with the fields of its `TableQuery` as keywords."""
     return Lab(runs).table(sources, TableQuery(**query), only=only)
 
 
 def frame(
-    sources: Sources = (), *, only: str | None = None, runs: str | Path = RUNS, **query: Any
+    sources: Sources = (), *, only: Only = None, runs: str | Path = RUNS, **query: Any
 ) -> pandas.DataFrame:
     """`Lab.frame`, the fields of its `TableQuery` as keywords."""
     return Lab(runs).frame(sources, TableQuery(**query), only=only)

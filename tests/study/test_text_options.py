@@ -26,7 +26,7 @@ def test_the_sampler_is_an_option_of_samples() -> None:
         ("iwae.samples=many", "the metric 'iwae', option samples: expected a whole number"),
         ("iwae.samples=0", "the metric 'iwae', option samples: at least 1, got 0"),
         ("elbo.samples=3", "options are given for 'elbo', which is not measured"),
-        ("samples=3", "--option samples=3: expected METRIC.KEY=VALUE"),
+        ("samples=3", "--option samples=3: write --option METRIC.KEY=VALUE"),
     ],
 )
 def test_a_wrong_option_is_told_before_anything_is_measured(text: str, told: str) -> None:

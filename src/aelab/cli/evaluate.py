@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tabulate import tabulate
 
-from aelab.cli.options import Json, Limit, Only, Sources, of_lab
+from aelab.cli.options import Json, Limit, Only, Sources, comma_separated, key_values, of_lab
 from aelab.cli.output import print_or_write
 from aelab.errors import UserError
 from aelab.lab import Lab
@@ -23,7 +23,8 @@ def evaluate(
     lab: Lab,
     sources: Sources = None,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", "-m", help="Names, separated by commas.")
+        list[str] | None,
+        typer.Option("--metrics", "-m", help="Names, separated by commas. Repeatable."),
     ] = None,
     all_metrics: Annotated[
         bool, typer.Option("--all", help="All metrics, including those that take minutes.")
@@ -54,12 +55,11 @@ def evaluate(
     if list_metrics:
         print_or_write(_list_text(), None)
         return
-    names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     found: list[Evaluated] = []
     told: dict[str, str] = {}
     for entry in lab.evaluate(
         sources or (),
-        metrics=names,
+        metrics=comma_separated(metrics),
         all_metrics=all_metrics,
         state=state,
         limit=limit,
@@ -129,15 +129,16 @@ def evaluated_text(found: list[Evaluated]) -> str:
 
 
 def _options(given: list[str], sampler: str | None) -> dict[str, dict[str, str]]:
+    texts = [*given, *([] if sampler is None else [f"samples.sampler={sampler}"])]
     options: dict[str, dict[str, str]] = {}
-    for text in [*given, *([] if sampler is None else [f"samples.sampler={sampler}"])]:
-        name, sign, value = text.partition("=")
-        metric, dot, key = name.strip().partition(".")
-        if not (sign and dot and metric and key):
+    for name, value in key_values("--option", texts, "iwae.samples=5000").items():
+        metric, dot, key = name.partition(".")
+        if not (dot and metric and key):
             raise UserError(
-                f"--option {text}: expected METRIC.KEY=VALUE", hint="as in: -o iwae.samples=5000"
+                f"--option {name}={value}: write --option METRIC.KEY=VALUE, as in "
+                "--option iwae.samples=5000"
             )
-        options.setdefault(metric, {})[key] = value.strip()
+        options.setdefault(metric, {})[key] = value
     return options
 
 

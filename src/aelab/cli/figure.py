@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from tabulate import tabulate
 
-from aelab.cli.options import Force, Limit, Only, of_lab
+from aelab.cli.options import Force, Limit, Only, key_values, of_lab
 from aelab.cli.output import print_or_write
 from aelab.errors import UserError, visible
 from aelab.lab import Lab
@@ -52,7 +52,7 @@ def figure(
         )
     shared: dict[str, Any] = {
         "out": out,
-        "options": _options(option or []),
+        "options": key_values("--option", option or (), "method=tsne"),
         "limit": limit,
         "force": force,
     }
@@ -69,16 +69,6 @@ def figure(
 def _names_several(run: str) -> bool:
     """Whether an argument means several runs: a glob, or an experiment file."""
     return any(sign in run for sign in "*?[") or run.endswith((".yml", ".yaml"))
-
-
-def _options(given: list[str]) -> dict[str, str]:
-    options = {}
-    for text in given:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise UserError(f"--option {text}: expected KEY=VALUE", hint="as in: -o method=tsne")
-        options[key.strip()] = value.strip()
-    return options
 
 
 def _list_text() -> str:

@@ -37,8 +37,11 @@ from aelab.cli.options import (
     Set,
     Sources,
     Trust,
+    Verbs,
     XAxis,
+    comma_separated,
     jobs_of,
+    key_values,
     with_address,
 )
 from aelab.cli.output import answers_only, print_or_write, spoken, tell_damage
@@ -65,7 +68,7 @@ if TYPE_CHECKING:
 #: Verbs of optional parts and packages, by name.
 VERBS: Table[Callable[..., None]] = Table("verb", "aelab.verbs", {})
 
-app = typer.Typer(
+app = Verbs(
     name="aelab",
     help="A laboratory for autoencoders: one YAML file in, a trained comparison out.",
     no_args_is_help=True,
@@ -164,7 +167,9 @@ def run(
     ] = False,
     sbatch: Annotated[
         list[str] | None,
-        typer.Option("--sbatch", help="Options of sbatch, as in --sbatch 'time=4:00:00 mem=4G'."),
+        typer.Option(
+            "--sbatch", help="Options of sbatch, as in --sbatch 'time=4:00:00 mem=4G'. Repeatable."
+        ),
     ] = None,
     ray: Annotated[
         str | None,
@@ -178,7 +183,8 @@ def run(
     run_needs: Annotated[
         list[str] | None,
         typer.Option(
-            "--run-needs", help="On Ray, what a run needs, as in 'cpu=2 gpu=0.25 memory=4G'."
+            "--run-needs",
+            help="On Ray, what a run needs, as in 'cpu=2 gpu=0.25 memory=4G'. Repeatable.",
         ),
     ] = None,
     runs: Runs = Path("runs"),
@@ -289,21 +295,23 @@ def table(
         typer.Option("--sort", "-s", help="Sort column; -NAME or NAME-: descending. Repeatable."),
     ] = None,
     include: Annotated[
-        list[str] | None, typer.Option("--include", "-i", help="Another column: any logged term.")
+        list[str] | None,
+        typer.Option("--include", "-i", help="Another column: any logged term. Repeatable."),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", "-x", help="Drop a column.")
+        list[str] | None, typer.Option("--exclude", "-x", help="Drop a column. Repeatable.")
     ] = None,
     average: Annotated[
         str | None,
         typer.Option("--average", "-a", help="Average over the values of this matrix key."),
     ] = None,
     columns: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--columns",
             "-c",
-            help="Only these, in this order, separated by commas: matrix keys, terms, columns.",
+            help="Only these, in this order, separated by commas: matrix keys, terms, columns. "
+            "Repeatable.",
         ),
     ] = None,
     interval: Annotated[
@@ -314,7 +322,10 @@ def table(
     ] = False,
     average_std: Annotated[
         list[str] | None,
-        typer.Option("--average-std", help="With --average: also min, max and std of this column."),
+        typer.Option(
+            "--average-std",
+            help="With --average: also min, max and std of this column. Repeatable.",
+        ),
     ] = None,
     each: Annotated[
         bool, typer.Option("--each", help="One row per run, repeats not merged.")
@@ -335,6 +346,8 @@ def table(
     force: Force = False,
 ) -> None:
     """Print one row per run: settings, losses, meter, trend, parameters, minutes, images/s."""
+    if as_json and output not in ("terminal", "json"):
+        raise UserError(f"--json and --format {output} are two forms; give one of them")
     if output == "terminal" and not sys.stdout.isatty():
         output = "markdown"
     lab = Lab(runs)
@@ -343,7 +356,7 @@ def table(
         sort=sort or (),
         include=include or (),
         exclude=exclude or (),
-        columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
+        columns=comma_separated(columns),
         interval=interval,
         average=average,
         average_std=average_std or (),
@@ -556,13 +569,8 @@ def schema() -> None:
 
 def _changes(given: list[str] | None) -> dict[str, Any]:
     """Converts `["batch_size=128"]` to `{"batch_size": 128}`, typed as in a file."""
-    changes = {}
-    for text in given or []:
-        key, sign, value = text.partition("=")
-        if not sign or not key.strip():
-            raise UserError(f"--set {text}: write --set KEY=VALUE, as in --set batch_size=128")
-        changes[key.strip()] = scalar_value(value.strip())
-    return changes
+    texts = key_values("--set", given or (), "batch_size=128")
+    return {key: scalar_value(value) for key, value in texts.items()}
 
 
 def _array(options: list[str] | None, tasks: int | None) -> Array:

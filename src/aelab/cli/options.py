@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from aelab.errors import UserError
 from aelab.lab import Lab
@@ -22,6 +23,29 @@ Sources = Annotated[
         help="Experiment file, run folders or globs; default: every run.", show_default=False
     ),
 ]
+
+
+class OneValueEach(TyperCommand):
+    """A verb that refuses an option of one value given twice: one of the two would be ignored."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Counts the options before they are read."""
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option in (each for each in given if isinstance(each, TyperOption)):
+            is_switch = option.is_flag and not option.secondary_opts  # twice the same
+            if given.count(option) > 1 and not option.multiple and not is_switch:
+                names = " / ".join([*option.opts, *option.secondary_opts])
+                way_out = "give one of them" if option.secondary_opts else "give it once"
+                ctx.fail(f"{names} is given {given.count(option)} times; {way_out}")
+        return super().parse_args(ctx, args)
+
+
+class Verbs(typer.Typer):
+    """The verbs: each refuses an option that would be ignored."""
+
+    def command(self, name: str | None = None, **given: Any) -> Callable[[Any], Any]:
+        """As in typer, for verbs of the class `OneValueEach`."""
+        return super().command(name, **{"cls": OneValueEach} | given)
 
 
 class XAxis(StrEnum):
@@ -46,7 +70,10 @@ class Split(StrEnum):
 
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", envvar="AELAB_RUNS")]
-Only = Annotated[str | None, typer.Option("--only", help="Only runs whose name matches this glob.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only runs whose name matches this glob. Repeatable."),
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Evaluate blocks as plain Python: only for your own files.")
 ]
@@ -77,7 +104,8 @@ Jobs = Annotated[
     ),
 ]
 Data = Annotated[
-    list[Path] | None, typer.Option("--data", help="Another folder that data may be read from.")
+    list[Path] | None,
+    typer.Option("--data", help="Another folder that data may be read from. Repeatable."),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that aelab did not make.")
@@ -133,6 +161,35 @@ def of_lab(verb: Callable[..., None]) -> Callable[..., None]:
     typed.__signature__ = Signature(named)  # type: ignore[attr-defined]  # what typer reads
     typed.__annotations__ = {parameter.name: parameter.annotation for parameter in named}
     return typed
+
+
+def comma_separated(texts: Sequence[str] | None) -> list[str]:
+    """Converts `["a,b", "c"]` to `["a", "b", "c"]`."""
+    return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
+
+
+def key_values(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
+    """Converts `["batch_size=128"]` to `{"batch_size": "128"}`.
+
+    Args:
+        option: for messages, as in `--set`.
+        example: a KEY=VALUE for messages.
+
+    Raises:
+        UserError: a text is not KEY=VALUE, or a key is given two values.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not key:
+            raise UserError(f"{option} {text}: write {option} KEY=VALUE, as in {option} {example}")
+        if found.get(key, value) != value:
+            raise UserError(
+                f"{option}: {key} is given twice, as {found[key]} and as {value}",
+                hint=f"give it once, as in {option} {example}",
+            )
+        found[key] = value
+    return found
 
 
 def with_address(words: Sequence[str]) -> list[str]:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from aelab.cli.options import Force, Reference, Split, of_lab
+from aelab.cli.options import Force, OneValueEach, Reference, Split, of_lab
 from aelab.cli.output import print_or_write
 from aelab.lab import Lab
 
 _SIZE = re.compile(r"\d+(x\d*)?")
 
 
-class ManySizes(TyperCommand):
+class ManySizes(OneValueEach):
     """Accepts `--resolution 64 128` for `--resolution 64 --resolution 128`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from aelab.lab import Lab
 
 
 def ui(
+    context: typer.Context,
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of the runs.", show_default=False)
     ] = None,
@@ -45,6 +46,9 @@ def ui(
     device: Device = "cpu",
 ) -> None:
     """Show runs in a browser while they train, compare them, write notes, start and stop."""
+    source = context.get_parameter_source("runs")
+    if folder is not None and source is not None and source.name == "COMMANDLINE":
+        raise UserError(f"two folders of runs, {folder} and --runs {runs}: give one of them")
     try:
         import starlette  # noqa: F401  # an extra: the web page
         import uvicorn  # noqa: F401

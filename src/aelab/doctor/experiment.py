@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aelab import config
 from aelab.assembly.workspace import Workspace
 from aelab.errors import AelabError, Mistakes, Problems, UserError, one_of
-from aelab.runs.find import matches
+from aelab.runs.find import Only, matches, quoted
 
 if TYPE_CHECKING:
     from aelab.assembly.parts import Parts
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def specs_of(
     file: str | Path,
     workspace: Workspace,
-    only: str | None = None,
+    only: Only = None,
     changes: Mapping[str, Any] | None = None,
 ) -> list[RunSpec]:
     """The selected runs of a file.
@@ -31,7 +31,7 @@ def specs_of(
     Args:
         file: experiment file.
         workspace: decides whether blocks are plain Python, and what they may read.
-        only: glob that a run's name must match.
+        only: glob that a run's name must match, or several: one of them must.
         changes: top-level keys that replace the file's.
 
     Raises:
@@ -49,7 +49,7 @@ def specs_of(
     chosen = [spec for spec in specs if matches((spec.name, spec.folder), only)]
     if not chosen:
         raise UserError(
-            f"no run of {file} matches '{only}'",
+            f"no run of {file} matches {quoted(only or '')}",
             hint=f"the runs are: {one_of([spec.name for spec in specs], limit=12)}",
         )
     return chosen

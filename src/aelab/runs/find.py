@@ -19,12 +19,15 @@ RUNS = Path("runs")
 #: Experiment files, run folders, globs, or runs found before; one of them, or several.
 Sources = str | Path | Run | Sequence[str | Path | Run]
 
+#: Which runs: those that a glob matches, or one of several globs; None: every run.
+Only = str | Sequence[str] | None
+
 
 def find_runs(
     sources: Sources = (),
     store: Store | None = None,
     *,
-    only: str | None = None,
+    only: Only = None,
     may_be_empty: bool = False,
 ) -> list[Run]:
     """Stored runs of experiment files, run folders or globs, in that order, each once.
@@ -32,7 +35,7 @@ def find_runs(
     Args:
         sources: the runs to find; empty means all stored runs.
         store: the store to search; `runs/` if left out.
-        only: glob that a run's name must match.
+        only: glob that a run's name must match, or several: one of them must.
         may_be_empty: do not raise if nothing is found.
 
     Raises:
@@ -55,7 +58,7 @@ def find_runs(
     if not chosen and not may_be_empty:
         what = ", ".join(map(str, sources)) or f"{store.root}/"
         raise UserError(
-            f"no stored runs for {what}" + (f" that match '{only}'" if only else ""),
+            f"no stored runs for {what}" + (f" that match {quoted(only)}" if only else ""),
             hint="train them with: aelab run FILE; see what is there with: aelab ls",
         )
     return chosen
@@ -107,7 +110,7 @@ class Planned(NamedTuple):
     is_hole: bool
 
 
-def planned_runs(sources: Sources, store: Store, only: str | None = None) -> list[Planned]:
+def planned_runs(sources: Sources, store: Store, only: Only = None) -> list[Planned]:
     """The runs of the experiment files among the sources that are not stored, in their order."""
     sources = [sources] if isinstance(sources, str | Path | Run) else list(sources)
     files = [
@@ -145,11 +148,24 @@ def store_of(run: Run) -> Store:
     return Store(root)
 
 
-def matches(names: Iterable[str], only: str | None) -> bool:
-    """Whether `only` matches a run's name, folder or their last part: as a glob, or as a part."""
+def matches(names: Iterable[str], only: Only) -> bool:
+    """Whether one of `only` matches a name, or its last part: as a glob, or as a part of it."""
     if only is None:
         return True
-    return any(fnmatchcase(n, only) or fnmatchcase(n, f"*/{only}") or only in n for n in names)
+    return any(
+        fnmatchcase(name, glob) or fnmatchcase(name, f"*/{glob}") or glob in name
+        for name in names
+        for glob in _globs(only)
+    )
+
+
+def quoted(only: str | Sequence[str]) -> str:
+    """The globs for a message: `'a*' or 'b*'`."""
+    return " or ".join(f"'{glob}'" for glob in _globs(only))
+
+
+def _globs(only: str | Sequence[str]) -> list[str]:
+    return [only] if isinstance(only, str) else list(only)
 
 
 def _first_found(folders: Sequence[str], stored: Mapping[str, Run]) -> list[Run]:

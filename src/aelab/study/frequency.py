@@ -10,7 +10,7 @@ from aelab.losses import l1, l2, ssim
 from aelab.metrics import error_by_frequency
 from aelab.report.frequency import Spectrum, spectra_figure
 from aelab.report.series import labels
-from aelab.runs.find import Sources, find_runs
+from aelab.runs.find import Only, Sources, find_runs
 from aelab.study.evaluation import subject_of
 from aelab.study.reopen import reopen_run
 
@@ -45,7 +45,7 @@ def frequency_errors(
     sources: Sources = (),
     workspace: Workspace | None = None,
     *,
-    only: str | None = None,
+    only: Only = None,
     state: str = "latest",
     limit: int = 1_000,
 ) -> list[Measured]:
@@ -54,7 +54,7 @@ def frequency_errors(
     Args:
         sources: experiment files, run folders or globs; empty means every stored run.
         workspace: folder of the runs; `runs/` by default.
-        only: glob that a run's name must match.
+        only: glob that a run's name must match, or several: one of them must.
         state: `latest`, `best`, or images seen.
         limit: at most this many images per run.
 

@@ -13,7 +13,7 @@ from aelab.assembly.workspace import Workspace
 from aelab.errors import AelabError, in_words
 from aelab.outputs import refuse_to_replace, replacing
 from aelab.report.tables import run_order
-from aelab.runs.find import Sources, find_runs
+from aelab.runs.find import Only, Sources, find_runs
 from aelab.runs.record import BrokenRun, Run
 from aelab.study.evaluation import Evaluated, evaluate_run
 from aelab.study.explorer import explorer_of
@@ -77,7 +77,7 @@ def draw_figure_together(
     *,
     out: str | Path | None,
     options: Mapping[str, Any] | None,
-    only: str | None,
+    only: Only,
     limit: int,
     force: bool,
     left_out: list[str] | None,

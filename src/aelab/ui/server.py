@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from aelab.errors import AelabError, UserError
-from aelab.lab import Lab
+from aelab.lab import Lab, Only
 from aelab.report.incidents import incident_page, read_incidents
 from aelab.report.page import moment, render_page
 from aelab.report.pictures import data_url
@@ -58,7 +58,7 @@ _SHARED = ("page.css", "uPlot.iife.min.js", "uPlot.min.css")
 def make_app(
     lab: Lab,
     *,
-    only: str | None = None,
+    only: Only = None,
     token: str | None = None,
     trainings: Trainings | None = None,
 ) -> Starlette:
@@ -66,7 +66,7 @@ def make_app(
 
     Args:
         lab: the workspace whose runs are shown.
-        only: a glob that a run's name must match.
+        only: a glob that a run's name must match, or several: one of them must.
         token: every request must know it; None: only this machine is answered, by its name.
         trainings: the experiment files that the page may train; None: none.
     """
@@ -279,7 +279,7 @@ def _training_routes(trained: Trainings) -> list[Route]:
 def serve(
     lab: Lab,
     *,
-    only: str | None = None,
+    only: Only = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     train: Sequence[Path] = (),
@@ -291,7 +291,7 @@ def serve(
 
     Args:
         lab: the workspace.
-        only: a glob that a run's name must match.
+        only: a glob that a run's name must match, or several: one of them must.
         host: an address of this machine; another than the loopback needs a token, which is part
             of the address that is told.
         port: 0 takes a free one.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import UserError, one_of, visible
-from aelab.lab import Lab
+from aelab.lab import Lab, Only
 
 #: Lines that are kept of what a process told, and seconds that it may take to save.
 KEPT_LINES, FAREWELL_SECONDS = 40, 60.0
@@ -66,12 +66,12 @@ class Trainings:
     Args:
         lab: the workspace in which they are trained.
         files: as named on the command line.
-        only: a glob that a run's name must match.
+        only: a glob that a run's name must match, or several: one of them must.
         jobs: runs trained at once; None: as many as the machine has room for.
     """
 
     def __init__(
-        self, lab: Lab, files: Sequence[Path] = (), *, only: str | None = None, jobs: int | None = 1
+        self, lab: Lab, files: Sequence[Path] = (), *, only: Only = None, jobs: int | None = 1
     ) -> None:
         self._lab, self._only, self._jobs = lab, only, jobs
         self._lock = threading.RLock()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aelab.errors import StoreError, UserError
-from aelab.lab import Lab
+from aelab.lab import Lab, Only
 from aelab.report.series import seed_axes
 from aelab.runs.record import BrokenRun, Run
 from aelab.ui.about import row
@@ -31,10 +31,10 @@ class Watched:
 
     Args:
         lab: the workspace.
-        only: a glob that a run's name must match.
+        only: a glob that a run's name must match, or several: one of them must.
     """
 
-    def __init__(self, lab: Lab, only: str | None = None) -> None:
+    def __init__(self, lab: Lab, only: Only = None) -> None:
         self.lab, self._only = lab, only
         self._lock = threading.RLock()
         self._runs: dict[str, Run] = {}

@@ -87,6 +87,8 @@ class Cluster:
                     f"--run-needs {word}: write NAME=NUMBER",
                     hint="as in: --run-needs 'cpu=2 gpu=0.25 memory=4G'",
                 )
+            if match[1] in found:
+                raise UserError(f"--run-needs: {match[1]} is given twice; give it once")
             found[match[1]] = float(match[2]) * _BYTES.get(match[3], 1)
         cpu, gpu, memory = found.pop("cpu", None), found.pop("gpu", 0.0), found.pop("memory", None)
         if gpu > 1 and gpu != int(gpu):
