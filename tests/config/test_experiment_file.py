@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aelab.config import Block, Experiment, load
+from aelab.config.document import Written
 from aelab.errors import Problems
 
 FOUNDING = Path(__file__).parent / "founding"
@@ -228,6 +230,68 @@ def test_the_command_line_replaces_one_key_inside_a_mapping(write: Write) -> Non
         load(path, changes={"globals.FOLDR": 1})
     with pytest.raises(Problems, match=r"seed\.x: is not a key of an experiment"):
         load(path, changes={"seed.x": 1})
+
+
+_SIZES = """\
+matrix:
+  res: [8, 16]
+  net: [a, b]
+model: |
+  {'a': 1, 'b': 2}[net]
+"""
+
+
+def _slugs(path: Path, changes: dict[str, Any]) -> list[str]:
+    return [run.matrix_slug for run in load(path, changes=changes).runs()]
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "slugs"),
+    [
+        ("matrix", "{net: [a], res: [4]}", ["net:a_res:4"]),
+        ("matrix.res", "[4, 5]", ["res:4_net:a", "res:4_net:b", "res:5_net:a", "res:5_net:b"]),
+        ("matrix.res", "4", ["res:4_net:a", "res:4_net:b"]),
+        ("matrix.$filter", "res > 8 and net == 'b'", ["res:16_net:b"]),
+    ],
+)
+def test_the_command_line_replaces_the_matrix_or_a_part_of_it(
+    key: str, written: str, slugs: list[str], write: Write
+) -> None:
+    path = write(_SIZES, without="model")
+    assert _slugs(path, {key: Written(written)}) == slugs
+
+
+def test_a_mapping_or_a_list_is_written_as_in_a_file(write: Write) -> None:
+    path = write(_SIZES, without="model")
+    changes = {
+        "objective": Written("{l1: 1, kl: 1e-3}"),
+        "globals": Written("{SHAPE: '(1, 4, 4)'}"),
+        "model": Written("{'a': 3, 'b': 4}[net]"),
+    }
+    run = load(path, changes=changes).runs()[0]
+    assert run.settings.objective == {"l1": 1, "kl": 1e-3}
+    assert run.blocks["globals.SHAPE"].text == "(1, 4, 4)"
+    assert run.blocks["model"].text == "{'a': 3, 'b': 4}[net]"
+    given = load(path, changes={"matrix": {"net": ["b"]}}).runs()
+    assert [run.matrix_slug for run in given] == ["net:b"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("$extends", "only a file can extend another"),
+        ("$filter", "is a key of matrix\n  type: --set 'matrix.$filter=...'"),
+        ("res", "is a key of matrix\n  type: --set 'matrix.res=...'"),
+        ("matrix.size", "matrix has no 'size'\n  possible: net, res"),
+    ],
+)
+def test_a_key_that_the_command_line_cannot_replace_says_what_to_type(
+    key: str, told: str, write: Write
+) -> None:
+    path = write(_SIZES, without="model")
+    with pytest.raises(Problems) as caught:
+        load(path, changes={key: Written("1")})
+    assert f"--set {key}: {told}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

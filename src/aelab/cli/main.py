@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -52,7 +52,7 @@ from aelab.cli.text import show
 from aelab.cli.ui import ui
 from aelab.cli.use import encode, interpolate, neighbours, reconstruct, sample
 from aelab.config import json_schema
-from aelab.config.document import scalar_value
+from aelab.config.document import Written
 from aelab.errors import AelabError, ConfigError, UserError, Where
 from aelab.execute.engines.ray import Cluster
 from aelab.execute.engines.slurm import Array, command_of
@@ -567,10 +567,10 @@ def schema() -> None:
     print_or_write(json.dumps(json_schema(), indent=2), None)
 
 
-def _changes(given: list[str] | None) -> dict[str, Any]:
-    """Converts `["batch_size=128"]` to `{"batch_size": 128}`, typed as in a file."""
+def _changes(given: list[str] | None) -> dict[str, Written]:
+    """Converts `["batch_size=128"]` to values by key, each read as in a file."""
     texts = key_values("--set", given or (), "batch_size=128")
-    return {key: scalar_value(value) for key, value in texts.items()}
+    return {key: Written(value) for key, value in texts.items()}
 
 
 def _array(options: list[str] | None, tasks: int | None) -> Array:

@@ -9,7 +9,7 @@ substitution they are typed a second time by the same rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,6 +105,33 @@ def scalar_value(text: str) -> Any:
     if infinite := _INFINITE.match(text):
         return float(infinite.group(1) + "inf")
     return float("nan") if _NAN.match(text) else text
+
+
+class Written(str):
+    """The value of a key as one writes it in a file: `1e-3`, `[a, b]`, `{l1: 1}`, or Python."""
+
+
+def given_tree(value: Any, where: Where, *, is_code: bool = False) -> Tree:
+    """The tree of a value that is given beside a file; every node has the place `where`.
+
+    Args:
+        value: `Written`, or the value itself: scalars, lists and mappings.
+        is_code: a written `[...]` or `{...}` is Python, not YAML.
+    """
+    if isinstance(value, Mapping):
+        below = {str(key): Entry(where, given_tree(each, where)) for key, each in value.items()}
+        return YamlMapping(below, where)
+    if isinstance(value, list | tuple):
+        return Items(tuple(given_tree(each, where) for each in value), where)
+    if not isinstance(value, Written):
+        return Text(str(value), value, "plain", where)
+    text = str(value)
+    if text.startswith(("[", "{")) and not is_code:
+        try:
+            return given_tree(to_python(parse(f"value: {text}", "").entries["value"].tree), where)
+        except Problems:
+            pass  # Python, such as {'a': 1}[key]
+    return Text(text, scalar_value(text), "plain", where)
 
 
 def to_python(tree: Tree) -> Any:

@@ -10,8 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aelab.config.document import Entry, Text, Tree, YamlMapping, old_booleans, parse
-from aelab.config.settings import with_settings_names
+from aelab.config.document import (
+    Entry,
+    Items,
+    Text,
+    Tree,
+    YamlMapping,
+    given_tree,
+    old_booleans,
+    parse,
+)
+from aelab.config.settings import FILTER, is_block_key, is_known_key, with_settings_names
 from aelab.errors import ConfigError, Problems, RefusedError, Where, did_you_mean, one_of
 from aelab.findings import Finding
 from aelab.roots import real
@@ -88,15 +97,15 @@ def option_of(key: str) -> str:
 
 
 def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
-    """A copy of the table with some scalars replaced by command-line options.
+    """A copy of the table with some values replaced by command-line options.
 
     Args:
         table: the whole file.
         changes: value by key, old or new; `globals.RES` is the key `RES` inside `globals`, which
-            must exist.
+            must exist. `matrix.lr` may be one value instead of a list.
 
     Raises:
-        Problems: a key inside a mapping does not exist, or two keys mean the same setting.
+        Problems: a key does not exist, cannot be replaced, or two keys mean the same setting.
     """
     entries = dict(table.entries)
     given: dict[str, str] = {}
@@ -106,20 +115,45 @@ def overridden(table: YamlMapping, changes: Mapping[str, Any]) -> YamlMapping:
         if other != key:
             message = f"is given as {option_of(other)} too: two names of one setting"
             raise Problems([ConfigError(message, where=where, hint="leave one of them out")])
-        entry = Entry(where, Text(str(value), value, "plain", where))
         outer, _, inner = key.partition(".")
         outer = setting_of(outer)
+        if mistake := _misplaced(key, table):
+            raise Problems([mistake])
+        is_filter = (outer, inner) == ("matrix", FILTER)
+        is_code = is_filter or (inner and outer == "globals") or is_block_key(outer)
+        tree = given_tree(value, where, is_code=bool(is_code))
+        if outer == "matrix" and inner and isinstance(tree, Text) and not is_filter:
+            tree = Items((tree,), where)
+        entry = Entry(where, tree)
         mapping = entries[outer].tree if inner and outer in entries else None
         if not isinstance(mapping, YamlMapping):
             entries[key if inner else outer] = entry
             continue
-        if inner not in mapping.entries:
+        if inner not in mapping.entries and not is_filter:
             message = f"{outer} has no {inner!r}{did_you_mean(inner, mapping.entries)}"
             hint = f"possible: {one_of(mapping.entries)}"
             raise Problems([ConfigError(message, where=where, hint=hint)])
         inside = YamlMapping({**mapping.entries, inner: entry}, mapping.where)
         entries[outer] = Entry(entries[outer].where, inside)
     return YamlMapping(entries, table.where)
+
+
+def _misplaced(key: str, table: YamlMapping) -> ConfigError | None:
+    """The error for a key that only a file may have, or that belongs inside a mapping."""
+    where = Where(option_of(key))
+    if key == EXTENDS:
+        hint = f"write it into a file: {EXTENDS}: FILE.yml; that file may replace further keys"
+        return ConfigError("only a file can extend another", where=where, hint=hint)
+    if is_known_key(key):
+        return None
+    for outer in ("matrix", "globals"):
+        tree = table.entries[outer].tree if outer in table.entries else None
+        if isinstance(tree, YamlMapping) and (
+            key in tree.entries or (key, outer) == (FILTER, "matrix")
+        ):
+            hint = f"type: --set '{outer}.{key}=...'"
+            return ConfigError(f"is a key of {outer}", where=where, hint=hint)
+    return None
 
 
 def write_yaml(keys: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from aelab.config.blocks import Block, Scope, evaluate_block
 from aelab.config.document import Items, Text, Tree, YamlMapping, to_python
 from aelab.config.guards import CORE_ATTRIBUTES, CORE_NAMES
+from aelab.config.settings import FILTER
 from aelab.config.slugs import matrix_slug
 from aelab.config.substitute import Substitution, has_reference, unquoted
 from aelab.errors import AelabError, ConfigError, Where
@@ -128,7 +129,7 @@ def read_matrix(tree: Tree | None, taken: Iterable[str], errors: list[ConfigErro
     condition: Text | None = None
     shadowed = frozenset(taken)
     for key, entry in tree.entries.items():
-        if key == "$filter":
+        if key == FILTER:
             condition = _read_filter(entry.tree, errors)
             continue
         complaint = _complaint(key, entry.tree, shadowed)

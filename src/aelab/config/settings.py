@@ -33,6 +33,8 @@ STRUCTURE_KEYS: dict[str, str] = {
     "matrix": "every combination is a run; the first key varies slowest",
     "$extends": "another file, whose keys are defaults",
 }
+#: The key of `matrix:` whose expression selects combinations.
+FILTER = "$filter"
 #: Plain keys whose value is always a block of Python.
 BLOCK_KEYS: dict[str, str] = {
     "input_transforms": "a block: functions applied to the input but not to the target; in "
@@ -68,6 +70,11 @@ def is_known_key(key: str) -> bool:
     """Whether a file may have `key` at its top level."""
     key = setting_of(key)
     return key in ALL_KEYS or key in WITHOUT_EFFECT or DATA_KEY.match(key) is not None
+
+
+def is_block_key(key: str) -> bool:
+    """Whether the value of a top-level key is always Python."""
+    return key == "model" or key in BLOCK_KEYS or DATA_KEY.match(key) is not None
 
 
 class UnknownKey(ConfigError):
