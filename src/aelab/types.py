@@ -37,6 +37,18 @@ class Output(NamedTuple):
     details: dict[str, Tensor] = {}  # noqa: RUF012  # nobody writes into it
 
 
+class Encoding(NamedTuple):
+    """What an encoder did to a batch, for penalties of the encoder itself.
+
+    Attributes:
+        images: the input of the model, (B, C, H, W).
+        encode: images like these -> their codes (B, ...), without noise and in evaluation mode.
+    """
+
+    images: Tensor
+    encode: Callable[[Tensor], Tensor]
+
+
 class TermSpec(NamedTuple):
     """The specification of one loss term; `losses` makes the term from it.
 

@@ -221,6 +221,15 @@ def test_a_penalty_that_a_smaller_code_escapes_is_named(tmp_path: Path) -> None:
     assert found(tmp_path, objective=slope) == {}
 
 
+def test_a_flatter_encoder_with_a_steeper_decoder_escapes_the_contractive_penalty(
+    tmp_path: Path,
+) -> None:
+    told = only(tmp_path, "free-rescaling", objective="{l1: 1, contractive: 0.1}")
+    assert "contractive shrinks the code" in told.message
+    decays = "{AdamW: {weight_decay: 0.01}}"
+    assert found(tmp_path, objective="{l1: 1, contractive: 0.1}", optimizer=decays) == {}
+
+
 def test_a_penalty_that_is_smaller_for_larger_codes_has_a_minimum_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ from aelab.posteriors import (
     LearnedCodePosterior,
     LevelsPosterior,
 )
-from aelab.types import Output
+from aelab.types import Encoding, Output
 
 SHAPES = [(1, 1, 8, 8), (3, 3, 7, 13), (2, 3, 33, 32), (2, 1, 1, 3)]
 
@@ -213,6 +213,7 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
     "feature_statistics": ([numbers(3, 4)], lambda latent: Deterministic()),
     "latent_l1": ([numbers(3, 4)], lambda latent: Deterministic()),
     "latent_l2": ([numbers(3, 4)], lambda latent: Deterministic()),
+    "contractive": ([numbers(3, 4)], lambda latent: Deterministic()),
     "decoder_gradient": ([numbers(3, 4)], lambda latent: Deterministic()),
     "kl_sparse": ([numbers(3, 4)], lambda latent: Deterministic()),
     "mmd": ([numbers(3, 4)], lambda latent: Deterministic()),
@@ -227,12 +228,19 @@ POSTERIORS: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
 
 #: Penalties that look at the reconstruction.
 OF_IMAGES = {"image_critic", "decoder_gradient"}
+#: Penalties that call the encoder.
+OF_ENCODERS = {"contractive"}
 
 
 def value_of(kind: str, output: Output) -> Tensor:
     """The penalty's values, with the same random draws each time."""
     torch.manual_seed(70)
     penalty: Any = PENALTIES[kind]
+    if kind in OF_ENCODERS:
+        codes = output.latent  # an encoder whose slopes are these
+        encoding = Encoding(numbers(3, 4, seed=9), lambda images: (images * codes).sin())
+        given: Tensor = penalty(output, encoding)
+        return given
     values: Tensor = (penalty() if isinstance(penalty, type) else penalty)(output)
     return values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,10 @@ from aelab.losses import (
     l2,
     per_image,
 )
-from aelab.losses.latent import decoder_gradient_term, iwae_bound_term
+from aelab.losses.jacobians import contractive_term, decoder_gradient_term
+from aelab.losses.latent import iwae_bound_term
 from aelab.posteriors import ImportancePosterior, gaussian_kl_per_dim
-from aelab.types import Output
+from aelab.types import Encoding, Output
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +192,41 @@ def test_decoder_gradient_is_on_average_the_squared_norm_of_the_jacobian() -> No
     with torch.no_grad():
         plain = Output(decode(latent.detach()).reshape(-1, 1, 2, 2), latent.detach())
         assert decoder_gradient_term(plain).tolist() == [0.0]
+
+
+def test_contractive_penalty_of_a_sigmoid_layer_is_the_closed_form_of_its_paper() -> None:
+    """Rifai 2011, equation 7: sum_i (h_i (1 - h_i))^2 sum_j W_ij^2."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(12, 5).double()
+    images = torch.rand(4, 3, 2, 2, dtype=torch.float64)
+
+    def encode(x: Tensor) -> Tensor:
+        return layer(x.flatten(1)).sigmoid()
+
+    hidden = encode(images)
+    wanted = ((hidden * (1 - hidden)).square() * layer.weight.square().sum(1)).sum(1)
+    output, encoding = Output(images, hidden), Encoding(images, encode)
+    found = contractive_term(output, encoding, estimate="exact")
+    torch.testing.assert_close(found, wanted)
+    ours, theirs = (
+        torch.autograd.grad(value.sum(), layer.weight, retain_graph=True)[0]
+        for value in (found, wanted)
+    )
+    torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():  # as in validation
+        torch.testing.assert_close(contractive_term(output, encoding, estimate="exact"), wanted)
+    for estimate in ("projection", "difference"):
+        about = contractive_term(output, encoding, estimate=estimate, probes=1000, step=1e-4)
+        torch.testing.assert_close(about, wanted, rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize(
+    "option", [{"estimate": "jacobian"}, {"probes": 0}, {"probes": 1.5}, {"step": 0.0}]
+)
+def test_contractive_refuses_options_without_a_meaning(option: dict[str, Any]) -> None:
+    images = torch.rand(2, 1, 2, 2)
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        contractive_term(Output(images, images.flatten(1)), **option)
 
 
 def test_partial_bound_gives_each_half_of_the_model_its_own_gradient() -> None:

@@ -167,7 +167,7 @@ def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -
 
     Source: Ng 2011, CS294A lecture notes on sparse autoencoders.
     """
-    return per_image(_numbers(output, "latent_l1").abs(), reduction)
+    return per_image(numbers_of_latent(output, "latent_l1").abs(), reduction)
 
 
 def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
@@ -178,42 +178,7 @@ def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") ->
 
     Source: Ghosh et al. 2020, arXiv:1903.12436, equation 11 (RAE).
     """
-    return 0.5 * per_image(_numbers(output, "latent_l2").square(), reduction)
-
-
-def decoder_gradient_term(output: Output) -> Tensor:
-    """Squared Frobenius norm of the decoder's Jacobian at the latent, by one random projection.
-
-    |J^T v|^2 for standard normal v has the expectation sum_ij J_ij^2 (Hutchinson's estimate).
-
-    Args:
-        output: of a model whose reconstruction was computed from its latent.
-
-    Returns:
-        (B,), in squared units of the image per unit of the latent; at least 0. Where gradients are
-        disabled, 0.
-
-    Raises:
-        ConfigError: the model gives no latent of numbers.
-
-    Source: Ghosh et al. 2020, arXiv:1903.12436, section 3.1 (RAE-GP); Hutchinson 1990,
-        10.1080/03610919008812866.
-    """
-    latent = output.latent
-    _numbers(output, "decoder_gradient")
-    if not output.reconstruction.requires_grad:
-        return output.reconstruction.new_zeros(len(latent))
-    probe = torch.randn_like(output.reconstruction)
-    (through,) = torch.autograd.grad(
-        output.reconstruction, latent, probe, create_graph=True, allow_unused=True
-    )
-    if through is None:  # another reconstruction, as in checks of the objective alone
-        return output.reconstruction.new_zeros(len(latent)) + 0 * latent.flatten(1).sum(1)
-    return through.flatten(1).square().sum(1)
-
-
-#: Penalties that differentiate the model itself: validation keeps gradients for them.
-decoder_gradient_term.needs_gradients = True  # type: ignore[attr-defined]
+    return 0.5 * per_image(numbers_of_latent(output, "latent_l2").square(), reduction)
 
 
 def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -> Tensor:
@@ -235,7 +200,7 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
 
     Source: Ng 2011, CS294A lecture notes on sparse autoencoders.
     """
-    latents = _numbers(output, "kl_sparse").flatten(1)
+    latents = numbers_of_latent(output, "kl_sparse").flatten(1)
     if not 0 < target < 1:
         raise ConfigError(f"kl_sparse: target is {target}; it must lie between 0 and 1")
     # (B, D)
@@ -246,8 +211,12 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
     return value.sum().clamp(min=0).expand(len(latents))
 
 
-def _numbers(output: Output, term: str) -> Tensor:
-    """The latent (B, ...); raises if it has no numbers."""
+def numbers_of_latent(output: Output, term: str) -> Tensor:
+    """The latent (B, ...).
+
+    Raises:
+        ConfigError: it has no numbers; the message names the term.
+    """
     if output.latent[0].numel() == 0 or not output.latent.is_floating_point():
         raise ConfigError(
             f"the term {term} needs a latent of numbers, and this model does not give one",

@@ -28,10 +28,10 @@ from aelab.losses.critics import (
     LatentCritic,
 )
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
+from aelab.losses.jacobians import contractive_term, decoder_gradient_term
 from aelab.losses.latent import (
     code_entropy_term,
     commitment_term,
-    decoder_gradient_term,
     feature_statistics_term,
     iwae_bound_term,
     kl_sparse_term,
@@ -98,7 +98,8 @@ RECONSTRUCTIONS: Table[Formula] = Table(
 )
 
 #: Output -> (B,), or a class of such functions: its arguments are the term's options, and it may
-#: have `prepare(images)`, as in `COMPARISONS`. `kl` is the Gaussian one unless `stand_ins`
+#: have `prepare(images)`, as in `COMPARISONS`. With the attribute `of_encoder = True` a function is
+#: called with (output, encoding). `kl` is the Gaussian one unless `stand_ins`
 #: replaces it.
 PENALTIES: Table[Formula | type[nn.Module]] = Table(
     "penalty",
@@ -114,6 +115,7 @@ PENALTIES: Table[Formula | type[nn.Module]] = Table(
         "feature_statistics": feature_statistics_term,
         "latent_l1": latent_l1_term,
         "latent_l2": latent_l2_term,
+        "contractive": contractive_term,
         "decoder_gradient": decoder_gradient_term,
         "kl_sparse": kl_sparse_term,
         "mmd": mmd_term,
@@ -353,7 +355,7 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     """Raises a `ConfigError` for an option that the formula does not have."""
     if isinstance(function, partial) and function.func is apply_torch_loss:
         function = function.args[0]
-    taken = {"output", "reconstruction", "input", "target", "size_average", "reduce"}
+    taken = {"output", "encoding", "reconstruction", "input", "target", "size_average", "reduce"}
     parameters = inspect.signature(function).parameters
     # `target` is the images, unless it has a default, as that of `kl_sparse`.
     possible = [

@@ -31,7 +31,7 @@ from aelab.losses.names import (
 )
 from aelab.losses.sharing import sharing
 from aelab.ops.factors import needs_factors
-from aelab.types import Images, Output, TermSpec
+from aelab.types import Encoding, Images, Output, TermSpec
 
 #: Column names of the metrics table, which no term may have.
 RESERVED = frozenset(
@@ -56,6 +56,7 @@ class Term:
         critic: the network that learns beside the model, or None.
         follows_player: whether its values change as a critic learns; states are not judged by it.
         needs_factors: whether it is called with the factors of the images besides.
+        needs_encoder: whether it is called with the encoder besides.
 
     Raises:
         ConfigError: unknown formula or option, or an invalid value.
@@ -102,6 +103,7 @@ class Term:
             self.critic.learning = learning
         self.follows_player = bool(getattr(self.module, "follows_player", False))
         self.needs_factors = needs_factors(self.module)
+        self.needs_encoder = bool(getattr(function, "of_encoder", False))
 
     @property
     def is_sum(self) -> bool:
@@ -116,7 +118,13 @@ class Term:
             return False
         return self.kind != "penalty" or self.formula_name in WHOLE_BOUNDS
 
-    def __call__(self, output: Output, target: Tensor, factors: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        output: Output,
+        target: Tensor,
+        factors: Tensor | None = None,
+        encoding: Encoding | None = None,
+    ) -> Tensor:
         if self.kind == "reconstruction":
             if output.details:
                 raise ConfigError(
@@ -134,6 +142,8 @@ class Term:
             return self.function(output, target, factors)
         if self.kind == "comparison":
             return self.function(output, target)
+        if self.needs_encoder:
+            return self.function(output, encoding)
         return self.function(output)
 
     def weight_at(self, images_seen: int | None) -> float:
@@ -221,7 +231,13 @@ class Objective(nn.Module):
             critic.meet(output, seed_of(seed, name), model)
 
     def forward(
-        self, output: Output, target: Tensor, images_seen: int, factors: Tensor | None = None
+        self,
+        output: Output,
+        target: Tensor,
+        images_seen: int,
+        factors: Tensor | None = None,
+        *,
+        encoding: Encoding | None = None,
     ) -> dict[str, Tensor]:
         """The unweighted value (B,) of every term, by name, and of every critic's own loss.
 
@@ -230,6 +246,8 @@ class Objective(nn.Module):
             target: images (B, C, H, W), 0..1.
             images_seen: training images before this batch.
             factors: of the images, (B, F) int64, if `needs_factors`.
+            encoding: the images that the model was given and its encoder, if `needs_encoder`. None:
+                terms of the encoder are 0.
 
         Raises:
             ShapeError: reconstruction and target differ in shape.
@@ -237,7 +255,7 @@ class Objective(nn.Module):
         """
         with sharing():  # terms with the same features compute them once
             values = {
-                term.name: term(output, target, factors)
+                term.name: term(output, target, factors, encoding)
                 if term.critic is None or term.course.has_begun(images_seen)
                 else output.reconstruction.new_zeros(len(target))
                 for term in self.terms
@@ -282,6 +300,11 @@ class Objective(nn.Module):
             getattr(PENALTIES.get(term.formula_name), "needs_gradients", False)
             for term in self.terms
         )
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether a term calls the encoder itself."""
+        return any(term.needs_encoder for term in self.terms)
 
     @property
     def needs_factors(self) -> bool:

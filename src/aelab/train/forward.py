@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, Where
+from aelab.ops.labels import labels_given
 from aelab.posteriors import changed
 from aelab.settings import FitSettings
 from aelab.train.guard.coming_in import no_output
-from aelab.types import Output
+from aelab.types import Encoding, Output
 
 
 class Batch(NamedTuple):
@@ -51,7 +52,8 @@ class ObjectiveLike(Protocol):
     Called with an output, its target (B, C, H, W) and the images seen, it returns unweighted
     per-sample values (B,) by term; `total` returns their weighted sum (B,). Where weights
     change, a method `final_total(values)` returns the sum with the final weights. With the
-    attribute `needs_factors` it is called with the images' factors (B, F) besides.
+    attribute `needs_factors` it is called with the images' factors (B, F) besides, with
+    `needs_encoder` with an `Encoding` by name.
 
     An objective may bring players of its own, networks that learn beside the model. Then it has
     `players` (name -> network with `learning`), `meet(model, seed)`, which makes them, and
@@ -59,7 +61,7 @@ class ObjectiveLike(Protocol):
     """
 
     def __call__(
-        self, output: Output, target: Tensor, images_seen: int, *factors: Tensor
+        self, output: Output, target: Tensor, images_seen: int, *factors: Tensor, **more: Any
     ) -> Mapping[str, Tensor]: ...
 
     def total(self, values: Mapping[str, Tensor], images_seen: int) -> Tensor:
@@ -124,8 +126,38 @@ def forward(
         output = _called(model, inputs, noise, labels)
     # Objectives that do not ask for factors take three arguments only.
     known = () if factors is None else (factors,)
-    values = objective(output, target, images_seen, *known)
+    more: dict[str, Any] = {}
+    if getattr(objective, "needs_encoder", False):
+        more["encoding"] = encoding_of(model, inputs, labels)
+    values = objective(output, target, images_seen, *known, **more)
     return output, values, objective.total(values, images_seen)
+
+
+def encoding_of(model: Any, inputs: Tensor, labels: Tensor | None = None) -> Encoding:
+    """The inputs of a batch with the model's `encode`, in evaluation mode.
+
+    Raises:
+        ConfigError: called for several stacked runs, which have no encoder of their own.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            "a term of the encoder cannot be computed for several stacked runs at once",
+            hint="train these runs one by one",
+        )
+    given = labels_given(model, labels)
+
+    def encode(images: Tensor) -> Tensor:
+        """The codes of images; nothing of the model changes."""
+        # BatchNorm of a training batch would mix the slopes of its images.
+        before = model.training
+        model.eval()
+        try:
+            codes: Tensor = model.encode(images, *given)  # type: ignore[operator]
+        finally:
+            model.train(before)
+        return codes
+
+    return Encoding(inputs, encode)
 
 
 def _called(

@@ -6,17 +6,19 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
+from aelab.losses.names import PENALTIES
 from aelab.medium import medium_of
 from aelab.posteriors import Deterministic, GaussianPosterior
+from aelab.train.forward import encoding_of
 from aelab.train.optimizers import make_optimizer
-from aelab.types import Output
+from aelab.types import Encoding, Output
 
 if TYPE_CHECKING:
     from aelab.losses.objective import Term
@@ -99,35 +101,36 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
     Not with a penalty of the decoder's slope, which grows as the decoder does, nor with an
     optimizer that decays the weights.
     """
-    if run.train is None or run.objective.needs_gradients or not _scalable(run.first_pass.output):
+    if run.train is None or not _scalable(run.first_pass.output):
+        return
+    penalties = [PENALTIES.get(term.formula_name) for term in run.objective.terms]
+    if any(getattr(penalty, "of_decoder", False) for penalty in penalties):
         return
     optimizer = make_optimizer(run.model, run.settings.optimizer, run.settings.learnrate)
     if any(group.get("weight_decay") for group in optimizer.param_groups):
         return
-    output, target = run.first_pass.output, run.batch().target
-    losses = [float(run.first_pass.total.detach().mean())]
+    latent = run.first_pass.output.latent.detach()
     with torch.no_grad():
+        losses = [_final_loss(run, 1.0)]
         for scale in SCALES:
-            if not _same_pictures(run.model, output.latent.detach(), scale):
+            if not _same_pictures(run.model, latent, scale):
                 return
-            values = run.objective(_scaled(output, scale), target, 0, *run.factors_given())
-            losses.append(float(run.objective.final_total(values).mean()))
+            losses.append(_final_loss(run, scale))
     falls = [before - after for before, after in itertools.pairwise(losses)]
     gain, rounding = losses[0] - losses[-1], 1e-6 * abs(losses[0])
     if min(falls) < -rounding or gain <= max(100 * rounding, 1e-4 * abs(losses[0])):
         return
     with torch.no_grad():
         for scale in LARGER:  # `mmd` of a fresh encoder's small codes
-            grown = run.objective(_scaled(output, scale), target, 0)
-            if float(run.objective.final_total(grown).mean()) < losses[-1]:
+            if _final_loss(run, scale) < losses[-1]:
                 return
-    penalties = [t.name for t in run.objective.terms if t.kind == "penalty" and t.weight]
+    shrinking = [t.name for t in run.objective.terms if t.kind == "penalty" and t.weight]
     yield Finding(
         "warning",
         "free-rescaling",
         f"the loss falls from {losses[0]:.4g} to {losses[-1]:.4g} when the latent is multiplied by "
         f"{SCALES[-1]:g} and the decoder's first layer divided by it; the pictures stay the same. "
-        f"So {' and '.join(penalties)} shrinks the code without end, and the loss has no minimum",
+        f"So {' and '.join(shrinking)} shrinks the code without end, and the loss has no minimum",
         "a true KL (leave out 'legacy: true'), or optimizer: {AdamW: {weight_decay: 0.01}} against "
         "growing decoder weights, or feature_loss_weight in place of the penalty",
         run.objective_place,
@@ -332,6 +335,24 @@ def _scaled(output: Output, scale: float) -> Output:
     if isinstance(posterior, GaussianPosterior):
         posterior = GaussianPosterior(posterior.mean * scale, posterior.log_std + math.log(scale))
     return output._replace(latent=output.latent * scale, posterior=posterior)
+
+
+def _final_loss(run: BuiltRun, scale: float) -> float:
+    """The loss of the first batch with the final weights, were the encoder's codes `scale` times.
+
+    Random directions of penalties are the same for each scale.
+    """
+    output, batch = run.first_pass.output, run.batch()
+    more: dict[str, Any] = {}
+    if run.objective.needs_encoder:
+        images, encode = encoding_of(run.model, batch.inputs, batch.labels)
+        more["encoding"] = Encoding(images, lambda given: scale * encode(given))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        values = run.objective(
+            _scaled(output, scale), batch.target, 0, *batch.factors_given, **more
+        )
+    return float(run.objective.final_total(values).mean())
 
 
 def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
