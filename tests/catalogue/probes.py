@@ -175,7 +175,7 @@ PROBES: list[Probe] = [
          "    f()\n    return z\ng() == 1"),
         ("reads", "def read(f):\n    return open(SECRET).read()\n@read\ndef f(): pass\nf"),
         ("true", "try:\n    raise ValueError()\nexcept ValueError as e:\n    a = e.args\na == ()"),
-        ("true", "x: int = 3\nx == 3"),
+        ("true", "x: int\nTrue"),
         ("reads", "(lambda o=open: o(SECRET).read())()"),
         ("reads", "[o(SECRET).read() for o in [open]][0]"),
     ),

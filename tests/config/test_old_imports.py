@@ -148,8 +148,8 @@ def test_untrusted_the_import_line_is_what_is_missing(tmp_path: Path) -> None:
         (
             "experiment_name: x",
             "model: |",
-            "  from experiments.ae.models.new import NewAutoEncoder",
-            "  NewAutoEncoder((1, 8, 8))",
+            "  from experiments.ae.models.newer import NewerAutoEncoder",
+            "  NewerAutoEncoder((1, 8, 8))",
             "train_set: noise_dataset((1, 8, 8), 8)",
             "batch_size: 2",
             "learnrate: 0.1",
@@ -158,12 +158,14 @@ def test_untrusted_the_import_line_is_what_is_missing(tmp_path: Path) -> None:
         )
     )
     file.write_text(text)
-    missing = f"{file}:3:3: model: experiments.ae.models.new is not part of aelab: NewAutoEncoder"
+    missing = (
+        f"{file}:3:3: model: experiments.ae.models.newer is not part of aelab: NewerAutoEncoder"
+    )
     with pytest.raises(Problems) as caught:
         load(file)
     (error,) = caught.value.errors
     assert str(error).startswith(f"{missing} is missing\n  if it is your own: put experiments/ae/")
-    module(tmp_path, "experiments.ae.models.new", "class NewAutoEncoder: ...\n")
+    module(tmp_path, "experiments.ae.models.newer", "class NewerAutoEncoder: ...\n")
     with pytest.raises(Problems) as caught:
         load(file)
     (error,) = caught.value.errors

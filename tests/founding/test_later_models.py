@@ -15,12 +15,26 @@ from aelab.catalogue import attributes, names
 from aelab.config import Block, Scope, evaluate_block
 from aelab.errors import AelabError, ConfigError, RefusedError, ShapeError
 from aelab.founding.automaton import TotalCALayer
-from aelab.founding.helpers import num_module_parameters, random_combine_image_crops
+from aelab.founding.deep_compression import (
+    DCAE,
+    ChannelNorm,
+    DCAEConfig,
+    LinearAttention,
+    OmegaConf,
+    configured,
+)
+from aelab.founding.helpers import (
+    HistogramLayer,
+    num_module_parameters,
+    random_combine_image_crops,
+)
 from aelab.founding.mixer import MixerMLP
 from aelab.founding.polynomial import CNNKAE, MLPAE, KAELayer, KANPolyAE
 from aelab.founding.residual_presets import PatchAutoencoder2d, ResAE, ResConvStack
 from aelab.founding.scripted import ResidualScriptedAE, ScriptAE, ScriptedAE
+from aelab.founding.shuffled import AddedWhereEqual, ConvUpscaleDecoder, NewAutoEncoder
 from aelab.founding.step_activations import SigmoidStep, SinStep, step_activation
+from aelab.founding.vqvae import VQVAE
 
 MNIST = (1, 28, 28)
 #: Arguments -> parameters of the original at nn-experiments@baa0417, counted there once. With its
@@ -76,6 +90,47 @@ COUNTED: list[tuple[Any, dict[str, Any], int]] = [
          "mlp_blocks": 1, "mlp_cells": 20},
         24_863,
     ),
+    (
+        NewAutoEncoder,
+        {"in_channels": 3, "num_layers": 3, "channels": [8, 6, 2], "padding": 1},
+        1_583,
+    ),
+    (
+        ConvUpscaleDecoder,
+        {"shape": (1, 32, 32), "code_size": 102, "num_layers": 4, "num_hidden": 64},
+        792_513,
+    ),
+    (
+        VQVAE,
+        {"in_channel": 1, "channel": 256, "n_res_block": 2, "n_res_channel": 64, "embed_dim": 2,
+         "n_embed": 1024},
+        3_799_757,
+    ),
+    (VQVAE, {"channel": 16, "n_res_block": 1, "n_res_channel": 8, "embed_dim": 4}, 18_859),
+    (
+        DCAE,
+        {"cfg": {"latent_channels": 64, **{
+            half: {"block_type": ["ResBlock"] * 3 + ["EViT_GLU"] * 3,
+                   "width_list": [64, 128, 256, 256, 512, 512], "depth_list": depths, **more}
+            for half, depths, more in (
+                ("encoder", [0, 4, 8, 2, 2, 2], {}),
+                ("decoder", [0, 5, 10, 2, 2, 2],
+                 {"norm": ["bn2d"] * 3 + ["trms2d"] * 3, "act": ["relu"] * 3 + ["silu"] * 3}),
+            )}}},
+        81_535_948,
+    ),
+    (
+        DCAE,
+        {"cfg": {"latent_channels": 4, **{
+            half: {"block_type": ["ResBlock", "ResBlock", "EViT_GLU"], "width_list": [16, 32, 32],
+                   "depth_list": depths, **more}
+            for half, depths, more in (
+                ("encoder", [1, 1, 1], {}),
+                ("decoder", [1, 2, 1],
+                 {"norm": ["bn2d", "bn2d", "trms2d"], "act": ["relu", "relu", "silu"]}),
+            )}}},
+        165_767,
+    ),
 ]  # fmt: skip
 
 
@@ -83,8 +138,82 @@ COUNTED: list[tuple[Any, dict[str, Any], int]] = [
 def test_a_model_has_as_many_parameters_as_the_original(
     build: Any, given: dict[str, Any], count: int
 ) -> None:
+    if "cfg" in given:
+        given = {"cfg": configured(given["cfg"])}
     with torch.device("meta"):
         assert num_module_parameters(build(**given)) == count
+
+
+def test_the_shuffled_decoder_mirrors_the_encoder() -> None:
+    model = NewAutoEncoder(3, 3, channels=[4, 5, 2], shuffle=[0, 2, 0], padding=1)
+    assert model.encode(torch.rand(2, 3, 8, 8)).shape == (2, 2, 4, 4)
+    assert model(torch.rand(2, 3, 8, 8)).reconstruction.shape == (2, 3, 8, 8)
+    # 4 channels -> 5, as 20 on half the size -> 2 -> 20, as 5 on the whole size -> 4 -> 3
+    kernels = [m.weight.shape[:2] for m in model.modules() if hasattr(m, "kernel_size")]
+    assert kernels == [(4, 3), (5, 4), (2, 20), (2, 20), (5, 4), (4, 3)]
+
+
+def test_a_layer_is_added_to_its_input_only_where_the_shapes_agree() -> None:
+    nothing = torch.nn.Conv2d(2, 2, 1)
+    torch.nn.init.zeros_(nothing.weight)
+    torch.nn.init.zeros_(nothing.bias)
+    x = torch.rand(1, 2, 4, 4)
+    assert torch.equal(AddedWhereEqual(nothing)(x), x)
+    assert torch.equal(AddedWhereEqual(torch.nn.AvgPool2d(2))(x), torch.nn.AvgPool2d(2)(x))
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5, (3, 5)])
+def test_an_upscaling_decoder_makes_the_size_that_is_asked_for(kernel: Any) -> None:
+    decoder = ConvUpscaleDecoder((3, 28, 36), 4, kernel, num_layers=3, num_hidden=3)
+    assert decoder(torch.rand(2, 4)).shape == (2, 3, 28, 36)
+
+
+def test_two_levels_of_codes_are_decoded_from_their_flat_latent() -> None:
+    model = VQVAE(1, 8, 1, 4, embed_dim=3, n_embed=5).eval()
+    images = torch.rand(2, 1, 16, 16)
+    output = model(images)
+    assert output.latent.shape == (2, 3 * (2 * 2 + 4 * 4))
+    assert torch.allclose(model.decode(output.latent), output.reconstruction, atol=1e-6)
+    assert [(term.name, term.weight) for term in model.terms] == [("l1", 1.0), ("commitment", 0.25)]
+    with pytest.raises(ShapeError, match="square image"):
+        model.decode(torch.rand(1, 3 * 21))
+
+
+def test_attention_of_the_old_blocks_is_a_weighted_mean_over_pixels() -> None:
+    torch.manual_seed(0)
+    layer = LinearAttention(64)
+    x = torch.randn(2, 64, 3, 2)
+    mixed = torch.zeros(2, 64, 3, 2)
+    parts = layer.query_key_value(x).reshape(2, 2, 3, 32, 6)  # image, head, q k v, number, pixel
+    for image in range(2):
+        for head in range(2):
+            query, key, value = parts[image, head]
+            weights = query.relu().T @ key.relu()  # (pixel, pixel)
+            weights = weights / weights.sum(1, keepdim=True)
+            mixed[image, 32 * head : 32 * (head + 1)] = (value @ weights.T).reshape(32, 3, 2)
+    torch.testing.assert_close(layer(x), layer.out(mixed), rtol=1e-3, atol=1e-5)
+
+
+def test_channels_are_normalised_at_each_pixel() -> None:
+    x = torch.tensor([3.0, -4.0])[None, :, None, None]
+    plain, centred = ChannelNorm(2, centred=False), ChannelNorm(2, centred=True)
+    assert torch.allclose(plain(x).flatten(), torch.tensor([3.0, -4.0]) / 12.5**0.5, atol=1e-4)
+    assert torch.allclose(centred(x).flatten(), torch.tensor([1.0, -1.0]), atol=1e-4)
+
+
+def test_settings_are_read_from_dotted_texts() -> None:
+    texts = ["latent_channels=4", "encoder.width_list=[8,16]", "encoder.norm=bn2d", ""]
+    read = OmegaConf.from_dotlist(texts)
+    assert read == {"latent_channels": 4, "encoder": {"width_list": [8, 16], "norm": "bn2d"}}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DCAEConfig), read))
+    assert (config.latent_channels, config.encoder.width_list) == (4, (8, 16))
+    assert config.encoder.norm == "bn2d" and config.decoder.out_act == "relu"
+
+
+def test_values_are_counted_in_bins() -> None:
+    layer = HistogramLayer(4, 0, 1, sigma=10_000)
+    x = torch.tensor([[[0.1, 0.2], [0.6, 0.9]], [[0.3, 0.3], [0.3, 0.3]]])
+    assert torch.allclose(layer(x), torch.tensor([[2.0, 0, 1, 1], [0, 4, 0, 0]]), atol=1e-4)
 
 
 def test_a_polynomial_layer_sums_powers() -> None:
@@ -167,6 +296,23 @@ def test_pasted_crops_are_parts_of_other_images() -> None:
         (lambda: KAELayer(2, 2, 0), ConfigError, "from 1 up"),
         (lambda: ResAE(1, 4, kernel_size=2), ConfigError, "must be odd"),
         (lambda: ResAE(1, 4)(torch.zeros(1, 1, 12, 16)), ShapeError, "multiples of 2"),
+        (lambda: NewAutoEncoder(3, 2, channels=[4, 5, 6]), ConfigError, "3 values for 2 layers"),
+        (lambda: NewAutoEncoder(3, 2, out_channels=1), ConfigError, "out_channels is 1"),
+        (lambda: ConvUpscaleDecoder(MNIST, 4, num_layers=14), ShapeError, "too small"),
+        (lambda: ConvUpscaleDecoder((1, 9, 9), 4), ShapeError, "layer 3 doubles the size"),
+        (lambda: VQVAE(channel=7), ConfigError, "must be even"),
+        (lambda: configured({"encoder": {"width": 3}}), ConfigError, "no encoder.width"),
+        (lambda: configured({"encoder": 3}), ConfigError, "encoder cannot be 3"),
+        (lambda: DCAE(configured({"latent_channels": 7})), ShapeError, "does not divide"),
+        (lambda: DCAE(configured({"encoder": {"norm": "bn"}})), ConfigError, "norm is 'bn'"),
+        (
+            lambda: DCAE(configured({"encoder": {"block_type": "Res"}})),
+            ConfigError,
+            "block_type is 'Res'",
+        ),
+        (lambda: OmegaConf.from_dotlist(["a"]), ConfigError, "cannot read 'a'"),
+        (lambda: OmegaConf.from_dotlist(["a=1", "a.b=2"]), ConfigError, "cannot read 'a.b=2'"),
+        (lambda: OmegaConf.structured(3), ConfigError, "only DCAEConfig"),
     ],
 )
 def test_a_mistake_is_told_with_what_was_given(build: Any, error: type, words: str) -> None:
@@ -225,6 +371,37 @@ EncoderDecoder(
     "library of patches": """
 from experiments.ae.models.patchae import PatchAutoencoder2d
 PatchAutoencoder2d(SHAPE, 4, lib_size=3, patch_size=(4, 4), mlp_blocks=1, mlp_cells=6)""",
+    "shuffles": """
+from experiments.ae.models.new import NewAutoEncoder
+model = NewAutoEncoder(in_channels=SHAPE[0], num_layers=3, channels=[4, 4, 2], kernel_size=3,
+                       padding=1, shuffle=[0, 2, 0], activation="${act}")
+with torch.no_grad():
+    print(model.to("cuda"))
+    outp = dump_module_stacktrace(model.encoder, torch.ones(1, *SHAPE).to("cuda"))
+model""",
+    "upscaling": """
+EncoderDecoder(
+    EncoderConv2d(SHAPE, 8, channels=(4, 6)),
+    ConvUpscaleDecoder(SHAPE, 8, num_layers=3, num_hidden=4, upscale_every=3),
+)""",
+    "codes": """
+from src.models.encoder.vqvae import VQVAE
+VQVAE(in_channel=SHAPE[0], channel=8, n_res_block=1, n_res_channel=4, embed_dim=2, n_embed=16)""",
+    "deep compression": """
+from omegaconf import OmegaConf
+from src.models.efficientvit.dc_ae import DCAE, DCAEConfig
+
+TEXTS = [(
+    "in_channels=1 latent_channels=4 encoder.block_type=[ResBlock,EViT_GLU] "
+    "encoder.width_list=[8,32] encoder.depth_list=[0,1] "
+    "decoder.block_type=[ResBlock,EViT_GLU] decoder.width_list=[8,32] decoder.depth_list=[0,1]"
+)]
+cfg = OmegaConf.from_dotlist(TEXTS[1-1].split(" "))
+cfg: DCAEConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DCAEConfig), cfg))
+DCAE(cfg)""",
+    "histogram": """
+hist = HistogramLayer(10, 0, 1, 50)
+EncoderDecoder(nn.Sequential(nn.Flatten(1), hist, nn.Linear(10, 4)), DecoderMLP(SHAPE, 4))""",
     "sum of decoders": """
 from experiments.ae.models.ensemble import EnsembleDecoder2d
 EncoderDecoder(EncoderConv2d(SHAPE, 8, channels=(4, 6)), EnsembleDecoder2d(SHAPE, 8))""",
@@ -272,6 +449,16 @@ def test_a_set_is_found_by_a_computed_name(tmp_path: Path) -> None:
     text = 'name, shape = ${ds}\n  globals()[f"{name}_dataset"](shape, 8, seed=1)'
     plan = lab.check(_file(tmp_path, "MLPAE(SHAPE, [4])", text))
     assert [run.problems for run in plan.runs] == [[]]
+
+
+@pytest.mark.parametrize("name", ["block_names", "__init__", "mro", "from_list"])
+def test_a_part_offers_only_the_names_that_its_class_lists(name: str) -> None:
+    scope = Scope(names(), attributes(), {})
+    assert evaluate_block(Block("OmegaConf.from_dotlist(['a.b=1'])"), scope) == {"a": {"b": 1}}
+    with pytest.raises(RefusedError, match="cannot reach"):
+        evaluate_block(Block(f"OmegaConf.{name}"), scope)
+    with pytest.raises(RefusedError, match="cannot reach"):
+        evaluate_block(Block("VQVAE.from_dotlist"), scope)
 
 
 @pytest.mark.parametrize("name", ["__builtins__", "_getattr_", "act", "print", 3])

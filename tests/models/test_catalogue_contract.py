@@ -26,6 +26,7 @@ from aelab.ascii.models.characters import (
 from aelab.ascii.models.presets import ascii_autoencoder_2022
 from aelab.ascii.models.small import small_ascii_ae
 from aelab.errors import ShapeError
+from aelab.founding.deep_compression import configured
 from aelab.inspect import count_parameters, model_facts
 from aelab.models import MODELS
 from aelab.palette.colours import GivenPalette
@@ -470,6 +471,51 @@ CASES: dict[str, Case] = {
             nn.Conv2d(3, shape[0], 1),
         ),
         "TotalCALayer",
+    ),
+    "NewAutoEncoder": Case(
+        lambda shape: m.MODELS["NewAutoEncoder"](
+            shape[0], 3, channels=(4, 4, 2), padding=1, shuffle=(0, 2, 0)
+        ),
+        "NewAutoEncoder",
+        multiple_of(2),
+    ),
+    "ConvUpscaleDecoder": Case(
+        lambda shape: mlp(shape, m.MODELS["ConvUpscaleDecoder"](shape, 8, 2, 2, 4, 2)),
+        "ConvUpscaleDecoder",
+        multiple_of(2),
+    ),
+    "VQVAE": Case(
+        lambda shape: m.MODELS["VQVAE"](shape[0], 8, 1, 4, embed_dim=3, n_embed=5),
+        "VQVAE",
+        lambda channels, height, width: height == width and height % 8 == 0,
+    ),
+    "DCAE": Case(
+        lambda shape: m.MODELS["DCAE"](
+            configured(
+                {
+                    "in_channels": shape[0],
+                    "latent_channels": 4,
+                    "encoder": {"width_list": (8, 32), "depth_list": (0, 1)},
+                    "decoder": {
+                        "width_list": (8, 32),
+                        "depth_list": (1, 1),
+                        "block_type": ("ResBlock", "EViT_GLU"),
+                        "norm": "ln2d",
+                    },
+                }
+            )
+        ),
+        "DCAE",
+        multiple_of(2),
+    ),
+    "HistogramLayer": Case(
+        lambda shape: around(
+            shape,
+            nn.Sequential(
+                nn.Flatten(1), m.MODELS["HistogramLayer"](6, 0, 1, 20.0), nn.Linear(6, 8)
+            ),
+        ),
+        "HistogramLayer",
     ),
     "EnsembleDecoder2d": Case(
         lambda shape: mlp(shape, m.MODELS["EnsembleDecoder2d"](shape, 8)), "EnsembleDecoder2d"

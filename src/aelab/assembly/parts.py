@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from aelab import catalogue, pretrained, roots
+from aelab.assembly.placement import OneDevice
 from aelab.assembly.workspace import Workspace
 from aelab.catalogue.parts import refuse_uncalled, unwrapped
 from aelab.config import RunSpec, evaluate_blocks, mistake_of, passes_through
@@ -109,7 +110,8 @@ def build(
     seed_default(spec.seed)
     filled = pretrained.restoring() if restored else contextlib.nullcontext()
     place = torch.device("meta" if meta else "cpu")
-    with place, roots.entering(reading), harmless_probes(), filled, _silent_about_empty_weights():
+    quiet = _silent_about_empty_weights()
+    with place, OneDevice(), roots.entering(reading), harmless_probes(), filled, quiet:
         values = evaluate_blocks(spec, scope, _on_cpu_where_data)
     log.finish()
     refuse_uncalled(values["model"], spec.blocks["model"].where)

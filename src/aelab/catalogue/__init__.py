@@ -21,7 +21,7 @@ from aelab import roots
 from aelab.catalogue.calls import CallLog
 from aelab.catalogue.index import PartIndex
 from aelab.catalogue.libraries import MODULE_RIGHTS, libraries, library_attributes
-from aelab.catalogue.parts import Part
+from aelab.catalogue.parts import Part, kind_of, names_offered_by
 from aelab.config.guards import CORE_ATTRIBUTES, FrozenModule
 from aelab.config.old_programs import old_namespaces
 from aelab.data import COMBINATORS, DATASETS, METHODS, TORCHVISION_DATASETS, Dataset
@@ -82,7 +82,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     for name, target in parts_in_blocks().items():
         is_ours = name in without_files
         reads = not is_ours or getattr(target, "reads_files", False)
-        found[name] = Part(name, target, log, reading if reads else None)
+        found[name] = kind_of(target)(name, target, log, reading if reads else None)
     found |= _old_modules(found)
     log.parts = PartIndex(found)
     return MappingProxyType(found)
@@ -129,6 +129,8 @@ def _rights(
             rights |= MODULE_RIGHTS if issubclass(part, nn.Module) else frozenset()
             if rights:
                 rows[part] = rows.get(part, frozenset()) | rights
+            if offered := names_offered_by(part):
+                rows[kind_of(part)] = offered
     return MappingProxyType(rows)
 
 

@@ -34,7 +34,7 @@ class PartIndex(Mapping[str, Part]):
 
     def name_of(self, value: Any) -> str | None:
         """The full name of a part, or of the class or function of one; None if it has none."""
-        if type(value) is Part:
+        if isinstance(value, Part):
             return value.name if self.get(value.name) is value else None
         if not callable(value):
             return None
@@ -47,7 +47,7 @@ class PartIndex(Mapping[str, Part]):
     @cached_property
     def _names(self) -> dict[int, str]:
         """id of a class or function, which its part keeps alive -> the first name of it."""
-        own = {name: item for name, item in self._found.items() if type(item) is Part}
+        own = {name: item for name, item in self._found.items() if isinstance(item, Part)}
         return {**_by_target(own), **_in_libraries()}
 
 

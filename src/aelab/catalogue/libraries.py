@@ -53,8 +53,9 @@ relu relu6 selu sigmoid silu smooth_l1_loss softmax softplus softsign tanh
 TENSOR_RIGHTS = frozenset(
     """
     [] abs all amax amin any argmax argmin bool ceil chunk clamp clamp_max clamp_min clone
-    contiguous cos cumprod cumsum detach device dim div double dtype exp expand expm1 flatten
-    flip float floor for half imag int is_floating_point item log log1p log2 log_softmax long
+    contiguous cos cpu cuda cumprod cumsum detach device dim div double dtype exp expand expm1
+    flatten flip float floor for half imag int is_floating_point item log log1p log2 log_softmax
+    long
     masked_fill max maximum mean min minimum mul ndim new_full new_ones new_tensor new_zeros
     norm numel permute pow prod real relu repeat requires_grad reshape roll round rsqrt shape
     sigmoid
@@ -64,8 +65,9 @@ TENSOR_RIGHTS = frozenset(
 )
 
 #: Attributes of every module for blocks: its parameters and submodules, but not `apply`, hooks,
-#: `register_*`, `load_state_dict`, or other attributes of torch.
-MODULE_RIGHTS = frozenset("children eval parameters requires_grad_ train".split())
+#: `register_*`, `load_state_dict`, or other attributes of torch. Devices have no effect while a run
+#: is built (`assembly.placement`).
+MODULE_RIGHTS = frozenset("children cpu cuda eval parameters requires_grad_ to train".split())
 
 _CONTAINER_RIGHTS = frozenset({"[]", "for"})
 

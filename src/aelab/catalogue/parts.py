@@ -181,6 +181,37 @@ class Part:
         )
 
 
+class OpenPart(Part):
+    """A part whose class offers values and functions by name in blocks: `OmegaConf.merge`.
+
+    The class lists them in its attribute `block_names`. Every such class has a kind of its own
+    (`kind_of`), because rights are given to exact types.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        if name in self.target.block_names and callable(value):  # type: ignore[attr-defined]
+            return Part(f"{self.name}.{name}", value, self.log, self.reading)
+        return value
+
+
+def kind_of(target: Any) -> type[Part]:
+    """The kind of the part of a class or function: `Part`, or the `OpenPart` of this class."""
+    return _open_kind(target) if names_offered_by(target) else Part
+
+
+def names_offered_by(target: Any) -> frozenset[str]:
+    """The names that a class offers in blocks without being called."""
+    return (
+        frozenset(getattr(target, "block_names", ())) if isinstance(target, type) else frozenset()
+    )
+
+
+@lru_cache(maxsize=256)
+def _open_kind(target: type) -> type[OpenPart]:
+    return type(f"{target.__name__}Part", (OpenPart,), {})
+
+
 def _remembered(look: Callable[[Any], T], target: Any) -> T:
     """`look(target)`, which is asked once of each: every run of a matrix makes its own parts."""
     try:

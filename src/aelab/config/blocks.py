@@ -263,6 +263,8 @@ def _inspect(
     imports = resolve_imports(tree, block.where, trust=trust, folder=folder)
     tree = imports.tree
     errors: list[ConfigError] = list(imports.refused)
+    if not trust:
+        tree = _WithoutTypes().visit(tree)
     chooser = _Choices(variables, tree, block.where)
     tree = chooser.visit(tree)
     errors += chooser.errors
@@ -453,6 +455,16 @@ def _syntax_tree(block: Block) -> ast.Module:
             if hasattr(node, name):
                 setattr(node, name, getattr(node, name) + amount)
     return tree
+
+
+class _WithoutTypes(ast.NodeTransformer):
+    """Makes `x: T = y` to `x = y`: the type has no effect, and is never evaluated."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """The assignment alone; without a value, or to an attribute, it stays, and is refused."""
+        if node.value is None or not isinstance(node.target, ast.Name):
+            return node
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
 
 
 class _Choices(ast.NodeTransformer):

@@ -48,7 +48,8 @@ def resolve_imports(
     modules of the file's project are real imports. In a copy of the old program itself, names that
     aelab has still mean aelab's parts.
     """
-    resolver = _Resolver(where, trust=trust, folder=folder)
+    beside_old = any(_is_old(node) for node in ast.walk(tree))
+    resolver = _Resolver(where, trust=trust, folder=folder, beside_old=beside_old)
     body: list[ast.stmt] = []
     for node in tree.body:
         new = resolver.top_level(node)
@@ -63,10 +64,18 @@ def resolve_imports(
 
 
 class _Resolver(ast.NodeTransformer):
-    """Replaces imports in a block; `nested` is true inside another statement."""
+    """Replaces imports in a block.
 
-    def __init__(self, where: Where, *, trust: bool, folder: Path | None) -> None:
+    Args:
+        where: the block's place.
+        trust, folder: as in `resolve_imports`.
+        beside_old: whether the block imports known parts of an old program, too. Then packages it
+            used have the meaning that those parts need.
+    """
+
+    def __init__(self, where: Where, *, trust: bool, folder: Path | None, beside_old: bool) -> None:
         self.where = where
+        self.beside_old = beside_old
         self.trust = trust
         self.folder = folder
         self.refused: list[RefusedError] = []
@@ -114,6 +123,8 @@ class _Resolver(ast.NodeTransformer):
         root = module.partition(".")[0]
         if root == "torchvision" and find_spec(root) is None:
             return _assignments(node) is None
+        if root not in old_packages() and not self.beside_old:
+            return True  # a published package that an old program used
         names = known_names(module)
         if isinstance(node, ast.Import) or names is None:
             return True
@@ -147,6 +158,13 @@ class _Resolver(ast.NodeTransformer):
             return f"the file's project has it; {TRUST_HINT}"
         path = module.replace(".", "/")
         return f"if it is your own: put {path}.py into a folder above the file, and type --trust"
+
+
+def _is_old(node: ast.AST) -> bool:
+    """Whether a node imports from a module of an old program of which aelab has parts."""
+    if not isinstance(node, ast.ImportFrom) or node.level or node.module is None:
+        return False
+    return node.module.partition(".")[0] in old_packages() and known_names(node.module) is not None
 
 
 def _single(node: ast.Import | ast.ImportFrom) -> list[ast.Import | ast.ImportFrom]:

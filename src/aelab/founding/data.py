@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from aelab.data.combinators import TransformDataset
+from aelab.data.combinators import InterleaveDataset, TransformDataset
 from aelab.data.dataset import Dataset, need_dataset
 from aelab.data.per_sample import Function
 from aelab.data.sources.crops import crops_of
@@ -101,6 +101,20 @@ def unsplash_dataset(shape: tuple[int, int, int], train: bool, path: str = "unsp
 def LimitDataset(source: Dataset, size: int) -> Dataset:
     """The old name of `.limit(size)`; its index was off by one, this one is not."""
     return need_dataset(source, "LimitDataset").limit(size)
+
+
+def InterleaveIterableDataset(
+    datasets: Sequence[Dataset],
+    shuffle_datasets: bool = False,
+    counts: Sequence[int] | None = None,
+) -> Dataset:
+    """The old name of `InterleaveDataset` for streams: one image of each set in turn.
+
+    Args:
+        datasets: the sets.
+        shuffle_datasets, counts: without effect; they changed the order, and training shuffles.
+    """
+    return InterleaveDataset(*datasets)
 
 
 def ImageCombinePatchIterableDataset(

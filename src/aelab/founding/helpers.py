@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.losses.soft_counts import check_bins, soft_histogram
 from aelab.models.activations import Activation, make_activation
 from aelab.ops.color import convert_channels
 
@@ -38,6 +39,32 @@ class ResidualAdd(nn.Module):
         """Any shape -> the same shape."""
         y: Tensor = x + self.module(x)
         return y
+
+
+class HistogramLayer(nn.Module):
+    """How many values of an image are in each bin, with soft edges (`soft_histogram`).
+
+    Args:
+        bins: of equal width between `min` and `max`.
+        min, max: bounds.
+        sigma: steepness of the edges.
+
+    Raises:
+        ConfigError: no bin, an empty range, or a sigma that is not above 0.
+    """
+
+    def __init__(self, bins: int, min: float, max: float, sigma: float = 100.0) -> None:
+        super().__init__()
+        check_bins(bins, min, max, sigma)
+        self.bins, self.min, self.max, self.sigma = bins, float(min), float(max), float(sigma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, bins) counts."""
+        return soft_histogram(x, self.bins, self.min, self.max, self.sigma)
+
+    def extra_repr(self) -> str:
+        """The arguments, for `print(model)`."""
+        return f"bins={self.bins}, min={self.min}, max={self.max}, sigma={self.sigma}"
 
 
 class PixelsToChannels(nn.PixelUnshuffle):

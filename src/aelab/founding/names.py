@@ -15,6 +15,7 @@ _MODULES = {
         "experiments.ae.kan.mlpae": "MLPAE",
         "experiments.ae.mixer.mixermodel": "KAELayer MixerMLP",
         "experiments.ae.models.ensemble": "EnsembleDecoder2d",
+        "experiments.ae.models.new": "NewAutoEncoder",
         "experiments.ae.models.patchae": "PatchAutoencoder2d",
         "experiments.ae.models.resae2": "ResAE",
         "experiments.ae.models.resae3": "ResConvStack",
@@ -30,17 +31,19 @@ _MODULES = {
         "experiments.datasets.noise": "noise_dataset",
         "experiments.datasets.unsplash": "unsplash_dataset",
         "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
+        "omegaconf": "OmegaConf",
         "scripts.train_autoencoder": "DalleManifoldAutoencoder",
         "scripts.train_autoencoder_vae": "VariationalAutoencoderConv",
         "src.datasets": (
-            "ImageCombinePatchIterableDataset ImagePatchDataset InterleaveDataset Kali2dDataset"
-            " LimitDataset TransformDataset TransformIterableDataset"
+            "ImageCombinePatchIterableDataset ImagePatchDataset InterleaveDataset"
+            " InterleaveIterableDataset Kali2dDataset LimitDataset TransformDataset"
+            " TransformIterableDataset"
         ),
         "src.datasets.generative": "Kali2dDataset",
         "src.datasets.generative.kali2d": "Kali2dDataset",
         "src.datasets.image_combine": "ImageCombinePatchIterableDataset",
         "src.datasets.image_patch": "ImagePatchDataset",
-        "src.datasets.interleave": "InterleaveDataset",
+        "src.datasets.interleave": "InterleaveDataset InterleaveIterableDataset",
         "src.datasets.limit": "LimitDataset",
         "src.datasets.transform": "TransformDataset TransformIterableDataset",
         "src.models.ca": "TotalCALayer",
@@ -49,19 +52,24 @@ _MODULES = {
         "src.models.cnn.block2d": "Conv2dBlock",
         "src.models.cnn.dalle": "DalleEncoder",
         "src.models.cnn.spacedepth": "SpaceToDepth SpaceToDepthPool",
-        "src.models.decoder": "DecoderConv2d ImageManifoldDecoder",
+        "src.models.decoder": "ConvUpscaleDecoder DecoderConv2d ImageManifoldDecoder",
         "src.models.decoder.decoder2d_conv": "DecoderConv2d",
         "src.models.decoder.image_manifold": "ImageManifoldDecoder",
+        "src.models.decoder.upscale": "ConvUpscaleDecoder",
+        "src.models.efficientvit.dc_ae": "DCAE DCAEConfig",
         "src.models.encoder": (
-            "EncoderConv2d EncoderDecoder StackedSymmetricAutoencoderConv2d resnet resnet18_open"
+            "EncoderConv2d EncoderDecoder StackedSymmetricAutoencoderConv2d VQVAE resnet"
+            " resnet18_open"
         ),
         "src.models.encoder.ae": "EncoderDecoder",
         "src.models.encoder.encoder2d_conv": "EncoderConv2d",
         "src.models.encoder.resnet": "resnet18_open",
         "src.models.encoder.stacked_sym_ae": "StackedSymmetricAutoencoderConv2d",
+        "src.models.encoder.vqvae": "VQVAE",
         "src.models.loss": "HistogramLoss",
         "src.models.loss.hist": "HistogramLoss",
-        "src.models.transform": "Reshape",
+        "src.models.transform": "HistogramLayer Reshape",
+        "src.models.transform.hist": "HistogramLayer",
         "src.models.transform.reshape": "Reshape",
         "src.models.vae": "VariationalAutoencoder VariationalEncoder",
         "src.models.vae.vae": "VariationalAutoencoder VariationalEncoder",
@@ -79,8 +87,9 @@ _WHOLE = frozenset(
     """
     experiments.ae.transformer experiments.datasets.noise src.datasets.image_combine
     src.datasets.transform src.models.cnn.block2d src.models.decoder.decoder2d_conv
-    src.models.encoder.ae src.models.encoder.encoder2d_conv src.models.loss src.models.loss.hist
-    src.models.transform.reshape src.models.vae src.models.vae.vae src.util.image.image_filter
+    src.models.decoder.upscale src.models.encoder.ae src.models.encoder.encoder2d_conv
+    src.models.loss src.models.loss.hist src.models.transform.hist src.models.transform.reshape
+    src.models.vae src.models.vae.vae src.util.image.image_filter
     """.split()
 )
 

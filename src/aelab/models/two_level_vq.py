@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from aelab.errors import ConfigError
+from aelab.errors import ConfigError, ShapeError
 from aelab.models.activations import Activation, make_activation
 from aelab.models.quantizers import VQ, commitment_terms
 from aelab.models.residual import (
@@ -37,8 +37,11 @@ class TwoLevelVQAutoencoder(nn.Module):
         to_bottom: fine maps and enlarged coarse codes, joined -> features of the fine codes.
         bottleneck: `top` and `bottom`, a `VQ` each.
         decoder: enlarged coarse codes and fine codes, joined -> images.
-        top_shape, bottom_shape: (dims, h, w) of both codes.
+        top_shape, bottom_shape: (dims, h, w) of both codes; None: those of square images, by the
+            length of a latent.
         commitment: weight of the term `commitment`.
+        top_to_fine: enlarges the coarse codes for the encoder alone; None: by `top_up`.
+        reconstruction: default term that compares with the images; None: the file chooses one.
 
     Attributes:
         codebooks: `top` and `bottom` -> number of entries.
@@ -57,17 +60,22 @@ class TwoLevelVQAutoencoder(nn.Module):
         to_bottom: nn.Module,
         bottleneck: nn.ModuleDict,
         decoder: nn.Module,
-        top_shape: tuple[int, int, int],
-        bottom_shape: tuple[int, int, int],
+        top_shape: tuple[int, int, int] | None = None,
+        bottom_shape: tuple[int, int, int] | None = None,
         commitment: float = 0.25,
+        top_to_fine: nn.Module | None = None,
+        reconstruction: TermSpec | None = None,
     ) -> None:
         super().__init__()
         self.encoder = nn.ModuleDict(
             {"fine": encoder, "coarse": coarser, "to_top": to_top, "to_bottom": to_bottom}
         )
+        if top_to_fine is not None:
+            self.encoder["top_to_fine"] = top_to_fine
         self.bottleneck = bottleneck
         self.decoder = nn.ModuleDict({"top_up": top_up, "picture": decoder})
-        self.terms: tuple[TermSpec, ...] = commitment_terms(commitment)
+        first = () if reconstruction is None else (reconstruction,)
+        self.terms: tuple[TermSpec, ...] = (*first, *commitment_terms(commitment))
         self._top_shape, self._bottom_shape = top_shape, bottom_shape
         self.codebooks: Mapping[str, int] = {
             name: part.codebook_size  # type: ignore[misc]
@@ -79,7 +87,8 @@ class TwoLevelVQAutoencoder(nn.Module):
         fine = self.encoder["fine"](images)
         top, of_top = self.bottleneck["top"](self.encoder["to_top"](self.encoder["coarse"](fine)))
         known = self.decoder["top_up"](top)
-        joined = self.encoder["to_bottom"](torch.cat([fine, known], 1))
+        of_encoder = self.encoder["top_to_fine"](top) if "top_to_fine" in self.encoder else known
+        joined = self.encoder["to_bottom"](torch.cat([fine, of_encoder], 1))
         bottom, of_bottom = self.bottleneck["bottom"](joined)
         posterior = TwoLevelCodePosterior(
             of_top.index, of_bottom.index, of_top.commitment + of_bottom.commitment
@@ -94,12 +103,26 @@ class TwoLevelVQAutoencoder(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images (B, C, H, W) of latents (B, D)."""
-        sizes = [math.prod(self._top_shape), math.prod(self._bottom_shape)]
-        top, bottom = torch.split(latent, sizes, 1)
-        known = self.decoder["top_up"](top.view(-1, *self._top_shape))
-        both = torch.cat([known, bottom.view(-1, *self._bottom_shape)], 1)
+        top_shape, bottom_shape = self._shapes_of(latent)
+        top, bottom = torch.split(latent, [math.prod(top_shape), math.prod(bottom_shape)], 1)
+        known = self.decoder["top_up"](top.view(-1, *top_shape))
+        both = torch.cat([known, bottom.view(-1, *bottom_shape)], 1)
         images: Tensor = self.decoder["picture"](both)
         return images
+
+    def _shapes_of(self, latent: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of both codes in a latent: as given, or those of square maps."""
+        if self._top_shape is not None and self._bottom_shape is not None:
+            return self._top_shape, self._bottom_shape
+        dims = [int(self.bottleneck[name].dims) for name in ("top", "bottom")]
+        # The fine map has four times the places of the coarse one.
+        side = math.isqrt(latent.shape[1] // (dims[0] + 4 * dims[1]))
+        if side**2 * (dims[0] + 4 * dims[1]) != latent.shape[1]:
+            raise ShapeError(
+                f"{latent.shape[1]} numbers are not the codes of a square image",
+                hint="use square images, or build the model with two_level_vq(shape)",
+            )
+        return (dims[0], side, side), (dims[1], 2 * side, 2 * side)
 
     def after_step(self) -> None:
         """Called after every optimiser step; updates both codebooks."""
