@@ -38,7 +38,7 @@ class OneDevice(TorchFunctionMode):
         if not any(_is_device(value) for value in given):
             return func(*args, **kwargs)
         types_given = [value for value in given if isinstance(value, torch.dtype)]
-        return func(args[0], *types_given) if types_given else args[0]
+        return args[0].to(types_given[0]) if types_given else args[0]
 
 
 def _is_device(value: object) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -409,8 +410,8 @@ class OmegaConf:
                     hint="write NAME=VALUE, or GROUP.NAME=VALUE",
                 )
             try:
-                place[name] = yaml.safe_load(value)
-            except yaml.YAMLError:
+                place[name] = YAML(typ="safe", pure=True).load(value)
+            except YAMLError:
                 raise ConfigError(f"OmegaConf.from_dotlist: {value!r} is no YAML") from None
         return made
 

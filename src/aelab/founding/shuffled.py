@@ -109,6 +109,7 @@ def _layer(
     """A layer of `NewAutoEncoder`; `before` and `after` are counted with the shuffle."""
     factor = options["shuffle"]
     area = factor**2
+    shuffled: nn.Module | None = None
     norm = nn.BatchNorm2d(before) if options["batch_norm"] and not bare else None
     settings = {k: options[k] for k in ("kernel_size", "stride", "padding", "dilation")}
     act = make_activation(activation)

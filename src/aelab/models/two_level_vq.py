@@ -114,7 +114,10 @@ class TwoLevelVQAutoencoder(nn.Module):
         """Shapes of both codes in a latent: as given, or those of square maps."""
         if self._top_shape is not None and self._bottom_shape is not None:
             return self._top_shape, self._bottom_shape
-        dims = [int(self.bottleneck[name].dims) for name in ("top", "bottom")]
+        dims: list[int] = [
+            self.bottleneck[name].dims  # type: ignore[misc]
+            for name in ("top", "bottom")
+        ]
         # The fine map has four times the places of the coarse one.
         side = math.isqrt(latent.shape[1] // (dims[0] + 4 * dims[1]))
         if side**2 * (dims[0] + 4 * dims[1]) != latent.shape[1]:
