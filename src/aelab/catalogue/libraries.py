@@ -21,10 +21,10 @@ from aelab.data import TORCHVISION_DATASETS, TRANSFORMS
 from aelab.pretrained import RESNET18
 
 _TORCH = """
-abs arange cat clamp concat cos cumsum empty exp eye flatten floor full full_like linspace log log2
-log10 maximum mean meshgrid minimum no_grad ones ones_like permute pow prod rand rand_like randn
-randn_like round sigmoid sin sqrt square squeeze stack std sum tan tanh tensor unsqueeze var where
-zeros zeros_like
+abs arange cat clamp concat cos cumsum empty exp eye flatten floor full full_like isfinite isnan
+linspace log log2 log10 maximum mean meshgrid minimum no_grad ones ones_like permute pow prod rand
+rand_like randn randn_like round sigmoid sin sqrt square squeeze stack std sum tan tanh
+tensor unsqueeze var where zeros zeros_like
 """.split()
 
 _FFT = "fft fft2 fftfreq fftshift ifft ifft2 ifftshift irfft2 rfft rfft2".split()
@@ -54,9 +54,9 @@ TENSOR_RIGHTS = frozenset(
     """
     [] abs all amax amin any argmax argmin bool ceil chunk clamp clamp_max clamp_min clone
     contiguous cos cpu cuda cumprod cumsum detach device dim div double dtype exp expand expm1
-    flatten flip float floor for half imag int is_floating_point item log log1p log2 log_softmax
-    long
-    masked_fill max maximum mean min minimum mul ndim new_full new_ones new_tensor new_zeros
+    flatten flip float floor for half imag int is_floating_point isfinite isnan item log log1p
+    log2 log_softmax long masked_fill max maximum mean min minimum mul ndim new_full
+    new_ones new_tensor new_zeros
     norm numel permute pow prod real relu repeat requires_grad reshape roll round rsqrt shape
     sigmoid
     sign sin size softmax split sqrt square squeeze std sub sum swapaxes t tan tanh to tolist

@@ -213,6 +213,12 @@ def _syntax_error(error: MarkedYAMLError, text: str, file: str) -> ConfigError:
             hint=f"write: {quoted}",
         )
     hint = "tabs cannot indent YAML; use spaces" if "\\t" in str(error.problem) else None
+    key, colon, value = raw.partition(":")
+    if colon and "mapping values" in str(error.problem) and value.strip():
+        hint = (
+            f"Python with a colon stands below its key: '{key.strip()}: |', and in the next line, "
+            f"indented: {value.strip()}"
+        )
     context = f" ({error.context})" if error.context else ""
     return ConfigError(
         f"this is not YAML: {error.problem}{context}: {raw.strip()}", where=where, hint=hint

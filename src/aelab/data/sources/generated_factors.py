@@ -56,7 +56,8 @@ class Factors(Source):
         if self.wanted[0] != self.channels:
             raise DataError(
                 f"{self.name} has images of {self.channels} channels, not {self.wanted[0]}",
-                hint="change the channels afterwards: .to_shape((1, 32, 32))",
+                hint=f"write shape={(self.channels, *self.wanted[1:])} and change the channels "
+                f"afterwards: .resize({self.wanted})",
             )
         total = math.prod(self.sizes.values())
         held_out = round(_HELD_OUT * total)
