@@ -52,6 +52,7 @@ RUNS = {
     "families/features.yml": 12,
     "families/frechet.yml": 18,
     "families/nats.yml": 18,
+    "families/posteriors.yml": 21,
     "founding/comparing-datasets.yml": 3,
     "founding/histogram-loss.yml": 9,
     "founding/resnet-manifold.yml": 1,

@@ -319,6 +319,14 @@ CASES: dict[str, Case] = {
         lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "autoregressive", 16)),
         "FlowGaussian",
     ),
+    "full covariance": Case(
+        lambda shape: mlp(shape, bottleneck=m.FullGaussian(8, 8)), "FullGaussian"
+    ),
+    "low rank": Case(
+        lambda shape: mlp(shape, bottleneck=m.LowRankGaussian(8, 8, 3)), "LowRankGaussian"
+    ),
+    "laplace": Case(lambda shape: mlp(shape, bottleneck=m.Laplace(8, 8)), "Laplace"),
+    "student": Case(lambda shape: mlp(shape, bottleneck=m.StudentT(8, 8)), "StudentT"),
     "leapfrog steps": Case(
         lambda shape: m.HamiltonianAutoencoder(
             m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),

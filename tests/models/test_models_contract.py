@@ -51,6 +51,7 @@ from aelab.models import (
     EncoderPatchTransformer,
     EncoderResidual,
     FlowGaussian,
+    FullGaussian,
     Gaussian,
     GaussianAndCategorical,
     GaussianMap,
@@ -59,6 +60,8 @@ from aelab.models import (
     Identity,
     ImageManifoldDecoder,
     ImportanceWeightedAutoencoder,
+    Laplace,
+    LowRankGaussian,
     MaskedAutoencoder,
     MixturePrior,
     PairAveraged,
@@ -68,6 +71,7 @@ from aelab.models import (
     Residual,
     ResNet18,
     RiemannianAutoencoder,
+    StudentT,
     UNet,
     VampPriorAutoencoder,
     VariationalAutoencoder,
@@ -524,6 +528,10 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
             VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4), (1, 8, 8)
         ),
         FlowGaussian: FlowGaussian(4, 2),
+        FullGaussian: FullGaussian(4, 2),
+        Laplace: Laplace(4, 2),
+        LowRankGaussian: LowRankGaussian(4, 2),
+        StudentT: StudentT(4, 2),
         HamiltonianAutoencoder: HamiltonianAutoencoder(
             VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4)
         ),

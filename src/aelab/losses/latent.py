@@ -128,8 +128,8 @@ def sampled_kl_term(output: Output) -> Tensor:
     """
     if not isinstance(output.posterior, HasSampledDivergence):
         raise ConfigError(
-            "the term sampled_kl needs a latent with a learned prior, a flow or a wrapped normal",
-            hint="use MixturePrior, VampPriorAutoencoder, FlowGaussian, WrappedNormal or "
+            "the term sampled_kl needs a latent whose density is known at the drawn latent",
+            hint="use MixturePrior, VampPriorAutoencoder, FlowGaussian, WrappedNormal, StudentT or "
             "HamiltonianAutoencoder, or the term kl",
         )
     return output.posterior.sampled_kl()

@@ -29,6 +29,7 @@ from aelab.models.conditional import ConditionalAutoencoder
 from aelab.models.coordinates import FourierPositions, LinearPositions, SinePositions
 from aelab.models.decoders import DecoderConv2d, DecoderMLP
 from aelab.models.deep_compression import DecoderDC, EncoderDC, LinearAttentionBlock, dc_ae
+from aelab.models.densities import FullGaussian, Laplace, LowRankGaussian, StudentT
 from aelab.models.directions import VonMisesFisher
 from aelab.models.encoders import EncoderConv2d, EncoderMLP
 from aelab.models.equivariant import DecoderEquivariant, EncoderEquivariant
@@ -116,17 +117,21 @@ _PARTS: dict[str, Any] = by_name(
     FSP,
     FSQ,
     FlowGaussian,
+    FullGaussian,
     Gaussian,
     GaussianAndCategorical,
     GaussianMap,
     Grouped,
     Identity,
     LFQ,
+    Laplace,
+    LowRankGaussian,
     MixturePrior,
     PairAveraged,
     RandomProjection,
     Residual,
     SimVQ,
+    StudentT,
     TopK,
     VQ,
     VonMisesFisher,
