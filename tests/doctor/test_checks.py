@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from aelab import config, lab
 from aelab.assembly.parts import build
 from aelab.assembly.workspace import Workspace
-from aelab.doctor import checks
+from aelab.doctor import checks, preflight
 from aelab.doctor.checks import CHECKS, BuiltRun, bypass, examine, pictures, schedule
-from aelab.doctor.examination import FEW_BATCHES, _spread, built_run
+from aelab.doctor.examination import FEW_BATCHES, _covering, _spread, built_run
 from aelab.doctor.reader import Reader
 from aelab.findings import CODES, Finding
 from aelab.losses.names import PENALTIES
@@ -296,6 +297,36 @@ def test_without_images_what_needs_none_is_still_looked_for(tmp_path: Path) -> N
 def test_runs_are_looked_into_from_both_ends_of_a_matrix() -> None:
     assert list(_spread(6)) == [0, 5, 2, 1, 3, 4]
     assert [sorted(_spread(n)) for n in range(4)] == [[], [0], [0, 1], [0, 1, 2]]
+
+
+def test_each_value_of_each_matrix_key_is_looked_into_before_any_twice() -> None:
+    matrix = [{"width": width, "lr": lr} for width in range(8) for lr in range(5)]
+    first = list(_covering(matrix))[:8]
+    assert {matrix[place]["width"] for place in first} == set(range(8))
+    assert {matrix[place]["lr"] for place in first[:5]} == set(range(5))
+    assert sorted(_covering(matrix)) == list(range(40))
+
+
+def test_a_model_is_tried_once_for_runs_that_learn_differently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    try_model = preflight.try_model
+
+    def counted(*given: Any) -> Any:
+        tried.append(given)
+        return try_model(*given)
+
+    monkeypatch.setattr(preflight, "try_model", counted)
+    keys = {
+        "experiment_name": "${matrix_slug}",
+        "matrix": "{rate: [0.1, 0.01, 0.001], code: [2, 4]}",
+        "model": FILE["model"].replace("8), 8)", "8), ${code})"),
+        "learnrate": "${rate}",
+    }
+    plan = lab.check(written(tmp_path, **keys))
+    assert len(tried) == 2 and not plan.problems
+    assert [run.latent_shape for run in plan.runs] == [(2,), (4,)] * 3
 
 
 def test_check_run_record_table_and_report_say_the_same(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aelab.assembly.parts import build, fit_settings
 from aelab.assembly.workspace import Workspace
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aelab.types import Images
 
 #: Limit of CPU seconds for the checks of one file; the run in progress is finished.
-SECONDS = 4.0
+SECONDS = 2.5
 #: Runs with fewer batches are not checked before training.
 FEW_BATCHES = 100
 
@@ -36,8 +36,8 @@ def examined(
 ) -> dict[str, list[Finding]]:
     """Findings of the checks in runs of different kinds, as many as time allows.
 
-    Starts with the first and the last, then takes evenly spaced ones in between, because
-    neighbours in a matrix are similar.
+    Starts with those that together have each value of each matrix key, because a flaw is mostly
+    one of a value; then takes evenly spaced ones, because neighbours in a matrix are similar.
 
     Args:
         kinds: one run of each kind.
@@ -46,7 +46,7 @@ def examined(
     possible = [kind for kind in kinds if not plans[kind].problems]
     found: dict[str, list[Finding]] = {}
     end = time.process_time() + SECONDS
-    for place in _spread(len(possible)):
+    for place in _covering([kinds[kind].matrix for kind in possible]):
         if found and time.process_time() > end:
             break
         kind = possible[place]
@@ -93,6 +93,17 @@ def built_run(
 
 def _first(entries: list[Scheduled], reader: Reader) -> Images | None:
     return reader.look(entries[0]) if entries else None
+
+
+def _covering(matrices: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+    """Each place of some matrix values once, next the one with the most values not met yet."""
+    values = [{(key, repr(value)) for key, value in matrix.items()} for matrix in matrices]
+    left, met = list(_spread(len(values))), set[tuple[str, str]]()
+    while left:
+        place = max(left, key=lambda place: len(values[place] - met))  # of equals the first
+        left.remove(place)
+        met |= values[place]
+        yield place
 
 
 def _spread(count: int) -> Iterator[int]:

@@ -7,7 +7,7 @@ import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,12 +40,12 @@ from aelab.hardware import asked_threads
 from aelab.inspect import DryRun, asks_for_values, model_facts, try_model
 from aelab.ops.factors import made_factors
 from aelab.posteriors import changed
+from aelab.settings import FitSettings
 from aelab.train import choose_threads, make_state, settings_of_player
 from aelab.train.machine import has_bfloat16_units, prepared_process
 
 if TYPE_CHECKING:
     from aelab.inspect import ModelFacts, Trial
-    from aelab.train import FitSettings
     from aelab.types import Images, Output
 
 
@@ -64,7 +64,8 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
     kinds = {spec.folder: _kind(trained[spec.folder], workspace) for spec in specs}
     first = {kinds[spec.folder]: trained[spec.folder] for spec in reversed(specs)}
     first = {kind: first[kind] for kind in dict.fromkeys(kinds.values())}
-    built = {kind: _plan(spec, speed, reader, workspace) for kind, spec in first.items()}
+    known: dict[str, _Tried] = {}
+    built = {kind: _plan(spec, speed, reader, workspace, known) for kind, spec in first.items()}
     looked = examined(first, built, reader, workspace)
     for spec in specs:
         own, kind = trained[spec.folder], kinds[spec.folder]
@@ -181,11 +182,17 @@ def _memory_mb(facts: ModelFacts, trial: Trial, settings: FitSettings) -> float:
     return memory_mb(facts.parameters["model"], activations, settings.batch_size)
 
 
-def _plan(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
+def _plan(
+    spec: RunSpec,
+    speed: float,
+    reader: Reader,
+    workspace: Workspace,
+    known: dict[str, _Tried],
+) -> RunPlan:
     found = Mistakes()
     # Also catches unexpected errors: they are this run's problem, and the others are still planned.
     with found.collected(), users_code(spec, Where(spec.file)):
-        return _costs(spec, speed, reader, workspace)
+        return _costs(spec, speed, reader, workspace, known)
     return _impossible(spec, of_errors(found.errors))
 
 
@@ -194,13 +201,18 @@ def _built(spec: RunSpec, workspace: Workspace) -> Parts:
     return build(spec, workspace, meta=True, restored=is_begun(spec, workspace.store))
 
 
+#: Parts, (C, H, W) and the model's trial.
+_Tried: TypeAlias = "tuple[Parts, tuple[int, int, int], Trial]"
+
+
 def _tried(
     spec: RunSpec,
     reader: Reader,
     workspace: Workspace,
     on_meta: Callable[[], Parts],
     real: Callable[[], Parts],
-) -> tuple[Parts, tuple[int, int, int], Trial]:
+    known: dict[str, _Tried] | None = None,
+) -> _Tried:
     """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another.
 
     Args:
@@ -209,21 +221,15 @@ def _tried(
         workspace: where runs are, and what may be read.
         on_meta: makes the parts to check.
         real: the same with values, for a model that cannot be tried without.
+        known: sound trials of other runs by `_model_key`: not tried again, and added to.
     """
-    mistakes, parts, shape = Mistakes(), None, None
-    with mistakes.collected():
-        parts = on_meta()
-    if parts:
-        with mistakes.collected():
-            shape = _verified_shape(parts)
+    mistakes, key = Mistakes(), _model_key(spec, workspace)
+    known = {} if known is None else known
+    parts, shape, trial = known.get(key) or _tried_model(spec, on_meta, real, mistakes)
+    if parts and shape and trial and not mistakes.errors:
+        known[key] = parts, shape, trial
+        parts = replace(parts, findings=[])
     settings = fit_settings(spec, parts)
-    if parts and shape:
-        set_to_end(parts.model, settings, parts.train[0].dataset.count())
-        with mistakes.collected(), users_code(spec, spec.blocks["model"].where):
-            trial = _trial(spec, parts, shape, real)
-            mistakes.errors += as_errors(
-                placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
-            )
     with mistakes.collected():
         refuse_wrong_arguments(spec, parts, settings)
     if parts and shape:
@@ -232,8 +238,41 @@ def _tried(
         with mistakes.collected():
             state_to_load(spec, parts.model, workspace)
     mistakes.tell()
-    assert parts and shape
+    assert parts and shape and trial
     return parts, shape, trial
+
+
+def _tried_model(
+    spec: RunSpec,
+    on_meta: Callable[[], Parts],
+    real: Callable[[], Parts],
+    mistakes: Mistakes,
+) -> tuple[Parts | None, tuple[int, int, int] | None, Trial | None]:
+    """Builds a run and tries its model as it is at its end.
+
+    What failed is None, and its errors are in `mistakes`.
+    """
+    parts, shape, trial = None, None, None
+    with mistakes.collected():
+        parts = on_meta()
+    if parts:
+        with mistakes.collected():
+            shape = _verified_shape(parts)
+    if parts and shape:
+        set_to_end(parts.model, fit_settings(spec, parts), parts.train[0].dataset.count())
+        with mistakes.collected(), users_code(spec, spec.blocks["model"].where):
+            trial = _trial(spec, parts, shape, real)
+            mistakes.errors += as_errors(
+                placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
+            )
+    return parts, shape, trial
+
+
+def _model_key(spec: RunSpec, workspace: Workspace) -> str:
+    """A key that is equal for runs whose models, sets, objectives and lengths are equal."""
+    fit = spec.settings.fit
+    end = FitSettings(fit.batch_size, max_images=fit.max_images, max_epochs=fit.max_epochs)
+    return _kind(replace(spec, settings=replace(spec.settings, fit=end)), workspace)
 
 
 def _look_at_data(
@@ -319,13 +358,20 @@ def _real(spec: RunSpec, workspace: Workspace) -> Parts:
     return build(spec, replace(workspace, device="cpu"), restored=begun)
 
 
-def _costs(spec: RunSpec, speed: float, reader: Reader, workspace: Workspace) -> RunPlan:
+def _costs(
+    spec: RunSpec,
+    speed: float,
+    reader: Reader,
+    workspace: Workspace,
+    known: dict[str, _Tried],
+) -> RunPlan:
     parts, shape, trial = _tried(
         spec,
         reader,
         workspace,
         lambda: _built(spec, workspace),
         lambda: _real(spec, workspace),
+        known,
     )
     settings = fit_settings(spec, parts)
     count = parts.train[0].dataset.count()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aelab.ops.augmented import changed_batch
 from aelab.ops.factors import Partners, factors_of, made_factors, needs_factors, pairs_of
 from aelab.ops.labels import class_findings, label_classes, with_labels_for
+from aelab.ops.look import remembered
 from aelab.ops.random import keyed_generator
 from aelab.train.clocked_modules import set_clock
 from aelab.train.forward import Batch, forward
@@ -193,11 +194,21 @@ class BuiltRun:
         Summed over pixels, so that the total is the mean squared distance of an image from the
         mean image.
         """
-        centred = self.sample - self.sample.mean(0)
-        # The smaller of the two Gram matrices has the same eigenvalues.
-        gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-        values: Tensor = torch.linalg.eigvalsh(gram.double()).flip(0).clamp(min=0)
-        return values / max(1, len(centred))
+        assert self.train is not None
+        if not self.train.content_sha256 or self.train.augment:
+            return _spectrum(self.sample)
+        key = ("spectrum", self.train.content_sha256)
+        values: Tensor = remembered(key, lambda: _spectrum(self.sample))
+        return values
+
+
+def _spectrum(sample: Tensor) -> Tensor:
+    """Variances of (n, d) vectors along their principal axes, descending."""
+    centred = sample - sample.mean(0)
+    # The smaller of the two Gram matrices has the same eigenvalues.
+    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+    values: Tensor = torch.linalg.eigvalsh(gram.double()).flip(0).clamp(min=0)
+    return values / max(1, len(centred))
 
 
 def leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
