@@ -29,6 +29,7 @@ RUNS = {
     "hierarchies.yml": 4,
     "histogram-loss.yml": 14,
     "players.yml": 8,
+    "precision.yml": 24,
     "sharpness.yml": 22,
     "manifold-300.yml": 9,
     "manifold-mixture.yml": 4,

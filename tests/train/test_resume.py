@@ -199,6 +199,20 @@ def test_the_stored_state_is_a_copy(tiny: SimpleNamespace) -> None:
     assert torch.equal(tensors["model.out.weight"], before)
 
 
+def test_a_training_that_goes_on_leaves_what_it_was_loaded_from(tiny: SimpleNamespace) -> None:
+    settings, images = tiny.settings(**{**FULL, "log_every_images": 10_000}), tiny.images(100)
+    stopped = tiny.start(settings)
+    tiny.fit_all(stopped, settings, images, stop=stop_after(9))
+    tensors, numbers = stopped.stored()
+    assert "window" in tensors
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    for _ in range(2):
+        state = tiny.start(settings)
+        state.load(tensors, numbers)
+        tiny.fit_all(state, settings, images)
+        assert [name for name, tensor in tensors.items() if not tensor.equal(before[name])] == []
+
+
 def test_a_checkpoint_of_another_model_is_refused(tiny: SimpleNamespace) -> None:
     settings = tiny.settings()
     tensors, numbers = tiny.start(settings).stored()

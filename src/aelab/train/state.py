@@ -158,7 +158,7 @@ class State:
         self.progress = [Progress(**_read(Progress, numbers))]
         self.window = Window(list(numbers["window_terms"]), numbers["window_images"])
         if "window" in tensors:
-            self.window.sums = tensors["window"][None].to(member.device)
+            self.window.sums = tensors["window"][None].to(member.device, copy=True)
         self.first_batch = None
         self.interventions = from_json(numbers.get("interventions", []))
         self.ring = Ring(states)

@@ -218,6 +218,9 @@ def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, nam
         ("palette", "bottleneck", "explosion in evaluation"),
         # A leaky ReLU behind it gives 100 times as much for numbers of the other sign.
         ("stacked", "layers.1.activation", "explosion forward"),
+        # Its outputs grow, all weights with the next step, and then it gives zeros.
+        ("vq", "decoder.layers.1", "explosion forward"),
+        ("implicit, sine", "decoder.act_out", "explosion forward"),
         # The gradient of the decoder is a part of this model's forward pass.
         ("leapfrog steps", "decoder.layers.1", "NaN backward"),
         # A comparison with NaN is false, so that a selection left it out.

@@ -151,15 +151,22 @@ class Growth:
     def look(self) -> None:
         """Measures the present state, and restores it: is the growth new, going on, or over?
 
-        A large number that passes, as gradients of some batches are, is not what ended a run.
+        A large gradient that passes, as those of some batches do, is not what ended a run. Outputs
+        that grew can change all weights in one step and be small after it: they are the origin of
+        what is large then.
         """
         if self._found is not None and self._found.factor >= GROWN_FAR:
             return
         present = self._evidence.state.snapshot()
         now = self._reaches() if self._first else None
         self._evidence.state.restore(present)
-        if now is not None:
-            self._found = self._going_on(now) or self._grown(now)
+        if now is None:
+            return
+        found = self._going_on(now) or self._grown(now)
+        if found is None or self._found is None or self._found.kind == GRADIENTS:
+            self._found = found
+        elif found.call == self._found.call:
+            self._found = found
 
     def words(self, value: str) -> str:
         """Text `'decoder.7' grew 31,000-fold` in the present state, or empty.
