@@ -64,6 +64,7 @@ RUNS = {
     "palette/colours.yml": 4,
     "palette/per-picture.yml": 4,
     "palette/pixels.yml": 8,
+    "regularised.yml": 5,
     "second-stages.yml": 21,
     "speedrun/mnist.yml": 12,
     "speedrun/other-images.yml": 12,

@@ -344,6 +344,10 @@ CASES: dict[str, Case] = {
         ),
         "RiemannianAutoencoder",
     ),
+    "spectral norm": Case(
+        lambda shape: mlp(shape, decoder=m.spectral_norm(m.DecoderMLP(shape, 8, hidden=(12,)))),
+        "spectral_norm",
+    ),
     "sphere": Case(lambda shape: mlp(shape, bottleneck=m.VonMisesFisher(8, 8)), "VonMisesFisher"),
     "hyperbolic": Case(lambda shape: mlp(shape, bottleneck=m.WrappedNormal(8, 8)), "WrappedNormal"),
     "averages of pairs": Case(

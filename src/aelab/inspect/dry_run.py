@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from aelab.errors import in_words
+from aelab.ops.layers import leaves
 
 #: (shape, stride, dtype) of a result.
 _Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
@@ -83,7 +84,7 @@ def count_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
         if isinstance(output, Tensor):
             numbers += output.numel()
 
-    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    hooks = [layer.register_forward_hook(count) for _, layer in leaves(model)]
     try:
         return run(), numbers
     finally:

@@ -17,6 +17,7 @@ from aelab.errors import AelabError, ShapeError
 from aelab.inspect.dry_run import DryRun, asks_for_values, count_outputs, failing_layer
 from aelab.models.reshaping import DepthToSpace, Reshape, UnflattenPixels
 from aelab.models.shapes import image_shape, shape_words
+from aelab.ops.layers import leaves
 from aelab.types import Output
 
 _FITTING = "encoder and decoder must be built for the shape of the train_set"
@@ -110,8 +111,7 @@ def bounded_output(
     """
     trial = copy.deepcopy(model).to("meta")
     called: list[nn.Module] = []
-    leaves = [module for module in trial.modules() if not list(module.children())]
-    for leaf in leaves:
+    for _, leaf in leaves(trial):
         leaf.register_forward_hook(lambda module, *_: called.append(module))
     try:
         with torch.no_grad(), _evaluating(trial):

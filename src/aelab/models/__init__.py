@@ -73,6 +73,7 @@ from aelab.models.resnet import PretrainedResNet18, ResNet18
 from aelab.models.riemannian import RiemannianAutoencoder
 from aelab.models.sim_vq import SimVQ
 from aelab.models.sparse_codes import BatchTopK, TopK
+from aelab.models.spectral import spectral_norm
 from aelab.models.two_level_vq import two_level_vq
 from aelab.models.unet import UNet
 from aelab.parts import Table, by_name
@@ -151,6 +152,7 @@ _PARTS: dict[str, Any] = by_name(
     film_decoder,
     fourier_decoder,
     siren_decoder,
+    spectral_norm,
     # building blocks
     Conv2dBlock,
     DepthToSpace,

@@ -189,7 +189,7 @@ def test_a_fault_in_any_layer_is_named_and_survived(tiny: SimpleNamespace, name:
     assert tried and not wrong
 
 
-@pytest.mark.parametrize("name", ["vamp prior", "folded"])
+@pytest.mark.parametrize("name", ["vamp prior", "folded", "spectral norm"])
 def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, name: str) -> None:
     tried, wrong = outcomes(tiny, name, every=23)
     assert tried and not wrong

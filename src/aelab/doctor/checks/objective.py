@@ -15,6 +15,7 @@ from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
 from aelab.losses.names import PENALTIES
 from aelab.medium import medium_of
+from aelab.ops.layers import leaves
 from aelab.posteriors import Deterministic, GaussianPosterior
 from aelab.train.forward import encoding_of
 from aelab.train.optimizers import make_optimizer
@@ -361,8 +362,8 @@ def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
     first: list[nn.Module] = []
     hooks = [
         module.register_forward_pre_hook(lambda module, _: first.append(module))
-        for module in other.modules()
-        if isinstance(getattr(module, "weight", None), Tensor) and not list(module.children())
+        for _, module in leaves(other)
+        if isinstance(getattr(module, "weight", None), Tensor)
     ]
     try:
         before = other.decode(latent)  # type: ignore[operator]
@@ -370,7 +371,7 @@ def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
             hook.remove()
         if not first or not isinstance(first[0], _LINEAR):
             return False
-        first[0].weight.div_(scale)
+        first[0].weight.div_(scale)  # without effect on a weight that spectral_norm computes
         after = other.decode(latent * scale)  # type: ignore[operator]
     except Exception:  # a model without a separate decoder, or one that cannot be called so
         return False

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from aelab.doctor.checks.subject import BuiltRun, leaves
+from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
 from aelab.inspect.trials import SHAPES_ONLY
+from aelab.ops.layers import leaves
 from aelab.ops.value_range import UNIT, limits
 from aelab.train.forward import forward
 

@@ -211,11 +211,6 @@ def _spectrum(sample: Tensor) -> Tensor:
     return values / max(1, len(centred))
 
 
-def leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules without children."""
-    return [(name, m) for name, m in model.named_modules() if not list(m.children())]
-
-
 def worded(names: Sequence[str], most: int = 3) -> str:
     """Text such as `a, b and 4 more`."""
     shown = ", ".join(names[:most])

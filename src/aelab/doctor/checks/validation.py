@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from aelab.doctor.checks.subject import BuiltRun, leaves, worded
+from aelab.doctor.checks.subject import BuiltRun, worded
 from aelab.findings import Finding
+from aelab.ops.layers import leaves
 from aelab.train.forward import forward
 from aelab.train.validation import noise_shape_of, validation_of
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from aelab.ops.layers import leaves
 from aelab.train.evaluate import held_out_batches, mode_of
 from aelab.train.forward import forward
 from aelab.train.guard.diagnosis import Evidence
@@ -282,7 +283,7 @@ class _Gradients:
     """Records the largest gradient of each layer's inputs, weights and outputs, call by call."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers = dict(_leaves(model))
+        self._layers = dict(leaves(model))
         self._calls: list[tuple[_Call, list[float], list[float]]] = []
         self._count: Counter[str] = Counter()
         self._hooks = []
@@ -388,10 +389,6 @@ def _median(values: Iterable[float]) -> float:
     return known[len(known) // 2] if known else 0.0
 
 
-def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((n, m) for n, m in model.named_modules() if not list(m.children()))
-
-
 def _reach(tensor: Tensor) -> float:
     """The largest magnitude; NaN counts as infinite."""
     least, most = torch.aminmax(tensor.detach())
@@ -415,7 +412,7 @@ class Largest:
 
     def __enter__(self) -> Largest:
         self._hooks = []
-        for name, module in _leaves(self._model):
+        for name, module in leaves(self._model):
             self._hooks.append(module.register_forward_pre_hook(self._noting_inputs))
             self._hooks.append(module.register_forward_hook(self._noting(name)))
         return self
