@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "data": {"medium", "types", "ops", "files"},
     "pretrained": {"data", "files"},
     "models": {"medium", "posteriors", "types", "ops", "pretrained"},
-    "inspect": {"models", "types"},
+    "inspect": {"models", "ops", "types"},
     "losses": {"medium", "posteriors", "types", "ops"},
     "metrics": {"medium", "posteriors", "types", "ops", "losses"},
     "train": {"medium", "posteriors", "types", "ops", "arguments", "schedule_forms"},
