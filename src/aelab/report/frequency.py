@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import UserError
 from aelab.report import series
-from aelab.report.plots import styled_figure
+from aelab.report.plots import styled_figure, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,13 @@ def spectra_figure(lines: Sequence[Spectrum], *, title: str | None = None) -> Fi
         left.set_yscale("log")
         left.legend(frameon=False, fontsize=8.5)
         if title:
-            drawn.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+            drawn.suptitle(
+                wrapped(title, drawn.get_figwidth(), 13),
+                x=0.01,
+                ha="left",
+                fontsize=12,
+                fontweight="bold",
+            )
     return drawn
 
 

@@ -203,16 +203,29 @@ class SheetRow:
     gap: str = "white"
 
 
-def sheet(lines: Sequence[SheetRow], *, scale: int = 1) -> bytes:
-    """Draws named rows of images, each pixel as a square of `scale`; returns a PNG file."""
+def sheet(lines: Sequence[SheetRow], *, scale: int = 1, columns: Sequence[str] = ()) -> bytes:
+    """Draws named rows of images, each pixel as a square of `scale`; returns a PNG file.
+
+    Args:
+        lines: the rows.
+        scale: side of the square that each pixel becomes.
+        columns: names of the images of every row, drawn above the first; upright if one of them is
+            wider than an image.
+    """
     rows = [_enlarged(line, scale) for line in lines]
     heights = [max(row.height, TEXT_SIZE + 4) + GAP for row in rows]
     heights = [height + GAP * line.original for height, line in zip(heights, lines, strict=True)]
     font = ImageFont.load_default(TEXT_SIZE)
     left = min(LABEL_WIDTH, max(math.ceil(font.getlength(line.label)) for line in lines) + 3 * GAP)
-    picture = Image.new("RGB", (left + max(row.width for row in rows) + GAP, sum(heights) + GAP),
-                        "white")  # fmt: skip
-    draw, top = ImageDraw.Draw(picture), GAP
+    if max(len(line.label) for line in lines) == 0:
+        left = GAP
+    head = _column_names(columns, rows[0].width, len(lines[0].images), font) if columns else None
+    above = head.height + GAP if head else 0
+    size = (left + max(row.width for row in rows) + GAP, above + sum(heights) + GAP)
+    picture = Image.new("RGB", size, "white")
+    draw, top = ImageDraw.Draw(picture), above + GAP
+    if head:
+        picture.paste(head, (left, GAP))
     for line, row, height in zip(lines, rows, heights, strict=True):
         top += GAP if line.original else 0
         colour = "#666666" if line.original else "#111111"
@@ -283,6 +296,23 @@ def _enlarged(line: SheetRow, scale: int) -> Image.Image:
         large = image.resize((width, height), Image.Resampling.NEAREST)
         row.paste(large, (number * (width + IMAGE_GAP), 0))
     return row
+
+
+def _column_names(names: Sequence[str], width: int, images: int, font: Any) -> Image.Image:
+    """The names of the images of a row, each in the middle above its image."""
+    each = (width + IMAGE_GAP) / images
+    upright = max(font.getlength(name) for name in names) > each - IMAGE_GAP
+    names = [_shortened(name, font) for name in names]
+    height = max(math.ceil(font.getlength(name)) for name in names) if upright else TEXT_SIZE + 4
+    head = Image.new("RGB", (width, height), "white")
+    for number, name in enumerate(names[:images]):
+        long = height if upright else math.floor(each)
+        text = Image.new("RGB", (long, TEXT_SIZE + 4), "white")
+        place, anchor = ((0, TEXT_SIZE / 2 + 2), "lm") if upright else ((long / 2, 0), "ma")
+        ImageDraw.Draw(text).text(place, name, "#111111", font, anchor=anchor)
+        text = text.rotate(90, expand=True) if upright else text
+        head.paste(text, (math.floor(number * each + (each - text.width) / 2), 0))
+    return head
 
 
 def _shortened(text: str, font: Any) -> str:

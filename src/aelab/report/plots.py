@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -268,8 +269,23 @@ def _draw(
             figure, entries, heading, more=len({line.label for line in lines}) > LEGEND_LINES
         )
         if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+            width = figure.get_figwidth()
+            figure.suptitle(
+                wrapped(title, width, 13), x=0.01, ha="left", fontsize=12, fontweight="bold"
+            )
     return figure
+
+
+def wrapped(title: str, width_inches: float, points: float) -> str:
+    """A title in lines that are not wider than a figure; matplotlib would cut it.
+
+    Args:
+        title: one line.
+        width_inches: of the figure, less its left margin.
+        points: size of the letters, of which one is about 0.6 high as wide.
+    """
+    letters = max(20, int(width_inches * 72 / (0.6 * points)))
+    return "\n".join(textwrap.wrap(title, letters, break_on_hyphens=False)) or title
 
 
 def _scale_axes(panel: Axes, log_x: bool, log_y: bool) -> None:

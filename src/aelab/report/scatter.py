@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from aelab.report.plots import styled_figure
+from aelab.report.plots import styled_figure, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -263,7 +263,7 @@ def _panel(size_inches: tuple[float, float]) -> tuple[Figure, Any]:
 
 
 def _finish(panel: Any, title: str, axes: tuple[str, str], *, ticks: bool = True) -> None:
-    panel.set_title(title, loc="left", fontsize=11)
+    panel.set_title(wrapped(title, panel.figure.get_figwidth() - 0.9, 11), loc="left", fontsize=11)
     panel.set_xlabel(axes[0])
     panel.set_ylabel(axes[1])
     if not ticks or not any(axes):  # positions of a map have no meaning

@@ -121,13 +121,13 @@ def posterior_draws(subject: Subject, images: int = 6, draws: int = 10) -> bytes
         draws: images a row, after the original and the decoded mean.
     """
     lines = []
-    for place, index in enumerate(subject.shown[:images].tolist()):
+    for index in subject.shown[:images].tolist():
         shown = subject.decode(draw_posterior(subject, index, draws))
         mean = subject.reconstructions[index : index + 1]
         row = torch.cat([subject.images[index : index + 1], mean, shown])
-        label = "original, mean, draws" if not place else ""
-        lines.append(picture_line(label, row, subject.medium))
-    return sheet(lines, scale=scale_of(subject))
+        lines.append(picture_line("", row, subject.medium))
+    names = ["original", "mean", *(f"draw {number}" for number in range(1, draws + 1))]
+    return sheet(lines, scale=scale_of(subject), columns=names)
 
 
 def class_samples(subject: Subject, sampler: str = "auto", count: int = 10) -> bytes:
@@ -152,13 +152,12 @@ def class_swap(subject: Subject, images: int = 8) -> bytes:
     """
     swap: Any = subject.model.with_label
     lines = []
-    for place, row in enumerate(subject.shown[:images].tolist()):
+    for row in subject.shown[:images].tolist():
         codes = subject.latents[row : row + 1].repeat(len(subject.classes), 1)
         made = subject.decode(swap(codes, torch.arange(len(subject.classes))))
         shown = torch.cat([subject.images[row : row + 1], made])
-        label = "original, then " + ", ".join(subject.classes) if not place else ""
-        lines.append(picture_line(label, shown, subject.medium))
-    return sheet(lines, scale=scale_of(subject))
+        lines.append(picture_line("", shown, subject.medium))
+    return sheet(lines, scale=scale_of(subject), columns=["original", *subject.classes])
 
 
 def samples(
