@@ -163,6 +163,39 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     return allowed_path(base / given)
 
 
+def find_elsewhere(path: str | os.PathLike[str]) -> Path | None:
+    """The file at a path of an experiment file, else one of its name in the folders of data.
+
+    For paths of another machine, `~/pictures/sheet.png`: `sheet.png` is searched beside the
+    experiment file, in `AELAB_DATA` and in the cache. Only files that may be read are found.
+    """
+    given = from_home(path)
+    roots = current()
+    base = roots.base if roots and roots.base else Path.cwd()
+    folders = (base, *(roots.further if roots else ()), *data_folders(), cache_folder())
+    names = [given.name] if given.is_absolute() else [str(given), given.name]
+    places = [given] if given.is_absolute() else []
+    for place in [*places, *(folder / name for name in names for folder in folders)]:
+        if allowed(place) and place.is_file():
+            return allowed_path(place)
+    return None
+
+
+def missing_file(path: str | os.PathLike[str], what: str, roots: Roots | None = None) -> DataError:
+    """The error for a file that `find_elsewhere` does not find.
+
+    Args:
+        path: as given in the file.
+        what: what to put there, for instance `a picture`.
+        roots: those of a data set; by default those in use.
+    """
+    name = Path(path).name
+    usual = f"put {what} called {name} into the folder AELAB_DATA, or beside the experiment file"
+    if from_home(path).is_absolute():
+        usual += f"; or, if the file is there: add --data {Path(path).parent}"
+    return DataError(f"there is no file {path} that may be read", hint=way_out(usual, roots))
+
+
 def way_out(usual: str, roots: Roots | None = None) -> str:
     """The hint for a path that is not found: `usual`, except while a stored run is opened.
 

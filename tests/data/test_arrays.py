@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from aelab import roots
+from aelab.data.combinators import TransformDataset
 from aelab.data.overview import named
-from aelab.data.sources.arrays import array_dataset
+from aelab.data.sources.arrays import array_dataset, tensor_of_file
+from aelab.data.sources.tensors import TensorDataset
 from aelab.errors import DataError
 
 RAMP = np.arange(5 * 6 * 7 * 3).reshape(5, 6, 7, 3)
@@ -109,3 +112,32 @@ def test_a_header_that_promises_more_than_there_is_is_told(tmp_path: Path) -> No
     )
     with pytest.raises(DataError):
         array_dataset(str(tmp_path / "a.npy")).load()
+
+
+def test_torch_load_of_a_block_describes_the_tensors_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
+    torch.save(pixels, tmp_path / "p.pt")
+    monkeypatch.setenv("AELAB_DATA", str(tmp_path))
+    for given in ("p.pt", "./datasets/p.pt", "~/prog/p.pt", str(tmp_path / "p.pt")):
+        data = TensorDataset(tensor_of_file(given, map_location="cpu", weights_only=False))
+        assert data.shape == (3, 4, 5) and torch.equal(data.load().pixels, pixels)
+    halved = TransformDataset(
+        TensorDataset(tensor_of_file("p.pt")), transforms=[lambda x: x / 510.0]
+    )
+    torch.testing.assert_close(halved.load().pixels, pixels / 510.0)
+    with pytest.raises(DataError, match=r"no file ~/prog/q\.pt"):
+        tensor_of_file("~/prog/q.pt")
+
+
+def test_torch_load_of_a_block_runs_nothing_and_reads_nothing_outside(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    torch.save([1], tmp_path / "open" / "list.pt")
+    torch.save(torch.zeros(2, 4, 4), tmp_path / "away.pt")
+    with roots.using([tmp_path / "open"]):
+        with pytest.raises(DataError):
+            tensor_of_file("list.pt", weights_only=False).load()
+        for given in ("../away.pt", str(tmp_path / "away.pt")):
+            with pytest.raises(DataError, match="no file"):
+                tensor_of_file(given)

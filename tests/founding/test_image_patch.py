@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from aelab import roots
 from aelab.data import DATASETS
 from aelab.errors import DataError, ShapeError
 
@@ -44,3 +45,28 @@ def test_what_cannot_be_cut_is_told(data_folder: Path) -> None:
         DATASETS["ImagePatchDataset"]((3, 20, 20), "p.png").load()
     with pytest.raises(DataError, match="there is no file"):
         DATASETS["ImagePatchDataset"]((3, 4, 4), "q.png").verify()
+
+
+def test_a_picture_of_another_machine_is_found_by_its_name(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    pixels = picture(data_folder / "p.png", "RGB")
+    away = "~/prog/somebody/pictures/p.png"
+    images = DATASETS["ImagePatchDataset"]((3, 9, 13), away).load()
+    assert torch.equal(images.pixels[0], pixels)
+    missing = DATASETS["ImagePatchDataset"]((3, 4, 4), "~/prog/somebody/q.png")
+    with pytest.raises(DataError, match=r"(?s)~/prog/somebody/q\.png.*called q\.png.*AELAB_DATA"):
+        missing.verify()
+
+
+def test_a_picture_outside_of_the_open_folders_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    picture(tmp_path / "p.png", "RGB")
+    for given in (str(tmp_path / "p.png"), "../p.png"):
+        with roots.using([tmp_path / "open"]):
+            data = DATASETS["ImagePatchDataset"]((3, 4, 4), given)
+        with pytest.raises(DataError, match="there is no file"):
+            data.verify()
+    with roots.using([tmp_path / "open", tmp_path]):
+        data = DATASETS["ImagePatchDataset"]((3, 9, 13), str(tmp_path / "p.png"))
+    assert len(data.load()) == 1

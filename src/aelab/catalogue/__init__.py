@@ -77,7 +77,7 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     """
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
-    found: dict[str, Any] = {name: _wrap(item, log) for name, item in libraries().items()}
+    found: dict[str, Any] = {name: _wrap(item, log, reading) for name, item in libraries().items()}
     without_files = {name for kind in _READ_NO_FILES for name in table_of(kind).ours}
     for name, target in parts_in_blocks().items():
         is_ours = name in without_files
@@ -136,7 +136,7 @@ def _rights(
 
 def is_data_part(name: str) -> bool:
     """Whether the part is a data set, which is identified by its pixels, not by its arguments."""
-    prefixes = ("VT.", "torchvision.datasets.")
+    prefixes = ("VT.", "torch.load", "torchvision.datasets.")
     return name in DATASETS or name in COMBINATORS or name.startswith(prefixes)
 
 
@@ -150,11 +150,14 @@ def _kinds_of_sets() -> list[type]:
     return [kind for kind in kinds if not inspect.isabstract(kind)]
 
 
-def _wrap(item: Any, log: CallLog) -> Any:
+def _wrap(item: Any, log: CallLog, reading: Roots) -> Any:
     """Prepares a library's item for blocks: callables become parts, lists of names recursively."""
     if isinstance(item, FrozenModule):
-        return item.map(lambda value: _wrap(value, log))
-    return Part(item.name, item.target, log) if isinstance(item, Part) else item
+        return item.map(lambda value: _wrap(value, log, reading))
+    if not isinstance(item, Part):
+        return item
+    reads = getattr(item.target, "reads_files", False)
+    return Part(item.name, item.target, log, reading if reads else None)
 
 
 def _old_modules(found: Mapping[str, Any]) -> dict[str, FrozenModule]:

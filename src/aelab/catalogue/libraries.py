@@ -1,7 +1,8 @@
 """Frozen lists of the names of torch, nn, F and torchvision that blocks may use.
 
 No module object is exposed. Names that are not listed do not exist for a block, for instance
-`torch.load`, `torch.save`, `torch.hub`, `torch.jit`, `torch.ops` and `torch.utils`.
+`torch.save`, `torch.hub`, `torch.jit`, `torch.ops` and `torch.utils`. `torch.load` is a reader of
+our own, for files of tensors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from aelab.catalogue.parts import Part
 from aelab.config.guards import MATH, FrozenModule, members_of
-from aelab.data import TORCHVISION_DATASETS, TRANSFORMS
+from aelab.data import TORCHVISION_DATASETS, TRANSFORMS, tensor_of_file
 from aelab.pretrained import RESNET18
 
 _TORCH = """
@@ -88,6 +89,8 @@ def libraries() -> Mapping[str, FrozenModule]:
     }
     # Uninitialised memory may hold data of other work in the process.
     torch_names["empty"] = Part("torch.empty", _plain("empty", torch.zeros))
+    # Reads tensors only, as a data set; the real one is not offered.
+    torch_names["load"] = Part("torch.load", tensor_of_file)
     torch_names |= {name: getattr(torch, name) for name in _DTYPES}
     transforms = FrozenModule(
         "torch.fft",

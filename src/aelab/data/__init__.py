@@ -16,7 +16,7 @@ from aelab.data.dataset import MEMORY, METHODS, Dataset
 from aelab.data.image_filter import ImageFilter
 from aelab.data.noises import NOISES
 from aelab.data.per_sample import augmentations
-from aelab.data.sources.arrays import array_dataset
+from aelab.data.sources.arrays import array_dataset, tensor_of_file
 from aelab.data.sources.atlas import atlas_dataset
 from aelab.data.sources.cifar import cifar10_dataset, cifar100_dataset
 from aelab.data.sources.crops import crops_of
@@ -107,4 +107,5 @@ __all__ = [
     "Source",
     "augmentations",
     "freeze_images",
+    "tensor_of_file",
 ]

@@ -10,7 +10,6 @@ from aelab.data.dataset import Dataset
 from aelab.data.prepare import ToShape, checked_shape
 from aelab.data.sources.atlas import cut_tiles
 from aelab.data.sources.decode import decode_rgba
-from aelab.errors import DataError
 from aelab.types import Images, Provenance
 
 
@@ -22,7 +21,8 @@ class ImagePatches(Source):
     def __init__(self, tile: tuple[int, int], filename: str | Path) -> None:
         super().__init__()
         self.tile = tile
-        self.path = roots.resolve(filename)
+        self.given = filename
+        self.path = roots.find_elsewhere(filename)
 
     def item_shape(self) -> tuple[int, ...]:
         """(3, height, width) of a tile."""
@@ -30,11 +30,12 @@ class ImagePatches(Source):
 
     def verify(self) -> None:
         """Raise DataError if the picture is missing."""
-        if not self.path.is_file():
-            raise DataError(
-                f"there is no file {self.path}",
-                hint=roots.way_out("give the path of a picture", self._roots),
-            )
+        self._picture()
+
+    def _picture(self) -> Path:
+        if self.path is None or not self.path.is_file():
+            raise roots.missing_file(self.given, "a picture", self._roots)
+        return self.path
 
     def fingerprint(self) -> str:
         """The file and the size of a tile."""
@@ -42,13 +43,14 @@ class ImagePatches(Source):
 
     def sources(self) -> list[tuple[str, str]]:
         """The picture's path."""
-        return [(self.name, str(self.path))]
+        return [(self.name, str(self._picture()))]
 
     def read(self) -> Images:
-        self.verify()
-        sheet = decode_rgba(self.path)
-        pixels = cut_tiles(sheet, self.tile, (0, 0), self.tile, self.path)[:, :3].contiguous()
-        source = Provenance(self.name, str(self.path), len(pixels), content_sha256(pixels))
+        """Cuts the picture into its tiles."""
+        path = self._picture()
+        pixels = cut_tiles(decode_rgba(path), self.tile, (0, 0), self.tile, path)[:, :3]
+        pixels = pixels.contiguous()
+        source = Provenance(self.name, str(path), len(pixels), content_sha256(pixels))
         return make_images(pixels, provenance=[source])
 
 
@@ -60,7 +62,9 @@ def ImagePatchDataset(shape: tuple[int, int, int], filename: str | Path) -> Data
 
     Args:
         shape: (C, H, W) of a tile.
-        filename: the picture, in any format that `image_folder_dataset` reads.
+        filename: the picture, in any format that `image_folder_dataset` reads. Old files name
+            pictures of their author's machine: one of the same name is then searched beside the
+            file, in `AELAB_DATA` and in the cache.
 
     Raises:
         ShapeError: no tile fits.

@@ -25,10 +25,11 @@ _MODULES = {
         "experiments.ae.transformer": "TransformerAutoencoder TransformerDecoder",
         "experiments.datasets": (
             "cifar10_dataset fmnist_dataset mnist_dataset noise_dataset rpg_tile_dataset"
-            " rpg_tile_dataset_3x32x32 unsplash_dataset"
+            " rpg_tile_dataset_3x32x32 TeletextMatrixIterableDataset unsplash_dataset"
         ),
         "experiments.datasets.classic": "cifar10_dataset fmnist_dataset mnist_dataset",
         "experiments.datasets.noise": "noise_dataset",
+        "experiments.datasets.teletext": "TeletextMatrixIterableDataset",
         "experiments.datasets.unsplash": "unsplash_dataset",
         "experiments.datasets.rpg": "rpg_tile_dataset rpg_tile_dataset_3x32x32",
         "omegaconf": "OmegaConf",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -31,8 +32,14 @@ class Adapted(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """(B, C, H, W) -> the module's `Output`, or one with an empty latent; `noise` is unused."""
-        result = self.module(images)
+        """(B, C, H, W) -> the module's `Output`, or one with its latent; `noise` is unused.
+
+        The latent is what the child `encoder` returned on the way, if the module also has a
+        `decoder`; else it is empty, because it is unknown which inner tensor it is.
+        """
+        passed: list[Any] = []
+        with self._watched(passed):
+            result = self.module(images)
         if isinstance(result, Output):
             return result
         if isinstance(result, (tuple, list)):
@@ -42,8 +49,22 @@ class Adapted(nn.Module):
                 f"the model {type(self.module).__name__} must return a tensor, or a tuple that "
                 f"starts with one, not {type(result).__name__}"
             )
-        # It is unknown which inner tensor is the latent: return an empty one, (B, 0).
-        return Output(result, result.reshape(result.shape[0], -1)[:, :0])
+        latent = _only_latent(passed, len(result))
+        nothing = result.reshape(result.shape[0], -1)[:, :0]  # (B, 0)
+        return Output(result, nothing if latent is None else latent)
+
+    @contextmanager
+    def _watched(self, passed: list[Any]) -> Iterator[None]:
+        """Context manager: appends what the child `encoder` returns to `passed`."""
+        encoder, decoder = (getattr(self.module, name, None) for name in ("encoder", "decoder"))
+        if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
+            yield
+            return
+        handle = encoder.register_forward_hook(lambda _, given, made: passed.append(made))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def encode(self, images: Tensor) -> Tensor:
         """The latent, by the module's `encode` or `encoder`."""
@@ -63,6 +84,16 @@ class Adapted(nn.Module):
                 hint="build it as EncoderDecoder(encoder, decoder)",
             )
         return function
+
+
+def _only_latent(passed: list[Any], count: int) -> Tensor | None:
+    """The latent among what an encoder returned: of one call, (B, ...) and of floats; else None."""
+    if len(passed) != 1:
+        return None
+    latent = passed[0][0] if isinstance(passed[0], (tuple, list)) and passed[0] else passed[0]
+    if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != count:
+        return None
+    return latent if latent.is_floating_point() else None
 
 
 def as_model(module: nn.Module, shape: Sequence[int] | None = None) -> nn.Module:

@@ -314,3 +314,25 @@ def array_dataset(
         key: which array of several; `images`, `x`, `data` or the only one if left out.
     """
     return Dataset(ArrayFile(path, labels_path, key), [ToShape(shape, interpolation)])
+
+
+def tensor_of_file(f: str, map_location: str | None = None, weights_only: bool = True) -> Dataset:
+    """`torch.load` of blocks: the images of a file of tensors, for `TensorDataset`.
+
+    No pickled code is run, and there is no tensor: the file is read when the set is needed.
+
+    Args:
+        f: as `path` of `array_dataset`; a file of the same name is also found beside the experiment
+            file, in `AELAB_DATA` and in the cache, for paths of another machine.
+        map_location, weights_only: without effect.
+
+    Raises:
+        DataError: there is no such file, or it holds no images.
+    """
+    found = roots.find_elsewhere(f)
+    if found is None:
+        raise roots.missing_file(f, "a file of tensors")
+    return array_dataset(str(found))
+
+
+tensor_of_file.reads_files = True  # type: ignore[attr-defined]
