@@ -35,7 +35,7 @@ FILE = {
     "optimizer": "Adam",
     "max_images": "16000",
 }
-DECODER = "DecoderMLP((1, 8, 8), 8)"
+ENCODER, DECODER = "EncoderMLP((1, 8, 8), 8)", "DecoderMLP((1, 8, 8), 8)"
 
 
 def written(folder: Path, **keys: str) -> Path:
@@ -183,7 +183,23 @@ def test_a_latent_with_more_numbers_than_directions_is_named(tmp_path: Path) -> 
     told = only(tmp_path, "latent-too-wide", train_set=flat)
     assert "8 numbers" in told.message and "4 directions" in told.message
     wide = "EncoderDecoder(EncoderMLP((1, 8, 8), 64), DecoderMLP((1, 8, 8), 64))"
-    assert only(tmp_path, "latent-too-wide", model=wide).level == "warning"
+    told = only(tmp_path, "latent-too-wide", model=wide)
+    assert told.level == "warning" and told.way_out.endswith("6 numbers")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "top_down_vae((1, 8, 8), cells=(1, 1), channels=8, latent_channels=8)",
+        "MaskedAutoencoder((1, 8, 8), 64, patch_size=4, num_hidden=16)",
+        f"VariationalAutoencoder(VariationalEncoder({ENCODER}, 8, 80), DecoderMLP((1, 8, 8), 80))",
+    ],
+)
+def test_a_wide_latent_that_is_limited_otherwise_is_right(tmp_path: Path, model: str) -> None:
+    run = built(tmp_path, model=model)
+    assert run.first_pass.output.latent[0].numel() > 64
+    told = [entry.level for entry in examine(run) if entry.code == "latent-too-wide"]
+    assert "warning" not in told
 
 
 def test_a_term_without_gradient_is_named(tmp_path: Path) -> None:

@@ -221,6 +221,8 @@ def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, nam
         # Its outputs grow, all weights with the next step, and then it gives zeros.
         ("vq", "decoder.layers.1", "explosion forward"),
         ("implicit, sine", "decoder.act_out", "explosion forward"),
+        # The same, and then all is as usual, before the mean loss is looked at.
+        ("symmetric", "decoder.2._act_fn", "explosion forward"),
         # The gradient of the decoder is a part of this model's forward pass.
         ("leapfrog steps", "decoder.layers.1", "NaN backward"),
         # A comparison with NaN is false, so that a selection left it out.

@@ -14,6 +14,7 @@ from aelab.findings import Finding
 from aelab.inspect.trials import SHAPES_ONLY
 from aelab.ops.layers import leaves
 from aelab.ops.value_range import UNIT, limits
+from aelab.posteriors import HasLevels
 from aelab.train.forward import forward
 
 #: Activations with a flat part, which has no gradient.
@@ -29,6 +30,8 @@ FEW_STUCK = 0.1
 MOSTLY = 0.5
 #: Share of the variance below which the remaining directions of a set count as rounding errors.
 ROUNDING = 1e-7
+#: Terms that limit what a noisy code can say.
+DIVERGENCES = frozenset({"kl", "gaussian_kl", "sampled_kl", "iwae_bound"})
 
 
 def stuck_output(run: BuiltRun) -> Iterator[Finding]:
@@ -74,21 +77,29 @@ def stuck_output(run: BuiltRun) -> Iterator[Finding]:
 
 
 def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
-    """Finds a latent with more numbers than the images have directions."""
+    """Finds a latent with more numbers than the images have directions.
+
+    Levels of a hierarchy describe the same image several times, and where patches were hidden the
+    code has to say what it did not see: their size means nothing.
+    """
     if run.train is None or not run.train.medium.is_brightness:
         return
     output = run.first_pass.output
     if hasattr(output.posterior, "choices") or not output.latent.is_floating_point():
         return
+    if isinstance(output.posterior, HasLevels) or hasattr(output.posterior, "mask"):
+        return
     size = output.latent[0].numel()
     pixels = run.sample.shape[1]
-    if size >= pixels:
+    # What a noisy code says is limited by its divergence, however many numbers it has.
+    is_charged = any(t.formula_name in DIVERGENCES and t.weight > 0 for t in run.objective.terms)
+    if size >= pixels and not is_charged:
         yield Finding(
             "warning",
             "latent-too-wide",
             f"the latent has {size:,} numbers and an image {pixels:,}: nothing is compressed, and "
             "the model can copy its input",
-            f"a smaller latent, for instance code_size: {max(1, pixels // 10):,}",
+            f"a smaller latent, for instance of {max(1, pixels // 10):,} numbers",
             run.place("model"),
         )
         return
@@ -101,7 +112,7 @@ def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
         "latent-too-wide",
         f"the latent has {size:,} numbers, and the images vary in {rank:,} directions only: "
         f"{size - rank:,} numbers have nothing to say",
-        f"code_size: {rank:,} or less holds the same",
+        f"a latent of {rank:,} numbers or less holds the same",
         run.place("model"),
     )
 

@@ -100,6 +100,8 @@ class Growth:
     def __init__(self, evidence: Evidence, ring: Ring, repeat: Callable[[], None]) -> None:
         self._evidence, self._ring, self._repeat = evidence, ring, repeat
         self._found: _Grown | None = None
+        self._passed: _Grown | None = None  # the newest outputs that grew and are usual again
+        self._usual_looks = 0  # in a row, after something had grown
         self._first = self._usual()
 
     def _usual(self) -> list[_Reaches]:
@@ -154,7 +156,7 @@ class Growth:
 
         A large gradient that passes, as those of some batches do, is not what ended a run. Outputs
         that grew can change all weights in one step and be small after it: they are the origin of
-        what is large then.
+        what is large then, and forgotten only if all is as usual twice.
         """
         if self._found is not None and self._found.factor >= GROWN_FAR:
             return
@@ -164,20 +166,29 @@ class Growth:
         if now is None:
             return
         found = self._going_on(now) or self._grown(now)
-        if found is None or self._found is None or self._found.kind == GRADIENTS:
-            self._found = found
-        elif found.call == self._found.call:
+        self._usual_looks = 0 if found else self._usual_looks + 1
+        before = self._found
+        is_kept = (
+            before is not None
+            and before.kind != GRADIENTS
+            and (self._usual_looks == 1 if found is None else found.call != before.call)
+        )
+        if not is_kept:
+            if before is not None and before.kind != GRADIENTS:
+                self._passed = before
             self._found = found
 
-    def words(self, value: str) -> str:
+    def words(self, value: str, *, passed: bool = False) -> str:
         """Text `'decoder.7' grew 31,000-fold` in the present state, or empty.
 
         Args:
             value: what it shall explain, `NaN` or `infinity`.
+            passed: it may be over: a mean loss of many steps shows what one of them did.
         """
-        if self._found is None:
+        found = self._found or (self._passed if passed else None)
+        if found is None:
             return ""
-        call, kind, factor, _ = self._found
+        call, kind, factor, _ = found
         present = self._evidence.state.snapshot()
         now = self._reaches()
         self._evidence.state.restore(present)

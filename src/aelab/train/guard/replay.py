@@ -93,7 +93,7 @@ def replay_failure(
             short = f"{grown}, until {short}"
         words = f"in evaluation mode {in_evaluation.words()}; in training mode all is finite"
         return Found(None, short, words, "", last, in_evaluation.half)
-    if grown := growth.words("infinity"):
+    if grown := growth.words("infinity", passed=True):
         said = f"{grown} ({said})"
     return Found(None, said, f"{said}; every number was finite", "", last)
 
