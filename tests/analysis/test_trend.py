@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,9 +209,13 @@ def test_a_run_with_few_validations_is_judged_by_its_training_loss(tmp_path: Pat
     run = Store(tmp_path / "runs").create({"folder": "x", "identity": "1"})
     assert run_trend(run).verdict == "too few points"
     run.append(*({"split": "train", "images": i * 1000, "loss": 0.99**i} for i in range(1, 40)))
+    assert run_trend(run).verdict.endswith("images, training loss")
     run.append(*({"split": "validation", "images": i * 5000, "loss": 1.0} for i in range(1, 8)))
     found = run_trend(run)
-    assert found.source == "train" and found.verdict.endswith("images, training loss")
+    told = "images, training loss (too few validations)"
+    assert found.source == "train" and found.verdict.endswith(told)
+    other = replace(found, change=-0.1, low=-0.2, high=-0.05, verdict="another")
+    assert together([found, other]).endswith(told)
     run.append(*({"split": "validation", "images": 35_000 + i, "loss": 1.0} for i in range(1, 4)))
     assert run_trend(run).source == "validation" and run_trend(run).direction == "flat"
 

@@ -204,6 +204,18 @@ def test_configuration_data_and_environment_are_there(make_runs: Make) -> None:
     assert all(word in sources["text"] for word in ("mnist.gz", "60,000", "torch", "2.13.0"))
 
 
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [(["mnist"], "Environment of the run"), (["a", "b"], "Environment of all runs")],
+)
+def test_the_environment_is_of_the_run_or_of_all(
+    sets: list[str], told: str, make_runs: Make
+) -> None:
+    document = _document(make_runs({"ds": sets}, images=10_000))
+    (environment,) = document.all("details", **{"class": "environment"})
+    assert environment["text"].startswith(told)
+
+
 def test_repeats_can_be_shown_in_one_row(make_runs: Make) -> None:
     document = _document(make_runs({"ds": ["mnist", "rpg"]}, trials=3, images=20_000))
     assert len(document.all("input", id="merge")) == 1

@@ -53,8 +53,8 @@ class Passes:
             told.append(f"Near the end a pass {_moved(self.last)}.")
         if self.gap is not None and self.gap_before is not None:
             told.append(
-                f"The validation loss is {_above(self.gap)} the training loss, and was "
-                f"{_above(self.gap_before)} it at half time"
+                f"The validation loss is {_above(self.gap)} the training loss; after half of the "
+                f"passes it was {_above(self.gap_before)} it"
                 + (
                     ": further passes fit the training images, not new ones."
                     if self.gap > max(0.03, 1.5 * self.gap_before)
@@ -129,4 +129,5 @@ def _moved(change: float) -> str:
 
 
 def _above(gap: float) -> str:
-    return f"{100 * abs(gap):.0f} % {'above' if gap >= 0 else 'below'}"
+    percent = f"{100 * abs(gap):.0f}"
+    return f"{percent} % {'above' if gap >= 0 else 'below'}" if percent != "0" else "equal to"

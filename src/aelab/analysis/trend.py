@@ -66,6 +66,7 @@ class Trend:
         first_images, last_images: the part of the curve that was used.
         source: the split of the points, `validation` or `train`.
         schedule_ended: whether the learning rate has fallen to nearly 0.
+        is_substitute: whether it is of the training loss because there are too few validations.
     """
 
     verdict: str
@@ -78,6 +79,7 @@ class Trend:
     last_images: int = 0
     source: str = ""
     schedule_ended: bool = False
+    is_substitute: bool = False
 
     @property
     def direction(self) -> str:
@@ -101,7 +103,9 @@ def run_trend(run: Run) -> Trend:
     if found.verdict == "too few points":
         trained = curve(judged(training))
         instead = trend(trained.x, trained.y, source="train", schedule_ended=ended)
-        return instead if instead.change is not None else found
+        if instead.change is None:
+            return found
+        return _told(replace(instead, is_substitute=bool(validated.x)))
     return found
 
 
@@ -197,6 +201,7 @@ def together(trends: Sequence[Trend]) -> str:
             span_images=first.span_images,
             source=first.source,
             schedule_ended=first.schedule_ended,
+            is_substitute=first.is_substitute,
         )
     ).verdict
 
@@ -297,7 +302,8 @@ def _told(found: Trend) -> Trend:
             f"{found.direction} {_percent(found.change)} % ({_percent(ends[0])} to "
             f"{_percent(ends[1])}) {where}" + (f"; {ended}" if found.schedule_ended else "")
         )
-    return replace(found, verdict=verdict + (", training loss" * (found.source == "train")))
+    few = " (too few validations)" if found.is_substitute else ""
+    return replace(found, verdict=verdict + f", training loss{few}" * (found.source == "train"))
 
 
 def _percent(share: float) -> str:
