@@ -193,6 +193,7 @@ CODES: dict[str, Code] = {
     "mistake": Code(_PROBLEM, "any other mistake that ends in one message"),
     # the text of a file
     "old-boolean": Code(_NOTE, "`yes`, `no`, `on`, `off` without quotes are text, not booleans"),
+    "named-apart": Code(_NOTE, "runs of an old file have one name, so their values are added"),
     "key-without-effect": Code(_NOTE, "a key is read and changes nothing"),
     "axis-without-effect": Code(_NOTE, "a matrix key changes nothing in some runs, or in all"),
     "text-beside-numbers": Code(_NOTE, "a matrix key has numbers, and text that looks like one"),

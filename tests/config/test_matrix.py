@@ -165,6 +165,24 @@ def test_two_runs_never_share_a_folder(problems: Find) -> None:
     assert "would be inside the run" in message
 
 
+def test_only_old_files_get_names_that_tell_their_runs_apart(
+    write: Callable[..., Path], problems: Find
+) -> None:
+    matrix = "matrix: {p: [a, b]}\nexperiment_name: ae/x\n"
+    runs = load(write(matrix + "trainer: TrainAutoencoder\n", without="experiment_name")).runs()
+    assert [(run.name, run.folder) for run in runs] == [
+        ("ae/x_p:a", "ae/x_p-a"),
+        ("ae/x_p:b", "ae/x_p-b"),
+    ]
+    (note,) = [f for f in runs[0].findings if f.code == "named-apart"]
+    assert "'ae/x' is the same for all runs" in note.message and note.where is not None
+    one = "matrix: {p: [a]}\nexperiment_name: ae/x\ntrainer: TrainAutoencoder\n"
+    (run,) = load(write(one, without="experiment_name")).runs()
+    assert run.name == "ae/x" and not [f for f in run.findings if f.code == "named-apart"]
+    (message,) = problems(matrix, without="experiment_name")
+    assert "two runs would share the folder 'ae/x'" in message
+
+
 def test_too_many_combinations_are_refused(problems: Find) -> None:
     lists = "".join(f"  k{n}: {list(range(10))}\n" for n in range(9))
     assert "1,000,000,000 combinations" in problems(f"matrix:\n{lists}")[0]

@@ -105,6 +105,7 @@ class _Builder:
         self.errors: list[ConfigError] = []
         self.matrix = Matrix()
         self.number_of_runs = 0
+        self.apart = False
 
     def runs(self, names: Iterable[str]) -> list[RunSpec]:
         """All runs of the matrix that the filter keeps; problems are added to `errors`."""
@@ -116,6 +117,7 @@ class _Builder:
         if not cells and not self.errors and self.matrix.filter is not None:
             where = self.matrix.filter.where
             self.errors.append(ConfigError("$filter removes every combination", where=where))
+        self.apart = len(cells) > 1 and _is_old_and_constant(entries)
         table = YamlMapping(entries, self.source.table.where)
         found = [self.cell_runs(cell, table) for cell in cells]
         # All are counted before the first is made: 100,000 take a minute.
@@ -179,6 +181,9 @@ class _Builder:
             return []
         folders = self.old_folders(template, cell)
         findings = _findings(table, settings)
+        if self.apart:
+            findings.append(_named_apart(name, places["experiment_name"]))
+            name = f"{name}_{cell.slug}"
 
         def made(trial: int) -> RunSpec:
             """The run of one trial, from 1."""
@@ -331,6 +336,23 @@ class _Builder:
                     message = f"the folder {run.folder!r} would be inside the run {other.folder!r}"
                     where = run.places.get("experiment_name", Where(run.file))
                     self.errors.append(ConfigError(message, where=where))
+
+
+def _is_old_and_constant(entries: Mapping[str, Entry]) -> bool:
+    """Whether a file has an old `trainer` line, and an `experiment_name` equal for all its runs."""
+    trainer, name = entries.get("trainer"), entries.get("experiment_name")
+    if trainer is None or _is_empty(trainer.tree) or name is None:
+        return False
+    return isinstance(name.tree, Text) and "${" not in name.tree.text
+
+
+def _named_apart(name: str, where: Where) -> Finding:
+    """The note that runs of an old file got names of their own."""
+    message = (
+        f"experiment_name: {name!r} is the same for all runs of the matrix, so their values are "
+        "added; the old program trained all of them in one folder, each from the state before"
+    )
+    return Finding("note", "named-apart", message, "write it with _${matrix_slug}", where)
 
 
 def describe(run: RunSpec) -> str:
