@@ -344,6 +344,15 @@ CASES: dict[str, Case] = {
         ),
         "RiemannianAutoencoder",
     ),
+    "logistic mixture": Case(
+        lambda shape: m.LogisticMixtureAutoencoder(
+            m.EncoderMLP(shape, 8, hidden=(12,)),
+            m.Gaussian(8, 4),
+            m.DecoderMLP((2 * (3 if shape[0] == 1 else 10), *shape[1:]), 4, hidden=(12,)),
+            shape,
+        ),
+        "LogisticMixtureAutoencoder",
+    ),
     "spectral norm": Case(
         lambda shape: mlp(shape, decoder=m.spectral_norm(m.DecoderMLP(shape, 8, hidden=(12,)))),
         "spectral_norm",

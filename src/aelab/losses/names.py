@@ -49,6 +49,7 @@ from aelab.losses.likelihoods import (
     optimal_gaussian_nll,
 )
 from aelab.losses.masked import MaskedError
+from aelab.losses.mixture import LogisticMixture
 from aelab.losses.random_features import random_features
 from aelab.losses.reconstruction import (
     Reduction,
@@ -138,6 +139,7 @@ COMPARISONS: Table[type[nn.Module]] = Table(
     {
         "critic_features": CriticFeatures,
         "factor_triplet": FactorTriplet,
+        "logistic_mixture": LogisticMixture,
         "masked_error": MaskedError,
         "overlap_triplet": OverlapTriplet,
     },
@@ -165,6 +167,7 @@ TARGET_RANGES: dict[str, tuple[float, float]] = {
     "bce_logits": (0.0, 1.0),
     "iwae_bound": (0.0, 1.0),
     "continuous_bernoulli": (0.0, 1.0),
+    "logistic_mixture": (0.0, 1.0),
     "BCELoss": (0.0, 1.0),
     "BCEWithLogitsLoss": (0.0, 1.0),
     "multilabel_soft_margin_loss": (0.0, 1.0),

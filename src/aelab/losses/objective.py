@@ -108,6 +108,8 @@ class Term:
     @property
     def is_sum(self) -> bool:
         """Whether values are sums over pixels, by the option `reduction` or its default."""
+        if getattr(self.module, "is_sum", False):
+            return True
         reduction = inspect.signature(self.function).parameters.get("reduction")
         return reduction is not None and reduction.default == "sum"
 

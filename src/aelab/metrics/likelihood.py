@@ -31,12 +31,12 @@ class Observation(NamedTuple):
 
     Attributes:
         kind: `bernoulli` (the reconstruction is a probability), `logits` (its logit), `gaussian`,
-            `laplace`.
+            `laplace`, or `own`: that of the model's method `log_likelihood`.
         scale: standard deviation of a Gaussian, mean absolute deviation of a Laplacian, in units of
             the images; 1 for the others.
     """
 
-    kind: Literal["bernoulli", "logits", "gaussian", "laplace"]
+    kind: Literal["bernoulli", "logits", "gaussian", "laplace", "own"]
     scale: float = 1.0
 
     @property
@@ -64,12 +64,15 @@ class Observation(NamedTuple):
 def observation_of(subject: Subject) -> Observation:
     """The distribution implied by the run's reconstruction term.
 
-    `l2` means a Gaussian, `l1` a Laplacian. Their scale, which training leaves open, is the maximum
-    likelihood estimate on the held-out reproductions. Without a known term: a Gaussian.
+    A model's own `log_likelihood` comes first. `l2` means a Gaussian, `l1` a Laplacian. Their
+    scale, which training leaves open, is the maximum likelihood estimate on the held-out
+    reproductions. Without a known term: a Gaussian.
 
     Raises:
         ConfigError: the reproductions are perfect, so the likelihood has no maximum.
     """
+    if subject.has_likelihood:
+        return Observation("own")
     known = [_DISTRIBUTIONS[name] for name in subject.formulas if name in _DISTRIBUTIONS]
     kind = known[0] if known else "gaussian"
     if kind in ("bernoulli", "logits"):
@@ -87,6 +90,7 @@ def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
     """The evidence lower bound (ELBO) of the held-out images and its parts, means over images.
 
     `elbo_nats` = -`distortion_nats` - `rate_nats`; `bits_per_dim` is -elbo per pixel and channel.
+    A model with a likelihood of its own, such as a logistic mixture, is measured by that one.
     With a density (`l1`, `l2`) it refers to 8-bit grey values: 8 bits are added, as if the density
     were constant within each of the 256 steps; `pixel_scale` is the scale of the density. With
     `bce`, grey values are not outcomes of the distribution: then only differences between runs
@@ -106,7 +110,7 @@ def elbo(subject: Subject, samples: int = 1) -> dict[str, float]:
         latent, log_ratio = _draw(subject, slice(None), index, "elbo")
         rate -= log_ratio
         # Sums of some thousand pixels and many samples: float32 would lose the last digits.
-        total += observation.log_probability(subject.decode(latent), subject.images).double()
+        total += _log_likelihood(subject, observation, latent, slice(None)).double()
     distortion = -(total / samples).mean().item()
     if isinstance(subject.posterior, HasDivergence) and isinstance(subject.posterior, CanDraw):
         # exact: the mean over infinitely many draws
@@ -143,7 +147,7 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
     bound = torch.zeros(count, dtype=torch.float64)
     for index in range(samples):
         latent, log_ratio = _draw(subject, part, index, "iwae")
-        likelihood = observation.log_probability(subject.decode(latent), subject.images[part])
+        likelihood = _log_likelihood(subject, observation, latent, part)
         # A running log-sum-exp: only (N,) numbers are kept, not (N, K).
         weights = torch.logaddexp(weights, likelihood.double() + log_ratio)
         bound += likelihood.double() + log_ratio
@@ -191,6 +195,15 @@ def kl_by_dimension(subject: Subject) -> Tensor:
 def _draw(subject: Subject, part: slice, index: int, purpose: str) -> tuple[Tensor, Tensor]:
     """Samples of the posterior (B, D), and their ln p(z) - ln q(z | x), (B,) float64."""
     return subject.drawn(part, normal_of(subject.generator(purpose, index)))
+
+
+def _log_likelihood(
+    subject: Subject, observation: Observation, latent: Tensor, part: slice
+) -> Tensor:
+    """ln p(image | latent), (B,) nats, of some of the held-out images."""
+    if observation.kind == "own":
+        return subject.log_likelihood(latent, subject.images[part])
+    return observation.log_probability(subject.decode(latent), subject.images[part])
 
 
 def _bits_per_dim(nats: float, subject: Subject, observation: Observation) -> float:

@@ -338,6 +338,23 @@ class Subject:
         made = self._chunked(self.model.decode, shaped)  # type: ignore[arg-type]
         return to_unit(made, self._value_range)
 
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the model knows the likelihood of images, by `log_likelihood(latent, images)`."""
+        return hasattr(self.model, "log_likelihood")
+
+    @torch.no_grad()
+    def log_likelihood(self, latents: Tensor, images: Tensor) -> Tensor:
+        """ln p(image | latent) by the model, (N,) nats; images (N, C, H, W) in 0..1."""
+        shaped = latents.reshape(len(latents), *self.latents.shape[1:])
+        parts = [
+            self.model.log_likelihood(  # type: ignore[operator]
+                shaped[rows].to(self.device), self._given(images[rows])
+            )
+            for rows in self._rows_of_chunks(images)
+        ]
+        return torch.cat([part.cpu() for part in parts])
+
     def _rows_of_chunks(self, values: Tensor) -> list[slice]:
         return [slice(start, start + self._chunk) for start in range(0, len(values), self._chunk)]
 

@@ -49,6 +49,7 @@ from aelab.models.importance import ImportanceWeightedAutoencoder
 from aelab.models.kan import DecoderKAN, EncoderKAN, PolynomialLinear, SplineLinear
 from aelab.models.masked import MaskedAutoencoder
 from aelab.models.mixer import DecoderMixer, EncoderMixer
+from aelab.models.mixture_likelihood import LogisticMixtureAutoencoder
 from aelab.models.pairs import PairAveraged
 from aelab.models.patch_transformer import (
     DecoderPatchTransformer,
@@ -87,6 +88,7 @@ _PARTS: dict[str, Any] = by_name(
     EncoderDecoder,
     HamiltonianAutoencoder,
     ImportanceWeightedAutoencoder,
+    LogisticMixtureAutoencoder,
     MaskedAutoencoder,
     PatchTransformerAutoencoder,
     RiemannianAutoencoder,
