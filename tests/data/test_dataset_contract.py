@@ -53,6 +53,7 @@ SMALL: dict[str, dict[str, object]] = {
     "sprite_dataset": {"size": 20},
     "stl10_dataset": {},
     "svhn_dataset": {},
+    "TeletextMatrixIterableDataset": {"filename": "pages.json"},
     "unsplash_dataset": {"shape": (3, 16, 16), "train": True, "path": "rpg-tiles"},
     "usps_dataset": {},
 }
@@ -95,6 +96,7 @@ def made(
     row = ",".join(str(value) for value in range(64))
     (data_folder / "own.csv").write_text(f"{row}\n{row}\n", encoding="ascii")
     cats = [r" /\_/\ " + "\n( o.o )\n" + mouth for mouth in (" > ^ < ", " > - < ")]
+    (data_folder / "pages.json").write_text('{"text": "NEWS"}\n{"text": "100"}\n')
     (data_folder / "own.txt").write_text("\n%\n".join(cats), encoding="ascii")
     (data_folder / "cat.cow").write_text(f"$the_cow = <<'EOC';\n{cats[0]}\nEOC\n", encoding="ascii")
     cowsay = replace(SOURCES["cowsay"], places=(str(data_folder),))
