@@ -293,6 +293,25 @@ class MixturePriorPosterior(NamedTuple):
         return torch.logsumexp(log_p + self.prior_log_weight, 1)
 
 
+class FlowPriorPosterior(NamedTuple):
+    """A diagonal Gaussian, with a learned flow as prior, which the bottleneck draws.
+
+    Attributes:
+        mean, log_std: (B, D), as in `GaussianPosterior`.
+        latent: (B, D), the sample; the mean without noise.
+        log_prior: (B,) nats, ln p of the latent.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    latent: Tensor
+    log_prior: Tensor
+
+    def sampled_kl(self) -> Tensor:
+        """(B,) nats at the latent that was drawn."""
+        return _log_normal(self.latent, self.mean, self.log_std).sum(1) - self.log_prior
+
+
 class FlowPosterior(NamedTuple):
     """A diagonal Gaussian transformed by invertible layers; the prior is the standard normal.
 
@@ -385,14 +404,23 @@ class LowRankGaussianPosterior(NamedTuple):
         own = 2 * self.own_log_std
         # 1/2 (trace of the covariance + |mean|^2 - D - ln det), with expm1 for the trace
         parts = torch.expm1(own) - own + self.mean.square() + self.factor.square().sum(2)
-        value = 0.5 * (parts.sum(1) - self._log_det_shared())
+        value = 0.5 * (parts.sum(1) - _log_det(self._inner()[1]))
         return value.clamp(min=0)[:, None]  # rounding may give a value slightly below 0
 
     def log_density(self, latent: Tensor) -> Tensor:
-        """ln q(latent | x): (B, D) -> (B,) nats, by `torch.distributions`."""
-        density: Tensor = torch.distributions.LowRankMultivariateNormal(
-            self.mean, self.factor, (2 * self.own_log_std).exp(), validate_args=False
-        ).log_prob(latent)  # type: ignore[no-untyped-call]
+        """ln q(latent | x): (B, D) -> (B,) nats.
+
+        Source: the inverse of the covariance: Woodbury's formula. Not by `torch.distributions`,
+        which raises for numbers that are not finite.
+        """
+        apart = (latent - self.mean) * torch.exp(-self.own_log_std)  # (B, D)
+        scaled, root = self._inner()
+        along = torch.linalg.solve_triangular(
+            root, scaled.transpose(1, 2) @ apart[:, :, None], upper=False
+        )[..., 0]  # (B, R)
+        distance = apart.square().sum(1) - along.square().sum(1)
+        log_det = 2 * self.own_log_std.sum(1) + _log_det(root)
+        density: Tensor = -0.5 * (distance + log_det + latent.shape[1] * math.log(2 * math.pi))
         return density
 
     def sampled_kl(self) -> Tensor:
@@ -411,13 +439,13 @@ class LowRankGaussianPosterior(NamedTuple):
         """(count, D) standard normal latents."""
         return normal((count, self.mean.shape[1]))
 
-    def _log_det_shared(self) -> Tensor:
-        """ln det(1 + U^T diag(exp(-2 log_std)) U), (B,): by how much U widens the distribution."""
-        scaled = self.factor * (-self.own_log_std).exp()[:, :, None]  # (B, D, R)
-        inner = scaled.transpose(1, 2) @ scaled  # (B, R, R)
+    def _inner(self) -> tuple[Tensor, Tensor]:
+        """S = diag(exp(-log_std)) U, (B, D, R), and the Cholesky factor of 1 + S^T S, (B, R, R)."""
+        scaled = self.factor * (-self.own_log_std).exp()[:, :, None]
+        inner = scaled.transpose(1, 2) @ scaled
         inner = inner + torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
-        root: Tensor = torch.linalg.cholesky_ex(inner).L
-        return 2 * root.diagonal(dim1=1, dim2=2).log().sum(1)
+        # Without the check of `cholesky`: numbers that are not finite give NaN.
+        return scaled, torch.linalg.cholesky_ex(inner).L
 
 
 class LaplacePosterior(NamedTuple):
@@ -761,6 +789,11 @@ def low_rank_sample(mean: Tensor, log_std: Tensor, factor: Tensor, noise: Tensor
     dims = factor.shape[1]
     own, shared = noise[:, :dims], noise[:, dims:]
     return mean + log_std.exp() * own + (factor @ shared[:, :, None])[..., 0]
+
+
+def _log_det(root: Tensor) -> Tensor:
+    """ln det of a matrix by its Cholesky factor, (B, R, R) -> (B,)."""
+    return 2 * root.diagonal(dim1=1, dim2=2).log().sum(1)
 
 
 def laplace_noise(noise: Tensor) -> Tensor:

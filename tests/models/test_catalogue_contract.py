@@ -319,6 +319,10 @@ CASES: dict[str, Case] = {
         lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "autoregressive", 16)),
         "FlowGaussian",
     ),
+    "spline flow": Case(
+        lambda shape: mlp(shape, bottleneck=m.FlowGaussian(8, 8, 2, "spline", 16)), "FlowGaussian"
+    ),
+    "flow prior": Case(lambda shape: mlp(shape, bottleneck=m.FlowPrior(8, 8, 2, 16)), "FlowPrior"),
     "full covariance": Case(
         lambda shape: mlp(shape, bottleneck=m.FullGaussian(8, 8)), "FullGaussian"
     ),
@@ -327,6 +331,20 @@ CASES: dict[str, Case] = {
     ),
     "laplace": Case(lambda shape: mlp(shape, bottleneck=m.Laplace(8, 8)), "Laplace"),
     "student": Case(lambda shape: mlp(shape, bottleneck=m.StudentT(8, 8)), "StudentT"),
+    "weighted latents of any posterior": Case(
+        lambda shape: m.ImportanceWeightedAutoencoder(
+            m.EncoderMLP(shape, 8),
+            m.DecoderMLP(shape, 4, activation_last_layer="sigmoid"),
+            samples=2,
+            bottleneck=m.LowRankGaussian(8, 4),
+            gradient="doubly",
+        ),
+        "ImportanceWeightedAutoencoder LowRankGaussian",
+    ),
+    "from the mean image": Case(
+        lambda shape: mlp(shape, m.FromMeanImage(m.DecoderMLP(shape, 8, hidden=(12,)), shape)),
+        "FromMeanImage",
+    ),
     "leapfrog steps": Case(
         lambda shape: m.HamiltonianAutoencoder(
             m.VariationalEncoder(m.EncoderMLP(shape, 8), 8, 4),

@@ -51,6 +51,7 @@ from aelab.models import (
     EncoderPatchTransformer,
     EncoderResidual,
     FlowGaussian,
+    FlowPrior,
     FullGaussian,
     Gaussian,
     GaussianAndCategorical,
@@ -528,6 +529,7 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
             VariationalEncoder(EncoderMLP((1, 8, 8), 8), 8, 4), DecoderMLP((1, 8, 8), 4), (1, 8, 8)
         ),
         FlowGaussian: FlowGaussian(4, 2),
+        FlowPrior: FlowPrior(4, 2),
         FullGaussian: FullGaussian(4, 2),
         Laplace: Laplace(4, 2),
         LowRankGaussian: LowRankGaussian(4, 2),

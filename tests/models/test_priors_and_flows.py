@@ -11,16 +11,19 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from aelab.errors import ConfigError
 from aelab.losses import make_objective
+from aelab.losses.aggregate import mmd_term
 from aelab.losses.latent import iwae_bound_term
 from aelab.models import (
     DecoderMLP,
     EncoderMLP,
     FlowGaussian,
+    FlowPrior,
     ImportanceWeightedAutoencoder,
     MixturePrior,
     VampPriorAutoencoder,
     VariationalEncoder,
 )
+from aelab.types import Output
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +89,7 @@ def test_pseudo_images_are_encoded_as_images_are() -> None:
     assert model.pseudo_images.grad is not None and model.pseudo_images.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("kind", ["planar", "radial", "autoregressive"])
+@pytest.mark.parametrize("kind", ["planar", "radial", "autoregressive", "spline"])
 def test_the_determinant_of_a_flow_is_that_of_its_jacobian(kind: str) -> None:
     bottleneck = FlowGaussian(6, 4, layers=3, kind=kind, hidden=9).double()
     for parameter in bottleneck.flow.parameters():
@@ -107,8 +110,8 @@ def test_the_determinant_of_a_flow_is_that_of_its_jacobian(kind: str) -> None:
 
 
 def test_a_flow_of_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'spline'; possible: at least 1 of planar, radial"):
-        FlowGaussian(6, 4, kind="spline")
+    with pytest.raises(ConfigError, match="'splines'; possible: at least 1 of planar, radial"):
+        FlowGaussian(6, 4, kind="splines")
 
 
 def test_groups_of_importance_weights_are_bounds_side_by_side() -> None:
@@ -123,3 +126,49 @@ def test_groups_of_importance_weights_are_bounds_side_by_side() -> None:
     bounds = [iwae_bound_term(alone(images, noise[:, part])) for part in (slice(3), slice(3, 6))]
     torch.testing.assert_close(iwae_bound_term(grouped(images, noise)), torch.stack(bounds).mean(0))
     assert math.prod(grouped.noise_shape) == 24
+
+
+def _bent_prior() -> FlowPrior:
+    """A flow prior far from the standard normal."""
+    bottleneck = FlowPrior(6, 2, layers=3, hidden=9).double()
+    for parameter in bottleneck.flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.35)
+    return bottleneck
+
+
+def test_a_flow_prior_is_the_standard_normal_at_the_start() -> None:
+    bottleneck = FlowPrior(6, 3)
+    latent, posterior = bottleneck(torch.randn(5, 6), torch.randn(5, 3))
+    torch.testing.assert_close(
+        posterior.log_prior, Normal(0, 1).log_prob(latent).sum(1), rtol=1e-4, atol=1e-4
+    )
+    noise = torch.randn(7, 3)
+    torch.testing.assert_close(bottleneck.draw_prior(7, lambda _: noise), noise, atol=1e-4, rtol=0)
+
+
+def test_a_flow_prior_is_a_density_and_its_draws_follow_it() -> None:
+    bottleneck = _bent_prior()
+    side = torch.linspace(-8, 8, 321, dtype=torch.float64)
+    grid = torch.cartesian_prod(side, side)  # (n, 2)
+    zero = torch.zeros(len(grid), 6, dtype=torch.float64)
+    torch.nn.init.zeros_(bottleneck.gaussian.linear_mu.weight)
+    torch.nn.init.zeros_(bottleneck.gaussian.linear_mu.bias)
+    torch.nn.init.zeros_(bottleneck.gaussian.linear_sigma.weight)
+    torch.nn.init.zeros_(bottleneck.gaussian.linear_sigma.bias)
+    with torch.no_grad():  # the latent is the noise: mean 0, deviation 1
+        density = bottleneck(zero, grid)[1].log_prior.exp()
+    cell = (16 / 320) ** 2
+    assert (density.sum() * cell).item() == pytest.approx(1, abs=0.01)
+    drawn = bottleneck.draw_prior(20_000, torch.randn)
+    for d in range(2):
+        mean = (density * grid[:, d]).sum() * cell
+        spread = ((density * (grid[:, d] - mean).square()).sum() * cell).sqrt()
+        assert drawn[:, d].mean().item() == pytest.approx(mean.item(), abs=0.05)
+        assert drawn[:, d].std().item() == pytest.approx(spread.item(), rel=0.03)
+    assert abs(spread.item() - 1) > 0.05 or abs(mean.item()) > 0.1  # not the normal that it was
+
+
+def test_terms_that_draw_the_prior_refuse_one_that_only_the_model_can_draw() -> None:
+    latent, posterior = FlowPrior(6, 3)(torch.randn(5, 6), torch.randn(5, 3))
+    with pytest.raises(ConfigError, match="can be drawn by the whole model only"):
+        mmd_term(Output(torch.zeros(5, 1, 1, 1), latent, posterior))

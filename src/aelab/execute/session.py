@@ -68,6 +68,7 @@ from aelab.train import (
     load_weights,
     make_state,
     set_clock,
+    start_from_images,
 )
 from aelab.train.guard.memory import is_out_of_memory
 
@@ -239,6 +240,8 @@ class _Session:
         self._settle_record()
         refuse_wrong_arguments(spec, parts, self.settings)
         parts.objective.prepare(train[0][1])
+        if not restored:
+            start_from_images(parts.model, train[0][1])
         parts.objective.to(parts.device)
         self.state = make_state(parts.model, self.settings, parts.device, parts.objective)
         self.pictures = Reproductions(run, shown_sets(train, validation))

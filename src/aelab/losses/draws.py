@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError
-from aelab.posteriors import HasPrior
+from aelab.posteriors import HasPrior, HasSampledDivergence
 from aelab.types import Output
 
 
@@ -22,12 +22,22 @@ def numeric_latents(output: Output, term: str) -> Tensor:
 
 
 def prior_draws(output: Output, latents: Tensor) -> Tensor:
-    """Samples (B, D) of the posterior's prior, or of the standard normal."""
+    """Samples (B, D) of the posterior's prior, or of the standard normal for a plain autoencoder.
+
+    Raises:
+        ConfigError: the model has a prior that only the model itself can draw.
+    """
     if isinstance(output.posterior, HasPrior):
         drawn: Tensor = output.posterior.draw_prior(
             len(latents), lambda shape: standard_normal(shape, latents)
         )
         return drawn.flatten(1)  # (B, D)
+    if isinstance(output.posterior, HasSampledDivergence):
+        raise ConfigError(
+            "a term compares latents with draws of the prior, and a flow prior or a hierarchy can "
+            "be drawn by the whole model only",
+            hint="use the term sampled_kl or level_kl, or another prior: MixturePrior, Gaussian",
+        )
     return standard_normal(tuple(latents.shape), latents)
 
 

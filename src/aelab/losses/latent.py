@@ -286,6 +286,8 @@ def iwae_bound_term(output: Output, partial: bool = False) -> Tensor:
     """
     weights: Tensor | None = getattr(output.posterior, "log_weight", None)
     if weights is None:
+        weights = output.details.get("log_weight")
+    if weights is None:
         raise ConfigError(
             "the term iwae_bound needs importance weights, and this model gives none",
             hint="use ImportanceWeightedAutoencoder, called with noise (B, K, D): at the mean code "
@@ -299,6 +301,12 @@ def iwae_bound_term(output: Output, partial: bool = False) -> Tensor:
         raise ConfigError(
             "the term iwae_bound has the option partial, but the model has one group of latents",
             hint="give the model groups=2 or more, or leave partial out",
+        )
+    if not hasattr(output.posterior, "log_weight"):
+        raise ConfigError(
+            "the term iwae_bound has the option partial, which is for a Gaussian posterior and "
+            "gradient='plain' only",
+            hint="leave partial out",
         )
     flat = weights.flatten(1)  # (B, M * K)
     whole = math.log(flat.shape[1]) - torch.logsumexp(flat, 1)

@@ -232,9 +232,9 @@ class Subject:
 
     @property
     def prior(self) -> HasPrior | None:
-        """What draws latents of the prior: the posterior, or the model itself; None: nothing."""
-        both = (self.posterior, self.model)
-        return next((each for each in both if isinstance(each, HasPrior)), None)
+        """What draws latents of the prior: posterior, model or bottleneck; None: nothing."""
+        those = (self.posterior, self.model, getattr(self.model, "bottleneck", None))
+        return next((each for each in those if isinstance(each, HasPrior)), None)
 
     @property
     def draws(self) -> bool:

@@ -48,6 +48,7 @@ from aelab.models.implicit_presets import (
 from aelab.models.importance import ImportanceWeightedAutoencoder
 from aelab.models.kan import DecoderKAN, EncoderKAN, PolynomialLinear, SplineLinear
 from aelab.models.masked import MaskedAutoencoder
+from aelab.models.mean_image import FromMeanImage
 from aelab.models.mixer import DecoderMixer, EncoderMixer
 from aelab.models.mixture_likelihood import LogisticMixtureAutoencoder
 from aelab.models.pairs import PairAveraged
@@ -58,7 +59,7 @@ from aelab.models.patch_transformer import (
 )
 from aelab.models.perturbed_codes import FSP
 from aelab.models.presets import quick_image_ae, small_image_ae
-from aelab.models.priors import MixturePrior, VampPriorAutoencoder
+from aelab.models.priors import FlowPrior, MixturePrior, VampPriorAutoencoder
 from aelab.models.quantizers import FSQ, VQ
 from aelab.models.random_projection import RandomProjection
 from aelab.models.reshaping import (
@@ -120,6 +121,7 @@ _PARTS: dict[str, Any] = by_name(
     FSP,
     FSQ,
     FlowGaussian,
+    FlowPrior,
     FullGaussian,
     Gaussian,
     GaussianAndCategorical,
@@ -148,6 +150,7 @@ _PARTS: dict[str, Any] = by_name(
     DecoderMixer,
     DecoderPatchTransformer,
     DecoderResidual,
+    FromMeanImage,
     ImageManifoldDecoder,
     anti_aliased_decoder,
     fast_implicit_decoder,

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from aelab.errors import ConfigError
 from aelab.models.bottlenecks import Gaussian
 from aelab.models.priors import sampled_kl_terms
+from aelab.models.splines import SplineCoupling
 from aelab.posteriors import FlowPosterior
 
 
@@ -24,16 +25,18 @@ class FlowGaussian(nn.Module):
         num_features: of one image after flattening.
         latent_dims: D.
         layers: number of layers of the flow, at least 1.
-        kind: `planar`, `radial`, or `autoregressive` (inverse autoregressive flow, one hidden
-            layer of `hidden` units; the dimensions are reversed before every second layer).
-        hidden: hidden units of an autoregressive layer.
+        kind: `planar`, `radial`, `autoregressive` (inverse autoregressive flow, one hidden layer of
+            `hidden` units), or `spline` (couplings of monotone splines, two hidden layers). The
+            dimensions are reversed before every second layer.
+        hidden: hidden units of an autoregressive or spline layer.
         kl_loss_weight: weight of the term `sampled_kl`; 0 leaves it out.
 
     Raises:
         ConfigError: another kind, or no layer.
 
     Source: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 and 14, appendix A; Kingma et al.
-        2016, arXiv:1606.04934, algorithm 1; masks: Germain et al. 2015, arXiv:1502.03509.
+        2016, arXiv:1606.04934, algorithm 1; masks: Germain et al. 2015, arXiv:1502.03509; splines:
+        Durkan et al. 2019, arXiv:1906.04032.
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
@@ -50,7 +53,12 @@ class FlowGaussian(nn.Module):
         kl_loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        kinds = {"planar": _Planar, "radial": _Radial, "autoregressive": _Autoregressive}
+        kinds = {
+            "planar": _Planar,
+            "radial": _Radial,
+            "autoregressive": _Autoregressive,
+            "spline": SplineCoupling,
+        }
         if kind not in kinds or layers < 1:
             raise ConfigError(
                 f"FlowGaussian: {layers} layers of kind {kind!r}; possible: at least 1 of "

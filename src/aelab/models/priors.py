@@ -1,7 +1,8 @@
-"""Gaussian latents with learned priors: a mixture, or the posteriors of learned images."""
+"""Gaussian latents with learned priors: a mixture, a flow, or the posteriors of learned images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,7 +13,8 @@ from aelab.errors import ConfigError
 from aelab.models.autoencoders import Autoencoder
 from aelab.models.bottlenecks import Gaussian, VariationalEncoder
 from aelab.models.shapes import image_shape
-from aelab.posteriors import MixturePriorPosterior
+from aelab.models.splines import SplineCoupling
+from aelab.posteriors import FlowPriorPosterior, MixturePriorPosterior, Normal
 from aelab.types import Output, TermSpec
 
 
@@ -69,6 +71,70 @@ class MixturePrior(nn.Module):
             mean, log_std, latent, self.prior_mean, self.prior_log_std, self.prior_logits
         )
         return latent, posterior
+
+
+class FlowPrior(nn.Module):
+    """A `Gaussian` bottleneck with a learned flow as prior: an invertible map to a normal.
+
+    The divergence has no closed form: the term `sampled_kl` estimates it at the drawn latent. The
+    prior is the standard normal at the start.
+
+    Args:
+        num_features: of one image after flattening.
+        latent_dims: D.
+        layers: couplings of monotone splines, at least 1; the dimensions are reversed before every
+            second one.
+        hidden: width of their networks.
+        kl_loss_weight: weight of the term `sampled_kl`; 0 leaves it out.
+
+    Raises:
+        ConfigError: no layer.
+
+    Source: Chen et al. 2017, arXiv:1611.02731, section 3.2 (flow prior, there autoregressive);
+        splines: Durkan et al. 2019, arXiv:1906.04032.
+    """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"gaussian", "latent_dims", "noise_shape"}
+    )
+
+    def __init__(
+        self,
+        num_features: int,
+        latent_dims: int,
+        layers: int = 4,
+        hidden: int = 64,
+        kl_loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ConfigError(f"FlowPrior: layers is {layers}; possible: 1, 2..")
+        self.gaussian = Gaussian(num_features, latent_dims)
+        self.latent_dims = self.gaussian.latent_dims
+        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        self.flow = nn.ModuleList(SplineCoupling(self.latent_dims, hidden) for _ in range(layers))
+        self.terms = sampled_kl_terms(kl_loss_weight)
+
+    def forward(
+        self, features: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, FlowPriorPosterior]:
+        """Features (B, ...), noise (B, D) or None -> latent (B, D), and posterior with prior."""
+        latent, (mean, log_std) = self.gaussian(features, noise)
+        made, log_prior = latent, torch.zeros_like(latent[:, 0])
+        for number, layer in enumerate(self.flow):
+            made, log_det = layer(made.flip(1) if number % 2 else made)
+            log_prior = log_prior + log_det
+        log_prior = log_prior - 0.5 * (made.square() + math.log(2 * math.pi)).sum(1)
+        return latent, FlowPriorPosterior(mean, log_std, latent, log_prior)
+
+    @torch.no_grad()
+    def draw_prior(self, count: int, normal: Normal) -> Tensor:
+        """Samples of the prior, (count, D): the inverse flow of normal numbers."""
+        made = normal((count, self.latent_dims)).to(self.gaussian.linear_mu.weight)
+        for number, layer in reversed(list(enumerate(self.flow))):
+            made, _ = layer(made, inverse=True)
+            made = made.flip(1) if number % 2 else made
+        return made
 
 
 class VampPriorAutoencoder(Autoencoder):

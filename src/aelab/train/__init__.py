@@ -31,6 +31,7 @@ from aelab.train.progress import Progress
 from aelab.train.rehearsal import rehearse_optimizer, rehearse_schedule
 from aelab.train.schedules import SCHEDULES, TORCH_SCHEDULERS, make_schedule
 from aelab.train.stacked import StackedLearner
+from aelab.train.start import start_from_images
 from aelab.train.state import State, make_state
 from aelab.train.validation import VALIDATIONS, Validation, validation_of
 
@@ -77,6 +78,7 @@ __all__ = [
     "rehearse_schedule",
     "set_clock",
     "settings_of_player",
+    "start_from_images",
     "step",
     "validation_of",
 ]

@@ -67,7 +67,8 @@ def _constant(model: nn.Module, looks: Mapping[str, float]) -> Finding | None:
         f"of the originals {target:.2g}; mean brightness {mean:.3g} and {wanted:.3g}",
         "a lower learnrate with a warm-up (scheduler: {WarmupCosine: {warmup_images: 10_000}}) and "
         "a new start, as a saturated output stays saturated; no activation at the end of the "
-        "decoder, or bce; a smaller weight of kl",
+        "decoder, or bce; FromMeanImage(decoder, shape), which starts at the mean image; a smaller "
+        "weight of kl",
     )
 
 

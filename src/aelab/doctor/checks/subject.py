@@ -19,6 +19,7 @@ from aelab.ops.random import keyed_generator
 from aelab.train.clocked_modules import set_clock
 from aelab.train.forward import Batch, forward
 from aelab.train.horizon import Horizon, horizon
+from aelab.train.start import start_from_images
 from aelab.train.validation import noise_shape_of
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class BuiltRun:
         """A copy of the initial model."""
         model = copy.deepcopy(self.parts.model).cpu()
         set_clock(model, 0, 0)
+        if self.train is not None:
+            start_from_images(model, self.train)
         return model
 
     @cached_property
