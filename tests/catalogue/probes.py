@@ -98,7 +98,7 @@ PROBES: list[Probe] = [
     *_probes(
         "files through torch",
         ("writes", "torch.save({'a': 1}, TARGET)\n1"),
-        ("true", "torch.load(FOLDER + '/stored.pt', weights_only=False) == [1]"),
+        ("true", "torch.serialization.load(FOLDER + '/stored.pt', weights_only=False) == [1]"),
         ("writes", "torch.from_file(TARGET, shared=True, size=4, dtype=torch.uint8)"),
         ("writes", "torch.UntypedStorage.from_file(TARGET, True, 4)"),
         ("writes", "torch.hub.load(FOLDER, 'entry', source='local', verbose=False)"),
