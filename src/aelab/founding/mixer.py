@@ -147,7 +147,7 @@ class _Decoder(nn.Module):
         size = self.patch_size
         rows, columns = height // size, width // size
         start: Tensor = self.first(latent)
-        patches: Tensor = self.layers(start.reshape(len(latent), rows * columns, -1))
+        patches: Tensor = self.layers(start.reshape(start.shape[0], rows * columns, -1))
         return rearrange(
             patches, "b (y x) (c p q) -> b c (y p) (x q)", y=rows, x=columns, c=channels, p=size
         )
