@@ -277,6 +277,11 @@ CODES: dict[str, Code] = {
     "code-bypassed": Code(
         ("warning", "note"), "pictures are made of more than the code", has_figures=True
     ),
+    "solver-diverges": Code(
+        ("problem", "warning"),
+        "a model does not solve the equations of its own steps",
+        has_figures=True,
+    ),
     "codes-dead": Code(_WARNING, "few entries of a codebook are used"),
     "batch-in-parts": Code(_NOTE, "memory did not suffice for a whole batch"),
     "validation-in-parts": Code(_NOTE, "memory did not suffice for a batch of a validation"),

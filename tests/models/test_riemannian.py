@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -12,7 +13,11 @@ from torch.distributions import MultivariateNormal
 from aelab.errors import ConfigError, ShapeError
 from aelab.losses import make_objective
 from aelab.models import DecoderMLP, EncoderMLP, RiemannianAutoencoder, VariationalEncoder
-from aelab.models.riemannian import Metric, log_density
+from aelab.models.riemannian import LatentMetric, log_density
+from aelab.train import FitSettings, State, Validated, fit, make_state
+from aelab.train.forward import Batch
+from aelab.train.solver import solver_diverges
+from aelab.types import Images
 
 SHAPE, DIMS = (1, 4, 4), 3
 
@@ -32,13 +37,13 @@ def riemannian(**options: object) -> RiemannianAutoencoder:
     )
 
 
-def some_metric(count: int = 6, dims: int = DIMS, temperature: float = 1.5) -> Metric:
+def some_metric(count: int = 6, dims: int = DIMS, temperature: float = 1.5) -> LatentMetric:
     roots = torch.randn(count, dims, dims, dtype=torch.float64)
     centres = torch.randn(count, dims, dtype=torch.float64)
-    return Metric(centres, roots @ roots.mT, temperature, 0.1)
+    return LatentMetric(centres, roots @ roots.mT, temperature, 0.1)
 
 
-def by_loops(metric: Metric, latent: Tensor) -> Tensor:
+def by_loops(metric: LatentMetric, latent: Tensor) -> Tensor:
     """G at one latent (D,), written out."""
     inverse = metric.least * torch.eye(len(latent), dtype=latent.dtype)
     for centre, matrix in zip(metric.centres, metric.matrices, strict=True):
@@ -80,7 +85,9 @@ def test_the_first_momentum_has_the_covariance_of_the_metric() -> None:
     torch.testing.assert_close(torch.cov(momentum.T), g, atol=0.02 * float(g.abs().max()), rtol=0)
 
 
-def energy(model: RiemannianAutoencoder, images: Tensor, z: Tensor, rho: Tensor, metric: Metric):  # type: ignore[no-untyped-def]
+def energy(
+    model: RiemannianAutoencoder, images: Tensor, z: Tensor, rho: Tensor, metric: LatentMetric
+):  # type: ignore[no-untyped-def]
     """The Hamiltonian (B,), with the metric written out."""
     nll = torch.nn.functional.binary_cross_entropy(model.decoder(z), images, reduction="none")
     total = 0.5 * z.square().sum(1) + nll.flatten(1).sum(1)
@@ -259,3 +266,92 @@ def test_what_cannot_work_is_refused() -> None:
     model.metric = EncoderMLP(SHAPE, 5)
     with pytest.raises(ShapeError, match="metric gives 5 numbers per image, and a latent of 3"):
         model(torch.rand(2, *SHAPE), torch.randn(2, 2 * DIMS))
+
+
+def test_the_missed_equations_are_those_of_the_leapfrog() -> None:
+    model = riemannian(steps=1, step_size=0.1, inverse_temperature=1.0, iterations=1).double()
+    images, noise = torch.rand(4, *SHAPE).double(), torch.randn(4, 2 * DIMS).double()
+    z, (mean, _) = model.bottleneck(model.encoder(images), noise[:, :DIMS])
+    metric = model._made_of(images, mean)
+    root = metric.root(z)
+    rho = torch.linalg.solve(root.mT, noise[:, DIMS:, None])[..., 0]
+
+    def slopes(z: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
+        z, rho = z.detach().requires_grad_(), rho.detach().requires_grad_()
+        return torch.autograd.grad(energy(model, images, z, rho, metric).sum(), (z, rho))  # type: ignore[return-value]
+
+    half = rho - 0.05 * slopes(z, rho)[0]
+    first = half - (rho - 0.05 * slopes(z, half)[0])
+    there = z + 0.1 * slopes(z, half)[1]
+    second = there - (z + 0.05 * (slopes(z, half)[1] + slopes(there, half)[1]))
+    sizes = [
+        missed.norm(dim=1) / (value - missed).norm(dim=1).clamp(min=1)
+        for missed, value in ((first, half), (second, there))
+    ]
+    torch.testing.assert_close(model.unsolved(images, noise), torch.maximum(*sizes).detach())
+    model.iterations = 40
+    assert float(model.unsolved(images, noise).max()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        ({}, None),
+        ({"step_size": 0.4}, "warning"),
+        ({"step_size": 0.4, "iterations": 12}, "problem"),
+    ],
+)
+def test_steps_too_long_for_the_solver_are_told_with_a_shorter_one(
+    options: dict[str, float], level: str | None
+) -> None:
+    model = riemannian(**options)
+    images, noise = torch.rand(40, *SHAPE).round(), torch.randn(40, 2 * DIMS)
+    told = solver_diverges(model, Batch(images, images, noise))
+    if level is None:
+        assert told is None
+        return
+    assert told is not None and told.level == level and told.code == "solver-diverges"
+    assert "steps of 0.4" in told.message and "step_size, for instance 0.1" in told.way_out
+    assert ("numbers end" in told.message) == (level == "problem")
+    assert solver_diverges(DecoderMLP(SHAPE, 2), Batch(images, images, noise)) is None
+
+
+def pictures(count: int) -> Images:
+    generator = torch.Generator().manual_seed(3)
+    return Images(torch.randint(0, 256, (count, *SHAPE), generator=generator, dtype=torch.uint8))
+
+
+def test_a_run_continues_bit_for_bit_with_its_kept_centres() -> None:
+    settings = FitSettings(batch_size=8, max_images=96)
+
+    def made() -> State:
+        torch.manual_seed(0)
+        return make_state(riemannian(centres=12, steps=2), settings)
+
+    def train(state: State, batches: int = 1_000) -> None:
+        objective, remaining = make_objective(riemannian().terms), iter(range(batches))
+        list(
+            fit(state, objective, pictures(40), pictures(16), settings,
+                should_stop=lambda: next(remaining, None) is None)
+        )  # fmt: skip
+
+    whole, first, second = made(), made(), made()
+    train(whole)
+    train(first, batches=5)
+    tensors, numbers = first.stored()
+    second.load(tensors, json.loads(json.dumps(numbers)))
+    assert second.clock.batches == 5
+    train(second)
+    expected, found = whole.stored()[0], second.stored()[0]
+    assert {"model.centres", "model.matrices", "model.place"} <= expected.keys() == found.keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_a_validation_warns_of_a_solver_that_diverges() -> None:
+    settings = FitSettings(batch_size=8, max_images=8, validate_every_images=8, learnrate=1e-6)
+    torch.manual_seed(0)
+    model = riemannian(step_size=0.2)
+    state, objective = make_state(model, settings), make_objective(riemannian().terms)
+    events = list(fit(state, objective, pictures(16), pictures(16), settings))
+    told = [f for e in events if isinstance(e, Validated) for f in e.findings]
+    assert "solver-diverges" in {finding.code for finding in told}, told

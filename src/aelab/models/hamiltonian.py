@@ -140,7 +140,7 @@ class HamiltonianAutoencoder(Autoencoder):
         """
         if not self.steps:
             return latent, momentum
-        step = self._step_sizes()
+        step = self.step_sizes()
         # torch.func.grad, because it also works where gradients are disabled, and in stacked runs.
         slope = torch.func.grad(lambda z: self._log_joint(images, z).sum())
         scale = self._scale(0)
@@ -155,7 +155,7 @@ class HamiltonianAutoencoder(Autoencoder):
             momentum = momentum * (scale / before)
         return latent, momentum
 
-    def _step_sizes(self) -> Tensor:
+    def step_sizes(self) -> Tensor:
         """(D,), above 0 and below `LARGEST_STEP`."""
         return LARGEST_STEP * self.step_logits.sigmoid()
 

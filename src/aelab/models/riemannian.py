@@ -14,7 +14,7 @@ from aelab.posteriors import FlowPosterior
 from aelab.types import Output
 
 
-class Metric(NamedTuple):
+class LatentMetric(NamedTuple):
     """A metric G of the latent, given by its inverse.
 
     G(z)^-1 = sum over i of M_i exp(-|z - c_i|^2 / T^2) + lambda * identity.
@@ -61,17 +61,30 @@ def log_density(root: Tensor, momentum: Tensor) -> Tensor:
     return root.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * whitened.square().sum(1)
 
 
+def _drawn(root: Tensor, white: Tensor) -> Tensor:
+    """A momentum of N(0, G), (B, D), from the root of G^-1 and standard normal numbers."""
+    momentum: Tensor = torch.linalg.solve_triangular(root.mT, white[..., None], upper=True)[..., 0]
+    return momentum
+
+
+def _apart(found: Tensor, wanted: Tensor) -> Tensor:
+    """The distance of two vectors, relative to their length if that is above 1, (B,)."""
+    apart: Tensor = (found - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1)
+    return apart
+
+
 class RiemannianAutoencoder(HamiltonianAutoencoder):
     """A `HamiltonianAutoencoder` in whose latent distances are learned (RHVAE).
 
     The metric makes steps long where there are codes of images, and short elsewhere. It is a sum of
-    bells around codes, see `Metric`: the centres are the encoder's means of images, and a second
-    network gives each image its matrix M = L L^T. In training they are those of the batch. The
-    latest are kept with the weights, for everything that is not training.
+    bells around codes, see `LatentMetric`: the centres are the encoder's means of images, and a
+    second network gives each image its matrix M = L L^T. In training they are those of the batch.
+    The latest are kept with the weights, for everything that is not training.
 
     The momentum is drawn from N(0, G(z)), and moves with the latent by the generalised leapfrog,
     whose two implicit equations are iterated. Where the iterations have not converged, the map does
-    not quite keep volumes, and the bound is as inexact.
+    not quite keep volumes, and the bound is as inexact; `solver-diverges` of the doctor and of
+    validations tells it.
 
     Args:
         encoder, decoder, steps, step_size, inverse_temperature, reconstruction_loss, std: see
@@ -141,7 +154,7 @@ class RiemannianAutoencoder(HamiltonianAutoencoder):
         first, (mean, log_std) = self.bottleneck(self.encoder(images), normal)
         metric = self._metric_of(images, mean)
         root = metric.root(first)
-        momentum = torch.linalg.solve_triangular(root.mT, white[..., None], upper=True)[..., 0]
+        momentum = _drawn(root, white)
         latent, last = self.travelled(images, first, momentum, metric)
         # ln q(z_0) + ln N(first momentum) - ln N(rho_K); constants of the latter two cancel.
         log_q = (-0.5 * normal.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(1)
@@ -150,7 +163,7 @@ class RiemannianAutoencoder(HamiltonianAutoencoder):
         return Output(self.decoder(latent), latent, posterior)
 
     def travelled(
-        self, images: Tensor, latent: Tensor, momentum: Tensor, metric: Metric
+        self, images: Tensor, latent: Tensor, momentum: Tensor, metric: LatentMetric
     ) -> tuple[Tensor, Tensor]:
         """Moves latents by K generalised leapfrog steps, with tempering.
 
@@ -162,9 +175,39 @@ class RiemannianAutoencoder(HamiltonianAutoencoder):
         Returns:
             z_K and rho_K, (B, D).
         """
+        return self._travelled(images, latent, momentum, metric)[:2]
+
+    @torch.no_grad()
+    def unsolved(self, images: Tensor, noise: Tensor) -> Tensor:
+        """By how much the implicit equations are missed, with the metric of these images.
+
+        Args:
+            images: (B, C, H, W), 0..1.
+            noise: (B, 2 D).
+
+        Returns:
+            (B,), the largest distance of both sides of an equation in any step, relative to the
+            size of the momentum or the latent, at least 1; not finite where the solver diverges.
+        """
+        normal, white = noise.chunk(2, 1)
+        latent, (mean, _) = self.bottleneck(self.encoder(images), normal)
+        metric = self._made_of(images, mean)
+        momentum = _drawn(metric.root(latent), white)
+        return self._travelled(images, latent, momentum, metric, measure=True)[2]
+
+    def _travelled(
+        self,
+        images: Tensor,
+        latent: Tensor,
+        momentum: Tensor,
+        metric: LatentMetric,
+        measure: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """z_K, rho_K, and by how much the equations are missed, (B,); 0 without `measure`."""
+        missed = torch.zeros_like(latent[:, 0])
         if not self.steps:
-            return latent, momentum
-        step, scale = self._step_sizes(), self._scale(0)
+            return latent, momentum, missed
+        step, scale = self.step_sizes(), self._scale(0)
 
         def energy(z: Tensor, rho: Tensor) -> Tensor:
             """The Hamiltonian, summed over the batch."""
@@ -176,24 +219,34 @@ class RiemannianAutoencoder(HamiltonianAutoencoder):
             half = momentum
             for _ in range(self.iterations):
                 half = momentum - 0.5 * step * slope(latent, half)
+            if measure:
+                wanted = momentum - 0.5 * step * slope(latent, half)
+                missed = torch.maximum(missed, _apart(half, wanted))
             start, there = metric.velocity(latent, half), latent
             for _ in range(self.iterations):
                 there = latent + 0.5 * step * (start + metric.velocity(there, half))
+            if measure:
+                wanted = latent + 0.5 * step * (start + metric.velocity(there, half))
+                missed = torch.maximum(missed, _apart(there, wanted))
             latent = there
             momentum = half - 0.5 * step * slope(latent, half)
             before, scale = scale, self._scale(number)
             momentum = momentum * (scale / before)
-        return latent, momentum
+        return latent, momentum, missed
 
-    def _metric_of(self, images: Tensor, mean: Tensor) -> Metric:
+    def _metric_of(self, images: Tensor, mean: Tensor) -> LatentMetric:
         """The metric of a training batch, which is then kept; else the one that was kept."""
-        shape = self.temperature, self.least
         if not self.training:
-            return Metric(self.centres, self.matrices, *shape)
+            return LatentMetric(self.centres, self.matrices, self.temperature, self.least)
+        metric = self._made_of(images, mean)
+        self._keep(mean.detach(), metric.matrices.detach())
+        return metric
+
+    def _made_of(self, images: Tensor, mean: Tensor) -> LatentMetric:
+        """The metric of a batch of images and their mean codes."""
         root = self._roots(self.metric(images))
         matrices = (root[:, :, None] * root[:, None]).sum(3)  # L L^T
-        self._keep(mean.detach(), matrices.detach())
-        return Metric(mean, matrices, *shape)
+        return LatentMetric(mean, matrices, self.temperature, self.least)
 
     def _roots(self, values: Tensor) -> Tensor:
         """L, (B, D, D), from the numbers of the metric's network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from aelab.train.collapse import LATE_BATCHES, collapses
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
 from aelab.train.learner import SoloLearner
+from aelab.train.solver import solver_diverges
 from aelab.train.state import State
 from aelab.train.tally import pixel_sums, spreads
 from aelab.train.validation import validation_of
@@ -77,8 +79,21 @@ def warnings_of(
         return (finding,)
     member = state.learner.members[run]
     beside = bypassed_code(state, run, task, held_out)
+    unsolved = unsolved_equations(state, run, task, held_out)
     collapsed = collapses(member.model, found.terms, found.looks, state.clock.batches)
-    return (*collapsed, *([] if beside is None else [beside]))
+    more = [finding for finding in (beside, unsolved) if finding is not None]
+    return (*collapsed, *more)
+
+
+def unsolved_equations(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
+    """A warning if a model with a solver does not solve its equations, else None."""
+    model = state.learner.members[run].evaluated_model
+    if not hasattr(model, "unsolved"):
+        return None
+    now = state.clock.images
+    batch = next(held_out_batches(model, task.objective, held_out, task.settings, now))
+    found = solver_diverges(model, batch)
+    return None if found is None else replace(found, level="warning")
 
 
 def bypassed_code(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:

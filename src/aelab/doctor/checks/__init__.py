@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from aelab.doctor.checks import bypass, learnrate, objective, pictures, schedule, text, validation
+from aelab.doctor.checks import (
+    bypass,
+    learnrate,
+    objective,
+    pictures,
+    schedule,
+    solver,
+    text,
+    validation,
+)
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.errors import in_words
 from aelab.findings import Finding
@@ -30,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     pictures.stuck_output,
     pictures.latent_too_wide,
     bypass.bypassed_code,
+    solver.unsolved_equations,
     objective.noise_in_target,
     objective.kl_is_none,
     objective.free_rescaling,
