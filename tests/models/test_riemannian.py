@@ -347,6 +347,15 @@ def test_a_run_continues_bit_for_bit_with_its_kept_centres() -> None:
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
 
 
+def test_a_training_whose_solver_ends_numbers_is_refused_with_a_shorter_step() -> None:
+    settings = FitSettings(batch_size=16, max_images=32)
+    torch.manual_seed(0)
+    state = make_state(riemannian(step_size=0.45, iterations=25), settings)
+    with pytest.raises(ConfigError, match="numbers end for") as told:
+        list(fit(state, make_objective(riemannian().terms), pictures(32), pictures(16), settings))
+    assert "a shorter step_size" in (told.value.hint or "") and state.clock.images == 0
+
+
 def test_a_validation_warns_of_a_solver_that_diverges() -> None:
     settings = FitSettings(batch_size=8, max_images=8, validate_every_images=8, learnrate=1e-6)
     torch.manual_seed(0)

@@ -50,6 +50,7 @@ from aelab.train.horizon import horizon
 from aelab.train.judging import Goal, final_loss, goal_of, is_settled, renew_judging
 from aelab.train.machine import prepared_process
 from aelab.train.precision import settle_precision
+from aelab.train.solver import has_solver, refuse_unsolved
 from aelab.train.state import State
 from aelab.train.validation import noise_shape_of, validation_of
 from aelab.train.validation_size import choose_validation_size
@@ -123,6 +124,10 @@ def fit(
         tasks,
         lambda: [next_batch(state, 0, tasks[0], sets.at(clock.epoch), draws[0])],
     )
+    for run, member in enumerate(state.learner.members):
+        if clock.images == 0 and has_solver(member.model):
+            batch = next_batch(state, run, tasks[run], sets.at(clock.epoch), draws[run])
+            refuse_unsolved(member.model, batch)
 
     def evidence(run: int) -> Evidence:
         """Access to batches and sets, for the diagnosis if a run fails; nothing is read now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from aelab.errors import ConfigError, Where
 from aelab.findings import Finding
 from aelab.train.forward import Batch
 
@@ -18,13 +19,29 @@ SOLVED = 0.1
 FEW = 0.05
 
 
+def has_solver(model: nn.Module) -> bool:
+    """Whether a model solves implicit equations."""
+    return hasattr(model, "unsolved")
+
+
+def refuse_unsolved(model: nn.Module, batch: Batch) -> None:
+    """Checks that numbers do not end in the solver of a model before it is trained.
+
+    Raises:
+        ConfigError: they do for images of the batch.
+    """
+    found = solver_diverges(model, batch)
+    if found is not None and found.level == "problem":
+        raise ConfigError(found.message, hint=found.way_out, where=Where(key="model"))
+
+
 @torch.no_grad()
 def solver_diverges(model: nn.Module, batch: Batch) -> Finding | None:
     """A finding if the equations of a model are not solved for a batch, else None.
 
     It is a problem where numbers end, so that nothing can be trained.
     """
-    if not hasattr(model, "unsolved") or batch.noise is None:
+    if not has_solver(model) or batch.noise is None:
         return None
     missed = model.unsolved(batch.inputs, batch.noise)  # type: ignore[operator]
     steps = float(model.step_sizes().mean())  # type: ignore[operator]

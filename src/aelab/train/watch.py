@@ -18,7 +18,7 @@ from aelab.train.collapse import LATE_BATCHES, collapses
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
 from aelab.train.learner import SoloLearner
-from aelab.train.solver import solver_diverges
+from aelab.train.solver import has_solver, solver_diverges
 from aelab.train.state import State
 from aelab.train.tally import pixel_sums, spreads
 from aelab.train.validation import validation_of
@@ -88,7 +88,7 @@ def warnings_of(
 def unsolved_equations(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
     """A warning if a model with a solver does not solve its equations, else None."""
     model = state.learner.members[run].evaluated_model
-    if not hasattr(model, "unsolved"):
+    if not has_solver(model):
         return None
     now = state.clock.images
     batch = next(held_out_batches(model, task.objective, held_out, task.settings, now))
