@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -181,3 +182,41 @@ def test_held_out_images_that_are_no_numbers_are_named() -> None:
     bad = Images(torch.full((20, 1, 2, 2), float("nan")), labels=torch.arange(2).repeat(10))
     with pytest.raises(DataError, match="validation_set: image 0 has a pixel that is NaN"):
         Subject(_Linear(), bad)
+
+
+def test_the_linear_probe_is_the_minimum_that_automatic_gradients_find() -> None:
+    generator = torch.Generator().manual_seed(5)
+    centres = torch.randn(3, 6, generator=generator)
+    labels, test_labels = (torch.randint(3, (n,), generator=generator) for n in (300, 400))
+    train = centres[labels] + torch.randn(300, 6, generator=generator)
+    test = centres[test_labels] + torch.randn(400, 6, generator=generator)
+    inputs, held_out = ((each - train.mean(0)) / train.std(0, correction=0)
+                        for each in (train.double(), test.double()))  # fmt: skip
+    weight = torch.zeros(3, 6, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([weight, bias], lr=0.05)
+    for _ in range(600):
+        optimizer.zero_grad()
+        fit = nn.functional.cross_entropy(inputs @ weight.T + bias, labels)
+        (fit + 0.5 * 1e-2 * weight.square().sum()).backward()
+        optimizer.step()
+    right = (held_out @ weight.T + bias).argmax(1) == test_labels
+    found = linear_probe_accuracy(train, labels, test, test_labels, weight_decay=1e-2)
+    assert 0.6 < found < 0.95
+    assert found == pytest.approx(right.double().mean().item(), abs=1 / 400)
+
+
+def test_the_pixels_of_one_set_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = separation(Subject(_Linear(), _set(1), _set(2)))
+    asked: list[int] = []
+
+    def counted(train: Tensor, *others: Tensor) -> float:
+        asked.append(train.shape[1])
+        return linear_probe_accuracy(train, *others)
+
+    module = sys.modules["aelab.metrics.separation"]
+    monkeypatch.setattr(module, "linear_probe_accuracy", counted)
+    assert separation(Subject(_Linear(), _set(1), _set(2))) == first
+    assert asked == [2]
+    separation(Subject(_Linear(), _set(1), _set(3)))
+    assert asked == [2, 2, 4]

@@ -40,3 +40,15 @@ def test_few_points_and_none() -> None:
     assert found.rows.tolist() == [[0], [0]]
     assert found.distances[0, 0] == pytest.approx(3**0.5)
     assert nearest_rows(torch.zeros(0, 3), torch.ones(4, 3), 2).rows.shape == (0, 2)
+
+
+@pytest.mark.parametrize("spread", [1e-30, 1.0, 1e-5, 1e30])
+def test_neighbours_of_many_dimensions_are_those_of_plain_differences(spread: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    groups = torch.randn(4, 100, generator=generator).repeat_interleave(10, 0)
+    others = (groups + spread * torch.randn(40, 100, generator=generator)).double()
+    points = others[::3] + 0.1 * spread * torch.randn(14, 100, generator=generator).double()
+    wanted = _plain(points, others)
+    found = nearest_rows(points, others, 5)
+    torch.testing.assert_close(found.distances, wanted.sort(1).values[:, :5])
+    torch.testing.assert_close(wanted.gather(1, found.rows), found.distances)

@@ -111,7 +111,7 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
     labels = subject.train_labels.long() if has_labels else None  # type: ignore[union-attr]
     test_labels = subject.labels.long() if has_labels else None  # type: ignore[union-attr]
     classes = int(labels.max()) + 1 if labels is not None else 4
-    made_from = _hash([train, labels, held_out[:2000], test_labels], str(images))
+    made_from = fingerprint([train, labels, held_out[:2000], test_labels], str(images))
     if made_from in _LATEST:
         return _LATEST[made_from]
     generator = torch.Generator().manual_seed(0)
@@ -133,13 +133,13 @@ def train_features(subject: Subject, images: int = 20_000) -> Trained:
     chance = torch.bincount(wanted, minlength=classes).max().item() / len(wanted)
     task = "classes" if has_labels else "rotations"
     # Two nets are the same only if every bit of their weights is.
-    found = Trained(net, task, accuracy, chance, _hash(net.state_dict().values()))
+    found = Trained(net, task, accuracy, chance, fingerprint(net.state_dict().values()))
     _LATEST.clear()
     _LATEST[made_from] = found
     return found
 
 
-def _hash(tensors: Iterable[Tensor | None], words: str = "") -> str:
+def fingerprint(tensors: Iterable[Tensor | None], words: str = "") -> str:
     """The sha256 of the bytes of tensors, in their order, and of words."""
     digest = hashlib.sha256(words.encode())
     for tensor in tensors:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError
+from aelab.metrics.features import fingerprint
 from aelab.metrics.subject import Subject, flat, need_finite
 from aelab.ops.nearest import nearest_rows
 
@@ -80,23 +81,46 @@ def linear_probe_accuracy(
     scale = torch.where(moves, 1 / std, 0.0)
     inputs, held_out = (((values - mean) * scale).float() for values in (train, test))
     classes = int(torch.maximum(train_labels.max(), test_labels.max())) + 1
-    weight = torch.zeros(classes, train.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight, bias = torch.zeros(classes, train.shape[1]), torch.zeros(classes)
     # The problem is convex and small: L-BFGS on all data needs no learning rate.
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    wanted = F.one_hot(train_labels, classes).T.float()  # (classes, M)
 
     def loss() -> Tensor:
-        """The current loss of the probe; also computes its gradient."""
-        optimizer.zero_grad()
-        fit = F.cross_entropy(inputs @ weight.T + bias, train_labels)
-        value: Tensor = fit + 0.5 * weight_decay * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        """The current loss of the probe; also computes its gradient.
 
-    with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    chosen = (held_out @ weight.detach().T + bias.detach()).argmax(1)
+        The gradient is written out, and the classes come first: that takes two thirds of the time
+        of `cross_entropy` and its backward pass.
+        """
+        log_shares = torch.log_softmax(weight @ inputs.T + bias[:, None], 0)
+        errors = (log_shares.exp() - wanted) / len(inputs)
+        weight.grad = errors @ inputs + weight_decay * weight
+        bias.grad = errors.sum(1)
+        fit = -(log_shares * wanted).sum() / len(inputs)
+        return fit + 0.5 * weight_decay * weight.square().sum()
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    chosen = (held_out @ weight.T + bias).argmax(1)
     return (chosen == test_labels).double().mean().item()
+
+
+#: The two accuracies on the latest pixels, by what they were made from: runs on one set share them.
+_LATEST: dict[str, tuple[float, float]] = {}
+
+
+def _of_pixels(
+    train: Tensor, train_labels: Tensor, test: Tensor, labels: Tensor, neighbours: int
+) -> tuple[float, float]:
+    """The accuracies of `knn_accuracy` and `linear_probe_accuracy`, kept for the next run."""
+    made_from = fingerprint([train, train_labels, test, labels], str(neighbours))
+    if made_from not in _LATEST:
+        found = (
+            knn_accuracy(train, train_labels, test, labels, neighbours),
+            linear_probe_accuracy(train, train_labels, test, labels),
+        )
+        _LATEST.clear()
+        _LATEST[made_from] = found
+    return _LATEST[made_from]
 
 
 def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
@@ -122,19 +146,19 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
             "no class is in both the training and the held-out set: nothing can be measured"
         )
     labels = labels[known]
-    values: dict[str, float] = {}
-    pairs = {"latent": (flat(subject.train_latents), flat(subject.latents)[known])}
+    train, test = flat(subject.train_latents), flat(subject.latents)[known]
+    need_finite(train, "training images' codes")
+    need_finite(test, "held-out images' codes")
+    right = knn_classes(train, train_labels, test, neighbours) == labels
+    values = {
+        "knn_latent": right.double().mean().item(),
+        "probe_latent": linear_probe_accuracy(train, train_labels, test, labels),
+    }
     if subject.medium.is_brightness:
-        pairs["pixels"] = (flat(subject.train_images), flat(subject.images)[known])
-    right: dict[str, Tensor] = {}
-    for name, (train, test) in pairs.items():
-        need_finite(train, "training images' codes")
-        need_finite(test, "held-out images' codes")
-        right[name] = knn_classes(train, train_labels, test, neighbours) == labels
-        values[f"knn_{name}"] = right[name].double().mean().item()
-        values[f"probe_{name}"] = linear_probe_accuracy(train, train_labels, test, labels)
+        pixels = flat(subject.train_images), train_labels, flat(subject.images)[known], labels
+        values["knn_pixels"], values["probe_pixels"] = _of_pixels(*pixels, neighbours)
     seen = torch.unique(labels).tolist()
     for number in seen if len(seen) <= MOST_CLASSES else ():
-        of_class = right["latent"][labels == number].double().mean().item()
+        of_class = right[labels == number].double().mean().item()
         values[f"knn_latent.{subject.classes[number]}"] = of_class
     return values
