@@ -14,6 +14,7 @@ import pytest
 
 from aelab.lab import Lab
 from aelab.runs.notes import read_notes
+from aelab.runs.store import Store
 from aelab.ui import server
 from aelab.ui.training import Trainings
 from tests.browser import CHROMIUM, MISSING, Browser, serious_faults
@@ -76,6 +77,34 @@ def test_lines_have_the_colours_of_the_curves_and_the_result_stands_beside_the_a
     head = page.run("[...document.querySelectorAll('thead [data-sort]')].map(e => e.dataset.sort)")
     assert head[:5] == ["run", "code", "state", "best", "loss"]
     assert "too few" not in page.run("document.querySelector('#legend').textContent")
+
+
+def test_runs_that_differ_by_name_only_are_labelled_by_it(browser: Browser, served: Serve,
+                                                          tmp_path: Path) -> None:  # fmt: skip
+    store = Store(tmp_path / "trials")
+    for folder, matrix in {
+        "x/lr-1_ds-a_trial-1": {"lr": 1, "ds": "a"},
+        "x/lr-1_ds-a_trial-2": {"lr": 1, "ds": "a"},
+        "x/lr-2_ds-a": {"lr": 2, "ds": "a"},
+        "y/trial-1": {},
+        "y/trial-2": {},
+    }.items():
+        entry = {"folder": folder, "name": folder, "identity": folder, "matrix": matrix}
+        run = store.create(entry)
+        for split in ("train", "validation"):
+            run.append(*({"split": split, "images": n, "loss": 1 / n} for n in (10, 20, 30)))
+
+    def labels(only: str) -> list[str]:
+        lab = Lab(tmp_path / "trials")
+        browser.open(served(server.make_app(lab, only=only)), DRAWN)
+        browser.wait("document.querySelectorAll('#legend .what').length > 1")
+        return sorted(
+            browser.run("[...document.querySelectorAll('#legend .what')].map(e => e.textContent)")
+        )
+
+    assert labels("x/*") == ["1, trial-1", "1, trial-2", "2"]
+    assert labels("y/*") == ["trial-1", "trial-2"]
+    browser.open("about:blank")
 
 
 def test_the_table_is_used_by_keys_alone(page: Browser) -> None:

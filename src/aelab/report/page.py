@@ -105,7 +105,8 @@ def render_page(
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
     style = _asset("uPlot.min.css") + _asset("page.css")
     if explorers:  # one script, so that `decoder` is visible to nothing else
-        scripts.append(f"{{\n{_asset('decoder.js')}\n{_asset('explorer.js')}\n}}\n")
+        parts = [series.palette_script(), _asset("decoder.js"), _asset("explorer.js")]
+        scripts.append("{\n" + "\n".join(parts) + "\n}\n")
         style += _asset("explorer.css")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -5,6 +5,7 @@ Shared by the plots and the page, so that a run has the same label and colour in
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from difflib import get_close_matches
@@ -17,6 +18,9 @@ from aelab.runs.record import Run
 
 #: Okabe & Ito's colours for colour-blind readers, without yellow and black, and a grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#767676")
+
+#: Colours of classes: those of the lines, then three more.
+CLASSES = (*PALETTE, "#8c564b", "#6a3d9a", "#b2df8a")
 
 #: Dash patterns in points (on, off, ...); each is used with all colours before the next.
 DASHES: tuple[tuple[float, ...], ...] = (
@@ -36,6 +40,12 @@ UNITS = {
 X_LABELS = {"images": "images seen", "seconds": "training seconds"}
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def palette_script() -> str:
+    """`PALETTE` and `CLASSES` as JavaScript, for the report and for `aelab ui`."""
+    lists = {"PALETTE": PALETTE, "CLASSES": CLASSES}
+    return "".join(f"const {name} = {json.dumps(colours)};\n" for name, colours in lists.items())
 
 
 def is_share(term: str) -> bool:

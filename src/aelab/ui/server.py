@@ -28,6 +28,7 @@ from aelab.lab import Lab, Only
 from aelab.report.incidents import incident_page, read_incidents
 from aelab.report.page import moment, render_page
 from aelab.report.pictures import data_url
+from aelab.report.series import palette_script
 from aelab.runs.notes import write_notes
 from aelab.ui import explorer, reproductions
 from aelab.ui.about import about, compared, notes_json
@@ -100,6 +101,9 @@ def _page_routes() -> list[Route]:
 
     def asset(request: Request) -> Response:
         name = request.path_params["name"]
+        if name == "colour-lists.js":
+            script = palette_script() + "export {CLASSES, PALETTE};\n"
+            return Response(script, media_type=_KINDS[".js"])
         if name not in assets:
             return Response("no such file", 404)
         room, kind = assets[name]

@@ -6,7 +6,6 @@ const root = document.getElementById("explorer");
 if (!root || !entries.length) return;
 const find = selector => root.querySelector(selector);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f", "#6a3d9a", "#b2df8a"];
 const map = find("canvas.map"), shown = find("canvas.shown"), near = find("canvas.near");
 const text = find(".text"), plus = find(".plus"), minus = find(".minus"), amount = find(".amount");
 const told = find(".told"), spoken = find(".spoken"), sliders = find(".sliders"), choose = find(".which");
@@ -130,7 +129,7 @@ function drawMap() {
   pen.imageSmoothingEnabled = false;
   const [W, H] = it.tile, tall = map.clientWidth < 500 ? 18 : it.grid?.texts ? 32 : 24, wide = tall * W / H, taken = [];
   for (let n = 0; n < it.N; n++) {
-    const [x, y] = toScreen(it.map[n]), colour = it.labels ? COLOURS[it.labels[n] % COLOURS.length] : style.getPropertyValue("--faint");
+    const [x, y] = toScreen(it.map[n]), colour = it.labels ? CLASSES[it.labels[n] % CLASSES.length] : style.getPropertyValue("--faint");
     if (x < -wide || y < -tall || x > map.clientWidth + wide || y > map.clientHeight + tall) continue;
     if (it.picture.complete && !taken.some(([a, b]) => Math.abs(a - x) < wide + 3 && Math.abs(b - y) < tall + 3)) {
       taken.push([x, y]);
@@ -142,7 +141,7 @@ function drawMap() {
   for (let n = 0; n < it.N; n++) {  // those that have no room are dots
     const [x, y] = toScreen(it.map[n]);
     if (taken.some(([a, b]) => Math.abs(a - x) < wide / 2 && Math.abs(b - y) < tall / 2)) continue;
-    pen.fillStyle = it.labels ? COLOURS[it.labels[n] % COLOURS.length] : style.getPropertyValue("--faint");
+    pen.fillStyle = it.labels ? CLASSES[it.labels[n] % CLASSES.length] : style.getPropertyValue("--faint");
     pen.beginPath(); pen.arc(x, y, 2.5, 0, 7); pen.fill();
   }
   it.ends.forEach((end, k) => {
@@ -284,7 +283,7 @@ function choose_run(number) {
   legend.textContent = "";
   it.classes.slice(0, 40).forEach((name, n) => {
     const entry = document.createElement("span"), swatch = document.createElement("i");
-    swatch.style.background = COLOURS[n % COLOURS.length];
+    swatch.style.background = CLASSES[n % CLASSES.length];
     entry.append(swatch, name);
     legend.append(entry);
   });

@@ -1,7 +1,8 @@
 // The colours of lines and of classes.
 
-// Okabe & Ito's colours for colour-blind readers, as in the report; each dash goes through all of them.
-const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#767676"];
+import {CLASSES, PALETTE} from "./colour-lists.js";  // made by the server: those of the report
+
+// Each dash goes through all colours.
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [14, 4], [4, 3, 2, 3]];
 const STOPS = [[38, 70, 160], [0, 140, 150], [90, 165, 70], [230, 150, 20]];
 
@@ -14,6 +15,5 @@ export function ramp(position) {
   return `rgb(${mixed.join(" ")})`;
 }
 
-/** The colour of a class by its number: those of the lines, then three more. */
-const CLASSES = [...PALETTE, "#8c564b", "#6a3d9a", "#b2df8a"];
+/** The colour of a class by its number. */
 export const classColour = number => CLASSES[number % CLASSES.length];

@@ -5,7 +5,7 @@ import {state} from "./state.js";
 export const runs = new Map();
 /** Matrix keys that differ between runs, keys that only repeat a setting, names of measures. */
 export let keys = [], seeds = [], measures = [];
-let prefix = "";
+let prefix = "", labels = new Map();
 export const SHOWN = 12;  // runs that are drawn without a selection
 
 export const {compare} = new Intl.Collator("en", {numeric: true});  // localeCompare makes one for each call
@@ -22,6 +22,21 @@ export function takeRuns(list, gone = [], seedKeys = null) {
   keys = Object.keys(values).filter(key => values[key].size > 1 || runs.size === 1);
   measures = [...found];
   prefix = commonFolder([...runs.keys()]);
+  labels = labelled();
+}
+
+/** The label of each run by its folder: its values, with the end of its name where others have the same values. */
+function labelled() {
+  const alike = Map.groupBy(runs.values(), run => keys.every(key => key in run.matrix) ? keys.map(key => text(run.matrix[key])).join(", ") : "");
+  const found = new Map();
+  for (const [values, group] of alike) {
+    const shared = commonFolder(group.map(run => run.folder)).length;
+    for (const run of group) {
+      const name = run.folder.slice(shared);
+      found.set(run.folder, !values ? shortName(run.folder) : group.length === 1 ? values : `${values}, ${name}`);
+    }
+  }
+  return found;
 }
 
 /** What all names begin with, cut behind a whole part: `kld/ds-mnist_` of `kld/ds-mnist_lr-1` and `kld/ds-mnist_lr-2`. */
@@ -37,11 +52,8 @@ export const text = value => value === null || value === undefined ? "" : Array.
 export const shortName = folder => folder.slice(prefix.length);
 // Where the axes have columns, the end of a long name tells more than its beginning.
 const tail = name => keys.length && name.length > 17 ? `…${name.slice(-16)}` : name;
-/** The values that tell a run from the others: `mnist, 16, 0.001`; its name where they do not. */
-export function label(run) {
-  const own = keys.filter(key => key in run.matrix);
-  return own.length && own.length === keys.length ? own.map(key => text(run.matrix[key])).join(", ") : shortName(run.folder);
-}
+/** What tells a run from the others: `mnist, 16, 0.001`, `0.001, trial-2`; its name where it has no values. */
+export const label = run => labels.get(run.folder) ?? shortName(run.folder);
 
 // --- columns
 
