@@ -447,7 +447,7 @@ def test_any_module_becomes_a_model():
     assert torch.equal(model.decode(model.encode(images)), output.reconstruction)
     assert isinstance(model, types.Model) and model.terms == () and model.noise_shape is None
     assert count_parameters(model)["encoder"] == count_parameters(foreign.encoder)["model"]
-    assert model_facts(model, (1, 6, 6)).latent_shape == ()
+    assert model_facts(model, (1, 6, 6)).latent_shape == (4,)
 
 
 def test_what_cannot_be_a_model_is_refused():
