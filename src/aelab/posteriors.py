@@ -316,14 +316,15 @@ class FlowPosterior(NamedTuple):
     """A diagonal Gaussian transformed by invertible layers; the prior is the standard normal.
 
     Attributes:
-        mean, log_std: (B, D), of the Gaussian before the layers.
+        base_mean, base_log_std: (B, D), of the Gaussian before the layers. Their names differ from
+            `mean` and `log_std`, because terms that ask for these mean those of the latent.
         latent: (B, D), after them.
         log_q: (B,) nats, the logarithm of its density. Where layers move a momentum besides: of
             both together, minus that of the last momentum.
     """
 
-    mean: Tensor
-    log_std: Tensor
+    base_mean: Tensor
+    base_log_std: Tensor
     latent: Tensor
     log_q: Tensor
 

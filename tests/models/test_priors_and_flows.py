@@ -11,9 +11,13 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from aelab.errors import ConfigError
 from aelab.losses import make_objective
-from aelab.losses.aggregate import mmd_term
+from aelab.losses.aggregate import TotalCorrelation, dip_term, mmd_term
 from aelab.losses.latent import iwae_bound_term
+from aelab.metrics import elbo, iwae
+from aelab.metrics.distances import draw_images
+from aelab.metrics.subject import Subject
 from aelab.models import (
+    Autoencoder,
     DecoderMLP,
     EncoderMLP,
     FlowGaussian,
@@ -23,7 +27,8 @@ from aelab.models import (
     VampPriorAutoencoder,
     VariationalEncoder,
 )
-from aelab.types import Output
+from aelab.models.splines import PIECES
+from aelab.types import Images, Output
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +177,51 @@ def test_terms_that_draw_the_prior_refuse_one_that_only_the_model_can_draw() -> 
     latent, posterior = FlowPrior(6, 3)(torch.randn(5, 6), torch.randn(5, 3))
     with pytest.raises(ConfigError, match="can be drawn by the whole model only"):
         mmd_term(Output(torch.zeros(5, 1, 1, 1), latent, posterior))
+
+
+@pytest.mark.parametrize("term", [dip_term, TotalCorrelation()], ids=["dip", "total_correlation"])
+def test_terms_of_a_gaussian_latent_refuse_the_gaussian_before_a_flow(term) -> None:
+    """The latent is behind the flow, and its distribution is another."""
+    latent, posterior = FlowGaussian(6, 3)(torch.randn(5, 6), torch.randn(5, 3))
+    with pytest.raises(ConfigError, match="needs a Gaussian latent"):
+        term(Output(torch.zeros(5, 1, 1, 1), latent, posterior))
+
+
+class _Bright(torch.nn.Module):
+    """A decoder whose image shows the mean of the latent's numbers in every pixel."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return latent.mean(1)[:, None, None, None].expand(-1, 1, 4, 4)
+
+
+def _model_of(prior: str) -> Autoencoder:
+    """A model whose prior lies around 3."""
+    shape = (1, 4, 4)
+    encoder = EncoderMLP(shape, 6)
+    if prior == "mixture":
+        mixture = MixturePrior(6, 3, 4)
+        torch.nn.init.constant_(mixture.prior_mean, 3.0)
+        return Autoencoder(encoder, mixture, _Bright())
+    if prior == "vamp":
+        variational = VariationalEncoder(encoder, 6, 3)
+        torch.nn.init.zeros_(variational.bottleneck.linear_mu.weight)
+        torch.nn.init.constant_(variational.bottleneck.linear_mu.bias, 3.0)
+        return VampPriorAutoencoder(variational, _Bright(), shape, 4)
+    flow = FlowPrior(6, 3, layers=2)
+    for layer in flow.flow:  # a normal number 0 comes from a latent far above 0
+        torch.nn.init.constant_(layer.net[-1].bias, 0.0)
+        with torch.no_grad():
+            layer.net[-1].bias.view(-1, 3 * PIECES - 1)[:, 0] = 4.0  # a wide first piece
+    return Autoencoder(encoder, flow, _Bright())
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp", "flow"])
+def test_samplers_and_bounds_use_the_learned_prior(prior: str) -> None:
+    images = (torch.rand(30, 1, 4, 4) > 0.5).float()
+    subject = Subject(_model_of(prior).eval(), Images(images), formulas=("l2",))
+    for sampler in ("auto", "prior"):
+        shown = draw_images(subject, sampler, 2_000).mean().item()
+        assert shown > 2  # of the standard normal: 0
+    bound, tighter = elbo(subject, samples=200), iwae(subject, samples=200)
+    assert tighter["iwae_elbo_nats"] == pytest.approx(bound["elbo_nats"], rel=0.02)
+    assert tighter["iwae_nats"] > tighter["iwae_elbo_nats"]
