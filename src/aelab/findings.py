@@ -249,6 +249,9 @@ CODES: dict[str, Code] = {
     "tiny-last-batch": Code(
         _WARNING, "a norm takes statistics of a last batch of very few values", True
     ),
+    "pixels-unreached": Code(
+        _WARNING, "pixels that no latent changes, although the images vary there", has_figures=True
+    ),
     "output-stuck": Code(
         _WARNING, "many outputs are wrong and have no gradient at the start", True
     ),

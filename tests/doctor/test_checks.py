@@ -231,6 +231,35 @@ def test_the_weight_of_a_kl_is_judged_by_the_pixels(
         assert "64 pixels" in only(tmp_path, code, model=model).message
 
 
+@pytest.mark.parametrize(
+    ("decoder", "told"),
+    [
+        ("kernel_size=3, stride=2", "1 of 8 rows and 1 of 8 columns"),
+        ("kernel_size=(2, 2), stride=(1, 3)", "2 of 8 rows and 2 of 8 columns"),
+        ("kernel_size=4, stride=2, channels=(16,)", None),
+        ("kernel_size=3, stride=1", None),
+    ],
+)
+def test_rows_and_columns_that_no_kernel_reaches_are_counted(
+    tmp_path: Path, decoder: str, told: str | None
+) -> None:
+    model = f"EncoderDecoder({ENCODER}, DecoderConv2d((1, 8, 8), 8, {decoder}))"
+    if told is None:
+        assert found(tmp_path, model=model) == {}
+        return
+    finding = only(tmp_path, "pixels-unreached", model=model)
+    assert told in finding.message and "kernel_size" in finding.way_out
+
+
+def test_pixels_that_are_equal_in_all_images_need_no_kernel(tmp_path: Path) -> None:
+    run = built(tmp_path, model=f"EncoderDecoder({ENCODER}, DecoderConv2d((1, 8, 8), 8, stride=2))")
+    pixels = run.train.pixels.clone()
+    assert list(pictures.unreached_pixels(run))
+    pixels[:, :, -1], pixels[:, :, :, -1] = 0, 0
+    black = replace(run, train=replace(run.train, pixels=pixels))
+    assert list(pictures.unreached_pixels(black)) == []
+
+
 def test_a_penalty_that_a_smaller_code_escapes_is_named(tmp_path: Path) -> None:
     told = only(tmp_path, "free-rescaling", objective="{l1: 1, latent_l2: 0.5}")
     assert "latent_l2 shrinks the code" in told.message

@@ -197,7 +197,7 @@ def quick_and_slow(quick: str, *slow: str) -> list[Any]:
     return [quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
 
 
-PARTS = ("stride2_adamw", "space_to_depth", "transformer_adamw", "manifold_muon",
+PARTS = ("space_to_depth", "transformer_adamw", "manifold_muon",
          "small_image_ae_adamw")  # fmt: skip
 
 
@@ -205,6 +205,13 @@ PARTS = ("stride2_adamw", "space_to_depth", "transformer_adamw", "manifold_muon"
 def test_nothing_is_said_of_a_preset(part: str) -> None:
     spec = next(spec for spec in specs("architecture-race.yml") if part in spec.name)
     assert [str(found) for found in found_in(spec)] == []
+
+
+@pytest.mark.slow
+def test_a_preset_whose_last_rows_no_kernel_reaches_is_told() -> None:
+    spec = next(spec for spec in specs("architecture-race.yml") if "stride2_adamw" in spec.name)
+    (told,) = found_in(spec)
+    assert told.code == "pixels-unreached" and "3 of 28 rows and 3 of 28 columns" in told.message
 
 
 @pytest.mark.parametrize("decoder", quick_and_slow("film", "fourier", "siren", "anti_aliased"))

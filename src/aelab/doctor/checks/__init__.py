@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     validation.depends_on_batch_mates,
     validation.tiny_last_batch,
     pictures.stuck_output,
+    pictures.unreached_pixels,
     pictures.latent_too_wide,
     bypass.bypassed_code,
     solver.unsolved_equations,

@@ -25,6 +25,10 @@ _SATURATING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid)
 NO_SLOPE, RIGHT = 1e-4, 0.02
 #: Share of the values that may be wrong without gradient at the start.
 FEW_STUCK = 0.1
+#: Latents that are decoded to find pixels that do not depend on them.
+LATENTS = 8
+#: Such pixels are told if they hold at least this share of the images' variance.
+LITTLE_LOST = 0.001
 #: An absolute error pulls a pixel to a bound if more than half of the images have that value there;
 #: reported if that holds for this share of the pixels.
 MOSTLY = 0.5
@@ -74,6 +78,57 @@ def stuck_output(run: BuiltRun) -> Iterator[Finding]:
             "loss_function: l2",
             where,
         )
+
+
+def unreached_pixels(run: BuiltRun) -> Iterator[Finding]:
+    """Finds pixels that are the same whatever the latent, although the images vary there.
+
+    A transposed convolution with a stride leaves the last rows and columns to its bias where the
+    kernel does not fit. Weights are moved a little first: some decoders begin with zeros.
+    """
+    if run.train is None or not run.train.medium.is_brightness:
+        return
+    output, target = run.first_pass.output, run.batch().target
+    if not output.latent.is_floating_point() or not output.latent[0].numel():
+        return
+    model = copy.deepcopy(run.model).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        try:
+            latents = torch.randn(LATENTS, *output.latent.shape[1:])
+            made = model.decode(latents)  # type: ignore[operator]
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            return  # no decoder of its own, or one that takes more than the latent
+    if made.shape[1:] != target.shape[1:]:
+        return
+    same = (made == made[:1]).all(0)
+    # A ReLU or a limit may be flat there; that is `output-stuck`.
+    same &= (made[0] != 0) & (made[0] != 1)
+    variance = run.sample.var(0).view(same.shape)
+    varies = variance > 0
+    lost = (same & varies).any(0)  # (H, W)
+    share = float(variance[:, lost].sum() / variance.sum().clamp(min=1e-12))
+    if share < LITTLE_LOST:
+        return
+    height, width = lost.shape
+    without = lost | ~varies.any(0)  # of a row, what does not vary does not matter
+    rows, columns = (int((without.all(axis) & lost.any(axis)).sum()) for axis in (1, 0))
+    parts = [
+        f"{count} of {size} {name}"
+        for count, size, name in ((rows, height, "rows"), (columns, width, "columns"))
+        if count
+    ]
+    yield Finding(
+        "warning",
+        "pixels-unreached",
+        f"{float(lost.float().mean()):.1%} of the pixels are the same whatever the latent, "
+        f"although they hold {share:.2g} of the images' variance"
+        f"{': ' if parts else ''}{' and '.join(parts)}: no kernel of the decoder reaches them",
+        "a kernel_size that is not below the stride, with (size - kernel_size) a multiple of the "
+        "stride, for instance 4 with stride 2 for an even size; or stride 1",
+        run.place("model"),
+    )
 
 
 def latent_too_wide(run: BuiltRun) -> Iterator[Finding]:
