@@ -93,6 +93,7 @@ SIDE_BY_SIDE = ("doctor", "execute", "study")
 LATE = {
     "torch": "1.2 s; --help, ls, table, plot, report and a finished `run` do without",
     "numpy": "0.1 s; --help, check of a file and a finished `run` do without",
+    "PIL": "90 ms; --help, ls, table and a finished `run` do without",
     "matplotlib": "0.5 s; only plots and maps need it",
     "sklearn": "1.3 s; only three measures need it",
     "filelock": "40 ms, most of it asyncio; only what trains takes locks",
@@ -358,6 +359,7 @@ def test_light_verbs_load_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
         "    except SystemExit as end:\n        assert not end.code, (verb, end.code)\n"
         "    sys.argv[1:] = before\n"
         "    assert not {'torch', 'matplotlib', 'sklearn', 'filelock'} & set(sys.modules), verb\n"
+        "    assert verb.startswith('report') or 'PIL' not in sys.modules, verb\n"
     )
     runs = shutil.copytree(Path(__file__).parent / "golden", tmp_path / "golden")
     subprocess.run([sys.executable, "-c", code, str(runs)], check=True, cwd=tmp_path)

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aelab.errors import DataError
-from aelab.report.pictures import image_width, open_row, originals
 from aelab.runs.files import is_regular
 from aelab.runs.record import BrokenRun, Run
 from aelab.runs.status import STATES
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: States after which nothing is written any more.
 _ENDED = frozenset(STATES) - {"waiting", "running"}
@@ -139,6 +139,10 @@ def _picture(run: Run, path: Path) -> Image.Image:
     Raises:
         DataError: a file is damaged, no picture, or lies outside the run.
     """
+    from PIL import Image
+
+    from aelab.report.pictures import image_width, open_row, originals
+
     split = path.stem.rpartition("-")[0]
     original = originals(run, split)
     if original is None:

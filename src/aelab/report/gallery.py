@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from aelab.errors import DataError, StoreError
+from aelab.report.moments import SPLITS, files_in
 from aelab.report.pictures import (
     ENCODINGS,
-    SPLITS,
     Encoding,
     choose_steps,
     data_url,
     encode_row,
-    files_in,
     image_width,
     inputs,
     open_row,

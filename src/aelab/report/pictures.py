@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from aelab.errors import DataError, UserError, one_of
 from aelab.files import open_picture
+from aelab.report.moments import SPLITS, stored_moments
 from aelab.report.series import labels
 from aelab.runs.files import LARGEST_PICTURE, is_regular, read
 from aelab.runs.record import Run
 
 #: The checkerboard behind transparent pixels: side of a square, two greys; as `ops.color` has it.
 SQUARE, GREYS = 4, (102, 153)
-#: Name of the stored split -> its name in texts.
-SPLITS = {"heldout": "held-out images", "train": "training images"}
-
-_MOMENT = re.compile(r"(heldout|train)-(\d+)(\.png|\.txt)")
-
 #: In pixels: greatest width of the names, gaps between rows and between images, text height.
 LABEL_WIDTH, GAP, IMAGE_GAP, TEXT_SIZE = 190, 6, 2, 12
 #: Colour between drawn pictures (runs whose record has a `cell`), whose white backgrounds would
@@ -72,25 +67,6 @@ def inputs(run: Run, split: str) -> Path | None:
 def steps(run: Run, split: str) -> dict[int, Path]:
     """Images trained on -> file of the reproductions, ascending."""
     return stored_moments(run, "images", split, ".png")
-
-
-def stored_moments(run: Run, folder: str, split: str, suffix: str) -> dict[int, Path]:
-    """Images trained on -> file in a folder of the run, ascending."""
-    found = {}
-    for path in files_in(run, folder):
-        match = _MOMENT.fullmatch(path.name)
-        if match and match.group(1, 3) == (split, suffix):
-            found[int(match[2])] = path
-    return dict(sorted(found.items()))
-
-
-def files_in(run: Run, folder: str) -> list[Path]:
-    """The regular files in a folder of the run, by name; empty if it cannot be read."""
-    try:
-        paths = sorted((run.path / folder).iterdir())
-    except OSError:
-        return []
-    return [path for path in paths if is_regular(path, run.path)]
 
 
 def choose_steps(stored: Iterable[Mapping[int, Path]], limit: int) -> list[int]:

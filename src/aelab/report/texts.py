@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from aelab.errors import UserError, one_of, visible
 from aelab.report.harmless import markdown_text
-from aelab.report.pictures import SPLITS, stored_moments
+from aelab.report.moments import SPLITS, stored_moments
 from aelab.report.series import labels
 from aelab.runs.record import Run
 
