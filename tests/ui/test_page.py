@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -233,10 +234,11 @@ def test_runs_are_followed_while_they_change(own: Lab, tmp_path: Path) -> None:
 def test_without_its_packages_a_sentence_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from aelab.cli.main import app
     from aelab.cli.ui import ui
 
     monkeypatch.delitem(__import__("sys").modules, "aelab.ui.server")
     monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
     with pytest.raises(MissingExtra, match="uvicorn") as raised:
-        ui()
+        ui(typer.Context(typer.main.get_command(app)))  # type: ignore[arg-type]
     assert "aelab[ui]" in str(raised.value)

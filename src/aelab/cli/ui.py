@@ -46,8 +46,8 @@ def ui(
     device: Device = "cpu",
 ) -> None:
     """Show runs in a browser while they train, compare them, write notes, start and stop."""
-    source = context.get_parameter_source("runs")
-    if folder is not None and source is not None and source.name == "COMMANDLINE":
+    source = None if folder is None else context.get_parameter_source("runs")
+    if source is not None and source.name == "COMMANDLINE":
         raise UserError(f"two folders of runs, {folder} and --runs {runs}: give one of them")
     try:
         import starlette  # noqa: F401  # an extra: the web page
