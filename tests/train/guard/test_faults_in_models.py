@@ -223,6 +223,8 @@ def test_a_fault_in_some_layers_is_named_and_survived(tiny: SimpleNamespace, nam
         ("implicit, sine", "decoder.act_out", "explosion forward"),
         # The same, and then all is as usual, before the mean loss is looked at.
         ("symmetric", "decoder.2._act_fn", "explosion forward"),
+        # Behind it is a layer that multiplies numbers: they grow as squares.
+        ("ScriptedAE", "decoder.0.conv.split", "explosion forward"),
         # The gradient of the decoder is a part of this model's forward pass.
         ("leapfrog steps", "decoder.layers.1", "NaN backward"),
         # A comparison with NaN is false, so that a selection left it out.

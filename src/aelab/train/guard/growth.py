@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -239,6 +239,8 @@ class Growth:
             if max(ratios.values(), default=0.0) < GROWN_MUCH:
                 continue
             gains = _gains(self._then(kind), reach, kind)
+            if kind != GRADIENTS:
+                gains = self._of_usual_inputs(gains, reach, kind) or gains
             most = max(gains.values(), default=0.0)
             # A gain grows of large inputs, too, as that of a leaky ReLU does by their sign. So of
             # outputs that grew about as much it is the first one.
@@ -251,6 +253,17 @@ class Growth:
                 call = far[-1] if kind == GRADIENTS else far[0]
                 return _Grown(call, kind, max(ratios[call], factors[call]), of_gain)
         return None
+
+    def _of_usual_inputs(
+        self, gains: Mapping[_Call, float], now: _Reach, kind: int
+    ) -> dict[_Call, float]:
+        """Gains that grew though their inputs did not: that of a square grows with its input."""
+        usual = _most(self._then(kind), lambda size: size.taken)
+        return {
+            call: gain
+            for call, gain in gains.items()
+            if gain >= ORIGIN and now[call].taken < ORIGIN * usual[call]
+        }
 
     def _reaches(self) -> _Reaches | None:
         try:
