@@ -477,6 +477,31 @@ def test_crops_are_pasted_into_the_inputs_of_a_run(tmp_path: Path) -> None:
     assert [run.problems for run in lab.check(path).runs] == [[]]
 
 
+def test_the_folder_of_the_old_program_is_known_and_its_sets_are_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    pixels = torch.randint(0, 256, (12, 3, 20, 20), dtype=torch.uint8)
+    torch.save(pixels, tmp_path / "data" / "art.pt")
+    monkeypatch.setenv("AELAB_DATA", str(tmp_path / "data"))
+    text = """InterleaveDataset([
+      noise_dataset(SHAPE, 8, seed=1).shuffle().repeat(2),
+      WrapDataset(TensorDataset(torch.load("${PATH}/datasets/art.pt"))).shuffle().transform([
+        VT.RandomCrop(SHAPE[-2:]),
+        lambda x: set_image_channels(x.to(torch.float) / 255, SHAPE[0]),
+      ]),
+    ])"""
+    path = _file(tmp_path, "MLPAE(SHAPE, [4])", text)
+    assert [run.problems for run in lab.check(path).runs] == [[]]
+    states = [type(event).__name__ for event in lab.run(path, runs=tmp_path / "runs")]
+    assert "RunFinished" in states, states
+    path.write_text(
+        path.read_text().replace("trainer: experiments.ae.trainer.TrainAutoencoderSpecial", "")
+    )
+    with pytest.raises(AelabError, match=r"\$\{PATH\} is not defined"):
+        lab.check(path)
+
+
 def test_photographs_of_ones_own_stand_for_unsplash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,11 @@ _PYTHON = re.compile(r"lambda\b|[A-Za-z_]\w*\.|.*\(")
 _LOOKS_UP = re.compile(r"\b(eval|exec|globals|locals|vars|inspect)\b")
 
 
+#: `${PATH}` of old files, there the folder of the program. A relative path keeps a run the same on
+#: every machine; files below it are also found by their names (`roots.find_elsewhere`).
+HERE = "."
+
+
 class _Builder:
     """Builds the runs of one file and collects all errors."""
 
@@ -106,6 +111,7 @@ class _Builder:
         self.matrix = Matrix()
         self.number_of_runs = 0
         self.apart = False
+        self.of_old_program: Mapping[str, str] = {}
 
     def runs(self, names: Iterable[str]) -> list[RunSpec]:
         """All runs of the matrix that the filter keeps; problems are added to `errors`."""
@@ -117,7 +123,9 @@ class _Builder:
         if not cells and not self.errors and self.matrix.filter is not None:
             where = self.matrix.filter.where
             self.errors.append(ConfigError("$filter removes every combination", where=where))
-        self.apart = len(cells) > 1 and _is_old_and_constant(entries)
+        if _is_old(entries):
+            self.of_old_program = {"PATH": HERE}
+            self.apart = len(cells) > 1 and _is_constant("experiment_name", entries)
         table = YamlMapping(entries, self.source.table.where)
         found = [self.cell_runs(cell, table) for cell in cells]
         # All are counted before the first is made: 100,000 take a minute.
@@ -159,7 +167,8 @@ class _Builder:
     def cell_runs(self, cell: Cell, template: YamlMapping) -> Iterable[RunSpec]:
         """The run, or the trials, of one matrix entry, made when asked; empty if it has errors."""
         before = len(self.errors)
-        table = Substitution(cell.substitutions, self.errors).table(template)
+        values = {**self.of_old_program, **cell.substitutions}
+        table = Substitution(values, self.errors).table(template)
         substituted = len(self.errors) == before
         table = with_settings_names(table, self.errors)  # a key may have been a ${name}
         places = _places(table) | {f"matrix.{k}": w for k, w in self.matrix.places.items()}
@@ -338,12 +347,16 @@ class _Builder:
                     self.errors.append(ConfigError(message, where=where))
 
 
-def _is_old_and_constant(entries: Mapping[str, Entry]) -> bool:
-    """Whether a file has an old `trainer` line, and an `experiment_name` equal for all its runs."""
-    trainer, name = entries.get("trainer"), entries.get("experiment_name")
-    if trainer is None or _is_empty(trainer.tree) or name is None:
-        return False
-    return isinstance(name.tree, Text) and "${" not in name.tree.text
+def _is_old(entries: Mapping[str, Entry]) -> bool:
+    """Whether a file has a `trainer` line, as only files of old programs have."""
+    trainer = entries.get("trainer")
+    return trainer is not None and not _is_empty(trainer.tree)
+
+
+def _is_constant(key: str, entries: Mapping[str, Entry]) -> bool:
+    """Whether the text of a key is equal for all runs of the matrix."""
+    entry = entries.get(key)
+    return entry is not None and isinstance(entry.tree, Text) and "${" not in entry.tree.text
 
 
 def _named_apart(name: str, where: Where) -> Finding:

@@ -53,11 +53,18 @@ def TransformDataset(
     return need_dataset(source, "TransformDataset").changed(functions, Repeat(num_repeat))
 
 
-def InterleaveDataset(*sources: Dataset) -> Dataset:
+def InterleaveDataset(*sources: Dataset | Sequence[Dataset]) -> Dataset:
     """Takes one image of each set in turn until all sets are exhausted.
+
+    The sets may be given as one list, as in old files.
+
 
     Labels are kept where all sets have some; classes with the same name are merged.
     Sets with different random changes are frozen first, because a batch does not record which set
     an image came from. Repeat a set before, to keep several versions of each of its images.
     """
-    return Dataset(Interleaved(sources))
+    listed: list[Dataset] = []
+    for given in sources:
+        one_by_one = given if isinstance(given, (list, tuple)) else [given]
+        listed += [need_dataset(one, "InterleaveDataset") for one in one_by_one]
+    return Dataset(Interleaved(tuple(listed)))

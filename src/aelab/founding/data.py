@@ -103,6 +103,11 @@ def LimitDataset(source: Dataset, size: int) -> Dataset:
     return need_dataset(source, "LimitDataset").limit(size)
 
 
+def WrapDataset(wrapped_dataset: Dataset) -> Dataset:
+    """The set itself; the original gave `TensorDataset` its methods, which all sets have here."""
+    return need_dataset(wrapped_dataset, "WrapDataset")
+
+
 def InterleaveIterableDataset(
     datasets: Sequence[Dataset],
     shuffle_datasets: bool = False,

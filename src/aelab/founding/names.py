@@ -38,8 +38,9 @@ _MODULES = {
         "src.datasets": (
             "ImageCombinePatchIterableDataset ImagePatchDataset InterleaveDataset"
             " InterleaveIterableDataset Kali2dDataset LimitDataset TransformDataset"
-            " TransformIterableDataset"
+            " TransformIterableDataset WrapDataset"
         ),
+        "src.datasets.base_dataset": "WrapDataset",
         "src.datasets.generative": "Kali2dDataset",
         "src.datasets.generative.kali2d": "Kali2dDataset",
         "src.datasets.image_combine": "ImageCombinePatchIterableDataset",
