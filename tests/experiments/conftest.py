@@ -67,7 +67,9 @@ def _few_fractals(original: Callable[..., None]) -> Callable[..., None]:
 
     def make(self: Any, shape: Any, size: int, seed: int, recipes: Any) -> None:
         mixed = len(recipes) > 1
-        original(self, shape, 20 if mixed else size, seed, (kali.Recipe(),) if mixed else recipes)
+        original(
+            self, shape, 20 if mixed else size, seed, (kali.FractalRecipe(),) if mixed else recipes
+        )
 
     return make
 

@@ -19,7 +19,13 @@ from aelab.ops.resize import resize
 from aelab.ops.sampling import Region
 from aelab.ops.subset import draw_order, show_order
 from aelab.study.rendering import region_of, size_of
-from aelab.study.superresolution_score import OF_ORIGINAL, PICTURES, RENDER, errors, scores_table
+from aelab.study.superresolution_score import (
+    OF_ORIGINAL,
+    PICTURES,
+    RENDER,
+    picture_errors,
+    scores_table,
+)
 
 
 class Waves(nn.Module):
@@ -213,7 +219,10 @@ def test_the_winner_is_counted_image_by_image() -> None:
     true = torch.zeros(4, 1, 2, 2)
     close, far = torch.full_like(true, 0.1), torch.full_like(true, 0.2)
     mixed = torch.cat([far[:1], torch.zeros(3, 1, 2, 2)])
-    found = {RENDER: errors(close, true), **{n: errors(mixed, true) for n in PICTURES[1:]}}
+    found = {
+        RENDER: picture_errors(close, true),
+        **{n: picture_errors(mixed, true) for n in PICTURES[1:]},
+    }
     score = Scores((2, 2), found)
     assert score.wins_over(OF_ORIGINAL) == 0.25
     table = scores_table((score,))

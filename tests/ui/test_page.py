@@ -242,3 +242,17 @@ def test_without_its_packages_a_sentence_says_what_to_install(
     with pytest.raises(MissingExtra, match="uvicorn") as raised:
         ui(typer.Context(typer.main.get_command(app)))  # type: ignore[arg-type]
     assert "aelab[ui]" in str(raised.value)
+
+
+def test_what_a_model_sees_of_the_originals_is_shown(own: Lab) -> None:
+    (hiding, other) = sorted((run.path for run in own.find()), key=str)[:2]
+    seen = Image.new("L", (128, 8), 128)
+    seen.save(hiding / "images" / "heldout-inputs.png")
+    app = server.make_app(own)
+    names = [path.relative_to(own.workspace.runs).as_posix() for path in (hiding, other)]
+    told = ask(app, "/api/moments", "&".join(f"run={name}" for name in names)).json
+    assert [told[name]["heldout"]["hides"] for name in names] == [True, False]
+    query = f"split=heldout&kind=inputs&image=3&image=5&run={names[0]}"
+    shown = pixels(ask(app, "/api/picture", query).body)
+    assert shown.shape == (8, 16, 3) and (shown == 128).all()
+    assert ask(app, "/api/picture", query.replace(names[0], names[1])).status >= 400

@@ -32,20 +32,23 @@ def inputs(subject: Subject, count: int = 64) -> bytes:
 
 def samples_of_document(subject: Subject, count: int = 64) -> bytes:
     """Reconstructions of held-out images from *drawn* latents, called samples in the document."""
-    latents = torch.cat([drawn(subject, i) for i in range(min(count, len(subject.images)))])
+    latents = torch.cat([drawn_latents(subject, i) for i in range(min(count, len(subject.images)))])
     return tiles(subject.decode(latents), subject.medium)
 
 
 def z_samples(subject: Subject, image: int = 0) -> bytes:
     """D draws from one image's posterior, decoded and tiled (D: length of the latent)."""
     size = subject.latents[0].numel()
-    return tiles(subject.decode(drawn(subject, image, size)), subject.medium)
+    return tiles(subject.decode(drawn_latents(subject, image, size)), subject.medium)
 
 
 def z_interpolation(subject: Subject) -> bytes:
     """Linear interpolation between drawn latents of the first two images, in D steps."""
     size = subject.latents[0].numel()
-    first, second = drawn(subject, 0)[0], drawn(subject, min(1, len(subject.images) - 1))[0]
+    first, second = (
+        drawn_latents(subject, 0)[0],
+        drawn_latents(subject, min(1, len(subject.images) - 1))[0],
+    )
     path = linear_path(first, second, max(2, size))
     return tiles(subject.decode(path), subject.medium)
 
@@ -65,7 +68,7 @@ def tsne_plot(subject: Subject, count: int = 10_000) -> Any:
     return scatter_map(points.numpy(), labels, title, axes, subject.classes)
 
 
-def drawn(subject: Subject, index: int, count: int = 1) -> Tensor:
+def drawn_latents(subject: Subject, index: int, count: int = 1) -> Tensor:
     """(count, D) draws from the posterior of one of the shown images."""
     return draw_posterior(subject, int(subject.shown[index]), count)
 

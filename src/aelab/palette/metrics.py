@@ -40,7 +40,7 @@ def colours(subject: Subject) -> dict[str, float]:
         torch.split(subject.images, _AT_ONCE),
         strict=True,
     ):
-        made, target = drawn(subject, ours), drawn(subject, theirs)
+        made, target = drawn_pictures(subject, ours), drawn_pictures(subject, theirs)
         gap = made - target
         sums += torch.stack(
             [gap.abs().mean(), gap.square().mean(), (1 - ssim(made, target)).mean()]
@@ -52,7 +52,7 @@ def colours(subject: Subject) -> dict[str, float]:
     }  # fmt: skip
 
 
-def drawn(subject: Subject, images: Tensor) -> Tensor:
+def drawn_pictures(subject: Subject, images: Tensor) -> Tensor:
     """(B, 1, H, W) numbers / 255 as pictures (B, 3, H, W) in 0..1, transparency on black."""
     pictures = subject.medium.picture(images, checker=False).float() / 255
     return pictures[:, :3] * pictures[:, 3:] if pictures.shape[1] == 4 else pictures

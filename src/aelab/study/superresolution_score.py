@@ -111,7 +111,7 @@ def score_run(opened: OpenedRun, request: Request) -> Rendered:
             OF_RECONSTRUCTION: look_up(made, size, region),
             OF_ORIGINAL: look_up(small, size, region),
         }
-        found = {name: errors(picture, true) for name, picture in pictures.items()}
+        found = {name: picture_errors(picture, true) for name, picture in pictures.items()}
         scores.append(Scores(size, found, total))
         shown = {"original": look_up(small, size, region, "nearest"), "true original": true,
                  **{name: pictures[name] for name in reversed(PICTURES)}}  # fmt: skip
@@ -122,7 +122,7 @@ def score_run(opened: OpenedRun, request: Request) -> Rendered:
     return Rendered(tuple(files), tuple(scores))
 
 
-def errors(pictures: Tensor, true: Tensor) -> Errors:
+def picture_errors(pictures: Tensor, true: Tensor) -> Errors:
     """L1 and L2 of each image; both arguments (B, C, H, W)."""
     off = pictures - true
     return Errors(off.abs().mean(dim=(1, 2, 3)), off.square().mean(dim=(1, 2, 3)))

@@ -17,6 +17,7 @@ from aelab.errors import DataError, UserError
 from aelab.report.pictures import (
     image_width,
     images_in_rows,
+    inputs,
     open_row,
     originals,
     png_of,
@@ -38,7 +39,7 @@ _RAMP = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)
 def moments(run: Run) -> dict[str, dict[str, Any]]:
     """Split -> `images` seen of each stored row, a key of the `originals`, `count` and `names`.
 
-    Rows of one key are of the same images.
+    Rows of one key are of the same images. `hides`: whether the model saw only a part of each.
     """
     found = {}
     for split in SPLITS:
@@ -53,6 +54,7 @@ def moments(run: Run) -> dict[str, dict[str, Any]]:
             "images": list(steps(run, split)),
             "originals": hashlib.sha256(content).hexdigest()[:12],
             "count": len(first),
+            "hides": inputs(run, split) is not None,
             "size": list(first[0].size),
             "names": _names(run, split, len(first)),
         }
@@ -72,15 +74,16 @@ def picture(
         run: the run.
         split: `heldout` or `train`.
         images: of which moment; None for the originals.
-        kind: `reproductions`, or `differences` from the originals, see `difference_map`.
+        kind: `reproductions`; `differences` from the originals, see `difference_map`; or `inputs`,
+            what a model that hides a part of each image saw of them.
         order: positions of the images to show; empty for all, as they are stored.
 
     Raises:
         UserError: there is no such picture.
     """
-    if kind not in KINDS:
-        raise UserError(f"a picture shows {' or '.join(KINDS)}")
-    cut = _cut(run, split, images)
+    if kind not in (*KINDS, "inputs"):
+        raise UserError(f"a picture shows {', '.join(KINDS)} or inputs")
+    cut = _cut(run, split, "inputs" if kind == "inputs" else images)
     if kind == "differences":
         firsts = _cut(run, split, None)
         cut = [difference_map(a, b) for a, b in _paired(firsts, cut)]
@@ -116,7 +119,7 @@ def film(run: Run, split: str, image: int, at: Sequence[int], kind: str = KINDS[
     return png_of(images_in_rows(shown, len(shown)))
 
 
-def errors(run: Run, split: str, images: int) -> list[float]:
+def error_of_each(run: Run, split: str, images: int) -> list[float]:
     """The mean squared error of each stored image at a moment, with pixels in 0..1.
 
     Raises:
@@ -143,9 +146,14 @@ def _floats(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
 
 
-def _cut(run: Run, split: str, images: int | None) -> list[Image.Image]:
-    """The images of a stored row, one by one."""
-    found = originals(run, split) if images is None else steps(run, split).get(images)
+def _cut(run: Run, split: str, images: int | str | None) -> list[Image.Image]:
+    """The images of a stored row, one by one: the originals, the `inputs`, or those of a moment."""
+    if images == "inputs":
+        found = inputs(run, split)
+    elif images is None:
+        found = originals(run, split)
+    else:
+        found = steps(run, split).get(int(images))
     if split not in SPLITS or found is None:
         raise UserError(f"run {run.folder} has no such picture")
     row = open_row(found)

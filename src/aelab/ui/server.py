@@ -185,7 +185,7 @@ def _picture_routes(watched: Watched) -> list[Route]:
 
     def errors(request: Request) -> Response:
         given = request.query_params
-        found = reproductions.errors(
+        found = reproductions.error_of_each(
             watched.run(given.get("run", "")), given.get("split", ""), _number(given, "images") or 0
         )
         return JSONResponse({"errors": found})

@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[bool | None, bool | None]] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FigletRecipe:
     """The words and fonts of a set.
 
     Attributes:
@@ -74,7 +74,7 @@ class Figlet(Source):
 
     name = "figlet"
 
-    def __init__(self, recipe: Recipe, samples: int, seed: int) -> None:
+    def __init__(self, recipe: FigletRecipe, samples: int, seed: int) -> None:
         super().__init__()
         self.recipe, self.samples, self.seed = recipe, samples, seed
 
@@ -173,7 +173,7 @@ class Figlet(Source):
         )
 
 
-def chosen_fonts(fonts: Mapping[str, FigletFont], recipe: Recipe) -> dict[FigletFont, bool]:
+def chosen_fonts(fonts: Mapping[str, FigletFont], recipe: FigletRecipe) -> dict[FigletFont, bool]:
     """The fonts of a recipe in the order of their names, and whether each is held out.
 
     Raises:
@@ -216,7 +216,7 @@ def _held_out(names: Sequence[str], share: float) -> set[str]:
     return set(different[: max(1, round(len(different) * share))]) if share else set()
 
 
-def _fitting(font: FigletFont, numbers: Numbers, recipe: Recipe) -> Numbers:
+def _fitting(font: FigletFont, numbers: Numbers, recipe: FigletRecipe) -> Numbers:
     """The words (n, L) of (N, L) that fit the grid in a font, without words drawn alike."""
     if not len(numbers):
         return numbers
@@ -312,7 +312,7 @@ def figlet_ascii_dataset(
     for share, name in ((held_out_words, "held_out_words"), (held_out_fonts, "held_out_fonts")):
         if not 0 <= share < 1:
             raise ConfigError(f"{where}: {name} is a share from 0 to below 1, got {share!r}")
-    recipe = Recipe(
+    recipe = FigletRecipe(
         _checked(words, "words") if words is not None else 2_000,
         None if fonts is None else _checked(fonts, "fonts"),
         grid_size(shape, where),

@@ -46,7 +46,7 @@ _MOST_CANDIDATES_PER_IMAGE = 5_000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FractalRecipe:
     """Settings for drawing, rendering and choosing images.
 
     Attributes:
@@ -72,14 +72,14 @@ def _recipe(
     offset: tuple[float, float],
     keep: ImageFilter,
     keep_size: int,
-) -> Recipe:
-    return Recipe(Ranges(scale, offset, iterations, modes), aa, keep, keep_size)
+) -> FractalRecipe:
+    return FractalRecipe(Ranges(scale, offset, iterations, modes), aa, keep, keep_size)
 
 
 _EDGES = ("min", "max")
 
 #: The 11 presets of the documents' 128 x 128 file, in their order.
-PRESETS: tuple[Recipe, ...] = (
+PRESETS: tuple[FractalRecipe, ...] = (
     _recipe(2, _EDGES, (17, 37), (0.01, 2), (-2, 2),
             ImageFilter(mean=(None, 0.3), blurred_ratio=(0.32, None)), 64),
     _recipe(8, MODES, (17, 37), (0.01, 2), (-2, 2),
@@ -119,7 +119,7 @@ class Kali(Source):
     name = "kali"
 
     def __init__(
-        self, shape: tuple[int, ...], size: int, seed: int, recipes: tuple[Recipe, ...]
+        self, shape: tuple[int, ...], size: int, seed: int, recipes: tuple[FractalRecipe, ...]
     ) -> None:
         super().__init__()
         self.wanted = checked_shape(shape)
@@ -198,7 +198,7 @@ class Kali(Source):
                 partial.unlink()
 
 
-def _recipe_key(recipe: Recipe) -> str:
+def _recipe_key(recipe: FractalRecipe) -> str:
     if recipe.keep is None or recipe.keep.also is None:
         return repr(recipe)
     plain = replace(recipe, keep=replace(recipe.keep, also=None))
@@ -206,7 +206,7 @@ def _recipe_key(recipe: Recipe) -> str:
 
 
 def render_recipes(
-    recipes: tuple[Recipe, ...], size: int, seed: int, shape: Shape
+    recipes: tuple[FractalRecipe, ...], size: int, seed: int, shape: Shape
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (row numbers, (n, C, H, W) uint8) until all `size` rows are rendered.
 
@@ -233,7 +233,7 @@ def _turns(size: int, seed: int) -> Tensor:
     return torch.cat(turns)[:size]
 
 
-def _stream(recipe: Recipe, seed: int, shape: Shape, size: int) -> Iterator[Tensor]:
+def _stream(recipe: FractalRecipe, seed: int, shape: Shape, size: int) -> Iterator[Tensor]:
     """Yields uint8 images of one recipe until there are `size`."""
     # Grey images are the luma of the coloured ones, so both are versions of the same set.
     channels = 3 if shape[0] == 1 else shape[0]
@@ -253,7 +253,7 @@ def _stream(recipe: Recipe, seed: int, shape: Shape, size: int) -> Iterator[Tens
             )
 
 
-def _wanted(recipe: Recipe, parameters: Parameters) -> Tensor:
+def _wanted(recipe: FractalRecipe, parameters: Parameters) -> Tensor:
     """Rows that pass the filter, which is applied to a small render."""
     if recipe.keep is None:
         return torch.arange(len(parameters.scale))
@@ -263,7 +263,9 @@ def _wanted(recipe: Recipe, parameters: Parameters) -> Tensor:
     return recipe.keep.passes(small).nonzero()[:, 0]
 
 
-def _render(recipe: Recipe, parameters: Parameters, size: tuple[int, int], aa: int) -> Tensor:
+def _render(
+    recipe: FractalRecipe, parameters: Parameters, size: tuple[int, int], aa: int
+) -> Tensor:
     return render_kali(
         parameters,
         size,
@@ -317,7 +319,7 @@ def kali_dataset(
         legacy_offset: reproduce the old tool's sign error: offsets from 2 min - max to min.
     """
     modes = MODES if accumulation_modes is None else tuple(accumulation_modes)
-    own = Recipe(
+    own = FractalRecipe(
         Ranges(
             (float(min_scale), float(max_scale)),
             (float(min_offset), float(max_offset)),
@@ -336,8 +338,8 @@ def kali_dataset(
     return Dataset(Kali(shape, size, seed, recipes))
 
 
-def _presets(preset: int | str, own: Recipe) -> tuple[Recipe, ...]:
-    if own != Recipe():
+def _presets(preset: int | str, own: FractalRecipe) -> tuple[FractalRecipe, ...]:
+    if own != FractalRecipe():
         raise DataError(
             "kali_dataset: a preset decides scale, offset, iterations, modes, aa and filter itself",
             hint="leave them out, or leave `preset` out",
