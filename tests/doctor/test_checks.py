@@ -441,6 +441,6 @@ def test_a_model_whose_pictures_are_not_those_of_its_codes_is_found_without_skip
             return output._replace(reconstruction=output.reconstruction + images / 2)
 
     run = built(tmp_path)
-    assert list(bypass.bypassed_code(run)) == []
-    (told,) = bypass.bypassed_code(replace(run, parts=replace(run.parts, model=Cheating())))
+    assert list(bypass.pictures_beside_code(run)) == []
+    (told,) = bypass.pictures_beside_code(replace(run, parts=replace(run.parts, model=Cheating())))
     assert told.level == "warning" and "% of their spread" in told.message

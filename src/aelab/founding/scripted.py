@@ -16,6 +16,7 @@ from aelab.founding.helpers import PixelsToChannels, ResidualAdd, chain
 from aelab.founding.step_activations import step_activation
 from aelab.models.activations import Activation, make_normalization
 from aelab.models.autoencoders import EncoderDecoder
+from aelab.models.deep_compression import average_channels, duplicate_channels
 
 #: A command of `ScriptedAE`: its name, what it looks like, and an example for messages.
 _COMMANDS = {
@@ -150,10 +151,9 @@ class ResidualResize(nn.Module):
         """(B, before, H, W) -> (B, after, H / factor, W / factor), or times it."""
         if self.up:
             repeats = self.after * self.factor**2 // x.shape[1]
-            short = F.pixel_shuffle(x.repeat_interleave(repeats, dim=1), self.factor)
+            short = F.pixel_shuffle(duplicate_channels(x, repeats), self.factor)
             return F.pixel_shuffle(self.conv(x), self.factor) + short
-        short = self.unshuffle(x)
-        short = short.reshape(len(x), self.after, -1, *short.shape[2:]).mean(2)
+        short = average_channels(self.unshuffle(x), self.after)
         y: Tensor = self.unshuffle(self.conv(x)) + short
         return y
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +18,27 @@ class _Triplets(nn.Module):
     """Triplet loss on latents of a batch; a subclass says which of two images is nearer.
 
     Args:
-        name: of the term, for messages.
-        margin, triplets, norm, shared_scale, share_ratio, averaged, shared_pull: see
+        margin, triplets, shared_scale, share_ratio, norm, averaged, shared_pull: see
             `FactorTriplet`.
+
+    Attributes:
+        term: name of the term, for messages.
     """
+
+    term: ClassVar[str]
 
     #: It orders latents by the images, and says nothing of the reconstruction.
     of_latents = True
 
     def __init__(
         self,
-        name: str,
-        margin: float,
-        triplets: int,
-        norm: int,
-        shared_scale: float,
-        share_ratio: float,
-        averaged: bool,
-        shared_pull: float,
+        margin: float = 1.0,
+        triplets: int = 4,
+        shared_scale: float = 1.0,
+        share_ratio: float = 0.5,
+        norm: int = 2,
+        averaged: bool = False,
+        shared_pull: float = 0.0,
     ) -> None:
         super().__init__()
         for option, value, fits, possible in (
@@ -47,8 +50,7 @@ class _Triplets(nn.Module):
             ("shared_pull", shared_pull, shared_pull >= 0, "0 or more"),
         ):
             if not fits:
-                raise ConfigError(f"{name}: {option} is {value}; possible: {possible}")
-        self.term = name
+                raise ConfigError(f"{self.term}: {option} is {value}; possible: {possible}")
         self.margin, self.triplets, self.norm = float(margin), int(triplets), int(norm)
         self.shared_scale, self.share_ratio = float(shared_scale), float(share_ratio)
         self.averaged, self.shared_pull = bool(averaged), float(shared_pull)
@@ -117,18 +119,7 @@ class OverlapTriplet(_Triplets):
         library disent, `DataOverlapTripletVae`.
     """
 
-    def __init__(
-        self,
-        margin: float = 1.0,
-        triplets: int = 4,
-        shared_scale: float = 1.0,
-        share_ratio: float = 0.5,
-        norm: int = 2,
-        averaged: bool = False,
-        shared_pull: float = 0.0,
-    ) -> None:
-        options = norm, shared_scale, share_ratio, averaged, shared_pull
-        super().__init__("overlap_triplet", margin, triplets, *options)
+    term = "overlap_triplet"
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """Values (B,) of an output and its images (B, C, H, W)."""
@@ -177,6 +168,7 @@ class FactorTriplet(_Triplets):
         dimensions: Locatello et al. 2020, arXiv:2002.02886.
     """
 
+    term = "factor_triplet"
     needs_factors = True
 
     def __init__(
@@ -190,8 +182,8 @@ class FactorTriplet(_Triplets):
         shared_pull: float = 0.0,
         distance: Literal["scaled", "count"] = "scaled",
     ) -> None:
-        options = norm, shared_scale, share_ratio, averaged, shared_pull
-        super().__init__("factor_triplet", margin, triplets, *options)
+        options = shared_scale, share_ratio, norm, averaged, shared_pull
+        super().__init__(margin, triplets, *options)
         if distance not in ("scaled", "count"):
             raise ConfigError(
                 f"factor_triplet: distance is {distance!r}; possible: {one_of(('count', 'scaled'))}"

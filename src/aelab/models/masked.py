@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -24,31 +24,25 @@ class Hidden(NamedTuple):
     mask: Tensor
 
 
+#: Makes the blocks of an encoder or a decoder.
+Blocks = Callable[[], nn.Sequential]
+
+
 class VisiblePatches(nn.Module):
     """The encoder: transformer blocks over the visible patches, and a linear map of each token.
 
     Args:
         grid: where the patches lie.
         token_size: numbers a patch in the latent.
-        num_layers, num_hidden, num_heads: of the blocks.
-        dropout: probability, 0..1.
+        num_hidden: width of the blocks.
+        blocks: makes them, after the layers before them.
     """
 
-    def __init__(
-        self,
-        grid: PatchGrid,
-        token_size: int,
-        num_layers: int,
-        num_hidden: int,
-        num_heads: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, grid: PatchGrid, token_size: int, num_hidden: int, blocks: Blocks) -> None:
         super().__init__()
         self.patches = SplitPatches(grid, num_hidden)
         self.positions = Positions(grid.rows, grid.columns, num_hidden)
-        self.blocks = make_blocks(
-            num_layers, num_hidden, num_heads, None, dropout, "layernorm", "gelu"
-        )
+        self.blocks = blocks()
         self.head = nn.Linear(num_hidden, token_size)
         # In place of a patch that was not seen.
         self.mask_token = nn.Parameter(0.02 * torch.randn(token_size))
@@ -80,21 +74,11 @@ class AllPatches(nn.Module):
         grid, token_size, ...: as in `VisiblePatches`.
     """
 
-    def __init__(
-        self,
-        grid: PatchGrid,
-        token_size: int,
-        num_layers: int,
-        num_hidden: int,
-        num_heads: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, grid: PatchGrid, token_size: int, num_hidden: int, blocks: Blocks) -> None:
         super().__init__()
         self.embed = nn.Linear(token_size, num_hidden)
         self.positions = Positions(grid.rows, grid.columns, num_hidden)
-        self.blocks = make_blocks(
-            num_layers, num_hidden, num_heads, None, dropout, "layernorm", "gelu"
-        )
+        self.blocks = blocks()
         self.patches = JoinPatches(grid, num_hidden)
         start_linear(self.embed)
         self.patches.start_black()
@@ -174,9 +158,15 @@ class MaskedAutoencoder(nn.Module):
                 hint="use mask_share=0.75 and a smaller patch_size",
             )
         self.num_visible = min(count - 1, max(1, count - round(mask_share * count)))
-        sizes = (num_heads, dropout)
-        self.encoder = VisiblePatches(self.grid, int(token_size), num_layers, num_hidden, *sizes)
-        self.decoder = AllPatches(self.grid, int(token_size), decoder_layers, width, *sizes)
+
+        def blocks(layers: int, hidden: int) -> Blocks:
+            """Makes blocks of a number and a width, when they are due."""
+            of = (num_heads, None, dropout, "layernorm", "gelu")
+            return lambda: make_blocks(layers, hidden, *of)
+
+        size = int(token_size)
+        self.encoder = VisiblePatches(self.grid, size, num_hidden, blocks(num_layers, num_hidden))
+        self.decoder = AllPatches(self.grid, size, width, blocks(decoder_layers, width))
         self.noise_shape: tuple[int, ...] | None = (count,)
         self.codebooks: Mapping[str, int] = {}
         options = {"error": error, "visible_weight": float(visible_weight)}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aelab.findings import Finding
 from aelab.train.forward import Batch, ObjectiveLike, forward
 
 #: The code counts as hardly used if codes of other images multiply the loss by less than this, and
@@ -85,3 +86,24 @@ def code_losses(
     finally:
         model.train(before)
     return CodeLosses(*(float(total.mean()) for total in found))
+
+
+def bypassed_code(
+    model: nn.Module, objective: ObjectiveLike, batch: Batch, images_seen: int, when: str = ""
+) -> Finding:
+    """What a batch says of a model that `bypasses`: a warning if it hardly needs its code.
+
+    Args:
+        batch: at least two images.
+        when: what was done before, for the message, for instance `after 40 steps `.
+    """
+    losses = code_losses(model, objective, batch, images_seen)
+    so = ""
+    if losses.hardly_needs_code:
+        so = ", so that pictures hardly need the code and a small loss says nothing about it"
+    return Finding(
+        "warning" if so else "note",
+        "code-bypassed",
+        f"feature maps pass beside the code: {when}{losses}{so}",
+        WAY_OUT,
+    )

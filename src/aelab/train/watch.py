@@ -13,7 +13,7 @@ from aelab.findings import Finding
 from aelab.medium import medium_of
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
-from aelab.train.bypass import WAY_OUT, bypasses, code_losses
+from aelab.train.bypass import bypassed_code, bypasses
 from aelab.train.collapse import LATE_BATCHES, collapses
 from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
@@ -78,7 +78,7 @@ def warnings_of(
     if finding is not None:
         return (finding,)
     member = state.learner.members[run]
-    beside = bypassed_code(state, run, task, held_out)
+    beside = _bypassed(state, run, task, held_out)
     unsolved = unsolved_equations(state, run, task, held_out)
     collapsed = collapses(member.model, found.terms, found.looks, state.clock.batches)
     more = [finding for finding in (beside, unsolved) if finding is not None]
@@ -96,7 +96,7 @@ def unsolved_equations(state: State, run: int, task: Task, held_out: Batches) ->
     return None if found is None else replace(found, level="warning")
 
 
-def bypassed_code(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
+def _bypassed(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:
     """A warning if the pictures of a trained model hardly need its code, else None.
 
     Only a model that announces a way beside its code is tried, on one batch.
@@ -108,10 +108,8 @@ def bypassed_code(state: State, run: int, task: Task, held_out: Batches) -> Find
     batch = next(held_out_batches(model, task.objective, held_out, task.settings, now))
     if len(batch.target) < 2:
         return None
-    losses = code_losses(model, task.objective, batch, now)
-    if not losses.hardly_needs_code:
-        return None
-    return Finding("warning", "code-bypassed", f"pictures hardly need the code: {losses}", WAY_OUT)
+    found = bypassed_code(model, task.objective, batch, now)
+    return found if found.level == "warning" else None
 
 
 def running_statistics(state: State, run: int, task: Task, held_out: Batches) -> Finding | None:

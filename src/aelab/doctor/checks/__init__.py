@@ -39,7 +39,7 @@ CHECKS: tuple[Check, ...] = (
     pictures.stuck_output,
     pictures.unreached_pixels,
     pictures.latent_too_wide,
-    bypass.bypassed_code,
+    bypass.pictures_beside_code,
     solver.unsolved_equations,
     objective.noise_in_target,
     objective.kl_is_none,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from aelab.doctor.checks.learnrate import MOST_IMAGES, TRIAL_FLOPS, trained
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
-from aelab.train.bypass import WAY_OUT, bypasses, code_losses
+from aelab.train.bypass import WAY_OUT, bypassed_code, bypasses
 from aelab.train.clocked_modules import find_clocked
 
 #: Steps before the losses are compared, fewer for a slow model.
@@ -19,7 +20,7 @@ MOST_STEPS = 40
 SAME = 1e-3
 
 
-def bypassed_code(run: BuiltRun) -> Iterator[Finding]:
+def pictures_beside_code(run: BuiltRun) -> Iterator[Finding]:
     """Finds a model whose pictures are made from more than the code.
 
     Before any training no picture needs the code, so a copy is trained for a few steps first.
@@ -32,17 +33,9 @@ def bypassed_code(run: BuiltRun) -> Iterator[Finding]:
     step = 3 * min(run.size, MOST_IMAGES) * max(1, run.flops_per_image)
     steps = int(max(5, min(MOST_STEPS, TRIAL_FLOPS / step)))
     model, _ = trained(run, run.settings.learnrate, steps)
-    found = code_losses(model, run.objective, run.batch().part(slice(0, MOST_IMAGES)), 0)
-    so = ""
-    if found.hardly_needs_code:
-        so = ", so that pictures hardly need the code and a small loss says nothing about it"
-    yield Finding(
-        "warning" if so else "note",
-        "code-bypassed",
-        f"feature maps pass beside the code: after {steps} steps of a trial {found}{so}",
-        WAY_OUT,
-        run.place("model"),
-    )
+    batch = run.batch().part(slice(0, MOST_IMAGES))
+    found = bypassed_code(model, run.objective, batch, 0, f"after {steps} steps of a trial ")
+    yield replace(found, where=run.place("model"))
 
 
 def _unannounced(run: BuiltRun) -> Iterator[Finding]:
