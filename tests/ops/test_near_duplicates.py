@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from aelab.data import TRANSFORMS, TensorDataset, TransformDataset
 from aelab.ops.near_duplicates import near_duplicate_findings
 from aelab.types import Images
 
@@ -88,3 +89,13 @@ def test_few_copies_among_many_images_are_not_told() -> None:
 def test_sets_that_cannot_be_compared_are_left_out() -> None:
     assert told(smooth(600, seed=1), smooth(200, seed=1)[:, :, :12]) == []
     assert told(smooth(5, seed=1), smooth(5, seed=2)) == []
+
+
+def test_sets_whose_stored_images_differ_in_size_are_not_compared() -> None:
+    train = TransformDataset(
+        TensorDataset(smooth(80, seed=1)), transforms=[TRANSFORMS["RandomCrop"]((8, 8))]
+    )
+    validation = TensorDataset(smooth(80, seed=1)[..., :8, :8]).load()
+    cropped = train.load()
+    assert cropped.shape == validation.shape and cropped.pixels.shape[-1] == 16
+    assert near_duplicate_findings(cropped, validation, NAMES) == []

@@ -61,7 +61,8 @@ def near_duplicates(train: Images, validation: Images) -> tuple[float, int, int]
 
     None if there are few, or if the sets cannot be compared. Exact copies do not count.
     """
-    if train.shape != validation.shape or not train.medium.is_brightness:
+    # Stored images may be larger than those of a batch, which are cropped at random.
+    if train.pixels.shape[1:] != validation.pixels.shape[1:] or not train.medium.is_brightness:
         return None
     if len(train) <= 2 * NEIGHBOURS[0] or len(validation) < FEW:
         return None
