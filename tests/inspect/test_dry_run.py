@@ -10,13 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from aelab.errors import ShapeError
 from aelab.founding.overnight import VariationalAutoencoderConv
 from aelab.founding.transformer import TransformerAutoencoder
-from aelab.inspect import as_model, model_facts, model_notes, try_model
+from aelab.inspect import ModelFacts, as_model, model_facts, model_notes, try_model
 from aelab.inspect.dry_run import DryRun
 from aelab.models import (
     DecoderMLP,
     EncoderMLP,
     ImportanceWeightedAutoencoder,
     PatchTransformerAutoencoder,
+    VampPriorAutoencoder,
     VariationalEncoder,
 )
 
@@ -122,3 +123,15 @@ def test_a_mistake_between_layers_blames_the_part_that_has_it():
 
     with pytest.raises(ShapeError, match=r"in module\.1 \(Sum\): "):
         try_model(as_model(nn.Sequential(nn.Identity(), Sum())), (1, 8, 8))
+
+
+def test_pseudo_images_are_counted_once_a_batch() -> None:
+    def facts(components: int) -> ModelFacts:
+        encoder = VariationalEncoder(EncoderMLP((1, 8, 8), 16, hidden=(32,)), 16, 4)
+        decoder = DecoderMLP((1, 8, 8), 4, hidden=(32,))
+        return model_facts(VampPriorAutoencoder(encoder, decoder, (1, 8, 8), components), (1, 8, 8))
+
+    encoding = 2 * (64 * 32 + 32 * 16 + 2 * 16 * 4)
+    one, many = facts(1), facts(500)
+    assert one.flops_per_image == many.flops_per_image == encoding + 2 * (4 * 32 + 32 * 64)
+    assert (one.flops_per_batch, many.flops_per_batch) == (encoding, 500 * encoding)

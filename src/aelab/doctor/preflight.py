@@ -178,7 +178,8 @@ def _copied(parts: Parts, device: str) -> Parts:
 
 
 def _memory_mb(facts: ModelFacts, trial: Trial, settings: FitSettings) -> float:
-    activations = trial.activations / len(trial.images)
+    once = trial.once[1]
+    activations = (trial.activations - once) / len(trial.images) + once / settings.batch_size
     return memory_mb(facts.parameters["model"], activations, settings.batch_size)
 
 
@@ -384,6 +385,7 @@ def _costs(
     parts.findings += critics
     if images:
         flops = more + mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
+        flops += facts.flops_per_batch / settings.batch_size
         seconds = images * STEP_PER_FORWARD * flops / speed
     parts.findings += _precision(spec, settings, reader.read(parts.train[0]), workspace)
     return RunPlan(

@@ -127,6 +127,7 @@ class ModelFacts(NamedTuple):
         latent_shape: of one image; () if unknown.
         flops_per_image: of one forward pass as in training; a multiplication and an addition
             count as two. A training step costs about three times as much.
+        flops_per_batch: what a batch of any size costs besides.
         parameters: `count_parameters`.
         findings: `model_notes`.
     """
@@ -135,6 +136,7 @@ class ModelFacts(NamedTuple):
     flops_per_image: int
     parameters: dict[str, int]
     findings: tuple[Finding, ...] = ()
+    flops_per_batch: int = 0
 
 
 def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = None) -> ModelFacts:
@@ -150,9 +152,10 @@ def model_facts(model: nn.Module, shape: Sequence[int], trial: Trial | None = No
     latent_shape = tuple(trial.output.latent.shape[1:])
     return ModelFacts(
         latent_shape if math.prod(latent_shape) else (),
-        trial.flops // len(trial.images),
+        (trial.flops - trial.once[0]) // len(trial.images),
         count_parameters(model),
         model_notes(model),
+        trial.once[0],
     )
 
 

@@ -31,12 +31,14 @@ class Trial(NamedTuple):
         flops: of this forward pass; a multiplication and an addition count as two. With noise as
             in training, because some models then decode several latents per image.
         activations: total size of the outputs of the innermost layers.
+        once: the part of `flops` and of `activations` that a batch of any size costs once.
     """
 
     images: Tensor
     output: Output
     flops: int
     activations: int
+    once: tuple[int, int] = (0, 0)
 
 
 def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> Trial:
@@ -53,13 +55,28 @@ def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> T
     shape = image_shape(shape, "the images")
     there = _is_on_meta(model) and device == "meta"
     trial = model if there else copy.deepcopy(model).to(device)
-    images = (torch.empty if device == "meta" else torch.rand)(2, *shape, device=device)
     noise_shape = getattr(model, "noise_shape", None)
-    noise = () if noise_shape is None else (torch.randn(2, *noise_shape, device=device),)
-    counter = DryRun()
-    try:
+
+    def inputs(count: int) -> list[Tensor]:
+        """Images and noise for a forward pass."""
+        images = (torch.empty if device == "meta" else torch.rand)(count, *shape, device=device)
+        draws = [] if noise_shape is None else [torch.randn(count, *noise_shape, device=device)]
+        return [images, *draws]
+
+    def counted(given: list[Tensor]) -> tuple[Output, int, int]:
+        """The output, the FLOPs and the activations of a forward pass."""
+        counter = DryRun()
         with torch.no_grad(), _evaluating(trial), counter:
-            output, activations = count_outputs(trial, lambda: trial(images, *noise))
+            output, activations = count_outputs(trial, lambda: trial(*given))
+        return output, counter.flops, activations
+
+    images, *noise = inputs(2)
+    once = (0, 0)
+    try:
+        output, flops, activations = counted([images, *noise])
+        if getattr(model, "works_once_a_batch", False):
+            _, more_flops, more_activations = counted(inputs(3))
+            once = 3 * flops - 2 * more_flops, 3 * activations - 2 * more_activations
     except AelabError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
@@ -76,7 +93,7 @@ def try_model(model: nn.Module, shape: Sequence[int], device: str = "meta") -> T
             f"{shape_words(shape)} images",
             hint=_FITTING,
         )
-    return Trial(images, output, counter.flops, activations)
+    return Trial(images, output, flops, activations, once)
 
 
 #: Activations with bounded output.

@@ -157,6 +157,9 @@ class VampPriorAutoencoder(Autoencoder):
     Source: Tomczak & Welling 2018, arXiv:1705.07120, equation 10.
     """
 
+    #: The pseudo-images are encoded once a batch, so their cost does not grow with it.
+    works_once_a_batch = True
+
     def __init__(
         self,
         encoder: nn.Module,
