@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.ops.layers import leaves as innermost
+
 
 class _Backward(torch.autograd.Function):
     """The identity, whose gradient is multiplied by a number."""
@@ -80,8 +82,11 @@ class Fault:
 
 def leaves(model: nn.Module) -> dict[str, nn.Module]:
     """The layers of a model that hold no other layer."""
-    found = {name: m for name, m in model.named_modules() if name and not list(m.children())}
-    return {name: module for name, module in found.items() if not isinstance(module, nn.Identity)}
+    return {
+        name: module
+        for name, module in innermost(model)
+        if name and not isinstance(module, nn.Identity)
+    }
 
 
 @pytest.fixture
