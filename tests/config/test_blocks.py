@@ -232,3 +232,23 @@ def test_what_c_code_imports_with_gives_nothing_away() -> None:
         importing("a_module_that_nobody_has_loaded")
     with pytest.raises(RefusedError):
         evaluate_block(Block("__import__('os')"), Scope({}))
+
+
+@pytest.mark.parametrize("text", ['8 if set == "a" else 4', "EncoderMLP(SHAPE, max)", "[set]"])
+def test_a_matrix_key_with_a_name_of_python_is_not_taken_for_a_value(text: str) -> None:
+    errors, _ = inspect_block(Block(text, Where("f.yml", 3, 1)), {"set": "a", "max": 4})
+    (error,) = errors
+    assert "is Python's own name here, not the matrix key" in error.message
+    assert "rename the key" in error.hint and error.where.line == 3
+    assert inspect_block(Block(text, Where("f.yml", 3, 1)), {})[0] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": 1}[set]', "len(set([1]))", "isinstance(1, int)", "list(map(str, [1]))",
+     "sorted([1], key=abs)", "set = 4\nset + 1"],
+)  # fmt: skip
+def test_a_function_of_python_stays_one_beside_a_matrix_key_of_its_name(text: str) -> None:
+    keys = {"set": "a", "int": 1, "str": 2, "abs": 3}
+    errors, parsed = inspect_block(Block(text, Where("f.yml", 3, 1)), keys)
+    assert errors == [] and parsed is not None

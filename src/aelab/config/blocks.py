@@ -233,13 +233,13 @@ def _keep(kept: dict[Hashable, Any], key: Hashable, value: Any) -> None:
 def _key(block: Block, variables: Mapping[str, Any], folder: Path | None) -> Hashable | None:
     """All that the syntax tree of a restricted block depends on; None if it has no such key.
 
-    Of the variables only those count that choose in `{...}[name]`. They are compared as the keys
-    of a dictionary are, so 1 and True are equal here.
+    Of the variables only those count that choose in `{...}[name]`, or have a name of Python's.
+    They are compared as the keys of a dictionary are, so 1 and True are equal here.
     """
     try:
         choosing = _names_in_brackets(block)
         chosen = {k: v for k, v in variables.items() if choosing is None or k in choosing}
-        key = (block, folder, tuple(chosen.items()))
+        key = (block, folder, tuple(chosen.items()), frozenset(variables.keys() & CORE_NAMES))
         hash(key)
         return key
     except (ConfigError, RecursionError, TypeError):  # not Python; or a variable that is a list
@@ -267,7 +267,7 @@ def _inspect(
         tree = _WithoutTypes().visit(tree)
     chooser = _Choices(variables, tree, block.where)
     tree = chooser.visit(tree)
-    errors += chooser.errors
+    errors += [*chooser.errors, *_taken_for_builtins(tree, variables, block.where)]
     if not trust:
         errors += refusals(tree, block.where)
     try:
@@ -506,6 +506,41 @@ class _Choices(ast.NodeTransformer):
         near = did_you_mean(str(wanted), [str(key) for key in keys])
         place = self.where.at(line=node.slice.lineno, column=node.slice.col_offset + 1)
         return ConfigError(f"no choice {wanted!r}; possible: {possible}{near}", where=place)
+
+
+#: Functions whose arguments may be other functions and classes.
+_TAKE_FUNCTIONS = ("isinstance", "map", "filter")
+
+
+def _taken_for_builtins(
+    tree: ast.AST, variables: Mapping[str, Any], where: Where
+) -> list[ConfigError]:
+    """Errors for matrix keys with a name of Python's, such as `set`, where a value is meant.
+
+    `set(...)` and `map(str, ...)` stay what they are, so a key `set` cannot be that name itself.
+    """
+    nodes = list(ast.walk(tree))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    own = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+    meant = (variables.keys() & CORE_NAMES.keys()) - own
+    if not meant:
+        return []
+    functions: set[ast.AST] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            functions.add(node.func)
+            functions |= {keyword.value for keyword in node.keywords if keyword.arg == "key"}
+            if isinstance(node.func, ast.Name) and node.func.id in _TAKE_FUNCTIONS:
+                functions |= {inner for argument in node.args for inner in ast.walk(argument)}
+    return [
+        ConfigError(
+            f"'{name.id}' is Python's own name here, not the matrix key",
+            where=where.at(line=name.lineno, column=name.col_offset + 1),
+            hint=f"write ${{{name.id}}}, in quotes if it is text, or rename the key",
+        )
+        for name in names
+        if name.id in meant and name not in functions
+    ]
 
 
 def _split_value(body: list[ast.stmt], where: Where) -> tuple[list[ast.stmt], ast.expr]:
