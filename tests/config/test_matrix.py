@@ -161,6 +161,8 @@ def test_two_runs_never_share_a_folder(problems: Find) -> None:
     assert message.startswith("file.yml:2:1: experiment_name")
     (message,) = problems("matrix: {p: [a, A]}\n")
     assert "two runs would share the folder 'test/p-A'" in message
+    (message,) = problems("matrix: {p: [a b, ab, a  b, A b]}\n")
+    assert "4 runs would share the folder" in message and "and 2 more" in message
     (message,) = problems("matrix: {p: [a, a/b]}\nexperiment_name: x/${p}\n", without="experiment")
     assert "would be inside the run" in message
 

@@ -329,16 +329,22 @@ class _Builder:
 
     def check_folders(self, runs: list[RunSpec]) -> None:
         """Adds errors for runs that share a folder, or whose folder lies inside another's."""
-        taken: dict[str, RunSpec] = {}
+        sharing: dict[str, list[RunSpec]] = {}
         for run in runs:
-            where = run.places.get("experiment_name", Where(run.file))
-            other = taken.get(run.folder.casefold())
-            if other is not None:
-                both = f"{describe(other)} and {describe(run)}"
-                message = f"two runs would share the folder {run.folder!r}: {both}"
-                hint = "let experiment_name contain ${matrix_slug}, or ${matrix_id}"
-                self.errors.append(ConfigError(message, where=where, hint=hint))
-            taken.setdefault(run.folder.casefold(), run)
+            sharing.setdefault(run.folder.casefold(), []).append(run)
+        for first, *others in sharing.values():
+            if others:
+                some = f"{describe(first)} and {describe(others[0])}"
+                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+                count = "two" if len(others) == 1 else str(len(others) + 1)
+                self.errors.append(
+                    ConfigError(
+                        f"{count} runs would share the folder {others[0].folder!r}: {some}{more}",
+                        where=first.places.get("experiment_name", Where(first.file)),
+                        hint="let experiment_name contain ${matrix_slug}, or ${matrix_id}",
+                    )
+                )
+        taken = {folder: some[0] for folder, some in sharing.items()}
         for run in runs:
             for parent in PurePosixPath(run.folder.casefold()).parents:
                 if other := taken.get(str(parent)):
