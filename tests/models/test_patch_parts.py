@@ -181,3 +181,13 @@ def test_attention_is_counted_in_the_flops():
     patches = 2 * 2 * tokens * 16 * width
     heads = 2 * 2 * tokens * width * 8
     assert facts.flops_per_image == 2 * (linear + attention) + patches + heads
+
+
+@pytest.mark.parametrize("tokens", [4, 15, 16, 40])
+@pytest.mark.parametrize("learning", [True, False])
+def test_attention_passes_a_query_on_that_is_nan(tokens: int, learning: bool) -> None:
+    attention = Attention(8, num_heads=2)
+    attention.query.register_forward_hook(lambda module, inputs, output: output * torch.nan)
+    given = torch.randn(2, tokens, 8)
+    with torch.set_grad_enabled(learning):
+        assert bool(attention(given, given).isnan().all())

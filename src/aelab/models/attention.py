@@ -22,6 +22,11 @@ def refuse_heads(num_hidden: int, num_heads: int, owner: str) -> None:
         )
 
 
+#: With fewer tokens than a vector register has floats, torch's kernel for CPUs (2.13) gives 0 for a
+#: query that is NaN, and so would hide it.
+VECTOR = 16
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention of queries over tokens.
 
@@ -56,6 +61,8 @@ class Attention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=self.causal,
         )
+        if tokens.shape[1] < VECTOR:
+            mixed = mixed + 0 * query
         # (B, heads, Q, hidden / heads) -> (B, Q, hidden)
         result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return result
