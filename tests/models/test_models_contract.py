@@ -62,6 +62,7 @@ from aelab.models import (
     ImageManifoldDecoder,
     ImportanceWeightedAutoencoder,
     Laplace,
+    LogisticMixtureAutoencoder,
     LowRankGaussian,
     MaskedAutoencoder,
     MixturePrior,
@@ -532,6 +533,9 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         FlowPrior: FlowPrior(4, 2),
         FullGaussian: FullGaussian(4, 2),
         Laplace: Laplace(4, 2),
+        LogisticMixtureAutoencoder: LogisticMixtureAutoencoder(
+            EncoderMLP((1, 8, 8), 4), Identity(), DecoderMLP((6, 8, 8), 4), (1, 8, 8)
+        ),
         LowRankGaussian: LowRankGaussian(4, 2),
         StudentT: StudentT(4, 2),
         HamiltonianAutoencoder: HamiltonianAutoencoder(

@@ -55,7 +55,7 @@ class StudentTPosterior(NamedTuple):
         return normal(shape) / spread
 
 
-class StudentT(nn.Module):
+class HeavyTailed(nn.Module):
     """A bottleneck whose latent has heavy tails; it wishes for its own penalty."""
 
     def __init__(self, num_features: int, latent_dims: int, freedom: int = 4) -> None:
@@ -116,7 +116,7 @@ class ResidualVQ(nn.Module):
 
 
 def student_kl(output: Output, scale: float = 1.0) -> Tensor:
-    """The penalty of `StudentT`, (B,) nats."""
+    """The penalty of `HeavyTailed`, (B,) nats."""
     return scale * output.posterior.kl().sum(1)
 
 

@@ -29,7 +29,7 @@ validation_set: stripes_dataset(count=20)
 model: |
   Autoencoder(
       EncoderMLP((1, 8, 8), code_size=12, hidden=(16,)),
-      {"student": StudentT(12, 3), "residual": ResidualVQ(12)}[kind],
+      {"student": HeavyTailed(12, 3), "residual": ResidualVQ(12)}[kind],
       DecoderMLP((1, 8, 8), code_size={"student": 3, "residual": 12}[kind], hidden=(16,)),
   )
 loss_function: cubic
@@ -131,7 +131,7 @@ def test_every_kind_of_part_is_listed_with_its_package() -> None:
         "set of sets", "table layout", "validation", "verb", "writer",
     }  # fmt: skip
     assert {kind for kind, found in brought.items() if found} >= set(brought) - of_wings
-    assert PENALTIES.summary("student_kl") == "The penalty of `StudentT`, (B,) nats"
+    assert PENALTIES.summary("student_kl") == "The penalty of `HeavyTailed`, (B,) nats"
 
 
 def test_the_penalty_of_the_outside_bottleneck_is_a_divergence() -> None:
