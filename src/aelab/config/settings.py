@@ -84,9 +84,8 @@ class UnknownKey(ConfigError):
 def unknown_key(key: str, where: Where) -> UnknownKey:
     """Makes the error for an unknown key."""
     near = did_you_mean(key, ALL_KEYS) or did_you_mean(key, OLD_NAMES)
-    return UnknownKey(
-        f"is not a key of an experiment; possible: {one_of(ALL_KEYS)}{near}", where=where
-    )
+    hint = f"possible: {one_of(ALL_KEYS)}"
+    return UnknownKey(f"is not a key of an experiment{near}", where=where, hint=hint)
 
 
 def with_settings_names(table: YamlMapping, errors: list[ConfigError]) -> YamlMapping:
