@@ -224,7 +224,8 @@ class StudentT(nn.Module):
             raise ConfigError(f"StudentT: prior is {prior!r}; possible: student, normal")
         if not degrees > 2:
             raise ConfigError(
-                f"StudentT: degrees is {degrees}; with 2 or fewer the variance is infinite"
+                f"StudentT: degrees is {degrees}; possible: above 2, for instance 5; with 2 or "
+                "fewer the variance is infinite"
             )
         self.num_features, self.latent_dims = int(num_features), int(latent_dims)
         self.degrees, self.prior = float(degrees), prior
