@@ -10,7 +10,7 @@ from aelab.errors import DataError, StoreError
 from aelab.report.moments import SPLITS, files_in
 from aelab.report.pictures import (
     ENCODINGS,
-    Encoding,
+    PictureEncoding,
     choose_steps,
     data_url,
     encode_row,
@@ -54,7 +54,7 @@ class Pictures:
             if self._bytes <= PICTURE_BYTES:
                 return
 
-    def _split(self, split: str, encoding: Encoding) -> dict[str, Any]:
+    def _split(self, split: str, encoding: PictureEncoding) -> dict[str, Any]:
         stored = [steps(run, split) for run in self.runs]
         chosen = choose_steps(stored, encoding.steps)
         groups: dict[int, dict[str, Any]] = {}
@@ -62,7 +62,9 @@ class Pictures:
             first = originals(run, split)
             if self._bytes > PICTURE_BYTES and encoding is not ENCODINGS[-1]:
                 break  # too large already: try the next encoding
-            place = self._add(first, run, Encoding(encoding.images, 1, None)) if first else None
+            place = (
+                self._add(first, run, PictureEncoding(encoding.images, 1, None)) if first else None
+            )
             if place is None:
                 continue
             group = groups.setdefault(place, {"originals": place, **self._sizes(run, first)})
@@ -88,7 +90,7 @@ class Pictures:
         count = min(self.encoding.images, row.width // width) if row else 0
         return {"width": width, "height": row.height if row else 1, "count": count, "runs": []}
 
-    def _add(self, path: Path, run: Run, encoding: Encoding) -> int | None:
+    def _add(self, path: Path, run: Run, encoding: PictureEncoding) -> int | None:
         """The index of a picture in `addresses`; None if the file is damaged or missing."""
         try:
             stored = read(path, run.path, LARGEST_PICTURE)

@@ -33,7 +33,7 @@ PAPER_GAP = "#c8ccd2"
 
 
 @dataclass(frozen=True)
-class Encoding:
+class PictureEncoding:
     """An encoding of pictures in a page: `quality` None is lossless; at most `images` in a row."""
 
     images: int
@@ -43,8 +43,9 @@ class Encoding:
 
 #: From best to smallest; the page uses the first that fits.
 ENCODINGS = (
-    Encoding(16, 8, None), Encoding(16, 8, 90), Encoding(12, 8, 85), Encoding(10, 6, 80),
-    Encoding(8, 5, 75), Encoding(8, 3, 70), Encoding(6, 2, 60), Encoding(6, 1, 50),
+    PictureEncoding(16, 8, None), PictureEncoding(16, 8, 90), PictureEncoding(12, 8, 85),
+    PictureEncoding(10, 6, 80), PictureEncoding(8, 5, 75), PictureEncoding(8, 3, 70),
+    PictureEncoding(6, 2, 60), PictureEncoding(6, 1, 50),
 )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def _over_checker(row: Image.Image) -> Image.Image:
     return Image.alpha_composite(behind, row).convert("RGB")
 
 
-def encode_row(row: Image.Image, width: int, encoding: Encoding) -> tuple[str, bytes]:
+def encode_row(row: Image.Image, width: int, encoding: PictureEncoding) -> tuple[str, bytes]:
     """Encodes the first images of a row; returns media type and bytes.
 
     Args:
