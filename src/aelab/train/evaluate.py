@@ -16,6 +16,7 @@ from aelab.settings import FitSettings
 from aelab.train.batches import Batches, Draws
 from aelab.train.forward import Batch, ObjectiveLike, forward, sums_of
 from aelab.train.judging import final_total
+from aelab.train.mode import mode_of
 from aelab.train.tally import Tally
 from aelab.train.validation import validation_of
 
@@ -163,18 +164,3 @@ def _changed(
     target = images.transformed(target, images.augment, draws, f"validation-augment-{start}", key)
     transforms = settings.input_transforms
     return images.transformed(target, transforms, draws, f"validation-input-{start}", key), target
-
-
-@contextlib.contextmanager
-def mode_of(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Context manager: sets the mode of a model, and restores mode and buffers afterwards."""
-    before = model.training
-    # In training mode BatchNorm and codebooks write buffers in the forward pass.
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
-    model.train(training)
-    try:
-        yield
-    finally:
-        model.train(before)
-        for buffer, value in kept:
-            buffer.copy_(value)

@@ -13,6 +13,7 @@ from aelab.ops.labels import labels_given
 from aelab.posteriors import changed
 from aelab.settings import FitSettings
 from aelab.train.guard.coming_in import no_output
+from aelab.train.mode import mode_of
 from aelab.types import Encoding, Output
 
 
@@ -149,12 +150,8 @@ def encoding_of(model: Any, inputs: Tensor, labels: Tensor | None = None) -> Enc
     def encode(images: Tensor) -> Tensor:
         """The codes of images; nothing of the model changes."""
         # BatchNorm of a training batch would mix the slopes of its images.
-        before = model.training
-        model.eval()
-        try:
+        with mode_of(model, training=False):
             codes: Tensor = model.encode(images, *given)  # type: ignore[operator]
-        finally:
-            model.train(before)
         return codes
 
     return Encoding(inputs, encode)

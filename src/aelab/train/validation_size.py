@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from aelab.settings import FitSettings
 from aelab.train.batches import Batches
-from aelab.train.evaluate import held_out_batches, mode_of
+from aelab.train.evaluate import held_out_batches
 from aelab.train.forward import Batch, ObjectiveLike, forward
+from aelab.train.mode import mode_of
 from aelab.train.validation import validation_of
 
 #: More images than this gave no measurable gain (benchmarks/records.md).

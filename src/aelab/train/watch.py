@@ -15,9 +15,10 @@ from aelab.settings import FitSettings
 from aelab.train.batches import Batches
 from aelab.train.bypass import bypassed_code, bypasses
 from aelab.train.collapse import LATE_BATCHES, collapses
-from aelab.train.evaluate import Evaluation, held_out_batches, mode_of
+from aelab.train.evaluate import Evaluation, held_out_batches
 from aelab.train.forward import Batch, ObjectiveLike, Task, forward, sums_of
 from aelab.train.learner import SoloLearner
+from aelab.train.mode import mode_of
 from aelab.train.solver import has_solver, solver_diverges
 from aelab.train.state import State
 from aelab.train.tally import pixel_sums, spreads

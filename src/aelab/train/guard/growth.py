@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from aelab.ops.layers import leaves
-from aelab.train.evaluate import held_out_batches, mode_of
+from aelab.train.evaluate import held_out_batches
 from aelab.train.forward import forward
 from aelab.train.guard.diagnosis import Evidence
 from aelab.train.guard.finite import tensors_in
 from aelab.train.guard.ring import Ring
+from aelab.train.mode import mode_of
 
 #: Numbers count as grown if they are this many times as large as in the oldest kept state.
 GROWN_MUCH = 20.0

@@ -16,9 +16,10 @@ from torch import nn
 from aelab.errors import RunFailed
 from aelab.train.batches import Batches
 from aelab.train.clock import Clock
-from aelab.train.evaluate import held_out_batches, mode_of
+from aelab.train.evaluate import held_out_batches
 from aelab.train.forward import Batch, Task, forward
 from aelab.train.learner import SoloLearner
+from aelab.train.mode import mode_of
 from aelab.train.validation import validation_of
 
 #: Texts of torch's errors for lack of CPU memory; they have no class of their own.

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aelab.train.evaluate import mode_of
 from aelab.train.forward import Batch, ObjectiveLike, forward, loss_of_step
 from aelab.train.guard.finite import is_finite, tensors_in, value_words
+from aelab.train.mode import mode_of
 
 #: The largest number of IEEE 754 half precision (binary16).
 LARGEST_HALF = 65_504
