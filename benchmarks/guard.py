@@ -79,6 +79,7 @@ def share(make: Callable[[], nn.Module], images: int, batch_size: int) -> float:
     settings = FitSettings(
         batch_size=batch_size,
         learnrate=1e-3,
+        precision="float32",
         max_images=images,
         log_every_images=1000,
         threads=1,

@@ -118,6 +118,7 @@ def product_loop(pixels: Tensor, **changes: object) -> Window:
     settings = FitSettings(
         batch_size=BATCH,
         learnrate=3e-4,
+        precision="float32",
         max_images=IMAGES,
         scheduler=("CosineAnnealingLR", {}),  # type: ignore[arg-type]
         threads=torch.get_num_threads(),

@@ -715,9 +715,11 @@ class FitSettings:
     )
     precision: Literal["float32", "bfloat16", "auto"] = _setting(
         _one_of("float32", "bfloat16", "auto"),
-        "`float32`, `bfloat16` (the model under autocast), or `auto`: bfloat16 where it pays",
-        example="auto",
-        default="float32",
+        "`float32`, `bfloat16` (the model under autocast), or `auto`: bfloat16 where a trial shows "
+        "that it pays",
+        example="float32",
+        default="auto",
+        told="`auto`; `float32` with `trainer` or `legacy`",
     )
     seed: int = _setting(
         _whole(above=-1, most=2**32 - 1),

@@ -15,11 +15,15 @@ def test_threads_are_the_cores_that_nobody_uses(monkeypatch: pytest.MonkeyPatch)
     assert [choose_threads(jobs) for jobs in (1, 4, 99)] == [8, 2, 1]
 
 
-def test_auto_precision_is_float32_on_a_cpu() -> None:
+@pytest.mark.parametrize("name", ["amx_bf16", "avx512_bf16"])
+def test_bfloat16_units_are_those_that_torch_tells(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cpu = torch.device("cpu")
-    assert not machine.choose_bfloat16("auto", cpu)
-    assert machine.choose_bfloat16("bfloat16", cpu)
-    assert not machine.choose_bfloat16("float32", cpu)
+    for found in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: {name: found})
+        assert machine.has_bfloat16_units(cpu) is found
+    assert not machine.has_bfloat16_units(torch.device("meta"))
 
 
 def test_the_allocator_accepts_the_settings() -> None:

@@ -1,4 +1,4 @@
-"""`precision: auto`: float32 where the processor lacks the units, else what a step of each says."""
+"""`precision: auto`: float32 where the processor lacks the units, else what a trial says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 from aelab.losses import make_objective
 from aelab.models import EncoderDecoder, make_normalization, small_image_ae
 from aelab.train import FitSettings, State, fit, make_state, precision
-from aelab.train.forward import forward
-from aelab.train.precision import StepTimes, time_steps
+from aelab.train.forward import Batch, Task, forward
+from aelab.train.precision import time_steps, try_precisions
 from aelab.types import Images, TermSpec
 
 SETTINGS = FitSettings(batch_size=8, max_images=32, threads=1, precision="auto")
@@ -48,16 +48,22 @@ def units(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     return there
 
 
-def _times(monkeypatch: pytest.MonkeyPatch, times: StepTimes) -> list[int]:
+@pytest.fixture(autouse=True)
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short trainings of this file count as long enough for a trial."""
+    monkeypatch.setattr(precision, "LEAST_BATCHES", 4)
+
+
+def _times(monkeypatch: pytest.MonkeyPatch, float32: float, bfloat16: float = 1.0) -> list[int]:
     """Timing really makes its steps, and gives these times; returns a list of the calls."""
     calls: list[int] = []
 
-    def timed(step: Callable[[bool], None], now: object) -> StepTimes:
+    def timed(step: Callable[[bool], None], now: object) -> tuple[float, float]:
         """One step of each."""
         step(False)
         step(True)
         calls.append(1)
-        return times
+        return float32, bfloat16
 
     monkeypatch.setattr(precision, "time_steps", timed)
     return calls
@@ -67,7 +73,7 @@ def test_without_units_nothing_is_timed(
     units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units(False)
-    calls = _times(monkeypatch, StepTimes(2.0, 1.0))
+    calls = _times(monkeypatch, 2.0)
     state = _state()
     _trained(state)
     assert not calls and not state.learner.members[0].bfloat16
@@ -78,7 +84,7 @@ def test_bfloat16_is_chosen_where_a_step_is_a_fifth_faster(
     gain: float, chosen: bool, units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units(True)
-    calls = _times(monkeypatch, StepTimes(gain, 1.0))
+    calls = _times(monkeypatch, gain)
     state = _state()
     auto = _trained(state)
     assert len(calls) == 1 and state.stored()[1]["bfloat16"] is chosen
@@ -93,12 +99,12 @@ def test_a_run_that_continues_keeps_its_precision(
     units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units(True)
-    calls = _times(monkeypatch, StepTimes(2.0, 1.0))
+    calls = _times(monkeypatch, 2.0)
     state = _state()
     _trained(state)
     again = _state()
     again.load(*state.stored())
-    _times(monkeypatch, StepTimes(1.0, 2.0))
+    _times(monkeypatch, 1.0, 2.0)
     list(fit(again, make_objective(OBJECTIVE), _images(), None, SETTINGS))
     assert len(calls) == 1 and again.learner.members[0].bfloat16
 
@@ -111,7 +117,69 @@ def test_the_fastest_step_of_each_counts() -> None:
         """Takes its time."""
         clock[0] += float(next(seconds[bfloat16])) / 10
 
-    assert time_steps(step, lambda: clock[0]).gain == pytest.approx(2.0)
+    assert time_steps(step, lambda: clock[0]) == pytest.approx((0.2, 0.1))
+
+
+def test_a_short_training_is_not_tried(
+    units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units(True)
+    calls = _times(monkeypatch, 2.0)
+    monkeypatch.setattr(precision, "LEAST_BATCHES", 5)  # one more than 32 images in eights
+    state = _state()
+    _trained(state)
+    assert not calls and not state.learner.members[0].bfloat16
+
+
+class _Waves(nn.Module):
+    """Sines of an image's pixels times `frequency`; bfloat16 resolves 2 or 3 decimal digits."""
+
+    def __init__(self, frequency: float) -> None:
+        super().__init__()
+        self.frequency = frequency
+        self.given = nn.Linear(64, 64, bias=False)
+        with torch.no_grad():
+            self.given.weight.copy_(torch.eye(64))
+        self.linear = nn.Linear(64, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 8, 8) -> (B, 4)."""
+        return self.linear(torch.sin(self.given(images.flatten(1) * self.frequency)))
+
+
+@pytest.mark.parametrize(("frequency", "chosen"), [(1.0, True), (500.0, False)])
+def test_bfloat16_is_not_chosen_where_it_changes_the_gradient(
+    frequency: float,
+    chosen: bool,
+    units: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    units(True)
+    _times(monkeypatch, 2.0)
+    torch.manual_seed(0)
+    decoder = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+    state = make_state(EncoderDecoder(_Waves(frequency), decoder), SETTINGS)
+    _trained(state)
+    assert state.learner.members[0].bfloat16 is chosen
+
+
+def test_the_agreement_is_the_cosine_of_the_gradients(units: Callable[[bool], None]) -> None:
+    units(True)
+    state, objective, images = _state(), make_objective(OBJECTIVE), _images().pixels[:8] / 255
+    before = {name: tensor.clone() for name, tensor in state.stored()[0].items()}
+    found = try_precisions(state, [Task(objective, SETTINGS)], lambda: [Batch(images, images)])
+    gradients = []
+    for bfloat16 in (False, True):
+        model = _state().learner.members[0].model
+        _, _, total = forward(
+            model, objective, images, images, None, images_seen=0, bfloat16=bfloat16
+        )
+        total.mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
+    expected = torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    assert found.agreement == pytest.approx(float(expected), abs=1e-6) and found.agreement < 1
+    after = state.stored()[0]
+    assert before.keys() == after.keys() and all(before[k].equal(after[k]) for k in after)
 
 
 def test_norms_keep_their_fused_kernels_in_bfloat16() -> None:

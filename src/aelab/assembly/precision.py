@@ -1,12 +1,12 @@
-"""`precision: auto` on this machine; timings are cached, so that equal runs agree."""
+"""`precision: auto` on this machine; trials are cached, so that equal runs agree."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,17 @@ from aelab.roots import cache_folder
 from aelab.runs.atomic import write_json
 from aelab.train.batches import Draws, ScheduledSets
 from aelab.train.forward import ObjectiveLike, Task
+from aelab.train.horizon import horizon
 from aelab.train.loop import next_batch
-from aelab.train.precision import LEAST_GAIN, StepTimes, time_precisions
+from aelab.train.machine import name_of
+from aelab.train.precision import (
+    LEAST_AGREEMENT,
+    LEAST_GAIN,
+    PrecisionTrial,
+    is_worth_a_trial,
+    settle,
+    try_precisions,
+)
 
 if TYPE_CHECKING:
     from aelab.settings import FitSettings
@@ -27,47 +36,56 @@ if TYPE_CHECKING:
 
 
 def settle_on_machine(
-    state: State, objective: ObjectiveLike, images: Images, settings: FitSettings
-) -> StepTimes | None:
+    state: State,
+    objective: ObjectiveLike,
+    train: Sequence[tuple[int, Images]],
+    settings: FitSettings,
+) -> PrecisionTrial | None:
     """Chooses the precision of a training that has not started, if the settings leave it open.
 
-    A step of each precision is timed once for a model, an objective, a batch and a number of
-    threads; the times are kept in the cache. Processes that ask at once wait for the first.
+    The two precisions are tried once for a model, an objective, a batch and a number of threads;
+    the result is kept in the cache. Processes that ask at once wait for the first.
 
     Args:
         state: a training of one run.
-        images: the training set.
+        train: (first epoch, images) of each training set.
 
     Returns:
-        Seconds of a step in each precision; None without a choice: another setting, another device
-        than the CPU, or a CPU without bfloat16 units.
+        The trial; None without a choice: another setting, a short training, or a device without
+        bfloat16 units.
     """
-    (member,) = state.learner.members
-    if not member.precision_open or state.clock.batches:
+    if not is_worth_a_trial(state, horizon(settings, [(at, len(images)) for at, images in train])):
         return None
-    task = Task(objective, settings)
+    (member,) = state.learner.members
+    task, images = Task(objective, settings), train[0][1]
     place = _place(state, task, images)
     with _locked(place):
-        times = _remembered(place)
-        if times is None:
+        trial = _remembered(place)
+        if trial is None:
             sets = ScheduledSets(images, member.device, member.channels_last)
             draws = Draws(settings.seed, member.device)
-            times = time_precisions(
+            trial = try_precisions(
                 state, [task], lambda: [next_batch(state, 0, task, sets.at(0), draws)]
             )
             with contextlib.suppress(OSError, StoreError):  # the cache is a convenience
-                write_json(place, asdict(times), durable=False)
-    member.bfloat16, member.precision_open = times.choose_bfloat16, False
-    return times
+                write_json(place, asdict(trial), durable=False)
+    settle(state, trial)
+    return trial
 
 
-def precision_told(times: StepTimes) -> str:
+def precision_told(trial: PrecisionTrial) -> str:
     """Text `precision auto: bfloat16, a step is 1.5 times as fast (66 ms, float32 99 ms)`."""
-    chosen = "bfloat16" if times.choose_bfloat16 else "float32"
-    limit = "" if times.choose_bfloat16 else f", {LEAST_GAIN:g} times are needed"
+    chosen = "bfloat16" if trial.choose_bfloat16 else "float32"
+    limit = f", {LEAST_GAIN:g} times are needed" if trial.gain < LEAST_GAIN else ""
+    words = (
+        f"precision auto: {chosen}; a step in bfloat16 is {trial.gain:.2f} times as fast on this "
+        f"machine ({1000 * trial.bfloat16:.3g} ms, float32 {1000 * trial.float32:.3g} ms{limit})"
+    )
+    if trial.agreement >= LEAST_AGREEMENT:
+        return words
     return (
-        f"precision auto: {chosen}; a step in bfloat16 is {times.gain:.2f} times as fast on this "
-        f"machine ({1000 * times.bfloat16:.3g} ms, float32 {1000 * times.float32:.3g} ms{limit})"
+        f"{words}, but its gradient differs from that in float32: cosine {trial.agreement:.3f}, "
+        f"{LEAST_AGREEMENT:g} is needed"
     )
 
 
@@ -77,7 +95,7 @@ def _place(state: State, task: Task, images: Images) -> Path:
     described = getattr(task.objective, "describe", lambda: repr(task.objective))
     parts = (
         torch.__version__,
-        str(torch.cpu.get_capabilities().get("cpu_name")),
+        name_of(member.device),
         member.threads,
         member.channels_last,
         settings.batch_size,
@@ -111,9 +129,9 @@ def _locked(place: Path) -> Iterator[None]:
             lock.release()
 
 
-def _remembered(place: Path) -> StepTimes | None:
+def _remembered(place: Path) -> PrecisionTrial | None:
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
-        return StepTimes(float(found["float32"]), float(found["bfloat16"]))
+        return PrecisionTrial(*(float(found[field.name]) for field in fields(PrecisionTrial)))
     except (OSError, ValueError, KeyError, TypeError):
         return None

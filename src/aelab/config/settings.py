@@ -187,5 +187,7 @@ def _made(values: Mapping[str, Any]) -> Settings:
     rest = {name: value for name, value in values.items() if name not in RULES_OF_FIT}
     for old in old_numbers(values.get("legacy", ())):
         loop |= old.fit
+    if "trainer" in values or values.get("legacy"):
+        loop.setdefault("precision", "float32")  # as old programs computed
     fit = FitSettings(**loop, sum_gradients="trainer" in values)
     return Settings(fit, **rest)

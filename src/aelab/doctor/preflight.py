@@ -25,7 +25,6 @@ from aelab.assembly.parts import (
     located,
     users_code,
 )
-from aelab.assembly.precision import precision_told, settle_on_machine
 from aelab.assembly.rehearsal import Built, Rehearsed, refuse_wrong_arguments
 from aelab.assembly.stored_state import is_begun, state_to_load
 from aelab.assembly.workspace import Workspace
@@ -33,6 +32,7 @@ from aelab.config import RunSpec
 from aelab.config.twins import trained_for
 from aelab.doctor.examination import examined
 from aelab.doctor.plan import STEP_PER_FORWARD, Plan, RunPlan, training_flops_per_second
+from aelab.doctor.precision import Precisions
 from aelab.doctor.reader import Reader
 from aelab.errors import AelabError, ConfigError, Mistakes, Problems, Where
 from aelab.findings import Finding, below_problems, has_figures, of_errors
@@ -41,8 +41,8 @@ from aelab.inspect import DryRun, asks_for_values, model_facts, try_model
 from aelab.ops.factors import made_factors
 from aelab.posteriors import changed
 from aelab.settings import FitSettings
-from aelab.train import choose_threads, make_state, settings_of_player
-from aelab.train.machine import has_bfloat16_units, prepared_process
+from aelab.train import choose_threads, settings_of_player
+from aelab.train.machine import prepared_process
 
 if TYPE_CHECKING:
     from aelab.inspect import ModelFacts, Trial
@@ -65,7 +65,11 @@ def plan_runs(specs: Sequence[RunSpec], file: str, workspace: Workspace) -> Plan
     first = {kinds[spec.folder]: trained[spec.folder] for spec in reversed(specs)}
     first = {kind: first[kind] for kind in dict.fromkeys(kinds.values())}
     known: dict[str, _Tried] = {}
-    built = {kind: _plan(spec, speed, reader, workspace, known) for kind, spec in first.items()}
+    precisions = Precisions(workspace.device)
+    built = {
+        kind: _plan(spec, speed, reader, workspace, known, precisions)
+        for kind, spec in first.items()
+    }
     looked = examined(first, built, reader, workspace)
     for spec in specs:
         own, kind = trained[spec.folder], kinds[spec.folder]
@@ -189,11 +193,12 @@ def _plan(
     reader: Reader,
     workspace: Workspace,
     known: dict[str, _Tried],
+    precisions: Precisions,
 ) -> RunPlan:
     found = Mistakes()
     # Also catches unexpected errors: they are this run's problem, and the others are still planned.
     with found.collected(), users_code(spec, Where(spec.file)):
-        return _costs(spec, speed, reader, workspace, known)
+        return _costs(spec, speed, reader, workspace, known, precisions)
     return _impossible(spec, of_errors(found.errors))
 
 
@@ -365,6 +370,7 @@ def _costs(
     reader: Reader,
     workspace: Workspace,
     known: dict[str, _Tried],
+    precisions: Precisions,
 ) -> RunPlan:
     parts, shape, trial = _tried(
         spec,
@@ -387,7 +393,13 @@ def _costs(
         flops = more + mean_flops(parts.model, shape, settings, count, facts.flops_per_image)
         flops += facts.flops_per_batch / settings.batch_size
         seconds = images * STEP_PER_FORWARD * flops / speed
-    parts.findings += _precision(spec, settings, reader.read(parts.train[0]), workspace)
+    step = seconds / images * settings.batch_size if seconds and images else None
+    tried = precisions.tried(
+        settings, reader.read(parts.train[0]), step, lambda: _real(spec, workspace)
+    )
+    parts.findings += precisions.told(spec, tried)
+    if seconds and tried is not None and tried.choose_bfloat16:
+        seconds /= tried.gain
     return RunPlan(
         name=spec.name,
         matrix=dict(spec.matrix),
@@ -420,26 +432,6 @@ def _critics(
         words += f"{own.optimizer.name} at {own.learnrate:g}"
         found.append(Finding("note", "critic", words, where=spec.places.get("objective")))
     return found, flops
-
-
-def _precision(
-    spec: RunSpec, settings: FitSettings, images: Images | None, workspace: Workspace
-) -> list[Finding]:
-    """A note on the precision chosen by `precision: auto`; none for other settings or on a GPU."""
-    if settings.precision != "auto" or choose_device(workspace.device).type != "cpu":
-        return []
-    if not has_bfloat16_units():
-        words = "precision auto: float32; this processor has no bfloat16 units"
-    elif images is None:
-        words = "precision auto: a step of each is timed when the run begins"
-    else:
-        parts = _real(spec, workspace)
-        parts.objective.prepare(images)
-        state = make_state(parts.model, fit_settings(spec, parts), objective=parts.objective)
-        times = settle_on_machine(state, parts.objective, images, fit_settings(spec, parts))
-        words = "" if times is None else precision_told(times)
-    place = spec.places.get("precision")
-    return [Finding("note", "precision-chosen", words, where=place)] if words else []
 
 
 def _verified_shape(parts: Parts) -> tuple[int, int, int]:

@@ -271,11 +271,11 @@ class _Session:
             self.pictures.skip_to(self.state.clock.images)
         else:
             self._start_from_other_run()
-            times = settle_on_machine(
-                self.state, self.parts.objective, self.train_sets[0][1], self.settings
+            trial = settle_on_machine(
+                self.state, self.parts.objective, self.train_sets, self.settings
             )
-            if times is not None:
-                self.run.log(precision_told(times))
+            if trial is not None:
+                self.run.log(precision_told(trial))
             self.run.truncate_metrics(0)
             self.pictures.originals()
             self._picture()

@@ -30,7 +30,7 @@ from aelab.train.forward import (
 )
 from aelab.train.guard.coming_in import refuse_no_model
 from aelab.train.guard.finite import floating_buffers, non_finite_names
-from aelab.train.machine import choose_bfloat16, choose_threads, has_bfloat16_units
+from aelab.train.machine import choose_threads, has_bfloat16_units
 from aelab.train.player import (
     Opponent,
     Player,
@@ -394,10 +394,8 @@ def make_learner(
         ema=_averaged_copy(model) if settings.ema_decay is not None else None,
         unwatched=frozenset(non_finite_names(floating_buffers(model))),
         channels_last=layout,
-        bfloat16=choose_bfloat16(settings.precision, place),
-        precision_open=settings.precision == "auto"
-        and place.type == "cpu"
-        and has_bfloat16_units(),
+        bfloat16=settings.precision == "bfloat16",
+        precision_open=settings.precision == "auto" and has_bfloat16_units(place),
         threads=settings.threads or choose_threads(),
     )
 

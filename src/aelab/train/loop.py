@@ -123,6 +123,7 @@ def fit(
         state,
         tasks,
         lambda: [next_batch(state, 0, tasks[0], sets.at(clock.epoch), draws[0])],
+        goal.end,
     )
     for run, member in enumerate(state.learner.members):
         if clock.images == 0 and has_solver(member.model):

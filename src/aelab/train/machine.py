@@ -29,21 +29,23 @@ def choose_threads(jobs: int = 1) -> int:
     return max(1, free_cores() // max(1, jobs))
 
 
-def choose_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether the model computes in bfloat16.
-
-    `auto` means CUDA devices with bfloat16 units; for CPUs with such units see `train.precision`.
-    """
-    if precision == "bfloat16":
-        return True
-    return precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
-
-
-def has_bfloat16_units() -> bool:
-    """Whether this processor multiplies bfloat16 numbers in hardware; asks torch, times nothing."""
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 numbers in hardware; asks torch, times nothing."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
     ask = getattr(torch.cpu, "get_capabilities", None)
     found = ask() if ask is not None else {}
     return any(bool(found.get(name)) for name in _UNITS)
+
+
+def name_of(device: torch.device) -> str:
+    """The name of a processor or a GPU, by which timings are kept; empty where it has none."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return str((ask() if ask is not None else {}).get("cpu_name", ""))
 
 
 def keep_freed_memory() -> bool:
