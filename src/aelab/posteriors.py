@@ -85,6 +85,24 @@ class HasChoices(Protocol):
         """Name of a codebook -> chosen entries, (B, n) int64; a single codebook has the name ``."""
 
 
+@runtime_checkable
+class HasClass(Protocol):
+    """A posterior of a model that is told the class of an image, which its latent repeats."""
+
+    def without_class(self, latent: Tensor) -> Tensor:
+        """The code alone, (B, D), of latents with the class (B, D + K)."""
+
+
+def code_of(latent: Tensor, posterior: object) -> Tensor:
+    """What the encoder says of images: latents (B, ...) -> (B, D), without a class it was told.
+
+    The decoder needs the whole latent; whatever counts, compares or penalises what was learned
+    needs this.
+    """
+    code = posterior.without_class(latent) if isinstance(posterior, HasClass) else latent
+    return code.flatten(1)
+
+
 class Deterministic(NamedTuple):
     """A latent without a distribution: the output of the encoder of a plain autoencoder."""
 
@@ -179,6 +197,10 @@ class ClassGaussianPosterior(NamedTuple):
         rows = (uniform * len(self.mean)).long().clamp(max=len(self.mean) - 1)
         code = self.prior_log_std[rows].exp() * normal((count, self.mean.shape[1]))
         return torch.cat([self.prior_mean[rows] + code, self.one_hot[rows]], 1)
+
+    def without_class(self, latent: Tensor) -> Tensor:
+        """Latents (B, D + K) without the class, (B, D)."""
+        return latent[:, : self.mean.shape[1]]
 
 
 class CodePosterior(NamedTuple):

@@ -15,6 +15,10 @@ from aelab.cli.main import app
 from aelab.errors import ConfigError, UserError
 from aelab.lab import Lab
 from aelab.losses import make_objective
+from aelab.losses.aggregate import TotalCorrelation, mmd_term
+from aelab.losses.latent import feature_statistics_term, kl_sparse_term, latent_l2_term
+from aelab.metrics import Subject, pca_skill, separation
+from aelab.metrics.distances import draw_images
 from aelab.models import (
     ConditionalAutoencoder,
     DecoderMLP,
@@ -23,11 +27,16 @@ from aelab.models import (
     VariationalEncoder,
 )
 from aelab.ops.sampling import same_borders
+from aelab.posteriors import GaussianPosterior
 from aelab.stages.first import FirstStage
+from aelab.study.evaluation import subject_of
 from aelab.study.explored import Explored
+from aelab.study.figures import sheets
+from aelab.study.figures.maps import chosen_codes, code_histogram
 from aelab.study.inputs import labels_of, unit_images
 from aelab.study.opened import OpenedRun
 from aelab.study.rendering import Request, encode_and_render, reconstruct, renderer
+from aelab.tensor_pictures import picture_line
 from aelab.train import (
     Choice,
     FitSettings,
@@ -38,7 +47,7 @@ from aelab.train import (
     make_learner,
     make_state,
 )
-from aelab.types import Images
+from aelab.types import Images, Output
 
 SHAPE = (1, 6, 6)
 
@@ -374,3 +383,83 @@ def test_a_render_is_that_of_the_class(lab: Lab, tmp_path: Path) -> None:
     assert len(run.render(["16"], images=4, out=tmp_path).files) == 1
     truth = "image_folder_dataset('pictures', (1, 8, 8)).resize((1, 16, 16))"
     assert run.render(["16"], images=4, out=tmp_path, truth=truth).scores
+
+
+def test_the_class_that_a_model_was_told_is_not_counted_among_its_codes() -> None:
+    # Noise with classes drawn at random: an encoder cannot find them.
+    torch.manual_seed(0)
+    held, train = (
+        Images(torch.rand(count, *SHAPE), torch.randint(0, 4, (count,))) for count in (400, 300)
+    )
+    subject = Subject(conditional(), held, train)
+    assert subject.latents.shape == (400, 7) and subject.codes.shape == (400, 3)
+    torch.testing.assert_close(subject.codes, subject.posterior.mean)  # type: ignore[union-attr]
+    torch.testing.assert_close(subject.train_codes, subject.train_latents[:, :3])
+    found = separation(subject)  # a classifier that sees the class is always right
+    assert found["knn_latent"] < 0.4 and found["probe_latent"] < 0.4
+    # PCA with as many numbers as the code, not as the code and the class.
+    rows = subject.train_images.flatten(1).double()
+    axes = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[:3]
+    apart = subject.images.flatten(1).double() - rows.mean(0)
+    linear = (apart @ axes.T @ axes + rows.mean(0)).clamp(0, 1)
+    error = (subject.images.flatten(1) - linear).abs().mean()
+    assert pca_skill(subject)["pca_l1"] == pytest.approx(error.item(), rel=1e-4)
+    for of in ("heldout", "train", "all"):
+        assert chosen_codes(subject, of, 50)[1].shape == (50, 3)
+    known = chosen_codes(subject, "train", 50)[1]
+    torch.testing.assert_close(known, subject.train_codes[:50])
+    figure = code_histogram(subject)
+    assert "codes of 3 numbers" in figure.axes[0].get_title("left")
+
+
+def test_a_fitted_sampler_draws_whole_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = told_by_class(400)
+    torch.manual_seed(0)
+    subject, decoded = Subject(conditional(), images), list[Tensor]()
+    monkeypatch.setattr(subject, "decode", decoded.append)
+    draw_images(subject, "gaussian", 300)
+    (drawn,) = decoded
+    assert drawn.shape == (300, 7)
+    classes = drawn[:, 3:]
+    assert torch.equal(classes.sort(1).values, torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(300, 4))
+    share = torch.bincount(subject.labels, minlength=4) / 400  # type: ignore[arg-type]
+    assert (classes.mean(0) - share).abs().max() < 0.1
+    torch.testing.assert_close(drawn[:, :3].std(0), subject.codes.std(0), atol=0.2, rtol=0.2)
+
+
+def test_penalties_of_the_code_leave_the_class_out() -> None:
+    torch.manual_seed(0)
+    model, images = conditional(), told_by_class(16)
+    output = model(images.pixels, torch.randn(16, 3), images.labels)
+    code = output.latent[:, :3]
+    assert torch.equal(latent_l2_term(output), 0.5 * code.square().sum(1))
+    plain = Output(output.reconstruction, code, GaussianPosterior(*output.posterior[:2]))
+    for term in (TotalCorrelation(64), kl_sparse_term, feature_statistics_term):
+        torch.testing.assert_close(term(output), term(plain))
+    with torch.no_grad():  # the draws of the prior are those of validations
+        told, alone = mmd_term(output), mmd_term(plain)
+    assert told.shape == alone.shape == (16,) and (told - alone).abs().max() < 0.5
+
+
+def test_neighbours_are_those_of_the_codes_alone(opened: OpenedRun) -> None:
+    codes = opened.encode("validation")[:, :2]
+    apart = torch.cdist(codes.double(), codes.double()).fill_diagonal_(float("inf")).min(1).values
+    found = opened.neighbours("validation", among="train")
+    assert float(found.distances.max()) == pytest.approx(0, abs=1e-5)  # each image is in both
+    among = opened.neighbours("validation")
+    assert float(among.distances.min()) == pytest.approx(apart.min().item(), rel=1e-4)
+
+
+def test_traversals_follow_the_code_by_its_divergence(
+    opened: OpenedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = list[str]()
+
+    def noted(label: str, *given: object, **options: object) -> object:
+        labels.append(label)
+        return picture_line(label, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sheets, "picture_line", noted)
+    sheets.traversals(subject_of(opened))
+    assert sorted(label.split(":")[0] for label in labels) == ["0", "1"]
+    assert all(label.endswith("nats") for label in labels)

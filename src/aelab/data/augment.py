@@ -163,13 +163,16 @@ class Steps:
 
 @dataclass(frozen=True)
 class EachItem:
-    """A user's per-sample function that draws random numbers: slow, one image at a time.
+    """A user's per-sample functions after a random change: slow, one image at a time.
 
     Torch's default generator and `random` are seeded from the given generator and restored
     afterwards, so that the user's functions follow the run's seed too.
+
+    `sets_range`: they bring the images into the set's `value_range`, as `x / 255` does.
     """
 
     functions: tuple[Callable[[Any], Any], ...]
+    sets_range: bool = field(default=False, repr=False)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         # One draw from the run's generator seeds both others for this batch.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from aelab.data.functions import call_on_image, function_key, refuse_missing_nam
 from aelab.data.pixel_room import PixelRoom
 from aelab.data.transforms import RandomAugment, RandomTransform, Transform, flat_transforms
 from aelab.errors import DataError, ShapeError
-from aelab.ops.value_range import UNIT, guessed_range
+from aelab.ops.look import TOLERANCE, tried
+from aelab.ops.value_range import UNIT, guessed_range, limits
 from aelab.preparation import track
 from aelab.types import Augment, Images, ValueRange
 
@@ -145,17 +146,23 @@ class PerSample(Change):
                 plan = _Plan((), _as_augments(self.functions))
                 room, _ = self._run(images, plan, before)
             mapped, pixels = room.mapped, room.done()
-        return make_images(
+        made = make_images(
             pixels,
             labels=images.labels,
             augment=(*images.augment, *plan.always),
             provenance=images.provenance,
             facts={**images.facts, "memory_mapped": mapped},
             medium=images.medium,
-            value_range=self._range_after(images.value_range, pixels, before.name),
             file_names=images.file_names,
             factors=images.factors,
         )
+        own_later = any(isinstance(change, EachItem) for change in plan.always)
+        # Values that a user's function gives with each batch are known from some images only.
+        seen = tried(made) if own_later else pixels
+        value_range = self._range_after(images.value_range, seen, before.name)
+        if own_later and not _within(tried(replace(made, augment=())), value_range):
+            made = replace(made, augment=(*images.augment, *map(_setting_range, plan.always)))
+        return replace(made, value_range=value_range)
 
     def _range_after(self, given: ValueRange, pixels: Tensor, name: str) -> ValueRange:
         """The values of black and white afterwards; after a user's function guessed from `pixels`.
@@ -229,6 +236,19 @@ def _as_augments(functions: tuple[Function, ...]) -> tuple[Augment, ...]:
         else:
             made.append(EachItem((function,)))
     return tuple(made)
+
+
+def _within(pixels: Tensor, value_range: ValueRange) -> bool:
+    """Whether images have this range already, as far as their values tell."""
+    low, high = limits(value_range)
+    slack = TOLERANCE * (high - low)
+    if (guessed_range(pixels) == UNIT) != (value_range == UNIT):
+        return False
+    return low - slack <= float(pixels.min()) and float(pixels.max()) <= high + slack
+
+
+def _setting_range(change: Augment) -> Augment:
+    return replace(change, sets_range=True) if isinstance(change, EachItem) else change
 
 
 def _whole(function: Function, batch: Tensor, name: str, start: int) -> Tensor:

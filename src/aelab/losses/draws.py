@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError
-from aelab.posteriors import HasPrior, HasSampledDivergence
+from aelab.posteriors import HasPrior, HasSampledDivergence, code_of
 from aelab.types import Output
 
 
 def numeric_latents(output: Output, term: str) -> Tensor:
-    """The latent as (B, D) numbers; raises if it is none."""
-    latents = output.latent.flatten(1)
+    """The latent as (B, D) numbers, without a class that the model was told.
+
+    Raises:
+        ConfigError: it has none; the message names the term.
+    """
+    latents = code_of(output.latent, output.posterior)
     if latents.shape[1] == 0 or not latents.is_floating_point():
         raise ConfigError(
             f"the term {term} needs a latent of numbers, and this model does not give one",
@@ -31,7 +35,7 @@ def prior_draws(output: Output, latents: Tensor) -> Tensor:
         drawn: Tensor = output.posterior.draw_prior(
             len(latents), lambda shape: standard_normal(shape, latents)
         )
-        return drawn.flatten(1)  # (B, D)
+        return code_of(drawn, output.posterior)  # (B, D)
     if isinstance(output.posterior, HasSampledDivergence):
         raise ConfigError(
             "a term compares latents with draws of the prior, and a flow prior or a hierarchy can "

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError
-from aelab.losses.latent import numbers_of_latent
+from aelab.losses.draws import numeric_latents
+from aelab.posteriors import code_of
 from aelab.types import Encoding, Output
 
 #: How the norm of the encoder's Jacobian is found.
@@ -46,7 +47,7 @@ def contractive_term(
     Source: Rifai et al. 2011, Contractive auto-encoders, ICML, equations 6 and 7; Hutchinson 1990,
         10.1080/03610919008812866.
     """
-    numbers_of_latent(output, "contractive")
+    numeric_latents(output, "contractive")
     if estimate not in ESTIMATES:
         raise ConfigError(
             f"contractive: estimate is {estimate!r}; possible: {', '.join(ESTIMATES)}",
@@ -97,6 +98,7 @@ def _by_difference(encoding: Encoding, probes: int, step: float) -> Tensor:
 def decoder_gradient_term(output: Output) -> Tensor:
     """Squared Frobenius norm of the decoder's Jacobian at the latent, by one random projection.
 
+    J is that of the code, without a class that the model was told.
     |J^T v|^2 for standard normal v has the expectation sum_ij J_ij^2 (Hutchinson's estimate).
 
     Args:
@@ -113,7 +115,7 @@ def decoder_gradient_term(output: Output) -> Tensor:
         10.1080/03610919008812866.
     """
     latent = output.latent
-    numbers_of_latent(output, "decoder_gradient")
+    numeric_latents(output, "decoder_gradient")
     if not output.reconstruction.requires_grad:
         return output.reconstruction.new_zeros(len(latent))
     probe = torch.randn_like(output.reconstruction)
@@ -122,7 +124,7 @@ def decoder_gradient_term(output: Output) -> Tensor:
     )
     if through is None:  # another reconstruction, as in checks of the objective alone
         return output.reconstruction.new_zeros(len(latent)) + 0 * latent.flatten(1).sum(1)
-    return through.flatten(1).square().sum(1)
+    return code_of(through, output.posterior).square().sum(1)
 
 
 #: Penalties that differentiate the model itself: validation keeps gradients for them.

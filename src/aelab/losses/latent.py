@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError
+from aelab.losses.draws import numeric_latents
 from aelab.losses.gradients import gradient_through, with_more_gradient
 from aelab.losses.reconstruction import per_image
-from aelab.posteriors import HasDivergence, HasLevels, HasSampledDivergence, gaussian_kl_per_dim
+from aelab.posteriors import (
+    HasDivergence,
+    HasLevels,
+    HasSampledDivergence,
+    code_of,
+    gaussian_kl_per_dim,
+)
 from aelab.types import Output
 
 
@@ -167,7 +174,7 @@ def latent_l1_term(output: Output, reduction: Literal["sum", "mean"] = "mean") -
 
     Source: Ng 2011, CS294A lecture notes on sparse autoencoders.
     """
-    return per_image(numbers_of_latent(output, "latent_l1").abs(), reduction)
+    return per_image(numeric_latents(output, "latent_l1").abs(), reduction)
 
 
 def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
@@ -178,7 +185,7 @@ def latent_l2_term(output: Output, reduction: Literal["sum", "mean"] = "sum") ->
 
     Source: Ghosh et al. 2020, arXiv:1903.12436, equation 11 (RAE).
     """
-    return 0.5 * per_image(numbers_of_latent(output, "latent_l2").square(), reduction)
+    return 0.5 * per_image(numeric_latents(output, "latent_l2").square(), reduction)
 
 
 def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -> Tensor:
@@ -200,7 +207,7 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
 
     Source: Ng 2011, CS294A lecture notes on sparse autoencoders.
     """
-    latents = numbers_of_latent(output, "kl_sparse").flatten(1)
+    latents = numeric_latents(output, "kl_sparse")
     if not 0 < target < 1:
         raise ConfigError(f"kl_sparse: target is {target}; it must lie between 0 and 1")
     # (B, D)
@@ -211,23 +218,9 @@ def kl_sparse_term(output: Output, target: float = 0.05, sigmoid: bool = True) -
     return value.sum().clamp(min=0).expand(len(latents))
 
 
-def numbers_of_latent(output: Output, term: str) -> Tensor:
-    """The latent (B, ...).
-
-    Raises:
-        ConfigError: it has no numbers; the message names the term.
-    """
-    if output.latent[0].numel() == 0 or not output.latent.is_floating_point():
-        raise ConfigError(
-            f"the term {term} needs a latent of numbers, and this model does not give one",
-            hint="build the model as EncoderDecoder(encoder, decoder)",
-        )
-    return output.latent
-
-
 def feature_statistics_term(output: Output, target_std: float = 0.5) -> Tensor:
     """`feature_statistics` of a model's output; (B,), at least 0."""
-    return feature_statistics(output.latent, target_std)
+    return feature_statistics(code_of(output.latent, output.posterior), target_std)
 
 
 def commitment_term(output: Output) -> Tensor:

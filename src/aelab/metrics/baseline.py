@@ -65,7 +65,7 @@ def pca_skill(subject: Subject) -> dict[str, float]:
     images. `skill_l1`, `skill_l2`: 1 - error / PCA error: 0 is equal to a linear code, 1 perfect,
     below 0 worse. For a latent as long as the image PCA is perfect, and the skill is NaN.
     """
-    size = flat(subject.latents[:1]).shape[1]
+    size = subject.codes.shape[1]
     pca = fit_pca(flat(subject.train_images), size)
     target = flat(subject.images)
     linear = pca.restore(pca.project(target)).clamp(0, 1)

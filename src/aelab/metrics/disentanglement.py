@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import ConfigError, MissingExtra
-from aelab.metrics.subject import Subject, flat, need_finite
+from aelab.metrics.subject import Subject, need_finite
 
 #: Bins into which each dimension of the code is cut, as in disentanglement_lib.
 BINS = 20
@@ -335,7 +335,7 @@ def _varied(subject: Subject) -> Tensor:
 def _codes_and_factors(subject: Subject) -> tuple[Tensor, Tensor]:
     """The held-out codes (N, D) and factors (N, F)."""
     assert subject.factors is not None
-    codes = flat(subject.latents)
+    codes = subject.codes
     factors = subject.factors[:, _varied(subject)]
     need_finite(codes, "held-out images' codes")
     if codes.shape[1] < 2:
@@ -350,7 +350,7 @@ def _halves(subject: Subject, images: int) -> tuple[Tensor, Tensor, Tensor, Tens
     codes, factors = _codes_and_factors(subject)
     known = subject.train_factors
     if known is not None and subject.has_train:
-        trained = flat(subject.train_latents)
+        trained = subject.train_codes
         need_finite(trained, "training images' codes")
         return trained[:images], known[:images, _varied(subject)], codes, factors
     half = len(codes) // 2

@@ -8,7 +8,7 @@ from torch import Tensor
 from aelab.errors import ShapeError, UserError, did_you_mean, one_of
 from aelab.metrics.features import Trained, train_features
 from aelab.metrics.samplers import SAMPLERS
-from aelab.metrics.subject import Subject, flat, need_finite, normal_of
+from aelab.metrics.subject import Subject, need_finite, normal_of
 from aelab.ops.labels import label_classes
 from aelab.ops.nearest import distances
 from aelab.ops.random import keyed_generator
@@ -147,6 +147,9 @@ def sample_quality(
 def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Tensor:
     """Decoded samples, (count, C, H, W), of a sampler fitted to the training codes; not clamped.
 
+    A model that is told the class gets classes as frequent as in the training set, drawn
+    independently of the fitted codes.
+
     Args:
         subject: the model.
         sampler: of `SAMPLERS`, `auto`, or `run:RUN`: a run that was trained on these codes.
@@ -170,9 +173,16 @@ def draw_images(subject: Subject, sampler: str, count: int, seed: int = 0) -> Te
     if sampler == "prior" and subject.prior is not None:
         normal = normal_of(subject.generator("sample", seed))
         return subject.decode(subject.prior.draw_prior(count, normal))
-    codes = flat(subject.train_latents if subject.has_train else subject.latents)
+    codes = subject.train_codes if subject.has_train else subject.codes
     fitted = SAMPLERS[sampler](codes, subject.generator("sampler", seed))
-    return subject.decode(fitted.sample(count, subject.generator("sample", seed)))
+    drawn = fitted.sample(count, subject.generator("sample", seed))
+    with_label = getattr(subject.model, "with_label", None)
+    if with_label is not None:
+        labels = subject.train_labels if subject.has_train else subject.labels
+        labels = torch.full((len(codes),), -1) if labels is None else labels
+        rows = torch.randint(len(labels), (count,), generator=subject.generator("classes", seed))
+        drawn = with_label(drawn, labels[rows])
+    return subject.decode(drawn)
 
 
 def draw_of_class(subject: Subject, number: int, sampler: str, count: int, seed: int = 0) -> Tensor:

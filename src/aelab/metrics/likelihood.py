@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError
-from aelab.metrics.subject import Subject, flat, normal_of
+from aelab.metrics.subject import Subject, normal_of
 from aelab.posteriors import CanDraw, HasDivergence
 
 #: Formula of a reconstruction term -> distribution of pixels that it implies.
@@ -165,21 +165,22 @@ def iwae(subject: Subject, samples: int = 500, images: int = 500) -> dict[str, f
 
 
 def latent_use(subject: Subject) -> dict[str, float]:
-    """How many dimensions of a latent carry information.
+    """How many dimensions of a latent carry information, without a class that the model was told.
 
-    `active_units`: number of dimensions whose mean code has a variance over images above 0.01.
+    `active_units`: number of dimensions whose mean code has a variance over images above 0.01,
+    of `latent_dims`.
     `kl_max_nats`, `kl_median_nats`: over dimensions, of their KL divergence (mean over images).
     `kl_dims_above_0.1`: number of dimensions with more than 0.1 nats.
 
     Source: active units: Burda et al. 2016, arXiv:1509.00519, section 5.2.
     """
     kl = kl_by_dimension(subject)
-    mean = flat(subject.latents)[:, : len(kl)]  # without what follows the code, such as a class
+    mean = subject.codes
     # A variance over images needs two of them.
     active = float(int((mean.var(0) > ACTIVE_VARIANCE).sum())) if len(mean) > 1 else math.nan
     return {
         "active_units": active,
-        "latent_dims": float(len(kl)),
+        "latent_dims": float(mean.shape[1]),
         "kl_max_nats": kl.max().item(),
         "kl_median_nats": kl.median().item(),
         "kl_dims_above_0.1": float(int((kl > 0.1).sum())),

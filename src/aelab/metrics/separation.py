@@ -127,7 +127,8 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
     """Accuracy of simple classifiers on the latent, and on the pixels.
 
     `knn_latent`, `knn_pixels`: k nearest neighbours; `probe_latent`, `probe_pixels`: linear probe.
-    All are 0..1, fitted on training images and counted on held-out ones. Latents are mean codes.
+    All are 0..1, fitted on training images and counted on held-out ones. Latents are mean codes,
+    without a class that the model was told.
     Pixels are used only if they are brightness. Classes are matched by name between the two sets.
     `knn_latent.NAME`: accuracy for one class, if there are at most 20. Held-out images of a class
     without training images are left out.
@@ -146,7 +147,7 @@ def separation(subject: Subject, neighbours: int = 5) -> dict[str, float]:
             "no class is in both the training and the held-out set: nothing can be measured"
         )
     labels = labels[known]
-    train, test = flat(subject.train_latents), flat(subject.latents)[known]
+    train, test = subject.train_codes, subject.codes[known]
     need_finite(train, "training images' codes")
     need_finite(test, "held-out images' codes")
     right = knn_classes(train, train_labels, test, neighbours) == labels

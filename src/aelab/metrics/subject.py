@@ -27,6 +27,7 @@ from aelab.posteriors import (
     Normal,
     Posterior,
     changed,
+    code_of,
     joined,
 )
 from aelab.types import Images, Output
@@ -225,6 +226,14 @@ class Subject:
         """Mean codes of the held-out images, (N, ...), as given to the decoder."""
         return self.output.latent
 
+    @cached_property
+    def codes(self) -> Tensor:
+        """The same, (N, D) float32, without a class that the model was told: what it found itself.
+
+        Only the decoder needs the class too.
+        """
+        return code_of(self.latents, self.posterior).float()
+
     @property
     def posterior(self) -> Posterior:
         """The posterior of the held-out images, see `aelab.posteriors`."""
@@ -270,6 +279,11 @@ class Subject:
     def train_latents(self) -> Tensor:
         """Mean codes of the training images, (M, ...)."""
         return self.train_output.latent
+
+    @cached_property
+    def train_codes(self) -> Tensor:
+        """As `codes`, of the training images, (M, D)."""
+        return code_of(self.train_latents, self.train_output.posterior).float()
 
     def of_class(self, number: int) -> Subject:
         """The same model with the images of one class only, by its number in `classes`.
@@ -331,6 +345,10 @@ class Subject:
             for rows in self._rows_of_chunks(images)
         ]
         return torch.cat([part.float().cpu() for part in parts])
+
+    def codes_of(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """As `encode`, (N, D) float32, without a class that the model was told."""
+        return code_of(self.encode(images, labels), self.posterior).float()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes latents (N, D) or (N, *latent shape): (N, C, H, W) in 0..1, not clamped."""

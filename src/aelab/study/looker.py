@@ -15,6 +15,7 @@ from torch import Tensor
 from aelab.errors import UserError
 from aelab.metrics import flat
 from aelab.ops.value_range import to_unit
+from aelab.posteriors import code_of
 from aelab.study.evaluation import subject_of
 from aelab.study.explored import Explored
 from aelab.study.inputs import encoded_picture, unit_images
@@ -37,7 +38,7 @@ class Looker:
     def __init__(self, opened: OpenedRun) -> None:
         self.opened = opened
         self._subject = subject_of(opened, limit=AMONG, train_limit=0, or_train=True)
-        self._codes = flat(self._subject.latents)
+        self._size = self._subject.latents[0].numel()
 
     @cached_property
     def explored(self) -> Explored:
@@ -63,7 +64,8 @@ class Looker:
         made = to_unit(self.opened.decode(code).float().cpu(), self.opened.value_range)
         spent = 1000 * (time.perf_counter() - began)
         name, error = self.opened.medium.errors(made.clamp(0, 1), unit)
-        apart = (self._codes - flat(code)).square().sum(1).sqrt()
+        own = code_of(code, self._subject.posterior).float()
+        apart = (self._subject.codes - own).square().sum(1).sqrt()
         row = int(apart.argmin())
         labels, names = self._subject.labels, self._subject.file_names
         return {
@@ -118,8 +120,8 @@ class Looker:
             UserError: it has another length, or is not finite.
         """
         values = torch.tensor(list(latent), dtype=torch.float32)
-        if values.shape != self._codes.shape[1:] or not torch.isfinite(values).all():
-            raise UserError(f"a latent of this run has {self._codes.shape[1]} finite numbers")
+        if len(values) != self._size or not torch.isfinite(values).all():
+            raise UserError(f"a latent of this run has {self._size} finite numbers")
         shaped = values.view(1, *self._subject.latents.shape[1:])
         made = self.opened.decode(shaped).float().cpu()
         return self._png(to_unit(made, self.opened.value_range))

@@ -18,9 +18,11 @@ from aelab.errors import UserError
 from aelab.medium import Medium, medium_of
 from aelab.metrics import flat
 from aelab.ops.classes import common_classes
+from aelab.ops.labels import label_classes
 from aelab.ops.value_range import as_given, from_unit, to_unit
 from aelab.outputs import refuse_to_replace, replacing, write_output
 from aelab.parts import Table
+from aelab.posteriors import code_of
 from aelab.study.codes import codes_file, refuse_ending
 from aelab.study.evaluation import Evaluated, chosen_metrics, evaluate_run, subject_of
 from aelab.study.explorer import explorer_of
@@ -175,6 +177,14 @@ class OpenedRun:
                 content = codes_file(Path(out), given, latent)
                 write_output(Path(out), content, inputs=_paths(images))
         return latent
+
+    def _codes(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Mean codes (B, D) of a model input batch, without a class that the model was told."""
+        if label_classes(self.model) is None:
+            codes: Tensor = self.model.encode(images)  # type: ignore[operator]
+            return codes
+        output = self.model(images, None, *labels)
+        return code_of(output.latent, output.posterior)
 
     def inputs(
         self, images: Any, *, skip_corrupt: bool = False, background: str = "black"
@@ -399,11 +409,11 @@ class OpenedRun:
             if out is not None:
                 refuse_files(Path(out), _paths(images, among))
             given = self.inputs(images, **read)
-            codes = through(self, given, self.model.encode, "encoding")  # type: ignore[arg-type]
+            codes = through(self, given, self._codes, "encoding")
             others, other_codes = None, None
             if among is not None:
                 others = self.inputs(among, **read)
-                other_codes = through(self, others, self.model.encode, "encoding")  # type: ignore[arg-type]
+                other_codes = through(self, others, self._codes, "encoding")
             found = neighbours_of(given, codes, others, other_codes, count)
             if out is not None:
                 found.write(Path(out), count, _files(images, given))

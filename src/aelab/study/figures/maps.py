@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aelab.errors import UserError, did_you_mean, one_of
-from aelab.metrics import error_by_frequency, flat, kl_by_dimension
+from aelab.metrics import error_by_frequency, kl_by_dimension
 from aelab.metrics.maps import METHODS, pca_map, same_place, tsne_map, umap_map
 from aelab.metrics.subject import need_finite
 from aelab.ops.subset import said
@@ -85,12 +85,12 @@ def chosen_codes(
     if held_out:
         few = slice(0, held_out)
         labels = None if subject.labels is None else subject.labels[few]
-        parts.append((subject.images[few], flat(subject.latents[few]), labels))
+        parts.append((subject.images[few], subject.codes[few], labels))
     if count > held_out:
         few = slice(0, count - held_out)
         labels = None if subject.train_labels is None else subject.train_labels[few]
-        parts.append((subject.train_images[few], flat(subject.encode(subject.train_images[few])),
-                      labels))  # fmt: skip
+        codes = subject.codes_of(subject.train_images[few], labels)
+        parts.append((subject.train_images[few], codes, labels))
     images, codes = (torch.cat([part[place] for part in parts]) for place in (0, 1))  # type: ignore[misc]
     known = [part[2] for part in parts if part[2] is not None]
     need_finite(codes, "codes")
@@ -104,8 +104,11 @@ def chosen_codes(
 
 
 def code_histogram(subject: Subject) -> Figure:
-    """A histogram of the mean codes, all dimensions together, with the prior N(0, 1)."""
-    codes = flat(subject.latents)
+    """A histogram of the mean codes, all dimensions together, with the prior N(0, 1).
+
+    Without a class that the model was told.
+    """
+    codes = subject.codes
     need_finite(codes, "codes")
     values = codes.double()
     numbers = {"mean": values.mean().item(), "standard deviation": values.std(correction=0).item()}

@@ -86,7 +86,7 @@ def traversals(
 
     Rows are ordered by the dimension's KL divergence from the prior, or where that is not known by
     the variance of the codes. Values range over `width` standard deviations of the codes on both
-    sides of their mean.
+    sides of their mean. A class that the model was told stays: the figure `class_swap` changes it.
 
     Args:
         dimensions: rows.
@@ -94,7 +94,7 @@ def traversals(
         width: in standard deviations.
         image: index of the image among those that figures show.
     """
-    codes = flat(subject.latents)
+    codes, latents = subject.codes, flat(subject.latents)
     tells = kl_by_dimension(subject) if isinstance(subject.posterior, HasDivergence) else None
     # A divergence of the whole code, or of variables of several numbers, orders no dimensions.
     diverges = tells is not None and len(tells) == codes.shape[1]
@@ -102,12 +102,13 @@ def traversals(
         tells = codes.var(0, correction=0)
     unit = "nats" if diverges else "variance"
     mean, std = codes.mean(0), codes.std(0, correction=0)
-    code = codes[subject.shown[min(image, len(codes) - 1)]]
+    # The latent of the image, with the class that the model was told at its end.
+    latent = latents[subject.shown[min(image, len(codes) - 1)]]
     lines = []
     for dimension in tells.argsort(descending=True)[:dimensions].tolist():
         offsets = torch.linspace(-width, width, steps)
         values = mean[dimension] + offsets * std[dimension]
-        shown = subject.decode(traversal(code, dimension, values))
+        shown = subject.decode(traversal(latent, dimension, values))
         label = f"{dimension}: {tells[dimension]:.3g} {unit}"
         lines.append(picture_line(label, shown, subject.medium))
     return sheet(lines, scale=scale_of(subject))
