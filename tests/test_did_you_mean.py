@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aelab import catalogue
-from aelab.config.settings import ALL_KEYS
-from aelab.errors import did_you_mean
+from aelab.config.settings import ALL_KEYS, unknown_key
+from aelab.errors import Where, did_you_mean, or_possible
 from aelab.train import OPTIMIZERS
 
 PARTS = {
@@ -90,3 +90,14 @@ def test_a_key_without_counterpart_gets_no_advice(given: str) -> None:
 )
 def test_short_names_and_other_endings(given: str, choices: list[str], meant: str | None) -> None:
     assert did_you_mean(given, choices) == (f"; did you mean '{meant}'?" if meant else "")
+
+
+def test_the_likely_word_stands_before_the_list_and_a_long_list_is_cut() -> None:
+    few = ["width", "height", "depth"]
+    assert or_possible("widht", few) == "; did you mean 'width'? Possible: width, height, depth"
+    assert or_possible("foo", few) == "; possible: width, height, depth"
+    said = str(unknown_key("bathc_size", Where("a.yml")))
+    assert said.index("did you mean 'batch_size'") < said.index("possible: batch_size, ")
+    assert f"... ({len(ALL_KEYS)} in all); all of them: aelab schema" in said
+    listed = said.partition("possible: ")[2].partition(", ...")[0].split(", ")
+    assert len(listed) == 12 and set(listed) < set(ALL_KEYS)

@@ -21,8 +21,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from typing import Any
 
 #: Terminal control characters, marks of text direction, surrogates; not newline and tab.
@@ -42,6 +43,8 @@ def visible(text: str) -> str:
 
 #: Longer foreign texts are cut in messages.
 MOST_CHARACTERS = 300
+#: Choices in a message with many: those most like what was given.
+MOST_LISTED = 12
 
 
 def _shortened(text: str) -> str:
@@ -394,8 +397,31 @@ def _changes(one: str, other: str) -> int:
     return rows[-1][-1]
 
 
-def one_of(choices: Iterable[str], *, limit: int = 40) -> str:
-    """A sorted, comma-separated list of choices."""
+def one_of(choices: Iterable[str], *, limit: int = 40, like: str | None = None) -> str:
+    """A sorted, comma-separated list of choices; with `like` of the most similar ones if many."""
     names = sorted(choices)
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    if like is not None and more:
+        near = {name: SequenceMatcher(None, like.lower(), name.lower()).ratio() for name in names}
+        names = sorted(names, key=lambda name: -near[name])
     return ", ".join(names[:limit]) + more
+
+
+def or_possible(
+    name: str, choices: Iterable[str], *, form: Callable[[str], str] = str, limit: int = MOST_LISTED
+) -> str:
+    """`; did you mean 'x'? Possible: ...`, or `; possible: ...`: the likely word, then the others.
+
+    Args:
+        name: what was given.
+        choices: what is possible, in the order of the list.
+        form: how a choice is written in the list.
+        limit: at most so many, otherwise those most like `name`.
+    """
+    names = [str(choice) for choice in choices]
+    near = did_you_mean(name, names)
+    few = len(names) <= limit
+    listed = (
+        ", ".join(map(form, names)) if few else one_of(map(form, names), limit=limit, like=name)
+    )
+    return f"{near} Possible: {listed}" if near else f"; possible: {listed}"

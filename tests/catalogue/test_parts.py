@@ -49,8 +49,8 @@ def test_arguments_arrive_in_the_form_that_is_meant() -> None:
     ("text", "message"),
     [
         ("make((1, 2, 3), sise=3)",
-         "make: no argument 'sise'; possible: shape, size, rate, mode, name, flag, sizes, act; "
-         "did you mean 'size'?"),
+         "make: no argument 'sise'; did you mean 'size'? Possible: shape, size, rate, mode, name, "
+         "flag, sizes, act"),
         ("TensorDataset(torch.rand(4, 1, 2, 2), shape=3)",
          "TensorDataset: no argument 'shape'; it takes none by name"),
         ("make()", "make: missing a required argument: 'shape'; it takes shape, size=3, rate=0.1"),

@@ -87,7 +87,8 @@ def test_only_the_chosen_branch_is_built() -> None:
 
 
 def test_a_missing_choice_says_what_is_possible() -> None:
-    with pytest.raises(ConfigError, match="no choice 'mnits'; possible: 'mnist', 'rpg'; did you"):
+    said = r"no choice 'mnits'; did you mean 'mnist'\? Possible: 'mnist', 'rpg'"
+    with pytest.raises(ConfigError, match=said):
         value("x = 1\n{'mnist': 1, 'rpg': 2}['mnits']")
 
 

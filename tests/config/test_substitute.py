@@ -76,8 +76,8 @@ def test_comments_do_not_matter(load_text: Load) -> None:
 
 def test_an_unknown_name_is_reported_with_its_line(problems: Find) -> None:
     assert problems("matrix: {num: [3]}\nvalidation_set: |\n  a = 1\n  f(${nun})\n") == [
-        "file.yml:4:3: validation_set: ${nun} is not defined; possible: ${matrix_id}, "
-        "${matrix_slug}, ${num}; did you mean 'num'?"
+        "file.yml:4:3: validation_set: ${nun} is not defined; did you mean 'num'? "
+        "Possible: ${matrix_id}, ${matrix_slug}, ${num}"
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,8 @@ def test_what_a_model_sees_of_the_originals_is_shown(own: Lab) -> None:
     shown = pixels(ask(app, "/api/picture", query).body)
     assert shown.shape == (8, 16, 3) and (shown == 128).all()
     assert ask(app, "/api/picture", query.replace(names[0], names[1])).status >= 400
+
+
+def test_the_page_and_the_report_call_a_masked_input_the_same() -> None:
+    assets = [files("aelab.ui") / "assets/pictures.js", files("aelab.report") / "assets/page.js"]
+    assert [asset.read_text().count("masked input") for asset in assets] == [2, 2]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aelab import roots
 from aelab.arguments import annotation_words, fit_annotation
-from aelab.errors import AelabError, ConfigError, Where, did_you_mean, shown
+from aelab.errors import AelabError, ConfigError, Where, did_you_mean, or_possible, shown
 
 if TYPE_CHECKING:
     from aelab.catalogue.calls import CallLog
@@ -146,11 +146,8 @@ class Part:
         possible = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL]
         for name in kwargs:
             if name not in possible:
-                near = did_you_mean(name, possible)
-                listed = (
-                    f"; possible: {', '.join(possible)}" if possible else "; it takes none by name"
-                )
-                raise ConfigError(f"{self.name}: no argument '{name}'{listed}{near}")
+                listed = or_possible(name, possible) if possible else "; it takes none by name"
+                raise ConfigError(f"{self.name}: no argument '{name}'{listed}")
 
     def refuse_withheld(self, kwargs: Mapping[str, Any]) -> None:
         """Raise ConfigError for a keyword that blocks may not give."""

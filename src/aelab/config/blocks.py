@@ -18,6 +18,7 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from aelab.config.connection import failed_download
 from aelab.config.guards import (
     CORE_ATTRIBUTES,
     CORE_NAMES,
@@ -39,6 +40,7 @@ from aelab.errors import (
     Where,
     did_you_mean,
     in_words,
+    or_possible,
 )
 from aelab.parts import reinstall
 
@@ -405,7 +407,8 @@ def _evaluated(block: Block, scope: Scope) -> Any:
         raise _failed_import(error, place, scope.folder) from error
     except (Exception, SystemExit) as error:
         place = failing_place(error.__traceback__, block.where)
-        raise ConfigError(in_words(error), where=place) from error
+        message, hint = failed_download(error) or (in_words(error), None)
+        raise ConfigError(message, where=place, hint=hint) from error
 
 
 def evaluate_blocks(
@@ -502,10 +505,10 @@ class _Choices(ast.NodeTransformer):
 
     def missing(self, node: ast.Subscript, wanted: Any, keys: list[Any]) -> ConfigError:
         """The error for a key that the literal dictionary lacks."""
-        possible = ", ".join(repr(key) for key in keys)
-        near = did_you_mean(str(wanted), [str(key) for key in keys])
+        names = {str(key): repr(key) for key in keys}
+        possible = or_possible(str(wanted), names, form=names.__getitem__)
         place = self.where.at(line=node.slice.lineno, column=node.slice.col_offset + 1)
-        return ConfigError(f"no choice {wanted!r}; possible: {possible}{near}", where=place)
+        return ConfigError(f"no choice {wanted!r}{possible}", where=place)
 
 
 #: Functions whose arguments may be other functions and classes.

@@ -22,7 +22,7 @@ from typing import Any
 from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack_sequence
 
 from aelab.config.policy import TRUST_HINT, WRITABLE_ATTRIBUTE
-from aelab.errors import RefusedError, did_you_mean, one_of
+from aelab.errors import RefusedError, did_you_mean, or_possible
 
 AttributeTable = Mapping[type, frozenset[str]]
 
@@ -198,9 +198,7 @@ def member(module: FrozenModule, name: str) -> Any:
     members = members_of(module)
     if name not in members:
         title = frozen_module_name(module)
-        near = did_you_mean(name, members)
-        possible = one_of(members, limit=12)
-        raise refuse(f"'{title}.{name}' is not offered; possible: {possible}{near}")
+        raise refuse(f"'{title}.{name}' is not offered{or_possible(name, sorted(members))}")
     return members[name]
 
 
@@ -247,7 +245,7 @@ def _no_attribute(value: object, name: str, row: frozenset[str]) -> str:
     possible = sorted(
         right for right in row if right.isidentifier() and right not in ("for", "with")
     )
-    offers = f"; possible: {one_of(possible)}{did_you_mean(name, possible)}" if possible else ""
+    offers = or_possible(name, possible) if possible else ""
     return f"a block cannot reach '.{name}' of a {kind(value)}{offers}"
 
 

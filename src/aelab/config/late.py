@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aelab.config.blocks import Block, failing_place
+from aelab.config.connection import failed_download
 from aelab.errors import ConfigError, Where, did_you_mean, in_words
 
 
@@ -27,7 +28,8 @@ def mistake_of(
         if found.line is not None:
             key = _block_at(found.line, file, blocks)
             place = found.at(key=key or (where.key if where else None))
-    return ConfigError(f"{_said(error)}{_own_module(error, files)}", where=place)
+    message, hint = failed_download(error) or (_said(error), None)
+    return ConfigError(f"{message}{_own_module(error, files)}", where=place, hint=hint)
 
 
 def _said(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aelab.config.blocks import Block
 from aelab.config.document import Entry, YamlMapping
 from aelab.config.old_programs import OldTrainer, find_trainer, old_numbers
-from aelab.errors import ConfigError, Where, did_you_mean, one_of
+from aelab.errors import MOST_LISTED, ConfigError, Where, did_you_mean, one_of
 from aelab.settings import (
     OLD_NAMES,
     RULES,
@@ -84,7 +84,8 @@ class UnknownKey(ConfigError):
 def unknown_key(key: str, where: Where) -> UnknownKey:
     """Makes the error for an unknown key."""
     near = did_you_mean(key, ALL_KEYS) or did_you_mean(key, OLD_NAMES)
-    hint = f"possible: {one_of(ALL_KEYS)}"
+    listed = one_of(ALL_KEYS, limit=MOST_LISTED, like=key)
+    hint = f"possible: {listed}; all of them: aelab schema"
     return UnknownKey(f"is not a key of an experiment{near}", where=where, hint=hint)
 
 

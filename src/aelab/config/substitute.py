@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from aelab.config.document import Entry, Items, Text, Tree, YamlMapping, scalar_value
-from aelab.errors import ConfigError, did_you_mean, one_of
+from aelab.errors import ConfigError, or_possible
 
 _REFERENCE = re.compile(r"\$\{([^{}\n]*)\}")
 _SINGLE = re.compile(r"\s*\$\{([^{}\n]*)\}\s*\Z")
@@ -108,9 +108,8 @@ class Substitution:
     def unknown(self, name: str, scalar: Text, line: int) -> ConfigError:
         """The error for an unknown reference, `line` lines below the start of its scalar."""
         where = scalar.where.at(line=(scalar.where.line or 1) + line)
-        possible = one_of(f"${{{known}}}" for known in self.values)
-        near = did_you_mean(name, self.values)
-        return ConfigError(f"${{{name}}} is not defined; possible: {possible}{near}", where=where)
+        possible = or_possible(name, sorted(self.values), form="${{{}}}".format)
+        return ConfigError(f"${{{name}}} is not defined{possible}", where=where)
 
 
 def entry_text(key: str, entry: Entry) -> Text:

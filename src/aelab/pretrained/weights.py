@@ -118,8 +118,8 @@ def find_weights(given: Any, known: Mapping[str, Published]) -> Weights:
         return Weights(_own_file(os.fspath(name)))
     near = did_you_mean(str(name).upper(), known)
     raise ConfigError(
-        f"there are no weights {name!r}; possible: {one_of(known)}, or the path of a "
-        f"{', '.join(_SUFFIXES)} file, or None{near}"
+        f"there are no weights {name!r}{near}",
+        hint=f"possible: {one_of(known)}, or the path of a {', '.join(_SUFFIXES)} file, or None",
     )
 
 

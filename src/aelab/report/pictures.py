@@ -251,7 +251,7 @@ def _sheet_lines(runs: Sequence[Run], split: str, count: int) -> list[SheetRow]:
         first = SheetRow("original", _images(run, original, count), True, gap)
         group = together.setdefault(read(original, run.path, LARGEST_PICTURE), [first])
         if (seen := inputs(run, split)) is not None:
-            group.append(SheetRow(f"{label}, input", _images(run, seen, count), False, gap))
+            group.append(SheetRow(f"{label}, masked input", _images(run, seen, count), False, gap))
         group.append(SheetRow(label, _images(run, stored[max(stored)], count), False, gap))
     return [line for group in together.values() for line in group]
 

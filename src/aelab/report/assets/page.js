@@ -461,8 +461,8 @@ function pictureGroup(group, runs, moments, moment, split) {
     const loss = data.runs[entry.run].loss;
     const when = !frame ? "not yet" : frame[0] !== moment ? `after ${thousands(frame[0])}` : moment === moments.at(-1) && loss !== null ? `loss ${digits(loss)}` : "";
     if ((entry.inputs ?? null) !== null) {  // what a model that hides parts of its images sees
-      const seen = make("div", {class: "who", "data-runs": entry.run}, make("span", {text: `${label}, input`}));
-      block.append(seen, strip(group, data.pictures[entry.inputs], `${label}: what it sees of the ${what}`));
+      const seen = make("div", {class: "who", "data-runs": entry.run}, make("span", {text: `${label}, masked input`}));
+      block.append(seen, strip(group, data.pictures[entry.inputs], `${label}: masked input, ${what}`));
     }
     const who = make("div", {class: "who", "data-runs": entry.run}, make("span", {text: label}));
     if (when) who.append(make("small", {text: when}));

@@ -77,8 +77,8 @@ async function drawMoment(box, shown, style, now) {
       const moment = at(run, now), error = mean(byRun.get(run.folder) ?? []);
       const name = make("button", {type: "button", class: "open", text: label(run), title: run.folder, on: {
         click: () => change({run: run.folder}), mouseenter: () => highlight(run.folder), mouseleave: () => highlight(null), focus: () => highlight(run.folder), blur: () => highlight(null)}});
-      if (of(run).hides) parts.push(strip([swatch(style.get(run.folder)), make("span", {text: label(run)}), make("small", {text: "what it sees"})],
-        picture(run.folder, state.split, null, "inputs", order), `what ${run.folder} sees of the originals`, many, size, open));
+      if (of(run).hides) parts.push(strip([swatch(style.get(run.folder)), make("span", {text: label(run)}), make("small", {text: "masked input"})],
+        picture(run.folder, state.split, null, "inputs", order), `masked input of ${run.folder}`, many, size, open));
       parts.push(strip([swatch(style.get(run.folder)), name, make("small", {text: `${moment === now ? "" : `${count(moment)} images, `}${error === null ? "" : `L2 ${digits(error)}`}`})],
         picture(run.folder, state.split, moment, state.kind, order), `${state.kind} of ${run.folder} after ${count(moment)} images`, many, size, open));
     }
