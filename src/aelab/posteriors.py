@@ -29,6 +29,10 @@ from aelab.errors import ShapeError
 Normal = Callable[[tuple[int, ...]], Tensor]
 
 
+#: Numbers of one step over the images and components of a mixture, at most.
+MOST_NUMBERS = 1 << 20
+
+
 @runtime_checkable
 class HasDivergence(Protocol):
     """A posterior with a divergence from its prior."""
@@ -311,8 +315,15 @@ class MixturePriorPosterior(NamedTuple):
         return _log_normal(latent, self.mean, self.log_std).sum(1)
 
     def _log_prior(self, latent: Tensor) -> Tensor:
-        log_p = _log_normal(latent[:, None], self.prior_mean, self.prior_log_std).sum(2)  # (B, K)
-        return torch.logsumexp(log_p + self.prior_log_weight, 1)
+        # (B, K, D) numbers of thousands of images are gigabytes: some images at a time.
+        size = max(1, MOST_NUMBERS // self.prior_mean[0].numel())
+        starts = range(0, max(1, len(latent)), size)
+        return torch.cat([self._log_mixture(latent, slice(at, at + size)) for at in starts])
+
+    def _log_mixture(self, latent: Tensor, rows: slice) -> Tensor:
+        mean, log_std = self.prior_mean[rows], self.prior_log_std[rows]
+        log_p = _log_normal(latent[rows, None], mean, log_std).sum(2)  # (B, K)
+        return torch.logsumexp(log_p + self.prior_log_weight[rows], 1)
 
 
 class FlowPriorPosterior(NamedTuple):
@@ -740,9 +751,33 @@ def changed(posterior: _P, change: Callable[[Tensor], Tensor]) -> _P:
 
 
 def joined(posteriors: Iterable[_P]) -> _P:
-    """Concatenates posteriors of several batches; the first axis of each tensor is the batch."""
+    """Concatenates posteriors of several batches; the first axis of each tensor is the batch.
+
+    What is the same for every image, such as a learned prior, stays one copy.
+    """
     parts = list(posteriors)
-    return type(parts[0])(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return type(parts[0])(*(_joined(column) for column in zip(*parts, strict=True)))
+
+
+def _joined(tensors: tuple[Tensor, ...]) -> Tensor:
+    # A stride of 0 means one row that is shown several times; that of a single row means nothing.
+    if all(tensor.stride(0) == 0 or len(tensor) == 1 for tensor in tensors if tensor.ndim):
+        rows = [tensor[:1] for tensor in tensors]
+        if all(torch.equal(row, rows[0]) for row in rows):
+            return rows[0].expand(sum(map(len, tensors)), *rows[0].shape[1:])
+    return torch.cat(tensors)
+
+
+def on_cpu(tensor: Tensor) -> Tensor:
+    """A tensor (B, ...) on the CPU; rows that are one row shown several times stay one.
+
+    Without gradient: a view of a parameter asks for one even where gradients are disabled, and
+    what is computed from it would keep gigabytes.
+    """
+    tensor = tensor.detach()
+    if len(tensor) > 1 and tensor.stride(0) == 0:
+        return tensor[:1].cpu().expand_as(tensor)
+    return tensor.cpu()
 
 
 def gaussian_kl_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:

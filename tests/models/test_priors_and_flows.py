@@ -28,6 +28,7 @@ from aelab.models import (
     VariationalEncoder,
 )
 from aelab.models.splines import PIECES
+from aelab.posteriors import MixturePriorPosterior, joined
 from aelab.types import Images, Output
 
 
@@ -225,3 +226,39 @@ def test_samplers_and_bounds_use_the_learned_prior(prior: str) -> None:
     bound, tighter = elbo(subject, samples=200), iwae(subject, samples=200)
     assert tighter["iwae_elbo_nats"] == pytest.approx(bound["elbo_nats"], rel=0.02)
     assert tighter["iwae_nats"] > tighter["iwae_elbo_nats"]
+
+
+def test_the_prior_of_a_measured_run_is_one_copy_and_its_density_needs_little_memory() -> None:
+    torch.manual_seed(0)
+    components, images = 40, Images(torch.rand(600, 1, 4, 4))
+    bottleneck = MixturePrior(8, 3, components)
+    model = Autoencoder(
+        EncoderMLP((1, 4, 4), 8), bottleneck, DecoderMLP((1, 4, 4), 3), bottleneck.terms
+    )
+    posterior = Subject(model, images).posterior
+    assert isinstance(posterior, MixturePriorPosterior)
+    assert posterior.prior_mean.shape == (600, components, 3)
+    numbers = posterior.prior_mean.untyped_storage().nbytes() // 4
+    assert numbers == components * 3 and not posterior.prior_mean.requires_grad
+    # Against torch, whatever the number of images of one step.
+    mixture = MixtureSameFamily(
+        Categorical(logits=bottleneck.prior_logits),
+        Independent(Normal(bottleneck.prior_mean, bottleneck.prior_log_std.exp()), 1),
+    )
+    own = Independent(Normal(posterior.mean, posterior.log_std.exp()), 1)
+    expected = own.log_prob(posterior.latent) - mixture.log_prob(posterior.latent)
+    for most in (7, 100 * components * 3, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("aelab.posteriors.MOST_NUMBERS", most)
+            torch.testing.assert_close(posterior.sampled_kl(), expected.detach())
+
+
+def test_posteriors_that_differ_between_batches_are_joined_row_by_row() -> None:
+    one, two = (torch.full((1, 2, 3), value).expand(4, 2, 3) for value in (1.0, 2.0))
+    rest = torch.zeros(4, 3), torch.zeros(4, 3), torch.zeros(4, 3)
+    weight = torch.zeros(4, 2)
+    parts = [MixturePriorPosterior(*rest, mean, mean, weight) for mean in (one, two)]
+    both = joined(parts)
+    assert torch.equal(both.prior_mean, torch.cat([one, two]))
+    single = joined([MixturePriorPosterior(*(t[:1] for t in part)) for part in parts])
+    assert torch.equal(single.prior_mean, torch.cat([one[:1], two[:1]]))

@@ -29,6 +29,7 @@ from aelab.posteriors import (
     changed,
     code_of,
     joined,
+    on_cpu,
 )
 from aelab.types import Images, Output
 
@@ -436,5 +437,5 @@ def _on_cpu(output: Any) -> Output:
     return Output(
         output.reconstruction.float().cpu(),
         output.latent.cpu(),
-        changed(output.posterior, Tensor.cpu),
+        changed(output.posterior, on_cpu),
     )
