@@ -256,7 +256,7 @@ def test_pixels_that_are_equal_in_all_images_need_no_kernel(tmp_path: Path) -> N
     pixels = run.train.pixels.clone()
     assert list(pictures.unreached_pixels(run))
     pixels[:, :, -1], pixels[:, :, :, -1] = 0, 0
-    black = replace(run, train=replace(run.train, pixels=pixels))
+    black = replace(run, train=replace(run.train, pixels=pixels, content_sha256=""))
     assert list(pictures.unreached_pixels(black)) == []
 
 
@@ -339,6 +339,27 @@ def test_without_images_what_needs_none_is_still_looked_for(tmp_path: Path) -> N
     assert [entry.code for entry in examine(run)] == ["batch-mates"]
 
 
+def test_checks_that_change_weights_give_them_back(tmp_path: Path) -> None:
+    run = built(tmp_path, objective="{l1: 1, latent_l2: 0.5}")
+    before = [parameter.clone() for parameter in run.model.parameters()]
+    assert [entry.code for entry in examine(run)] == ["free-rescaling"]
+    for own, model, shared in zip(
+        before, run.model.parameters(), run.evaluated.parameters(), strict=True
+    ):
+        assert torch.equal(own, model) and torch.equal(own, shared)
+
+
+def test_a_statistic_of_a_set_is_that_of_its_sample_and_found_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = built(tmp_path)
+    assert torch.allclose(run.variance, run.sample.var(0))
+    assert torch.equal(run.median, run.sample.sort(0).values[(len(run.sample) - 1) // 2])
+    other = built(tmp_path)
+    monkeypatch.setattr(BuiltRun, "sample", None)
+    assert torch.equal(other.variance, run.variance) and torch.equal(other.median, run.median)
+
+
 def test_runs_are_looked_into_from_both_ends_of_a_matrix() -> None:
     assert list(_spread(6)) == [0, 5, 2, 1, 3, 4]
     assert [sorted(_spread(n)) for n in range(4)] == [[], [0], [0, 1], [0, 1, 2]]
@@ -346,10 +367,12 @@ def test_runs_are_looked_into_from_both_ends_of_a_matrix() -> None:
 
 def test_each_value_of_each_matrix_key_is_looked_into_before_any_twice() -> None:
     matrix = [{"width": width, "lr": lr} for width in range(8) for lr in range(5)]
-    first = list(_covering(matrix))[:8]
+    found = list(_covering(matrix))
+    first = [place for place, is_met in found if not is_met]
+    assert [is_met for _, is_met in found] == [False] * 8 + [True] * 32
     assert {matrix[place]["width"] for place in first} == set(range(8))
     assert {matrix[place]["lr"] for place in first[:5]} == set(range(5))
-    assert sorted(_covering(matrix)) == list(range(40))
+    assert sorted(place for place, _ in found) == list(range(40))
 
 
 def test_a_model_is_tried_once_for_runs_that_learn_differently(

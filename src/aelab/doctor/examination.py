@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Limit of CPU seconds for the checks of one file; the run in progress is finished.
 SECONDS = 2.5
+#: The same after each value of each matrix key was met: further runs rarely tell more.
+SECONDS_AFTER = 1.25
 #: Runs with fewer batches are not checked before training.
 FEW_BATCHES = 100
 
@@ -45,9 +47,9 @@ def examined(
     """
     possible = [kind for kind in kinds if not plans[kind].problems]
     found: dict[str, list[Finding]] = {}
-    end = time.process_time() + SECONDS
-    for place in _covering([kinds[kind].matrix for kind in possible]):
-        if found and time.process_time() > end:
+    start = time.process_time()
+    for place, is_met in _covering([kinds[kind].matrix for kind in possible]):
+        if found and time.process_time() - start > (SECONDS_AFTER if is_met else SECONDS):
             break
         kind = possible[place]
         found[kind] = look_into(kinds[kind], plans[kind], reader, workspace)
@@ -95,15 +97,21 @@ def _first(entries: list[Scheduled], reader: Reader) -> Images | None:
     return reader.look(entries[0]) if entries else None
 
 
-def _covering(matrices: Sequence[Mapping[str, Any]]) -> Iterator[int]:
-    """Each place of some matrix values once, next the one with the most values not met yet."""
+def _covering(matrices: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, bool]]:
+    """Each place of some matrix values once, next the one with the most values not met yet.
+
+    Yields:
+        The place, and whether each value was met before.
+    """
     values = [{(key, repr(value)) for key, value in matrix.items()} for matrix in matrices]
-    left, met = list(_spread(len(values))), set[tuple[str, str]]()
+    left, unmet = list(_spread(len(values))), set().union(*values)
     while left:
-        place = max(left, key=lambda place: len(values[place] - met))  # of equals the first
+        place, is_met = left[0], not unmet
+        if unmet:
+            place = max(left, key=lambda place: len(values[place] & unmet))  # of equals the first
         left.remove(place)
-        met |= values[place]
-        yield place
+        unmet -= values[place]
+        yield place, is_met
 
 
 def _spread(count: int) -> Iterator[int]:

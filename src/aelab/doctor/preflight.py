@@ -6,8 +6,9 @@ import contextlib
 import copy
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ from aelab.hardware import asked_threads
 from aelab.inspect import DryRun, asks_for_values, model_facts, try_model
 from aelab.ops.factors import made_factors
 from aelab.posteriors import changed
-from aelab.settings import FitSettings
+from aelab.settings import FitSettings, Settings
 from aelab.train import choose_threads, settings_of_player
 from aelab.train.machine import prepared_process
 
@@ -93,14 +94,42 @@ def _kind(spec: RunSpec, workspace: Workspace) -> str:
 
     Trusted blocks are plain Python and may use any variable, so each run has its own key.
     """
+    fit = spec.settings.fit
+    if fit.seed:
+        fit = replace(fit, seed=0)
+    return _key(spec, workspace, repr(fit))
+
+
+def _model_key(spec: RunSpec, workspace: Workspace) -> str:
+    """A key that is equal for runs whose models, sets, objectives and lengths are equal."""
+    fit = spec.settings.fit
+    return _key(spec, workspace, repr((fit.batch_size, fit.max_images, fit.max_epochs)))
+
+
+def _key(spec: RunSpec, workspace: Workspace, fit: str) -> str:
+    """A key of everything a plan depends on.
+
+    Args:
+        fit: the settings of the loop that count, as text.
+    """
     if workspace.trust:
         return spec.folder
     text = "\n".join(f"{key}: {block.text}" for key, block in spec.blocks.items())
-    words = set(_READ_NAME.findall(text))
+    words = _words(text)
     used = {key: value for key, value in spec.variables.items() if key in words}
-    settings = replace(spec.settings, fit=replace(spec.settings.fit, seed=0))
+    others = [getattr(spec.settings, name) for name in _BESIDE_FIT]
     begun = is_begun(spec, workspace.store)
-    return repr((text, used, settings, spec.findings, begun))
+    return repr((text, used, fit, others, spec.findings, begun))
+
+
+#: The settings of a run that are not those of the loop.
+_BESIDE_FIT = tuple(field.name for field in fields(Settings) if field.name != "fit")
+
+
+@lru_cache(maxsize=1024)
+def _words(text: str) -> frozenset[str]:
+    """The words of the blocks that may refer to a variable; most runs share the blocks."""
+    return frozenset(_READ_NAME.findall(text))
 
 
 def _of_runs(specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> list[Finding]:
@@ -169,9 +198,8 @@ def _rehearsed(spec: RunSpec, reader: Reader, workspace: Workspace, to_train: bo
         return _copied(built[0].parts, "cpu") if built else _real(spec, workspace)
 
     with torch.random.fork_rng(devices=[]):
-        parts, shape, trial = _tried(spec, reader, workspace, on_meta, real)
-        facts = model_facts(parts.model, shape, trial)
-    megabytes = _memory_mb(facts, trial, fit_settings(spec, parts))
+        tried, settings = _tried(spec, reader, workspace, on_meta, real)
+    megabytes = _memory_mb(tried.facts, tried.trial, settings)
     return Rehearsed(megabytes, built[0] if built else None)
 
 
@@ -207,8 +235,19 @@ def _built(spec: RunSpec, workspace: Workspace) -> Parts:
     return build(spec, workspace, meta=True, restored=is_begun(spec, workspace.store))
 
 
-#: Parts, (C, H, W) and the model's trial.
-_Tried: TypeAlias = "tuple[Parts, tuple[int, int, int], Trial]"
+class _Tried(NamedTuple):
+    """Parts whose model was tried.
+
+    Attributes:
+        parts: on the meta device.
+        shape: (C, H, W) of the images.
+        trial, facts: of the model.
+    """
+
+    parts: Parts
+    shape: tuple[int, int, int]
+    trial: Trial
+    facts: ModelFacts
 
 
 def _tried(
@@ -218,8 +257,8 @@ def _tried(
     on_meta: Callable[[], Parts],
     real: Callable[[], Parts],
     known: dict[str, _Tried] | None = None,
-) -> _Tried:
-    """Parts, (C, H, W) and the model's trial; every mistake that does not follow from another.
+) -> tuple[_Tried, FitSettings]:
+    """The tried parts and the run's settings; every mistake that does not follow from another.
 
     Args:
         spec: the run.
@@ -231,9 +270,11 @@ def _tried(
     """
     mistakes, key = Mistakes(), _model_key(spec, workspace)
     known = {} if known is None else known
-    parts, shape, trial = known.get(key) or _tried_model(spec, on_meta, real, mistakes)
+    tried, facts = known.get(key), None
+    parts, shape, trial = tried[:3] if tried else _tried_model(spec, on_meta, real, mistakes)
     if parts and shape and trial and not mistakes.errors:
-        known[key] = parts, shape, trial
+        facts = tried.facts if tried else model_facts(parts.model, shape, trial)
+        known[key] = _Tried(parts, shape, trial, facts)
         parts = replace(parts, findings=[])
     settings = fit_settings(spec, parts)
     with mistakes.collected():
@@ -244,8 +285,8 @@ def _tried(
         with mistakes.collected():
             state_to_load(spec, parts.model, workspace)
     mistakes.tell()
-    assert parts and shape and trial
-    return parts, shape, trial
+    assert parts and shape and trial and facts
+    return _Tried(parts, shape, trial, facts), settings
 
 
 def _tried_model(
@@ -272,13 +313,6 @@ def _tried_model(
                 placed(empty_latent(parts.model, trial), spec.blocks["model"].where)
             )
     return parts, shape, trial
-
-
-def _model_key(spec: RunSpec, workspace: Workspace) -> str:
-    """A key that is equal for runs whose models, sets, objectives and lengths are equal."""
-    fit = spec.settings.fit
-    end = FitSettings(fit.batch_size, max_images=fit.max_images, max_epochs=fit.max_epochs)
-    return _kind(replace(spec, settings=replace(spec.settings, fit=end)), workspace)
 
 
 def _look_at_data(
@@ -372,7 +406,7 @@ def _costs(
     known: dict[str, _Tried],
     precisions: Precisions,
 ) -> RunPlan:
-    parts, shape, trial = _tried(
+    (parts, shape, trial, facts), settings = _tried(
         spec,
         reader,
         workspace,
@@ -380,11 +414,9 @@ def _costs(
         lambda: _real(spec, workspace),
         known,
     )
-    settings = fit_settings(spec, parts)
     count = parts.train[0].dataset.count()
     if count is None and (read := reader.read(parts.train[0])) is not None:
         count = len(read)
-    facts = model_facts(parts.model, shape, trial)
     images = planned_images(settings, count)
     seconds = None
     critics, more = _critics(spec, parts, trial, settings)

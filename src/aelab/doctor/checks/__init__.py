@@ -24,6 +24,7 @@ from aelab.doctor.checks.subject import BuiltRun
 from aelab.errors import in_words
 from aelab.findings import Finding
 from aelab.hardware import asked_threads
+from aelab.ops.random import seed_default
 from aelab.train import choose_threads
 from aelab.train.machine import prepared_process
 
@@ -65,7 +66,7 @@ def examine(run: BuiltRun) -> list[Finding]:
         torch.random.fork_rng(devices=[]),
         prepared_process(threads, torch.device("cpu"), deterministic=False),
     ):
-        torch.manual_seed(0)
+        seed_default(0)
         for check in CHECKS:
             try:
                 found += list(check(run))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -43,8 +42,7 @@ def _unannounced(run: BuiltRun) -> Iterator[Finding]:
     decode = getattr(run.model, "decode", None)
     if decode is None:
         return
-    model = copy.deepcopy(run.model).eval()
-    images = run.targets()
+    model, images = run.evaluated, run.targets()
     with torch.no_grad():
         output = model(images, None)
         if not output.latent.is_floating_point():

@@ -13,6 +13,7 @@ from aelab.assembly.number_checks import FAR_ABOVE as ODD  # such rates already 
 from aelab.assembly.number_checks import steps_by_gradient
 from aelab.doctor.checks.subject import BuiltRun
 from aelab.findings import Finding
+from aelab.ops.random import seed_default
 from aelab.train.clocked_modules import find_clocked
 from aelab.train.forward import forward
 from aelab.train.optimizers import make_optimizer, usual_learnrate
@@ -106,7 +107,7 @@ def trained(run: BuiltRun, rate: float, steps: int) -> tuple[nn.Module, list[flo
     model = copy.deepcopy(run.model).train()
     optimizer = make_optimizer(model, run.settings.optimizer, rate)
     clipping = run.settings.gradient_clipping
-    torch.manual_seed(0)
+    seed_default(0)
     losses = []
     for number in range(steps + 1):
         batch = run.batch(0 if number == steps else number).part(slice(0, MOST_IMAGES))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from aelab.doctor.checks.subject import BuiltRun
+from aelab.doctor.checks.subject import LATENTS, BuiltRun, kept_weights
 from aelab.findings import Finding
 from aelab.losses.names import PENALTIES
 from aelab.medium import medium_of
 from aelab.ops.layers import leaves
+from aelab.ops.random import seed_default
 from aelab.posteriors import Deterministic, GaussianPosterior
 from aelab.train.forward import encoding_of
 from aelab.train.optimizers import make_optimizer
@@ -110,13 +110,12 @@ def free_rescaling(run: BuiltRun) -> Iterator[Finding]:
     optimizer = make_optimizer(run.model, run.settings.optimizer, run.settings.learnrate)
     if any(group.get("weight_decay") for group in optimizer.param_groups):
         return
-    latent = run.first_pass.output.latent.detach()
+    latent = run.first_pass.output.latent[:LATENTS].detach()
+    with torch.no_grad(), kept_weights(run.evaluated):
+        if not _same_pictures(run.evaluated, latent, SCALES):
+            return
     with torch.no_grad():
-        losses = [_final_loss(run, 1.0)]
-        for scale in SCALES:
-            if not _same_pictures(run.model, latent, scale):
-                return
-            losses.append(_final_loss(run, scale))
+        losses = [_final_loss(run, scale) for scale in (1.0, *SCALES)]
     falls = [before - after for before, after in itertools.pairwise(losses)]
     gain, rounding = losses[0] - losses[-1], 1e-6 * abs(losses[0])
     if min(falls) < -rounding or gain <= max(100 * rounding, 1e-4 * abs(losses[0])):
@@ -175,7 +174,7 @@ def terms_without_gradient(run: BuiltRun) -> Iterator[Finding]:
     """Finds a term without gradient at the start of the run."""
     if run.train is None:
         return
-    for term, size in _gradients(run):
+    for term, size in run.gradients:
         free = term.options.get("free_bits_nats") or term.course.goal(None) is not None
         if size > 0 or free or (term.kind == "penalty" and term.module is not None):
             continue
@@ -200,7 +199,7 @@ def outweighed(run: BuiltRun) -> Iterator[Finding]:
             abs(term.weight) * size,
             term,
         )
-        for term, size in _gradients(run)
+        for term, size in run.gradients
         if size > 0
     }
     seeing = {name: entry for name, entry in sizes.items() if entry[2].sees_images}
@@ -349,50 +348,42 @@ def _final_loss(run: BuiltRun, scale: float) -> float:
         images, encode = encoding_of(run.model, batch.inputs, batch.labels)
         more["encoding"] = Encoding(images, lambda given: scale * encode(given))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        seed_default(0)
         values = run.objective(
             _scaled(output, scale), batch.target, 0, *batch.factors_given, **more
         )
     return float(run.objective.final_total(values).mean())
 
 
-def _same_pictures(model: nn.Module, latent: Tensor, scale: float) -> bool:
-    """Whether a decoder with its first layer / c gives the same pictures for the latent times c."""
-    other = copy.deepcopy(model).eval()
+def _same_pictures(model: nn.Module, latent: Tensor, scales: Sequence[float]) -> bool:
+    """Whether a decoder with its first layer / c gives the same pictures for the latent times c.
+
+    It changes the weights of the model.
+    """
     first: list[nn.Module] = []
     hooks = [
         module.register_forward_pre_hook(lambda module, _: first.append(module))
-        for _, module in leaves(other)
+        for _, module in leaves(model)
         if isinstance(getattr(module, "weight", None), Tensor)
     ]
     try:
-        before = other.decode(latent)  # type: ignore[operator]
+        before = model.decode(latent)  # type: ignore[operator]
         for hook in hooks:
             hook.remove()
         if not first or not isinstance(first[0], _LINEAR):
             return False
-        first[0].weight.div_(scale)  # without effect on a weight that spectral_norm computes
-        after = other.decode(latent * scale)  # type: ignore[operator]
+        weight, close = first[0].weight.clone(), 1e-3 * float(before.std()) + 1e-6
+        for scale in scales:
+            first[0].weight.copy_(weight / scale)  # in vain if spectral_norm computes the weight
+            after = model.decode(latent * scale)  # type: ignore[operator]
+            if not torch.allclose(before, after, rtol=1e-3, atol=close):
+                return False
     except Exception:  # a model without a separate decoder, or one that cannot be called so
         return False
-    return torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.std()) + 1e-6)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return True
 
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
-
-
-def _gradients(run: BuiltRun) -> list[tuple[Term, float]]:
-    """Each term with a weight, and the norm of its gradient with respect to the weights."""
-    found = []
-    for term in run.objective.terms:
-        value = run.first_pass.values[term.name]
-        if not term.weight:
-            continue
-        size = 0.0
-        if value.requires_grad:
-            gradients = torch.autograd.grad(
-                value.mean(), run.first_pass.parameters, retain_graph=True, allow_unused=True
-            )
-            size = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
-        found.append((term, size))
-    return found

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from aelab.doctor.checks.subject import BuiltRun
+from aelab.doctor.checks.subject import LATENTS, BuiltRun, kept_weights
 from aelab.findings import Finding
 from aelab.inspect.trials import SHAPES_ONLY
 from aelab.ops.layers import leaves
+from aelab.ops.random import seed_default
 from aelab.ops.value_range import UNIT, limits
 from aelab.posteriors import HasLevels
 from aelab.train.forward import forward
@@ -25,8 +26,6 @@ _SATURATING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid)
 NO_SLOPE, RIGHT = 1e-4, 0.02
 #: Share of the values that may be wrong without gradient at the start.
 FEW_STUCK = 0.1
-#: Latents that are decoded to find pixels that do not depend on them.
-LATENTS = 8
 #: Such pixels are told if they hold at least this share of the images' variance.
 LITTLE_LOST = 0.001
 #: An absolute error pulls a pixel to a bound if more than half of the images have that value there;
@@ -91,8 +90,8 @@ def unreached_pixels(run: BuiltRun) -> Iterator[Finding]:
     output, target = run.first_pass.output, run.batch().target
     if not output.latent.is_floating_point() or not output.latent[0].numel():
         return
-    model = copy.deepcopy(run.model).eval()
-    with torch.no_grad():
+    model = run.evaluated
+    with torch.no_grad(), kept_weights(model):
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         try:
@@ -105,7 +104,7 @@ def unreached_pixels(run: BuiltRun) -> Iterator[Finding]:
     same = (made == made[:1]).all(0)
     # A ReLU or a limit may be flat there; that is `output-stuck`.
     same &= (made[0] != 0) & (made[0] != 1)
-    variance = run.sample.var(0).view(same.shape)
+    variance = run.variance.view(same.shape)
     varies = variance > 0
     lost = (same & varies).any(0)  # (H, W)
     share = float(variance[:, lost].sum() / variance.sum().clamp(min=1e-12))
@@ -188,7 +187,7 @@ def _last_activation(run: BuiltRun) -> tuple[str, Tensor, Tensor] | None:
 
     def images() -> Tensor:
         """The images of a pass, with the same random numbers each time."""
-        torch.manual_seed(0)
+        seed_default(0)
         with torch.no_grad():
             return forward(model, run.objective, *run.batch(), images_seen=0)[0].reconstruction
 
@@ -232,7 +231,7 @@ def _pulled_to_bound(run: BuiltRun, name: str) -> tuple[float, float] | None:
         return None
     assert run.train is not None
     low, high = limits(run.train.value_range)
-    middle = run.sample.median(0).values
+    middle = run.median
     # 0 is the middle of a tanh, not its bound.
     for value in (high,) if name == nn.Tanh.__name__ else (low, high):
         part = float(((middle - value).abs() < RIGHT * (high - low) / 4).float().mean())

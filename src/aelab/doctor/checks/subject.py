@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +17,7 @@ from aelab.ops.augmented import changed_batch
 from aelab.ops.factors import Partners, factors_of, made_factors, needs_factors, pairs_of
 from aelab.ops.labels import class_findings, label_classes, with_labels_for
 from aelab.ops.look import remembered
-from aelab.ops.random import keyed_generator
+from aelab.ops.random import keyed_generator, seed_default
 from aelab.train.clocked_modules import set_clock
 from aelab.train.forward import Batch, forward
 from aelab.train.horizon import Horizon, horizon
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 MOST_IMAGES, BATCH_FLOPS = 32, 2e9
 #: Number of images for statistics of a set.
 SAMPLE = 512
+#: Latents that are decoded to see what a change of the decoder does.
+LATENTS = 8
 
 
 class Pass(NamedTuple):
@@ -163,12 +167,54 @@ class BuiltRun:
         return Batch(inputs, target, noise, self._labels(number), *self.factors_given(number))
 
     @cached_property
+    def inputs(self) -> Tensor:
+        """Some images, or noise of the same shape if none were read."""
+        if self.train is not None:
+            return self.batch().inputs
+        shape = self.parts.train[0].dataset.shape
+        return torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def evaluated(self) -> nn.Module:
+        """A copy of the initial model in evaluation mode."""
+        return copy.deepcopy(self.model).eval()
+
+    @cached_property
+    def first_pictures(self) -> tuple[Tensor, Tensor]:
+        """What the first image becomes in evaluation mode: twice, with other random numbers."""
+        return self.first_picture(self.inputs, 0), self.first_picture(self.inputs, 1)
+
+    def first_picture(self, images: Tensor, seed: int) -> Tensor:
+        """(C, H, W) what the first of some images becomes in evaluation mode."""
+        seed_default(seed)
+        with torch.no_grad():
+            made: Tensor = self.evaluated(images, None).reconstruction[0].float()
+        return made
+
+    @cached_property
     def first_pass(self) -> Pass:
         """The pass of the first batch through a copy of the model in training mode."""
         model = copy.deepcopy(self.model).train()
         output, values, _ = forward(model, self.objective, *self.batch(), images_seen=0)
         trained = [p for p in model.parameters() if p.requires_grad]
         return Pass(output, values, self.objective.final_total(values), trained)
+
+    @cached_property
+    def gradients(self) -> list[tuple[Term, float]]:
+        """Each term with a weight, and the norm of its gradient with respect to the weights."""
+        found = []
+        for term in self.objective.terms:
+            value = self.first_pass.values[term.name]
+            if not term.weight:
+                continue
+            size = 0.0
+            if value.requires_grad:
+                gradients = torch.autograd.grad(
+                    value.mean(), self.first_pass.parameters, retain_graph=True, allow_unused=True
+                )
+                size = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
+            found.append((term, size))
+        return found
 
     def at_start(self, term: Term) -> float:
         """The mean of an unweighted term on the first batch."""
@@ -197,12 +243,38 @@ class BuiltRun:
         Summed over pixels, so that the total is the mean squared distance of an image from the
         mean image.
         """
+        return self._of_sample(_spectrum)
+
+    @cached_property
+    def variance(self) -> Tensor:
+        """(C * H * W) the variance of each pixel over the sample."""
+        return self._of_sample(_variance)
+
+    @cached_property
+    def median(self) -> Tensor:
+        """(C * H * W) the median of each pixel over the sample."""
+        return self._of_sample(_median)
+
+    def _of_sample(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """A statistic of the sample; one without random changes is computed once a set."""
         assert self.train is not None
         if not self.train.content_sha256 or self.train.augment:
-            return _spectrum(self.sample)
-        key = ("spectrum", self.train.content_sha256)
-        values: Tensor = remembered(key, lambda: _spectrum(self.sample))
+            return of(self.sample)
+        key = (of.__name__, self.train.content_sha256)
+        values: Tensor = remembered(key, lambda: of(self.sample))
         return values
+
+
+@contextmanager
+def kept_weights(model: nn.Module) -> Iterator[None]:
+    """Context manager: parameters that are changed inside get their values back."""
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(model.parameters(), before, strict=True):
+                parameter.copy_(value)
 
 
 def _spectrum(sample: Tensor) -> Tensor:
@@ -212,6 +284,16 @@ def _spectrum(sample: Tensor) -> Tensor:
     gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
     values: Tensor = torch.linalg.eigvalsh(gram.double()).flip(0).clamp(min=0)
     return values / max(1, len(centred))
+
+
+def _variance(sample: Tensor) -> Tensor:
+    """(d) the variances of the axes of (n, d) vectors."""
+    return sample.var(0)
+
+
+def _median(sample: Tensor) -> Tensor:
+    """(d) the medians of the axes of (n, d) vectors."""
+    return sample.median(0).values
 
 
 def worded(names: Sequence[str], most: int = 3) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aelab.doctor.checks.subject import BuiltRun, worded
 from aelab.findings import Finding
 from aelab.ops.layers import leaves
+from aelab.ops.random import seed_default
 from aelab.train.forward import forward
 from aelab.train.validation import noise_shape_of, validation_of
 
@@ -43,7 +44,7 @@ def live_in_validation(run: BuiltRun) -> Iterator[Finding]:
             run.place("legacy", "trainer"),
         )
         return
-    apart = _apart(run, same_mates=True)
+    apart = _apart(run, run.first_pictures[1])
     if apart > SAME:
         yield Finding(
             "warning",
@@ -58,9 +59,11 @@ def live_in_validation(run: BuiltRun) -> Iterator[Finding]:
 
 def depends_on_batch_mates(run: BuiltRun) -> Iterator[Finding]:
     """Finds outputs that depend on the other images of the batch."""
-    if _apart(run, same_mates=True) > SAME:
+    if _apart(run, run.first_pictures[1]) > SAME:
         return
-    apart = _apart(run, same_mates=False)
+    images = run.inputs
+    mates = torch.cat([images[:1], images[1:].flip(-1)])
+    apart = _apart(run, run.first_picture(mates, 1))
     if apart <= SAME:
         return
     norms = [
@@ -137,7 +140,7 @@ def _losses(run: BuiltRun) -> tuple[float | None, float | None]:
     model = copy.deepcopy(run.model).train()
     batch = run.batch()
     for seed in range(4):
-        torch.manual_seed(seed)
+        seed_default(seed)
         drawn = None if batch.noise is None else torch.randn_like(batch.noise)
         redrawn = batch._replace(noise=drawn)
         with torch.no_grad():
@@ -146,29 +149,15 @@ def _losses(run: BuiltRun) -> tuple[float | None, float | None]:
     return min(found), max(found)
 
 
-def _images(run: BuiltRun) -> Tensor:
-    """Some images, or noise of the same shape if none were read."""
-    if run.train is not None:
-        return run.batch().inputs
-    shape = run.parts.train[0].dataset.shape
-    return torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+def _apart(run: BuiltRun, picture: Tensor) -> float:
+    """The largest difference between two pictures of the first image, as a share of the spread.
 
-
-def _apart(run: BuiltRun, *, same_mates: bool) -> float:
-    """The difference between two outputs of the first image, as a share of the spread.
-
-    In evaluation mode, with the same or with other images in its batch.
+    Args:
+        picture: (C, H, W), compared with the first of `run.first_pictures`.
     """
-    model = copy.deepcopy(run.model).eval()
-    images = _images(run)
-    mates = images if same_mates else torch.cat([images[:1], images[1:].flip(-1)])
-    made = []
-    for seed, batch in enumerate((images, mates)):
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            made.append(model(batch, None).reconstruction[0].float())
-    spread = float(made[0].std()) + float(images[0].std()) + 1e-6
-    return float((made[0] - made[1]).abs().max()) / spread
+    first = run.first_pictures[0]
+    spread = float(first.std()) + float(run.inputs[0].std()) + 1e-6
+    return float((first - picture).abs().max()) / spread
 
 
 def _values_per_image(run: BuiltRun) -> list[tuple[str, nn.modules.batchnorm._BatchNorm, int]]:
@@ -176,7 +165,7 @@ def _values_per_image(run: BuiltRun) -> list[tuple[str, nn.modules.batchnorm._Ba
     model = copy.deepcopy(run.model).eval()
     found: list[tuple[str, nn.modules.batchnorm._BatchNorm, int]] = []
     hooks = []
-    images = _images(run)
+    images = run.inputs
 
     def note(name: str, module: nn.modules.batchnorm._BatchNorm) -> None:
         """Counts the inputs of the module."""
