@@ -202,6 +202,23 @@ def test_a_run_is_found_by_name_path_end_pattern_and_folder(
         store.select(["zzz"])
 
 
+def test_a_run_with_exactly_a_name_is_had_without_a_look_at_the_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.create(record("vae/x_lr-0.1"))
+    Store(tmp_path).create(record("x_lr-0.1"))
+    looks: list[Path] = []
+    monkeypatch.setattr(stores, "_look", lambda folder, prefix: looks.append(folder))
+    monkeypatch.chdir(tmp_path)
+    found = store.stored("vae/x_lr-0.1")
+    assert found is not None and found.path == run.path and found.folder == "vae/x_lr-0.1"
+    assert store.stored("x_lr-0.1") is store.stored("vae") is store.stored("vae/other") is None
+    assert not looks
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(StoreError):
+        store.stored("vae/x_lr-0.1")
+
+
 def test_a_store_without_runs_says_how_to_make_some(store: Store) -> None:
     with pytest.raises(StoreError, match="holds no runs\n  train some with: aelab run FILE"):
         store.open("x")

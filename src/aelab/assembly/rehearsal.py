@@ -47,9 +47,9 @@ class Built:
             ConfigError: see `build`.
         """
         calls, restored = None, False
-        with contextlib.suppress(StoreError):  # a new run has none
-            run = workspace.store.open(spec.folder)
-            if run.record.get("identity") == spec.identity:
+        with contextlib.suppress(StoreError):
+            run = workspace.store.stored(spec.folder)
+            if run is not None and run.record.get("identity") == spec.identity:
                 calls, restored = stored_calls(run), bool(run.checkpoints())
         parts = build(spec, workspace, calls=calls, restored=restored)
         return cls(spec, parts, calls, restored, torch.get_rng_state())

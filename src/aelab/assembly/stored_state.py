@@ -55,10 +55,12 @@ def state_to_load(spec: RunSpec, model: nn.Module, workspace: Workspace) -> tupl
 def is_begun(spec: RunSpec, store: Store) -> bool:
     """Whether this run has a stored state with all weights, so files of weights are not needed."""
     try:
-        run = store.open(spec.folder)
+        run = store.stored(spec.folder)
     except StoreError:
         return False
-    return run.record.get("identity") == spec.identity and bool(run.checkpoints())
+    if run is None or run.record.get("identity") != spec.identity:
+        return False
+    return bool(run.checkpoints())
 
 
 def furthest_intact_state(run: Run) -> tuple[Checkpoint, bytes, dict[str, Any]] | None:

@@ -306,6 +306,15 @@ class Store:
         """All readable runs of the store, in natural order (`x2` before `x10`)."""
         return self.scan().runs
 
+    def stored(self, folder: str) -> Run | None:
+        """The run with exactly this name; None if the store has none. Looks at no other run.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        path = self.root / folder
+        return Run.at(path, folder) if holds_a_run(path) else None
+
     def open(self, folder: str | Path) -> Run:
         """Opens a run by its name in the store, a path, or an unambiguous part.
 
