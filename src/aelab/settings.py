@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from aelab.errors import ConfigError, Where, did_you_mean, one_of, shown
@@ -877,10 +878,18 @@ def no_end(where: Where | None = None) -> ConfigError:
 
 def _check_fields(settings: FitSettings | Settings) -> None:
     """Converts every field by its rule; None stays if it is the default."""
-    for each in dataclasses.fields(settings):
-        rule, value = each.metadata.get("rule"), getattr(settings, each.name)
-        if rule is not None and not (value is None and each.default is None):
-            object.__setattr__(settings, each.name, rule.checked(each.name, value))
+    kind: type = type(settings)
+    for name, rule, default in _ruled(kind):
+        value = getattr(settings, name)
+        if value is not None or default is not None:
+            object.__setattr__(settings, name, rule.checked(name, value))
+
+
+@cache
+def _ruled(kind: type) -> tuple[tuple[str, Rule, Any], ...]:
+    """Name, rule and default of the fields of a class that have a rule."""
+    fields = [each for each in dataclasses.fields(kind) if "rule" in each.metadata]
+    return tuple((each.name, each.metadata["rule"], each.default) for each in fields)
 
 
 def _rules_of(kind: type) -> dict[str, Rule]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aelab.config import load
-from aelab.config.identity import canonical
+from aelab.config.canonical import canonical
 
 Write = Callable[..., Path]
 

@@ -180,3 +180,18 @@ def test_a_part_of_a_wing_that_was_never_installed_says_what_to_type(
     with pytest.raises(UserError, match="no figure 'edges'\n  'edges' is part of aelab, but this"):
         find_figure("edges")
     assert not parts.reinstall("edgse")
+
+
+def test_all_parts_are_listed_once_until_one_is_added_or_imported_anew() -> None:
+    table = parts.table_of("penalty")
+    listed = table.all_imported()
+    assert listed == dict(table) and table.all_imported() is listed
+    register("of_this_test", abs, kind="penalty")
+    try:
+        assert table.all_imported()["of_this_test"] is abs
+    finally:
+        table.forget("of_this_test")
+    assert "of_this_test" not in table.all_imported()
+    before = table.all_imported()["student_kl"]
+    del sys.modules["aelab_outside"]
+    assert table.all_imported()["student_kl"] is table["student_kl"] is not before

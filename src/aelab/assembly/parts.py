@@ -299,11 +299,11 @@ def _way(error: BaseException) -> list[str]:
 
 def fit_settings(spec: RunSpec, parts: Parts | None, *, threads: int | None = None) -> FitSettings:
     """The training loop's settings, completed with values from the parts and this machine."""
-    return replace(
-        spec.settings.fit,
-        input_transforms=parts.input_transforms if parts else (),
-        threads=threads or asked_threads(),
-    )
+    fit, transforms = spec.settings.fit, parts.input_transforms if parts else ()
+    threads = threads or asked_threads()
+    if (transforms, threads) == (fit.input_transforms, fit.threads):
+        return fit
+    return replace(fit, input_transforms=transforms, threads=threads)
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -78,11 +78,8 @@ def names(log: CallLog | None = None, reading: Roots | None = None) -> Mapping[s
     log = CallLog() if log is None else log
     reading = reading or roots.current() or roots.Roots(())
     found: dict[str, Any] = {name: _wrap(item, log, reading) for name, item in libraries().items()}
-    without_files = {name for kind in _READ_NO_FILES for name in table_of(kind).ours}
-    for name, target in parts_in_blocks().items():
-        is_ours = name in without_files
-        reads = not is_ours or getattr(target, "reads_files", False)
-        found[name] = kind_of(target)(name, target, log, reading if reads else None)
+    for name, (target, kind, reads_files) in _described().items():
+        found[name] = kind(name, target, log, reading if reads_files else None)
     found |= _old_modules(found)
     log.parts = PartIndex(found)
     return MappingProxyType(found)
@@ -92,8 +89,38 @@ def parts_in_blocks() -> Mapping[str, Any]:
     """Name -> class or function for blocks: of aelab, of installed packages, or registered."""
     found: dict[str, Any] = {}
     for kind in CALLED_IN_BLOCKS:
-        found |= table_of(kind)
+        found |= table_of(kind).all_imported()
     return MappingProxyType(found)
+
+
+class _Described(NamedTuple):
+    """A class or function for blocks, the kind of its part, and whether its calls read files."""
+
+    target: Any
+    kind: type[Part]
+    reads_files: bool
+
+
+def _described() -> Mapping[str, _Described]:
+    """The parts in blocks by name; as long as they stay the same, they are described once."""
+    parts = tuple(parts_in_blocks().items())
+    try:
+        return _described_once(parts)
+    except TypeError:  # a registered part that is not hashable
+        return _described_once.__wrapped__(parts)
+
+
+@lru_cache(maxsize=8)
+def _described_once(parts: tuple[tuple[str, Any], ...]) -> Mapping[str, _Described]:
+    without_files = {name for kind in _READ_NO_FILES for name in table_of(kind).ours}
+    return {
+        name: _Described(
+            target,
+            kind_of(target),
+            name not in without_files or bool(getattr(target, "reads_files", False)),
+        )
+        for name, target in parts
+    }
 
 
 def attributes() -> Mapping[type, frozenset[str]]:

@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from aelab.config.canonical import canonical, names_in
 from aelab.config.connection import failed_download
 from aelab.config.guards import (
     CORE_ATTRIBUTES,
@@ -100,6 +101,17 @@ class ParsedBlock:
     value: ast.expr
     roots: tuple[Path, ...] = ()
     partly: tuple[str, ...] = ()
+
+    @cached_property
+    def canonical(self) -> list[Any]:
+        """The block as nested lists, independent of spacing, comments and Python's version."""
+        body = [canonical(node) for node in self.body if not isinstance(node, ast.Pass)]
+        return [*body, canonical(self.value)]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names in the block."""
+        return names_in((*self.body, self.value))
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,9 @@ class _Builder:
             """The run of one trial, from 1."""
             seed = (settings.fit.seed + trial - 1) % 2**32
             repeated = settings.trials > 1
-            own = replace(settings, fit=replace(settings.fit, seed=seed), trials=1)
+            own = settings
+            if repeated or seed != settings.fit.seed:
+                own = replace(settings, fit=replace(settings.fit, seed=seed), trials=1)
             full_name = f"{name}_trial-{trial}" if repeated else name
             return RunSpec(
                 name=full_name,

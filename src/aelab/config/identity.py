@@ -37,9 +37,6 @@ NOT_PART_OF_IT = frozenset(
 #: Settings added after the first stored runs: at their defaults they are left out of the hash.
 _LATER = {"on_nan": OnNan()}
 
-#: Fields of a syntax tree that do not change what it computes.
-_SILENT = frozenset({"ctx", "type_comment", "kind", "type_ignores", "type_params"})
-
 
 def identity(
     stated: Stated,
@@ -57,14 +54,14 @@ def identity(
     """
     plain = with_first_names(stated.settings)
     counted = stated.names - NOT_PART_OF_IT - {"seed"}
-    used = _names(tree for block in blocks.values() for tree in (*block.body, block.value))
+    used = frozenset[str]().union(*(block.names for block in blocks.values()))
     text = {
         "format": FORMAT_VERSION,
         "seed": seed,
         "max_inputs": stated.settings.fit.max_images,
         "settings": {name: plain[name] for name in map(first_name, counted) if name in plain},
         "variables": {key: value for key, value in variables.items() if key in used},
-        "blocks": {first_name(key): canonical_block(block) for key, block in blocks.items()},
+        "blocks": {first_name(key): block.canonical for key, block in blocks.items()},
     }
     return hashlib.sha256(json.dumps(text, sort_keys=True, default=repr).encode()).hexdigest()
 
@@ -136,43 +133,18 @@ def text_behind(
     Returns:
         `blocks` in canonical form and `variables`, each by name; JSON-able except rare constants.
     """
-    trees = {key: (*block.body, block.value) for key, block in blocks.items()}
     made = {key: _names_made(key, block.body) for key, block in blocks.items()}
-    kept = {key for key in trees if wanted(key)}
+    kept = {key for key in blocks if wanted(key)}
     while True:
-        used = _names(tree for key in kept for tree in trees[key])
-        more = {key for key in trees if key not in kept and made[key] & used}
+        used = frozenset[str]().union(*(blocks[key].names for key in kept))
+        more = {key for key in blocks if key not in kept and made[key] & used}
         if not more:
             break
         kept |= more
     return {
-        "blocks": {key: canonical_block(blocks[key]) for key in trees if key in kept},
+        "blocks": {key: blocks[key].canonical for key in blocks if key in kept},
         "variables": {key: value for key, value in variables.items() if key in used},
     }
-
-
-def canonical_block(block: ParsedBlock) -> list[Any]:
-    """A block as nested lists, independent of spacing, comments and Python's version."""
-    body = [canonical(node) for node in block.body if not isinstance(node, ast.Pass)]
-    return [*body, canonical(block.value)]
-
-
-def canonical(node: Any) -> Any:
-    """Like `ast.dump`, but equal on every version of Python: empty fields are left out."""
-    if isinstance(node, ast.AST):
-        fields = {
-            name: canonical(value)
-            for name, value in ast.iter_fields(node)
-            if name not in _SILENT and (value or not isinstance(value, list | None))
-        }
-        return [type(node).__name__, fields]
-    if isinstance(node, list):
-        return [canonical(item) for item in node]
-    return node if isinstance(node, str | int | bool | None) else repr(node)
-
-
-def _names(trees: Iterable[ast.AST]) -> set[str]:
-    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _names_made(key: str, body: Iterable[ast.stmt]) -> set[str]:

@@ -17,12 +17,14 @@ from aelab.ops.layers import leaves
 #: (shape, stride, dtype) of a result.
 _Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
-#: Cache: operation and kinds of its arguments -> kinds of its results, and whether they are a
-#: sequence. The runs of a matrix have mostly equal layers, and torch infers shapes on the meta
-#: device in Python, at 0.1 ms per operation. The cache makes a check five times as fast.
-_SEEN: dict[Hashable, tuple[list[_Layout], bool]] = {}
+#: Cache: operation and kinds of its arguments -> kinds of its results, whether they are a
+#: sequence, and FLOPs. The runs of a matrix have mostly equal layers, and torch infers shapes on
+#: the meta device in Python, at 0.1 ms per operation. The cache makes a check five times as fast.
+_SEEN: dict[Hashable, tuple[list[_Layout], bool, int]] = {}
 #: Limit of the cache, for programs that never repeat an operation.
 _MOST_SEEN = 20_000
+#: Operations that do not consist of others.
+_WHOLE: set[Any] = set()
 
 
 class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -53,14 +55,14 @@ class DryRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Runs one operation, or takes its result from the cache, and counts its FLOPs."""
         kwargs = kwargs or {}
         formula = flop_registry.get(func._overloadpacket)
-        if formula is None:
+        if formula is None and func not in _WHOLE:
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        result = _result(func, args, kwargs)
-        if formula is not None:
-            self.flops += int(formula(*args, **kwargs, out_val=result))
+            _WHOLE.add(func)
+        result, flops = _result(func, args, kwargs, formula)
+        self.flops += flops
         return result
 
 
@@ -114,21 +116,32 @@ def failing_layer(model: nn.Module, run: Callable[[], Any]) -> str:
     return ""
 
 
-def _result(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The result of an operation, from the cache if an equal one was seen."""
+def _result(
+    func: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    formula: Callable[..., Any] | None,
+) -> tuple[Any, int]:
+    """The result of an operation and its FLOPs, from the cache if an equal one was seen.
+
+    Args:
+        func, args, kwargs: the operation.
+        formula: its FLOPs by its arguments and result; None for an operation that counts as none.
+    """
     key = None if func._schema.is_mutable else _key((func, *args, *sorted(kwargs.items())))
     if key is not None and key in _SEEN:
-        kinds, many = _SEEN[key]
+        kinds, many, flops = _SEEN[key]
         made = [torch.empty_strided(s, t, dtype=d, device="meta") for s, t, d in kinds]
-        return tuple(made) if many else made[0]
+        return (tuple(made) if many else made[0]), flops
     result = func(*args, **kwargs)
+    flops = 0 if formula is None else int(formula(*args, **kwargs, out_val=result))
     many = isinstance(result, tuple | list)
     results = list(result) if many else [result]
     if key is not None and all(_is_plain(value) for value in results):
         if len(_SEEN) >= _MOST_SEEN:
             _SEEN.clear()
-        _SEEN[key] = [(tuple(r.shape), r.stride(), r.dtype) for r in results], many
-    return result
+        _SEEN[key] = [(tuple(r.shape), r.stride(), r.dtype) for r in results], many, flops
+    return result, flops
 
 
 def _is_plain(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aelab.data import Dataset, Source
 from aelab.data.base import content_sha256, make_images
@@ -17,8 +17,10 @@ from aelab.stages.first import (
     latents_to_images,
 )
 from aelab.stages.medium import Codes, Latents
-from aelab.study.rendering import Split
 from aelab.types import Images, Provenance
+
+if TYPE_CHECKING:
+    from aelab.study.rendering import Split
 
 _POSSIBLE = ("auto", "mean", "drawn", "indices")
 

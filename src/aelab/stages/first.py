@@ -28,13 +28,11 @@ from aelab.posteriors import CanDraw, HasChoices
 from aelab.roots import lies_inside
 from aelab.runs.atomic import write_bytes
 from aelab.runs.find import RUNS
-from aelab.study.inputs import through
-from aelab.study.rendering import Split
-from aelab.study.reopen import reopen_run
 
 if TYPE_CHECKING:
     from aelab.config import RunSpec
     from aelab.study.opened import OpenedRun
+    from aelab.study.rendering import Split
 
 #: Which numbers of an image: its mean code, a code drawn from its posterior, or the indices of
 #: its entries in the codebooks.
@@ -166,6 +164,9 @@ class FirstStage:
         if self in _open:
             _open.move_to_end(self)
             return _open[self]
+        # Every block asks for the names of second stages, and few open a run.
+        from aelab.study.reopen import reopen_run
+
         # On the CPU, so that codes are the same whatever trains on them.
         workspace = Workspace(self.runs, self.data, self.trust, "cpu")
         with _apart(self.folder):
@@ -290,6 +291,8 @@ class FirstStage:
 
     def _encoded(self, split: Split, values: CodeValues, seed: int) -> Tensor:
         """The codes of a set, (N, ...)."""
+        from aelab.study.inputs import through
+
         opened = self.opened()
         images = self.dataset(split).load()
         generator = keyed_generator(seed, f"latents-{split}")
