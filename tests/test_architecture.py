@@ -113,7 +113,10 @@ LATE = {
     "wandb": "an extra: Weights & Biases",
 }
 #: Files with a reason of their own.
-LATE_BESIDES = {"aelab.__main__": "it listens for Ctrl-C before anything else is imported"}
+LATE_BESIDES = {
+    "aelab.__main__": "it listens for Ctrl-C before anything else is imported",
+    "aelab.stages.first": "every block asks for its parts; few open a run, with 50 modules of study",
+}
 
 #: rooms whose import must not bring torch along.
 LIGHT = (
