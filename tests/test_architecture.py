@@ -115,7 +115,7 @@ LATE = {
 #: Files with a reason of their own.
 LATE_BESIDES = {
     "aelab.__main__": "it listens for Ctrl-C before anything else is imported",
-    "aelab.stages.first": "every block asks for its parts; few open a run, with 50 modules of study",
+    "aelab.stages.first": "all blocks have its names; few open a run, with 50 modules",
 }
 
 #: rooms whose import must not bring torch along.
