@@ -6,7 +6,9 @@ To accept a change after reading it, run this file with AELAB_WRITE_REACHABLE=1 
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from aelab import catalogue
+from aelab import catalogue, parts
 from aelab.catalogue import Part
 from aelab.catalogue.libraries import MODULE_RIGHTS
 from aelab.config import Block, FrozenModule, Scope, evaluate_block
@@ -48,8 +50,21 @@ EXTRA_VALUES
 """.strip().splitlines()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def parts_of_the_source() -> Iterator[None]:
+    """The parts of `pyproject.toml`: not those of an older installation, nor of other packages."""
+    project = tomllib.loads((TABLE.parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {
+        group: {name: EntryPoint(name, value, group) for name, value in members.items()}
+        for group, members in project["entry-points"].items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_installed", lambda: declared)
+        yield
+
+
 @pytest.fixture(scope="module")
-def rows() -> Mapping[type, frozenset[str]]:
+def rows(parts_of_the_source: None) -> Mapping[type, frozenset[str]]:
     return catalogue.attributes()
 
 
@@ -158,6 +173,14 @@ def test_what_a_block_can_reach_is_what_the_table_says(rows: Mapping[type, froze
     if os.environ.get("AELAB_WRITE_REACHABLE"):
         TABLE.write_text(found, encoding="utf-8")
     assert found == TABLE.read_text(encoding="utf-8")
+
+
+def test_an_older_installation_does_not_change_the_table() -> None:
+    """Without the entry points of the installed package the same names are reached."""
+    known = set(catalogue.names())
+    for group in ("aelab.parts", "aelab.datasets"):
+        assert parts.installed(group).keys() <= known, group
+        assert all(entry.dist is None for entry in parts.installed(group).values())
 
 
 def test_no_right_is_dangerous(rows: Mapping[type, frozenset[str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from aelab.errors import ConfigError, ShapeError
+from aelab.lab import Lab
 from aelab.losses import make_objective
 from aelab.models import DecoderMLP, EncoderMLP, RiemannianAutoencoder, VariationalEncoder
 from aelab.models.riemannian import LatentMetric, log_density
@@ -364,3 +366,21 @@ def test_a_validation_warns_of_a_solver_that_diverges() -> None:
     events = list(fit(state, objective, pictures(16), pictures(16), settings))
     told = [f for e in events if isinstance(e, Validated) for f in e.findings]
     assert "solver-diverges" in {finding.code for finding in told}, told
+
+
+def test_the_doctor_tells_a_diverging_solver_once(tmp_path: Path) -> None:
+    path = tmp_path / "far.yml"
+    path.write_text(
+        "experiment_name: far\n"
+        "globals: {SHAPE: '(1, 8, 8)'}\n"
+        "train_set: digits_dataset(train=True, shape=SHAPE)\n"
+        "model: |\n"
+        "  RiemannianAutoencoder(\n"
+        "      VariationalEncoder(EncoderMLP(SHAPE, 16), 16, 4),\n"
+        '      DecoderMLP(SHAPE, 4, activation_last_layer="sigmoid"),\n'
+        "      EncoderMLP(SHAPE, 10), step_size=0.45, iterations=40)\n"
+        "batch_size: 50\nlearnrate: 0.001\noptimizer: Adam\nmax_images: 8000\n"
+    )
+    (plan,) = Lab(tmp_path / "runs", device="cpu").check(path).runs
+    codes = [found.code for found in plan.findings if found.level != "note"]
+    assert codes.count("solver-diverges") == 1 and "term-without-gradient" not in codes

@@ -87,8 +87,11 @@ class RiemannianAutoencoder(HamiltonianAutoencoder):
     validations tells it.
 
     Args:
-        encoder, decoder, steps, step_size, inverse_temperature, reconstruction_loss, std: see
+        encoder, decoder, steps, inverse_temperature, reconstruction_loss, std: see
             `HamiltonianAutoencoder`.
+        step_size: first length of the steps, which are learned. The default is that of the authors'
+            library, pythae. The 0.05 of `HamiltonianAutoencoder` is too long here: on digits the
+            solver misses its equations, see the lab log.
         metric: maps images to D (D + 1) / 2 numbers: logarithms of the diagonal of L, then the rest
             of its lower triangle, row by row.
         temperature: T, width of the bells in units of the latent, above 0.
@@ -118,7 +121,7 @@ class RiemannianAutoencoder(HamiltonianAutoencoder):
         decoder: nn.Module,
         metric: nn.Module,
         steps: int = 3,
-        step_size: float = 0.05,
+        step_size: float = 0.001,
         inverse_temperature: float = 0.3,
         reconstruction_loss: str = "bce",
         std: float = 0.1,

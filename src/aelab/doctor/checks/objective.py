@@ -19,6 +19,7 @@ from aelab.ops.random import seed_default
 from aelab.posteriors import Deterministic, GaussianPosterior
 from aelab.train.forward import encoding_of
 from aelab.train.optimizers import make_optimizer
+from aelab.train.solver import has_solver
 from aelab.types import Encoding, Output
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ def terms_without_gradient(run: BuiltRun) -> Iterator[Finding]:
     if run.train is None:
         return
     for term, size in run.gradients:
+        if has_solver(run.model) and not math.isfinite(size):
+            continue  # `solver-diverges` tells the cause
         free = term.options.get("free_bits_nats") or term.course.goal(None) is not None
         if size > 0 or free or (term.kind == "penalty" and term.module is not None):
             continue
