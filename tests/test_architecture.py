@@ -92,9 +92,15 @@ SIDE_BY_SIDE = ("doctor", "execute", "study")
 #: of them out of a module that does without; every other import stands at the top of its file.
 LATE = {
     "torch": "1.2 s; --help, ls, table, plot, report and a finished `run` do without",
-    "numpy": "0.1 s; --help, check of a file and a finished `run` do without",
+    "numpy": "0.1 s; --help, ls and a finished `run` do without",
     "PIL": "90 ms; --help, ls, table and a finished `run` do without",
     "matplotlib": "0.5 s; only plots and maps need it",
+    "rich": "20 ms; what has no terminal does without",
+    "tabulate": "10 ms; a finished `run` does without",
+    "ssl": "3 ms; only a failed download is explained by it",
+    "http": "5 ms; the same",
+    "urllib": "2 ms; the same",
+    "tomllib": "4 ms; only one hint needs it",
     "sklearn": "1.3 s; only three measures need it",
     "filelock": "40 ms, most of it asyncio; only what trains takes locks",
     "av": "an extra: films",

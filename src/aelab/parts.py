@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -319,6 +318,8 @@ def reinstall(name: str) -> str:
 def _declared(checkout: Path) -> frozenset[str]:
     """Names of the entry points in the `pyproject.toml` of a checkout; empty if it is not one."""
     try:
+        import tomllib
+
         project = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
     except (OSError, ValueError, KeyError):
         return frozenset()

@@ -7,10 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tabulate import tabulate
 
 from aelab.cli.options import Json, Limit, Only, Sources, comma_separated, key_values, of_lab
-from aelab.cli.output import print_or_write
+from aelab.cli.output import print_or_write, tabulated
 from aelab.errors import UserError
 from aelab.lab import Lab
 
@@ -108,10 +107,10 @@ def evaluated_text(found: list[Evaluated]) -> str:
     names = [entry.run.folder for entry in measured]
     if len(names) <= 3:
         rows = [[key, *cells[key]] for key in keys]
-        text = tabulate(rows, ["", *names], tablefmt="simple", disable_numparse=True)
+        text = tabulated(rows, ["", *names], disable_numparse=True)
     else:
         rows = [[name, *(cells[key][i] for key in keys)] for i, name in enumerate(names)]
-        text = tabulate(rows, ["run", *keys], tablefmt="simple", disable_numparse=True)
+        text = tabulated(rows, ["run", *keys], disable_numparse=True)
     from aelab.study.evaluation import taken_over
 
     over = [f"note: {line}" for line in taken_over(found)]
@@ -146,7 +145,7 @@ def _list_text() -> str:
 
     from aelab.study.evaluation import metrics_there_are
 
-    return str(tabulate(metrics_there_are(), headers="keys", tablefmt="simple"))
+    return tabulated(metrics_there_are(), headers="keys")
 
 
 def _number(value: float | None) -> str:

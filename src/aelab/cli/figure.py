@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from tabulate import tabulate
 
 from aelab.cli.options import Force, Limit, Only, key_values, of_lab
-from aelab.cli.output import print_or_write
+from aelab.cli.output import print_or_write, tabulated
 from aelab.errors import UserError, visible
 from aelab.lab import Lab
 
@@ -81,4 +80,4 @@ def _list_text() -> str:
         parameters = list(inspect.signature(entry.make).parameters.values())[1:]
         options = " ".join(f"{p.name}={p.default}" for p in parameters)
         rows.append([name, entry.summary, options, "yes" if name in TOGETHER else ""])
-    return str(tabulate(rows, ["figure", "shows", "options", "of several runs"], tablefmt="simple"))
+    return tabulated(rows, ["figure", "shows", "options", "of several runs"])

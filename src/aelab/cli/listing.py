@@ -6,8 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tabulate import tabulate
-
+from aelab.cli.output import tabulated
 from aelab.cli.progress import duration, runs_text
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def plan_text(plan: Plan) -> str:
         "memory",
     ]
     align = ["left", *["right"] * 8]
-    parts = [tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)]
+    parts = [tabulated(rows, header, disable_numparse=True, colalign=align)]
     good = [run for run in plan.runs if not run.problems]
     trained = sum(not run.same_as for run in plan.runs)
     different = f" ({trained} different)" if trained < len(plan.runs) else ""
@@ -113,9 +112,9 @@ def data_text(shown: dict[str, Any]) -> str:
             [entry["name"], entry["status"], entry["description"]] for entry in shown["datasets"]
         ]
         header = ["name", "where", "what"]
-        return str(tabulate(rows, header, tablefmt="simple", disable_numparse=True))
+        return tabulated(rows, header, disable_numparse=True)
     lines = [[key, _value(value)] for key, value in shown.items() if key != "examples"]
-    text = str(tabulate(lines, tablefmt="plain", disable_numparse=True))
+    text = tabulated(lines, tablefmt="plain", disable_numparse=True)
     return "\n\n".join([text, *shown.get("examples", [])])
 
 

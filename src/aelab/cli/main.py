@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from aelab._version import __version__
 from aelab.cli import listing, mistakes
@@ -44,7 +43,7 @@ from aelab.cli.options import (
     key_values,
     with_address,
 )
-from aelab.cli.output import answers_only, print_or_write, spoken, tell_damage
+from aelab.cli.output import answers_only, print_or_write, spoken, tell_damage, terminal
 from aelab.cli.parts import parts
 from aelab.cli.progress import runs_text, show_progress
 from aelab.cli.render import ManySizes, render
@@ -604,8 +603,8 @@ def _same_command() -> str:
 @contextmanager
 def _progress_line(what: str) -> Iterator[None]:
     """Context manager: shows a spinner on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = terminal()
+    if console is None:
         yield
         return
     with console.status(what):

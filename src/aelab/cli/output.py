@@ -7,10 +7,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aelab.errors import UserError, visible
 from aelab.outputs import replacing, write_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: The real standard output, while everything except answers goes to standard error.
 _answers: list[TextIO] = []
@@ -33,6 +36,24 @@ def answers_only() -> Iterator[None]:
 def spoken() -> contextlib.AbstractContextManager[object]:
     """Context manager: prints to the real standard output, also inside `answers_only`."""
     return contextlib.redirect_stdout(_answers[-1] if _answers else sys.stdout)
+
+
+def tabulated(rows: Any, headers: Sequence[str] | str = (), **options: Any) -> str:
+    """Rows as lines of text with aligned columns; `options` are those of the package tabulate."""
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers, **{"tablefmt": "simple", **options}))
+
+
+def terminal() -> Console | None:
+    """Standard error as a screen of the package rich; None if it is no terminal."""
+    # rich also asks these two variables.
+    if not (sys.stderr.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()):
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal else None
 
 
 def print_or_write(text: str, out: Path | None, *, force: bool = False) -> None:

@@ -7,10 +7,9 @@ import json
 from typing import Annotated, Any
 
 import typer
-from tabulate import tabulate
 
 from aelab.cli.options import Json
-from aelab.cli.output import print_or_write
+from aelab.cli.output import print_or_write, tabulated
 from aelab.errors import UserError, did_you_mean, one_of
 from aelab.parts import function_of, kinds, summary_of, tables
 
@@ -60,7 +59,7 @@ def _table(rows: list[dict[str, str]]) -> str:
     """A table with a line for each part; the package only if it is not aelab."""
     shown = [[row["kind"], row["name"], _described(row)] for row in rows]
     header = ["kind", "name", "what it is"]
-    return str(tabulate(shown, header, tablefmt="simple", disable_numparse=True))
+    return tabulated(shown, header, disable_numparse=True)
 
 
 def _described(row: dict[str, str]) -> str:

@@ -6,14 +6,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from typing import TYPE_CHECKING, Protocol
 
 from aelab import lab
+from aelab.cli.output import terminal
 from aelab.execute import events as ev
 from aelab.findings import Finding, below_problems
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
 
 #: Seconds between two plain lines of one run.
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -50,10 +52,8 @@ def show_progress(
         text: for runs that output text, show an example at each stored moment; otherwise one at
             the end of a run, on a terminal.
     """
-    console = Console(stderr=True)
-    screen: Screen = (
-        LiveScreen(console, text) if console.is_terminal and not quiet else PlainScreen(quiet, text)
-    )
+    console = None if quiet else terminal()
+    screen: Screen = LiveScreen(console, text) if console else PlainScreen(quiet, text)
     try:
         with lab.preparing(screen.prepare):
             for event in events:
@@ -66,8 +66,8 @@ def show_progress(
 @contextmanager
 def showing_progress() -> Iterator[None]:
     """Context manager: shows progress of work on images on stderr, if it takes over 2 seconds."""
-    console = Console(stderr=True)
-    screen: Screen = LiveScreen(console) if console.is_terminal else PlainScreen()
+    console = terminal()
+    screen: Screen = LiveScreen(console) if console else PlainScreen()
     try:
         with lab.preparing(screen.prepare):
             yield
@@ -283,6 +283,8 @@ class LiveScreen:
     """
 
     def __init__(self, console: Console, text: bool = False) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self._text_wanted = text
         self._tasks: dict[str, TaskID] = {}
         self._validation: dict[str, str] = {}

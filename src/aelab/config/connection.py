@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
-from urllib.error import HTTPError, URLError
 
 from aelab.errors import MOST_CHARACTERS
 
@@ -36,6 +33,8 @@ def failed_download(error: BaseException) -> tuple[str, str] | None:
     reason = getattr(failed, "reason", None) or failed
     said = " ".join(str(getattr(reason, "strerror", None) or reason).split())[:MOST_CHARACTERS]
     other = "connect this machine"
+    from urllib.error import HTTPError
+
     if isinstance(failed, HTTPError):
         said, other = f"the server answers {failed.code}, {said}", "correct the address"
     message = f"cannot download {address or 'a file'}: {said or type(failed).__name__}"
@@ -56,6 +55,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_connection(error: BaseException) -> bool:
+    import ssl
+    from http.client import HTTPException
+    from urllib.error import URLError
+
     if isinstance(error, URLError | socket.gaierror | ssl.SSLError | HTTPException):
         return True
     return type(error).__module__.partition(".")[0] in _CLIENTS

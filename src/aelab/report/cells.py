@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aelab.analysis.curves import judged
-from aelab.analysis.forecast import Forecast, percent
-from aelab.analysis.trend import Trend, run_trend
 from aelab.errors import StoreError
 from aelab.findings import Finding
 from aelab.runs.evaluation import evaluated_values
 from aelab.runs.notes import read_notes
 from aelab.runs.record import Run
+
+if TYPE_CHECKING:
+    from aelab.analysis.forecast import Forecast
+    from aelab.analysis.trend import Trend
 
 #: Before a name: the result of `aelab evaluate`, not the logged term of that name.
 EVALUATED = "evaluated_"
@@ -112,6 +114,8 @@ def gather(run: Run, no_effect: set[str], outlook: OutlookCell | None = None) ->
         no_effect: matrix keys that have no effect on it; their cells stay empty.
         outlook: forecast of an unfinished run.
     """
+    from aelab.analysis.trend import run_trend
+
     record, status = run.record, run.status
     problems = _problems(run)
     trend = None
@@ -297,6 +301,8 @@ def _state(run: Run, problems: Sequence[Finding]) -> str:
         words += progress_words(run) + time_left(run)
     stopped = run.status.get("stopped") or {}
     if run.state == "interrupted" and stopped.get("chance") is not None:
+        from aelab.analysis.forecast import percent
+
         words = f"stopped: chance {percent(stopped['chance'])}"
     if run.state in ("failed", "unreadable") and problems:
         first = " ".join(problems[0].message.split())
