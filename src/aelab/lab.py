@@ -31,6 +31,7 @@ from aelab.outputs import refuse_to_replace, replacing
 from aelab.preparation import reporting
 from aelab.report import plots, texts
 from aelab.report.query import DEFAULT, TableQuery
+from aelab.report.two_settings import compare_settings
 from aelab.runs import find as stored
 from aelab.runs.find import RUNS, Only, Sources, store_of
 from aelab.runs.notes import NONE, Notes, read_notes, write_notes
@@ -212,8 +213,6 @@ class Lab:
         Raises:
             UserError: no finished run on a side, or the losses do not compare.
         """
-        from aelab.report.two_settings import compare_settings
-
         return compare_settings(self.find(first), self.find(second))
 
     def _repr_html_(self) -> str:
