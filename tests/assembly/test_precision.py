@@ -10,6 +10,7 @@ from torch import nn
 
 from aelab.assembly import precision
 from aelab.assembly.precision import precision_told, settle_on_machine
+from aelab.doctor import preflight
 from aelab.lab import Lab
 from aelab.losses import make_objective
 from aelab.models import EncoderDecoder
@@ -86,6 +87,21 @@ def test_check_and_run_say_and_record_it(tried: list[int], tmp_path: Path) -> No
     list(lab.run(tmp_path / "p.yml"))
     assert len(tried) == 1
     assert "precision auto: bfloat16" in (tmp_path / "runs" / "p" / "log.txt").read_text()
+
+
+def test_check_tries_a_net_once_for_runs_that_differ_in_their_learning_rate(
+    tried: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    real = preflight._real
+    monkeypatch.setattr(preflight, "_real", lambda *given: made.append(given) or real(*given))
+    text = FILE.replace("4)", "${width})").replace("0.001", "${lr}")
+    text = text.replace("name: p", "name: p/${lr}-${width}")
+    (tmp_path / "p.yml").write_text(f"matrix:\n  lr: [0.1, 0.01, 0.001]\n  width: [3, 4]{text}")
+    plan = Lab(runs=tmp_path / "runs").check(tmp_path / "p.yml")
+    assert len(made) == 2
+    assert all(any("precision auto" in note for note in run.notes) for run in plan.runs)
+    assert len(plan.runs) == 6
 
 
 def test_check_says_that_a_processor_has_no_units_to_a_file_that_asks(

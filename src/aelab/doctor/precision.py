@@ -17,6 +17,8 @@ from aelab.types import Images
 
 #: Processor seconds for all trials of a file; a run tries for itself when it begins.
 SECONDS_FOR_A_FILE = 2.0
+#: Settings beside batch and length that change how long a step takes.
+_CHANGE_THE_TIME = ("optimizer", "micro_batch_size", "ema_decay", "threads", "channels_last")
 
 
 class Precisions:
@@ -30,9 +32,11 @@ class Precisions:
     def __init__(self, device: str) -> None:
         self.device = choose_device(device)
         self.left = SECONDS_FOR_A_FILE
+        self._known: dict[str, PrecisionTrial | None] = {}
 
     def tried(
         self,
+        model: str,
         settings: FitSettings,
         images: Images | None,
         step_seconds: float | None,
@@ -40,7 +44,10 @@ class Precisions:
     ) -> PrecisionTrial | None:
         """The trial of a run, which then begins with its result; None if there was none.
 
+        Runs that differ only in their learning rate share one.
+
         Args:
+            model: a key that is equal for equal models, sets, objectives and lengths.
             images: the training set, if it is read.
             step_seconds: estimated for a training step.
             real: makes the parts of the run with values.
@@ -48,6 +55,9 @@ class Precisions:
         is_open = settings.precision == "auto" and self.device.type == "cpu"
         if not is_open or not has_bfloat16_units(self.device) or images is None:
             return None
+        key = repr((model, [getattr(settings, name) for name in _CHANGE_THE_TIME]))
+        if key in self._known:
+            return self._known[key]
         if step_seconds is None or step_seconds * STEPS_OF_A_TRIAL > self.left:
             return None
         began = time.process_time()
@@ -56,6 +66,7 @@ class Precisions:
         state = make_state(parts.model, settings, objective=parts.objective)
         trial = settle_on_machine(state, parts.objective, [(0, images)], settings)
         self.left -= time.process_time() - began
+        self._known[key] = trial
         return trial
 
     def told(self, spec: RunSpec, trial: PrecisionTrial | None) -> list[Finding]:

@@ -427,7 +427,11 @@ def _costs(
         seconds = images * STEP_PER_FORWARD * flops / speed
     step = seconds / images * settings.batch_size if seconds and images else None
     tried = precisions.tried(
-        settings, reader.read(parts.train[0]), step, lambda: _real(spec, workspace)
+        _model_key(spec, workspace),
+        settings,
+        reader.read(parts.train[0]),
+        step,
+        lambda: _real(spec, workspace),
     )
     parts.findings += precisions.told(spec, tried)
     if seconds and tried is not None and tried.choose_bfloat16:
