@@ -88,6 +88,29 @@ class Gaussian(nn.Module):
         return latent, GaussianPosterior(mean, log_std)
 
 
+class OnGaussian(nn.Module):
+    """The layers and sizes of a bottleneck that changes a `Gaussian`'s latent, or its prior.
+
+    Args:
+        num_features: of one image after flattening.
+        latent_dims: D.
+
+    Attributes:
+        gaussian: the layers for mean and logarithm of the standard deviation.
+        noise_shape: (D,).
+    """
+
+    block_attributes: ClassVar[frozenset[str]] = frozenset(
+        {"gaussian", "latent_dims", "noise_shape"}
+    )
+
+    def __init__(self, num_features: int, latent_dims: int) -> None:
+        super().__init__()
+        self.gaussian = Gaussian(num_features, latent_dims)
+        self.latent_dims = self.gaussian.latent_dims
+        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+
+
 class GaussianMap(nn.Module):
     """`Gaussian` at every pixel of a feature map, with shared weights; the latent is flat.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError, ShapeError
-from aelab.models.bottlenecks import Gaussian
+from aelab.models.bottlenecks import OnGaussian
 from aelab.models.priors import sampled_kl_terms
 from aelab.posteriors import (
     FullGaussianPosterior,
@@ -25,7 +25,7 @@ from aelab.posteriors import (
 )
 
 
-class FullGaussian(nn.Module):
+class FullGaussian(OnGaussian):
     """A Gaussian latent whose dimensions may depend on each other: any covariance.
 
     The layers give the Cholesky factor L: latent = mean + L noise. L is diagonal at the start, as
@@ -46,21 +46,15 @@ class FullGaussian(nn.Module):
     Source: Kingma & Welling 2019, arXiv:1906.02691, section 2.5.1.
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"gaussian", "latent_dims", "noise_shape"}
-    )
     places: Tensor
 
     def __init__(self, num_features: int, latent_dims: int) -> None:
-        super().__init__()
         if int(latent_dims) < 2:
             raise ConfigError(
                 f"FullGaussian: latent_dims is {latent_dims}; a covariance needs at least 2",
                 hint="use Gaussian for one dimension",
             )
-        self.gaussian = Gaussian(num_features, latent_dims)
-        self.latent_dims = self.gaussian.latent_dims
-        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        super().__init__(num_features, latent_dims)
         dims = self.latent_dims
         count = dims * (dims - 1) // 2
         self.linear_below = _zero_linear(self.gaussian.num_features, count)
@@ -82,7 +76,7 @@ class FullGaussian(nn.Module):
         return latent, FullGaussianPosterior(mean, factor, latent)
 
 
-class LowRankGaussian(nn.Module):
+class LowRankGaussian(OnGaussian):
     """A Gaussian latent with covariance U U^T + a diagonal: R directions in which it is wider.
 
     U is 0 at the start, as in `Gaussian`. For the term `kl`, which is exact, but one value for the
@@ -105,17 +99,12 @@ class LowRankGaussian(nn.Module):
     Source: Ong, Nott & Smith 2018, arXiv:1701.03208, section 3 (factor covariance).
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"gaussian", "latent_dims", "noise_shape"}
-    )
-
     def __init__(self, num_features: int, latent_dims: int, rank: int = 2) -> None:
-        super().__init__()
         if int(rank) < 1:
             raise ConfigError(f"LowRankGaussian: rank is {rank}; possible: 1, 2..")
-        self.gaussian = Gaussian(num_features, latent_dims)
-        self.latent_dims, self.rank = self.gaussian.latent_dims, int(rank)
-        self.noise_shape: tuple[int, ...] | None = (self.latent_dims + self.rank,)
+        super().__init__(num_features, latent_dims)
+        self.rank = int(rank)
+        self.noise_shape = (self.latent_dims + self.rank,)
         self.linear_factor = _zero_linear(self.gaussian.num_features, self.latent_dims * self.rank)
 
     def forward(

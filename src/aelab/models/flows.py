@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aelab.errors import ConfigError
-from aelab.models.bottlenecks import Gaussian
+from aelab.models.bottlenecks import OnGaussian
 from aelab.models.priors import sampled_kl_terms
 from aelab.models.splines import SplineCoupling
 from aelab.posteriors import FlowPosterior
 
 
-class FlowGaussian(nn.Module):
+class FlowGaussian(OnGaussian):
     """A `Gaussian` bottleneck followed by invertible layers: a more flexible posterior.
 
     The divergence is estimated at the drawn latent, by the term `sampled_kl`.
@@ -39,10 +38,6 @@ class FlowGaussian(nn.Module):
         Durkan et al. 2019, arXiv:1906.04032.
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"gaussian", "latent_dims", "noise_shape"}
-    )
-
     def __init__(
         self,
         num_features: int,
@@ -52,7 +47,6 @@ class FlowGaussian(nn.Module):
         hidden: int = 64,
         kl_loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
         kinds = {
             "planar": _Planar,
             "radial": _Radial,
@@ -64,9 +58,7 @@ class FlowGaussian(nn.Module):
                 f"FlowGaussian: {layers} layers of kind {kind!r}; possible: at least 1 of "
                 f"{', '.join(kinds)}"
             )
-        self.gaussian = Gaussian(num_features, latent_dims)
-        self.latent_dims = self.gaussian.latent_dims
-        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        super().__init__(num_features, latent_dims)
         self.flow = nn.ModuleList(kinds[kind](self.latent_dims, hidden) for _ in range(layers))
         self.terms = sampled_kl_terms(kl_loss_weight)
 

@@ -7,13 +7,13 @@ decoder gets coordinates of the Poincare ball, x / (1 + x0), of length below 1.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aelab.errors import ConfigError
-from aelab.models.bottlenecks import Gaussian
+from aelab.models.bottlenecks import OnGaussian
 from aelab.models.priors import sampled_kl_terms
 from aelab.posteriors import Normal
 
@@ -48,7 +48,7 @@ class HyperbolicPosterior(NamedTuple):
         return _to_ball(normal((count, self.tangent.shape[1])))
 
 
-class WrappedNormal(nn.Module):
+class WrappedNormal(OnGaussian):
     """A latent in hyperbolic space, given to the decoder as a point of the Poincare ball.
 
     A Gaussian at the middle of the space is moved to the centre of the image, along a straight line
@@ -71,17 +71,10 @@ class WrappedNormal(nn.Module):
         Mathieu et al. 2019, arXiv:1901.06033, section 3.
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"gaussian", "latent_dims", "noise_shape"}
-    )
-
     def __init__(self, num_features: int, latent_dims: int, kl_loss_weight: float = 1.0) -> None:
-        super().__init__()
         if int(latent_dims) < 1:
             raise ConfigError(f"WrappedNormal: latent_dims is {latent_dims}; possible: 1, 2..")
-        self.gaussian = Gaussian(num_features, latent_dims)
-        self.latent_dims = self.gaussian.latent_dims
-        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        super().__init__(num_features, latent_dims)
         self.terms = sampled_kl_terms(kl_loss_weight)
 
     def forward(

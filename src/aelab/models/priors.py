@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError
 from aelab.models.autoencoders import Autoencoder
-from aelab.models.bottlenecks import Gaussian, VariationalEncoder
+from aelab.models.bottlenecks import Gaussian, OnGaussian, VariationalEncoder
 from aelab.models.shapes import image_shape
 from aelab.models.splines import SplineCoupling
 from aelab.posteriors import FlowPriorPosterior, MixturePriorPosterior, Normal
 from aelab.types import Output, TermSpec
 
 
-class MixturePrior(nn.Module):
+class MixturePrior(OnGaussian):
     """A `Gaussian` bottleneck with a mixture of learned Gaussians as prior.
 
     The divergence has no closed form: the term `sampled_kl` estimates it at the drawn latent.
@@ -39,10 +38,6 @@ class MixturePrior(nn.Module):
     Source: Tomczak & Welling 2018, arXiv:1705.07120, section 2 (MoG prior).
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"gaussian", "latent_dims", "noise_shape"}
-    )
-
     def __init__(
         self,
         num_features: int,
@@ -50,12 +45,9 @@ class MixturePrior(nn.Module):
         components: int = 32,
         kl_loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
         if components < 1:
             raise ConfigError(f"MixturePrior: components is {components}; possible: 1, 2..")
-        self.gaussian = Gaussian(num_features, latent_dims)
-        self.latent_dims = self.gaussian.latent_dims
-        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        super().__init__(num_features, latent_dims)
         # Spread as the standard normal is, so that the first step does not pull all codes to 0.
         self.prior_mean = nn.Parameter(torch.randn(components, self.latent_dims))
         self.prior_log_std = nn.Parameter(torch.zeros(components, self.latent_dims))
@@ -73,7 +65,7 @@ class MixturePrior(nn.Module):
         return latent, posterior
 
 
-class FlowPrior(nn.Module):
+class FlowPrior(OnGaussian):
     """A `Gaussian` bottleneck with a learned flow as prior: an invertible map to a normal.
 
     The divergence has no closed form: the term `sampled_kl` estimates it at the drawn latent. The
@@ -94,10 +86,6 @@ class FlowPrior(nn.Module):
         splines: Durkan et al. 2019, arXiv:1906.04032.
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"gaussian", "latent_dims", "noise_shape"}
-    )
-
     def __init__(
         self,
         num_features: int,
@@ -106,12 +94,9 @@ class FlowPrior(nn.Module):
         hidden: int = 64,
         kl_loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
         if layers < 1:
             raise ConfigError(f"FlowPrior: layers is {layers}; possible: 1, 2..")
-        self.gaussian = Gaussian(num_features, latent_dims)
-        self.latent_dims = self.gaussian.latent_dims
-        self.noise_shape: tuple[int, ...] | None = (self.latent_dims,)
+        super().__init__(num_features, latent_dims)
         self.flow = nn.ModuleList(SplineCoupling(self.latent_dims, hidden) for _ in range(layers))
         self.terms = sampled_kl_terms(kl_loss_weight)
 
