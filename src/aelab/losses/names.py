@@ -27,6 +27,7 @@ from aelab.losses.critics import (
     ImageCritic,
     LatentCritic,
 )
+from aelab.losses.earlier import EarlierError
 from aelab.losses.histograms import histogram, histogram_distance, local_histogram
 from aelab.losses.jacobians import contractive_term, decoder_gradient_term
 from aelab.losses.latent import (
@@ -138,6 +139,7 @@ COMPARISONS: Table[type[nn.Module]] = Table(
     "aelab.comparisons",
     {
         "critic_features": CriticFeatures,
+        "earlier_error": EarlierError,
         "factor_triplet": FactorTriplet,
         "logistic_mixture": LogisticMixture,
         "masked_error": MaskedError,

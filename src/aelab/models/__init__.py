@@ -46,6 +46,7 @@ from aelab.models.implicit_presets import (
     siren_decoder,
 )
 from aelab.models.importance import ImportanceWeightedAutoencoder
+from aelab.models.iterative import IterativeAutoencoder
 from aelab.models.kan import DecoderKAN, EncoderKAN, PolynomialLinear, SplineLinear
 from aelab.models.masked import MaskedAutoencoder
 from aelab.models.mean_image import FromMeanImage
@@ -58,7 +59,7 @@ from aelab.models.patch_transformer import (
     PatchTransformerAutoencoder,
 )
 from aelab.models.perturbed_codes import FSP
-from aelab.models.presets import quick_image_ae, small_image_ae
+from aelab.models.presets import iterative_image_ae, quick_image_ae, small_image_ae
 from aelab.models.priors import FlowPrior, MixturePrior, VampPriorAutoencoder
 from aelab.models.quantizers import FSQ, VQ
 from aelab.models.random_projection import RandomProjection
@@ -89,6 +90,7 @@ _PARTS: dict[str, Any] = by_name(
     EncoderDecoder,
     HamiltonianAutoencoder,
     ImportanceWeightedAutoencoder,
+    IterativeAutoencoder,
     LogisticMixtureAutoencoder,
     MaskedAutoencoder,
     PatchTransformerAutoencoder,
@@ -97,6 +99,7 @@ _PARTS: dict[str, Any] = by_name(
     VampPriorAutoencoder,
     VariationalAutoencoder,
     dc_ae,
+    iterative_image_ae,
     ladder_vae,
     quick_image_ae,
     small_image_ae,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from aelab.errors import ConfigError, ShapeError, did_you_mean, one_of
 from aelab.models.activations import Activation, RMSNorm, make_activation
@@ -45,15 +46,40 @@ class PixelNorm(nn.Module):
         return normed.permute(0, 3, 1, 2)
 
 
+class MapNorm(nn.Module):
+    """Scales the root mean square of a whole feature map to 1, with factor and offset per channel.
+
+    Unlike `PixelNorm` it keeps how strong the pixels of an image are beside each other.
+
+    Args:
+        channels: C.
+
+    Source: Wu & He 2018, arXiv:1803.08494, with one group and without the mean, as in Zhang &
+        Sennrich 2019, arXiv:1910.07467.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        # (B, 1, 1, 1); 1e-6 keeps a map of zeros at zero.
+        scale = x.square().mean((1, 2, 3), keepdim=True).add(1e-6).rsqrt()
+        return x * scale * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 #: Normalisations within one image, so that an image does not depend on its batch.
-PER_IMAGE_NORMS = ("group", "layer", "rms", "none")
+PER_IMAGE_NORMS = ("group", "layer", "map", "rms", "none")
 
 
 def make_per_image_norm(name: str | None, channels: int) -> nn.Module:
     """A normalisation of `PER_IMAGE_NORMS` for feature maps of `channels`; None is `none`.
 
     `group` normalises groups of at most 16 channels over the whole map (Wu & He 2018,
-    arXiv:1803.08494), `layer` and `rms` the channels of each pixel (`PixelNorm`).
+    arXiv:1803.08494), `map` the whole map (`MapNorm`), `layer` and `rms` the channels of each pixel
+    (`PixelNorm`).
 
     Raises:
         ConfigError: unknown name.
@@ -64,6 +90,8 @@ def make_per_image_norm(name: str | None, channels: int) -> nn.Module:
         # The largest number of groups that divides the channels, of 16 channels or more each.
         groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
         return nn.GroupNorm(groups, channels)
+    if name == "map":
+        return MapNorm(channels)
     if name in ("layer", "rms"):
         return PixelNorm(channels, centered=name == "layer")
     raise ConfigError(
@@ -80,9 +108,10 @@ class ResidualBlock(nn.Module):
         kernel_size: odd.
         norm: one of `PER_IMAGE_NORMS`.
         act_fn: between the convolutions.
+        pre_activation: whether it follows the norm, too.
 
-    Source: pre-activation form of He et al. 2016, arXiv:1603.05027; zero at the start: Goyal et al.
-    2017, arXiv:1706.02677, section 5.1.
+    Source: pre-activation form of He et al. 2016, arXiv:1603.05027, figure 4e; zero at the start:
+    Goyal et al. 2017, arXiv:1706.02677, section 5.1.
     """
 
     def __init__(
@@ -91,9 +120,12 @@ class ResidualBlock(nn.Module):
         kernel_size: int = 3,
         norm: str | None = "rms",
         act_fn: Activation = "relu",
+        pre_activation: bool = False,
     ) -> None:
         super().__init__()
         self.norm = make_per_image_norm(norm, channels)
+        # Not in place: without a norm it would change the block's own input.
+        self.before = (make_activation(act_fn) if pre_activation else None) or nn.Identity()
         self.first = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
         self.act = make_activation(act_fn, in_place=True) or nn.Identity()
         self.second = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
@@ -104,7 +136,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        branch: Tensor = self.second(self.act(self.first(self.norm(x))))
+        branch: Tensor = self.second(self.act(self.first(self.before(self.norm(x)))))
         return x + branch
 
 
@@ -115,7 +147,7 @@ class ModulatedBlock(ResidualBlock):
     every stage of a decoder sees the latent itself, and not only what the stages before kept of it.
 
     Args:
-        channels, kernel_size, norm, act_fn: as in `ResidualBlock`.
+        channels, kernel_size, norm, act_fn, pre_activation: as in `ResidualBlock`.
         code_size: D, length of the latent.
 
     Source: Perez et al. 2018, arXiv:1709.07871; in decoders: Karras et al. 2019, arXiv:1812.04948.
@@ -128,8 +160,9 @@ class ModulatedBlock(ResidualBlock):
         kernel_size: int = 3,
         norm: str | None = "rms",
         act_fn: Activation = "relu",
+        pre_activation: bool = False,
     ) -> None:
-        super().__init__(channels, kernel_size, norm, act_fn)
+        super().__init__(channels, kernel_size, norm, act_fn, pre_activation)
         self.modulation = nn.Linear(code_size, 2 * channels)
 
     def modulated(self, x: Tensor, latent: Tensor) -> Tensor:
@@ -138,32 +171,59 @@ class ModulatedBlock(ResidualBlock):
         scale, shift = self.modulation(latent)[..., None, None].chunk(2, dim=1)
         # 1 + scale: a zero latent leaves the normalised channels unchanged.
         normed = self.norm(x) * (1 + scale) + shift
-        branch: Tensor = self.second(self.act(self.first(normed)))
+        branch: Tensor = self.second(self.act(self.first(self.before(normed))))
         return x + branch
 
 
 class Upsample(nn.Module):
-    """A transposed convolution of stride 2, cropped to a given size.
+    """Doubles height and width by a convolution, cropped to a given size.
 
     Args:
         channels_in, channels_out: of the feature maps.
         size: (H, W) of the result: twice the input's, or one less.
+        nearest: repeat each pixel and convolve 3x3, instead of a transposed convolution.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, size: tuple[int, int], nearest: bool = False
+    ) -> None:
         super().__init__()
         self.size = size
-        # Kernel 4 with stride 2 covers every pixel equally often: no checkerboard pattern.
-        self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
+        self.nearest = nearest
+        self.convolution: nn.Conv2d | nn.ConvTranspose2d = (
+            nn.Conv2d(channels_in, channels_out, 3, padding=1)
+            if nearest
+            # Kernel 4 with stride 2 covers every pixel equally often: no checkerboard pattern.
+            else nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', H, W), the given size."""
+        if self.nearest:
+            x = functional.interpolate(x, scale_factor=2)
         doubled: Tensor = self.convolution(x)
         return doubled[..., : self.size[0], : self.size[1]]
 
     def extra_repr(self) -> str:
         """The size, for `print(model)`."""
         return f"size={self.size}"
+
+
+#: How the weights of a residual part begin.
+Initial = Literal["variance", "torch"]
+
+
+def initialize(part: nn.Module, initial: Initial, owner: str) -> None:
+    """Sets the first weights of a part: `variance` as `keep_variance`, `torch` leaves torch's.
+
+    Raises:
+        ConfigError: another name.
+    """
+    if initial == "variance":
+        keep_variance(part)
+    elif initial != "torch":
+        near = did_you_mean(initial, ("variance", "torch"))
+        raise ConfigError(f"{owner}: initial must be 'variance' or 'torch', not {initial!r}{near}")
 
 
 @torch.no_grad()
@@ -215,10 +275,13 @@ class EncoderResidual(nn.Module):
         blocks: residual blocks per stage; one integer, or one per stage.
         hidden: widths of the head between feature map and code; empty: one linear map.
         kernel_size: of the convolutions, odd.
-        norm: `rms`, `layer` or `group`, all within one image, or `none`.
+        norm: `rms`, `layer`, `map` or `group`, all within one image, or `none`.
         act_fn: in the blocks, and between the layers of the head.
         squeeze: channels to which a 1x1 convolution brings the last feature map before the head,
             most of whose weights lie there; None for none.
+        pre_activation: whether `act_fn` also follows each norm.
+        initial: first weights: `variance` keeps that of signals from layer to layer; `torch` leaves
+            torch's, which are smaller.
 
     Attributes:
         encoded_shape: (C, H, W) of the last feature map, as the head sees it.
@@ -239,23 +302,28 @@ class EncoderResidual(nn.Module):
         norm: str | None = "rms",
         act_fn: Activation = "relu",
         squeeze: int | None = None,
+        pre_activation: bool = False,
+        initial: Initial = "variance",
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape, "EncoderResidual")
         self.code_size = int(code_size)
         stages = check_stages(channels, blocks, kernel_size, "EncoderResidual")
-        self.convolution = halving_stages(self.shape[0], stages, kernel_size, norm, act_fn)
+        self.convolution = halving_stages(
+            self.shape[0], stages, kernel_size, norm, act_fn, pre_activation
+        )
         width = check_squeeze(squeeze, "EncoderResidual") or stages[-1][0]
         self.encoded_shape = (width, *halved_sizes(self.shape, len(stages))[-1])
         self.norm = make_per_image_norm(norm, stages[-1][0])
+        self.after = (make_activation(act_fn) if pre_activation else None) or nn.Identity()
         self.squeeze = nn.Conv2d(stages[-1][0], width, 1) if squeeze else None
         self.flatten = FlattenPixels()
         self.head = _head((math.prod(self.encoded_shape), *hidden, self.code_size), act_fn)
-        keep_variance(self)
+        initialize(self, initial, "EncoderResidual")
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> features (B, D)."""
-        maps: Tensor = self.norm(self.convolution(images))
+        maps: Tensor = self.after(self.norm(self.convolution(images)))
         if self.squeeze is not None:
             maps = self.squeeze(maps)
         features: Tensor = self.head(self.flatten(maps))
@@ -276,6 +344,9 @@ class DecoderResidual(nn.Module):
         squeeze: channels of the head's feature map, which a 1x1 convolution brings to those of the
             first stage; None for none.
         modulated: the latent scales and shifts the channels in every block (`ModulatedBlock`).
+        pre_activation, initial: as in `EncoderResidual`.
+        upsample: `transposed`, or `nearest`: all doublings but the last repeat each pixel and
+            convolve 3x3.
 
     Attributes:
         encoded_shape: (C, H, W) of the first feature map, as the head gives it.
@@ -298,8 +369,16 @@ class DecoderResidual(nn.Module):
         activation_last_layer: Activation = None,
         squeeze: int | None = None,
         modulated: bool = False,
+        pre_activation: bool = False,
+        initial: Initial = "variance",
+        upsample: Literal["transposed", "nearest"] = "transposed",
     ) -> None:
         super().__init__()
+        if upsample not in ("transposed", "nearest"):
+            raise ConfigError(
+                f"DecoderResidual: upsample must be 'transposed' or 'nearest', not {upsample!r}"
+                f"{did_you_mean(upsample, ('transposed', 'nearest'))}"
+            )
         self.shape = image_shape(shape, "DecoderResidual")
         self.code_size = int(code_size)
         stages = check_stages(channels, blocks, kernel_size, "DecoderResidual")
@@ -311,16 +390,16 @@ class DecoderResidual(nn.Module):
         self.squeeze = nn.Conv2d(width, stages[0][0], 1) if squeeze else None
         self.convolution = doubling_stages(
             stages, self.shape[0], sizes[1:], kernel_size, norm, act_fn,
-            self.code_size if modulated else None,
+            self.code_size if modulated else None, pre_activation, upsample == "nearest",
         )  # fmt: skip
         final = self.convolution[-1]
         last = make_activation(activation_last_layer, in_place=True)
         if last is not None:
             self.convolution.append(last)
-        keep_variance(self)
+        initialize(self, initial, "DecoderResidual")
         if last is None:
             assert isinstance(final, Upsample)
-            # After `keep_variance`, which would overwrite it.
+            # After `initialize`, which may overwrite it.
             final.convolution.weight.data.mul_(UNBOUNDED_START)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -342,6 +421,7 @@ def halving_stages(
     kernel_size: int = 3,
     norm: str | None = "rms",
     act_fn: Activation = "relu",
+    pre_activation: bool = False,
 ) -> nn.Sequential:
     """Stride-2 convolutions, each followed by residual blocks; `stages` as from `check_stages`.
 
@@ -351,7 +431,10 @@ def halving_stages(
     widths = (channels, *(width for width, _ in stages))
     for before, (width, num_blocks) in zip(widths, stages, strict=False):
         layers.append(nn.Conv2d(before, width, kernel_size, 2, kernel_size // 2))
-        layers += [ResidualBlock(width, kernel_size, norm, act_fn) for _ in range(num_blocks)]
+        layers += [
+            ResidualBlock(width, kernel_size, norm, act_fn, pre_activation)
+            for _ in range(num_blocks)
+        ]
     return nn.Sequential(*layers)
 
 
@@ -363,22 +446,29 @@ def doubling_stages(
     norm: str | None = "rms",
     act_fn: Activation = "relu",
     code_size: int | None = None,
+    pre_activation: bool = False,
+    nearest: bool = False,
 ) -> nn.Sequential:
     """Residual blocks, a norm and an `Upsample` for each stage; `stages` as from `check_stages`.
 
     (B, width of the first stage, h, w) -> (B, channels, H, W); `sizes`: (H, W) after each stage.
-    With `code_size` the blocks are `ModulatedBlock` of a latent of that length.
+    With `code_size` the blocks are `ModulatedBlock` of a latent of that length. The last doubling,
+    to the image, is always a transposed convolution: it has no layer of the full size.
     """
     layers: list[nn.Module] = []
     afterwards = [*(width for width, _ in stages[1:]), channels]
-    for (width, num_blocks), after, size in zip(stages, afterwards, sizes, strict=True):
+    each = zip(stages, afterwards, sizes, strict=True)
+    for number, ((width, num_blocks), after, size) in enumerate(each, start=1):
         layers += [
-            ResidualBlock(width, kernel_size, norm, act_fn)
+            ResidualBlock(width, kernel_size, norm, act_fn, pre_activation)
             if code_size is None
-            else ModulatedBlock(width, code_size, kernel_size, norm, act_fn)
+            else ModulatedBlock(width, code_size, kernel_size, norm, act_fn, pre_activation)
             for _ in range(num_blocks)
         ]
-        layers += [make_per_image_norm(norm, width), Upsample(width, after, size)]
+        layers.append(make_per_image_norm(norm, width))
+        if pre_activation:
+            layers.append(make_activation(act_fn) or nn.Identity())
+        layers.append(Upsample(width, after, size, nearest and number < len(stages)))
     return nn.Sequential(*layers)
 
 
