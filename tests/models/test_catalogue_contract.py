@@ -414,6 +414,16 @@ CASES: dict[str, Case] = {
         lambda shape: m.quick_image_ae(shape, channels=(4, 6), hidden=(12,), squeeze=3),
         "quick_image_ae",
     ),
+    "iterative_image_ae": Case(
+        lambda shape: m.iterative_image_ae(shape, channels=(4, 6), hidden=(12,), squeeze=3),
+        "iterative_image_ae",
+    ),
+    "IterativeAutoencoder": Case(
+        lambda shape: m.IterativeAutoencoder(
+            m.EncoderMLP((2 * shape[0], *shape[1:]), 8), m.DecoderMLP(shape, 8), steps=2
+        ),
+        "IterativeAutoencoder",
+    ),
     "resnet18_open": Case(trunk(m.MODELS["resnet18_open"]), "resnet18_open", colour_only),
     "ResNet18": Case(trunk(lambda: m.ResNet18("layer1")), "ResNet18", colour_only),
     "PretrainedResNet18": Case(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -19,8 +21,10 @@ from aelab.models import (
 )
 from aelab.models.residual import (
     PER_IMAGE_NORMS,
+    MapNorm,
     ModulatedBlock,
     PixelNorm,
+    Upsample,
     halved_sizes,
     make_per_image_norm,
 )
@@ -84,9 +88,59 @@ def test_the_norms_are_those_of_their_papers() -> None:
     torch.testing.assert_close(PixelNorm(32)(x), rms)
     centered = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(PixelNorm(32, centered=True)(x), centered)
+    whole = x / x.square().mean((1, 2, 3), keepdim=True).sqrt()
+    torch.testing.assert_close(MapNorm(32)(x), whole)
     assert make_per_image_norm("group", 32).num_groups == 2
     assert make_per_image_norm("group", 45).num_groups == 1  # 45 channels are no two equal groups
     assert isinstance(make_per_image_norm(None, 4), nn.Identity)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 13)], ids=str)
+def test_activations_may_follow_the_norms_and_pixels_be_repeated(
+    shape: tuple[int, int, int],
+) -> None:
+    more = {"pre_activation": True, "act_fn": "gelu", "norm": "none", "initial": "torch"}
+    encoder = EncoderResidual(shape, 5, channels=(4, 6), hidden=(8,), **more)  # type: ignore[arg-type]
+    decoder = DecoderResidual(
+        shape,
+        5,
+        channels=(6, 4),
+        hidden=(8,),
+        upsample="nearest",
+        **more,  # type: ignore[arg-type]
+    )
+    model = EncoderDecoder(encoder, decoder)
+    awake(model)
+    images = torch.rand(2, *shape)
+    assert model(images).reconstruction.shape == images.shape
+    gelu, block = nn.functional.gelu, encoder.convolution[1]
+    x = torch.randn(2, 4, 5, 5)
+    expected = x + block.second(gelu(block.first(gelu(x))))  # type: ignore[operator]
+    torch.testing.assert_close(block(x), expected)
+    ups = [part for part in decoder.modules() if isinstance(part, Upsample)]
+    assert [up.nearest for up in ups] == [True, False]
+    maps = torch.randn(1, 6, 2, 3)
+    doubled = ups[0].convolution(maps.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    height, width = ups[0].size
+    torch.testing.assert_close(ups[0](maps), doubled[..., :height, :width])
+
+
+def test_the_first_weights_may_be_those_of_torch() -> None:
+    def spread(initial: str) -> float:
+        """Of the head's first layer, which has many weights."""
+        torch.manual_seed(0)
+        encoder = EncoderResidual((1, 16, 16), 4, channels=(8, 8), initial=initial)  # type: ignore[arg-type]
+        return float(encoder.head[0].weight.std())
+
+    assert spread("variance") == pytest.approx(math.sqrt(2 / 128), rel=0.02)
+    assert spread("torch") == pytest.approx(math.sqrt(1 / 3 / 128), rel=0.02)
+
+
+def test_options_that_do_not_exist_are_told_with_the_possible_ones() -> None:
+    with pytest.raises(ConfigError, match=r"initial must be 'variance' or 'torch', not 'troch'"):
+        EncoderResidual((1, 8, 8), 4, initial="troch")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"'transposed' or 'nearest', not 'near'"):
+        DecoderResidual((1, 8, 8), 4, upsample="near")  # type: ignore[arg-type]
 
 
 def test_blocks_begin_as_the_identity() -> None:

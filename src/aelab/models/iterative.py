@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ class IterativeAutoencoder(nn.Module):
     """
 
     block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"decode", "decoder", "encode", "encoder", "steps"}
+        {"decode", "decoder", "encode", "encoder", "noise_shape", "steps"}
     )
 
     def __init__(
@@ -81,6 +82,8 @@ class IterativeAutoencoder(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.steps = int(steps)
+        self.noise_shape: tuple[int, ...] | None = None
+        self.codebooks: Mapping[str, int] = {}
         self.terms = (TermSpec("earlier_error", "earlier_error", earlier_weight, {"error": error}),)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
