@@ -61,6 +61,7 @@ from aelab.models import (
     Identity,
     ImageManifoldDecoder,
     ImportanceWeightedAutoencoder,
+    IterativeAutoencoder,
     Laplace,
     LogisticMixtureAutoencoder,
     LowRankGaussian,
@@ -82,6 +83,7 @@ from aelab.models import (
     WrappedNormal,
     dc_ae,
     fast_implicit_decoder,
+    iterative_image_ae,
     quick_image_ae,
     small_image_ae,
 )
@@ -138,6 +140,7 @@ PRESETS = {
         EncoderResidual(shape, 8, channels=(4, 6), norm="group"),
         DecoderResidual(shape, 8, channels=(6, 4), norm="layer", activation_last_layer="sigmoid"),
     ),
+    "iterative_image_ae": lambda shape: iterative_image_ae(shape, channels=(12, 16), hidden=(64,)),
     "quick_image_ae": lambda shape: quick_image_ae(
         shape, channels=(12, 16), hidden=(64,), squeeze=8
     ),
@@ -583,6 +586,7 @@ def test_the_attributes_that_a_block_may_read_exist(kind):
         TransformerDecoder,
     ):
         examples[maker] = maker((1, 8, 8), 4)
+    examples[IterativeAutoencoder] = iterative_image_ae((1, 8, 8))
     example = examples.get(kind) or kind(4)
     assert all(hasattr(example, name) for name in kind.block_attributes)
 
