@@ -24,8 +24,8 @@ from aelab.train.state import State
 LEAST_GAIN = 1.2
 
 #: Least cosine between the gradients in both precisions. 45 families of experiments/board.yml,
-#: untrained and after 20 batches, have 0.996 or more; a net that multiplies its coordinates by large numbers,
-#: which 8 bits cannot resolve, has far less.
+#: untrained and after 20 batches, have 0.996 or more; a net that multiplies its coordinates by
+#: large numbers, which 8 bits cannot resolve, has far less.
 LEAST_AGREEMENT = 0.99
 
 #: A training of fewer batches is not worth the trial.
