@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,18 @@ def test_equal_runs_agree_because_a_net_is_tried_once(tried: list[int]) -> None:
     assert len(tried) == 2
 
 
+@pytest.mark.parametrize(
+    "found", [PAYS, PrecisionTrial(math.nan, math.nan, math.nan, "RuntimeError: no fft")], ids=str
+)
+def test_a_trial_is_remembered_as_it_was(
+    found: PrecisionTrial, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "try_precisions", lambda *_: found)
+    first = _settled()
+    monkeypatch.setattr(precision, "try_precisions", lambda *_: pytest.fail("tried again"))
+    assert repr(_settled()) == repr(first) == repr((found is PAYS, found))
+
+
 def test_what_was_chosen_is_told() -> None:
     assert precision_told(PAYS) == (
         "precision auto: bfloat16; a step in bfloat16 is 1.50 times as fast on this machine "
@@ -75,6 +88,10 @@ def test_what_was_chosen_is_told() -> None:
     )
     slower = precision_told(PrecisionTrial(0.1, 0.2, 0.999))
     assert "float32; a step in bfloat16 is 0.50 times" in slower and "1.2 times are" in slower
+    refused = PrecisionTrial(math.nan, math.nan, math.nan, "RuntimeError: no fft")
+    assert precision_told(refused) == (
+        "precision auto: float32; this model cannot compute in bfloat16: RuntimeError: no fft"
+    )
     differs = "), but its gradient differs from that in float32: cosine 0.500, 0.99 is needed"
     assert precision_told(PrecisionTrial(0.3, 0.2, 0.5)).endswith(differs)
 

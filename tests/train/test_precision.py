@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 
@@ -163,6 +165,85 @@ def test_bfloat16_is_not_chosen_where_it_changes_the_gradient(
     assert state.learner.members[0].bfloat16 is chosen
 
 
+class _Refusing(nn.Module):
+    """A layer that adds to a float32 tensor by index, in training, in evaluation, or both."""
+
+    def __init__(self, modes: set[bool]) -> None:
+        super().__init__()
+        self.linear, self.modes = nn.Linear(64, 4), modes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 8, 8) -> (B, 4)."""
+        code = self.linear(images.flatten(1))
+        if self.training not in self.modes:
+            return code
+        # torch refuses a source of another type than that of the result.
+        return torch.zeros(len(code), 4).index_add(0, torch.arange(len(code)), code)
+
+
+@pytest.mark.parametrize("modes", [{True, False}, {False}], ids=str)
+def test_a_model_that_cannot_compute_in_bfloat16_trains_in_float32(
+    modes: set[bool], units: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units(True)
+    _times(monkeypatch, 2.0)
+    trained = []
+    for name in ("auto", "float32"):
+        torch.manual_seed(0)
+        decoder = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+        settings = dataclasses.replace(SETTINGS, precision=name)  # type: ignore[arg-type]
+        state = make_state(EncoderDecoder(_Refusing(modes), decoder), settings)
+        trained.append(_trained(state, settings))
+        assert not state.learner.members[0].bfloat16
+    auto, plain = trained
+    assert auto.keys() == plain.keys() and all(auto[key].equal(plain[key]) for key in auto)
+
+
+def test_the_error_of_a_refused_precision_is_kept(units: Callable[[bool], None]) -> None:
+    units(True)
+    decoder = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+    state = make_state(EncoderDecoder(_Refusing({True, False}), decoder), SETTINGS)
+    images = _images().pixels[:8] / 255
+    found = try_precisions(
+        state, [Task(make_objective(OBJECTIVE), SETTINGS)], lambda: [Batch(images, images)]
+    )
+    assert found is not None and not found.choose_bfloat16
+    assert found.refused.startswith("RuntimeError: ") and "type" in found.refused
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_an_error_of_both_precisions_is_left_to_the_training(
+    at: int, units: Callable[[bool], None]
+) -> None:
+    """Memory that lacks in one of the first steps, which the training mends by smaller batches."""
+    units(True)
+    state, passes = _state(), [0]
+
+    def lacking(*_: object) -> None:
+        """Fails in one pass."""
+        passes[0] += 1
+        if passes[0] == at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    state.learner.members[0].model.register_forward_pre_hook(lacking)
+    before = {name: tensor.clone() for name, tensor in state.stored()[0].items()}
+    images = _images().pixels[:8] / 255
+    found = try_precisions(
+        state, [Task(make_objective(OBJECTIVE), SETTINGS)], lambda: [Batch(images, images)]
+    )
+    after = state.stored()[0]
+    assert found is None and all(before[name].equal(after[name]) for name in before)
+    assert not state.learner.members[0].bfloat16
+
+
+def test_gradients_are_compared_where_a_weight_has_none() -> None:
+    one, other = torch.tensor([3.0, 4.0]), torch.tensor([2.0])
+    assert precision._cosine([one, None], [one, other]) == pytest.approx(5 / math.sqrt(29))
+    assert precision._cosine([None, None], [None, None]) == 1
+    assert precision._cosine([one, None], [None, None]) == 0
+    assert math.isnan(precision._cosine([one * math.nan], [one]))
+
+
 def test_the_agreement_is_the_cosine_of_the_gradients(units: Callable[[bool], None]) -> None:
     units(True)
     state, objective, images = _state(), make_objective(OBJECTIVE), _images().pixels[:8] / 255
@@ -177,6 +258,7 @@ def test_the_agreement_is_the_cosine_of_the_gradients(units: Callable[[bool], No
         total.mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
     expected = torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    assert found is not None
     assert found.agreement == pytest.approx(float(expected), abs=1e-6) and found.agreement < 1
     after = state.stored()[0]
     assert before.keys() == after.keys() and all(before[k].equal(after[k]) for k in after)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +51,8 @@ def settle_on_machine(
         train: (first epoch, images) of each training set.
 
     Returns:
-        The trial; None without a choice: another setting, a short training, or a device without
-        bfloat16 units.
+        The trial; None without one: another setting, a short training, a device without bfloat16
+        units, or a step that fails in float32, too.
     """
     if not is_worth_a_trial(state, horizon(settings, [(at, len(images)) for at, images in train])):
         return None
@@ -67,14 +67,17 @@ def settle_on_machine(
             trial = try_precisions(
                 state, [task], lambda: [next_batch(state, 0, task, sets.at(0), draws)]
             )
-            with contextlib.suppress(OSError, StoreError):  # the cache is a convenience
-                write_json(place, asdict(trial), durable=False)
+            if trial is not None:
+                with contextlib.suppress(OSError, StoreError):  # the cache is a convenience
+                    write_json(place, asdict(trial), durable=False)
     settle(state, trial)
     return trial
 
 
 def precision_told(trial: PrecisionTrial) -> str:
     """Text `precision auto: bfloat16, a step is 1.5 times as fast (66 ms, float32 99 ms)`."""
+    if trial.refused:
+        return f"precision auto: float32; this model cannot compute in bfloat16: {trial.refused}"
     chosen = "bfloat16" if trial.choose_bfloat16 else "float32"
     limit = f", {LEAST_GAIN:g} times are needed" if trial.gain < LEAST_GAIN else ""
     words = (
@@ -132,6 +135,9 @@ def _locked(place: Path) -> Iterator[None]:
 def _remembered(place: Path) -> PrecisionTrial | None:
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
-        return PrecisionTrial(*(float(found[field.name]) for field in fields(PrecisionTrial)))
+        float32, bfloat16, agreement = (
+            float(found[name]) for name in ("float32", "bfloat16", "agreement")
+        )
+        return PrecisionTrial(float32, bfloat16, agreement, str(found["refused"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

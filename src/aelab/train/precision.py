@@ -7,6 +7,7 @@ faster, tiny networks do not. The choice is stored with the run.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aelab.train.forward import Batch, Task
+from aelab.errors import in_words
+from aelab.train.forward import Batch, Task, forward
+from aelab.train.guard.memory import is_out_of_memory
 from aelab.train.horizon import Horizon
 from aelab.train.learner import SoloLearner
 from aelab.train.machine import prepared_process
+from aelab.train.mode import mode_of
 from aelab.train.state import State
 
 #: Least gain in speed for bfloat16, which has 8 bits of precision instead of 24.
@@ -46,11 +50,13 @@ class PrecisionTrial:
         float32, bfloat16: seconds of a step: processor time, on a GPU time.
         agreement: cosine between the gradients of the model's weights, -1..1; NaN where one is not
             finite.
+        refused: the error of a model that cannot compute in bfloat16; then the numbers are NaN.
     """
 
     float32: float
     bfloat16: float
     agreement: float
+    refused: str = ""
 
     @property
     def gain(self) -> float:
@@ -99,11 +105,15 @@ def time_steps(
 
 def try_precisions(
     state: State, tasks: Sequence[Task], cut: Callable[[], Sequence[Batch]]
-) -> PrecisionTrial:
+) -> PrecisionTrial | None:
     """Compares both precisions in the next step of a training, which it leaves as it was.
 
     Args:
         cut: returns the next batch of each run.
+
+    Returns:
+        The trial; None if the step fails in float32, or for lack of memory: the training meets
+        the same error, and deals with it.
     """
     (member,) = state.learner.members
     before = state.learner.snapshot(), torch.get_rng_state(), member.bfloat16
@@ -112,6 +122,13 @@ def try_precisions(
         """Makes a forward pass, a backward pass and, with `apply`, an optimiser step."""
         member.bfloat16 = bfloat16
         state.learner.update(tasks, cut(), state.clock, apply=apply)
+
+    def gradients(bfloat16: bool) -> list[Tensor | None]:
+        """The gradients of the model's weights in one precision."""
+        step(bfloat16, apply=False)
+        found = [None if p.grad is None else p.grad.clone() for p in member.model.parameters()]
+        restore()
+        return found
 
     def restore() -> None:
         """Restores weights, optimiser, gradients and random numbers."""
@@ -122,12 +139,18 @@ def try_precisions(
     try:
         with prepared_process(member.threads, member.device, tasks[0].settings.deterministic):
             member.model.train()
-            gradients = []
-            for bfloat16 in (False, True):
-                step(bfloat16, apply=False)
-                gradients.append(_gradient(member))
-                restore()
-            return PrecisionTrial(*time_steps(step, _clock(member.device)), _cosine(*gradients))
+            exact = gradients(False)
+            try:
+                agreement = _cosine(exact, gradients(True))
+                _validate_in_bfloat16(member, tasks[0], cut()[0])
+                return PrecisionTrial(*time_steps(step, _clock(member.device)), agreement)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    return None
+                # An operation without bfloat16, or numbers of two types: it works in float32.
+                return PrecisionTrial(math.nan, math.nan, math.nan, in_words(error))
+    except Exception:
+        return None
     finally:
         restore()
 
@@ -154,22 +177,30 @@ def settle_precision(
     return trial
 
 
-def settle(state: State, trial: PrecisionTrial) -> None:
-    """Sets the precision of a training of one run to that which its trial chose."""
+def settle(state: State, trial: PrecisionTrial | None) -> None:
+    """Sets the precision of a training of one run to that which its trial chose, else float32."""
     (member,) = state.learner.members
-    member.bfloat16, member.precision_open = trial.choose_bfloat16, False
+    member.bfloat16 = trial is not None and trial.choose_bfloat16
+    member.precision_open = False
 
 
-def _gradient(member: SoloLearner) -> Tensor:
-    """The gradient of all weights of the model as one vector, float64."""
-    gradients = [p.grad for p in member.model.parameters() if p.grad is not None]
-    return torch.cat([gradient.double().flatten() for gradient in gradients])
+def _validate_in_bfloat16(member: SoloLearner, task: Task, batch: Batch) -> None:
+    """Passes a batch through the model in evaluation mode, whose operations may be others."""
+    with mode_of(member.model, training=False), torch.no_grad():
+        forward(member.model, task.objective, *batch, images_seen=0, bfloat16=True)
 
 
-def _cosine(first: Tensor, second: Tensor) -> float:
-    """The cosine between two vectors; 1 if both are 0."""
-    length = first.norm() * second.norm()
-    return float(first @ second / length) if length != 0 else float(first.equal(second))
+def _cosine(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:
+    """The cosine between two gradients over the weights, where None is 0; 1 if both are 0."""
+    product = lengths = others = 0.0
+    for one, other in zip(first, second, strict=True):
+        one, other = (None if g is None else g.double().flatten() for g in (one, other))
+        lengths += 0.0 if one is None else float(one @ one)
+        others += 0.0 if other is None else float(other @ other)
+        product += 0.0 if one is None or other is None else float(one @ other)
+    if not lengths or not others:
+        return float(lengths == others)
+    return product / math.sqrt(lengths * others)
 
 
 def _clock(device: torch.device) -> Callable[[], float]:
