@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aelab.errors import ConfigError
 from aelab.inspect import as_model, model_facts
 from aelab.losses import make_objective
+from aelab.types import TermSpec
 
 SHAPE = (1, 4, 4)
 
@@ -89,3 +91,21 @@ def test_a_penalty_on_the_latent_reaches_the_encoder() -> None:
     values["feature_statistics"].sum().backward()
     assert own.encoder[1].weight.grad is not None
     assert own.decoder[0].weight.grad is None
+
+
+def test_the_loss_terms_of_a_module_are_kept() -> None:
+    own = Own()
+    own.terms = [TermSpec("sparse", "latent_l1", 0.5)]  # type: ignore[assignment]
+    assert as_model(own).terms == (TermSpec("sparse", "latent_l1", 0.5),)
+    own.terms = ["words of its own"]  # type: ignore[assignment]
+    assert as_model(own).terms == ()
+
+
+def test_a_module_that_would_lose_its_noise_is_refused_with_what_it_lacks() -> None:
+    own = Own()
+    own.noise_shape = (3,)  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"noise_shape.*no terms and no encode") as e:
+        as_model(own)
+    assert "encode(images)" in str(e.value.hint)
+    own.noise_shape = None  # type: ignore[assignment]
+    assert as_model(own).noise_shape is None

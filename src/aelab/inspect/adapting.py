@@ -21,15 +21,17 @@ class Adapted(nn.Module):
     Args:
         module: maps images (B, C, H, W) to a tensor of the same shape, to a tuple that starts with
             it, or to an `Output`. Its methods `encode`/`decode` or children `encoder`/`decoder`
-            are used if it has them.
+            are used if it has them, and its loss terms (`terms`, of `TermSpec`).
     """
 
     noise_shape: tuple[int, ...] | None = None
-    terms: tuple[TermSpec, ...] = ()
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        given = getattr(module, "terms", ())
+        is_ours = isinstance(given, tuple | list) and all(isinstance(t, TermSpec) for t in given)
+        self.terms: tuple[TermSpec, ...] = tuple(given) if is_ours else ()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """(B, C, H, W) -> the module's `Output`, or one with its latent; `noise` is unused.
@@ -105,7 +107,7 @@ def as_model(module: nn.Module, shape: Sequence[int] | None = None) -> nn.Module
             device, which computes nothing.
 
     Raises:
-        ConfigError: `module` is not an `nn.Module`.
+        ConfigError: `module` is not an `nn.Module`, or it asks for noise that it would not get.
         ShapeError: the model does not return images of `shape`.
     """
     if not isinstance(module, nn.Module):
@@ -113,8 +115,16 @@ def as_model(module: nn.Module, shape: Sequence[int] | None = None) -> nn.Module
             f"a model must be an nn.Module, not {type(module).__name__}",
             hint="the last line of the block must be the model",
         )
-    wanted = ("noise_shape", "terms", "encode", "decode")
-    model = module if all(hasattr(module, name) for name in wanted) else Adapted(module)
+    missing = [
+        name for name in ("noise_shape", "terms", "encode", "decode") if not hasattr(module, name)
+    ]
+    if missing and getattr(module, "noise_shape", None) is not None:
+        raise ConfigError(
+            f"the model {type(module).__name__} asks for noise (noise_shape), but it has no "
+            f"{' and no '.join(missing)}, so it would be trained without noise",
+            hint="give it encode(images), decode(latent) and terms (a tuple, () for none)",
+        )
+    model = Adapted(module) if missing else module
     if shape is not None:
         model_facts(model, shape)
     return model
