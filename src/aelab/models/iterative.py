@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aelab.errors import ConfigError
+from aelab.models.autoencoders import Autoencoder
+from aelab.models.bottlenecks import Identity
 from aelab.types import Output, TermSpec
 
 #: Factor on the error that the encoder sees, which is several times smaller than the pixels.
@@ -26,7 +27,7 @@ class Iterated(NamedTuple):
     earlier: Tensor
 
 
-class IterativeAutoencoder(nn.Module):
+class IterativeAutoencoder(Autoencoder):
     """An autoencoder with iterative inference: the encoder sees the error of its first code.
 
     The encoder gets images and errors side by side as channels. At first the errors are 0. Then the
@@ -53,9 +54,7 @@ class IterativeAutoencoder(nn.Module):
         the objective over the passes: section 3.3.
     """
 
-    block_attributes: ClassVar[frozenset[str]] = frozenset(
-        {"decode", "decoder", "encode", "encoder", "noise_shape", "steps"}
-    )
+    block_attributes: ClassVar[frozenset[str]] = Autoencoder.block_attributes | {"steps"}
 
     def __init__(
         self,
@@ -65,7 +64,6 @@ class IterativeAutoencoder(nn.Module):
         error: str = "l2",
         earlier_weight: float = 0.4,
     ) -> None:
-        super().__init__()
         if steps < 1:
             raise ConfigError(
                 f"IterativeAutoencoder: steps = {steps}; possible: 1, 2..",
@@ -79,12 +77,9 @@ class IterativeAutoencoder(nn.Module):
                 hint=f"make it for {2 * channels} channels: "
                 f"{type(encoder).__name__}(({2 * channels}, H, W), ...)",
             )
-        self.encoder = encoder
-        self.decoder = decoder
+        term = TermSpec("earlier_error", "earlier_error", earlier_weight, {"error": error})
+        super().__init__(encoder, Identity(), decoder, (term,))
         self.steps = int(steps)
-        self.noise_shape: tuple[int, ...] | None = None
-        self.codebooks: Mapping[str, int] = {}
-        self.terms = (TermSpec("earlier_error", "earlier_error", earlier_weight, {"error": error}),)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Images (B, C, H, W) in 0..1 -> images, codes (B, D) and earlier reconstructions."""
@@ -95,11 +90,6 @@ class IterativeAutoencoder(nn.Module):
         """Codes of images after all corrections, (B, D)."""
         return self._corrected(images)[0]
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Images (B, C, H, W) of codes, nominally 0..1, not clamped."""
-        images: Tensor = self.decoder(latent)
-        return images
-
     def _corrected(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Codes after all corrections, and the reconstruction before each."""
         code: Tensor = self.encoder(torch.cat([images, torch.zeros_like(images)], dim=1))
@@ -109,4 +99,5 @@ class IterativeAutoencoder(nn.Module):
             # Detached: the decoder learns to draw the images, not to make its errors telling.
             error = ERROR_SCALE * (images - earlier[-1].detach())
             code = code + self.encoder(torch.cat([images, error], dim=1))
-        return code, earlier
+        latent: Tensor = self.bottleneck(code, None)[0]
+        return latent, earlier
