@@ -67,6 +67,7 @@ RUNS = {
     "palette/pixels.yml": 8,
     "regularised.yml": 5,
     "second-stages.yml": 21,
+    "speedrun/choices.yml": 11,
     "speedrun/mnist.yml": 15,
     "speedrun/other-images.yml": 12,
     "stacked.yml": 26,

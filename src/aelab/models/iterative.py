@@ -37,7 +37,7 @@ class IterativeAutoencoder(Autoencoder):
     all passes, so it has no more parameters. Training costs 1 + `steps` passes of both parts.
 
     Its term `earlier_error` trains the earlier reconstructions, too. Without it the corrections
-    gained nothing in our trials.
+    gain nothing (docs/results/speedrun.md).
 
     Args:
         encoder: maps (B, 2 C, H, W), images and errors, to codes (B, D); made with
